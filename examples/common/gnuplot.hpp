@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// Draws a gnuplot script as PNG and SVG. The script and its data stay beside the picture, to be drawn again.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace gnuplot {
+
+/// Okabe and Ito's colours, which people with any kind of colour blindness can tell apart.
+inline constexpr const char* black = "#000000";
+inline constexpr const char* grey = "#999999";
+inline constexpr const char* vermilion = "#D55E00";
+inline constexpr const char* orange = "#E69F00";
+inline constexpr const char* blue = "#0072B2";
+inline constexpr const char* green = "#009E73";
+inline constexpr const char* purple = "#CC79A7";
+inline constexpr const char* sky = "#56B4E9";
+
+/// In a string of a script.
+inline std::string quoted(const std::string& text) {
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("''") : std::string(1, c);
+  return result + "'";
+}
+
+/// Writes STEM.gp and draws STEM.png and STEM.svg. False, with a line on stderr, when gnuplot is missing or
+/// dislikes the script: a picture is never worth losing the numbers for.
+inline bool draw(const std::filesystem::path& stem, const std::string& script, int width = 1200, int height = 560) {
+  const auto with = [&](const char* extension) {
+    auto path = stem;
+    path += extension;
+    return path;
+  };
+  const std::string size = std::to_string(width) + "," + std::to_string(height);
+  {
+    std::ofstream file(with(".gp"));
+    file << "set encoding utf8\n"
+         << "set terminal pngcairo size " << size << " font 'DejaVu Sans,11'\n"
+         << "set output " << quoted(with(".png").string()) << "\n"
+         << script << "\n"
+         << "set terminal svg size " << size << " font 'DejaVu Sans,12' background '#ffffff'\n"
+         << "set output " << quoted(with(".svg").string()) << "\n"
+         << script << "\nset output\n";
+  }
+  std::string shell_path = "'";  // for sh: a quote ends the string, stands escaped, and begins it again
+  for (const char c : with(".gp").string()) shell_path += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  shell_path += "'";
+  if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) {
+    std::fprintf(stderr, "no picture: gnuplot is missing (apt install gnuplot-nox), then: gnuplot %s\n", shell_path.c_str());
+    return false;
+  }
+  if (std::system(("gnuplot " + shell_path).c_str()) != 0) {
+    std::fprintf(stderr, "no picture: gnuplot stopped at an error; try: gnuplot %s\n", shell_path.c_str());
+    return false;
+  }
+  return true;
+}
+
+}  // namespace gnuplot
