@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// What came out of played games: one line a game, a summary, and the file that holds both.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "../common/statistics.hpp"
+#include "../common/table.hpp"
+
+namespace nethack {
+
+struct game_result {
+  std::uint64_t seed = 0;   ///< of the game's own dice; with `start` it names the game, so that policies can be paired
+  std::string start;        ///< "new", or the saved game that it began from: "depth3/007"
+  double score = 0;         ///< points gained since the start of the evaluation
+  double score_1000 = 0;    ///< the same when 1000 turns had passed, or at the end of a shorter game
+  int depth = 1;            ///< deepest dungeon level reached
+  int turns = 0;            ///< game time played
+  long steps = 0;           ///< keys pressed
+  std::string ending;       ///< death, stuck, turns (the cap), keys (the cap), failed (the game's process broke)
+};
+
+/// A set of games that began alike: "new", "depth3", "depth4".
+using results_by_start = std::map<std::string, std::vector<game_result>>;
+
+template <class Field>
+std::vector<double> column(const std::vector<game_result>& games, Field field) {
+  std::vector<double> values;
+  values.reserve(games.size());
+  for (const auto& game : games) values.push_back(static_cast<double>(field(game)));
+  return values;
+}
+
+inline std::vector<double> scores(const std::vector<game_result>& games) {
+  return column(games, [](const game_result& game) { return game.score; });
+}
+
+/// Points gained after turn 1000, where a policy's own late game shows.
+inline std::vector<double> late_gains(const std::vector<game_result>& games) {
+  return column(games, [](const game_result& game) { return game.score - game.score_1000; });
+}
+
+inline double ending_share(const std::vector<game_result>& games, const std::string& ending) {
+  return statistics::mean(column(games, [&](const game_result& game) { return game.ending == ending ? 1.0 : 0.0; }));
+}
+
+inline nlohmann::json summary(const std::vector<game_result>& games) {
+  const auto score = scores(games);
+  const auto interval = statistics::bootstrap_interval(score);
+  std::map<std::string, int> endings;
+  for (const auto& game : games) ++endings[game.ending];
+  return {{"games", games.size()},
+          {"mean", statistics::mean(score)},
+          {"median", statistics::median(score)},
+          {"interval_95", {interval.low, interval.high}},
+          {"interquartile_mean", statistics::interquartile_mean(score)},
+          {"standard_deviation", statistics::standard_deviation(score)},
+          {"quantiles",
+           {{"5 %", statistics::quantile(score, 0.05)},
+            {"25 %", statistics::quantile(score, 0.25)},
+            {"75 %", statistics::quantile(score, 0.75)},
+            {"95 %", statistics::quantile(score, 0.95)}}},
+          {"at_turn_1000", statistics::mean(column(games, [](const auto& game) { return game.score_1000; }))},
+          {"gained_after_turn_1000", statistics::mean(late_gains(games))},
+          {"depth", statistics::mean(column(games, [](const auto& game) { return game.depth; }))},
+          {"turns", statistics::mean(column(games, [](const auto& game) { return game.turns; }))},
+          {"steps", statistics::mean(column(games, [](const auto& game) { return game.steps; }))},
+          {"endings", endings}};
+}
+
+inline nlohmann::json to_json(const results_by_start& results) {
+  nlohmann::json all = nlohmann::json::object();
+  for (const auto& [start, games] : results) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const auto& game : games)
+      rows.push_back({game.seed, game.start, game.score, game.score_1000, game.depth, game.turns, game.steps, game.ending});
+    all[start] = {{"summary", summary(games)},
+                  {"columns", {"seed", "start", "score", "score_1000", "depth", "turns", "steps", "ending"}},
+                  {"games", std::move(rows)}};
+  }
+  return all;
+}
+
+inline results_by_start results_from_json(const nlohmann::json& all) {
+  results_by_start results;
+  for (const auto& [start, entry] : all.items())
+    for (const auto& row : entry.at("games"))
+      results[start].push_back({row.at(0), row.at(1), row.at(2), row.at(3), row.at(4), row.at(5), row.at(6), row.at(7)});
+  return results;
+}
+
+inline std::string games_csv(const results_by_start& results) {
+  table rows({"start", "seed", "score", "score_1000", "depth", "turns", "steps", "ending"});
+  for (const auto& [start, games] : results)
+    for (const auto& game : games)
+      rows.add({game.start, std::to_string(game.seed), decimals(game.score), decimals(game.score_1000),
+                std::to_string(game.depth), std::to_string(game.turns), std::to_string(game.steps), game.ending});
+  return rows.csv();
+}
+
+/// One row per start, for people.
+inline std::string summary_table(const std::string& who, const results_by_start& results) {
+  table rows({who, "games", "mean", "median", "95 % interval", "25 … 75 %", "depth", "turns", "gained after turn 1000",
+              "died", "stuck"});
+  for (const auto& [start, games] : results) {
+    const auto score = scores(games);
+    const auto interval = statistics::bootstrap_interval(score);
+    const auto percent = [&](const char* ending) { return decimals(100 * ending_share(games, ending)) + " %"; };
+    rows.add({start == "new" ? "new game" : "from " + start, std::to_string(games.size()), decimals(statistics::mean(score)),
+              decimals(statistics::median(score)), range_text(interval.low, interval.high),
+              range_text(statistics::quantile(score, 0.25), statistics::quantile(score, 0.75)),
+              decimals(statistics::mean(column(games, [](const auto& game) { return game.depth; })), 1),
+              decimals(statistics::mean(column(games, [](const auto& game) { return game.turns; }))),
+              decimals(statistics::mean(late_gains(games))), percent("death"), percent("stuck")});
+  }
+  return rows.markdown();
+}
+
+/// Written beside its place and renamed, so that a reader never sees half a file and an existing file means
+/// that the step which makes it was finished.
+inline void write_file(const std::filesystem::path& path, const std::string& text) {
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
+  auto partial = path;
+  partial += ".part";
+  {
+    std::ofstream file(partial, std::ios::binary | std::ios::trunc);
+    file << text;
+    file.flush();
+    if (!file) throw std::runtime_error("cannot write " + path.string() + ": is the folder writable and the disk not full?");
+  }
+  std::filesystem::rename(partial, path);
+}
+
+inline void write_json(const std::filesystem::path& path, const nlohmann::json& value) { write_file(path, value.dump(1) + "\n"); }
+
+inline nlohmann::json read_json(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error("cannot read " + path.string());
+  try {
+    return nlohmann::json::parse(file);
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error(path.string() + " is not valid JSON: " + error.what());
+  }
+}
+
+}  // namespace nethack

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Reads the evaluations of many runs, and names what is measured of each.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "../common/gnuplot.hpp"
+#include "../common/statistics.hpp"
+#include "results.hpp"
+
+namespace nethack {
+
+/// The order of every table and legend, and the colour of each method.
+struct method_style {
+  const char* method;
+  const char* color;
+};
+inline constexpr std::array<method_style, 7> method_styles{{{"scratch", gnuplot::grey},
+                                                             {"none", gnuplot::vermilion},
+                                                             {"l2", gnuplot::orange},
+                                                             {"ewc", gnuplot::blue},
+                                                             {"bc", gnuplot::green},
+                                                             {"ks", gnuplot::purple},
+                                                             {"bc+ks", gnuplot::sky}}};
+
+/// One policy's evaluation; `method` is empty for a reference (random, player, clone).
+struct evaluated {
+  std::string name, method, recipe;
+  std::filesystem::path folder;
+  long seed = 0, steps = 0;
+  int training_turns = 0;
+  double steps_per_second = std::nan("");
+  results_by_start results;
+  std::map<std::string, double> monitor;  ///< kl/close, kl/far, agreement/close, …
+
+  std::string group() const { return recipe + " recipe, training games of " + std::to_string(training_turns) + " turns"; }
+};
+
+inline evaluated read_evaluation(const std::filesystem::path& path) {
+  const auto file = read_json(path);
+  evaluated run;
+  try {
+    run.folder = path.parent_path();
+    run.name = file.at("name").get<std::string>();
+    run.results = results_from_json(file.at("starts"));
+    const auto monitor = file.value("monitor", nlohmann::json::object());
+    for (const auto& [key, value] : monitor.items())
+      if (value.is_number()) run.monitor[key] = value.get<double>();
+    if (file.contains("training")) {
+      const auto& training = file.at("training");
+      run.method = training.at("method").get<std::string>();
+      run.recipe = training.at("recipe").get<std::string>();
+      run.seed = training.at("seed").get<long>();
+      run.steps = training.at("steps").get<long>();
+      run.training_turns = training.at("turns").get<int>();
+      run.steps_per_second = training.value("steps_per_second", std::nan(""));
+    }
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error(path.string() + " is not an evaluation of this program: " + error.what());
+  }
+  return run;
+}
+
+/// Every evaluation.json under the folders, in an order that does not depend on the file system.
+inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem::path>& folders) {
+  std::vector<evaluated> runs;
+  for (const auto& folder : folders) {
+    if (!std::filesystem::is_directory(folder)) throw std::runtime_error("no folder " + folder.string());
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+      if (entry.path().filename() == "evaluation.json") files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    for (const auto& file : files) runs.push_back(read_evaluation(file));
+  }
+  if (runs.empty())
+    throw std::runtime_error("no evaluation.json under the given folders: `nethack sweep` and `nethack demo` write them");
+  const auto rank = [](const evaluated& run) {
+    const std::array<std::string, 3> references{"random", "player", "clone"};
+    if (run.method.empty()) return std::find(references.begin(), references.end(), run.name) - references.begin() - 100;
+    return std::find_if(method_styles.begin(), method_styles.end(), [&](const auto& s) { return s.method == run.method; }) -
+           method_styles.begin();
+  };
+  std::stable_sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) {
+    return std::make_tuple(a.group(), rank(a), a.seed) < std::make_tuple(b.group(), rank(b), b.seed);
+  });
+  return runs;
+}
+
+inline const std::vector<game_result>& games_from(const evaluated& run, const std::string& start) {
+  static const std::vector<game_result> none;
+  const auto found = run.results.find(start);
+  return found == run.results.end() ? none : found->second;
+}
+
+inline double monitored(const evaluated& run, const std::string& key) {
+  const auto found = run.monitor.find(key);
+  return found == run.monitor.end() ? std::nan("") : found->second;
+}
+
+/// What is measured of one policy, one number each.
+struct measure {
+  const char* name;
+  int digits;
+  bool interval;  ///< worth an interval over seeds in the table
+  double (*of)(const evaluated&);
+};
+inline const std::vector<measure>& measures() {
+  static const std::vector<measure> all{
+      {"score, new game", 0, true, [](const evaluated& run) { return statistics::mean(scores(games_from(run, "new"))); }},
+      {"gained after turn 1000", 0, true,
+       [](const evaluated& run) { return statistics::mean(late_gains(games_from(run, "new"))); }},
+      {"from depth 3", 0, true, [](const evaluated& run) { return statistics::mean(scores(games_from(run, "depth3"))); }},
+      {"from depth 4", 0, true, [](const evaluated& run) { return statistics::mean(scores(games_from(run, "depth4"))); }},
+      {"depth", 1, false,
+       [](const evaluated& run) {
+         return statistics::mean(column(games_from(run, "new"), [](const game_result& game) { return game.depth; }));
+       }},
+      {"stuck %", 0, false, [](const evaluated& run) { return 100 * ending_share(games_from(run, "new"), "stuck"); }},
+      {"KL CLOSE", 2, false, [](const evaluated& run) { return monitored(run, "kl/close"); }},
+      {"KL FAR", 2, false, [](const evaluated& run) { return monitored(run, "kl/far"); }},
+      {"agree CLOSE", 2, false, [](const evaluated& run) { return monitored(run, "agreement/close"); }},
+      {"agree FAR", 2, false, [](const evaluated& run) { return monitored(run, "agreement/far"); }}};
+  return all;
+}
+
+/// One value a run, without those that lack it.
+inline std::vector<double> values_over(const std::vector<const evaluated*>& runs, const measure& what) {
+  std::vector<double> values;
+  for (const auto* run : runs)
+    if (const double value = what.of(*run); std::isfinite(value)) values.push_back(value);
+  return values;
+}
+
+/// Runs of one recipe and one length of training games, by method in the order of the tables.
+struct run_group {
+  std::string title;
+  std::vector<std::pair<std::string, std::vector<const evaluated*>>> methods;
+};
+
+inline std::vector<run_group> group_runs(const std::vector<evaluated>& runs) {
+  std::vector<run_group> groups;
+  for (const auto& run : runs) {  // sorted by group and method
+    if (run.method.empty()) continue;
+    if (groups.empty() || groups.back().title != run.group()) groups.push_back({run.group(), {}});
+    auto& methods = groups.back().methods;
+    if (methods.empty() || methods.back().first != run.method) methods.push_back({run.method, {}});
+    methods.back().second.push_back(&run);
+  }
+  return groups;
+}
+
+inline const evaluated* find_reference(const std::vector<evaluated>& runs, const std::string& name) {
+  for (const auto& run : runs)
+    if (run.method.empty() && run.name == name) return &run;
+  return nullptr;
+}
+
+}  // namespace nethack
