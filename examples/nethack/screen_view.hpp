@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// A game's screen as text with ANSI colours, for a person to watch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "observation.hpp"
+
+namespace nethack {
+
+/// What a key is called in NetHack's own guide: "k", "^D", "M-p", "ESC".
+inline std::string key_name(std::uint8_t key) {
+  if (key == 27) return "ESC";
+  if (key == 13) return "RET";
+  if (key == ' ') return "SPC";
+  if (key >= 128) return "M-" + std::string(1, static_cast<char>(key & 127));
+  if (key < 32) return "^" + std::string(1, static_cast<char>(key + 64));
+  return std::string(1, static_cast<char>(key));
+}
+
+/// Twenty-four lines; blanks at a line's end are left out, so that a printed frame stays small.
+inline std::string screen_text(const observation& seen, bool colors) {
+  std::string text;
+  for (int row = 0; row < rows; ++row) {
+    int width = columns;
+    while (width > 0 && seen.character(row, width - 1) == ' ') --width;
+    int current = -1;  // the colour that the terminal is set to; -1: its own
+    for (int column = 0; column < width; ++column) {
+      const std::uint8_t character = seen.character(row, column);
+      const bool hero = seen.waiting == prompt::command && row == seen.cursor_row && column == seen.cursor_column;
+      const int wanted = hero ? 31 : seen.color(row, column);
+      if (colors && wanted != current && character != ' ') {
+        const bool bright = (wanted & 8) != 0, inverse = (wanted & 16) != 0;
+        // NetHack's "no colour" and grey are the terminal's own foreground; its dark blue on black is unreadable.
+        const int shade = wanted & 7;
+        text += "\033[0";
+        if (inverse) text += ";7";
+        if (shade != 7 && !(shade == 0 && !bright))
+          text += ";" + std::to_string((bright || shade == 4 ? 90 : 30) + shade);
+        else if (bright)
+          text += ";1";
+        text += 'm';
+        current = wanted;
+      }
+      text += character >= 32 && character < 127 ? static_cast<char>(character) : ' ';
+    }
+    if (current != -1) text += "\033[0m";
+    text += colors ? "\033[K\n" : "\n";
+  }
+  return text;
+}
+
+}  // namespace nethack
