@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// `nethack sweep` and `nethack report`: many runs, and what they say together.
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "../common/jobs.hpp"
+#include "pipeline.hpp"
+#include "report.hpp"
+
+namespace nethack {
+
+struct sweep_options {
+  std::string out = "runs/sweep", clone, demonstrations, held_out, saves;
+  std::vector<std::string> recipes{"quick", "careful"};
+  std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "ks", "bc+ks"};
+  std::vector<std::string> seeds{"1-10"};
+  std::vector<int> turns{2000};
+  long steps = 400'000;
+  int games = 100, clone_games = 400, saved_games = 40, jobs = 2;
+  long monitor_states = 3000;
+  unsigned long seed = 1;
+  std::vector<std::string> extra;
+  bool dry_run = false;
+};
+
+/// "1-3,7" as 1 2 3 7.
+inline std::vector<unsigned long> seed_list(const std::vector<std::string>& words) {
+  std::vector<unsigned long> seeds;
+  for (const auto& word : words) {
+    const auto dash = word.find('-');
+    const auto digits = [&](const std::string& text) {
+      if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos)
+        throw std::runtime_error("--seeds: \"" + word + "\" is neither a seed nor a range such as 1-10");
+      return std::stoul(text);
+    };
+    const auto first = digits(word.substr(0, dash)), last = dash == std::string::npos ? first : digits(word.substr(dash + 1));
+    for (auto seed = first; seed <= last; ++seed) seeds.push_back(seed);
+  }
+  if (seeds.empty()) throw std::runtime_error("--seeds names no seed");
+  return seeds;
+}
+
+namespace detail {
+
+/// What makes two runs comparable has to be the same in the whole folder; methods, recipes and seeds may be added.
+inline void check_same_sweep(const sweep_options& options, const std::filesystem::path& file) {
+  const nlohmann::json now{{"steps", options.steps}, {"games", options.games}, {"saved_games", options.saved_games},
+                           {"clone", options.clone}, {"seed", options.seed}, {"extra", options.extra}};
+  if (!std::filesystem::exists(file)) return write_json(file, now);
+  const auto before = read_json(file);
+  for (const auto& [key, value] : now.items())
+    if (before.value(key, nlohmann::json()) != value)
+      throw std::runtime_error(options.out + " holds a sweep with " + key + " = " + before.value(key, nlohmann::json()).dump() +
+                               ", not " + value.dump() + ": give the same, or another --out");
+}
+
+/// A file from elsewhere takes the place of a step that would make it.
+inline void adopt(const std::string& source, const std::filesystem::path& place) {
+  if (source.empty() || std::filesystem::exists(place)) return;
+  if (!std::filesystem::exists(source)) throw std::runtime_error("no file " + source);
+  std::filesystem::create_directories(place.parent_path());
+  std::filesystem::create_symlink(std::filesystem::absolute(source), place);
+}
+
+}  // namespace detail
+
+inline int sweep(const sweep_options& options) {
+  experiment setup;
+  setup.folder = options.out;
+  setup.seed = options.seed;
+  setup.games = options.games;
+  setup.saved_games = options.saved_games;
+  setup.steps = options.steps;
+  setup.monitor_states = options.monitor_states;
+  const auto seeds = seed_list(options.seeds);
+
+  std::vector<job> jobs{record_job(setup), held_out_job(setup), pretrain_job(setup)};
+  if (setup.saved_games > 0) jobs.push_back(save_states_job(setup));
+  auto reference = setup;
+  reference.games = options.clone_games;
+  for (const auto* name : {"clone", "player", "random"}) jobs.push_back(reference_job(reference, name));
+  // Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
+  for (const auto seed : seeds)
+    for (const int turns : options.turns)
+      for (const auto& recipe : options.recipes)
+        for (const auto& method : options.methods) {
+          const finetune_plan plan{method, recipe, seed, turns};
+          jobs.push_back(finetune_job(setup, plan, plan.name(), options.extra));
+        }
+  if (options.dry_run) {
+    for (const auto& each : jobs) {
+      std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
+      for (const auto& word : each.command) std::cout << ' ' << word;
+      std::cout << '\n';
+    }
+    return 0;
+  }
+
+  detail::check_same_sweep(options, setup.folder / "sweep.json");
+  detail::adopt(options.demonstrations, setup.demonstrations());
+  detail::adopt(options.held_out, setup.held_out());
+  detail::adopt(options.clone, setup.clone());
+  detail::adopt(options.saves, setup.saves());
+  const auto result = job_runner(jobs, static_cast<std::size_t>(options.jobs)).run();
+  const auto again = "the same command";
+  if (!result.ok()) return explain_stop(result, setup, again);
+  std::cout << write_report(read_evaluations({setup.folder}), setup.folder / "report") << "in "
+            << (setup.folder / "report").string() << "\n";
+  return 0;
+}
+
+inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
+  auto options = std::make_shared<sweep_options>();
+  auto* command = app.add_subcommand("sweep", "Many fine-tuning runs, evaluated and compared; goes on where it was stopped");
+  command->add_option("--out", options->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
+  command->add_option("--methods", options->methods, "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
+      ->delimiter(',')->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))->capture_default_str();
+  command->add_option("--recipes", options->recipes, "quick and careful: see `nethack finetune --help`")->delimiter(',')->capture_default_str();
+  command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-10 or 1,2,7")->delimiter(',')->capture_default_str();
+  command->add_option("--turns", options->turns, "Caps of the training games, in game turns: 2000,300")
+      ->delimiter(',')->check(CLI::Range(50, 1000000))->capture_default_str();
+  command->add_option("--steps", options->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--games", options->games, "New games that each run is evaluated on")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--clone-games", options->clone_games, "New games for the clone, the player and the random policy")
+      ->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--saved-games", options->saved_games, "Saved games at depth 3 and at depth 4; 0: none")
+      ->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--clone", options->clone, "A clone to start from (with --demonstrations and --held-out); otherwise one is made");
+  command->add_option("--demonstrations", options->demonstrations, "What the clone learnt from; otherwise recorded");
+  command->add_option("--held-out", options->held_out, "Demonstrations it did not learn from; otherwise recorded");
+  command->add_option("--saves", options->saves, "A folder that `nethack save-states` made; otherwise made");
+  command->add_option("--monitor-states", options->monitor_states, "Held-out states, near and far each")->capture_default_str();
+  command->add_option("--seed", options->seed, "Seed of the recording, the clone and the saves")->capture_default_str();
+  command->add_option("--jobs", options->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
+  command->add_option("--finetune", options->extra, "More options for every run, quoted one by one: --finetune=--learning-rate=1e-4");
+  command->add_flag("--dry-run", options->dry_run, "Only list the commands");
+  command->callback([&chosen, options] { chosen = [options] { return sweep(*options); }; });
+}
+
+inline void add_report(CLI::App& app, std::function<int()>& chosen) {
+  struct report_options {
+    std::vector<std::string> folders;
+    std::string out;
+    bool games = false;
+  };
+  auto options = std::make_shared<report_options>();
+  auto* command = app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
+  command->add_option("folders", options->folders, "Folders of sweeps, demos or single runs")->required();
+  command->add_option("--out", options->out, "Where to write; the first folder's report/ when not given");
+  command->add_flag("--games", options->games, "One row a run with the interval over its games, instead of over seeds");
+  command->callback([&chosen, options] {
+    chosen = [options] {
+      const auto runs = read_evaluations({options->folders.begin(), options->folders.end()});
+      const auto out = options->out.empty() ? std::filesystem::path(options->folders.front()) / "report" : std::filesystem::path(options->out);
+      const auto text = write_report(runs, out);
+      std::cout << (options->games ? games_report(runs) : text) << "in " << out.string() << "\n";
+      return 0;
+    };
+  });
+}
+
+}  // namespace nethack
