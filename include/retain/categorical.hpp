@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+namespace retain {
+
+/// A batch of categorical distributions, one per row of logits: [..., A] for A actions. Rows need not be normalised.
+/// Actions are int64 in [0, A), of shape [...]; log-probabilities, entropies and divergences are [...], in nats.
+class categorical {
+ public:
+  /// Throws shape_error unless logits has at least one dimension and one action.
+  explicit categorical(at::Tensor logits_) : logits(std::move(logits_)) {
+    if (logits.dim() < 1 || logits.size(-1) < 1)
+      throw shape_error(detail::concat("categorical: logits need the shape [..., actions], got ", detail::shape_text(logits.sizes())));
+  }
+
+  at::Tensor logits;
+
+  std::int64_t num_actions() const { return logits.size(-1); }
+
+  /// log pi(a|s) for every action, [..., A].
+  const at::Tensor& log_probs() const {
+    // What was computed without a graph must not be served to someone who wants gradients.
+    const bool with_graph = at::GradMode::is_enabled() && logits.requires_grad();
+    if (!log_probs_.defined() || (with_graph && !log_probs_.requires_grad())) log_probs_ = at::log_softmax(logits, -1);
+    return log_probs_;
+  }
+  at::Tensor probs() const { return log_probs().exp(); }
+
+  at::Tensor log_prob(const at::Tensor& actions) const { return log_probs().gather(-1, actions.unsqueeze(-1)).squeeze(-1); }
+
+  /// -sum_a pi log pi; an action of probability 0 counts 0.
+  at::Tensor entropy() const {
+    const auto p = probs();
+    return (p * log_probs().masked_fill(p == 0, 0)).sum(-1).neg();
+  }
+
+  at::Tensor mode() const { return logits.argmax(-1); }
+
+  /// The actions at given quantiles, by inversion: `uniform` holds one number in [0, 1) a row.
+  at::Tensor at_quantile(const at::Tensor& uniform) const {
+    const at::NoGradGuard no_grad;
+    const auto cumulative = at::log_softmax(logits.detach().to(at::kDouble), -1).exp_().cumsum(-1);
+    // Rounding may leave the last sum off 1; scaled by it, no quantile lies beyond the last action.
+    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) * cumulative.narrow(-1, num_actions() - 1, 1);
+    return cumulative.le(threshold).sum(-1).clamp_max(num_actions() - 1);
+  }
+
+  /// One action a row.
+  at::Tensor sample(const at::Generator& generator = {}) const {
+    const auto rows = logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1));
+    const auto options = logits.options().dtype(at::kDouble).requires_grad(false);
+    return at_quantile(generator.defined() ? at::rand(rows, generator, options) : at::rand(rows, options));
+  }
+
+ private:
+  mutable at::Tensor log_probs_;
+};
+
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0.
+inline at::Tensor kl(const categorical& p, const categorical& q) {
+  if (p.logits.sizes() != q.logits.sizes())
+    throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()), " and ",
+                                     detail::shape_text(q.logits.sizes()), " do not belong together"));
+  const auto probabilities = p.probs();
+  const auto difference = p.log_probs() - q.log_probs();
+  return (probabilities * difference.masked_fill(probabilities == 0, 0)).sum(-1);
+}
+
+}  // namespace retain

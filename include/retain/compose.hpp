@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/concepts.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// A model and the function that asks it, as one object: weight penalties read its parameters, distillation calls it.
+///
+///     policy_view view{policy, [&](const auto& observations) { return categorical{policy->forward(observations)}; }};
+template <class Model, class Function>
+struct policy_view {
+  const Model& model;
+  Function function;
+
+  parameter_list named_parameters() const { return parameters(model); }
+  template <class Observations>
+  decltype(auto) operator()(const Observations& observations) const {
+    return function(observations);
+  }
+};
+template <class Model, class Function>
+policy_view(const Model&, Function) -> policy_view<Model, Function>;
+
+/// One term's share of the last loss or gradient.
+struct term_report {
+  std::string name;
+  at::Tensor value;  ///< strength included, 0-dim, without gradient; undefined before the first call
+  double strength = 0;
+};
+
+namespace detail {
+
+template <class T>
+struct is_optional : std::false_type {};
+template <class T>
+struct is_optional<std::optional<T>> : std::true_type {};
+
+template <class T>
+struct plain_term {
+  using type = T;
+};
+template <class T>
+struct plain_term<std::optional<T>> {
+  using type = T;
+};
+
+}  // namespace detail
+
+/// Several retention terms as one. A term may be std::optional, so that a program can choose its terms at run time.
+///
+///     auto keep = compose(ewc{...}, behavioral_cloning{...}, kickstarting{...});
+///     auto loss = ppo_loss + keep.loss(view, rollout);           // everything in the graph, or
+///     auto loss = ppo_loss + keep.distillation(view, rollout);   // function space in the graph ...
+///     loss.backward();
+///     keep.add_gradient(*policy);                                // ... and weight space as the fused pass
+///     keep.step(env_steps);
+///
+/// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2".
+template <class... Terms>
+class composition {
+ public:
+  explicit composition(Terms... terms) : terms_(std::move(terms)...) {
+    std::map<std::string, int> count;
+    std::size_t i = 0;
+    const auto label = [&](const char* kind) {
+      const int n = ++count[kind];
+      reports_[i++].name = n == 1 ? std::string(kind) : detail::concat(kind, "_", n);
+    };
+    (label(detail::plain_term<Terms>::type::name), ...);
+  }
+
+  /// The sum of all terms, a 0-dim tensor. `view` is a parameter source and a callable: see policy_view.
+  template <class View, class Rollout>
+  at::Tensor loss(View&& view, const Rollout& rollout) {
+    at::Tensor sum;
+    each([&](auto& term, term_report& report) {
+      if constexpr (weight_penalty<std::remove_reference_t<decltype(term)>>)
+        add(sum, report, term, term.loss(view));
+      else
+        add(sum, report, term, term.loss(view, rollout));
+    });
+    return or_zero(sum);
+  }
+
+  /// The sum of the weight penalties, when there is nothing else. In the graph.
+  template <parameter_source M>
+  at::Tensor loss(const M& model) {
+    static_assert((weight_penalty<typename detail::plain_term<Terms>::type> && ...),
+                  "a distillation term needs loss(policy_view, rollout)");
+    at::Tensor sum;
+    each([&](auto& term, term_report& report) { add(sum, report, term, term.loss(model)); });
+    return or_zero(sum);
+  }
+
+  /// The sum of the distillation terms alone, for use with `add_gradient`.
+  template <class Student, class Rollout>
+  at::Tensor distillation(Student&& student, const Rollout& rollout) {
+    at::Tensor sum;
+    each([&](auto& term, term_report& report) {
+      if constexpr (!weight_penalty<std::remove_reference_t<decltype(term)>>) add(sum, report, term, term.loss(student, rollout));
+    });
+    return or_zero(sum);
+  }
+
+  /// Adds the gradients of the weight penalties to `.grad`; returns their value as a 0-dim float64 tensor.
+  template <parameter_source M>
+  at::Tensor add_gradient(const M& model) {
+    at::Tensor sum;
+    each([&](auto& term, term_report& report) {
+      if constexpr (weight_penalty<std::remove_reference_t<decltype(term)>>) add(sum, report, term, term.add_gradient(model));
+    });
+    return or_zero(sum);
+  }
+
+  /// Moves every schedule. A term whose schedule counts something else is stepped by itself: `keep.term<1>().step(updates)`.
+  void step(double progress) {
+    each([&](auto& term, term_report&) { term.step(progress); });
+  }
+
+  /// What each engaged term contributed last, by name.
+  std::vector<term_report> breakdown() {
+    std::vector<term_report> engaged;
+    each([&](auto& term, term_report& report) {
+      report.strength = term.strength();
+      engaged.push_back(report);
+    });
+    return engaged;
+  }
+
+  template <std::size_t Index>
+  auto& term() {
+    return std::get<Index>(terms_);
+  }
+
+  void save_state(state& out, const std::string& prefix) const {
+    const_cast<composition*>(this)->each(
+        [&](const auto& term, const term_report& report) { term.save_state(out, prefix + report.name + "."); });
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    each([&](auto& term, const term_report& report) { term.load_state(in, prefix + report.name + "."); });
+  }
+
+ private:
+  template <class Visit>
+  void each(Visit visit) {
+    std::apply(
+        [&](auto&... term) {
+          std::size_t i = 0;
+          const auto one = [&](auto& candidate) {
+            term_report& report = reports_[i++];
+            if constexpr (detail::is_optional<std::remove_cvref_t<decltype(candidate)>>::value) {
+              if (candidate) visit(*candidate, report);
+            } else {
+              visit(candidate, report);
+            }
+          };
+          (one(term), ...);
+        },
+        terms_);
+  }
+
+  template <class Term>
+  static void add(at::Tensor& sum, term_report& report, const Term& term, const at::Tensor& value) {
+    report.value = value.detach();
+    report.strength = term.strength();
+    sum = sum.defined() ? sum + value : value;
+  }
+  static at::Tensor or_zero(const at::Tensor& sum) { return sum.defined() ? sum : at::zeros({}); }
+
+  std::tuple<Terms...> terms_;
+  std::array<term_report, sizeof...(Terms)> reports_;
+};
+
+template <class... Terms>
+composition<Terms...> compose(Terms... terms) {
+  return composition<Terms...>(std::move(terms)...);
+}
+
+}  // namespace retain

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// What kickstarting and behavioral_cloning share: the mean divergence over valid rows, and the bookkeeping of a term.
+#pragma once
+
+#include <retain/concepts.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/schedule.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <utility>
+
+namespace retain {
+
+/// Which divergence a distillation term minimises.
+enum class divergence {
+  teacher_student,  ///< KL(pi* || pi): the student must cover what the teacher does
+  student_teacher,  ///< KL(pi || pi*): the student must not do what the teacher would not
+};
+
+namespace detail {
+
+/// Mean of `values` over the rows that both masks keep (an undefined mask keeps all); 0 when none is kept, so that an empty
+/// batch adds nothing instead of NaN. Masks have the shape of the rows.
+inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& first, const at::Tensor& second) {
+  if (!first.defined() && !second.defined()) return values.numel() == 0 ? values.sum() : values.mean();
+  for (const at::Tensor& mask : {first, second})
+    if (mask.defined() && mask.sizes() != values.sizes())
+      throw shape_error(concat("a mask of shape ", shape_text(mask.sizes()), " does not fit rows of shape ", shape_text(values.sizes())));
+  const at::Tensor kept = !second.defined() ? first.to(at::kBool)
+                          : !first.defined() ? second.to(at::kBool)
+                                             : first.to(at::kBool).logical_and(second.to(at::kBool));
+  // Padded rows may hold anything, NaN too: they are cut out, not multiplied by zero.
+  return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
+}
+
+class distillation_base {
+ public:
+  double strength() const { return schedule_.value(); }
+  void step(double progress) { schedule_.step(progress); }
+  void observe(double measurement) { schedule_.observe(measurement); }
+
+  /// The mean divergence of the last `loss`, before the strength, without gradient; undefined before the first.
+  const at::Tensor& last_divergence() const { return last_; }
+
+ protected:
+  distillation_base(strength_schedule strength, divergence direction) : schedule_(std::move(strength)), direction_(direction) {}
+
+  template <prediction Target, prediction Answer>
+  at::Tensor weighted(const Target& target, const Answer& answer, const at::Tensor& mask) {
+    const auto& p = distribution_of(target);
+    const auto& q = distribution_of(answer);
+    const at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
+    const at::Tensor own = mask_of(answer), given = mask.defined() ? mask : mask_of(target);
+    const at::Tensor mean = masked_mean(rows, own, given);
+    last_ = mean.detach();
+    return mean * strength();
+  }
+
+  strength_schedule schedule_;
+  divergence direction_;
+  at::Tensor last_;
+};
+
+}  // namespace detail
+}  // namespace retain

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+// Finds, in the graph of a forward pass, every use of every parameter, and captures what per-sample gradients need: the
+// input saved in the forward pass and the gradient that arrives in the backward pass. A parameter is covered when each edge
+// that leads to it belongs to an operation known here; one unknown use is enough to leave it to the per-sample loop.
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/generated/Functions.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace retain::detail {
+
+namespace nodes = torch::autograd::generated;
+using torch::autograd::Node;
+using node_pointer = std::decay_t<decltype(std::declval<torch::autograd::Edge>().function)>;
+
+inline std::int64_t as_int(std::int64_t value) { return value; }
+template <class Symbolic>
+std::int64_t as_int(const Symbolic& value) {
+  return value.expect_int();
+}
+template <class List>
+std::vector<std::int64_t> as_ints(const List& list) {
+  std::vector<std::int64_t> values;
+  for (const auto& value : list) values.push_back(as_int(value));
+  return values;
+}
+
+/// How an operation uses a parameter.
+enum class use_kind {
+  matrix,            ///< input [R, in] times the weight; gradient [R, out]
+  bias,              ///< added to every row; gradient [R, out]
+  scale,             ///< multiplied with every row of a normalised input; input [R, D] is that, gradient [R, D]
+  convolution,       ///< input [R, C, H, W], gradient [R, O, H', W']
+  convolution_bias,  ///< gradient [R, O, ...]
+  lookup,            ///< rows of a table; input holds indices, `rows` the row of the batch each belongs to
+};
+
+struct parameter_use {
+  use_kind kind;
+  std::shared_ptr<at::Tensor> gradient;  // filled by every backward pass that runs through the operation
+  at::Tensor input;
+  at::Tensor rows;                // lookup in bags
+  bool transposed = false;        // matrix: the parameter is [out, in]
+  std::int64_t padding_index = -1;  // lookup: this row receives no gradient
+  std::vector<std::int64_t> kernel, stride, padding, dilation;
+  std::int64_t groups = 1;
+};
+
+class graph_walk {
+ public:
+  /// Walks the graphs below `roots`. Throws config_error for batch normalisation in training mode: there, no sample has a
+  /// gradient of its own.
+  explicit graph_walk(const std::vector<at::Tensor>& roots) {
+    std::vector<node_pointer> pending;
+    for (const auto& root : roots)
+      if (root.grad_fn()) pending.push_back(root.grad_fn());
+    std::unordered_set<Node*> seen;
+    while (!pending.empty()) {
+      const node_pointer node = pending.back();
+      pending.pop_back();
+      if (!seen.insert(node.get()).second) continue;
+      refuse_batch_statistics(*node);
+      const auto& edges = node->next_edges();
+      for (std::size_t slot = 0; slot < edges.size(); ++slot) {
+        if (!edges[slot].function) continue;
+        consumers_[edges[slot].function.get()].push_back({node, slot});
+        if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(edges[slot].function.get()))
+          leaves_[leaf->variable.unsafeGetTensorImpl()] = leaf;
+        pending.push_back(edges[slot].function);
+      }
+    }
+  }
+
+  bool reaches(const at::Tensor& parameter) const { return leaves_.count(parameter.unsafeGetTensorImpl()) != 0; }
+
+  /// All uses of a parameter, or nothing when one of them is not an operation known here.
+  std::vector<parameter_use> uses_of(const at::Tensor& parameter) {
+    std::vector<parameter_use> uses;
+    const auto leaf = leaves_.find(parameter.unsafeGetTensorImpl());
+    if (leaf == leaves_.end() || !collect_uses(leaf->second, parameter, false, uses)) return {};
+    return uses;
+  }
+
+  /// Forgets captured gradients: a pass that does not run through an operation then contributes nothing there.
+  void clear() {
+    for (auto& [node, gradient] : captured_) *gradient = at::Tensor();
+  }
+
+ private:
+  struct consumer {
+    node_pointer node;
+    std::size_t slot;
+  };
+
+  struct capture final : torch::autograd::FunctionPreHook {
+    explicit capture(std::shared_ptr<at::Tensor> into) : target(std::move(into)) {}
+    torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
+      *target = gradients[0];
+      return gradients;
+    }
+    std::shared_ptr<at::Tensor> target;
+  };
+
+  static void refuse_batch_statistics(const Node& node) {
+    const auto* batch_norm = dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node);
+    if ((batch_norm && batch_norm->training) || dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node))
+      throw config_error(
+          "estimate_fisher: the policy runs batch normalisation in training mode, where no sample has a gradient of its own: "
+          "call policy->eval() first");
+  }
+
+  bool collect_uses(Node* source, const at::Tensor& parameter, bool transposed, std::vector<parameter_use>& uses) {
+    for (const auto& [node, slot] : consumers_[source]) {
+      const std::string name = node->name();
+      if (!transposed && parameter.dim() == 2 && (name == "TBackward0" || name == "TransposeBackward0")) {
+        if (!collect_uses(node.get(), parameter, true, uses)) return false;
+        continue;
+      }
+      parameter_use use;
+      if (!describe(node, slot, parameter, transposed, use)) return false;
+      auto& gradient = captured_[node.get()];
+      if (!gradient) {
+        gradient = std::make_shared<at::Tensor>();
+        node->add_pre_hook(std::make_unique<capture>(gradient));
+      }
+      use.gradient = gradient;
+      uses.push_back(std::move(use));
+    }
+    return true;
+  }
+
+  static bool is_one(const at::Scalar& scalar) { return scalar.toDouble() == 1.0; }
+
+  static bool describe(const node_pointer& node, std::size_t slot, const at::Tensor& parameter, bool transposed, parameter_use& use) {
+    if (auto* addmm = dynamic_cast<nodes::AddmmBackward0*>(node.get())) {
+      if (!is_one(addmm->alpha) || !is_one(addmm->beta)) return false;
+      if (slot == 0 && parameter.dim() == 1) return use.kind = use_kind::bias, true;
+      if (slot != 2) return false;
+      use.kind = use_kind::matrix;
+      use.input = addmm->mat1_.unpack();
+      use.transposed = transposed;
+      return true;
+    }
+    if (auto* mm = dynamic_cast<nodes::MmBackward0*>(node.get())) {
+      if (slot != 1) return false;
+      use.kind = use_kind::matrix;
+      use.input = mm->self_.unpack();
+      use.transposed = transposed;
+      return true;
+    }
+    if (transposed) return false;
+    if (auto* add = dynamic_cast<nodes::AddBackward0*>(node.get())) {
+      if (parameter.dim() != 1 || (slot == 1 && !is_one(add->alpha))) return false;
+      return use.kind = use_kind::bias, true;
+    }
+    if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward0*>(node.get())) return describe_convolution(*convolution, slot, use);
+    if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward1*>(node.get())) return describe_convolution(*convolution, slot, use);
+    if (auto* norm = dynamic_cast<nodes::NativeLayerNormBackward0*>(node.get())) {
+      if (norm->normalized_shape.size() != 1) return false;
+      if (slot == 2) return use.kind = use_kind::bias, true;
+      if (slot != 1) return false;
+      use.kind = use_kind::scale;
+      use.input = (norm->input_.unpack() - norm->result1_.unpack(node)) * norm->result2_.unpack(node);
+      return true;
+    }
+    if (auto* embedding = dynamic_cast<nodes::EmbeddingBackward0*>(node.get())) {
+      if (embedding->scale_grad_by_freq || embedding->sparse) return false;
+      use.kind = use_kind::lookup;
+      use.input = embedding->indices_.unpack();
+      use.padding_index = as_int(embedding->padding_idx);
+      return true;
+    }
+    if (auto* bag = dynamic_cast<nodes::EmbeddingBagBackward0*>(node.get())) {
+      constexpr std::int64_t sum = 0;
+      if (slot != 0 || bag->mode != sum || bag->scale_grad_by_freq || bag->sparse || bag->per_sample_weights_.unpack().defined()) return false;
+      use.kind = use_kind::lookup;
+      use.input = bag->indices_.unpack();
+      use.padding_index = as_int(bag->padding_idx);
+      const auto starts = bag->offsets_.unpack().to(at::kLong);
+      const auto ends = at::cat({starts.slice(0, 1), at::scalar_tensor(use.input.numel(), starts.options()).reshape({1})});
+      use.rows = at::repeat_interleave(ends - starts);  // with a last offset, that bag is empty
+      return true;
+    }
+    return false;
+  }
+
+  template <class ConvolutionNode>
+  static bool describe_convolution(ConvolutionNode& node, std::size_t slot, parameter_use& use) {
+    if (node.transposed) return false;
+    if (slot == 2) return use.kind = use_kind::convolution_bias, true;
+    if (slot != 1) return false;
+    use.kind = use_kind::convolution;
+    use.input = node.input_.unpack();
+    use.kernel = node.weight_.unpack().sizes().slice(2).vec();
+    use.stride = as_ints(node.stride);
+    use.padding = as_ints(node.padding);
+    use.dilation = as_ints(node.dilation);
+    use.groups = as_int(node.groups);
+    return use.kernel.size() <= 2 && use.input.dim() == static_cast<std::int64_t>(use.kernel.size()) + 2;
+  }
+
+  std::unordered_map<Node*, std::vector<consumer>> consumers_;
+  std::unordered_map<at::TensorImpl*, torch::autograd::AccumulateGrad*> leaves_;
+  std::unordered_map<Node*, std::shared_ptr<at::Tensor>> captured_;
+};
+
+}  // namespace retain::detail

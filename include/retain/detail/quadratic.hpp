@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+// sum_i scale_i * sum F_i (theta_i - anchor_i)^2 and its gradient, over a list of parameters: the arithmetic of every
+// weight-space penalty. On the CPU it is one pass over theta, anchor, F and .grad, bound by memory bandwidth; elsewhere and
+// for strided or sparse tensors it is LibTorch's own operations, without a host synchronisation.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace retain::detail {
+
+/// One parameter of the penalty. `importance` is undefined where every weight counts 1.
+struct quadratic_item {
+  at::Tensor theta;
+  at::Tensor anchor;
+  at::Tensor importance;
+  double scale = 1.0;
+};
+
+enum class gradient_mode { none, add, assign };
+
+template <class T>
+using accumulate_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+/// Returns sum F d^2 over n elements, d = theta - anchor, and adds (or assigns) factor * F * d to g.
+/// Blocks of partial sums keep float accurate and let the compiler use vector registers.
+template <bool HasImportance, gradient_mode Mode, class T, class F>
+double quadratic_kernel(const T* __restrict theta, const T* __restrict anchor, const F* __restrict importance, T* __restrict g,
+                        accumulate_t<T> factor, std::int64_t n) {
+  using real = accumulate_t<T>;
+  constexpr std::int64_t block = 2048;
+  constexpr int lanes = 32;
+  double total = 0;
+  const auto one = [&](std::int64_t i, real& sum) {
+    const real d = static_cast<real>(theta[i]) - static_cast<real>(anchor[i]);
+    real w = d;
+    if constexpr (HasImportance) w *= static_cast<real>(importance[i]);
+    sum += w * d;
+    if constexpr (Mode == gradient_mode::add) g[i] = static_cast<T>(static_cast<real>(g[i]) + factor * w);
+    if constexpr (Mode == gradient_mode::assign) g[i] = static_cast<T>(factor * w);
+  };
+  for (std::int64_t start = 0; start < n; start += block) {
+    const std::int64_t end = std::min(n, start + block);
+    real sums[lanes] = {};
+    std::int64_t i = start;
+    for (; i + lanes <= end; i += lanes)
+      for (int lane = 0; lane < lanes; ++lane) one(i + lane, sums[lane]);
+    for (; i < end; ++i) one(i, sums[0]);
+    real sum = 0;
+    for (const real lane : sums) sum += lane;
+    total += static_cast<double>(sum);
+  }
+  return total;
+}
+
+/// Whether the tensors' elements lie in memory one for one, so that the kernel may walk them as flat arrays.
+inline bool flat_alike(const at::Tensor& a, const at::Tensor& b) {
+  return b.layout() == at::kStrided && b.device().is_cpu() && a.strides() == b.strides();
+}
+inline bool fusible(const quadratic_item& item, const at::Tensor& gradient) {
+  const auto type = item.theta.scalar_type();
+  const bool known = type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
+  const bool reduced = type == at::kHalf || type == at::kBFloat16;
+  return known && item.theta.device().is_cpu() && item.theta.layout() == at::kStrided && item.theta.is_non_overlapping_and_dense() &&
+         flat_alike(item.theta, item.anchor) && item.anchor.scalar_type() == type &&
+         (!item.importance.defined() ||
+          (flat_alike(item.theta, item.importance) && item.importance.scalar_type() == (reduced ? at::kFloat : type))) &&
+         (!gradient.defined() || (flat_alike(item.theta, gradient) && gradient.scalar_type() == type));
+}
+
+template <gradient_mode Mode, class T>
+double fused_chunk(const quadratic_item& item, const at::Tensor& gradient, double factor, std::int64_t from, std::int64_t count) {
+  using importance_t = accumulate_t<T>;
+  const T* theta = static_cast<const T*>(item.theta.data_ptr()) + from;
+  const T* anchor = static_cast<const T*>(item.anchor.data_ptr()) + from;
+  T* g = Mode == gradient_mode::none ? nullptr : static_cast<T*>(gradient.data_ptr()) + from;
+  const auto f = static_cast<accumulate_t<T>>(factor * item.scale);
+  if (item.importance.defined())
+    return quadratic_kernel<true, Mode>(theta, anchor, static_cast<const importance_t*>(item.importance.data_ptr()) + from, g, f, count);
+  return quadratic_kernel<false, Mode>(theta, anchor, static_cast<const importance_t*>(nullptr), g, f, count);
+}
+
+template <gradient_mode Mode>
+double fused_chunk(const quadratic_item& item, const at::Tensor& gradient, double factor, std::int64_t from, std::int64_t count) {
+  switch (item.theta.scalar_type()) {
+    case at::kDouble: return fused_chunk<Mode, double>(item, gradient, factor, from, count);
+    case at::kHalf: return fused_chunk<Mode, at::Half>(item, gradient, factor, from, count);
+    case at::kBFloat16: return fused_chunk<Mode, at::BFloat16>(item, gradient, factor, from, count);
+    default: return fused_chunk<Mode, float>(item, gradient, factor, from, count);
+  }
+}
+
+/// The same for one tensor through LibTorch's operations; the value stays on the device, in float64.
+template <gradient_mode Mode>
+at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double factor) {
+  const at::Tensor d = item.theta.detach() - item.anchor;
+  const at::Tensor w = item.importance.defined() ? (d * item.importance).to(d.scalar_type()) : d;
+  if constexpr (Mode == gradient_mode::add) {
+    if (gradient.layout() == at::kStrided)
+      gradient.add_(w, factor * item.scale);
+    else
+      gradient = gradient.to_dense().add_(w, factor * item.scale);
+  }
+  if constexpr (Mode == gradient_mode::assign) gradient = w * (factor * item.scale);
+  return at::mul(w, d).sum(at::kDouble) * item.scale;
+}
+
+/// sum_i scale_i sum F_i d_i^2 as a 0-dim float64 tensor. `gradients[i]`, where gradients are asked for, receives
+/// factor * scale_i * F_i d_i. The order of the sums does not depend on the number of threads.
+template <gradient_mode Mode>
+at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<at::Tensor>& gradients, double factor) {
+  struct chunk {
+    std::size_t item;
+    std::int64_t from, count;
+  };
+  constexpr std::int64_t chunk_size = 1 << 18;
+  std::vector<chunk> chunks;
+  at::Tensor elsewhere;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    at::Tensor none;
+    if (fusible(items[i], Mode == gradient_mode::none ? none : gradients[i])) {
+      for (std::int64_t from = 0, n = items[i].theta.numel(); from < n; from += chunk_size)
+        chunks.push_back({i, from, std::min(chunk_size, n - from)});
+    } else {
+      const at::Tensor value = unfused<Mode>(items[i], Mode == gradient_mode::none ? none : gradients[i], factor);
+      elsewhere = elsewhere.defined() ? elsewhere + value.to(elsewhere.device()) : value;
+    }
+  }
+  std::vector<double> partial(chunks.size());
+  at::parallel_for(0, static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; ++c) {
+      const auto& [i, from, count] = chunks[static_cast<std::size_t>(c)];
+      const at::Tensor none;
+      partial[static_cast<std::size_t>(c)] =
+          items[i].scale * fused_chunk<Mode>(items[i], Mode == gradient_mode::none ? none : gradients[i], factor, from, count);
+    }
+  });
+  double sum = 0;
+  for (const double value : partial) sum += value;
+  if (elsewhere.defined()) return elsewhere + sum;
+  return at::scalar_tensor(sum, at::TensorOptions().dtype(at::kDouble));
+}
+
+/// strength * sum_i scale_i sum F_i d_i^2 as a node of the graph: its backward is the same single pass.
+struct quadratic_function : torch::autograd::Function<quadratic_function> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, at::TensorList thetas, std::vector<quadratic_item> items,
+                            double strength) {
+    torch::autograd::variable_list saved;
+    std::vector<double> scales;
+    for (auto& item : items) {
+      saved.insert(saved.end(), {item.theta, item.anchor, item.importance});
+      scales.push_back(item.scale);
+    }
+    context->save_for_backward(std::move(saved));
+    context->saved_data["scales"] = std::move(scales);
+    context->saved_data["strength"] = strength;
+    std::vector<at::Tensor> none;
+    return quadratic_pass<gradient_mode::none>(items, none, 0.0).mul_(strength).to(thetas[0].scalar_type());
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto saved = context->get_saved_variables();
+    const auto scales = context->saved_data["scales"].toDoubleVector();
+    const double strength = context->saved_data["strength"].toDouble();
+    std::vector<quadratic_item> items;
+    torch::autograd::variable_list gradients;
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+      items.push_back({saved[3 * i], saved[3 * i + 1], saved[3 * i + 2], scales[i]});
+      gradients.push_back(at::empty_like(saved[3 * i]));
+    }
+    // On the CPU the incoming gradient is a number at hand; elsewhere reading it would wait for the device.
+    const bool at_hand = incoming[0].device().is_cpu();
+    quadratic_pass<gradient_mode::assign>(items, gradients, 2.0 * strength * (at_hand ? incoming[0].item<double>() : 1.0));
+    if (!at_hand)
+      for (auto& gradient : gradients) gradient.mul_(incoming[0]);
+    gradients.emplace_back();  // items
+    gradients.emplace_back();  // strength
+    return gradients;
+  }
+};
+
+}  // namespace retain::detail

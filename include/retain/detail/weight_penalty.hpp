@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+// What l2_init and ewc share: anchors by parameter name, their match against a model, value, gradient and state.
+#pragma once
+
+#include <retain/detail/quadratic.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/schedule.hpp>
+#include <retain/state.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// Multiplies the strength of the parameters whose names match `pattern` (`*` any run of characters, `?` any one).
+struct group_scale {
+  std::string pattern;
+  double scale = 1.0;
+};
+
+namespace detail {
+
+class weight_penalty {
+ public:
+  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type.
+  /// Throws shape_error or state_error when the model does not fit.
+  template <parameter_source M>
+  at::Tensor loss(const M& model) const {
+    auto items = match(parameters(model));
+    if (items.empty() || strength() == 0.0) return at::zeros({}, options_of(items));
+    std::vector<at::Tensor> thetas;
+    for (const auto& item : items) thetas.push_back(item.theta);
+    return quadratic_function::apply(at::TensorList(thetas), std::move(items), strength());
+  }
+
+  /// Adds the gradient of `loss` to every trainable parameter's `.grad` in one pass, without autograd and without extra
+  /// memory, and returns the value as a 0-dim float64 tensor. A `.grad` that is undefined is made. Call it between
+  /// `backward()` and the optimiser's step. Throws as `loss` does, before anything is written.
+  template <parameter_source M>
+  at::Tensor add_gradient(const M& model) const {
+    const at::NoGradGuard no_grad;
+    const auto items = match(parameters(model));
+    if (items.empty() || strength() == 0.0) return at::zeros({}, options_of(items).dtype(at::kDouble));
+    std::vector<at::Tensor> gradients;
+    for (const auto& item : items) {
+      auto& gradient = item.theta.mutable_grad();
+      if (!gradient.defined()) gradient = at::zeros_like(item.theta);
+      gradients.push_back(gradient);
+    }
+    auto value = quadratic_pass<gradient_mode::add>(items, gradients, 2.0 * strength());
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (!gradients[i].is_same(items[i].theta.grad())) items[i].theta.mutable_grad() = gradients[i];  // was sparse
+    return value.mul_(strength());
+  }
+
+  double strength() const { return schedule_.value(); }
+  void step(double progress) { schedule_.step(progress); }
+  void observe(double measurement) { schedule_.observe(measurement); }
+
+  void save_state(state& out, const std::string& prefix) const {
+    schedule_.save_state(out, prefix);
+    for (const auto& [name, e] : entries_) {
+      out.set(prefix + "anchor." + name, e.anchor);
+      if (e.importance.defined()) out.set(prefix + "importance." + name, e.importance);
+    }
+  }
+
+  /// Throws state_error or shape_error and changes nothing when the saved parameters are not these.
+  void load_state(const state& in, const std::string& prefix) {
+    auto loaded = entries_;
+    for (auto& [name, e] : loaded) {
+      replace(e.anchor, in.tensor(prefix + "anchor." + name), name, "anchor");
+      if (e.importance.defined()) {
+        replace(e.importance, in.tensor(prefix + "importance." + name), name, "importance");
+        check_importance(name, e.importance);
+      }
+    }
+    schedule_.load_state(in, prefix);
+    entries_ = std::move(loaded);
+  }
+
+ protected:
+  struct entry {
+    at::Tensor anchor;
+    at::Tensor importance;  // undefined: 1 everywhere
+    double scale = 1.0;
+    bool trainable = true;  // whether the parameter had a gradient when the penalty was made
+  };
+
+  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
+                 const parameter_list& model)
+      : kind_(kind), schedule_(std::move(strength)), exclude_(std::move(exclude)) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, tensor] : model) {
+      if (excluded(name)) continue;
+      entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad()};
+      for (const auto& group : groups)
+        if (matches(group.pattern, name)) e.scale *= group.scale;
+      if (!(e.scale >= 0.0) || !std::isfinite(e.scale))
+        throw config_error(concat(kind_, ": the scale of '", name, "' must be finite and not negative, got ", e.scale));
+      entries_.emplace(name, std::move(e));
+    }
+    for (const auto& group : groups)
+      if (!used(group.pattern)) throw config_error(concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
+  }
+
+  bool excluded(const std::string& name) const { return matches_any(exclude_, name); }
+
+  void check_importance(const std::string& name, const at::Tensor& importance) const {
+    if (importance.numel() == 0) return;
+    const double least = importance.min().item<double>(), sum = importance.sum(at::kDouble).item<double>();
+    if (!(least >= 0.0) || !std::isfinite(sum))
+      throw state_error(concat(kind_, ": the importance of '", name, "' ",
+                               !std::isfinite(sum) ? "holds a value that is not finite" : concat("holds a negative value (", least, ")"),
+                               ": look for NaN in the policy's outputs on the data it was estimated from"));
+  }
+
+  /// The importance in the type and memory order that the fused pass reads: as the parameter, in float for half types.
+  static at::Tensor laid_out_like(const at::Tensor& anchor, const at::Tensor& importance) {
+    const bool reduced = anchor.scalar_type() == at::kHalf || anchor.scalar_type() == at::kBFloat16;
+    auto result = at::empty_like(anchor, anchor.options().dtype(reduced ? at::kFloat : anchor.scalar_type()));
+    return result.copy_(importance);
+  }
+
+  const char* kind_;
+  strength_schedule schedule_;
+  std::vector<std::string> exclude_;
+  std::map<std::string, entry> entries_;
+  bool needs_importance_ = false;
+
+ private:
+  bool used(const std::string& pattern) const {
+    for (const auto& [name, e] : entries_)
+      if (matches(pattern, name)) return true;
+    return false;
+  }
+
+  /// Pairs the model's trainable parameters with their anchors. Throws unless the names are the same on both sides.
+  std::vector<quadratic_item> match(const parameter_list& model) const {
+    std::vector<quadratic_item> items;
+    items.reserve(model.size());
+    std::size_t found = 0;
+    for (const auto& [name, tensor] : model) {
+      const auto position = entries_.find(name);
+      if (position == entries_.end()) {
+        if (excluded(name) || !tensor.requires_grad()) continue;
+        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(tensor.sizes()),
+                                 " has no anchor; it was not in the model this penalty was made from: exclude it by pattern"));
+      }
+      ++found;
+      const entry& e = position->second;
+      if (tensor.sizes() != e.anchor.sizes())
+        throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ", shape_text(tensor.sizes()), ", its anchor ",
+                                 shape_text(e.anchor.sizes()), ": exclude it by pattern, or make the penalty from this model"));
+      if (!tensor.requires_grad()) continue;
+      if (needs_importance_ && !e.importance.defined())
+        throw state_error(concat(kind_, ": the parameter '", name, "' was frozen when its importance was estimated and is not now: "
+                                 "unfreeze it before estimate_fisher, or exclude it by pattern"));
+      items.push_back({tensor, e.anchor, e.importance, e.scale});
+      follow(items.back());
+    }
+    if (found != entries_.size())
+      for (const auto& [name, e] : entries_) {
+        const bool present = std::any_of(model.begin(), model.end(), [&](const auto& p) { return p.name == name; });
+        if (!present)
+          throw state_error(concat(kind_, ": the parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                                   " has an anchor but is missing in the model: exclude it by pattern when the penalty is made"));
+      }
+    return items;
+  }
+
+  /// The anchor follows a model that was moved to another device or type.
+  static void follow(quadratic_item& item) {
+    if (item.anchor.device() != item.theta.device() || item.anchor.scalar_type() != item.theta.scalar_type()) {
+      item.anchor = item.anchor.to(item.theta.options().requires_grad(false));
+      if (item.importance.defined()) item.importance = laid_out_like(item.anchor, item.importance.to(item.theta.device()));
+    }
+  }
+
+  void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name, const char* what) const {
+    if (current.sizes() != saved.sizes())
+      throw shape_error(concat(kind_, ": the saved ", what, " of '", name, "' has shape ", shape_text(saved.sizes()), ", the model's is ",
+                               shape_text(current.sizes()), ": the state belongs to another network"));
+    if (current.scalar_type() != saved.scalar_type())
+      throw state_error(concat(kind_, ": the saved ", what, " of '", name, "' is ", saved.dtype(), ", the model's is ", current.dtype()));
+    current = at::empty_like(current).copy_(saved);
+  }
+
+  static at::TensorOptions options_of(const std::vector<quadratic_item>& items) {
+    return items.empty() ? at::TensorOptions() : items.front().theta.options().requires_grad(false);
+  }
+};
+
+}  // namespace detail
+}  // namespace retain

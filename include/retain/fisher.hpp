@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/concepts.hpp>
+#include <retain/detail/fisher_estimator.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+#include <retain/teacher.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// The diagonal of a policy's Fisher information, one tensor of the parameter's shape per trainable parameter.
+struct fisher {
+  parameter_list values;
+  std::map<std::string, fisher_path> paths;  ///< how each was computed
+  std::int64_t states = 0;                   ///< how many states it is a mean over
+  std::string actions;                       ///< "sampled", "exact" or "dataset"
+
+  /// A line per parameter: name, path, mean and largest value.
+  std::string report() const {
+    std::string text = detail::concat("diagonal Fisher over ", states, " states, ", actions, " actions\n");
+    for (const auto& [name, value] : values) {
+      const bool empty = value.numel() == 0;
+      text += detail::concat("  ", name, ' ', detail::shape_text(value.sizes()), ": ", detail::path_name(paths.at(name)), ", mean ",
+                             empty ? 0.0 : value.mean().item<double>(), ", max ", empty ? 0.0 : value.max().item<double>(), '\n');
+    }
+    return text;
+  }
+
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "states", states);
+    out.set(prefix + "actions", actions);
+    for (const auto& [name, value] : values) {
+      out.set(prefix + "value." + name, value);
+      out.set(prefix + "path." + name, static_cast<int>(paths.at(name)));
+    }
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    fisher loaded;
+    loaded.states = in.integer(prefix + "states");
+    loaded.actions = in.text(prefix + "actions");
+    const std::string head = prefix + "value.";
+    for (const auto& key : in.tensor_keys(head)) {
+      const std::string name = key.substr(head.size());
+      loaded.values.push_back({name, in.tensor(key)});
+      loaded.paths[name] = static_cast<fisher_path>(in.integer<int>(prefix + "path." + name));
+    }
+    *this = std::move(loaded);
+  }
+};
+
+/// Actions drawn from the policy itself: F_i = E_s E_{a~pi} (d_i log pi(a|s))^2, an unbiased estimate. Equal seeds draw equal
+/// actions whatever the batch size.
+struct sampled_actions {
+  int per_state = 1;
+  std::uint64_t seed = 0;
+};
+
+/// The expectation over actions exactly: F_i = E_s sum_a pi(a|s) (d_i log pi(a|s))^2. One backward pass per action (and per
+/// time step of a sequence): 121 actions cost about 90 times a sampled estimate.
+struct exact_actions {};
+
+/// The actions of the data, the "empirical Fisher": F_i = E_{s,a~data} (d_i log pi(a|s))^2. It is the Fisher information only
+/// where the data's actions are the policy's. `actions(batch)` returns them, [N] or [T, N].
+template <class Actions = detail::batch_actions>
+struct dataset_actions {
+  Actions actions = {};
+};
+template <class Actions>
+dataset_actions(Actions) -> dataset_actions<Actions>;
+
+struct fisher_options {
+  std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
+  int sample_dimension = -1;              ///< of log-probabilities; -1: 0 for [N], 1 for [T, N]
+  bool walk = true;                       ///< false: one sample at a time for every parameter
+  int verify = 2;                         ///< samples of a batch whose gradients check each walked parameter, once
+  std::int64_t memory = 64 << 20;         ///< bytes an intermediate tensor of the walk may take
+  std::function<void(std::int64_t states)> progress = {};  ///< called after every batch
+};
+
+/// The diagonal Fisher information of a policy, from per-sample gradients, always: a mini-batch gradient squared is not it.
+///
+///     F_i = 1/n sum_s E_a [ (d log pi(a|s) / d theta_i)^2 ],   one value per weight, in nats^2 per squared weight
+///
+/// `data` is a range of batches, or one batch; `forward(batch)` returns the policy's distributions for its N samples as rows [N]
+/// (or logits as a tensor, or retain::masked). For sequences the rows are [T, N]: the scores of a sequence are summed before
+/// squaring, and n counts valid steps; over sampled actions that is the same in expectation, since scores of different steps are
+/// uncorrelated. The estimate does not depend on how samples are batched.
+///
+/// Layers are covered by walking the autograd graph at the cost of about one more backward pass: Linear, Conv1d and Conv2d
+/// (grouped too), LSTM and GRU where LibTorch builds them from those, LayerNorm, Embedding, EmbeddingBag (sum), used once or many times.
+/// A parameter with any other use, and one for which the walk disagrees with a plain gradient on `verify` samples, is computed one
+/// sample at a time; the result says which. Those samples are sliced out when the batch is a tensor or has `narrow(start, length)`.
+/// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out. Throws config_error when no parameter is
+/// reached, when a batch normalisation is in training mode, or when there is no data; state_error for a result that is not finite.
+template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
+fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const fisher_options& options = {}) {
+  parameter_list chosen;
+  for (const auto& entry : parameters(model))
+    if (entry.tensor.requires_grad() && !detail::matches_any(options.exclude, entry.name)) chosen.push_back(entry);
+  if (chosen.empty()) throw config_error("estimate_fisher: the model has no trainable parameter that is not excluded");
+
+  detail::fisher_settings settings{options.sample_dimension, options.walk, options.verify, options.memory};
+  detail::fisher_estimator estimator(chosen, settings);
+  auto draw = detail::make_action_source(actions);
+  const auto add = [&](const auto& batch) {
+    estimator.add(batch, forward, draw);
+    if (options.progress) options.progress(estimator.states());
+  };
+  if constexpr (requires { data.begin(); data.end(); })
+    for (const auto& batch : data) add(batch);
+  else
+    add(data);
+
+  fisher result;
+  result.values = estimator.values();
+  result.paths = estimator.paths();
+  result.states = estimator.states();
+  result.actions = draw.name;
+  return result;
+}
+
+}  // namespace retain

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/weight_penalty.hpp>
+
+namespace retain {
+
+struct l2_init_options {
+  strength_schedule strength = 1.0;       ///< c of the formula
+  std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
+  std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern
+};
+
+/// L2 distance to where the model stands when this is made:
+///
+///     loss = c * sum_g lambda_g ||theta_g - theta*_g||^2,    gradient = 2 c lambda_g (theta_g - theta*_g)
+///
+/// With pre-trained weights theta* it is L2-SP (Li et al. 2018, arXiv 1802.01483); with a random initialisation it is L2-init,
+/// which keeps plasticity (Kumar et al. 2023, arXiv 2308.11958). There is no 1/2 and no mean over weights: c times the squared
+/// distance. Frozen parameters are skipped. Memory: one copy of the parameters.
+class l2_init : public detail::weight_penalty {
+ public:
+  static constexpr const char* name = "l2_init";
+
+  template <parameter_source M>
+  explicit l2_init(const M& model, l2_init_options options = {})
+      : weight_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, parameters(model)) {}
+};
+
+}  // namespace retain

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+// How strong a retention term is, as a function of progress.
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/state.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// s(progress) -> strength. Progress is in whatever unit the caller passes to `.step`: environment steps, updates, epochs.
+template <class S>
+concept schedule = std::copy_constructible<S> && requires(const S& s, double progress) {
+  { s(progress) } -> std::convertible_to<double>;
+};
+
+/// The same strength throughout.
+struct constant {
+  double value = 1.0;
+
+  double operator()(double) const { return value; }
+  std::string describe() const { return detail::concat("constant{", value, "}"); }
+};
+
+/// max(floor, initial * factor^(progress / per)). The kickstarting schedule of Wołczyk et al. 2024 counts optimiser steps:
+/// {.initial = 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41 049.
+struct exponential_decay {
+  double initial = 1.0;
+  double factor = 0.99998;
+  double floor = 0.0;
+  double per = 1.0;  ///< how much progress one multiplication by `factor` takes
+
+  double operator()(double progress) const { return std::max(floor, initial * std::pow(factor, progress / per)); }
+  std::string describe() const {
+    return detail::concat("exponential_decay{", initial, ", ", factor, ", floor ", floor, ", per ", per, "}");
+  }
+};
+
+/// From `initial` to `last` in a straight line over `over`, then `last`.
+struct linear {
+  double initial = 1.0;
+  double last = 0.0;
+  double over = 1.0;
+
+  double operator()(double progress) const { return initial + (last - initial) * std::clamp(progress / over, 0.0, 1.0); }
+  std::string describe() const { return detail::concat("linear{", initial, " to ", last, " over ", over, "}"); }
+};
+
+/// From `initial` to `last` over `over` as half a cosine, then `last`.
+struct cosine {
+  double initial = 1.0;
+  double last = 0.0;
+  double over = 1.0;
+
+  double operator()(double progress) const {
+    const double phase = std::clamp(progress / over, 0.0, 1.0);
+    return last + (initial - last) * 0.5 * (1.0 + std::cos(3.14159265358979323846 * phase));
+  }
+  std::string describe() const { return detail::concat("cosine{", initial, " to ", last, " over ", over, "}"); }
+};
+
+/// Holds a measured KL near a target: each `observe(kl)` with kl > 1.5 target multiplies the strength by 2, with
+/// kl < target / 1.5 divides it by 2 (Schulman et al. 2017, arXiv 1707.06347, section 4).
+struct adaptive_kl {
+  double initial = 1.0;
+  double target = 0.01;
+  double minimum = 1e-6;
+  double maximum = 1e6;
+
+  double operator()(double) const { return std::clamp(initial * scale_, minimum, maximum); }
+  void observe(double kl) {
+    if (kl > 1.5 * target && (*this)(0) < maximum) scale_ *= 2.0;
+    if (kl < target / 1.5 && (*this)(0) > minimum) scale_ *= 0.5;
+  }
+  std::string describe() const { return detail::concat("adaptive_kl{", initial, ", target ", target, "}"); }
+  std::vector<double> memory() const { return {scale_}; }
+  void set_memory(const std::vector<double>& values) { scale_ = values.at(0); }
+
+ private:
+  double scale_ = 1.0;
+};
+
+/// maximum * max(0, 1 - R_student / R_teacher), with the student's return given to `observe`
+/// (Agarwal et al. 2022, arXiv 2206.01626). `maximum` until the first observation.
+struct return_ratio {
+  double teacher_return = 1.0;
+  double maximum = 1.0;
+
+  double operator()(double) const { return maximum * std::clamp(1.0 - student_return_ / teacher_return, 0.0, 1.0); }
+  void observe(double student_return) { student_return_ = student_return; }
+  std::string describe() const { return detail::concat("return_ratio{", teacher_return, ", maximum ", maximum, "}"); }
+  std::vector<double> memory() const { return {student_return_}; }
+  void set_memory(const std::vector<double>& values) { student_return_ = values.at(0); }
+
+ private:
+  double student_return_ = 0.0;
+};
+
+namespace detail {
+template <class S>
+concept observing_schedule = requires(S& s, double value) { s.observe(value); };
+template <class S>
+concept remembering_schedule = requires(S& s, const S& c, const std::vector<double>& values) {
+  { c.memory() } -> std::convertible_to<std::vector<double>>;
+  s.set_memory(values);
+};
+}  // namespace detail
+
+/// Any schedule, the progress it has been stepped to, and the strength there. A number converts to a constant, a lambda
+/// `double(double)` is a schedule too. It is what every term's `.strength` option holds.
+class strength_schedule {
+ public:
+  strength_schedule(double value) : strength_schedule(constant{value}) {}  // NOLINT: `.strength = 500.0` is the point
+
+  template <schedule S>
+    requires(!std::same_as<std::remove_cvref_t<S>, strength_schedule>)
+  strength_schedule(S function)  // NOLINT: likewise for `.strength = exponential_decay{...}`
+      : self_(std::make_unique<model<S>>(std::move(function))) {
+    check(value());
+  }
+
+  strength_schedule(const strength_schedule& other) : self_(other.self_->clone()), progress_(other.progress_) {}
+  strength_schedule(strength_schedule&&) noexcept = default;
+  strength_schedule& operator=(strength_schedule other) noexcept {
+    self_ = std::move(other.self_);
+    progress_ = other.progress_;
+    return *this;
+  }
+
+  double value() const { return self_->value(progress_); }
+  double progress() const { return progress_; }
+
+  /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative or not finite.
+  void step(double progress) {
+    check(self_->value(progress));
+    progress_ = progress;
+  }
+
+  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error when it does not.
+  void observe(double measurement) {
+    self_->observe(measurement);
+    check(value());
+  }
+
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "schedule", self_->describe());
+    out.set(prefix + "progress", progress_);
+    const auto memory = self_->memory();
+    for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
+  }
+
+  /// Throws state_error when the saved schedule is another one than this.
+  void load_state(const state& in, const std::string& prefix) {
+    const std::string& saved = in.text(prefix + "schedule");
+    if (saved != self_->describe())
+      throw state_error(detail::concat("the state holds the schedule ", saved, " at '", prefix, "', but the term was built with ",
+                                       self_->describe(), "; build it with the same schedule, load, then change it"));
+    std::vector<double> memory(self_->memory().size());
+    for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = in.number(concat_key(prefix, i));
+    const double progress = in.number(prefix + "progress");
+    self_->set_memory(memory);
+    progress_ = progress;
+  }
+
+ private:
+  struct concept_base {
+    virtual ~concept_base() = default;
+    virtual std::unique_ptr<concept_base> clone() const = 0;
+    virtual double value(double progress) const = 0;
+    virtual void observe(double measurement) = 0;
+    virtual std::string describe() const = 0;
+    virtual std::vector<double> memory() const = 0;
+    virtual void set_memory(const std::vector<double>& values) = 0;
+  };
+
+  template <class S>
+  struct model final : concept_base {
+    explicit model(S f) : function(std::move(f)) {}
+    std::unique_ptr<concept_base> clone() const override { return std::make_unique<model>(function); }
+    double value(double progress) const override { return static_cast<double>(function(progress)); }
+    void observe(double measurement) override {
+      if constexpr (detail::observing_schedule<S>)
+        function.observe(measurement);
+      else
+        throw config_error(detail::concat("the schedule ", describe(), " does not adapt: observe() has no meaning for it"));
+    }
+    std::string describe() const override {
+      if constexpr (requires { { function.describe() } -> std::convertible_to<std::string>; })
+        return function.describe();
+      else
+        return "custom";
+    }
+    std::vector<double> memory() const override {
+      if constexpr (detail::remembering_schedule<S>)
+        return function.memory();
+      else
+        return {};
+    }
+    void set_memory([[maybe_unused]] const std::vector<double>& values) override {
+      if constexpr (detail::remembering_schedule<S>) function.set_memory(values);
+    }
+    S function;
+  };
+
+  static std::string concat_key(const std::string& prefix, std::size_t i) { return detail::concat(prefix, "memory.", i); }
+  static void check(double value) {
+    if (!(value >= 0.0) || !std::isfinite(value))
+      throw config_error(detail::concat("a strength must be finite and not negative, got ", value));
+  }
+
+  std::unique_ptr<concept_base> self_;
+  double progress_ = 0.0;
+};
+
+}  // namespace retain

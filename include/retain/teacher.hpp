@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/categorical.hpp>
+#include <retain/concepts.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
+
+#include <concepts>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// Passed first to `teacher`: take this object as it is, nobody else holds it.
+struct adopt_t {};
+inline constexpr adopt_t adopt{};
+
+namespace detail {
+
+template <class M>
+concept has_deepcopy = requires(const M& model) {  // torch::jit::Module
+  { model.deepcopy() } -> std::convertible_to<M>;
+};
+template <class M>
+concept module_holder = requires(const M& model) {
+  typename M::ContainedType;
+  model.ptr();
+};
+template <class M>
+struct is_shared_ptr : std::false_type {};
+template <class T>
+struct is_shared_ptr<std::shared_ptr<T>> : std::true_type {};
+
+/// A copy that shares no tensor with the original.
+template <class M>
+M deep_copy(const M& model) {
+  if constexpr (has_deepcopy<M>) {
+    return model.deepcopy();
+  } else {
+    static_assert(module_holder<M> || is_shared_ptr<M>::value,
+                  "retain::teacher copies a module holder, a std::shared_ptr to a torch::nn::Module, or a torch::jit::Module; "
+                  "for anything else make the copy yourself and write teacher{retain::adopt, copy, forward}");
+    try {
+      if constexpr (module_holder<M>)
+        return M(std::dynamic_pointer_cast<typename M::ContainedType>(model->clone()));
+      else
+        return std::dynamic_pointer_cast<typename M::element_type>(model->clone());
+    } catch (const c10::Error&) {
+      throw config_error(
+          "teacher: this module cannot be cloned; derive it from torch::nn::Cloneable and build its layers in reset(), or copy it "
+          "yourself and write teacher{retain::adopt, copy, forward}");
+    }
+  }
+}
+
+template <class M>
+decltype(auto) module_of(M& model) {
+  if constexpr (requires { model.train(false); } || requires { model.eval(); })
+    return (model);
+  else
+    return (*model);
+}
+
+/// What a forward function may return as a prediction: distributions as they are, a tensor as a categorical's logits.
+template <class P>
+auto as_prediction(P&& answer) {
+  if constexpr (std::convertible_to<P, at::Tensor>)
+    return categorical{std::forward<P>(answer)};
+  else
+    return std::forward<P>(answer);
+}
+
+struct call_forward {
+  template <class M, class Observations>
+  auto operator()(M& model, const Observations& observations) const {
+    if constexpr (requires { model->forward(observations); })
+      return model->forward(observations);
+    else
+      return model.forward(observations);
+  }
+};
+
+struct no_state {};
+
+template <class Visit, class State>
+void each_tensor(State& carried, Visit visit) {
+  if constexpr (std::convertible_to<State&, const at::Tensor&>)
+    visit(carried);
+  else if constexpr (requires { carried.begin(); })
+    for (auto& tensor : carried) visit(tensor);
+  else if constexpr (requires { std::tuple_size<State>::value; })
+    std::apply([&](auto&... tensor) { (visit(tensor), ...); }, carried);
+}
+
+}  // namespace detail
+
+/// The pre-trained policy pi* that a student is kept close to: a deep copy in eval mode, without gradients, that no train(),
+/// zero_grad() or optimiser of the student reaches. Asking it builds no graph.
+///
+///     teacher t{policy};                                              // policy->forward(observations) gives logits
+///     teacher t{policy, [](auto& net, const auto& o) { return categorical{net->forward(o.screen)}; }};
+///     teacher t{policy, forward, initial_state};                      // recurrent: see `step`
+///
+/// `policy` is a module holder, a std::shared_ptr to a module that can be cloned, or a torch::jit::Module. A recurrent forward
+/// function takes (model, observations, state, done), resets the state before the steps that `done` marks, and returns a tuple
+/// {prediction, state}. Copies of a teacher share the frozen weights and carry their own state. Throws config_error when the
+/// model cannot be copied.
+template <class Model, class Forward = detail::call_forward, class State = detail::no_state>
+class teacher {
+ public:
+  static constexpr bool recurrent = !std::same_as<State, detail::no_state>;
+
+  explicit teacher(const Model& model, Forward forward = {}, State initial = {})
+      : teacher(adopt, detail::deep_copy(model), std::move(forward), std::move(initial)) {}
+
+  teacher(adopt_t, Model copy, Forward forward = {}, State initial = {})
+      : model_(std::move(copy)), forward_(std::move(forward)), initial_(initial), carried_(std::move(initial)) {
+    detail::module_of(model_).eval();
+    for (auto& [name, tensor] : parameters(model_)) tensor.requires_grad_(false);
+  }
+
+  /// What the teacher would do, for a batch of observations of which each stands alone.
+  template <class Observations>
+    requires(!recurrent)
+  auto operator()(const Observations& observations) const {
+    const at::NoGradGuard no_grad;
+    return detail::as_prediction(forward_(model_, observations));
+  }
+
+  /// A recurrent teacher's answer along the student's trajectory: it goes on from the state of the last call, and resets it
+  /// before every step that `done` marks as the first of an episode.
+  template <class Observations>
+    requires(recurrent)
+  auto step(const Observations& observations, const at::Tensor& done) {
+    const at::NoGradGuard no_grad;
+    auto [answer, next] = forward_(model_, observations, carried_, done);
+    carried_ = std::move(next);
+    return detail::as_prediction(std::move(answer));
+  }
+
+  /// Back to the state it was made with.
+  void reset()
+    requires(recurrent)
+  {
+    carried_ = initial_;
+  }
+  const State& carried() const { return carried_; }
+
+  const Model& model() const { return model_; }
+
+  /// Weights, buffers and the carried state.
+  void save_state(state& out, const std::string& prefix) const {
+    for (const auto& [name, tensor] : tensors()) out.set(prefix + name, tensor.detach());
+    int index = 0;
+    detail::each_tensor(carried_, [&](const at::Tensor& tensor) {
+      if (tensor.defined()) out.set(carried_key(prefix, index), tensor);
+      ++index;
+    });
+  }
+
+  /// Throws state_error or shape_error and changes nothing when the saved weights are another network's.
+  void load_state(const state& in, const std::string& prefix) {
+    const at::NoGradGuard no_grad;
+    std::vector<std::pair<at::Tensor, at::Tensor>> replacements;
+    for (auto& [name, tensor] : tensors()) {
+      const at::Tensor& saved = in.tensor(prefix + name);
+      if (saved.sizes() != tensor.sizes())
+        throw shape_error(detail::concat("teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()), ", the model's is ",
+                                         detail::shape_text(tensor.sizes()), ": the state belongs to another network"));
+      replacements.emplace_back(tensor, at::empty_like(tensor).copy_(saved));
+    }
+    int index = 0;
+    detail::each_tensor(carried_, [&](at::Tensor& tensor) {
+      if (const auto key = carried_key(prefix, index++); in.contains(key)) tensor = in.tensor(key);
+    });
+    for (auto& [tensor, replacement] : replacements) tensor.set_data(replacement);
+  }
+
+ private:
+  static std::string carried_key(const std::string& prefix, int index) { return detail::concat(prefix, "carried.", index); }
+
+  parameter_list tensors() const {
+    auto list = parameters(model_);
+    for (const auto& buffer : detail::collect(detail::module_of(model_).named_buffers())) list.push_back(buffer);
+    return list;
+  }
+
+  mutable Model model_;  // forward functions are rarely const
+  mutable Forward forward_;
+  State initial_, carried_;
+};
+
+template <class Model>
+teacher(const Model&) -> teacher<Model>;
+template <class Model, class Forward>
+teacher(const Model&, Forward) -> teacher<Model, Forward>;
+template <class Model, class Forward, class State>
+teacher(const Model&, Forward, State) -> teacher<Model, Forward, State>;
+template <class Model>
+teacher(adopt_t, Model) -> teacher<Model>;
+template <class Model, class Forward>
+teacher(adopt_t, Model, Forward) -> teacher<Model, Forward>;
+template <class Model, class Forward, class State>
+teacher(adopt_t, Model, Forward, State) -> teacher<Model, Forward, State>;
+
+}  // namespace retain
