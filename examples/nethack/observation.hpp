@@ -29,6 +29,10 @@ struct status {
   int burden = 0;      ///< 0 none to 5 overloaded
   int condition = 0;   ///< bits as in the NetHack Learning Environment
   int alignment = 0;   ///< -1 chaotic, 0 neutral, 1 lawful
+  int score = 0;       ///< the game's own running score
+  int hit_dice = 0;    ///< the monster's level while polymorphed, else 0
+
+  bool operator==(const status&) const = default;
 };
 
 struct observation {
@@ -39,6 +43,7 @@ struct observation {
   std::string message;                                ///< everything shown on the message line since the last key
   prompt waiting = prompt::command;
   status stats;
+  std::uint32_t changed_rows = (1u << rows) - 1;  ///< bit r: row r differs from the observation before
 
   std::uint8_t character(int row, int column) const { return chars[static_cast<std::size_t>(row * columns + column)]; }
   std::uint8_t color(int row, int column) const { return colors[static_cast<std::size_t>(row * columns + column)]; }
