@@ -23,7 +23,7 @@ namespace nethack {
 
 /// A CSV file as columns by name; the texts of empty cells become NaN.
 inline std::map<std::string, std::vector<double>> read_columns(const std::filesystem::path& path) {
-  std::map<std::string, std::vector<double>> columns;
+  std::map<std::string, std::vector<double>> by_name;
   std::ifstream file(path);
   std::string line, cell;
   std::vector<std::string> names;
@@ -37,10 +37,10 @@ inline std::map<std::string, std::vector<double>> read_columns(const std::filesy
       if (!std::getline(cells, cell, ',')) cell.clear();
       char* end = nullptr;
       const double value = std::strtod(cell.c_str(), &end);
-      columns[name].push_back(end == cell.c_str() ? std::nan("") : value);
+      by_name[name].push_back(end == cell.c_str() ? std::nan("") : value);
     }
   }
-  return columns;
+  return by_name;
 }
 
 namespace detail {
@@ -86,10 +86,10 @@ inline std::vector<curve_point> score_curve(const std::vector<const evaluated*>&
 inline std::vector<curve_point> metric_curve(const std::vector<const evaluated*>& runs, const std::string& name) {
   std::map<double, std::vector<double>> values;
   for (const auto* run : runs) {
-    auto columns = read_columns(run->folder / "metrics.csv");
-    const auto &steps = columns["global_step"], &column = columns[name];
-    for (std::size_t i = 0; i < std::min(steps.size(), column.size()); ++i)
-      if (column[i] > 0) values[steps[i]].push_back(column[i]);
+    auto by_name = read_columns(run->folder / "metrics.csv");
+    const auto &steps = by_name["global_step"], &values_there = by_name[name];
+    for (std::size_t i = 0; i < std::min(steps.size(), values_there.size()); ++i)
+      if (values_there[i] > 0) values[steps[i]].push_back(values_there[i]);
   }
   std::vector<curve_point> curve;
   for (const auto& [step, at] : values) {

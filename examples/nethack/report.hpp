@@ -25,19 +25,19 @@ namespace nethack {
 
 /// One row a policy; the interval is over its games. What the demo shows.
 inline std::string games_report(const std::vector<evaluated>& runs) {
-  table rows({"policy", "steps", "games", "mean", "median", "95 % interval", "depth", "stuck %", "KL CLOSE", "KL FAR",
+  table lines({"policy", "steps", "games", "mean", "median", "95 % interval", "depth", "stuck %", "KL CLOSE", "KL FAR",
               "agree CLOSE", "agree FAR"});
   for (const auto& run : runs) {
     const auto& games = games_from(run, "new");
     const auto score = scores(games);
     const auto interval = statistics::bootstrap_interval(score);
     const auto number = [&](std::size_t i) { return decimals(measures()[i].of(run), measures()[i].digits); };
-    rows.add({run.method.empty() ? run.name : run.method + (run.seed != 0 ? ", seed " + std::to_string(run.seed) : ""),
+    lines.add({run.method.empty() ? run.name : run.method + (run.seed != 0 ? ", seed " + std::to_string(run.seed) : ""),
               run.steps > 0 ? std::to_string(run.steps) : "–", std::to_string(games.size()), decimals(statistics::mean(score)),
               decimals(statistics::median(score)), range_text(interval.low, interval.high), number(4), number(5), number(6),
               number(7), number(8), number(9)});
   }
-  return rows.markdown();
+  return lines.markdown();
 }
 
 namespace detail {
@@ -98,7 +98,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
     text << "## " << group.title << "\n\n";
     text << "Trained for " << *steps.begin() << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
          << " steps at " << decimals(statistics::mean(speeds)) << " steps/s a run. In brackets: 95 % bootstrap interval over seeds.\n\n";
-    table rows(header);
+    table lines(header);
     for (const auto& [method, seeds] : group.methods) {
       std::vector<std::string> row{method, std::to_string(seeds.size())};
       for (const auto& what : measures()) {
@@ -106,9 +106,9 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
         row.push_back(what.interval ? detail::with_interval(values, what.digits) : decimals(statistics::mean(values), what.digits));
       }
       row.insert(row.begin() + 3, decimals(statistics::median(values_over(seeds, measures()[0]))));
-      rows.add(row);
+      lines.add(row);
     }
-    text << rows.markdown() << "\n";
+    text << lines.markdown() << "\n";
 
     const auto* clone = find_reference(runs, "clone");
     const auto none = std::find_if(group.methods.begin(), group.methods.end(), [](const auto& m) { return m.first == "none"; });
@@ -153,7 +153,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
 inline std::string runs_csv(const std::vector<evaluated>& runs) {
   std::vector<std::string> header{"name", "method", "recipe", "training_turns", "seed", "steps", "steps_per_second", "games"};
   for (const auto& what : measures()) header.emplace_back(what.name);
-  table rows(header);
+  table lines(header);
   for (const auto& run : runs) {
     std::vector<std::string> row{run.name, run.method, run.recipe, std::to_string(run.training_turns), std::to_string(run.seed),
                                  std::to_string(run.steps), decimals(run.steps_per_second),
@@ -162,9 +162,9 @@ inline std::string runs_csv(const std::vector<evaluated>& runs) {
       const double value = what.of(run);
       row.push_back(std::isfinite(value) ? decimals(value, 4) : "");
     }
-    rows.add(row);
+    lines.add(row);
   }
-  return rows.csv();
+  return lines.csv();
 }
 
 /// Everything into one folder: report.md, runs.csv, report.json, scores-*.png, curves-*.png. Returns the Markdown.

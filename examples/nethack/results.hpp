@@ -25,7 +25,7 @@ struct game_result {
   int depth = 1;            ///< deepest dungeon level reached
   int turns = 0;            ///< game time played
   long steps = 0;           ///< keys pressed
-  std::string ending;       ///< death, stuck, turns (the cap), keys (the cap), failed (the game's process broke)
+  std::string ending;       ///< death, stuck, turn cap, step cap, lost (the game's process broke)
 };
 
 /// A set of games that began alike: "new", "depth3", "depth4".
@@ -79,12 +79,12 @@ inline nlohmann::json summary(const std::vector<game_result>& games) {
 inline nlohmann::json to_json(const results_by_start& results) {
   nlohmann::json all = nlohmann::json::object();
   for (const auto& [start, games] : results) {
-    nlohmann::json rows = nlohmann::json::array();
+    nlohmann::json lines = nlohmann::json::array();
     for (const auto& game : games)
-      rows.push_back({game.seed, game.start, game.score, game.score_1000, game.depth, game.turns, game.steps, game.ending});
+      lines.push_back({game.seed, game.start, game.score, game.score_1000, game.depth, game.turns, game.steps, game.ending});
     all[start] = {{"summary", summary(games)},
                   {"columns", {"seed", "start", "score", "score_1000", "depth", "turns", "steps", "ending"}},
-                  {"games", std::move(rows)}};
+                  {"games", std::move(lines)}};
   }
   return all;
 }
@@ -98,30 +98,30 @@ inline results_by_start results_from_json(const nlohmann::json& all) {
 }
 
 inline std::string games_csv(const results_by_start& results) {
-  table rows({"start", "seed", "score", "score_1000", "depth", "turns", "steps", "ending"});
+  table lines({"start", "seed", "score", "score_1000", "depth", "turns", "steps", "ending"});
   for (const auto& [start, games] : results)
     for (const auto& game : games)
-      rows.add({game.start, std::to_string(game.seed), decimals(game.score), decimals(game.score_1000),
+      lines.add({game.start, std::to_string(game.seed), decimals(game.score), decimals(game.score_1000),
                 std::to_string(game.depth), std::to_string(game.turns), std::to_string(game.steps), game.ending});
-  return rows.csv();
+  return lines.csv();
 }
 
 /// One row per start, for people.
 inline std::string summary_table(const std::string& who, const results_by_start& results) {
-  table rows({who, "games", "mean", "median", "95 % interval", "25 … 75 %", "depth", "turns", "gained after turn 1000",
+  table lines({who, "games", "mean", "median", "95 % interval", "25 … 75 %", "depth", "turns", "gained after turn 1000",
               "died", "stuck"});
   for (const auto& [start, games] : results) {
     const auto score = scores(games);
     const auto interval = statistics::bootstrap_interval(score);
     const auto percent = [&](const char* ending) { return decimals(100 * ending_share(games, ending)) + " %"; };
-    rows.add({start == "new" ? "new game" : "from " + start, std::to_string(games.size()), decimals(statistics::mean(score)),
+    lines.add({start == "new" ? "new game" : "from " + start, std::to_string(games.size()), decimals(statistics::mean(score)),
               decimals(statistics::median(score)), range_text(interval.low, interval.high),
               range_text(statistics::quantile(score, 0.25), statistics::quantile(score, 0.75)),
               decimals(statistics::mean(column(games, [](const auto& game) { return game.depth; })), 1),
               decimals(statistics::mean(column(games, [](const auto& game) { return game.turns; }))),
               decimals(statistics::mean(late_gains(games))), percent("death"), percent("stuck")});
   }
-  return rows.markdown();
+  return lines.markdown();
 }
 
 /// Written beside its place and renamed, so that a reader never sees half a file and an existing file means

@@ -9,16 +9,6 @@
 
 namespace nethack {
 
-/// What a key is called in NetHack's own guide: "k", "^D", "M-p", "ESC".
-inline std::string key_name(std::uint8_t key) {
-  if (key == 27) return "ESC";
-  if (key == 13) return "RET";
-  if (key == ' ') return "SPC";
-  if (key >= 128) return "M-" + std::string(1, static_cast<char>(key & 127));
-  if (key < 32) return "^" + std::string(1, static_cast<char>(key + 64));
-  return std::string(1, static_cast<char>(key));
-}
-
 /// Twenty-four lines; blanks at a line's end are left out, so that a printed frame stays small.
 inline std::string screen_text(const observation& seen, bool colors) {
   std::string text;

@@ -115,6 +115,4 @@ TEST_CASE("a frame keeps its characters, with or without colours", "[nethack][re
   seen.cursor_row = 1;
   CHECK(nethack::screen_text(seen, false).find("\n@$\n") == 0);
   CHECK(nethack::screen_text(seen, true).find("\033[0;93m$") != std::string::npos);
-  CHECK(nethack::key_name('p' | 0x80) == "M-p");
-  CHECK(nethack::key_name(4) == "^D");
 }
