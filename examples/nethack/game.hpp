@@ -3,18 +3,21 @@
 #pragma once
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/socket.h>
-#include <sys/time.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -25,6 +28,7 @@
 #include <vector>
 
 #include "actions.hpp"
+#include "link.h"
 #include "playground.hpp"
 #include "terminal.hpp"
 
@@ -46,7 +50,10 @@ class game {
  public:
   explicit game(game_options options = {})
       : options_(std::move(options)), transport_(find_transport(options_.transport)), playground_(options_.package) {}
-  ~game() { stop(); }
+  ~game() {
+    stop();
+    unmap();
+  }
   game(const game&) = delete;
   game& operator=(const game&) = delete;
 
@@ -79,8 +86,6 @@ class game {
       }
     }
     process_ = -1;
-    if (link_ >= 0) close(link_);
-    link_ = -1;
   }
 
   bool running() const { return process_ > 0; }
@@ -88,26 +93,22 @@ class game {
 
   /// Sends one key without waiting. A game that is gone shows in the next `receive()`.
   void send(key code) {
-    if (link_ < 0) return;
-    while (::send(link_, &code, 1, MSG_NOSIGNAL) < 0 && errno == EINTR) {
-    }
+    if (!running()) return;
+    link_->key = code;
+    __atomic_fetch_add(&link_->keys, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &link_->keys, FUTEX_WAKE, 1, nullptr, nullptr, 0);
   }
 
   /// Waits until the game wants a key and brings the screen up to date.
   answer receive() {
-    if (link_ < 0) return answer::lost;
     for (;;) {
-      const ssize_t got = recv(link_, buffer_.data(), buffer_.size(), 0);
-      if (got > 0) {
-        const auto count = static_cast<std::size_t>(got);
-        const bool complete = buffer_[count - 1] == end_of_frame;
-        screen_.feed(buffer_.data(), complete ? count - 1 : count);
-        if (complete) return answer::waiting;
-        continue;
-      }
-      if (got < 0 && errno == EINTR) continue;
-      const bool hung = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-      return hung ? give_up() : reap();
+      if (!running()) return answer::lost;
+      if (!frame_there() && !await_frame()) return answer::lost;
+      ++frames_seen_;
+      screen_.feed(link_->frame, std::min<std::size_t>(link_->frame_size, nethack_frame_capacity));
+      if (__atomic_load_n(&link_->ended, __ATOMIC_ACQUIRE)) return reap();
+      if (!link_->frame_partial) return answer::waiting;
+      send(0);
     }
   }
 
@@ -147,7 +148,6 @@ class game {
   long crashes() const { return crashes_; }
 
  private:
-  static constexpr std::uint8_t end_of_frame = 0xff;
   /// The game names it by the user's number, which the transport fixes, and the hero's name.
   static constexpr const char* saved_name = "1000Agent";
   static constexpr const char* game_settings =
@@ -173,10 +173,7 @@ class game {
 
   void spawn(std::uint64_t seed) {
     screen_.reset();
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-      throw std::runtime_error(std::string("cannot make a socket for a game: ") + std::strerror(errno));
-
+    const int memory = link_memory();
     const std::string folder = playground_.path().string(), program = playground_.program().string();
     std::vector<std::string> variables{game_settings,
                                        "HACKDIR=" + folder,
@@ -202,7 +199,7 @@ class game {
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 0);
+    posix_spawn_file_actions_adddup2(&actions, memory, 0);
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
@@ -210,30 +207,70 @@ class game {
     const int error = posix_spawn(&process_, program.c_str(), &actions, &attributes, arguments, environment.data());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
-    close(ends[1]);
+    close(memory);
     if (error != 0) {
-      close(ends[0]);
       process_ = -1;
       throw std::runtime_error(std::string("cannot start the game ") + program + ": " + std::strerror(error));
     }
-    link_ = ends[0];
-    const timeval timeout{options_.hang_timeout_ms / 1000, options_.hang_timeout_ms % 1000 * 1000};
-    setsockopt(link_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   }
 
-  answer give_up() {
-    ++hangs_;
-    stop();
-    return answer::lost;
+  /// Fresh shared memory, so that a game that is slow to die cannot write into its successor's.
+  int link_memory() {
+    unmap();
+    const int memory = memfd_create("nethack", MFD_CLOEXEC);
+    void* mapped = MAP_FAILED;
+    if (memory >= 0 && ftruncate(memory, sizeof(nethack_link)) == 0)
+      mapped = mmap(nullptr, sizeof(nethack_link), PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (mapped == MAP_FAILED) {
+      const int error = errno;
+      if (memory >= 0) close(memory);
+      throw std::runtime_error(std::string("cannot share memory with a game: ") + std::strerror(error));
+    }
+    link_ = static_cast<nethack_link*>(mapped);
+    frames_seen_ = 0;
+    return memory;
   }
 
+  void unmap() {
+    if (link_) munmap(link_, sizeof(nethack_link));
+    link_ = nullptr;
+  }
+
+  bool frame_there() const { return __atomic_load_n(&link_->frames, __ATOMIC_SEQ_CST) != frames_seen_; }
+
+  /// Sleeps until a frame is there. A game that died without a word wakes nobody, so now and then it looks.
+  bool await_frame() {
+    using clock = std::chrono::steady_clock;
+    constexpr timespec slice{0, 20'000'000};
+    std::optional<clock::time_point> deadline;
+    __atomic_store_n(&link_->player_asleep, 1u, __ATOMIC_SEQ_CST);
+    bool there;
+    while (!(there = frame_there())) {
+      if (syscall(SYS_futex, &link_->frames, FUTEX_WAIT, frames_seen_, &slice, nullptr, 0) == 0 || errno != ETIMEDOUT)
+        continue;
+      if (!deadline) deadline = clock::now() + std::chrono::milliseconds(options_.hang_timeout_ms) - std::chrono::milliseconds(20);
+      int state = 0;
+      if (waitpid(process_, &state, WNOHANG) == process_) {
+        process_ = -1;
+        ++crashes_;
+        break;
+      }
+      if (clock::now() >= *deadline && !frame_there()) {
+        ++hangs_;
+        stop();
+        break;
+      }
+    }
+    __atomic_store_n(&link_->player_asleep, 0u, __ATOMIC_RELAXED);
+    return there;
+  }
+
+  /// The game has said that it leaves; this waits for the little that is left of it.
   answer reap() {
-    // The link closes as the process ends, so this does not wait for long.
     int state = 0;
     while (waitpid(process_, &state, 0) < 0 && errno == EINTR) {
     }
     process_ = -1;
-    stop();
     if (WIFEXITED(state) && WEXITSTATUS(state) == 0) return answer::ended;
     ++crashes_;
     return answer::lost;
@@ -244,9 +281,9 @@ class game {
   playground playground_;
   terminal screen_;
   pid_t process_ = -1;
-  int link_ = -1;
+  nethack_link* link_ = nullptr;
+  std::uint32_t frames_seen_ = 0;
   long hangs_ = 0, crashes_ = 0;
-  std::array<std::uint8_t, 16384> buffer_{};
 };
 
 }  // namespace nethack

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Preloaded into the unmodified game: makes it a deterministic function of a seed and the keys it is
-// sent, and tells the other end of a socket on descriptor 0 when it waits for a key.
+// sent, and hands what it shows to its player just before it blocks for the next key.
 //
+//   descriptor 0           the memory shared with the player (link.h)
 //   RETAIN_NETHACK_SEED    what /dev/urandom yields, so what the game's random numbers start from
-//   RETAIN_NETHACK_PARENT  the process that started the game; the game dies with it
-//
-// Everything the game shows is collected and sent in one piece, closed by the byte 0xff (which the
-// game, in its plain ASCII symbols, never shows), just before it blocks for the next key.
+//   RETAIN_NETHACK_PARENT  the process of the player; the game ends with it
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -17,86 +16,95 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { link_descriptor = 0, end_of_frame = 0xff, exit_unlinked = 3 };
+#include "link.h"
+
+enum { link_descriptor = 0, exit_unlinked = 3 };
 
 // Sunday noon, neither new nor full moon, no Friday the 13th: nothing the calendar would change.
 static const time_t fixed_time = 1000036800;
 static const pid_t fixed_process = 4242;
 static const uid_t fixed_user = 1000;  // part of a saved game: one user's is then another's as well
 
-// ---- the frame under construction
+// ---- the link to the player
 
-static unsigned char frame[1 << 16];
-static size_t frame_size;
+static struct nethack_link* player;
+static uint32_t frame_size;
 
-static void send_frame(void) {
-  const unsigned char* next = frame;
-  while (frame_size > 0) {
-    const ssize_t sent = send(link_descriptor, next, frame_size, MSG_NOSIGNAL);
-    if (sent < 0) {
-      if (errno == EINTR) continue;
-      _exit(exit_unlinked);
-    }
-    next += sent;
-    frame_size -= (size_t)sent;
-  }
+static void futex(uint32_t* word, int operation, uint32_t value) {
+  syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
+}
+
+static void hand_over(uint32_t partial) {
+  player->frame_size = frame_size;
+  player->frame_partial = partial;
+  frame_size = 0;
+  __atomic_fetch_add(&player->frames, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&player->player_asleep, __ATOMIC_SEQ_CST)) futex(&player->frames, FUTEX_WAKE, 1);
+}
+
+static uint32_t await_key(void) {
+  static uint32_t keys_seen;
+  while (__atomic_load_n(&player->keys, __ATOMIC_ACQUIRE) == keys_seen) futex(&player->keys, FUTEX_WAIT, keys_seen);
+  ++keys_seen;
+  return player->key;
 }
 
 static void show_byte(unsigned char byte) {
-  if (frame_size == sizeof frame) send_frame();
-  frame[frame_size++] = byte;
+  if (frame_size == nethack_frame_capacity) {
+    hand_over(1);
+    await_key();
+  }
+  player->frame[frame_size++] = byte;
 }
 
 static void show(const char* bytes, size_t count) {
-  if (count > sizeof frame - frame_size) {
-    send_frame();
-    while (count > sizeof frame) {
-      memcpy(frame, bytes, sizeof frame);
-      frame_size = sizeof frame;
-      send_frame();
-      bytes += sizeof frame;
-      count -= sizeof frame;
-    }
+  if (count < nethack_frame_capacity - frame_size) {
+    memcpy(player->frame + frame_size, bytes, count);
+    frame_size += (uint32_t)count;
+  } else {
+    while (count-- > 0) show_byte((unsigned char)*bytes++);
   }
-  memcpy(frame + frame_size, bytes, count);
-  frame_size += count;
 }
 
 static int next_key(void) {
-  show_byte(end_of_frame);
-  send_frame();
-  for (;;) {
-    unsigned char key;
-    const ssize_t got = recv(link_descriptor, &key, 1, 0);
-    if (got == 1) return key;
-    if (got < 0 && errno == EINTR) continue;
-    _exit(exit_unlinked);
-  }
+  hand_over(0);
+  return (int)await_key();
 }
 
 // ---- start and end
 
 static uint64_t random_state;
+static pid_t parent;
+
+// The signal also comes when only the thread that started the game is gone, hence the look.
+static void on_parent_death(int signal_number) {
+  (void)signal_number;
+  if (syscall(SYS_getppid) != parent) _exit(exit_unlinked);
+}
 
 __attribute__((constructor)) static void begin(void) {
   const char* seed = getenv("RETAIN_NETHACK_SEED");
   random_state = seed ? strtoull(seed, NULL, 10) : 0;
-  // The parent may be gone before the death signal is asked for, hence the second look.
-  const char* parent = getenv("RETAIN_NETHACK_PARENT");
-  if (parent) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != (pid_t)strtol(parent, NULL, 10)) _exit(exit_unlinked);
-  }
+  const char* parent_text = getenv("RETAIN_NETHACK_PARENT");
+  parent = parent_text ? (pid_t)strtol(parent_text, NULL, 10) : 0;
+  player = mmap(NULL, sizeof *player, PROT_READ | PROT_WRITE, MAP_SHARED, link_descriptor, 0);
+  if (player == MAP_FAILED) _exit(exit_unlinked);
+  signal(SIGUSR2, on_parent_death);
+  prctl(PR_SET_PDEATHSIG, SIGUSR2);
+  on_parent_death(0);  // the parent may have died before the signal was asked for
 }
 
-__attribute__((destructor)) static void end(void) { send_frame(); }
+__attribute__((destructor)) static void end(void) {
+  __atomic_store_n(&player->ended, 1, __ATOMIC_RELEASE);
+  hand_over(0);
+}
 
 // ---- input: the game reads its keys in one of these ways
 
