@@ -23,9 +23,9 @@ inline std::string range_text(double low, double high, int digits = 0) {
   return std::isfinite(low) && std::isfinite(high) ? decimals(low, digits) + " … " + decimals(high, digits) : "–";
 }
 
-class table {
+class text_table {
  public:
-  explicit table(std::vector<std::string> header) : rows_{std::move(header)} {}
+  explicit text_table(std::vector<std::string> header) : rows_{std::move(header)} {}
 
   void add(std::vector<std::string> row) {
     row.resize(rows_.front().size());

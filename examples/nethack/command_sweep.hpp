@@ -59,9 +59,9 @@ inline void check_same_sweep(const sweep_options& options, const std::filesystem
                            {"clone", options.clone}, {"seed", options.seed}, {"extra", options.extra}};
   if (!std::filesystem::exists(file)) return write_json(file, now);
   const auto before = read_json(file);
-  for (const auto& [key, value] : now.items())
-    if (before.value(key, nlohmann::json()) != value)
-      throw std::runtime_error(options.out + " holds a sweep with " + key + " = " + before.value(key, nlohmann::json()).dump() +
+  for (const auto& [option, value] : now.items())
+    if (before.value(option, nlohmann::json()) != value)
+      throw std::runtime_error(options.out + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() +
                                ", not " + value.dump() + ": give the same, or another --out");
 }
 

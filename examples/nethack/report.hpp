@@ -25,7 +25,7 @@ namespace nethack {
 
 /// One row a policy; the interval is over its games. What the demo shows.
 inline std::string games_report(const std::vector<evaluated>& runs) {
-  table lines({"policy", "steps", "games", "mean", "median", "95 % interval", "depth", "stuck %", "KL CLOSE", "KL FAR",
+  text_table lines({"policy", "steps", "games", "mean", "median", "95 % interval", "depth", "stuck %", "KL CLOSE", "KL FAR",
               "agree CLOSE", "agree FAR"});
   for (const auto& run : runs) {
     const auto& games = games_from(run, "new");
@@ -77,7 +77,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
   for (const auto& what : measures()) header.emplace_back(what.name);
   header.insert(header.begin() + 3, "median of seeds");
 
-  table references(header);
+  text_table references(header);
   for (const auto& run : runs) {
     if (!run.method.empty()) continue;
     std::vector<std::string> row{run.name, "–"};
@@ -98,7 +98,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
     text << "## " << group.title << "\n\n";
     text << "Trained for " << *steps.begin() << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
          << " steps at " << decimals(statistics::mean(speeds)) << " steps/s a run. In brackets: 95 % bootstrap interval over seeds.\n\n";
-    table lines(header);
+    text_table lines(header);
     for (const auto& [method, seeds] : group.methods) {
       std::vector<std::string> row{method, std::to_string(seeds.size())};
       for (const auto& what : measures()) {
@@ -113,7 +113,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
     const auto* clone = find_reference(runs, "clone");
     const auto none = std::find_if(group.methods.begin(), group.methods.end(), [](const auto& m) { return m.first == "none"; });
     if (clone != nullptr || none != group.methods.end()) {
-      table paired({"paired differences", "− none, new game", "− clone, new game", "− none, from depth 3", "− none, from depth 4"});
+      text_table paired({"paired differences", "− none, new game", "− clone, new game", "− none, from depth 3", "− none, from depth 4"});
       for (const auto& [method, seeds] : group.methods) {
         const auto against_none = [&](const std::string& start) {
           std::vector<double> differences;
@@ -136,7 +136,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
            << paired.markdown() << "\n";
     }
 
-    table points({"score of each seed", "new game", "from depth 3", "from depth 4"});
+    text_table points({"score of each seed", "new game", "from depth 3", "from depth 4"});
     for (const auto& [method, seeds] : group.methods) {
       const auto list = [&](std::size_t which) {
         std::string cell;
@@ -153,7 +153,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
 inline std::string runs_csv(const std::vector<evaluated>& runs) {
   std::vector<std::string> header{"name", "method", "recipe", "training_turns", "seed", "steps", "steps_per_second", "games"};
   for (const auto& what : measures()) header.emplace_back(what.name);
-  table lines(header);
+  text_table lines(header);
   for (const auto& run : runs) {
     std::vector<std::string> row{run.name, run.method, run.recipe, std::to_string(run.training_turns), std::to_string(run.seed),
                                  std::to_string(run.steps), decimals(run.steps_per_second),

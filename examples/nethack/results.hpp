@@ -98,7 +98,7 @@ inline results_by_start results_from_json(const nlohmann::json& all) {
 }
 
 inline std::string games_csv(const results_by_start& results) {
-  table lines({"start", "seed", "score", "score_1000", "depth", "turns", "steps", "ending"});
+  text_table lines({"start", "seed", "score", "score_1000", "depth", "turns", "steps", "ending"});
   for (const auto& [start, games] : results)
     for (const auto& game : games)
       lines.add({game.start, std::to_string(game.seed), decimals(game.score), decimals(game.score_1000),
@@ -108,7 +108,7 @@ inline std::string games_csv(const results_by_start& results) {
 
 /// One row per start, for people.
 inline std::string summary_table(const std::string& who, const results_by_start& results) {
-  table lines({who, "games", "mean", "median", "95 % interval", "25 … 75 %", "depth", "turns", "gained after turn 1000",
+  text_table lines({who, "games", "mean", "median", "95 % interval", "25 … 75 %", "depth", "turns", "gained after turn 1000",
               "died", "stuck"});
   for (const auto& [start, games] : results) {
     const auto score = scores(games);

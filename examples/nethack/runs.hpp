@@ -55,8 +55,8 @@ inline evaluated read_evaluation(const std::filesystem::path& path) {
     run.name = file.at("name").get<std::string>();
     run.results = results_from_json(file.at("starts"));
     const auto monitor = file.value("monitor", nlohmann::json::object());
-    for (const auto& [key, value] : monitor.items())
-      if (value.is_number()) run.monitor[key] = value.get<double>();
+    for (const auto& [which, value] : monitor.items())
+      if (value.is_number()) run.monitor[which] = value.get<double>();
     if (file.contains("training")) {
       const auto& training = file.at("training");
       run.method = training.at("method").get<std::string>();
@@ -103,8 +103,8 @@ inline const std::vector<game_result>& games_from(const evaluated& run, const st
   return found == run.results.end() ? none : found->second;
 }
 
-inline double monitored(const evaluated& run, const std::string& key) {
-  const auto found = run.monitor.find(key);
+inline double monitored(const evaluated& run, const std::string& which) {
+  const auto found = run.monitor.find(which);
   return found == run.monitor.end() ? std::nan("") : found->second;
 }
 

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// Saved games to evaluate from: the scripted player's first arrival at a dungeon level, as the paper starts its
+// evaluation on level 4. A policy's play from there does not depend on whether it gets there by itself.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../common/interrupt.hpp"
+#include "environment.hpp"
+#include "evaluate.hpp"
+#include "memory.hpp"
+#include "player.hpp"
+#include "results.hpp"
+
+namespace nethack {
+
+struct saved_game {
+  std::filesystem::path file;
+  int depth = 0, turn = 0, hp = 0, hp_max = 0, level = 0;
+};
+
+struct save_states_result {
+  std::vector<saved_game> saved;
+  long games = 0;  ///< begun; the difference to `saved` never got there
+};
+
+/// The memory of what was seen before the save lies beside it: a policy goes on with the same mind.
+inline std::filesystem::path memory_file(std::filesystem::path save) { return save.replace_extension(".memory"); }
+
+namespace detail {
+
+/// Plays one new game until the hero stands on `depth` for the first time and the game waits for a command;
+/// false when the game ends first.
+inline bool play_to_depth(environment& game, player& hero, memory& mind, int depth, std::uint64_t seed) {
+  game.reset(seed);
+  hero.reset(seed);
+  mind.reset();
+  mind.observe(game.view());
+  while (!game.done() && !interrupt::requested()) {
+    // A level of its own (a trap door may lead deeper) would be another start than its folder's name says.
+    if (game.view().waiting == prompt::command && game.max_depth() >= depth) return game.view().stats.depth == depth && game.max_depth() == depth;
+    const auto pressed = hero.next(game.view());
+    game.step(pressed);
+    if (!game.done()) mind.observe(game.view(), small_action_of(pressed));
+  }
+  return false;
+}
+
+}  // namespace detail
+
+/// Writes FOLDER/NNN.save and NNN.memory, `count` of them. `report(saved, games)` is called after every game.
+inline save_states_result make_saved_games(const std::filesystem::path& folder, int depth, int count, std::uint64_t seed,
+                                           const std::function<void(long, long)>& report = {}) {
+  std::filesystem::create_directories(folder);
+  environment game({.turn_cap = 6000, .game = {}});
+  player hero(seed);
+  memory mind;
+  save_states_result result;
+  // A player that cannot reach the level would go on for ever.
+  const long most_games = 50L * count + 100;
+  while (static_cast<int>(result.saved.size()) < count && result.games < most_games && !interrupt::requested()) {
+    // Held out, and apart from the games that a policy begins at the start.
+    const auto game_seed = held_out_games + ((seed & 0xfffffff) << 32) + (static_cast<std::uint64_t>(depth) << 24) + static_cast<std::uint64_t>(result.games);
+    ++result.games;
+    if (detail::play_to_depth(game, hero, mind, depth, game_seed)) {
+      char name[16];
+      std::snprintf(name, sizeof name, "%03zu.save", result.saved.size());
+      const auto stats = game.view().stats;
+      const auto file = folder / name;
+      {
+        std::ofstream beside(memory_file(file), std::ios::binary | std::ios::trunc);
+        mind.save(beside);
+        if (!beside.flush()) throw std::runtime_error("cannot write " + memory_file(file).string());
+      }
+      game.save(file);
+      result.saved.push_back({file, stats.depth, stats.turn, stats.hp, stats.hp_max, stats.level});
+    }
+    if (report) report(static_cast<long>(result.saved.size()), result.games);
+  }
+  if (!interrupt::requested() && static_cast<int>(result.saved.size()) < count)
+    throw std::runtime_error("the player reached depth " + std::to_string(depth) + " in only " + std::to_string(result.saved.size()) +
+                             " of " + std::to_string(result.games) + " games: ask for fewer saved games");
+  return result;
+}
+
+inline memory load_memory(const std::filesystem::path& save) {
+  std::ifstream beside(memory_file(save), std::ios::binary);
+  if (!beside) throw std::runtime_error("the memory beside the saved game is missing: " + memory_file(save).string());
+  memory mind;
+  mind.load(beside);
+  return mind;
+}
+
+}  // namespace nethack
