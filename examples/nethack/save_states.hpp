@@ -90,12 +90,4 @@ inline save_states_result make_saved_games(const std::filesystem::path& folder, 
   return result;
 }
 
-inline memory load_memory(const std::filesystem::path& save) {
-  std::ifstream beside(memory_file(save), std::ios::binary);
-  if (!beside) throw std::runtime_error("the memory beside the saved game is missing: " + memory_file(save).string());
-  memory mind;
-  mind.load(beside);
-  return mind;
-}
-
 }  // namespace nethack
