@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
-#include <functional>
 #include <map>
 #include <random>
 #include <stdexcept>
@@ -17,15 +15,9 @@
 #include <retain/categorical.hpp>
 
 #include "policy.hpp"
+#include "training_states.hpp"
 
 namespace nethack {
-
-/// States by dungeon level, with what the demonstrator pressed there.
-struct probe_states {
-  at::Tensor observations;  ///< uint8 [n, sizeof(features)]
-  at::Tensor actions;       ///< int64 [n]
-  std::int64_t size() const { return observations.defined() ? observations.size(0) : 0; }
-};
 
 /// What is measured on one set of states.
 struct forgetting {
@@ -44,38 +36,28 @@ struct forgetting_report {
   }
 };
 
-/// What to read the two sets from: `at(i)` gives the record and the action of state i of `count`.
-struct probe_source {
-  std::size_t count = 0;
-  std::function<std::pair<const features*, int>(std::size_t)> at;
-};
-
-/// Up to `most` states of the levels that `wanted` accepts, drawn with a fixed seed, so that every run of an
+/// Up to `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed: every run of an
 /// experiment is measured on the same states.
-inline probe_states draw_probe(const probe_source& source, std::int64_t most, const std::function<bool(int)>& wanted) {
-  std::vector<std::size_t> candidates;
-  for (std::size_t i = 0; i < source.count; ++i)
-    if (const auto [record, action] = source.at(i); action >= 0 && wanted(record->depth)) candidates.push_back(i);
+template <class Wanted>
+training_states draw_probe(const training_states& from, std::int64_t most, Wanted wanted) {
+  std::vector<std::int64_t> candidates;
+  for (std::int64_t i = 0; i < from.size(); ++i)
+    if (wanted(from.at(i).depth)) candidates.push_back(i);
   std::mt19937_64 random(5);
   const auto take = std::min(candidates.size(), static_cast<std::size_t>(most));
   for (std::size_t i = 0; i < take; ++i)
     std::swap(candidates[i], candidates[i + (((random() >> 32) * (candidates.size() - i)) >> 32)]);
-  std::vector<features> records;
-  std::vector<std::int64_t> actions;
-  for (std::size_t i = 0; i < take; ++i) {
-    const auto [record, action] = source.at(candidates[i]);
-    records.push_back(*record);
-    actions.push_back(action);
-  }
-  return {to_tensor(records), at::tensor(actions, at::kLong)};
+  candidates.resize(take);
+  const auto indices = at::tensor(candidates, at::kLong);
+  return {from.observations.index_select(0, indices), from.actions.index_select(0, indices)};
 }
 
 class forgetting_monitor {
  public:
   /// Asks the teacher once; afterwards it costs one forward pass of the policy over both sets.
-  forgetting_monitor(const probe_source& source, policy teacher, std::int64_t states_each)
-      : close_(make(draw_probe(source, states_each, [](int depth) { return depth == 1; }), teacher, "dungeon level 1")),
-        far_(make(draw_probe(source, states_each, [](int depth) { return depth >= 3; }), teacher, "dungeon level 3 and deeper")) {}
+  forgetting_monitor(const training_states& held_out, policy teacher, std::int64_t states_each)
+      : close_(make(draw_probe(held_out, states_each, [](int depth) { return depth == 1; }), teacher, "dungeon level 1")),
+        far_(make(draw_probe(held_out, states_each, [](int depth) { return depth >= 3; }), teacher, "dungeon level 3 and deeper")) {}
 
   forgetting_report measure(policy network) const { return {measure(close_, network), measure(far_, network)}; }
 
@@ -84,7 +66,7 @@ class forgetting_monitor {
 
  private:
   struct probe {
-    probe_states states;
+    training_states states;
     at::Tensor teacher_log_probs, teacher_mode;
   };
 
@@ -93,7 +75,7 @@ class forgetting_monitor {
     return retain::categorical{network->logits(observations)}.log_probs();
   }
 
-  static probe make(probe_states states, policy& teacher, const std::string& what) {
+  static probe make(training_states states, policy& teacher, const std::string& what) {
     if (states.size() == 0)
       throw std::runtime_error("the held-out demonstrations have no state on " + what + ": record more steps");
     const bool training = teacher->is_training();

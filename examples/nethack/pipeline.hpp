@@ -65,7 +65,7 @@ inline job held_out_job(const experiment& setup) {
 
 inline job pretrain_job(const experiment& setup) {
   std::vector<std::string> arguments{"pretrain", "--demonstrations", setup.demonstrations().string(), "--held-out",
-                                     setup.held_out().string(), "--out", setup.clone().string(), "--seed",
+                                     setup.held_out().string(), "--out", setup.clone().string(), "--games", "0", "--seed",
                                      std::to_string(setup.seed)};
   if (setup.pretrain_minutes > 0) {
     arguments.push_back("--max-minutes");

@@ -14,7 +14,8 @@
 namespace nethack {
 
 /// The seed of episode `episode` of game `game` in a run with `seed`: a mix of the three, so that equal runs
-/// are equal bit for bit and different ones share no game. Never 0.
+/// are equal bit for bit and different ones share no game. Never 0; bit 62 is never set, which is what marks
+/// the games that policies are evaluated on (evaluate.hpp).
 constexpr std::uint64_t episode_seed(std::uint64_t seed, std::uint64_t game, std::uint64_t episode) {
   std::uint64_t z = 0;
   for (const std::uint64_t part : {seed, game, episode}) {
@@ -23,6 +24,7 @@ constexpr std::uint64_t episode_seed(std::uint64_t seed, std::uint64_t game, std
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     z ^= z >> 31;
   }
+  z &= ~(std::uint64_t{1} << 62);
   return z ? z : 1;
 }
 

@@ -2,7 +2,7 @@
 #include "../../examples/common/statistics.hpp"
 
 #include <array>
-#include <catch2/catch.hpp>
+#include "support.hpp"
 
 namespace {
 std::vector<double> one_to(int n) {

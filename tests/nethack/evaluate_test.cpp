@@ -5,9 +5,10 @@
 #include <filesystem>
 #include <iostream>
 #include <set>
-#include <catch2/catch.hpp>
 
+#include "catch2.hpp"
 #include "../../examples/nethack/save_states.hpp"
+#include "../../examples/nethack/vector_environment.hpp"
 
 namespace {
 
@@ -43,6 +44,8 @@ TEST_CASE("evaluation seeds are apart from training seeds, and from one another"
     seeds.insert(game.seed);
   }
   CHECK(seeds.size() == 1000);
+  for (std::uint64_t episode = 0; episode < 1000; ++episode)
+    REQUIRE((nethack::episode_seed(1, episode % 7, episode) & nethack::held_out_games) == 0);
 }
 
 TEST_CASE("the same games come out the same, whatever is played beside them", "[nethack][evaluate]") {
@@ -86,6 +89,6 @@ TEST_CASE("the scripted player's arrivals are saved, restored, and played on", "
 
 TEST_CASE("a folder that is missing or holds no saved games says so", "[nethack][evaluate]") {
   const temporary_folder folder;
-  CHECK_THROWS_WITH(nethack::saved_games(folder.path / "none"), Catch::Contains("save-states"));
-  CHECK_THROWS_WITH(nethack::saved_games(folder.path), Catch::Contains("no saved games"));
+  CHECK_THROWS_WITH(nethack::saved_games(folder.path / "none"), ContainsSubstring("save-states"));
+  CHECK_THROWS_WITH(nethack::saved_games(folder.path), ContainsSubstring("no saved games"));
 }

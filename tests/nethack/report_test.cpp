@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <catch2/catch.hpp>
 
+#include "catch2.hpp"
 #include "../../examples/nethack/screen_view.hpp"
 
 namespace {
@@ -103,11 +103,11 @@ TEST_CASE("a report draws its pictures", "[nethack][report]") {
 
 TEST_CASE("a folder without evaluations, and a file that is none, say so", "[nethack][report]") {
   const sweep_folder folder;
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path / "nowhere"}), Catch::Contains("no folder"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path / "nowhere"}), ContainsSubstring("no folder"));
   nethack::write_file(folder.path / "clone" / "evaluation.json", "{\"name\": \"clone\"}");
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), Catch::Contains("is not an evaluation"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), ContainsSubstring("is not an evaluation"));
   nethack::write_file(folder.path / "clone" / "evaluation.json", "{");
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), Catch::Contains("not valid JSON"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), ContainsSubstring("not valid JSON"));
 }
 
 TEST_CASE("a frame keeps its characters, with or without colours", "[nethack][report]") {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+// The program as its user meets it: help, mistakes, and the whole demo in miniature.
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+
+#include <nlohmann/json.hpp>
+
+#include "../../examples/nethack/playground.hpp"
+#include "catch2.hpp"
+
+namespace {
+
+struct outcome {
+  int code = -1;
+  std::string text;  ///< stdout and stderr
+};
+
+outcome run(const std::string& arguments) {
+  outcome result;
+  FILE* pipe = popen((std::string("'") + NETHACK_PROGRAM + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::array<char, 4096> part;
+  while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
+  const int status = pclose(pipe);
+  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return result;
+}
+
+std::string read(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("help names every subcommand, and each explains itself", "[nethack][program]") {
+  const auto all = run("--help");
+  CHECK(all.code == 0);
+  for (const std::string command : {"record", "pretrain", "finetune", "evaluate", "save-states", "play", "demo", "sweep", "report"}) {
+    CAPTURE(command);
+    CHECK(all.text.find("  " + command + " ") != std::string::npos);
+    const auto help = run(command + " --help");
+    CHECK(help.code == 0);
+    CHECK(help.text.find("--help") != std::string::npos);
+    CHECK(help.text.find("--out") != std::string::npos || command == "play");
+  }
+}
+
+TEST_CASE("a mistake is one clear line and an exit code", "[nethack][program]") {
+  const auto option = run("finetune --retian ewc");
+  CHECK(option.code != 0);
+  CHECK_THAT(option.text, ContainsSubstring("--retian") && ContainsSubstring("nethack finetune --help"));
+  const auto method = run("finetune --retain everything");
+  CHECK(method.code != 0);
+  CHECK_THAT(method.text, ContainsSubstring("everything"));
+  const auto nothing = run("");
+  CHECK(nothing.code != 0);
+  const auto nobody = run("evaluate --games 1");
+  CHECK(nobody.code == 1);
+  CHECK_THAT(nobody.text, ContainsSubstring("--policy") && ContainsSubstring("--player"));
+  const auto nowhere = run("report /nonexistent");
+  CHECK(nowhere.code == 1);
+  CHECK_THAT(nowhere.text, ContainsSubstring("/nonexistent"));
+  const auto seeds = run("sweep --dry-run --seeds one");
+  CHECK(seeds.code == 1);
+  CHECK_THAT(seeds.text, ContainsSubstring("--seeds"));
+}
+
+TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][program]") {
+  if (!std::filesystem::exists(nethack::default_package)) {
+    std::cout << "SKIPPED: nethack-console is not installed\n";
+    return;
+  }
+  char name[] = "/tmp/retain-demo-XXXXXX";
+  const std::filesystem::path folder = mkdtemp(name);
+  const std::string command = "demo --minutes 0.3 --methods none,ewc,bc,ks --out " + folder.string();
+  const auto first = run(command);
+  INFO(first.text);
+  REQUIRE(first.code == 0);
+  for (const auto* file : {"demonstrations.bin", "held_out.bin", "clone.pt", "table.md", "table.csv", "report/report.json",
+                           "runs/ewc/config.json", "runs/ewc/metrics.csv", "runs/ewc/episodes.csv", "runs/ewc/evaluation.json",
+                           "runs/ewc/policy.pt"}) {
+    CAPTURE(file);
+    CHECK(std::filesystem::exists(folder / file));
+  }
+  const auto text = read(folder / "table.md");
+  for (const std::string row : {"random", "player", "clone", "none", "ewc", "bc", "ks"}) CHECK_THAT(text, ContainsSubstring("| " + row));
+  CHECK_THAT(first.text, ContainsSubstring("nethack sweep") && ContainsSubstring("One seed"));
+  const auto metrics = read(folder / "runs/ewc/metrics.csv");
+  for (const std::string column : {"global_step", "charts/episodic_return", "charts/SPS", "losses/", "retain/", "kl/close", "kl/far"})
+    CHECK_THAT(metrics.substr(0, metrics.find('\n')), ContainsSubstring(column));
+  const auto config = nlohmann::json::parse(read(folder / "runs/ewc/config.json"));
+  CHECK(config.contains("versions"));
+
+  // Started again, it has nothing to do; without one run's evaluation, it does that one again.
+  std::filesystem::remove(folder / "runs/ks/evaluation.json");
+  const auto again = run(command);
+  CHECK(again.code == 0);
+  CHECK_THAT(again.text, ContainsSubstring("8 of 9 steps were finished before"));
+  CHECK(std::filesystem::exists(folder / "runs/ks/evaluation.json"));
+  std::filesystem::remove_all(folder);
+}
