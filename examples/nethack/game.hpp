@@ -194,7 +194,8 @@ class game {
     char* arguments[] = {name.data(), nullptr};
 
     // posix_spawn rather than fork: a learner's process is large, and copying its page table is slow.
-    // A session of its own keeps a Ctrl-C meant for the learner away from the game.
+    // A session of its own keeps a Ctrl-C meant for the learner away from the game, and an empty signal mask
+    // lets through what tells it that the learner is gone.
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
@@ -203,7 +204,10 @@ class game {
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
     const int error = posix_spawn(&process_, program.c_str(), &actions, &attributes, arguments, environment.data());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
