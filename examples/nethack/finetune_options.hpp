@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// The settings of fine-tuning, and the three recipes.
+#pragma once
+
+#include <retain/error.hpp>
+#include <retain/loss/ppo.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nethack {
+
+/// Which retention terms, and how strong. The strengths of L2 and EWC are those that hold the policy about as close to the clone
+/// as kickstarting does.
+struct retention_options {
+  bool l2 = false, ewc = false, behavioral_cloning = false, kickstarting = false;
+  double l2_strength = 1.0;
+  double ewc_strength = 300.0;
+  std::int64_t ewc_states = 2000;
+  double bc_strength = 1.0;
+  std::int64_t bc_states = 100'000, bc_batch_size = 256;
+  double ks_strength = 0.5, ks_factor = 0.9993, ks_floor = 0.1;  ///< strength · factor^n after n optimiser steps, never below the floor
+
+  bool any() const { return l2 || ewc || behavioral_cloning || kickstarting; }
+  bool needs_demonstrations() const { return ewc || behavioral_cloning; }
+
+  /// "none", or any of l2, ewc, bc and ks joined by +. Throws retain::config_error for anything else.
+  void choose(std::string_view terms) {
+    l2 = ewc = behavioral_cloning = kickstarting = false;
+    if (terms == "none") return;
+    for (;;) {
+      const auto plus = terms.find('+');
+      const std::string term(terms.substr(0, plus));
+      bool* const chosen = term == "l2" ? &l2 : term == "ewc" ? &ewc : term == "bc" ? &behavioral_cloning : term == "ks" ? &kickstarting : nullptr;
+      if (chosen == nullptr) throw retain::config_error("no retention term '" + term + "': none, or l2, ewc, bc and ks joined by +");
+      *chosen = true;
+      if (plus == std::string_view::npos) return;
+      terms.remove_prefix(plus + 1);
+    }
+  }
+};
+
+enum class rate_schedule : std::uint8_t { constant, linear };  ///< linear: to 0 over `steps`
+
+struct finetune_options {
+  std::int64_t steps = 600'000;  ///< environment steps, all games together
+  std::uint64_t seed = 1;
+
+  std::int64_t games = 32, horizon = 64;  ///< an update learns from games × horizon steps
+  int epochs = 2;
+  std::int64_t minibatch = 512;
+  double learning_rate = 3e-4, adam_epsilon = 1e-5;
+  rate_schedule schedule = rate_schedule::constant;
+  retain::clip_range clip{1 / 1.1, 1.1};
+  double discount = 0.999, gae_decay = 0.95;
+  double entropy = 0.001, value_weight = 0.5;
+  double value_clip = 0;  ///< 0: none
+  double longest_gradient = 1;
+
+  double reward_scale = 1 / 20.0, reward_clip = 5;  ///< points to reward; then divided by the running std of the discounted return
+
+  bool separate_critic = false;
+  bool fresh_critic = true;            ///< a clone's value head has learnt nothing: begin with a new one
+  std::int64_t critic_warmup = 0;      ///< steps in which only the value head learns, at `critic_warmup_rate`
+  double critic_warmup_rate = 1e-3;
+  std::vector<std::string> freeze{};   ///< patterns of parameter names that do not learn: "encoder.*"
+
+  retention_options retention;
+
+  std::int64_t checkpoint_every = 200'000;  ///< steps; 0: only at the end
+  std::int64_t monitor_every = 50'000;      ///< steps; 0: never
+};
+
+/// What the first experiments used: quick to show what plain fine-tuning forgets.
+inline finetune_options quick_recipe() { return {}; }
+
+/// Half the drift of the quick one: a critic that cannot disturb the policy and has learnt before the policy does.
+inline finetune_options careful_recipe() {
+  finetune_options options;
+  options.learning_rate = 1e-4;
+  options.entropy = 0;
+  options.separate_critic = true;
+  options.critic_warmup = 100'000;
+  return options;
+}
+
+/// Wołczyk et al. 2024, on this network and this many games: batches of 4096 steps, one epoch, the learning rate to 0, a frozen
+/// encoder under retention, entropy without it only. Choose the retention terms first.
+inline finetune_options paper_recipe(const retention_options& retention) {
+  finetune_options options;
+  options.retention = retention;
+  options.games = 128;
+  options.horizon = 32;
+  options.epochs = 1;
+  options.minibatch = 4096;
+  options.learning_rate = 1e-4;
+  options.adam_epsilon = 1e-7;
+  options.schedule = rate_schedule::linear;
+  options.discount = 0.999999;
+  options.gae_decay = 1.0;
+  options.entropy = retention.any() ? 0 : 0.001;
+  options.value_weight = 1;
+  options.value_clip = 1;
+  options.longest_gradient = 4;
+  options.reward_scale = 1;
+  options.reward_clip = 10;
+  options.retention.ks_strength = 0.5;
+  options.retention.ks_factor = 0.99998;
+  options.retention.ks_floor = 0;
+  options.retention.bc_strength = 2;
+  if (retention.any()) options.freeze = {"encoder.*"};
+  return options;
+}
+
+inline finetune_options recipe(std::string_view name, const retention_options& retention) {
+  finetune_options options;
+  if (name == "quick") options = quick_recipe();
+  else if (name == "careful") options = careful_recipe();
+  else if (name == "paper") return paper_recipe(retention);
+  else throw retain::config_error("no recipe '" + std::string(name) + "': quick, careful or paper");
+  options.retention = retention;
+  return options;
+}
+
+}  // namespace nethack

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+// The small policy: about a million parameters, quick enough to learn beside the game on one core.
+#pragma once
+
+#include "actions.hpp"
+#include "features.hpp"
+#include "input_layers.hpp"
+
+#include <retain/categorical.hpp>
+#include <retain/error.hpp>
+#include <retain/state.hpp>
+
+#include <torch/nn/cloneable.h>
+
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/nn/pimpl.h>
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+
+namespace nethack {
+
+struct policy_config {
+  int cell_width = 8;      ///< numbers a cell's token is embedded in
+  int encoder_width = 128;
+  int trunk_width = 256;
+  bool compass = true;     ///< see feature_options
+  bool separate_critic = false;  ///< the value has a hidden layer of its own, and its gradient does not reach the trunk
+  int actions = static_cast<int>(small_actions.size());
+
+  feature_options features() const { return {.compass = compass}; }
+  bool operator==(const policy_config&) const = default;
+};
+
+/// What a policy says of a batch of observations.
+struct policy_output {
+  at::Tensor logits;  ///< [n, actions]
+  at::Tensor value;   ///< [n], in units of the training's scaled reward
+
+  retain::categorical distribution() const { return retain::categorical{logits}; }
+};
+
+/// Records as one tensor, uint8 [n, sizeof(features)]: what policy::forward and everything that stores observations takes.
+inline at::Tensor to_tensor(std::span<const features> records) {
+  auto batch = at::empty({static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(sizeof(features))}, at::kByte);
+  std::memcpy(batch.data_ptr(), records.data(), records.size_bytes());
+  return batch;
+}
+
+/// Feed-forward; what it remembers of the game is in the features. Parameters by name:
+///
+///     encoder.cells, encoder.crop.*     embeddings of the cells around the hero and the linear layer over them
+///     encoder.table                     a row for everything else, see nethack::table
+///     encoder.norm.*
+///     trunk.*, policy_head.*, value_head.*
+class policy_net : public torch::nn::Cloneable<policy_net> {
+ public:
+  explicit policy_net(policy_config config = {}) : config_(config) { reset(); }
+
+  void reset() override {
+    encoder_ = register_module("encoder", std::make_shared<encoder>(config_));
+    trunk_ = register_module("trunk", torch::nn::Linear(config_.encoder_width, config_.trunk_width));
+    policy_head_ = register_module("policy_head", torch::nn::Linear(config_.trunk_width, config_.actions));
+    value_head_ = register_module("value_head", std::make_shared<value_head>(config_));
+    const at::NoGradGuard no_grad;
+    policy_head_->weight.mul_(0.1);  // begins near the uniform policy
+  }
+
+  /// observations: uint8 [n, sizeof(features)].
+  policy_output forward(const at::Tensor& observations) {
+    const auto hidden = trunk(observations);
+    return {policy_head_(hidden), value_head_->forward(hidden)};
+  }
+  /// The same without the value, for those who only ask what to do.
+  at::Tensor logits(const at::Tensor& observations) { return policy_head_(trunk(observations)); }
+  /// The value alone; with a separate critic, or for a warm-up, nothing but its head learns from it.
+  at::Tensor value_with_fixed_trunk(const at::Tensor& observations) {
+    at::Tensor hidden;
+    {
+      const at::NoGradGuard no_grad;
+      hidden = trunk(observations);
+    }
+    return value_head_->forward(hidden);
+  }
+
+  /// A critic that has learnt nothing yet: what a clone gets before fine-tuning.
+  void reset_critic(bool separate) {
+    config_.separate_critic = separate;
+    value_head_ = replace_module("value_head", std::make_shared<value_head>(config_));
+  }
+
+  const policy_config& config() const { return config_; }
+
+ private:
+  struct encoder : torch::nn::Cloneable<encoder> {
+    explicit encoder(policy_config chosen) : config(chosen) { reset(); }
+    void reset() override {
+      cells = register_parameter("cells", at::randn({token_count, config.cell_width}).mul_(0.5));
+      crop = register_module("crop", torch::nn::Linear(crop_cells * config.cell_width, config.encoder_width));
+      table = register_parameter("table", at::randn({nethack::table::size, config.encoder_width}).mul_(0.05));
+      norm = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.encoder_width})));
+    }
+    at::Tensor forward(const at::Tensor& observations) {
+      auto seen = crop(embed_crop(cells, observations));
+      return at::relu(norm(seen + sum_of_rows(table, observations)));
+    }
+    policy_config config;
+    at::Tensor cells, table;
+    torch::nn::Linear crop{nullptr};
+    torch::nn::LayerNorm norm{nullptr};
+  };
+
+  struct value_head : torch::nn::Cloneable<value_head> {
+    explicit value_head(policy_config chosen) : config(chosen) { reset(); }
+    void reset() override {
+      if (config.separate_critic) hidden = register_module("hidden", torch::nn::Linear(config.trunk_width, config.trunk_width));
+      out = register_module("out", torch::nn::Linear(config.trunk_width, 1));
+      const at::NoGradGuard no_grad;
+      out->weight.mul_(0.1);
+      out->bias.zero_();
+    }
+    at::Tensor forward(const at::Tensor& trunk) {
+      return out(config.separate_critic ? at::relu(hidden(trunk.detach())) : trunk).squeeze(-1);
+    }
+    policy_config config;
+    torch::nn::Linear hidden{nullptr}, out{nullptr};
+  };
+
+  at::Tensor trunk(const at::Tensor& observations) {
+    TORCH_CHECK(observations.dim() == 2 && observations.size(1) == sizeof(features) && observations.is_contiguous(),
+                "the policy reads contiguous records of ", sizeof(features), " bytes, got ", observations.sizes());
+    return at::relu(trunk_(encoder_->forward(observations)));
+  }
+
+  policy_config config_;
+  std::shared_ptr<encoder> encoder_;
+  torch::nn::Linear trunk_{nullptr}, policy_head_{nullptr};
+  std::shared_ptr<value_head> value_head_;
+};
+
+/// A shared handle, as LibTorch's module holders are: copies are the same network.
+class policy : public torch::nn::ModuleHolder<policy_net> {
+ public:
+  using torch::nn::ModuleHolder<policy_net>::ModuleHolder;
+};
+
+inline std::int64_t parameter_count(const policy& network) {
+  std::int64_t count = 0;
+  for (const auto& parameter : network->parameters()) count += parameter.numel();
+  return count;
+}
+
+namespace detail {
+
+inline void save_network(retain::state& out, const policy& network, const std::string& prefix) {
+  const auto& config = network->config();
+  out.set(prefix + "kind", "nethack policy 1");
+  out.set(prefix + "cell_width", config.cell_width);
+  out.set(prefix + "encoder_width", config.encoder_width);
+  out.set(prefix + "trunk_width", config.trunk_width);
+  out.set(prefix + "compass", config.compass ? 1 : 0);
+  out.set(prefix + "separate_critic", config.separate_critic ? 1 : 0);
+  out.set(prefix + "actions", config.actions);
+  for (const auto& parameter : network->named_parameters()) out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
+}
+
+inline void load_parameters(const retain::state& in, policy& network, const std::string& prefix) {
+  const at::NoGradGuard no_grad;
+  for (auto& parameter : network->named_parameters()) {
+    const at::Tensor& saved = in.tensor(prefix + "parameters." + parameter.key());
+    if (saved.sizes() != parameter.value().sizes()) {
+      std::ostringstream text;
+      text << "parameter '" << parameter.key() << "' of the saved policy has shape " << saved.sizes() << ", this program's has "
+           << parameter.value().sizes() << ": it was made by another version; clone it anew";
+      throw retain::shape_error(text.str());
+    }
+    parameter.value().copy_(saved);
+  }
+}
+
+inline policy load_network(const retain::state& in, const std::string& prefix) {
+  if (!in.contains(prefix + "kind") || in.text(prefix + "kind") != "nethack policy 1")
+    throw retain::state_error("this file holds no NetHack policy");
+  policy_config config;
+  config.cell_width = in.integer<int>(prefix + "cell_width");
+  config.encoder_width = in.integer<int>(prefix + "encoder_width");
+  config.trunk_width = in.integer<int>(prefix + "trunk_width");
+  config.compass = in.integer<int>(prefix + "compass") != 0;
+  config.separate_critic = in.integer<int>(prefix + "separate_critic") != 0;
+  config.actions = in.integer<int>(prefix + "actions");
+  if (config.actions != static_cast<int>(small_actions.size()))
+    throw retain::state_error("the saved policy chooses among " + std::to_string(config.actions) + " actions, this program has " +
+                              std::to_string(small_actions.size()) + ": clone it anew");
+  policy network{config};
+  load_parameters(in, network, prefix);
+  return network;
+}
+
+}  // namespace detail
+
+/// Writes network and configuration to one file, atomically.
+inline void save_policy(const std::string& file, const policy& network) {
+  retain::state out;
+  detail::save_network(out, network, "");
+  out.write(file);
+}
+
+/// A policy as save_policy wrote it. Throws retain::error where the file is none, or of another version.
+inline policy load_policy(const std::string& file) { return detail::load_network(retain::state::read(file), ""); }
+
+}  // namespace nethack

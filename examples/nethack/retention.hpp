@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// The retention terms of a fine-tuning run.
+#pragma once
+
+#include "finetune_options.hpp"
+#include "policy.hpp"
+
+#include <retain/behavioral_cloning.hpp>
+#include <retain/compose.hpp>
+#include <retain/ewc.hpp>
+#include <retain/fisher.hpp>
+#include <retain/kickstarting.hpp>
+#include <retain/l2_init.hpp>
+#include <retain/teacher.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <vector>
+
+namespace nethack {
+
+/// How the teacher is asked.
+struct ask_actions {
+  template <class Network>
+  retain::categorical operator()(Network& network, const at::Tensor& observations) const {
+    return retain::categorical{network->logits(observations)};
+  }
+};
+using policy_teacher = retain::teacher<policy, ask_actions>;
+
+using retention_terms = retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>,
+                                            std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>>,
+                                            std::optional<retain::kickstarting<policy_teacher>>>;
+
+inline constexpr std::size_t kickstarting_term = 3;  ///< its place in retention_terms
+
+/// The value head is new and learns what it wants; retention is about what the policy does.
+inline const std::vector<std::string> free_parameters{"value_head.*"};
+
+namespace detail {
+
+/// `count` different states, drawn with a seed; all where there are fewer.
+inline at::Tensor draw_states(const at::Tensor& observations, std::int64_t count, std::uint64_t seed) {
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(observations.size(0)));
+  for (std::size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<std::int64_t>(i);
+  std::mt19937_64 dice(seed);
+  std::shuffle(indices.begin(), indices.end(), dice);
+  indices.resize(std::min(indices.size(), static_cast<std::size_t>(count)));
+  return observations.index_select(0, at::tensor(indices, at::kLong));
+}
+
+inline std::vector<at::Tensor> in_batches(const at::Tensor& observations, std::int64_t size) {
+  return at::split(observations, size);
+}
+
+}  // namespace detail
+
+/// The diagonal Fisher information of `network` on demonstrated states.
+inline retain::fisher fisher_of(policy& network, const at::Tensor& demonstrations, const retention_options& options, std::uint64_t seed) {
+  network->eval();
+  const auto batches = detail::in_batches(detail::draw_states(demonstrations, options.ewc_states, seed), 250);
+  return retain::estimate_fisher(
+      *network, batches, [&](const at::Tensor& batch) { return retain::categorical{network->logits(batch)}; },
+      retain::sampled_actions{.per_state = 1, .seed = seed}, {.exclude = free_parameters});
+}
+
+/// Terms that hold a policy to `start`, which is copied where needed. `demonstrations` [n, sizeof(features)] are for EWC and BC.
+inline retention_terms make_retention(policy& start, const at::Tensor& demonstrations, const retention_options& options, std::uint64_t seed) {
+  if (options.needs_demonstrations() && (!demonstrations.defined() || demonstrations.size(0) == 0))
+    throw retain::config_error("EWC and BC need demonstrations, and there are none");
+  std::optional<retain::l2_init> l2;
+  std::optional<retain::ewc> ewc;
+  std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>> cloning;
+  std::optional<retain::kickstarting<policy_teacher>> kickstarting;
+
+  if (options.l2) l2.emplace(*start, retain::l2_init_options{.strength = options.l2_strength, .exclude = free_parameters});
+  if (options.ewc)
+    ewc.emplace(*start, fisher_of(start, demonstrations, options, seed),
+                retain::ewc_options{.strength = options.ewc_strength, .exclude = free_parameters});
+  if (options.behavioral_cloning) {
+    // The teacher never changes, so what it says of the stored states is stored with them.
+    const auto states = detail::draw_states(demonstrations, options.bc_states, seed);
+    std::vector<at::Tensor> logits;
+    const at::NoGradGuard no_grad;
+    for (const auto& batch : detail::in_batches(states, 2048)) logits.push_back(start->logits(batch));
+    cloning.emplace(states, at::cat(logits),
+                    retain::behavioral_cloning_options{.strength = options.bc_strength, .batch_size = options.bc_batch_size, .seed = seed});
+  }
+  if (options.kickstarting)
+    kickstarting.emplace(policy_teacher{start, ask_actions{}},
+                         retain::kickstarting_options{.strength = retain::exponential_decay{
+                                                          .initial = options.ks_strength, .factor = options.ks_factor, .floor = options.ks_floor}});
+  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning), std::move(kickstarting));
+}
+
+}  // namespace nethack

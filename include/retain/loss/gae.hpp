@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
+namespace retain {
+
+struct gae_options {
+  double discount = 0.99;  ///< gamma
+  double decay = 0.95;     ///< lambda
+};
+
+struct advantage_estimates {
+  at::Tensor advantages;  ///< [T, N]
+  at::Tensor returns;     ///< [T, N]: advantages + values, what a critic learns
+};
+
+/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438), for N environments over T steps:
+///
+///     delta_t = r_t + gamma (1 - d_t) V_{t+1} - V_t,     A_t = delta_t + gamma lambda (1 - d_t) A_{t+1},     A_T = 0
+///
+/// rewards [T, N]: what the action of step t earned. values [T, N]: V of the state it was taken in. done [T, N], bool or 0 and 1: the
+/// episode ended with step t, so that the state after it belongs to another. last_value [N]: V of the state after the last step.
+/// Nothing here is part of a graph. Throws shape_error when the shapes do not fit together.
+inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& values, const at::Tensor& done, const at::Tensor& last_value,
+                               const gae_options& options = {}) {
+  const at::NoGradGuard no_grad;
+  if (rewards.dim() != 2 || values.sizes() != rewards.sizes() || done.sizes() != rewards.sizes())
+    throw shape_error(detail::concat("gae: rewards, values and done must have one shape [T, N], got ", detail::shape_text(rewards.sizes()), ", ",
+                                     detail::shape_text(values.sizes()), " and ", detail::shape_text(done.sizes())));
+  const std::int64_t steps = rewards.size(0);
+  if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
+    throw shape_error(detail::concat("gae: last_value must have shape [", rewards.size(1), "], one per environment, got ",
+                                     detail::shape_text(last_value.sizes())));
+
+  const auto going_on = 1 - done.to(values.scalar_type());
+  auto advantages = at::empty_like(values);
+  auto next_value = last_value.detach();
+  auto next_advantage = at::zeros_like(next_value);
+  for (std::int64_t t = steps; t-- > 0;) {
+    const auto delta = rewards[t] + options.discount * going_on[t] * next_value - values[t];
+    next_advantage = delta + options.discount * options.decay * going_on[t] * next_advantage;
+    advantages[t].copy_(next_advantage);
+    next_value = values[t];
+  }
+  return {advantages, advantages + values};
+}
+
+}  // namespace retain

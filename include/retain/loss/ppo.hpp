@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+namespace retain {
+
+/// The ratios that the clipped surrogate lets through. {1 - e, 1 + e} is the usual one; {1 / 1.1, 1.1} is symmetric in the logarithm.
+struct clip_range {
+  double lowest = 0.8, highest = 1.2;
+};
+
+/// What a PPO update says of itself, beside the loss: tensors without graph, 0-dim.
+struct ppo_loss {
+  at::Tensor loss;           ///< 0-dim, in the graph: the mean over samples
+  at::Tensor approx_kl;      ///< mean of r - 1 - log r, an estimate of KL(old || new) that is never negative
+  at::Tensor clip_fraction;  ///< share of samples whose ratio lies outside the range
+};
+
+/// The clipped surrogate of Proximal Policy Optimization (Schulman et al. 2017, arXiv 1707.06347), to be minimised:
+///
+///     r = exp(log pi(a|s) - log pi_old(a|s)),     loss = -mean min(r A, clip(r, lowest, highest) A)
+///
+/// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized().
+/// Throws shape_error where shapes differ, config_error for a range that does not hold 1.
+inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& old_log_probs, const at::Tensor& advantages,
+                                const clip_range& range = {}) {
+  if (log_probs.sizes() != old_log_probs.sizes() || log_probs.sizes() != advantages.sizes())
+    throw shape_error(detail::concat("ppo_policy_loss: log_probs, old_log_probs and advantages must have one shape, got ",
+                                     detail::shape_text(log_probs.sizes()), ", ", detail::shape_text(old_log_probs.sizes()), " and ",
+                                     detail::shape_text(advantages.sizes())));
+  if (!(range.lowest > 0 && range.lowest <= 1 && range.highest >= 1))
+    throw config_error(detail::concat("ppo_policy_loss: the clip range must hold 1, got ", range.lowest, " to ", range.highest));
+  const auto difference = log_probs - old_log_probs.detach();
+  const auto ratio = difference.exp();
+  const auto gain = advantages.detach();
+  const auto loss = -at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain).mean();
+  const at::NoGradGuard no_grad;
+  const auto moved = ratio.detach();
+  return {loss, (moved - 1 - difference.detach()).mean(),
+          at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()).mean()};
+}
+
+/// The critic's squared error, mean over samples:
+///
+///     clip = 0:  mean (V - R)^2           clip > 0:  mean max((V - R)^2, (V_old + clamp(V - V_old, -clip, clip) - R)^2)
+///
+/// values [N] carries the graph; returns [N] is what gae() gives; old_values [N] is only asked for with a clip.
+inline at::Tensor ppo_value_loss(const at::Tensor& values, const at::Tensor& returns, const at::Tensor& old_values = {}, double clip = 0) {
+  if (values.sizes() != returns.sizes())
+    throw shape_error(detail::concat("ppo_value_loss: values and returns must have one shape, got ", detail::shape_text(values.sizes()), " and ",
+                                     detail::shape_text(returns.sizes())));
+  const auto error = (values - returns.detach()).square();
+  if (clip <= 0) return error.mean();
+  if (!old_values.defined() || old_values.sizes() != values.sizes())
+    throw shape_error("ppo_value_loss: a value clip needs old_values of the shape of values");
+  const auto old = old_values.detach();
+  return at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()).mean();
+}
+
+/// Advantages with mean 0 and standard deviation 1 over the batch.
+inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7) {
+  return (advantages - advantages.mean()) / (advantages.std() + epsilon);
+}
+
+/// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their mean. 0-dim.
+inline at::Tensor explained_variance(const at::Tensor& values, const at::Tensor& returns) {
+  const at::NoGradGuard no_grad;
+  return 1 - (returns - values).var() / (returns.var() + 1e-12);
+}
+
+}  // namespace retain
