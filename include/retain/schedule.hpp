@@ -75,18 +75,16 @@ struct adaptive_kl {
   double target = 0.01;
   double minimum = 1e-6;
   double maximum = 1e6;
+  double scale = 1.0;  ///< what the observations have made of `initial`
 
-  double operator()(double) const { return std::clamp(initial * scale_, minimum, maximum); }
+  double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {
-    if (kl > 1.5 * target && (*this)(0) < maximum) scale_ *= 2.0;
-    if (kl < target / 1.5 && (*this)(0) > minimum) scale_ *= 0.5;
+    if (kl > 1.5 * target && (*this)(0) < maximum) scale *= 2.0;
+    if (kl < target / 1.5 && (*this)(0) > minimum) scale *= 0.5;
   }
   std::string describe() const { return detail::concat("adaptive_kl{", initial, ", target ", target, "}"); }
-  std::vector<double> memory() const { return {scale_}; }
-  void set_memory(const std::vector<double>& values) { scale_ = values.at(0); }
-
- private:
-  double scale_ = 1.0;
+  std::vector<double> memory() const { return {scale}; }
+  void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
 /// maximum * max(0, 1 - R_student / R_teacher), with the student's return given to `observe`
@@ -94,15 +92,13 @@ struct adaptive_kl {
 struct return_ratio {
   double teacher_return = 1.0;
   double maximum = 1.0;
+  double student_return = 0.0;  ///< the last observation
 
-  double operator()(double) const { return maximum * std::clamp(1.0 - student_return_ / teacher_return, 0.0, 1.0); }
-  void observe(double student_return) { student_return_ = student_return; }
+  double operator()(double) const { return maximum * std::clamp(1.0 - student_return / teacher_return, 0.0, 1.0); }
+  void observe(double measured) { student_return = measured; }
   std::string describe() const { return detail::concat("return_ratio{", teacher_return, ", maximum ", maximum, "}"); }
-  std::vector<double> memory() const { return {student_return_}; }
-  void set_memory(const std::vector<double>& values) { student_return_ = values.at(0); }
-
- private:
-  double student_return_ = 0.0;
+  std::vector<double> memory() const { return {student_return}; }
+  void set_memory(const std::vector<double>& values) { student_return = values.at(0); }
 };
 
 namespace detail {

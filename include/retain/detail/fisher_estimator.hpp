@@ -216,8 +216,7 @@ class fisher_estimator {
 
     std::map<slot*, at::Tensor> sums;
     for (std::size_t p = 0; p < passes.size() && !covered.empty(); ++p) {
-      walk.clear();
-      gradients(rows[p].sum(), walked);  // fills what the walk captures
+      walk.capture_during([&] { gradients(rows[p].sum(), walked); });
       const at::NoGradGuard no_grad;
       for (auto& [s, uses] : covered) {
         if (std::find(alone.begin(), alone.end(), s) != alone.end()) continue;

@@ -97,9 +97,14 @@ class graph_walk {
     return uses;
   }
 
-  /// Forgets captured gradients: a pass that does not run through an operation then contributes nothing there.
-  void clear() {
+  /// Runs a backward pass and captures its gradients in place of the last captured ones; an operation that the pass does not
+  /// run through is left with none. Other passes through the same graph capture nothing.
+  template <class Backward>
+  void capture_during(Backward backward) {
     for (auto& [node, gradient] : captured_) *gradient = at::Tensor();
+    *capturing_ = true;
+    backward();
+    *capturing_ = false;
   }
 
  private:
@@ -109,12 +114,13 @@ class graph_walk {
   };
 
   struct capture final : torch::autograd::FunctionPreHook {
-    explicit capture(std::shared_ptr<at::Tensor> into) : target(std::move(into)) {}
+    capture(std::shared_ptr<at::Tensor> into, std::shared_ptr<const bool> on) : target(std::move(into)), capturing(std::move(on)) {}
     torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
-      *target = gradients[0];
+      if (*capturing) *target = gradients[0];
       return gradients;
     }
     std::shared_ptr<at::Tensor> target;
+    std::shared_ptr<const bool> capturing;
   };
 
   static void refuse_batch_statistics(const Node& node) {
@@ -137,7 +143,7 @@ class graph_walk {
       auto& gradient = captured_[node.get()];
       if (!gradient) {
         gradient = std::make_shared<at::Tensor>();
-        node->add_pre_hook(std::make_unique<capture>(gradient));
+        node->add_pre_hook(std::make_unique<capture>(gradient, capturing_));
       }
       use.gradient = gradient;
       uses.push_back(std::move(use));
@@ -218,6 +224,7 @@ class graph_walk {
   std::unordered_map<Node*, std::vector<consumer>> consumers_;
   std::unordered_map<at::TensorImpl*, torch::autograd::AccumulateGrad*> leaves_;
   std::unordered_map<Node*, std::shared_ptr<at::Tensor>> captured_;
+  std::shared_ptr<bool> capturing_ = std::make_shared<bool>(false);
 };
 
 }  // namespace retain::detail

@@ -156,9 +156,8 @@ inline std::string checksum_text(std::uint64_t value) {
 inline void write_state_file(const std::string& path, const state_contents& contents) {
   // Tensors as they lie in the file: on the CPU, contiguous, in the order of their names.
   std::vector<at::Tensor> tensors;
-  std::string header(state_head);
-  header += std::string(zero_checksum) + "\",\"retain.format\":\"" + std::to_string(state_format) + '"';
-  for (const auto& [key, text] : contents.texts) header += ',' + json_string(key) + ':' + json_string(text);
+  std::string header = concat(state_head, zero_checksum, "\",\"retain.format\":\"", state_format, '"');
+  for (const auto& [key, text] : contents.texts) header += concat(',', json_string(key), ':', json_string(text));
   header += '}';
   std::size_t offset = 0;
   for (const auto& [key, tensor] : contents.tensors) {
@@ -170,7 +169,7 @@ inline void write_state_file(const std::string& path, const state_contents& cont
     if (dtype.empty()) throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", t.dtype(), " have no place in the format"));
     const std::size_t end = offset + t.nbytes();
     header += concat(',', json_string(key), ":{\"dtype\":\"", dtype, "\",\"shape\":[");
-    for (std::int64_t d = 0; d < t.dim(); ++d) header += (d ? "," : "") + std::to_string(t.size(d));
+    for (std::int64_t d = 0; d < t.dim(); ++d) header += concat(d ? "," : "", t.size(d));
     header += concat("],\"data_offsets\":[", offset, ',', end, "]}");
     offset = end;
   }

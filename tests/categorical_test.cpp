@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include <retain/categorical.hpp>
+#include <retain/concepts.hpp>
+
+#include <cmath>
+
+#include "support.hpp"
+
+using retain::categorical;
+
+namespace {
+struct no_kl {
+  at::Tensor log_prob(const at::Tensor& a) const { return a; }
+  at::Tensor entropy() const { return {}; }
+  at::Tensor sample() const { return {}; }
+  at::Tensor mode() const { return {}; }
+};
+static_assert(retain::action_distribution<categorical>);
+static_assert(!retain::action_distribution<no_kl>);
+static_assert(!retain::action_distribution<at::Tensor>);
+
+const auto f64 = at::TensorOptions().dtype(at::kDouble);
+}  // namespace
+
+TEST_CASE("categorical: log-probabilities, entropy and mode against sums written out", "[categorical]") {
+  torch::manual_seed(1);
+  const auto logits = torch::randn({5, 7}, f64) * 3;
+  const categorical d{logits};
+  for (int n = 0; n < 5; ++n) {
+    double z = 0;
+    for (int a = 0; a < 7; ++a) z += std::exp(logits[n][a].item<double>());
+    double entropy = 0;
+    int best = 0;
+    for (int a = 0; a < 7; ++a) {
+      const double p = std::exp(logits[n][a].item<double>()) / z;
+      entropy -= p * std::log(p);
+      CHECK(d.log_prob(torch::full({5}, a, at::kLong))[n].item<double>() == Approx(std::log(p)));
+      if (logits[n][a].item<double>() > logits[n][best].item<double>()) best = a;
+    }
+    CHECK(d.entropy()[n].item<double>() == Approx(entropy));
+    CHECK(d.mode()[n].item<std::int64_t>() == best);
+  }
+}
+
+TEST_CASE("categorical: KL and both its gradients against finite differences", "[categorical]") {
+  torch::manual_seed(2);
+  auto p = torch::randn({4, 6}, f64).requires_grad_(), q = torch::randn({4, 6}, f64).requires_grad_();
+  const auto value = [&] { return kl(categorical{p}, categorical{q}).sum(); };
+  value().backward();
+  CHECK(support::relative_error(p.grad(), support::finite_differences(p, [&] { return value().item<double>(); })) < 1e-8);
+  CHECK(support::relative_error(q.grad(), support::finite_differences(q, [&] { return value().item<double>(); })) < 1e-8);
+
+  double by_hand = 0;
+  const auto pp = p.detach().softmax(-1), qq = q.detach().softmax(-1);
+  for (int n = 0; n < 4; ++n)
+    for (int a = 0; a < 6; ++a) by_hand += pp[n][a].item<double>() * std::log(pp[n][a].item<double>() / qq[n][a].item<double>());
+  CHECK(value().item<double>() == Approx(by_hand));
+  CHECK(kl(categorical{p}, categorical{p}).abs().max().item<double>() < 1e-15);
+}
+
+TEST_CASE("categorical: actions of probability 0 count 0, in value and gradient", "[categorical]") {
+  const double inf = std::numeric_limits<double>::infinity();
+  const auto p = torch::tensor({0.0, -inf, 0.0}, f64);
+  auto q = torch::tensor({0.5, 0.1, -0.3}, f64).requires_grad_();
+  const auto divergence = kl(categorical{p}, categorical{q});
+  divergence.backward();
+  CHECK(std::isfinite(divergence.item<double>()));
+  CHECK(q.grad().isfinite().all().item<bool>());
+  CHECK(categorical{p}.entropy().item<double>() == Approx(std::log(2.0)));
+  CHECK(kl(categorical{q.detach()}, categorical{p}).item<double>() == inf);
+}
+
+TEST_CASE("categorical: samples have the right frequencies, and do not depend on how rows are batched", "[categorical]") {
+  const auto logits = torch::tensor({{1.0, 0.0, -1.0, 2.0}}, f64);
+  const auto probs = categorical{logits}.probs()[0];
+  auto generator = at::detail::createCPUGenerator(7);
+  constexpr int n = 40000;
+  const auto drawn = categorical{logits.expand({n, 4})}.sample(generator);
+  for (int a = 0; a < 4; ++a) {
+    const double p = probs[a].item<double>(), sigma = std::sqrt(p * (1 - p) / n);
+    CHECK(std::abs((drawn == a).to(at::kDouble).mean().item<double>() - p) < 4.5 * sigma);
+  }
+  torch::manual_seed(3);
+  const auto rows = torch::randn({64, 5});
+  auto one = at::detail::createCPUGenerator(9), two = at::detail::createCPUGenerator(9);
+  const auto whole = categorical{rows}.sample(one);
+  const auto parts = torch::cat({categorical{rows.narrow(0, 0, 10)}.sample(two), categorical{rows.narrow(0, 10, 54)}.sample(two)});
+  CHECK(whole.equal(parts));
+}
+
+TEST_CASE("categorical: the edges of inversion", "[categorical]") {
+  const auto logits = torch::tensor({{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}}, f64);
+  CHECK(categorical{logits}.at_quantile(torch::tensor({0.0, 0.499, 0.5}, f64)).equal(torch::tensor({0, 0, 1})));
+  const double inf = std::numeric_limits<double>::infinity();
+  const auto certain = torch::tensor({{-inf, 0.0, -inf}}, f64);
+  CHECK(categorical{certain}.at_quantile(torch::tensor({0.0}, f64)).item<std::int64_t>() == 1);
+  CHECK(categorical{certain}.at_quantile(torch::tensor({0.999999}, f64)).item<std::int64_t>() == 1);
+  CHECK(categorical{torch::zeros({4, 1})}.sample().equal(torch::zeros({4}, at::kLong)));
+  CHECK(categorical{torch::zeros({0, 3})}.sample().numel() == 0);
+}
+
+TEST_CASE("categorical: what was asked for without a graph does not take the graph away later", "[categorical]") {
+  auto logits = torch::zeros({2, 3}).requires_grad_();
+  const categorical d{logits};
+  {
+    const at::NoGradGuard no_grad;
+    (void)d.log_prob(torch::zeros({2}, at::kLong));
+  }
+  CHECK(d.log_prob(torch::zeros({2}, at::kLong)).requires_grad());
+}
+
+TEST_CASE("categorical: shapes are checked", "[categorical]") {
+  CHECK_THROWS_AS(categorical{torch::tensor(1.0)}, retain::shape_error);
+  CHECK_THROWS_AS((categorical{torch::zeros({3, 0})}), retain::shape_error);
+  CHECK_THROWS_WITH(kl(categorical{torch::zeros({3, 2})}, categorical{torch::zeros({3, 4})}), ContainsSubstring("[3, 2] and [3, 4]"));
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include <retain/retain.hpp>
+
+#include "support.hpp"
+
+using retain::categorical;
+
+namespace {
+struct rollout {
+  at::Tensor observations;
+};
+
+struct setting {
+  torch::nn::Linear net{4, 3};
+  at::Tensor states = torch::randn({30, 4});
+  rollout r{torch::randn({10, 4})};
+
+  auto terms() {
+    retain::parameter_list importance;
+    for (const auto& [name, t] : retain::parameters(net)) importance.push_back({name, torch::ones_like(t)});
+    const retain::teacher t{net};
+    return std::tuple{retain::ewc{net, importance, {.strength = 3.0}}, retain::behavioral_cloning{states, t, {.strength = 2.0, .seed = 1}},
+                      retain::kickstarting{t, {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}}};
+  }
+  void move() {
+    const at::NoGradGuard no_grad;
+    for (auto& p : net->parameters()) p.add_(0.1 * torch::randn(p.sizes()));
+  }
+  auto view() {
+    return retain::policy_view{net, [this](const at::Tensor& x) { return categorical{net->forward(x)}; }};
+  }
+};
+}  // namespace
+
+TEST_CASE("compose: the sum of its terms, with a breakdown by name", "[compose]") {
+  torch::manual_seed(1);
+  setting s;
+  auto [e, b, k] = s.terms();
+  auto [e2, b2, k2] = s.terms();
+  auto keep = retain::compose(e, b, k);
+  s.move();
+  auto view = s.view();
+  const auto sum = keep.loss(view, s.r);
+  const double ve = e2.loss(s.net).item<double>(), vb = b2.loss(view).item<double>(), vk = k2.loss(view, s.r).item<double>();
+  CHECK(sum.item<double>() == Approx(ve + vb + vk));
+  const auto parts = keep.breakdown();
+  REQUIRE(parts.size() == 3);
+  CHECK(parts[0].name == "ewc");
+  CHECK(parts[1].name == "behavioral_cloning");
+  CHECK(parts[2].name == "kickstarting");
+  CHECK(parts[0].value.item<double>() == Approx(ve));
+  CHECK(parts[1].value.item<double>() == Approx(vb));
+  CHECK(parts[2].value.item<double>() == Approx(vk));
+  CHECK(parts[0].strength == 3.0);
+  CHECK(!parts[0].value.requires_grad());
+}
+
+TEST_CASE("compose: the graph and the fused way give the same gradient", "[compose]") {
+  torch::manual_seed(2);
+  setting s;
+  auto [e, b, k] = s.terms();
+  auto one = retain::compose(e, b, k), two = one;
+  s.move();
+  auto view = s.view();
+  one.loss(view, s.r).backward();
+  const auto graph = s.net->weight.grad().clone();
+  s.net->zero_grad();
+  s.net->weight.mutable_grad() = at::Tensor();
+  s.net->bias.mutable_grad() = at::Tensor();
+  two.distillation(view, s.r).backward();
+  two.add_gradient(s.net);
+  CHECK(support::relative_error(s.net->weight.grad(), graph) < 1e-6);
+}
+
+TEST_CASE("compose: step moves every schedule, a single term can be stepped by itself", "[compose]") {
+  torch::manual_seed(3);
+  setting s;
+  auto [e, b, k] = s.terms();
+  auto keep = retain::compose(e, b, k);
+  keep.step(5);
+  CHECK(keep.term<2>().strength() == 0.5);
+  keep.term<2>().step(10);
+  CHECK(keep.breakdown()[2].strength == 0.0);
+  CHECK(keep.breakdown()[0].strength == 3.0);
+}
+
+TEST_CASE("compose: terms that are switched off cost nothing and are not reported", "[compose]") {
+  torch::manual_seed(4);
+  setting s;
+  auto [e, b, k] = s.terms();
+  std::optional<retain::l2_init> off;
+  auto keep = retain::compose(off, std::optional(e), std::optional(retain::ewc(e)));
+  s.move();
+  CHECK(keep.breakdown().size() == 2);
+  CHECK(keep.breakdown()[1].name == "ewc_2");
+  CHECK(keep.loss(s.net).item<double>() == Approx(2 * e.loss(s.net).item<double>()));
+  auto nothing = retain::compose(off);
+  CHECK(nothing.loss(s.net).item<double>() == 0);
+  CHECK(nothing.add_gradient(s.net).item<double>() == 0);
+  CHECK(nothing.distillation(s.view(), s.r).item<double>() == 0);
+}
+
+TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compose]") {
+  const support::temporary_folder folder;
+  torch::manual_seed(5);
+  setting s;
+  auto [e, b, k] = s.terms();
+  auto keep = retain::compose(e, b, k);
+  s.move();
+  auto view = s.view();
+  keep.loss(view, s.r);
+  keep.step(4);
+  retain::save(folder.file("r"), keep);
+
+  auto [e2, b2, k2] = s.terms();  // anchored at the moved weights: all of it must come from the file
+  auto resumed = retain::compose(e2, b2, k2);
+  retain::load(folder.file("r"), resumed);
+  for (int i = 0; i < 3; ++i) CHECK(resumed.loss(view, s.r).equal(keep.loss(view, s.r)));
+
+  // A composition with another last term: the first two would fit, and must stay as they were.
+  auto other = retain::compose(e2, b2, retain::kickstarting{retain::teacher{s.net}, {.strength = 7.0}});
+  const double before = other.term<0>().loss(s.net).item<double>();
+  CHECK_THROWS_AS(retain::load(folder.file("r"), other), retain::state_error);
+  CHECK(other.term<0>().loss(s.net).item<double>() == before);
+}

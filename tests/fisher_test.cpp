@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+#include <retain/fisher.hpp>
+
+#include <ATen/Parallel.h>
+#include <torch/script.h>
+
+#include "support.hpp"
+
+using retain::categorical;
+using retain::estimate_fisher;
+using retain::fisher_path;
+
+namespace {
+
+struct batch_with_actions {
+  at::Tensor observations, actions;
+  batch_with_actions narrow(std::int64_t start, std::int64_t length) const {
+    return {observations.narrow(0, start, length), actions.narrow(0, start, length)};
+  }
+};
+struct opaque_batch {  // cannot be sliced
+  at::Tensor observations;
+};
+
+/// The definition: one sample, one gradient, one square.
+template <class Model, class Forward>
+std::vector<at::Tensor> per_sample_loop(Model& model, const at::Tensor& data, const at::Tensor& actions, Forward forward, std::int64_t dim) {
+  std::vector<at::Tensor> sums;
+  for (const auto& [name, p] : retain::parameters(model)) sums.push_back(torch::zeros_like(p, at::kDouble));
+  for (std::int64_t n = 0; n < data.size(dim); ++n) {
+    auto list = retain::parameters(model);
+    for (auto& [name, p] : list) p.mutable_grad() = at::Tensor();
+    forward(data.narrow(dim, n, 1)).log_prob(actions.narrow(dim, n, 1)).sum().backward();
+    for (std::size_t i = 0; i < list.size(); ++i)
+      if (list[i].tensor.grad().defined()) sums[i] += list[i].tensor.grad().to_dense().to(at::kDouble).square();
+  }
+  for (auto& [name, p] : retain::parameters(model)) p.mutable_grad() = at::Tensor();
+  for (auto& s : sums) s /= static_cast<double>(actions.numel());
+  return sums;
+}
+
+/// Checks estimate_fisher on dataset actions against the loop, and the path each parameter took.
+template <class Model, class Forward>
+void check(Model& model, const at::Tensor& data, std::int64_t num_actions, Forward forward, const std::map<std::string, fisher_path>& expected,
+           double tolerance = 2e-6, bool sequences = false) {
+  const std::int64_t dim = sequences ? 1 : 0;
+  const auto rows = sequences ? std::vector<std::int64_t>{data.size(0), data.size(1)} : std::vector<std::int64_t>{data.size(0)};
+  const auto actions = torch::randint(num_actions, rows);
+  const auto truth = per_sample_loop(model, data, actions, forward, dim);
+  const auto f = estimate_fisher(model, std::vector{data}, forward, retain::dataset_actions{[&](const at::Tensor&) { return actions; }});
+  INFO(f.report());
+  REQUIRE(f.values.size() == truth.size());
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    INFO(f.values[i].name);
+    CHECK(support::relative_error(f.values[i].tensor, truth[i]) < tolerance);
+    const auto path = expected.count(f.values[i].name) ? expected.at(f.values[i].name) : fisher_path::graph_walk;
+    CHECK((f.paths.at(f.values[i].name) == path));
+  }
+  CHECK(f.states == actions.numel());
+  for (const auto& [name, p] : retain::parameters(model)) CHECK(!p.grad().defined());
+}
+
+}  // namespace
+
+TEST_CASE("fisher: a linear softmax policy against its closed form", "[fisher]") {
+  torch::manual_seed(1);
+  torch::nn::Linear net(torch::nn::LinearOptions(5, 4));
+  net->to(at::kDouble);
+  const auto x = torch::randn({40, 5}, at::kDouble);
+  const auto forward = [&](const auto& o) { return categorical{net->forward(o)}; };
+  // d log pi(a) / d W_kj = (1[a=k] - pi_k) x_j, so the expected square is pi_k (1 - pi_k) x_j^2.
+  const auto pi = net->forward(x).softmax(-1).detach();
+  const auto variance = pi * (1 - pi);
+  const auto weight = variance.t().mm(x.square()) / 40.0, bias = variance.mean(0);
+
+  const auto exact = estimate_fisher(net, x, forward, retain::exact_actions{});
+  CHECK(support::relative_error(exact.values[0].tensor, weight) < 1e-12);
+  CHECK(support::relative_error(exact.values[1].tensor, bias) < 1e-12);
+  CHECK(exact.actions == "exact");
+
+  // Sampled: unbiased, within its Monte Carlo error. The squares' standard deviation is estimated from draws themselves.
+  constexpr int draws = 2000;
+  const auto sampled = estimate_fisher(net, x, forward, retain::sampled_actions{.per_state = draws, .seed = 3});
+  const auto fourth = ((1 - pi).pow(4) * pi + pi.pow(4) * (1 - pi)) - variance.square();  // Var of (1[a=k] - pi_k)^2
+  const auto error = (fourth.sum(0) / (40.0 * 40.0 * draws)).sqrt();
+  CHECK(((sampled.values[1].tensor - bias).abs() < 4.5 * error).all().item<bool>());
+  CHECK(sampled.states == 40);
+}
+
+TEST_CASE("fisher: an MLP against the per-sample loop", "[fisher]") {
+  torch::manual_seed(2);
+  torch::nn::Sequential net(torch::nn::Linear(7, 9), torch::nn::ReLU(), torch::nn::Linear(9, 8), torch::nn::Tanh(),
+                            torch::nn::Linear(torch::nn::LinearOptions(8, 4).bias(false)));
+  check(net, torch::randn({23, 7}), 4, [&](const at::Tensor& x) { return categorical{net->forward(x)}; }, {});
+}
+
+TEST_CASE("fisher: convolutions, strided, padded, dilated, grouped and one-dimensional", "[fisher]") {
+  torch::manual_seed(3);
+  using namespace torch::nn;
+  Sequential net(Conv2d(Conv2dOptions(4, 6, 3).stride(2).padding(1)), ReLU(), Conv2d(Conv2dOptions(6, 6, 3).groups(3).dilation(2).padding(2)),
+                 ReLU(), Flatten(), Linear(6 * 5 * 4, 3));
+  check(net, torch::randn({11, 4, 10, 8}), 3, [&](const at::Tensor& x) { return categorical{net->forward(x)}; }, {});
+  Sequential line(Conv1d(Conv1dOptions(3, 5, 4).stride(2)), ReLU(), Flatten(), Linear(5 * 6, 3));
+  check(line, torch::randn({9, 3, 14}), 3, [&](const at::Tensor& x) { return categorical{line->forward(x)}; }, {});
+}
+
+TEST_CASE("fisher: LSTM and GRU over time, squares of sums and not sums of squares", "[fisher]") {
+  torch::manual_seed(4);
+  at::globalContext().setUserEnabledMkldnn(false);  // later LibTorch fuses the layer into one node otherwise
+  struct recurrent : torch::nn::Module {
+    torch::nn::LSTM lstm{register_module("lstm", torch::nn::LSTM(torch::nn::LSTMOptions(5, 6).num_layers(2)))};
+    torch::nn::GRU gru{register_module("gru", torch::nn::GRU(6, 4))};
+    torch::nn::Linear head{register_module("head", torch::nn::Linear(4, 3))};
+    at::Tensor forward(const at::Tensor& x) {
+      return head(std::get<0>(gru(std::get<0>(lstm(x)))));
+    }
+  } net;
+  check(net, torch::randn({6, 10, 5}), 3, [&](const at::Tensor& x) { return categorical{net.forward(x)}; }, {}, 5e-6, true);
+  at::globalContext().setUserEnabledMkldnn(true);
+}
+
+TEST_CASE("fisher: embeddings, bags and layer normalisation", "[fisher]") {
+  torch::manual_seed(5);
+  struct reader : torch::nn::Module {
+    torch::nn::Embedding tokens{register_module("tokens", torch::nn::Embedding(torch::nn::EmbeddingOptions(9, 4).padding_idx(0)))};
+    torch::nn::EmbeddingBag bag{register_module("bag", torch::nn::EmbeddingBag(torch::nn::EmbeddingBagOptions(9, 6).mode(torch::kSum)))};
+    torch::nn::Linear mix{register_module("mix", torch::nn::Linear(20, 6))};
+    torch::nn::LayerNorm norm{register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})))};
+    torch::nn::Linear head{register_module("head", torch::nn::Linear(6, 3))};
+    at::Tensor forward(const at::Tensor& x) {
+      const auto offsets = torch::arange(0, x.numel(), x.size(1));
+      return head(torch::relu(norm(mix(tokens(x).flatten(1)) + bag(x.reshape({-1}), offsets))));
+    }
+  } net;
+  // Five tokens a sample out of nine: repeated ones and the padding row occur.
+  check(net, torch::randint(9, {17, 5}), 3, [&](const at::Tensor& x) { return categorical{net.forward(x)}; }, {});
+}
+
+TEST_CASE("fisher: a weight tied between two layers, alike and unlike", "[fisher]") {
+  torch::manual_seed(6);
+  struct tied : torch::nn::Module {
+    torch::nn::Linear in{register_module("in", torch::nn::Linear(5, 5))};
+    torch::nn::Linear head{register_module("head", torch::nn::Linear(5, 3))};
+    at::Tensor forward(const at::Tensor& x) { return head(torch::tanh(in(torch::tanh(in(x))))); }
+  } twice;
+  check(twice, torch::randn({12, 5}), 3, [&](const at::Tensor& x) { return categorical{twice.forward(x)}; }, {});
+
+  struct language : torch::nn::Module {
+    torch::nn::Embedding tokens{register_module("tokens", torch::nn::Embedding(6, 4))};
+    at::Tensor forward(const at::Tensor& x) { return torch::tanh(tokens(x)).mm(tokens->weight.t()); }
+  } shared;
+  check(shared, torch::randint(6, {15}), 6, [&](const at::Tensor& x) { return categorical{shared.forward(x)}; },
+        {{"tokens.weight", fisher_path::per_sample}});
+}
+
+TEST_CASE("fisher: parameters outside the walk's reach are computed one sample at a time", "[fisher]") {
+  torch::manual_seed(7);
+  struct odd : torch::nn::Module {
+    torch::nn::Linear in{register_module("in", torch::nn::Linear(5, 8))};
+    at::Tensor gain{register_parameter("gain", torch::randn({8}))};
+    torch::nn::GroupNorm norm{register_module("norm", torch::nn::GroupNorm(2, 8))};
+    torch::nn::Linear head{register_module("head", torch::nn::Linear(8, 3))};
+    at::Tensor forward(const at::Tensor& x) {
+      // head's weight is used as it is and as a gate: one use is known, the other is not
+      return head(norm(in(x) * gain)) + head->weight.sum(1);
+    }
+  } net;
+  check(net, torch::randn({13, 5}), 3, [&](const at::Tensor& x) { return categorical{net.forward(x)}; },
+        {{"gain", fisher_path::per_sample}, {"norm.weight", fisher_path::per_sample}, {"norm.bias", fisher_path::per_sample},
+         {"head.weight", fisher_path::per_sample}});
+}
+
+TEST_CASE("fisher: several rows a sample, in either order", "[fisher]") {
+  torch::manual_seed(8);
+  torch::nn::Sequential net(torch::nn::Linear(4, 6), torch::nn::ReLU(), torch::nn::Linear(6, 3));
+  // A set of five things a sample, each through the same layers: rows are sample by sample ...
+  check(net, torch::randn({14, 5, 4}), 3, [&](const at::Tensor& x) { return categorical{net->forward(x).sum(1)}; }, {}, 5e-6);
+  // ... or, in a sequence [T, N], step by step.
+  check(net, torch::randn({5, 14, 4}), 3, [&](const at::Tensor& x) { return categorical{net->forward(x)}; }, {}, 5e-6, true);
+}
+
+TEST_CASE("fisher: rows that a policy reorders do not fit the walk, and it notices", "[fisher]") {
+  torch::manual_seed(9);
+  torch::nn::Sequential net(torch::nn::Linear(4, 6), torch::nn::ReLU(), torch::nn::Linear(6, 3));
+  const auto x = torch::randn({5, 8, 4});
+  const auto actions = torch::randint(3, {5, 8});
+  // Rows are neither sample by sample nor step by step: a shuffled flattening, undone behind the layers.
+  const auto shuffle = torch::randperm(40), back = shuffle.argsort();
+  const auto forward = [&](const opaque_batch& b) {
+    return categorical{net->forward(b.observations.reshape({40, 4}).index_select(0, shuffle)).index_select(0, back).reshape({5, 8, 3})};
+  };
+  const auto plain = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto truth = per_sample_loop(net, x, actions, plain, 1);
+  const auto f = estimate_fisher(net, opaque_batch{x}, forward, retain::dataset_actions{[&](const auto&) { return actions; }});
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 5e-6);
+    CHECK((f.paths.at(f.values[i].name) == fisher_path::per_sample));
+  }
+}
+
+TEST_CASE("fisher: the estimate does not depend on the batch size", "[fisher]") {
+  torch::manual_seed(10);
+  torch::nn::Sequential net(torch::nn::Linear(6, 8), torch::nn::ReLU(), torch::nn::Linear(8, 5));
+  net->to(at::kDouble);
+  const auto x = torch::randn({60, 6}, at::kDouble);
+  const auto forward = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto whole = estimate_fisher(net, x, forward);
+  for (const std::int64_t size : {1, 7, 30})
+    for (const bool walk : {true, false}) {
+      const auto parts = estimate_fisher(net, x.split(size), forward, retain::sampled_actions{}, {.walk = walk});
+      for (std::size_t i = 0; i < whole.values.size(); ++i)
+        CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
+    }
+  // What is not a Fisher: the square of the batch's mean gradient is smaller by about the number of samples.
+  net->zero_grad();
+  const auto d = forward(x);
+  d.log_prob(d.at_quantile(torch::rand({60}, at::kDouble))).mean().backward();
+  CHECK(net->parameters()[0].grad().square().sum().item<double>() < 0.2 * whole.values[0].tensor.sum().item<double>());
+}
+
+TEST_CASE("fisher: a bound on memory changes nothing but memory", "[fisher]") {
+  torch::manual_seed(11);
+  torch::nn::Sequential net(torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 3, 3)), torch::nn::ReLU(), torch::nn::Flatten(), torch::nn::Linear(48, 3));
+  const auto x = torch::randn({20, 2, 6, 6});
+  const auto forward = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto wide = estimate_fisher(net, x, forward), narrow = estimate_fisher(net, x, forward, retain::sampled_actions{}, {.memory = 1});
+  for (std::size_t i = 0; i < wide.values.size(); ++i)
+    CHECK(support::relative_error(narrow.values[i].tensor, wide.values[i].tensor) < 1e-5);
+}
+
+TEST_CASE("fisher: frozen, excluded and unused parameters", "[fisher]") {
+  torch::manual_seed(12);
+  struct heads : torch::nn::Module {
+    torch::nn::Linear body{register_module("body", torch::nn::Linear(4, 4))};
+    torch::nn::Linear policy{register_module("policy", torch::nn::Linear(4, 3))};
+    torch::nn::Linear value{register_module("value", torch::nn::Linear(4, 1))};
+  } net;
+  net.body->weight.requires_grad_(false);
+  const auto x = torch::randn({9, 4});
+  const auto forward = [&](const at::Tensor& o) { return categorical{net.policy(torch::relu(net.body(o)))}; };
+  const auto f = estimate_fisher(net, x, forward, retain::sampled_actions{}, {.exclude = {"value.bias"}});
+  std::vector<std::string> names;
+  for (const auto& entry : f.values) names.push_back(entry.name);
+  CHECK(names == std::vector<std::string>{"body.bias", "policy.weight", "policy.bias", "value.weight"});
+  CHECK((f.paths.at("value.weight") == fisher_path::unused));
+  CHECK(f.values[3].tensor.equal(torch::zeros({1, 4})));
+  CHECK_THAT(f.report(), ContainsSubstring("value.weight [1, 4]: unused"));
+}
+
+TEST_CASE("fisher: masked steps of sequences do not count", "[fisher]") {
+  torch::manual_seed(13);
+  torch::nn::Linear net(4, 3);
+  const auto x = torch::randn({5, 6, 4});
+  auto mask = torch::ones({5, 6});
+  mask.narrow(0, 3, 2).narrow(1, 2, 4).zero_();
+  const auto masked_forward = [&](const opaque_batch& b) { return retain::masked{categorical{net->forward(b.observations)}, mask}; };
+  const auto f = estimate_fisher(net, opaque_batch{x}, masked_forward, retain::exact_actions{});
+  CHECK(f.states == 22);
+  // Exact scores of different steps do not mix, so the valid steps may as well be single states.
+  const auto kept = x.reshape({30, 4}).index({mask.reshape({30}).to(at::kBool)});
+  const auto flat = estimate_fisher(net, kept, [&](const at::Tensor& o) { return net->forward(o); }, retain::exact_actions{});
+  for (std::size_t i = 0; i < 2; ++i) CHECK(support::relative_error(f.values[i].tensor, flat.values[i].tensor) < 1e-5);
+}
+
+TEST_CASE("fisher: sampled scores of a sequence agree with exact ones within their error", "[fisher]") {
+  torch::manual_seed(14);
+  torch::nn::Linear net(3, 3);
+  net->to(at::kDouble);
+  const auto x = torch::randn({4, 5, 3}, at::kDouble);
+  const auto forward = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto exact = estimate_fisher(net, x, forward, retain::exact_actions{});
+  std::vector<at::Tensor> draws;
+  for (std::uint64_t seed = 0; seed < 300; ++seed)
+    draws.push_back(estimate_fisher(net, x, forward, retain::sampled_actions{.seed = seed}).values[0].tensor);
+  const auto all = torch::stack(draws);
+  const auto error = all.std(0) / std::sqrt(300.0);
+  CHECK(((all.mean(0) - exact.values[0].tensor).abs() < 4.5 * error).all().item<bool>());
+}
+
+TEST_CASE("fisher: one sample, one action, an empty batch, half precision", "[fisher]") {
+  torch::manual_seed(15);
+  torch::nn::Linear net(4, 3);
+  const auto forward = [&](const at::Tensor& o) { return net->forward(o); };
+  const auto x = torch::randn({6, 4});
+  CHECK(estimate_fisher(net, x.narrow(0, 0, 1), forward).states == 1);
+  const auto with_empty = estimate_fisher(net, std::vector{x.narrow(0, 0, 3), x.narrow(0, 0, 0), x.narrow(0, 3, 3)}, forward);
+  const auto whole = estimate_fisher(net, x, forward);
+  CHECK(with_empty.states == 6);
+  CHECK(support::relative_error(with_empty.values[0].tensor, whole.values[0].tensor) < 1e-6);
+
+  torch::nn::Linear single(4, 1);
+  const auto certain = estimate_fisher(single, x, [&](const at::Tensor& o) { return single->forward(o); });
+  CHECK(certain.values[0].tensor.equal(torch::zeros({1, 4})));
+
+  torch::nn::Linear small(4, 3);
+  small->to(at::kBFloat16);
+  const auto reduced = estimate_fisher(small, x.to(at::kBFloat16), [&](const at::Tensor& o) { return small->forward(o); });
+  CHECK(reduced.values[0].tensor.scalar_type() == at::kFloat);
+  CHECK(reduced.values[0].tensor.sum().item<double>() > 0);
+}
+
+TEST_CASE("fisher: a TorchScript policy", "[fisher]") {
+  torch::manual_seed(16);
+  torch::jit::Module module("policy");
+  module.register_parameter("w", torch::randn({3, 4}).requires_grad_(), false);
+  module.register_parameter("b", torch::randn({3}).requires_grad_(), false);
+  module.define("def forward(self, x):\n  return torch.addmm(self.b, x, self.w.t())\n");
+  const auto x = torch::randn({10, 4});
+  const auto f = estimate_fisher(module, x, [&](const at::Tensor& o) { return module.forward({o}).toTensor(); }, retain::exact_actions{});
+  const auto logits = module.forward({x}).toTensor().detach();
+  const auto pi = logits.softmax(-1);
+  CHECK(support::relative_error(f.values[0].tensor, (pi * (1 - pi)).t().mm(x.square()) / 10.0) < 1e-5);
+}
+
+TEST_CASE("fisher: what has no per-sample gradient, no gradient or no data is refused", "[fisher]") {
+  torch::nn::Sequential net(torch::nn::Linear(4, 5), torch::nn::BatchNorm1d(5), torch::nn::Linear(5, 3));
+  const auto x = torch::randn({8, 4});
+  const auto forward = [&](const at::Tensor& o) { return net->forward(o); };
+  CHECK_THROWS_WITH(estimate_fisher(net, x, forward), ContainsSubstring("eval()"));
+  net->eval();
+  CHECK_NOTHROW(estimate_fisher(net, x, forward));
+
+  const auto without_graph = [&](const at::Tensor& o) {
+    const at::NoGradGuard no_grad;
+    return net->forward(o);
+  };
+  CHECK_THROWS_AS(estimate_fisher(net, x, without_graph), retain::config_error);
+  CHECK_THROWS_WITH(estimate_fisher(net, std::vector<at::Tensor>{}, forward), ContainsSubstring("no valid state"));
+  CHECK_THROWS_AS(estimate_fisher(net, x, forward, retain::sampled_actions{.per_state = 0}), retain::config_error);
+  CHECK_THROWS_WITH(estimate_fisher(net, torch::full({2, 4}, std::nan("")), forward), ContainsSubstring("not finite"));
+  for (auto& p : net->parameters()) p.requires_grad_(false);
+  CHECK_THROWS_AS(estimate_fisher(net, x, forward), retain::config_error);
+}
+
+TEST_CASE("fisher: dataset actions are the batch's own by default, and a Fisher can be saved", "[fisher]") {
+  const support::temporary_folder folder;
+  torch::manual_seed(17);
+  torch::nn::Linear net(4, 3);
+  const std::vector<batch_with_actions> data{{torch::randn({6, 4}), torch::randint(3, {6})}};
+  int calls = 0;
+  const auto f = estimate_fisher(net, data, [&](const auto& b) { return categorical{net->forward(b.observations)}; },
+                                 retain::dataset_actions{}, {.progress = [&](std::int64_t states) { calls += states == 6; }});
+  CHECK(calls == 1);
+  const auto pi = net->forward(data[0].observations).softmax(-1).detach();
+  const auto score = torch::one_hot(data[0].actions, 3) - pi;
+  CHECK(support::relative_error(f.values[1].tensor, score.square().mean(0)) < 1e-5);
+  retain::save(folder.file("f"), f);
+  retain::fisher loaded;
+  retain::load(folder.file("f"), loaded);
+  CHECK(loaded.states == 6);
+  CHECK((loaded.paths == f.paths));
+  for (const auto& entry : loaded.values)
+    for (const auto& original : f.values)
+      if (entry.name == original.name) CHECK(entry.tensor.equal(original.tensor));
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+#include <retain/concepts.hpp>
+#include <retain/l2_init.hpp>
+
+#include "support.hpp"
+#include "weight_penalties.hpp"
+
+static_assert(retain::weight_penalty<retain::l2_init>);
+static_assert(!retain::weight_penalty<at::Tensor>);
+static_assert(!retain::weight_penalty<retain::strength_schedule>);
+
+TEST_CASE("l2_init: value and both gradients in every floating type", "[l2_init]") {
+  const auto make = [](const auto& weights) { return retain::l2_init{weights, {.strength = 0.7}}; };
+  support::check_gradients(make, at::kDouble, 1e-12);
+  support::check_gradients(make, at::kFloat, 1e-5);
+  support::check_gradients(make, at::kHalf, 5e-3);
+  support::check_gradients(make, at::kBFloat16, 2e-2);
+}
+
+TEST_CASE("l2_init: the value is c times the squared distance, groups scale it", "[l2_init]") {
+  torch::nn::Linear net(3, 2);
+  const retain::l2_init plain{net, {.strength = 2.0}};
+  const retain::l2_init grouped{net, {.strength = 2.0, .groups = {{"w*", 10.0}, {"bias", 0.0}}}};
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(0.5);
+    net->bias.sub_(1.0);
+  }
+  CHECK(plain.add_gradient(net).item<double>() == Approx(2.0 * (6 * 0.25 + 2 * 1.0)));
+  CHECK(grouped.add_gradient(net).item<double>() == Approx(2.0 * 10 * 6 * 0.25));
+  CHECK_THROWS_WITH((retain::l2_init{net, {.groups = {{"head.*", 1.0}}}}), ContainsSubstring("head.*"));
+  CHECK_THROWS_AS((retain::l2_init{net, {.groups = {{"*", -1.0}}}}), retain::config_error);
+}
+
+TEST_CASE("l2_init: frozen parameters are skipped, and penalised again once unfrozen", "[l2_init]") {
+  torch::nn::Linear net(3, 2);
+  const retain::l2_init keep{net};
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(1);
+    net->bias.add_(1);
+  }
+  net->weight.requires_grad_(false);
+  CHECK(keep.add_gradient(net).item<double>() == Approx(2));
+  CHECK(!net->weight.grad().defined());
+  net->weight.requires_grad_(true);
+  CHECK(keep.loss(net).item<double>() == Approx(8));
+  net->weight.requires_grad_(false);
+  net->bias.requires_grad_(false);
+  CHECK(keep.loss(net).item<double>() == 0);
+  CHECK(keep.add_gradient(net).item<double>() == 0);
+}
+
+TEST_CASE("l2_init: strength 0 does nothing, not even make gradients", "[l2_init]") {
+  torch::nn::Linear net(3, 2);
+  const retain::l2_init keep{net, {.strength = 0.0}};
+  CHECK(keep.add_gradient(net).item<double>() == 0);
+  CHECK(!net->weight.grad().defined());
+}
+
+TEST_CASE("l2_init: a tied weight counts once", "[l2_init]") {
+  struct tied_net : torch::nn::Module {
+    tied_net() {
+      shared = register_parameter("a", torch::zeros({2}));
+      register_parameter("b", shared);
+    }
+    at::Tensor shared;
+  };
+  tied_net net;
+  const retain::l2_init keep{net};
+  {
+    const at::NoGradGuard no_grad;
+    net.shared.add_(3);
+  }
+  CHECK(keep.add_gradient(net).item<double>() == 18);
+}
+
+TEST_CASE("l2_init: a sparse gradient becomes dense and keeps what it held", "[l2_init]") {
+  torch::nn::Embedding table(torch::nn::EmbeddingOptions(5, 2).sparse(true));
+  const retain::l2_init keep{table, {.strength = 1.0}};
+  table->forward(torch::tensor({1, 3})).sum().backward();
+  REQUIRE(table->weight.grad().is_sparse());
+  {
+    const at::NoGradGuard no_grad;
+    table->weight.add_(1);
+  }
+  keep.add_gradient(table);
+  auto expected = torch::full({5, 2}, 2.0);
+  expected[1] += 1;
+  expected[3] += 1;
+  CHECK(table->weight.grad().equal(expected));
+}
+
+TEST_CASE("l2_init: a model that was moved to another type keeps its anchor", "[l2_init]") {
+  torch::nn::Linear net(3, 2);
+  const retain::l2_init keep{net};
+  net->to(at::kDouble);
+  {
+    const at::NoGradGuard no_grad;
+    net->bias.add_(2);
+  }
+  CHECK(keep.loss(net).item<double>() == Approx(8));
+  CHECK(keep.add_gradient(net).item<double>() == Approx(8));
+}
+
+TEST_CASE("l2_init: a model that does not fit is named, and nothing is written", "[l2_init]") {
+  const auto t = [](std::int64_t n) { return torch::ones({n}).requires_grad_(); };
+  const retain::l2_init keep{retain::parameter_list{{"a", t(2)}, {"b", t(3)}}};
+  const retain::parameter_list resized{{"a", t(2)}, {"b", t(4)}}, missing{{"a", t(2)}}, extra{{"a", t(2)}, {"b", t(3)}, {"head", t(1)}};
+  CHECK_THROWS_AS(keep.add_gradient(resized), retain::shape_error);
+  CHECK_THROWS_WITH(keep.add_gradient(resized), ContainsSubstring("'b'") && ContainsSubstring("[4]") && ContainsSubstring("[3]"));
+  CHECK(!resized[0].tensor.grad().defined());
+  CHECK_THROWS_AS(keep.loss(missing), retain::state_error);
+  CHECK_THROWS_WITH(keep.loss(missing), ContainsSubstring("'b'") && ContainsSubstring("missing"));
+  CHECK_THROWS_WITH(keep.loss(extra), ContainsSubstring("'head'") && ContainsSubstring("no anchor"));
+  const retain::l2_init headless{retain::parameter_list{{"a", t(2)}, {"b", t(3)}}, {.exclude = {"head*"}}};
+  CHECK_NOTHROW(headless.loss(extra));
+}

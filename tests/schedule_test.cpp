@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+#include <retain/schedule.hpp>
+
+#include "support.hpp"
+
+namespace {
+
+struct not_a_number {
+  std::string operator()(double) const { return ""; }
+};
+static_assert(retain::schedule<retain::constant>);
+static_assert(retain::schedule<retain::exponential_decay>);
+static_assert(retain::schedule<retain::adaptive_kl>);
+static_assert(retain::schedule<decltype([](double p) { return 1.0 / (1.0 + p); })>);
+static_assert(!retain::schedule<not_a_number>);
+static_assert(!retain::schedule<double>);
+static_assert(!retain::schedule<decltype([] { return 1.0; })>);
+
+}  // namespace
+
+TEST_CASE("schedule: the kickstarting schedule reaches its floor at update 41 049", "[schedule]") {
+  retain::strength_schedule s = retain::exponential_decay{.initial = 0.75, .factor = 0.99998, .floor = 0.33};
+  CHECK(s.value() == 0.75);
+  s.step(1);
+  CHECK(s.value() == Approx(0.75 * 0.99998).epsilon(1e-15));
+  // Multiplied out one update at a time, as a training loop would have done it.
+  double product = 0.75;
+  int updates = 0;
+  while (product > 0.33) product *= 0.99998, ++updates;
+  CHECK(updates == 41049);
+  s.step(41048);
+  CHECK(s.value() > 0.33);
+  s.step(41049);
+  CHECK(s.value() == 0.33);
+}
+
+TEST_CASE("schedule: progress in another unit", "[schedule]") {
+  const retain::exponential_decay per_update{.initial = 1, .factor = 0.5}, per_steps{.initial = 1, .factor = 0.5, .per = 4096};
+  CHECK(per_steps(3 * 4096) == per_update(3));
+}
+
+TEST_CASE("schedule: linear and cosine at their ends and middle", "[schedule]") {
+  const retain::linear line{.initial = 2, .last = 1, .over = 10};
+  CHECK(line(0) == 2);
+  CHECK(line(5) == 1.5);
+  CHECK(line(10) == 1);
+  CHECK(line(1000) == 1);
+  const retain::cosine wave{.initial = 2, .last = 1, .over = 10};
+  CHECK(wave(0) == 2);
+  CHECK(wave(5) == Approx(1.5));
+  CHECK(wave(2.5) == Approx(1 + 0.5 * (1 + std::sqrt(0.5))));
+  CHECK(wave(99) == 1);
+}
+
+TEST_CASE("schedule: adaptive KL doubles, halves and stays within its bounds", "[schedule]") {
+  retain::strength_schedule s = retain::adaptive_kl{.initial = 1, .target = 0.1, .minimum = 0.25, .maximum = 4};
+  s.observe(0.1);
+  CHECK(s.value() == 1);
+  s.observe(0.16);
+  CHECK(s.value() == 2);
+  for (int i = 0; i < 10; ++i) s.observe(1.0);
+  CHECK(s.value() == 4);
+  s.observe(0.01);
+  CHECK(s.value() == 2);  // leaves the bound at once: nothing has wound up behind it
+  for (int i = 0; i < 10; ++i) s.observe(0.0);
+  CHECK(s.value() == 0.25);
+}
+
+TEST_CASE("schedule: return ratio", "[schedule]") {
+  retain::strength_schedule s = retain::return_ratio{.teacher_return = 200, .maximum = 2};
+  CHECK(s.value() == 2);
+  s.observe(50);
+  CHECK(s.value() == 1.5);
+  s.observe(300);
+  CHECK(s.value() == 0);
+}
+
+TEST_CASE("schedule: copies are independent", "[schedule]") {
+  retain::strength_schedule a = retain::adaptive_kl{.initial = 1, .target = 0.1};
+  auto b = a;
+  a.observe(1);
+  a.step(5);
+  CHECK(b.value() == 1);
+  CHECK(b.progress() == 0);
+  b = a;
+  CHECK(b.value() == 2);
+}
+
+TEST_CASE("schedule: a bad strength is refused where it enters", "[schedule]") {
+  CHECK_THROWS_AS(retain::strength_schedule(-1.0), retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(std::nan("")), retain::config_error);
+  retain::strength_schedule s = [](double p) { return 1 - p; };
+  CHECK_THROWS_WITH(s.step(2), ContainsSubstring("got -1"));
+  CHECK(s.progress() == 0);
+  CHECK_THROWS_WITH(s.observe(1), ContainsSubstring("does not adapt"));
+}
+
+TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedule]") {
+  retain::strength_schedule s = retain::adaptive_kl{.initial = 0.3, .target = 0.1};
+  s.observe(1);
+  s.step(12345.678);
+  retain::state st;
+  s.save_state(st, "x.");
+  retain::strength_schedule same = retain::adaptive_kl{.initial = 0.3, .target = 0.1};
+  same.load_state(st, "x.");
+  CHECK(same.value() == s.value());
+  CHECK(same.progress() == 12345.678);
+  CHECK(st.unread().empty());
+  retain::strength_schedule other = retain::adaptive_kl{.initial = 0.4, .target = 0.1};
+  CHECK_THROWS_WITH(other.load_state(st, "x."), ContainsSubstring("adaptive_kl{0.3") && ContainsSubstring("adaptive_kl{0.4"));
+  CHECK(other.value() == 0.4);
+}

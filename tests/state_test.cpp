@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include <retain/state.hpp>
+
+#include <retain/detail/checksum.hpp>
+
+#include <fstream>
+#include <iterator>
+
+#include "support.hpp"
+
+namespace {
+
+struct with_state {
+  void save_state(retain::state&, const std::string&) const {}
+  void load_state(const retain::state&, const std::string&) {}
+};
+static_assert(retain::stateful<with_state>);
+static_assert(!retain::stateful<int>);
+static_assert(!retain::stateful<at::Tensor>);
+
+std::string read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+void write_all(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+
+}  // namespace
+
+TEST_CASE("state: the checksum is CRC-64/XZ, however the bytes are divided", "[state]") {
+  retain::detail::crc64 whole, parts;
+  whole.update("123456789", 9);
+  CHECK(whole.value() == 0x995DC9BBDF1939FAu);
+  parts.update("123", 3);
+  parts.update("456789", 6);
+  CHECK(parts.value() == whole.value());
+}
+
+TEST_CASE("state: tensors of every type, numbers and texts come back exactly", "[state]") {
+  const support::temporary_folder folder;
+  torch::manual_seed(4);
+  retain::state out;
+  for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort, at::kByte, at::kBool})
+    out.set(std::string("t.") + c10::toString(type), (torch::randn({3, 5}) * 10).abs().to(type));
+  out.set("strided", torch::arange(12, at::kFloat).view({3, 4}).t());
+  out.set("empty", torch::zeros({0, 7}));
+  out.set("scalar", torch::tensor(2.5));
+  out.set("pi", 0.1 + 0.2);
+  out.set("tiny", 5e-324);
+  out.set("seed", std::uint64_t{18446744073709551615u});
+  out.set("text", "a \"quoted\" \\ line\nand \x01 control, UTF-8 \xc3\xa9");
+  out.set("na\"me", 1);
+  out.write(folder.file("s"));
+
+  const auto in = retain::state::read(folder.file("s"));
+  for (const auto& key : out.tensor_keys()) {
+    INFO(key);
+    CHECK(in.tensor(key).scalar_type() == out.tensor(key).scalar_type());
+    CHECK(in.tensor(key).equal(out.tensor(key)));
+  }
+  CHECK(in.number("pi") == 0.1 + 0.2);
+  CHECK(in.number("tiny") == 5e-324);
+  CHECK(in.integer<std::uint64_t>("seed") == 18446744073709551615u);
+  CHECK(in.text("text") == out.text("text"));
+  CHECK(in.integer("na\"me") == 1);
+  CHECK(in.unread().empty());
+}
+
+TEST_CASE("state: the file is safetensors", "[state]") {
+  const support::temporary_folder folder;
+  retain::state out;
+  out.set("w", torch::tensor({1.0f, 2.0f}));
+  out.write(folder.file("s"));
+  const auto bytes = read_all(folder.file("s"));
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), 8);
+  CHECK(length % 8 == 0);
+  const auto header = bytes.substr(8, length);
+  CHECK_THAT(header, ContainsSubstring(R"("w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]})"));
+  float values[2];
+  REQUIRE(bytes.size() == 8 + length + sizeof values);
+  std::memcpy(values, bytes.data() + 8 + length, sizeof values);
+  CHECK(values[0] == 1.0f);
+  CHECK(values[1] == 2.0f);
+}
+
+TEST_CASE("state: every flipped byte and every truncation is an error", "[state]") {
+  const support::temporary_folder folder;
+  retain::state out;
+  out.set("w", torch::tensor({1.0f, 2.0f, 3.0f}));
+  out.set("progress", 3.5);
+  out.write(folder.file("s"));
+  const auto good = read_all(folder.file("s"));
+  int accepted = 0, other = 0;
+  const auto attempt = [&](const std::string& bytes) {
+    write_all(folder.file("bad"), bytes);
+    try {
+      retain::state::read(folder.file("bad"));
+      ++accepted;
+    } catch (const retain::io_error& e) {
+      if (std::string(e.what()).find("bad") == std::string::npos) ++other;
+    }
+  };
+  for (std::size_t i = 0; i < good.size(); ++i)
+    for (const char mask : {'\x01', '\x80', '\xff'}) {
+      auto bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ mask);
+      attempt(bad);
+    }
+  for (std::size_t n = 0; n < good.size(); ++n) attempt(good.substr(0, n));
+  attempt(good + '\0');
+  CHECK(accepted == 0);
+  CHECK(other == 0);
+  CHECK_NOTHROW(retain::state::read(folder.file("s")));
+}
+
+TEST_CASE("state: files that are not there, are not ours, or cannot be written", "[state]") {
+  const support::temporary_folder folder;
+  CHECK_THROWS_WITH(retain::state::read(folder.file("none")), ContainsSubstring("none") && ContainsSubstring("No such file"));
+  write_all(folder.file("text"), std::string(500, 'x'));
+  CHECK_THROWS_AS(retain::state::read(folder.file("text")), retain::io_error);
+  retain::state out;
+  out.set("x", 1);
+  CHECK_THROWS_WITH(out.write(folder.file("no/such/folder")), ContainsSubstring("cannot create"));
+  out.write(folder.file("kept"));
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.file("")), {}) == 2);  // no temporary file is left
+}
+
+TEST_CASE("state: what is not there is named", "[state]") {
+  retain::state s;
+  s.set("x", "words");
+  CHECK_THROWS_WITH(s.tensor("y"), ContainsSubstring("no tensor 'y'"));
+  CHECK_THROWS_WITH(s.number("x"), ContainsSubstring("'words'"));
+  CHECK_THROWS_AS(s.number("x"), retain::state_error);
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+#include <retain/teacher.hpp>
+
+#include <torch/script.h>
+
+#include "support.hpp"
+
+namespace {
+
+struct normalised_net : torch::nn::Cloneable<normalised_net> {
+  normalised_net() { reset(); }
+  void reset() override {
+    layers = register_module("layers", torch::nn::Sequential(torch::nn::Linear(4, 8), torch::nn::BatchNorm1d(8), torch::nn::ReLU(),
+                                                              torch::nn::Dropout(0.5), torch::nn::Linear(8, 3)));
+  }
+  at::Tensor forward(const at::Tensor& x) { return layers->forward(x); }
+  torch::nn::Sequential layers{nullptr};
+};
+
+struct not_cloneable : torch::nn::Module {
+  at::Tensor forward(const at::Tensor& x) { return x; }
+};
+
+struct recurrent_net : torch::nn::Cloneable<recurrent_net> {
+  recurrent_net() { reset(); }
+  void reset() override {
+    core = register_module("core", torch::nn::GRUCell(2, 5));
+    head = register_module("head", torch::nn::Linear(5, 3));
+  }
+  torch::nn::GRUCell core{nullptr};
+  torch::nn::Linear head{nullptr};
+};
+
+/// One step: the state of environments that begin an episode is reset before the step.
+const auto one_step = [](auto& net, const at::Tensor& x, const at::Tensor& h, const at::Tensor& done) {
+  const auto carried = net->core->forward(x, h * (1 - done).unsqueeze(1));
+  return std::tuple{net->head->forward(carried), carried};
+};
+
+}  // namespace
+
+TEST_CASE("teacher: with BatchNorm and dropout, bit-identical after the student's train() and a thousand steps", "[teacher]") {
+  torch::manual_seed(1);
+  auto student = std::make_shared<normalised_net>();
+  student->train();
+  const auto x = torch::randn({32, 4});
+  for (int i = 0; i < 10; ++i) student->forward(x);  // running statistics that are not the initial ones
+  const retain::teacher teacher{student};
+  const auto before = teacher(x).logits.clone();
+  CHECK(!before.requires_grad());
+
+  torch::optim::Adam adam(student->parameters(), torch::optim::AdamOptions(1e-2));
+  for (int step = 0; step < 1000; ++step) {
+    student->train();
+    adam.zero_grad();
+    const auto loss = kl(teacher(x), retain::categorical{student->forward(x)}).mean() + student->forward(x * 3 + 1).square().mean();
+    loss.backward();
+    adam.step();
+  }
+  CHECK(teacher(x).logits.equal(before));
+  student->eval();
+  CHECK(!student->forward(x).equal(before));
+}
+
+TEST_CASE("teacher: asking it builds no graph and leaves no gradient", "[teacher]") {
+  torch::nn::Sequential net(torch::nn::Linear(4, 3));
+  const retain::teacher t{net, [](auto& model, const auto& o) { return retain::categorical{model->forward(o)}; }};
+  const auto x = torch::randn({2, 4}).requires_grad_();
+  CHECK(!t(x).log_probs().requires_grad());
+  for (const auto& p : retain::parameters(t.model())) CHECK(!p.tensor.requires_grad());
+  for (const auto& p : net->parameters()) CHECK(p.requires_grad());
+}
+
+TEST_CASE("teacher: a holder, a shared pointer and a TorchScript module are copied", "[teacher]") {
+  torch::nn::Linear holder(2, 2);
+  const retain::teacher from_holder{holder};
+  auto pointer = std::make_shared<normalised_net>();
+  const retain::teacher from_pointer{pointer};
+  torch::jit::Module script("m");
+  script.register_parameter("w", torch::ones({2, 2}), false);
+  script.define("def forward(self, x):\n  return x.mm(self.w)\n");
+  const retain::teacher from_script{script, [](auto& m, const at::Tensor& x) { return m.forward({x}).toTensor(); }};
+  const auto x = torch::ones({1, 2});
+  const auto a = from_holder(x).logits.clone(), c = from_script(x).logits.clone();
+  {
+    const at::NoGradGuard no_grad;
+    holder->weight.zero_();
+    for (auto p : script.parameters()) p.zero_();
+  }
+  CHECK(from_holder(x).logits.equal(a));
+  CHECK(from_script(x).logits.equal(c));
+  CHECK(c.equal(torch::full({1, 2}, 2.0)));
+}
+
+TEST_CASE("teacher: a module that cannot be cloned says what to do, and can be adopted", "[teacher]") {
+  auto net = std::make_shared<not_cloneable>();
+  CHECK_THROWS_WITH(retain::teacher{net}, ContainsSubstring("torch::nn::Cloneable") && ContainsSubstring("adopt"));
+  const retain::teacher adopted{retain::adopt, std::make_shared<not_cloneable>()};
+  CHECK(adopted(torch::zeros({2, 3})).num_actions() == 3);
+}
+
+TEST_CASE("teacher: a recurrent one resets before the step that done marks", "[teacher]") {
+  torch::manual_seed(2);
+  auto net = std::make_shared<recurrent_net>();
+  const auto zero = torch::zeros({2, 5});
+  retain::teacher t{net, one_step, zero};
+  static_assert(decltype(t)::recurrent);
+  const auto xs = torch::randn({4, 2, 2});
+  const auto done = torch::tensor({{0., 0.}, {0., 0.}, {1., 0.}, {0., 0.}}, at::kFloat);
+  // Environment 0 begins anew at step 2: from there on it must look like a fresh run over the rest.
+  std::vector<at::Tensor> out;
+  for (int i = 0; i < 4; ++i) out.push_back(t.step(xs[i], done[i]).logits);
+  retain::teacher fresh{net, one_step, zero};
+  const auto none = torch::zeros({2});
+  const auto second = fresh.step(xs[2], none).logits, third = fresh.step(xs[3], none).logits;
+  CHECK(out[2][0].equal(second[0]));
+  CHECK(out[3][0].equal(third[0]));
+  CHECK(!out[2][1].equal(second[1]));
+  t.reset();
+  CHECK(t.step(xs[0], none).logits.equal(out[0]));
+}
+
+TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]") {
+  const support::temporary_folder folder;
+  torch::manual_seed(3);
+  auto net = std::make_shared<recurrent_net>();
+  retain::teacher t{net, one_step, torch::zeros({2, 5})};
+  const auto x = torch::randn({2, 2}), none = torch::zeros({2});
+  t.step(x, none);
+  retain::save(folder.file("t"), t);
+  retain::teacher other{std::make_shared<recurrent_net>(), one_step, torch::zeros({2, 5})};
+  retain::load(folder.file("t"), other);
+  CHECK(other.step(x, none).logits.equal(t.step(x, none).logits));
+
+  auto statistics = std::make_shared<normalised_net>();
+  statistics->forward(torch::randn({16, 4}) + 5);
+  const retain::teacher normalised{statistics};
+  retain::save(folder.file("n"), normalised);
+  retain::teacher loaded{std::make_shared<normalised_net>()};
+  retain::load(folder.file("n"), loaded);
+  const auto y = torch::randn({3, 4});
+  CHECK(loaded(y).logits.equal(normalised(y).logits));
+  CHECK_THROWS_AS(retain::load(folder.file("t"), loaded), retain::state_error);
+  CHECK(loaded(y).logits.equal(normalised(y).logits));
+}
