@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The keys an agent may press: the 121 of the NetHack Learning Environment and a small set of 21.
+// The keys an agent may press: the 121 of the NetHack Learning Environment and a small set of 22.
 #pragma once
 
 #include <algorithm>
@@ -84,6 +84,7 @@ inline constexpr std::array small_actions{
     action{keys::escape, "escape"},
     action{'<', "up"},
     action{',', "pick up"},
+    action{'q', "quaff"},
 };
 
 /// The index in `small_actions` of a key, -1 where it is not one of them.
