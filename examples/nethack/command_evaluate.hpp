@@ -16,6 +16,7 @@
 
 #include "../common/interrupt.hpp"
 #include "../common/progress.hpp"
+#include "demonstration_states.hpp"
 #include "evaluate.hpp"
 #include "monitor.hpp"
 #include "policy_player.hpp"
@@ -75,7 +76,7 @@ inline int evaluate(const evaluate_options& options) {
     make = [network](std::size_t places) { return std::make_unique<policy_player>(network, places); };
     file["policy"] = options.policy;
     if (!options.held_out.empty()) {
-      forgetting_monitor monitor(options.held_out, load_policy(options.teacher.empty() ? options.policy : options.teacher),
+      forgetting_monitor monitor(load_states(options.held_out, network->config().features()), load_policy(options.teacher.empty() ? options.policy : options.teacher),
                                  options.monitor_states);
       file["monitor"] = monitor.measure(network).named();
     }

@@ -3,10 +3,12 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -33,7 +35,7 @@ int main(int argc, char** argv) {
   nethack::add_experiments(app, chosen);
   nethack::add_record(app, chosen);
   nethack::add_pretrain(app, chosen);
-  nethack::add_finetune(app, chosen);
+  nethack::add_finetune(app, chosen, {argv + std::min(argc, 2), argv + argc});
   nethack::add_evaluate(app, chosen);
   nethack::add_save_states(app, chosen);
   nethack::add_play(app, chosen);

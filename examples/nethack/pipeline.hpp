@@ -2,6 +2,7 @@
 // The steps of an experiment as jobs of this program: record, pretrain, references, saves, fine-tuning runs.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -123,6 +124,7 @@ inline job finetune_job(const experiment& setup, const finetune_plan& plan, cons
                                      "--recipe", plan.recipe,
                                      "--seed", std::to_string(plan.seed),
                                      "--steps", std::to_string(setup.steps),
+                                     "--monitor-every", std::to_string(std::max(1L, setup.steps / 16)),
                                      "--turns", std::to_string(plan.training_turns),
                                      "--out", folder.string(),
                                      "--name", name,

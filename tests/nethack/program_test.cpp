@@ -104,7 +104,7 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
   std::filesystem::remove(folder / "runs/ks/evaluation.json");
   const auto again = run(command);
   CHECK(again.code == 0);
-  CHECK_THAT(again.text, ContainsSubstring("8 of 9 steps were finished before"));
+  CHECK_THAT(again.text, ContainsSubstring("9 of 10 steps were finished before"));
   CHECK(std::filesystem::exists(folder / "runs/ks/evaluation.json"));
   std::filesystem::remove_all(folder);
 }
