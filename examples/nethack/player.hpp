@@ -178,15 +178,18 @@ class player {
     if (says(seen, "staircase down here") || says(seen, "stairs down here") || says(seen, "ladder down here")) map().stairs_down = hero_;
 
     const bool moved = new_level || before != hero_;
-    if (!moved && stepping_) ++map().refused[hero_][step_direction_];
     if (moved) {
-      if (!new_level) map().refused[before][step_direction_] = 0;
       ++map().visits[hero_];
       searched_here_ = 0;
+    } else if (stepping_) {
+      // Someone who stands in the way moves on; a wall or a boulder stays.
+      if (says(seen, "in the way") || says(seen, "in your way") || says(seen, "You stop"))
+        map().shunned_until[hero_ + directions[step_direction_]] = now.turn + 3;
+      else
+        ++map().refused[hero_][step_direction_];
     }
-    if (stepping_ && !moved && (says(seen, "Perhaps that's why") || says(seen, "You stop.") || says(seen, "in your way") || says(seen, "swap"))) {
-      map().shunned_until[hero_ + directions[step_direction_]] = now.turn + 5;
-    }
+    if (says(seen, "statue of")) map().statue[hero_] = true;
+    if (says(seen, "Perhaps that's why you cannot move past it")) map().refused[hero_][step_direction_] = 9;
     door_locked_ = says(seen, "door is locked");
     idle_ = now.turn == last_turn_ ? idle_ + 1 : 0;
     last_turn_ = now.turn;
@@ -215,15 +218,8 @@ class player {
   bool is_enemy(const observation& seen, place p) {
     const glyph there = shown(seen, p);
     if (!there.is_monster() || there.is_pet() || map().shunned_until[p] > seen.stats.turn) return false;
-    switch (there.symbol) {
-      case 'F': return there.hue() == color::bright_green || there.hue() == color::magenta;  // lichens and violet fungi; moulds are passive and sting
-      case 'e': return there.hue() != color::blue;                                            // a floating eye paralyses
-      case 'b': return there.hue() != color::green || seen.stats.hp > 20;                     // acid blob
-      case 'c': return there.hue() != color::yellow;                                          // to touch a cockatrice is death
-      case '@': return there.hue() != color::white || true;
-      case '~': return true;
-      default: return true;
-    }
+    if (map().statue[p] || there.is_harmful()) return false;
+    return !(there.symbol == 'b' && there.hue() == color::green && seen.stats.hp < 15);  // an acid blob, passive
   }
 
   std::optional<std::size_t> adjacent_enemy(const observation& seen) {

@@ -42,10 +42,20 @@ struct glyph {
   std::uint8_t symbol = ' ', paint = 0;
 
   int hue() const { return paint & 15; }
-  bool is_pet() const { return (paint & 16) != 0 && is_monster(); }
+  /// Shown inverse where the game is told to; a dog or a cat in white is one that people keep, too.
+  bool is_pet() const { return ((paint & 16) != 0 && is_monster()) || ((symbol == 'd' || symbol == 'f') && hue() == color::white); }
   bool is_monster() const {
     const bool letter = (symbol >= 'a' && symbol <= 'z') || (symbol >= 'A' && symbol <= 'Z');
     return letter || symbol == '@' || symbol == '&' || symbol == ';' || symbol == ':' || symbol == '~' || symbol == '\'';
+  }
+  /// A monster that harms the one who touches it with bare hands, or who blows it up: nothing a Monk should walk into.
+  bool is_harmful() const {
+    switch (symbol) {
+      case 'F': return hue() != color::bright_green && hue() != color::magenta;  // lichens and violet fungi can be fought; moulds sting
+      case 'e': return hue() == color::blue || hue() == color::gray;             // the floating eye paralyses, the gas spore explodes
+      case 'c': return hue() == color::yellow;                                   // the cockatrice turns to stone
+      default: return false;
+    }
   }
   /// An open or closed door; a broken one and an empty doorway look like floor and let one through diagonally.
   bool is_door() const { return hue() == color::brown && (symbol == '+' || symbol == '|' || symbol == '-'); }
@@ -83,7 +93,8 @@ class level_map {
   grid<std::uint16_t> visits;     ///< how often the hero stood there
   grid<std::uint16_t> searches;   ///< how often the hero searched next to it
   grid<std::array<std::uint8_t, 8>> refused;  ///< how often a step in that direction led nowhere
-  grid<int> shunned_until;        ///< the turn until which nobody should walk there (somebody peaceful, a statue)
+  grid<int> shunned_until;        ///< the turn until which nobody should walk there, for somebody peaceful stands in the way
+  grid<bool> statue;              ///< looks like a monster for ever
   std::optional<place> stairs_down, stairs_up;
   int entered_turn = 0;
   int kicks = 0;                  ///< at doors of this level
@@ -176,6 +187,7 @@ class route_finder {
     const glyph there = map.ground[to];
     const glyph shown{seen.character(to.row, to.column), seen.color(to.row, to.column)};
     if (map.shunned_until[to] > allowed.turn || map.refused[from][d] > 2) return false;
+    if (shown.is_harmful() && !map.statue[to]) return false;
     if (there.is_trap()) {
       if (!there.is_useful_trap() && !allowed.cross_traps) return false;
     } else if (there.is_boulder()) {
