@@ -134,6 +134,11 @@ inline environment::wait environment::waiting_for() const {
   const int row = screen.cursor_row();
   std::string_view before = screen.line(row).substr(0, static_cast<std::size_t>(screen.cursor_column()));
   while (!before.empty() && before.back() == ' ') before.remove_suffix(1);
+  // A long message can break the word itself at the right edge: "--Mor" and "e--" below.
+  if (row > 0 && !before.empty() && before.size() < 8 && std::string_view("--More--").ends_with(before)) {
+    const std::size_t above = 8 - before.size();
+    if (screen.line(row - 1).ends_with(std::string_view("--More--").substr(0, above))) return wait::more;
+  }
   if (before.ends_with("--More--")) return wait::more;
   if (before.ends_with("(end)")) return wait::menu;
   if (before.ends_with(')')) {  // "(1 of 2)"

@@ -62,6 +62,7 @@ class player {
     last_key_ = 0;
     potions_ = 3;
     eats_refused_ = 0;
+    unmoved_ = 0;
   }
 
   /// The key to press, given what the game shows now.
@@ -181,11 +182,14 @@ class player {
     if (moved) {
       ++map().visits[hero_];
       searched_here_ = 0;
+      unmoved_ = 0;
     } else if (stepping_) {
       // Someone who stands in the way moves on; a wall or a boulder stays.
+      // Traps hold without a word from the second turn on, so silence counts only when it lasts.
+      ++unmoved_;
       if (says(seen, "in the way") || says(seen, "in your way") || says(seen, "You stop"))
         map().shunned_until[hero_ + directions[step_direction_]] = now.turn + 3;
-      else
+      else if (says(seen, "solid") || says(seen, "wall") || says(seen, "boulder") || says(seen, "diagonally") || unmoved_ % 12 == 0)
         ++map().refused[hero_][step_direction_];
     }
     if (says(seen, "statue of")) map().statue[hero_] = true;
@@ -271,6 +275,10 @@ class player {
     routes_.explore(here, seen, hero_, allowed);
     if (here.stairs_down && routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
     if (const auto frontier = nearest(here, [&](place p) { return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]); })) return walk_to(*frontier);
+    if (now.turn > here.forgiven_turn + 150) {  // what was in the way may have gone
+      here.forgiven_turn = now.turn;
+      here.refused.fill({});
+    }
     return look_for_hidden(seen);
   }
 
@@ -335,7 +343,7 @@ class player {
   route_finder routes_;
   place hero_;
   int depth_ = 0;
-  int last_prayer_ = -1, last_turn_ = -1, idle_ = 0, rested_ = 0, searched_here_ = 0, potions_ = 3, eats_refused_ = 0;
+  int last_prayer_ = -1, last_turn_ = -1, idle_ = 0, rested_ = 0, searched_here_ = 0, potions_ = 3, eats_refused_ = 0, unmoved_ = 0;
   std::size_t step_direction_ = 0, kick_direction_ = 0;
   bool stepping_ = false, door_locked_ = false;
   std::uint8_t last_key_ = 0;

@@ -97,6 +97,7 @@ class level_map {
   grid<bool> statue;              ///< looks like a monster for ever
   std::optional<place> stairs_down, stairs_up;
   int entered_turn = 0;
+  int forgiven_turn = -1000;      ///< when `refused` was last cleared
   int kicks = 0;                  ///< at doors of this level
 
   /// Only rows that changed are read again, and the row that the hero has just left, unless it is all new.
