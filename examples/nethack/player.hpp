@@ -192,6 +192,7 @@ class player {
       else if (says(seen, "solid") || says(seen, "wall") || says(seen, "boulder") || says(seen, "diagonally") || unmoved_ % 12 == 0)
         ++map().refused[hero_][step_direction_];
     }
+    if (says(seen, "Closed for inventory") || says(seen, "watchman") || says(seen, "watch captain")) map().guarded = true;
     if (says(seen, "statue of")) map().statue[hero_] = true;
     if (says(seen, "Perhaps that's why you cannot move past it")) map().refused[hero_][step_direction_] = 9;
     door_locked_ = says(seen, "door is locked");
@@ -255,7 +256,9 @@ class player {
 
     if (door_locked_) {
       kick_direction_ = step_direction_;
-      if (here.kicks < 60) {
+      if (here.guarded) {
+        here.refused[hero_][step_direction_] = 9;
+      } else if (here.kicks < 60) {
         ++here.kicks;
         return keys::kick;
       }

@@ -57,6 +57,7 @@ struct glyph {
       default: return false;
     }
   }
+  bool is_watchman() const { return symbol == '@' && hue() == color::green; }
   /// An open or closed door; a broken one and an empty doorway look like floor and let one through diagonally.
   bool is_door() const { return hue() == color::brown && (symbol == '+' || symbol == '|' || symbol == '-'); }
   bool is_closed_door() const { return hue() == color::brown && symbol == '+'; }
@@ -96,6 +97,7 @@ class level_map {
   grid<int> shunned_until;        ///< the turn until which nobody should walk there, for somebody peaceful stands in the way
   grid<bool> statue;              ///< looks like a monster for ever
   std::optional<place> stairs_down, stairs_up;
+  bool guarded = false;           ///< by people who kill whoever breaks a door: a watch, or the owner of a closed shop
   int entered_turn = 0;
   int forgiven_turn = -1000;      ///< when `refused` was last cleared
   int kicks = 0;                  ///< at doors of this level
@@ -108,7 +110,10 @@ class level_map {
         const place here{row, column};
         if (here == hero) continue;
         const glyph shown{seen.character(row, column), seen.color(row, column)};
-        if (shown.is_monster()) continue;
+        if (shown.is_monster()) {
+          if (shown.is_watchman()) guarded = true;
+          continue;
+        }
         ground[here] = shown;
         if (shown.symbol == '>') stairs_down = here;
         if (shown.symbol == '<') stairs_up = here;
