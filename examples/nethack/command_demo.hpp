@@ -43,7 +43,7 @@ inline experiment demo_sizes(const demo_options& options) {
   setup.held_out_steps = std::lround(scaled(60'000, 6'000));
   setup.pretrain_minutes = scaled(1.2, 0.03);
   setup.games = static_cast<int>(scaled(160, 8));
-  setup.steps = std::lround(scaled(500'000, 8'192));
+  setup.steps = std::lround(scaled(600'000, 8'192));
   setup.monitor_states = std::lround(scaled(3000, 300));
   return setup;
 }
@@ -76,7 +76,7 @@ inline int demo(const demo_options& options) {
     run.make_command = [=, command = run.command, slots = static_cast<std::size_t>(options.jobs), count = to_run.size()] {
       const std::size_t waves = (count - *started + slots - 1) / slots;
       ++*started;
-      const double evaluation = 0.04 * deadline;  // of each wave; and of the clone, at the end
+      const double evaluation = 0.06 * deadline;  // of each wave; and of the clone, at the end
       const double each = (deadline - spent() - evaluation) / static_cast<double>(std::max<std::size_t>(1, waves)) - evaluation;
       auto timed = command;
       timed.push_back("--max-minutes");

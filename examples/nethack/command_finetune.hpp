@@ -230,8 +230,10 @@ inline int finetune(const finetune_command& command) {
     const std::vector<double> scores_now(recent.begin(), recent.end());
     shown.update(static_cast<double>(now.steps), "score " + decimals(statistics::mean(scores_now)) + drift);
   };
+  std::int64_t monitored = -1;
   if (monitor)
     hooks.monitor = [&](std::int64_t step, policy student) {
+      monitored = step;
       const auto report = monitor->measure(student);
       row_step = step;
       row.merge(report.named());
@@ -248,6 +250,7 @@ inline int finetune(const finetune_command& command) {
     return interrupt::requested() || (command.max_minutes > 0 && minutes >= command.max_minutes);
   };
   learner.run(hooks);
+  if (monitor && monitored != learner.steps()) hooks.monitor(learner.steps(), learner.network());  // a run that its time limit ended
   write_row();
   shown.finish(static_cast<double>(learner.steps()), drift.empty() ? drift : drift.substr(2));
   save_policy((out / "policy.pt").string(), learner.network());

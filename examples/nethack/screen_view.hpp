@@ -27,7 +27,7 @@ inline std::string screen_text(const observation& seen, bool colors) {
         text += "\033[0";
         if (inverse) text += ";7";
         if (shade != 7 && !(shade == 0 && !bright))
-          text += ";" + std::to_string((bright || shade == 4 ? 90 : 30) + shade);
+          text.append(";").append(std::to_string((bright || shade == 4 ? 90 : 30) + shade));
         else if (bright)
           text += ";1";
         text += 'm';

@@ -50,7 +50,7 @@ TEST_CASE("help names every subcommand, and each explains itself", "[nethack][pr
     const auto help = run(command + " --help");
     CHECK(help.code == 0);
     CHECK(help.text.find("--help") != std::string::npos);
-    CHECK(help.text.find("--out") != std::string::npos || command == "play");
+    if (command != "play") CHECK(help.text.find("--out") != std::string::npos);
   }
 }
 
