@@ -118,10 +118,8 @@ class finetuner {
     steps_at_start_ = steps_;
     times_ = {};
     games_.reset();
-    for (std::size_t i = 0; i < games_.size(); ++i) {
-      minds_[i].reset();
-      last_actions_[i] = memory::no_action;
-    }
+    for (std::size_t i = 0; i < games_.size(); ++i) begin_game(i);
+    look(options_.horizon);  // where collect() expects what the games show now: at the end of the rollout before
     const std::int64_t each = options_.games * options_.horizon;
     const auto due = [&](std::int64_t every) { return every > 0 && steps_ / every != (steps_ - each) / every; };
     if (hooks.monitor && steps_ == 0) hooks.monitor(0, network_);
@@ -195,11 +193,10 @@ class finetuner {
     std::vector<key> keys(games_.size());
     std::vector<step_result> results(games_.size());
     for (std::int64_t t = 0; t <= options_.horizon; ++t) {
-      features* records = rollout_->records(t);
-      for (std::size_t i = 0; i < games_.size(); ++i) {
-        if (t > 0 || last_actions_[i] == memory::no_action) minds_[i].observe(games_.view(i), last_actions_[i]);
-        records[i] = encode(games_.view(i), minds_[i], network_->config().features());
-      }
+      if (t == 0)
+        rollout_->observations[0].copy_(rollout_->observations[options_.horizon]);
+      else
+        look(t);
       times_.game += since(mark);
       const auto said = network_->forward(rollout_->observations[t]);
       rollout_->values[t].copy_(said.value);
@@ -218,15 +215,26 @@ class finetuner {
         scaler_.add(i, reward, results[i].done);
         rewards[i] = static_cast<float>(reward);
         done[i] = results[i].done ? 1.0f : 0.0f;
-        if (results[i].done) {
-          minds_[i].reset();
-          last_actions_[i] = memory::no_action;
-        }
+        if (results[i].done) begin_game(i);
       }
       for (const auto& episode : games_.finished()) report.episodes.push_back(episode);
       times_.game += since(mark);
     }
     steps_ += options_.games * options_.horizon;
+  }
+
+  void begin_game(std::size_t i) {
+    minds_[i].reset();
+    last_actions_[i] = memory::no_action;
+  }
+
+  /// Takes in what every game shows, once for each screen: a memory counts them.
+  void look(std::int64_t t) {
+    features* records = rollout_->records(t);
+    for (std::size_t i = 0; i < games_.size(); ++i) {
+      minds_[i].observe(games_.view(i), last_actions_[i]);
+      records[i] = encode(games_.view(i), minds_[i], network_->config().features());
+    }
   }
 
   void choose(std::int64_t t, std::vector<key>& keys) {

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#include "support.hpp"
+
+#include <retain/loss/gae.hpp>
+
+#include <vector>
+
+namespace {
+
+/// The definition without recursion: A_t is the sum of (gamma lambda)^k delta_{t+k} up to the end of the episode or of the data.
+double slow_advantage(const std::vector<double>& r, const std::vector<double>& v, const std::vector<bool>& done, double last, double gamma,
+                      double lambda, std::size_t t) {
+  double sum = 0, weight = 1;
+  for (std::size_t k = t; k < r.size(); ++k) {
+    const double next = done[k] ? 0 : k + 1 < v.size() ? v[k + 1] : last;
+    sum += weight * (r[k] + gamma * next - v[k]);
+    if (done[k]) break;
+    weight *= gamma * lambda;
+  }
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("gae equals the sum of discounted errors, with episodes that end anywhere") {
+  torch::manual_seed(3);
+  const std::int64_t T = 13, N = 5;
+  const double gamma = 0.97, lambda = 0.9;
+  const auto rewards = at::randn({T, N}, at::kDouble), values = at::randn({T, N}, at::kDouble), last = at::randn({N}, at::kDouble);
+  const auto done = at::rand({T, N}).lt(0.2);
+  const auto estimated = retain::gae(rewards, values, done, last, {.discount = gamma, .decay = lambda});
+  for (std::int64_t n = 0; n < N; ++n) {
+    std::vector<double> r, v;
+    std::vector<bool> d;
+    for (std::int64_t t = 0; t < T; ++t) {
+      r.push_back(rewards[t][n].item<double>());
+      v.push_back(values[t][n].item<double>());
+      d.push_back(done[t][n].item<bool>());
+    }
+    for (std::int64_t t = 0; t < T; ++t) {
+      const double expected = slow_advantage(r, v, d, last[n].item<double>(), gamma, lambda, static_cast<std::size_t>(t));
+      CHECK(estimated.advantages[t][n].item<double>() == Approx(expected).margin(1e-12));
+      CHECK(estimated.returns[t][n].item<double>() == Approx(expected + v[static_cast<std::size_t>(t)]).margin(1e-12));
+    }
+  }
+}
+
+TEST_CASE("gae with lambda 1 gives the discounted return, with lambda 0 the one-step error") {
+  const auto rewards = at::ones({4, 1}, at::kDouble), values = at::full({4, 1}, 0.5, at::kDouble);
+  const auto done = at::zeros({4, 1});
+  const auto last = at::full({1}, 2.0, at::kDouble);
+  const auto whole = retain::gae(rewards, values, done, last, {.discount = 0.5, .decay = 1});
+  CHECK(whole.returns[0][0].item<double>() == Approx(1 + .5 + .25 + .125 + 2 * .0625));
+  const auto step = retain::gae(rewards, values, done, last, {.discount = 0.5, .decay = 0});
+  CHECK(step.returns[0][0].item<double>() == Approx(1 + .5 * .5));
+}
+
+TEST_CASE("gae leaves no graph and names shapes that do not fit") {
+  const auto values = at::zeros({3, 2}).set_requires_grad(true);
+  CHECK_FALSE(retain::gae(at::zeros({3, 2}), values, at::zeros({3, 2}), at::zeros({2})).advantages.requires_grad());
+  CHECK_THROWS_AS(retain::gae(at::zeros({3, 2}), at::zeros({2, 3}), at::zeros({3, 2}), at::zeros({2})), retain::shape_error);
+  CHECK_THROWS_WITH(retain::gae(at::zeros({3, 2}), at::zeros({3, 2}), at::zeros({3, 2}), at::zeros({3})), ContainsSubstring("[2]"));
+}

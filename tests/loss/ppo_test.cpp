@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include "support.hpp"
+
+#include <retain/loss/ppo.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace {
+
+double slow_surrogate(const at::Tensor& now, const at::Tensor& old, const at::Tensor& advantage, retain::clip_range range) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < now.numel(); ++i) {
+    const double ratio = std::exp(now[i].item<double>() - old[i].item<double>()), a = advantage[i].item<double>();
+    sum += std::min(ratio * a, std::clamp(ratio, range.lowest, range.highest) * a);
+  }
+  return -sum / static_cast<double>(now.numel());
+}
+
+}  // namespace
+
+TEST_CASE("the clipped surrogate equals its formula, and its gradient finite differences, for an asymmetric range") {
+  torch::manual_seed(4);
+  const retain::clip_range range{1 / 1.1, 1.3};
+  const auto old = at::randn({40}, at::kDouble), advantage = at::randn({40}, at::kDouble);
+  auto now = (old + 0.3 * at::randn({40}, at::kDouble)).set_requires_grad(true);
+  const auto loss = retain::ppo_policy_loss(now, old, advantage, range);
+  CHECK(loss.loss.item<double>() == Approx(slow_surrogate(now, old, advantage, range)));
+  loss.loss.backward();
+  const auto gradient = now.grad().clone();
+  CHECK(support::relative_error(gradient, support::finite_differences(now.detach(), [&] { return slow_surrogate(now, old, advantage, range); })) < 1e-6);
+
+  const auto ratio = (now.detach() - old).exp();
+  const auto outside = ratio.lt(range.lowest).logical_or(ratio.gt(range.highest)).to(at::kDouble).mean().item<double>();
+  CHECK(outside > 0);
+  CHECK(loss.clip_fraction.item<double>() == Approx(outside));
+  CHECK(loss.approx_kl.item<double>() == Approx((ratio - 1 - ratio.log()).mean().item<double>()));
+  CHECK(loss.approx_kl.item<double>() >= 0);
+}
+
+TEST_CASE("a sample beyond the range has no gradient when that is where its advantage pushes, and all of it otherwise") {
+  auto now = at::tensor({1.0, 1.0}, at::kDouble).set_requires_grad(true);
+  retain::ppo_policy_loss(now, at::zeros({2}, at::kDouble), at::tensor({1.0, -1.0}, at::kDouble)).loss.backward();
+  CHECK(now.grad()[0].item<double>() == 0);
+  CHECK(now.grad()[1].item<double>() == Approx(std::exp(1.0) / 2));
+}
+
+TEST_CASE("the value loss, with and without its clip") {
+  torch::manual_seed(5);
+  const auto returns = at::randn({30}, at::kDouble), old = at::randn({30}, at::kDouble);
+  auto values = (old + at::randn({30}, at::kDouble)).set_requires_grad(true);
+  CHECK(retain::ppo_value_loss(values, returns).item<double>() == Approx((values - returns).square().mean().item<double>()));
+  const auto slow = [&] {
+    double sum = 0;
+    for (std::int64_t i = 0; i < 30; ++i) {
+      const double v = values[i].item<double>(), o = old[i].item<double>(), r = returns[i].item<double>();
+      const double clipped = o + std::clamp(v - o, -0.4, 0.4);
+      sum += std::max((v - r) * (v - r), (clipped - r) * (clipped - r));
+    }
+    return sum / 30;
+  };
+  const auto loss = retain::ppo_value_loss(values, returns, old, 0.4);
+  CHECK(loss.item<double>() == Approx(slow()));
+  loss.backward();
+  const auto gradient = values.grad().clone();
+  CHECK(support::relative_error(gradient, support::finite_differences(values.detach(), slow)) < 1e-6);
+}
+
+TEST_CASE("normalized advantages and explained variance") {
+  const auto a = retain::normalized(at::tensor({1.0, 2.0, 6.0}, at::kDouble));
+  CHECK(a.mean().item<double>() == Approx(0).margin(1e-12));
+  CHECK(a.std().item<double>() == Approx(1).margin(1e-6));
+  const auto returns = at::tensor({1.0, 2.0, 4.0}, at::kDouble);
+  CHECK(retain::explained_variance(returns, returns).item<double>() == Approx(1));
+  CHECK(retain::explained_variance(returns.mean().expand({3}), returns).item<double>() == Approx(0).margin(1e-12));
+}
+
+TEST_CASE("ppo losses name what does not fit") {
+  CHECK_THROWS_AS(retain::ppo_policy_loss(at::zeros({3}), at::zeros({2}), at::zeros({3})), retain::shape_error);
+  CHECK_THROWS_AS(retain::ppo_policy_loss(at::zeros({3}), at::zeros({3}), at::zeros({3}), {1.1, 1.2}), retain::config_error);
+  CHECK_THROWS_AS(retain::ppo_value_loss(at::zeros({3}), at::zeros({2})), retain::shape_error);
+  CHECK_THROWS_AS(retain::ppo_value_loss(at::zeros({3}), at::zeros({3}), {}, 0.1), retain::shape_error);
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include "../support.hpp"
+
+#include "finetune.hpp"
+
+#include <set>
+
+namespace {
+
+/// A game that shows an arrow and pays a point for following it. Episodes are as long as a rollout, so that giving up the games in
+/// flight, as a resumed run does, gives up nothing.
+class arrow_games {
+ public:
+  static constexpr std::size_t games = 4;
+  static constexpr int length = 16;
+
+  std::size_t size() const { return games; }
+  void reset() {
+    for (std::size_t i = 0; i < games; ++i) begin(i);
+  }
+  const nethack::observation& view(std::size_t i) const { return views_[i]; }
+  void step(std::span<const nethack::key> keys, std::span<nethack::step_result> results) {
+    finished_.clear();
+    for (std::size_t i = 0; i < games; ++i) {
+      const double reward = keys[i] == small_key(arrow_[i]) ? 1 : 0;
+      scores_[i] += reward;
+      const bool done = ++steps_[i] == length;
+      results[i] = {reward, done, done ? nethack::ending::turn_cap : nethack::ending::none};
+      if (!done) {
+        show(i);
+        continue;
+      }
+      finished_.push_back({.game = i, .seed = 1, .ending = nethack::ending::turn_cap, .score = scores_[i], .max_depth = 1, .turns = length, .steps = length});
+      begin(i);
+    }
+  }
+  const std::vector<nethack::episode_summary>& finished() const { return finished_; }
+  const std::vector<std::uint64_t>& episodes() const { return episodes_; }
+  void set_episodes(const std::vector<std::uint64_t>& episodes) {
+    episodes_ = episodes;
+    // The real games have begun one more when a run is saved at the end of a rollout; so have these.
+    for (auto& episode : episodes_) --episode;
+  }
+
+ private:
+  static nethack::key small_key(unsigned action) { return nethack::small_actions[action].code; }
+  void begin(std::size_t i) {
+    steps_[i] = 0;
+    scores_[i] = 0;
+    dice_[i].seed(static_cast<unsigned>(episodes_[i]++ * games + i));
+    show(i);
+  }
+  void show(std::size_t i) {
+    arrow_[i] = dice_[i]() % 4;
+    auto& view = views_[i];
+    view.chars.fill(' ');
+    view.hero_row = 10;
+    view.hero_column = 40;
+    for (std::size_t row = 8; row < 13; ++row)
+      for (std::size_t column = 38; column < 43; ++column) view.chars[row * 80 + column] = static_cast<std::uint8_t>("abcd"[arrow_[i]]);
+    view.stats.depth = 1;
+    view.stats.turn = steps_[i] + 1;
+  }
+
+  std::array<nethack::observation, games> views_;
+  std::array<std::mt19937, games> dice_;
+  std::array<unsigned, games> arrow_{};
+  std::array<int, games> steps_{};
+  std::array<double, games> scores_{};
+  std::vector<std::uint64_t> episodes_ = std::vector<std::uint64_t>(games, 0);
+  std::vector<nethack::episode_summary> finished_;
+};
+
+nethack::policy start_policy() {
+  torch::manual_seed(3);
+  return nethack::policy{nethack::policy_config{.cell_width = 4, .encoder_width = 16, .trunk_width = 16}};
+}
+
+at::Tensor some_states() {
+  std::mt19937 dice(4);
+  std::vector<nethack::features> records(60);
+  for (auto& record : records) {
+    for (auto& token : record.tokens) token = static_cast<std::uint8_t>(dice() % 5);
+    record.row_count = 3;
+    for (std::size_t i = 0; i < 3; ++i) record.rows[i] = static_cast<std::uint16_t>(dice() % 50);
+  }
+  return nethack::to_tensor(records);
+}
+
+nethack::finetune_options small_options(const std::string& terms) {
+  nethack::finetune_options options;
+  options.games = arrow_games::games;
+  options.horizon = arrow_games::length;
+  options.minibatch = 32;
+  options.learning_rate = 3e-3;
+  options.steps = 4 * 64;
+  options.retention.choose(terms);
+  options.retention.ewc_states = 30;
+  options.retention.bc_states = 40;
+  options.retention.bc_batch_size = 8;
+  return options;
+}
+
+bool equal(const nethack::policy& a, const nethack::policy& b) {
+  const auto p = a->named_parameters(), q = b->named_parameters();
+  for (const auto& parameter : p)
+    if (!at::equal(parameter.value(), q[parameter.key()])) return false;
+  return true;
+}
+
+using finetuner = nethack::finetuner<arrow_games>;
+
+}  // namespace
+
+TEST_CASE("fine-tuning stopped, saved and resumed ends where it would have ended, bit for bit") {
+  support::temporary_folder folder;
+  const auto states = some_states();
+  for (const std::string terms : {"none", "l2+ewc+bc+ks"}) {
+    for (const bool careful : {false, true}) {
+      auto options = small_options(terms);
+      if (careful) {
+        options.separate_critic = true;
+        options.critic_warmup = 64;
+        options.schedule = nethack::rate_schedule::linear;
+        options.value_clip = 1;
+        options.freeze = {"encoder.*"};
+      }
+      INFO(terms << (careful ? ", careful" : ""));
+      arrow_games once;
+      finetuner straight(start_policy(), once, states, options);
+      CHECK(straight.run());
+
+      arrow_games before, after;
+      finetuner first(start_policy(), before, states, options);
+      int updates = 0;
+      CHECK_FALSE(first.run({.updated = [&](const auto&) { ++updates; }, .checkpoint = [&](auto) { first.save(folder.file("c")); },
+                             .stop = [&] { return updates == 2; }}));
+      CHECK(first.steps() == 128);
+      finetuner second(start_policy(), after, states, options);
+      second.resume(folder.file("c"));
+      CHECK(second.steps() == 128);
+      CHECK(second.run());
+      CHECK(equal(straight.network(), second.network()));
+      CHECK_FALSE(equal(straight.network(), first.network()));
+    }
+  }
+}
+
+TEST_CASE("fine-tuning learns what pays") {
+  auto options = small_options("none");
+  options.steps = 120 * 64;
+  options.clip = {0.5, 2};
+  options.discount = 0.5;  // what an action earns, it earns at once
+  arrow_games games;
+  finetuner run(start_policy(), games, {}, options);
+  double first = -1, last = 0;
+  run.run({.updated = [&](const nethack::update_report& report) {
+    last = report.named().at("charts/episodic_return");
+    if (first < 0) first = last;
+  }});
+  CHECK(first < 4);
+  CHECK(last > 8);
+}
+
+TEST_CASE("each retention term keeps the policy closer to where it began, and is reported by its name") {
+  const auto states = some_states();
+  std::map<std::string, double> distance;
+  for (const std::string terms : {"none", "l2", "ewc", "bc", "ks"}) {
+    auto options = small_options(terms);
+    options.steps = 20 * 64;
+    options.retention.l2_strength = 3;
+    options.retention.ewc_strength = 3000;
+    options.retention.bc_strength = options.retention.ks_strength = options.retention.ks_floor = 10;
+    auto before = start_policy();
+    arrow_games games;
+    finetuner run(start_policy(), games, states, options);
+    std::set<std::string> names;
+    run.run({.updated = [&](const nethack::update_report& report) {
+      for (const auto& term : report.retention) names.insert(term.name);
+    }});
+    const at::NoGradGuard no_grad;
+    distance[terms] = retain::kl(retain::categorical{before->logits(states)},
+                                  retain::categorical{run.network()->logits(states)}).mean().item<double>();
+    CHECK(names.size() == (terms == "none" ? 0u : 1u));
+  }
+  for (const std::string terms : {"l2", "ewc", "bc", "ks"}) {
+    INFO(terms << " " << distance[terms] << " against " << distance["none"]);
+    CHECK(distance[terms] < 0.7 * distance["none"]);
+  }
+}
+
+TEST_CASE("what is frozen stays, and while the critic warms up the policy does") {
+  auto options = small_options("none");
+  options.freeze = {"encoder.*", "trunk.*"};
+  arrow_games games;
+  finetuner run(start_policy(), games, {}, options);
+  run.run();
+  const auto before = start_policy();
+  for (const auto& parameter : run.network()->named_parameters()) {
+    const bool frozen = parameter.key().rfind("encoder", 0) == 0 || parameter.key().rfind("trunk", 0) == 0;
+    if (frozen) CHECK(at::equal(parameter.value(), before->named_parameters()[parameter.key()]));
+    if (parameter.key() == "policy_head.weight") CHECK_FALSE(at::equal(parameter.value(), before->named_parameters()[parameter.key()]));
+  }
+
+  auto warm = small_options("none");
+  warm.critic_warmup = warm.steps;
+  arrow_games others;
+  finetuner warming(start_policy(), others, {}, warm);
+  double first = -1, last = 0;
+  warming.run({.updated = [&](const nethack::update_report& report) {
+    last = report.value_loss;
+    if (first < 0) first = last;
+  }});
+  CHECK(last < first);
+  CHECK(at::equal(warming.network()->logits(some_states()), start_policy()->logits(some_states())));
+}
+
+TEST_CASE("options that cannot work say so") {
+  arrow_games games;
+  auto options = small_options("none");
+  options.minibatch = 48;
+  CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
+  options = small_options("ewc");
+  CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
+  options = small_options("none");
+  options.games = 5;
+  CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
+  nethack::retention_options terms;
+  CHECK_THROWS_AS(terms.choose("bc+kz"), retain::config_error);
+  CHECK_THROWS_AS(terms.choose(""), retain::config_error);
+  terms.choose("bc+ks");
+  CHECK((terms.behavioral_cloning && terms.kickstarting && !terms.l2 && !terms.ewc));
+  CHECK_THROWS_AS(nethack::recipe("slow", terms), retain::config_error);
+  for (const char* name : {"quick", "careful", "paper"}) {
+    const auto chosen = nethack::recipe(name, terms);
+    CHECK(chosen.games * chosen.horizon % chosen.minibatch == 0);
+    CHECK(chosen.retention.kickstarting);
+  }
+}
