@@ -24,9 +24,10 @@ namespace nethack {
 struct player_settings {
   int first_prayer_turn = 110;      ///< before turn 100 no prayer is heard
   int prayer_interval = 700;        ///< turns between prayers; the gods' patience is random, with a median of 350
-  double rest_below = 0.5;          ///< share of the hit points under which it rests when nobody is near
+  double rest_below = 0.65;         ///< share of the hit points under which it rests when nobody is near
   int rest_turns = 150;             ///< per level
-  double descend_above = 0.5;
+  int linger_below_level = 0;       ///< experience level under which it sees all of a level before it leaves
+  double quaff_below = 0.34;        ///< share of the hit points under which it drinks a potion of healing
   bool quaff_potions = true;
   int searches_per_spot = 12;
 
@@ -93,7 +94,7 @@ class player {
     if (says(seen, "n what direction")) return direction_keys[kick_direction_];
     if (says(seen, "Really attack")) {
       const place target = hero_ + directions[step_direction_];
-      if (on_map(target)) map().shunned_until[target] = seen.stats.turn + 20;
+      if (on_map(target)) map().shunned_until[target] = seen.stats.turn + 40;
       return keys::escape;
     }
     if (says(seen, "eat it?")) return 'n';
@@ -141,7 +142,7 @@ class player {
       return keys::pray;
     }
     const auto enemy = adjacent_enemy(seen);
-    if (settings_.quaff_potions && potions_ > 0 && now.hp * 3 < now.hp_max) {
+    if (settings_.quaff_potions && potions_ > 0 && now.hp < settings_.quaff_below * now.hp_max) {
       --potions_;
       return 'q';
     }
@@ -266,18 +267,20 @@ class player {
     routes_.explore(here, seen, hero_, allowed);
 
     if (const auto gold = nearest(here, [&](place p) { return here.ground[p].symbol == '$'; })) return walk_to(*gold);
+    const auto frontier = nearest(here, [&](place p) { return here.is_frontier(p); });
+    if (frontier && now.level < settings_.linger_below_level) return walk_to(*frontier);
     if (here.stairs_down) {
       if (hero_ == *here.stairs_down) return '>';
       if (routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
     }
     if (const auto trap = nearest(here, [&](place p) { return here.ground[p].is_useful_trap() && here.visits[p] < 3; })) return walk_to(*trap);
-    if (const auto frontier = nearest(here, [&](place p) { return here.is_frontier(p); })) return walk_to(*frontier);
+    if (frontier) return walk_to(*frontier);
 
     allowed.push_boulders = true;
     allowed.cross_traps = true;
     routes_.explore(here, seen, hero_, allowed);
     if (here.stairs_down && routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
-    if (const auto frontier = nearest(here, [&](place p) { return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]); })) return walk_to(*frontier);
+    if (const auto beyond = nearest(here, [&](place p) { return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]); })) return walk_to(*beyond);
     if (now.turn > here.forgiven_turn + 150) {  // what was in the way may have gone
       here.forgiven_turn = now.turn;
       here.refused.fill({});
@@ -324,7 +327,7 @@ class player {
   static double promise(const level_map& here, place p) {
     const glyph ground = here.ground[p];
     double value = 0;
-    if (ground.symbol == '#' && here.walkable_neighbours(p) <= 1) value += 12;
+    if (ground.symbol == '#' && here.walkable_neighbours(p) <= 1) value += 25;
     for (std::size_t d = 0; d < 4; ++d) {
       const place wall = p + directions[d];
       if (!on_map(wall) || (!here.ground[wall].is_wall() && ground.symbol != '#')) continue;

@@ -112,9 +112,12 @@ class level_map {
         const glyph shown{seen.character(row, column), seen.color(row, column)};
         if (shown.is_monster()) {
           if (shown.is_watchman()) guarded = true;
+          // It goes out of sight as the hero turns away, and would lure them back: most of these hardly ever move.
+          if (shown.is_harmful() && !statue[here]) shunned_until[here] = seen.stats.turn + (shown.symbol == 'F' ? 500 : 60);
           continue;
         }
         ground[here] = shown;
+        if (shunned_until[here] > 0 && distance(here, hero) == 1) shunned_until[here] = 0;  // gone, or it would be seen
         if (shown.symbol == '>') stairs_down = here;
         if (shown.symbol == '<') stairs_up = here;
       }
