@@ -53,8 +53,9 @@ inline std::string this_program() { return std::filesystem::read_symlink("/proc/
 
 class job_runner {
  public:
-  job_runner(std::vector<job> jobs, std::size_t at_a_time)
-      : jobs_(std::move(jobs)), states_(jobs_.size()), slots_(std::max<std::size_t>(1, at_a_time)),
+  /// `alike`: the jobs take about as long as one another, so what is left can be told from what is done.
+  job_runner(std::vector<job> jobs, std::size_t at_a_time, bool alike = false)
+      : jobs_(std::move(jobs)), states_(jobs_.size()), slots_(std::max<std::size_t>(1, at_a_time)), alike_(alike),
         terminal_(isatty(STDERR_FILENO) != 0) {
     for (const auto& each : jobs_)
       for (const auto& name : each.after)
@@ -252,7 +253,7 @@ class job_runner {
     const double elapsed = std::chrono::duration<double>(now - start_).count();
     std::string line = std::to_string(result_.finished + result_.skipped) + "/" + std::to_string(jobs_.size()) + " " +
                        clock_text(elapsed);
-    if (result_.finished >= slots_ && jobs_.size() >= 4 * slots_)  // steps alike in length, enough of them: a sweep
+    if (alike_ && result_.finished >= 2 * slots_)
       line += ", " + clock_text(elapsed / static_cast<double>(result_.finished) *
                                 static_cast<double>(to_do_ - result_.finished)) + " left";
     for (std::size_t i = 0; i < states_.size(); ++i)
@@ -277,7 +278,7 @@ class job_runner {
   std::vector<state> states_;
   std::vector<int> cores_;
   std::size_t slots_, to_do_ = 0;
-  bool terminal_;
+  bool alike_, terminal_;
   jobs_result result_;
   clock::time_point start_, shown_;
 };

@@ -79,10 +79,13 @@ class progress {
     const double elapsed = seconds();
     const double rate = elapsed > 0 ? (done - first_) / elapsed : 0;
     std::string line = what_ + "  " + short_number(done);
-    if (total_ > 0) line += " of " + short_number(total_);
+    if (total_ > 0 && unit_ != "%") line += " of " + short_number(total_);
     line += " " + unit_;
-    if (total_ > 0) line += " (" + std::to_string(std::lround(100 * done / total_)) + " %)";
-    line += "  " + (rate < 20 ? decimal(rate) : short_number(rate)) + "/s  " + clock_text(elapsed);
+    if (unit_ != "%") {
+      if (total_ > 0) line += " (" + std::to_string(std::lround(100 * done / total_)) + " %)";
+      line += "  " + (rate < 20 ? decimal(rate) : short_number(rate)) + "/s";
+    }
+    line += "  " + clock_text(elapsed);
     if (total_ > 0 && done < total_) line += ", " + (rate > 0 ? clock_text((total_ - done) / rate) : "-:--") + " left";
     if (!note.empty()) line += "  " + note;
     if (terminal_)

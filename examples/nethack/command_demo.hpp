@@ -43,7 +43,7 @@ inline experiment demo_sizes(const demo_options& options) {
   setup.held_out_steps = std::lround(scaled(60'000, 6'000));
   setup.pretrain_minutes = scaled(1.2, 0.03);
   setup.games = static_cast<int>(scaled(160, 8));
-  setup.steps = std::lround(scaled(600'000, 8'192));
+  setup.steps = std::lround(scaled(300'000 * std::min(2, options.jobs), 8'192));
   setup.monitor_states = std::lround(scaled(3000, 300));
   return setup;
 }
@@ -88,7 +88,7 @@ inline int demo(const demo_options& options) {
   jobs.push_back(reference_job(setup, "clone"));
 
   std::fprintf(stderr,
-               "Fine-tuning a cloned policy on the real NetHack: about %s minutes, %d processes at a time, into %s\n"
+               "Fine-tuning a cloned policy on the real NetHack: about %s minutes, %d at a time, into %s\n"
                "  record    a scripted player plays; its keys are the demonstrations\n"
                "  pretrain  a small network learns to play like it: the clone\n"
                "  %s: reinforcement learning from that clone, with and without retention\n",
@@ -108,10 +108,16 @@ inline int demo(const demo_options& options) {
   write_file(setup.folder / "table.csv", runs_csv(runs));
   const auto groups = group_runs(runs);
   if (!groups.empty()) draw_curves(groups.front(), find_reference(runs, "clone"), setup.folder / "curves");
+  std::string cut_short;  // a slow machine: the time was over before the steps were
+  for (const auto& run : runs)
+    if (!run.method.empty() && run.steps < setup.steps) cut_short += (cut_short.empty() ? "" : ", ") + run.method;
   std::cout << "\nScores of " << setup.games << " new games each, " << setup.turns
             << " turns at most, the same games for every policy. KL and agreement with the clone\n"
                "are on demonstrations it has not seen: CLOSE is dungeon level 1, FAR is level 3 and deeper.\n\n"
             << text << "\n";
+  if (!cut_short.empty())
+    std::cout << "Time was over before " << setup.steps << " steps of " << cut_short
+              << ": compare at equal steps in the picture, or give more --minutes.\n";
   std::cout << "took      " << clock_text(spent()) << "\n"
             << "pictures  " << (setup.folder / "curves.png").string() << ", " << (setup.folder / "curves.svg").string() << "\n"
             << "numbers   " << (setup.folder / "table.csv").string() << ", " << (setup.folder / "report" / "report.json").string()

@@ -250,7 +250,8 @@ inline int finetune(const finetune_command& command) {
     return interrupt::requested() || (command.max_minutes > 0 && minutes >= command.max_minutes);
   };
   learner.run(hooks);
-  if (monitor && monitored != learner.steps()) hooks.monitor(learner.steps(), learner.network());  // a run that its time limit ended
+  if (monitor && learner.steps() > begun_at && monitored != learner.steps() && !interrupt::requested())
+    hooks.monitor(learner.steps(), learner.network());  // of a run that its time limit ended
   write_row();
   shown.finish(static_cast<double>(learner.steps()), drift.empty() ? drift : drift.substr(2));
   save_policy((out / "policy.pt").string(), learner.network());
@@ -299,8 +300,8 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       })->capture_default_str();
   command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
   command->add_option("--recipe", o.recipe,
-                      "quick: fast, and shows what plain fine-tuning forgets; careful: a tenth to a third of the drift (small learning rate, no "
-                      "entropy bonus, a critic of its own, warmed up); paper: as Wolczyk et al. 2024")
+                      "quick: fast, and shows what plain fine-tuning forgets; careful: about half of its drift (small learning rate, no entropy "
+                      "bonus, a critic of its own, warmed up); paper: as Wolczyk et al. 2024")
       ->check(CLI::IsMember({"quick", "careful", "paper"}))->capture_default_str();
   command->add_option("--demonstrations", o.demonstrations, "What the clone learnt from; EWC and BC need it");
   command->add_option("--held-out", o.held_out, "Another recording: KL and agreement with the clone are measured on it while training");

@@ -36,7 +36,7 @@ inline int run_pretrain(pretrain_command options) {
   std::fprintf(stderr, "%lld states of %lld games to learn from, %lld of %lld games to check on\n", static_cast<long long>(training.size()),
                static_cast<long long>(training.games), static_cast<long long>(held_out.size()), static_cast<long long>(held_out.games));
 
-  progress shown("pretrain", 100, "%");
+  progress shown("clone", 100, "%");
   std::string validation;
   nlohmann::json curve = nlohmann::json::array();
   pretrain_progress last;

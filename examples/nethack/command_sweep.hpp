@@ -112,7 +112,7 @@ inline int sweep(const sweep_options& options) {
   detail::adopt(options.held_out, setup.held_out());
   detail::adopt(options.clone, setup.clone());
   detail::adopt(options.saves, setup.saves());
-  const auto result = job_runner(jobs, static_cast<std::size_t>(options.jobs)).run();
+  const auto result = job_runner(jobs, static_cast<std::size_t>(options.jobs), true).run();
   const auto again = "the same command";
   if (!result.ok()) return explain_stop(result, setup, again);
   std::cout << write_report(read_evaluations({setup.folder}), setup.folder / "report") << "in "

@@ -160,7 +160,7 @@ inline bool draw_curves(const run_group& group, const evaluated* clone, const st
   const std::array<std::string, 3> titles{"Score of training games", "Forgetting near: dungeon level 1 (CLOSE)",
                                           "Forgetting far: dungeon level 3 and deeper (FAR)"};
   const std::array<std::string, 3> units{
-      std::string("points, mean; band: 95 % interval over ") + (one_seed ? "games" : "seeds"),
+      std::string("mean points; band: 95 % over ") + (one_seed ? "games" : "seeds"),
       std::string("KL(clone ‖ policy), nats") + (one_seed ? "" : "; band: all seeds"),
       std::string("KL(clone ‖ policy), nats") + (one_seed ? "" : "; band: all seeds")};
   for (std::size_t panel = 0; panel < 3; ++panel) {

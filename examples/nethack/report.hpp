@@ -75,14 +75,15 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
   std::ostringstream text;
   std::vector<std::string> header{"policy", "seeds"};
   for (const auto& what : measures()) header.emplace_back(what.name);
-  header.insert(header.begin() + 3, "median of seeds");
+  header.insert(header.begin() + 3, {"median of seeds", "IQM of games"});
 
   text_table references(header);
   for (const auto& run : runs) {
     if (!run.method.empty()) continue;
     std::vector<std::string> row{run.name, "–"};
     for (const auto& what : measures()) row.push_back(decimals(what.of(run), what.digits));
-    row.insert(row.begin() + 3, decimals(statistics::median(scores(games_from(run, "new")))) + " (games)");
+    const auto score = scores(games_from(run, "new"));
+    row.insert(row.begin() + 3, {decimals(statistics::median(score)) + " (games)", decimals(statistics::interquartile_mean(score))});
     references.add(row);
   }
   if (references.size() > 0) text << "## What it is measured against\n\n" << references.markdown() << "\n";
@@ -105,7 +106,10 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
         const auto values = values_over(seeds, what);
         row.push_back(what.interval ? detail::with_interval(values, what.digits) : decimals(statistics::mean(values), what.digits));
       }
-      row.insert(row.begin() + 3, decimals(statistics::median(values_over(seeds, measures()[0]))));
+      std::vector<double> games;
+      for (const auto* run : seeds)
+        for (const double score : scores(games_from(*run, "new"))) games.push_back(score);
+      row.insert(row.begin() + 3, {decimals(statistics::median(values_over(seeds, measures()[0]))), decimals(statistics::interquartile_mean(games))});
       lines.add(row);
     }
     text << lines.markdown() << "\n";
