@@ -96,7 +96,9 @@ inline int sweep(const sweep_options& options) {
       for (const auto& recipe : options.recipes)
         for (const auto& method : options.methods) {
           const finetune_plan plan{method, recipe, seed, turns};
-          jobs.push_back(finetune_job(setup, plan, plan.name(), options.extra));
+          auto more = options.extra;
+          more.insert(more.begin(), "--discard-checkpoint");  // hundreds of them would fill a disk
+          jobs.push_back(finetune_job(setup, plan, plan.name(), more));
         }
   if (options.dry_run) {
     for (const auto& each : jobs) {
