@@ -26,10 +26,9 @@ struct player_settings {
   int prayer_interval = 700;        ///< turns between prayers; the gods' patience is random, with a median of 350
   double rest_below = 0.65;         ///< share of the hit points under which it rests when nobody is near
   int rest_turns = 150;             ///< per level
-  int linger_below_level = 0;       ///< experience level under which it sees all of a level before it leaves
-  double quaff_below = 0.34;        ///< share of the hit points under which it drinks a potion of healing
-  bool quaff_potions = true;
-  int searches_per_spot = 12;
+  double quaff_below = 0.34;        ///< share of the hit points under which it drinks one of its three potions of healing; 0: never
+  int searches_per_spot = 12;       ///< before it looks elsewhere for what is hidden
+  int kicks_per_level = 60;         ///< at locked doors
 
   /// In one line, for the header of a recording.
   std::string description() const {
@@ -43,8 +42,9 @@ struct player_settings {
     add("prayer interval", prayer_interval);
     add("rest below", rest_below);
     add("rest turns", rest_turns);
-    add("quaff", quaff_potions);
+    add("quaff below", quaff_below);
     add("searches", searches_per_spot);
+    add("kicks", kicks_per_level);
     return text;
   }
 };
@@ -53,33 +53,26 @@ class player {
  public:
   explicit player(std::uint64_t seed, player_settings settings = {}) : settings_(settings) { reset(seed); }
 
+  /// Forgets the game before.
   void reset(std::uint64_t seed) {
-    random_.seed(seed);
-    levels_.clear();
-    depth_ = 0;
-    last_prayer_ = -1;
-    last_turn_ = -1;
-    idle_ = 0;
-    last_key_ = 0;
-    potions_ = 3;
-    eats_refused_ = 0;
-    unmoved_ = 0;
+    mind_ = {};
+    mind_.random.seed(seed);
   }
 
   /// The key to press, given what the game shows now.
   std::uint8_t next(const observation& seen) {
     const std::uint8_t chosen = seen.waiting == prompt::question ? answer(seen) : command(seen);
-    last_key_ = chosen;
+    mind_.last_key = chosen;
     return chosen;
   }
 
   /// Tells the player that `pressed` was sent in place of the command it chose last, so that it does not learn
   /// wrong things about the level from what comes of it.
   void was_replaced_by(key pressed) {
-    last_key_ = pressed;
-    stepping_ = false;
+    mind_.last_key = pressed;
+    mind_.stepping = false;
     const auto d = std::find(direction_keys.begin(), direction_keys.end(), pressed);
-    if (d != direction_keys.end()) step_direction_ = static_cast<std::size_t>(d - direction_keys.begin());
+    if (d != direction_keys.end()) mind_.step_direction = static_cast<std::size_t>(d - direction_keys.begin());
   }
 
  private:
@@ -91,9 +84,9 @@ class player {
 
   std::uint8_t answer(const observation& seen) {
     if (says(seen, "want to pray")) return 'y';
-    if (says(seen, "n what direction")) return direction_keys[kick_direction_];
+    if (says(seen, "n what direction")) return direction_keys[mind_.kick_direction];
     if (says(seen, "Really attack")) {
-      const place target = hero_ + directions[step_direction_];
+      const place target = mind_.hero + directions[mind_.step_direction];
       if (on_map(target)) map().shunned_until[target] = seen.stats.turn + 40;
       return keys::escape;
     }
@@ -101,13 +94,13 @@ class player {
     if (says(seen, "want to eat?")) {
       const std::string letters = offered(seen.message);
       if (!letters.empty()) return static_cast<std::uint8_t>(letters[0]);
-      eats_refused_ = 1000;
+      mind_.meals_tried = 1000;
       return keys::escape;
     }
     if (says(seen, "want to drink?")) {
       const std::string letters = offered(seen.message);
       if (!letters.empty() && letters[0] == 'e') return 'e';
-      potions_ = 0;
+      mind_.potions = 0;
       return keys::escape;
     }
     return keys::escape;
@@ -124,39 +117,39 @@ class player {
 
   // ---- commands --------------------------------------------------------------------------------------------------
 
-  level_map& map() { return levels_[depth_]; }
+  level_map& map() { return mind_.levels[mind_.depth]; }
 
   std::uint8_t command(const observation& seen) {
     notice(seen);
     const status& now = seen.stats;
 
-    if (idle_ > 12) {  // nothing takes time any more: shake loose
-      idle_ = 0;
-      const auto d = static_cast<std::size_t>(random_() % 8);
+    if (mind_.idle > 12) {  // nothing takes time any more: shake loose
+      mind_.idle = 0;
+      const auto d = static_cast<std::size_t>(mind_.random() % 8);
       return step(d);
     }
 
     const bool dying = now.hp < 6 || now.hp * 7 < now.hp_max;
     if ((dying || now.hunger >= 3) && may_pray(now)) {
-      last_prayer_ = now.turn;
+      mind_.last_prayer = now.turn;
       return keys::pray;
     }
     const auto enemy = adjacent_enemy(seen);
-    if (settings_.quaff_potions && potions_ > 0 && now.hp < settings_.quaff_below * now.hp_max) {
-      --potions_;
+    if (mind_.potions > 0 && now.hp < settings_.quaff_below * now.hp_max) {
+      --mind_.potions;
       return 'q';
     }
     if (enemy) return attack(*enemy);
 
     const bool threatened = enemy_within(seen, 7);
-    if (now.hunger >= 2 && !threatened && eats_refused_ < 3) {
-      ++eats_refused_;
+    if (now.hunger >= 2 && !threatened && mind_.meals_tried < 3) {
+      ++mind_.meals_tried;
       return 'e';
     }
-    if (now.hunger < 2) eats_refused_ = 0;
+    if (now.hunger < 2) mind_.meals_tried = 0;
 
-    if (now.hp < settings_.rest_below * now.hp_max && !threatened && now.hunger < 2 && rested_ < settings_.rest_turns) {
-      ++rested_;
+    if (now.hp < settings_.rest_below * now.hp_max && !threatened && now.hunger < 2 && mind_.rested < settings_.rest_turns) {
+      ++mind_.rested;
       return 's';
     }
     return travel(seen);
@@ -164,57 +157,61 @@ class player {
 
   void notice(const observation& seen) {
     const status& now = seen.stats;
-    const place before = hero_;
-    hero_ = {seen.hero_row, seen.hero_column};
-    const bool new_level = now.depth != depth_;
+    const place before = mind_.hero;
+    mind_.hero = {std::clamp(seen.hero_row, 1, 21), std::clamp(seen.hero_column, 1, columns - 1)};
+    const bool new_level = now.depth != mind_.depth;
     if (new_level) {
-      depth_ = now.depth;
-      const bool known = levels_.count(depth_) != 0;
-      if (!known || last_key_ == '>') levels_[depth_] = level_map{};
+      mind_.depth = now.depth;
+      const bool known = mind_.levels.count(mind_.depth) != 0;
+      if (!known || mind_.last_key == '>') mind_.levels[mind_.depth] = level_map{};
       map().entered_turn = now.turn;
-      rested_ = 0;
-      searched_here_ = 0;
+      mind_.rested = 0;
+      mind_.searched_here = 0;
     }
-    map().see(seen, hero_, new_level || seen.waiting == prompt::question);
-    if (map().ground[hero_].symbol == ' ') map().ground[hero_] = {'.', color::gray};
-    if (says(seen, "staircase down here") || says(seen, "stairs down here") || says(seen, "ladder down here")) map().stairs_down = hero_;
+    map().see(seen, mind_.hero, new_level);
+    if (map().ground[mind_.hero].symbol == ' ') map().ground[mind_.hero] = {'.', color::gray};
+    if (says(seen, "staircase down here") || says(seen, "stairs down here") || says(seen, "ladder down here")) map().stairs_down = mind_.hero;
 
-    const bool moved = new_level || before != hero_;
+    const bool moved = new_level || before != mind_.hero;
     if (moved) {
-      ++map().visits[hero_];
-      searched_here_ = 0;
-      unmoved_ = 0;
-    } else if (stepping_) {
+      ++map().visits[mind_.hero];
+      mind_.searched_here = 0;
+      mind_.unmoved = 0;
+    } else if (mind_.stepping) {
       // Someone who stands in the way moves on; a wall or a boulder stays.
       // Traps hold without a word from the second turn on, so silence counts only when it lasts.
-      ++unmoved_;
-      if (says(seen, "in the way") || says(seen, "in your way") || says(seen, "You stop"))
-        map().shunned_until[hero_ + directions[step_direction_]] = now.turn + 3;
-      else if (says(seen, "solid") || says(seen, "wall") || says(seen, "boulder") || says(seen, "diagonally") || unmoved_ % 12 == 0)
-        ++map().refused[hero_][step_direction_];
+      ++mind_.unmoved;
+      const place ahead = mind_.hero + directions[mind_.step_direction];
+      if (on_map(ahead) && (says(seen, "in the way") || says(seen, "in your way") || says(seen, "You stop")))
+        map().shunned_until[ahead] = now.turn + 3;
+      else if (says(seen, "solid") || says(seen, "wall") || says(seen, "boulder") || says(seen, "diagonally") || mind_.unmoved % 12 == 0)
+        ++map().refused[mind_.hero][mind_.step_direction];
     }
     if (says(seen, "Closed for inventory") || says(seen, "watchman") || says(seen, "watch captain")) map().guarded = true;
-    if (says(seen, "statue of")) map().statue[hero_] = true;
-    if (says(seen, "Perhaps that's why you cannot move past it")) map().refused[hero_][step_direction_] = 9;
-    door_locked_ = says(seen, "door is locked");
-    idle_ = now.turn == last_turn_ ? idle_ + 1 : 0;
-    last_turn_ = now.turn;
-    stepping_ = false;
+    if (says(seen, "statue of")) map().statue[mind_.hero] = true;
+    if (says(seen, "Perhaps that's why you cannot move past it")) map().refused[mind_.hero][mind_.step_direction] = 9;
+    for (const char* animal : {"dog", "cat", "kitten"})  // one that bites the hero, not another monster, is no pet
+      for (const char* deed : {" bites!", " misses!", " just misses!"})
+        if (says(seen, std::string(animal) + deed)) mind_.bitten_turn = now.turn;
+    mind_.door_locked = says(seen, "door is locked");
+    mind_.idle = now.turn == mind_.last_turn ? mind_.idle + 1 : 0;
+    mind_.last_turn = now.turn;
+    mind_.stepping = false;
   }
 
   bool may_pray(const status& now) const {
-    return last_prayer_ < 0 ? now.turn >= settings_.first_prayer_turn : now.turn - last_prayer_ > settings_.prayer_interval;
+    return mind_.last_prayer < 0 ? now.turn >= settings_.first_prayer_turn : now.turn - mind_.last_prayer > settings_.prayer_interval;
   }
 
   std::uint8_t step(std::size_t direction) {
-    step_direction_ = direction;
-    stepping_ = true;
+    mind_.step_direction = direction;
+    mind_.stepping = true;
     return direction_keys[direction];
   }
 
   /// Attacking is walking into a monster; that it leads nowhere says nothing about the way.
   std::uint8_t attack(std::size_t direction) {
-    step_direction_ = direction;
+    mind_.step_direction = direction;
     return direction_keys[direction];
   }
 
@@ -223,26 +220,26 @@ class player {
   /// Whether to attack what is shown there: not pets, not what harms the one who touches it.
   bool is_enemy(const observation& seen, place p) {
     const glyph there = shown(seen, p);
-    if (!there.is_monster() || there.is_pet() || map().shunned_until[p] > seen.stats.turn) return false;
+    if (!there.is_monster() || (there.is_pet() && seen.stats.turn > mind_.bitten_turn + 20) || map().shunned_until[p] > seen.stats.turn) return false;
     if (map().statue[p] || there.is_harmful()) return false;
     return !(there.symbol == 'b' && there.hue() == color::green && seen.stats.hp < 15);  // an acid blob, passive
   }
 
   std::optional<std::size_t> adjacent_enemy(const observation& seen) {
     for (std::size_t d = 0; d < 8; ++d) {
-      const place p = hero_ + directions[d];
+      const place p = mind_.hero + directions[d];
       if (!on_map(p) || !is_enemy(seen, p)) continue;
-      if (d >= 4 && (map().ground[hero_].is_door() || map().ground[p].is_door())) continue;
+      if (d >= 4 && (map().ground[mind_.hero].is_door() || map().ground[p].is_door())) continue;
       return d;
     }
     return std::nullopt;
   }
 
   bool enemy_within(const observation& seen, int reach) {
-    for (int row = std::max(1, hero_.row - reach); row <= std::min(21, hero_.row + reach); ++row)
-      for (int column = std::max(1, hero_.column - reach); column <= std::min(columns - 1, hero_.column + reach); ++column) {
+    for (int row = std::max(1, mind_.hero.row - reach); row <= std::min(21, mind_.hero.row + reach); ++row)
+      for (int column = std::max(1, mind_.hero.column - reach); column <= std::min(columns - 1, mind_.hero.column + reach); ++column) {
         const place p{row, column};
-        if (p != hero_ && is_enemy(seen, p)) return true;
+        if (p != mind_.hero && is_enemy(seen, p)) return true;
       }
     return false;
   }
@@ -255,43 +252,43 @@ class player {
     route_finder::rules allowed{};
     allowed.turn = now.turn;
 
-    if (door_locked_) {
-      kick_direction_ = step_direction_;
+    if (mind_.door_locked) {
+      mind_.kick_direction = mind_.step_direction;
       if (here.guarded) {
-        here.refused[hero_][step_direction_] = 9;
-      } else if (here.kicks < 60) {
+        here.refused[mind_.hero][mind_.step_direction] = 9;
+      } else if (here.kicks < settings_.kicks_per_level) {
         ++here.kicks;
         return keys::kick;
       }
     }
-    routes_.explore(here, seen, hero_, allowed);
+    routes_.explore(here, seen, mind_.hero, allowed);
 
-    if (const auto gold = nearest(here, [&](place p) { return here.ground[p].symbol == '$'; })) return walk_to(*gold);
-    const auto frontier = nearest(here, [&](place p) { return here.is_frontier(p); });
-    if (frontier && now.level < settings_.linger_below_level) return walk_to(*frontier);
+    if (const auto gold = nearest([&](place p) { return here.ground[p].symbol == '$'; })) return walk_to(*gold);
     if (here.stairs_down) {
-      if (hero_ == *here.stairs_down) return '>';
+      if (mind_.hero == *here.stairs_down) return '>';
       if (routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
     }
-    if (const auto trap = nearest(here, [&](place p) { return here.ground[p].is_useful_trap() && here.visits[p] < 3; })) return walk_to(*trap);
-    if (frontier) return walk_to(*frontier);
+    const auto trap = nearest([&](place p) { return here.ground[p].is_useful_trap() && here.visits[p] < 3; });
+    if (trap) return walk_to(*trap);
+    if (const auto frontier = nearest([&](place p) { return here.is_frontier(p); })) return walk_to(*frontier);
 
     allowed.push_boulders = true;
     allowed.cross_traps = true;
-    routes_.explore(here, seen, hero_, allowed);
+    routes_.explore(here, seen, mind_.hero, allowed);
     if (here.stairs_down && routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
-    if (const auto beyond = nearest(here, [&](place p) { return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]); })) return walk_to(*beyond);
+    const auto beyond = nearest([&](place p) { return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]); });
+    if (beyond) return walk_to(*beyond);
     if (now.turn > here.forgiven_turn + 150) {  // what was in the way may have gone
       here.forgiven_turn = now.turn;
       here.refused.fill({});
     }
-    return look_for_hidden(seen);
+    return look_for_hidden();
   }
 
   template <class Wanted>
-  std::optional<place> nearest(const level_map&, Wanted wanted) const {
+  std::optional<place> nearest(Wanted wanted) const {
     for (const place p : routes_.reached())
-      if (p != hero_ && wanted(p)) return p;
+      if (p != mind_.hero && wanted(p)) return p;
     return std::nullopt;
   }
 
@@ -301,20 +298,22 @@ class player {
   }
 
   /// Nothing left to see: search where a passage is likely to hide, the most likely place first.
-  std::uint8_t look_for_hidden(const observation&) {
+  std::uint8_t look_for_hidden() {
     level_map& here = map();
-    double best = -1e9;
-    place spot = hero_;
-    for (const place p : routes_.reached()) {
-      const double value = promise(here, p) - 0.3 * routes_.steps_to(p) - 4.0 * here.searches[p];
-      if (value > best) best = value, spot = p;
+    place spot = mind_.hero;
+    if (mind_.searched_here == 0) {  // else it stays until it has searched enough
+      double best = -1e9;
+      for (const place p : routes_.reached()) {
+        const double value = promise(here, p) - 0.3 * routes_.steps_to(p) - 4.0 * here.searches[p];
+        if (value > best) best = value, spot = p;
+      }
     }
-    if (spot == hero_) {
-      if (++searched_here_ >= settings_.searches_per_spot) {
-        searched_here_ = 0;
+    if (spot == mind_.hero) {
+      if (++mind_.searched_here >= settings_.searches_per_spot) {
+        mind_.searched_here = 0;
         for (int row = -1; row <= 1; ++row)
           for (int column = -1; column <= 1; ++column) {
-            const place near{hero_.row + row, hero_.column + column};
+            const place near{mind_.hero.row + row, mind_.hero.column + column};
             if (on_map(near)) here.searches[near] = static_cast<std::uint16_t>(here.searches[near] + 2);
           }
       }
@@ -343,16 +342,29 @@ class player {
     return value;
   }
 
+  /// All that a game leaves in the player's head.
+  struct mind {
+    std::map<int, level_map> levels;  ///< by depth
+    std::mt19937_64 random;           ///< only to shake loose where nothing takes time any more
+    place hero;
+    int depth = 0;
+    int last_prayer = -1, last_turn = -1;
+    int idle = 0;                     ///< commands in a row that took no game time
+    int unmoved = 0;                  ///< steps in a row that led nowhere
+    int rested = 0;                   ///< turns on this level
+    int searched_here = 0;
+    int potions = 3;                  ///< of healing, with which a Monk begins
+    int bitten_turn = -1000;          ///< when what looks like a pet last turned out to be none
+    int meals_tried = 0;              ///< since it was last not hungry
+    std::size_t step_direction = 0, kick_direction = 0;
+    bool stepping = false;            ///< the last key was a step, not a blow
+    bool door_locked = false;
+    std::uint8_t last_key = 0;
+  };
+
   player_settings settings_;
-  std::mt19937_64 random_;
-  std::map<int, level_map> levels_;
+  mind mind_;
   route_finder routes_;
-  place hero_;
-  int depth_ = 0;
-  int last_prayer_ = -1, last_turn_ = -1, idle_ = 0, rested_ = 0, searched_here_ = 0, potions_ = 3, eats_refused_ = 0, unmoved_ = 0;
-  std::size_t step_direction_ = 0, kick_direction_ = 0;
-  bool stepping_ = false, door_locked_ = false;
-  std::uint8_t last_key_ = 0;
 };
 
 }  // namespace nethack

@@ -53,7 +53,8 @@ struct glyph {
     switch (symbol) {
       case 'F': return hue() != color::bright_green && hue() != color::magenta;  // lichens and violet fungi can be fought; moulds sting
       case 'e': return hue() == color::blue || hue() == color::gray;             // the floating eye paralyses, the gas spore explodes
-      case 'c': return hue() == color::yellow;                                   // the cockatrice turns to stone
+      case 'c': return hue() == color::yellow || hue() == color::brown;          // cockatrices and chickatrices turn to stone
+      case 'j': return hue() == color::blue || hue() == color::green;            // these jellies freeze and burn, and never move
       default: return false;
     }
   }
@@ -113,7 +114,7 @@ class level_map {
         if (shown.is_monster()) {
           if (shown.is_watchman()) guarded = true;
           // It goes out of sight as the hero turns away, and would lure them back: most of these hardly ever move.
-          if (shown.is_harmful() && !statue[here]) shunned_until[here] = seen.stats.turn + (shown.symbol == 'F' ? 500 : 60);
+          if (shown.is_harmful() && !statue[here]) shunned_until[here] = seen.stats.turn + (shown.symbol == 'F' || shown.symbol == 'j' ? 500 : 60);
           continue;
         }
         ground[here] = shown;
