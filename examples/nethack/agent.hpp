@@ -45,7 +45,7 @@ struct agent_options {
 class agent {
  public:
   agent(policy network, std::size_t places, agent_options options = {})
-      : network_(std::move(network)), options_(options), seats_(places) {
+      : network_(std::move(network)), options_(options), seats_(places), states_(network_->initial_state(static_cast<std::int64_t>(places))) {
     network_->eval();
   }
 
@@ -53,7 +53,8 @@ class agent {
     seats_[place].mind.reset();
     start(place, first, seed);
   }
-  /// For a game that goes on from a save: `memory_file` holds what memory::save wrote when the game was saved.
+  /// For a game that goes on from a save: `memory_file` holds what memory::save wrote when the game was saved. A recurrent policy's
+  /// state is not in it, since no policy had played: it begins as in a new game.
   void begin_from(std::size_t place, const observation& first, std::uint64_t seed, const std::filesystem::path& memory_file) {
     std::ifstream in(memory_file, std::ios::binary);
     if (!in) throw std::runtime_error("no " + memory_file.string() + " beside the saved game: make the saved games anew");
@@ -68,8 +69,12 @@ class agent {
       seat& one = seats_[places[i]];
       if (one.last_action != memory::no_action) one.mind.observe(*views[i], one.last_action);
       records_[i] = encode(*views[i], one.mind, network_->config().features());
+      records_[i].first = one.last_action == memory::no_action;
     }
-    logits_ = network_->logits(to_tensor(records_)).contiguous();
+    const auto indices = at::tensor(std::vector<std::int64_t>(places.begin(), places.end()), at::kLong);
+    auto [logits, next] = network_->follow(to_tensor(records_), states_.index_select(0, indices));
+    states_.index_copy_(0, indices, next);
+    logits_ = logits.contiguous();
     std::vector<int> chosen(places.size());
     const auto actions = static_cast<std::size_t>(logits_.size(1));
     for (std::size_t i = 0; i < places.size(); ++i) {
@@ -103,6 +108,7 @@ class agent {
   policy network_;
   agent_options options_;
   std::vector<seat> seats_;
+  at::Tensor states_;  // of the network, a row for each place
   std::vector<features> records_;
   at::Tensor logits_;
 };

@@ -21,7 +21,7 @@
 namespace nethack {
 
 struct pretrain_command {
-  std::string demonstrations = "demonstrations.bin", held_out, out = "clone.pt";
+  std::string demonstrations = "demonstrations.bin", held_out, out = "clone.pt", core = "none";
   pretrain_options learning;
   double max_minutes = 0;
   bool no_compass = false;
@@ -31,6 +31,7 @@ struct pretrain_command {
 inline int run_pretrain(pretrain_command options) {
   options.learning.seconds = 60 * options.max_minutes;
   options.learning.network.compass = !options.no_compass;
+  options.learning.network.core = core_of_name(options.core);
   const auto training = load_states(options.demonstrations, options.learning.network.features());
   const auto held_out = options.held_out.empty() ? training_states{} : load_states(options.held_out, options.learning.network.features());
   std::fprintf(stderr, "%lld states of %lld games to learn from, %lld of %lld games to check on\n", static_cast<long long>(training.size()),
@@ -54,7 +55,7 @@ inline int run_pretrain(pretrain_command options) {
   shown.finish(100, short_number(last.samples_per_second) + " samples/s" + validation);
 
   save_policy(options.out, network);
-  nlohmann::json record{{"demonstrations", options.demonstrations}, {"seed", options.learning.seed}, {"parameters", parameter_count(network)},
+  nlohmann::json record{{"demonstrations", options.demonstrations}, {"seed", options.learning.seed}, {"core", options.core}, {"parameters", parameter_count(network)},
                         {"states", training.size()}, {"samples", last.samples}, {"curve", curve}};
   std::cout << options.out << ": " << parameter_count(network) << " parameters, held-out accuracy " << decimals(100 * last.held_out.accuracy, 1)
             << " % (which does not say how well it plays)\n";
@@ -83,10 +84,14 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
       ->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--batch-size", learning.batch_size, "States of a step")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--learning-rate", learning.learning_rate, "Of Adam; falls in a line to a fiftieth")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--rare-repeats", learning.rare_repeats, "Extra times that states with rare, important keys are shown")
+  command->add_option("--rare-repeats", learning.rare_repeats, "Extra times that states with rare, important keys count")
       ->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--encoder-width", learning.network.encoder_width, "Width of the first layer")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--trunk-width", learning.network.trunk_width, "Width of the second layer")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--core", options->core, "none: feed-forward; gru, lstm: a recurrent layer behind the second, which fine-tuning then keeps")
+      ->check(CLI::IsMember({"none", "gru", "lstm"}))->capture_default_str();
+  command->add_option("--stretch", learning.stretch, "With a core: steps that its gradient runs through; a batch is so many of as many games as fit")
+      ->check(CLI::PositiveNumber)->capture_default_str();
   command->add_flag("--no-compass", options->no_compass, "Do not tell the network the way to stairs, unexplored places and gold");
   command->add_option("--games", options->games, "New games that the clone plays at the end; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--turns", options->turns, "Cap of those games, in game turns")->check(CLI::PositiveNumber)->capture_default_str();

@@ -23,7 +23,8 @@ inline constexpr int max_rows = 128;
 struct features {
   std::array<std::uint8_t, crop_cells> tokens{};
   std::uint8_t depth = 0;  ///< dungeon level; the network does not look at it, a monitor does
-  std::uint16_t row_count = 0;
+  std::uint8_t row_count = 0;
+  std::uint8_t first = 0;  ///< 1 where a game begins, or goes on from a save: a recurrent policy forgets what was before
   std::array<std::uint16_t, max_rows> rows{};
 };
 static_assert(std::is_trivially_copyable_v<features> && sizeof(features) == 380);

@@ -92,6 +92,7 @@ class finetuner {
     if (options_.games * options_.horizon % options_.minibatch != 0)
       throw retain::config_error("finetuner: games × horizon = " + std::to_string(options_.games * options_.horizon) +
                                  " steps do not divide into minibatches of " + std::to_string(options_.minibatch));
+    if (network_->recurrent()) throw retain::config_error("finetuner: a recurrent policy can be cloned and played, not fine-tuned");
     torch::manual_seed(options_.seed);
     retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));
     if (options_.fresh_critic || options_.separate_critic != network_->config().separate_critic)

@@ -76,6 +76,7 @@ class forgetting_monitor {
   }
 
   static probe make(training_states states, policy& teacher, const std::string& what) {
+    if (teacher->recurrent()) throw retain::config_error("the monitor asks about single states, a recurrent policy needs games");
     if (states.size() == 0)
       throw std::runtime_error("the held-out demonstrations have no state on " + what + ": record more steps");
     const bool training = teacher->is_training();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actions.hpp"
+#include "core.hpp"
 #include "features.hpp"
 #include "input_layers.hpp"
 
@@ -16,10 +17,13 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace nethack {
 
@@ -28,6 +32,7 @@ struct policy_config {
   int encoder_width = 128;
   int trunk_width = 256;
   bool compass = true;     ///< see feature_options
+  core_kind core = core_kind::none;  ///< recurrent: between the trunk and the heads
   bool separate_critic = false;  ///< the value has a hidden layer of its own, and its gradient does not reach the trunk
   int actions = static_cast<int>(small_actions.size());
 
@@ -35,10 +40,11 @@ struct policy_config {
   bool operator==(const policy_config&) const = default;
 };
 
-/// What a policy says of a batch of observations.
+/// What a policy says of a batch of observations, [n] of them or [steps, n].
 struct policy_output {
-  at::Tensor logits;  ///< [n, actions]
-  at::Tensor value;   ///< [n], in units of the training's scaled reward
+  at::Tensor logits;  ///< [..., actions]
+  at::Tensor value;   ///< [...], in units of the training's scaled reward
+  at::Tensor state;   ///< after the last step: see policy_net::initial_state
 
   retain::categorical distribution() const { return retain::categorical{logits}; }
 };
@@ -50,12 +56,21 @@ inline at::Tensor to_tensor(std::span<const features> records) {
   return batch;
 }
 
-/// Feed-forward; what it remembers of the game is in the features. Parameters by name:
+/// 1 at the first step of a game: [n] or [steps, n], as the observations.
+inline at::Tensor first_steps(const at::Tensor& observations) {
+  return observations.select(-1, static_cast<std::int64_t>(offsetof(features, first)));
+}
+
+/// Feed-forward, and what it remembers of the game is in the features; or with a recurrent core. Observations are uint8
+/// [n, sizeof(features)], one step of n games, or [steps, n, sizeof(features)], stretches of n games: the state that a call begins
+/// from is that before the first of them, and is reset before every step whose record is the first of a game. A feed-forward policy
+/// looks at each by itself, and its state holds no numbers. Parameters by name:
 ///
 ///     encoder.cells, encoder.crop.*     embeddings of the cells around the hero and the linear layer over them
 ///     encoder.table                     a row for everything else, see nethack::table
 ///     encoder.norm.*
 ///     trunk.*, policy_head.*, value_head.*
+///     core.input.*, core.hidden.*       of a recurrent policy
 class policy_net : public torch::nn::Cloneable<policy_net> {
  public:
   explicit policy_net(policy_config config = {}) : config_(config) { reset(); }
@@ -65,25 +80,33 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     trunk_ = register_module("trunk", torch::nn::Linear(config_.encoder_width, config_.trunk_width));
     policy_head_ = register_module("policy_head", torch::nn::Linear(config_.trunk_width, config_.actions));
     value_head_ = register_module("value_head", std::make_shared<value_head>(config_));
+    core_ = register_module("core", std::make_shared<recurrent_core>(config_.core, config_.trunk_width));
     const at::NoGradGuard no_grad;
     policy_head_->weight.mul_(0.1);  // begins near the uniform policy
   }
 
-  /// observations: uint8 [n, sizeof(features)].
-  policy_output forward(const at::Tensor& observations) {
-    const auto hidden = trunk(observations);
-    return {policy_head_(hidden), value_head_->forward(hidden)};
+  bool recurrent() const { return config_.core != core_kind::none; }
+  /// Of n new games: zeros [n, width]. Where a function takes a state, an undefined tensor means the same.
+  at::Tensor initial_state(std::int64_t n) const { return at::zeros({n, core_->state_width()}); }
+
+  policy_output forward(const at::Tensor& observations, const at::Tensor& state = {}) {
+    const auto [hidden, next] = trunk(observations, state);
+    return {shaped(policy_head_(hidden), observations), shaped(value_head_->forward(hidden), observations), next};
   }
-  /// The same without the value, for those who only ask what to do.
-  at::Tensor logits(const at::Tensor& observations) { return policy_head_(trunk(observations)); }
+  /// The same without the value, for those who only ask what to do: logits, and the state after.
+  std::pair<at::Tensor, at::Tensor> follow(const at::Tensor& observations, const at::Tensor& state) {
+    const auto [hidden, next] = trunk(observations, state);
+    return {shaped(policy_head_(hidden), observations), next};
+  }
+  at::Tensor logits(const at::Tensor& observations, const at::Tensor& state = {}) { return follow(observations, state).first; }
   /// The value alone; with a separate critic, or for a warm-up, nothing but its head learns from it.
-  at::Tensor value_with_fixed_trunk(const at::Tensor& observations) {
+  at::Tensor value_with_fixed_trunk(const at::Tensor& observations, const at::Tensor& state = {}) {
     at::Tensor hidden;
     {
       const at::NoGradGuard no_grad;
-      hidden = trunk(observations);
+      hidden = trunk(observations, state).first;
     }
-    return value_head_->forward(hidden);
+    return shaped(value_head_->forward(hidden), observations);
   }
 
   /// A critic that has learnt nothing yet: what a clone gets before fine-tuning.
@@ -129,16 +152,26 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     torch::nn::Linear hidden{nullptr}, out{nullptr};
   };
 
-  at::Tensor trunk(const at::Tensor& observations) {
-    TORCH_CHECK(observations.dim() == 2 && observations.size(1) == sizeof(features) && observations.is_contiguous(),
-                "the policy reads contiguous records of ", sizeof(features), " bytes, got ", observations.sizes());
-    return at::relu(trunk_(encoder_->forward(observations)));
+  /// What the heads read, a row for each observation, and the state after the last step.
+  std::pair<at::Tensor, at::Tensor> trunk(const at::Tensor& observations, const at::Tensor& state) {
+    TORCH_CHECK((observations.dim() == 2 || observations.dim() == 3) && observations.size(-1) == sizeof(features),
+                "the policy reads records of ", sizeof(features), " bytes, one step or stretches of them, got ", observations.sizes());
+    const auto records = observations.reshape({-1, observations.size(-1)}).contiguous();
+    return core_->forward(at::relu(trunk_(encoder_->forward(records))), first_steps(observations), state);
+  }
+  /// Rows of answers in the shape of the observations that they are about.
+  static at::Tensor shaped(const at::Tensor& answers, const at::Tensor& observations) {
+    if (observations.dim() == 2) return answers;
+    std::vector<std::int64_t> sizes{observations.size(0), observations.size(1)};
+    for (std::int64_t i = 1; i < answers.dim(); ++i) sizes.push_back(answers.size(i));
+    return answers.view(sizes);
   }
 
   policy_config config_;
   std::shared_ptr<encoder> encoder_;
   torch::nn::Linear trunk_{nullptr}, policy_head_{nullptr};
   std::shared_ptr<value_head> value_head_;
+  std::shared_ptr<recurrent_core> core_;
 };
 
 /// A shared handle, as LibTorch's module holders are: copies are the same network.
@@ -161,6 +194,7 @@ inline void save_network(retain::state& out, const policy& network, const std::s
   out.set(prefix + "cell_width", config.cell_width);
   out.set(prefix + "encoder_width", config.encoder_width);
   out.set(prefix + "trunk_width", config.trunk_width);
+  out.set(prefix + "core", name(config.core));
   out.set(prefix + "compass", config.compass ? 1 : 0);
   out.set(prefix + "separate_critic", config.separate_critic ? 1 : 0);
   out.set(prefix + "actions", config.actions);
@@ -188,6 +222,7 @@ inline policy load_network(const retain::state& in, const std::string& prefix) {
   config.cell_width = in.integer<int>(prefix + "cell_width");
   config.encoder_width = in.integer<int>(prefix + "encoder_width");
   config.trunk_width = in.integer<int>(prefix + "trunk_width");
+  if (in.contains(prefix + "core")) config.core = core_of_name(in.text(prefix + "core"));  // older files have none
   config.compass = in.integer<int>(prefix + "compass") != 0;
   config.separate_critic = in.integer<int>(prefix + "separate_critic") != 0;
   config.actions = in.integer<int>(prefix + "actions");

@@ -4,6 +4,7 @@
 
 #include "../common/adam.hpp"
 #include "policy.hpp"
+#include "pretrain_order.hpp"
 #include "training_states.hpp"
 
 #include <retain/error.hpp>
@@ -15,7 +16,9 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <random>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace nethack {
@@ -24,10 +27,11 @@ struct pretrain_options {
   policy_config network;
   double epochs = 2;
   double seconds = 0;            ///< stop after so long, the learning rate at its end by then; 0: when the epochs are through
-  int batch_size = 512;
+  int batch_size = 512;          ///< states of a step
+  int stretch = 32;              ///< of a recurrent policy: a step learns from so many steps of batch_size / stretch games
   double learning_rate = 1e-3;   ///< falls in a line to a fiftieth
   double longest_gradient = 4;
-  int rare_repeats = 5;          ///< extra times that a state is shown whose key is rare and matters: see is_rare
+  int rare_repeats = 5;          ///< extra times that a state counts whose key is rare and matters: see is_rare
   int validations = 8;           ///< times that the held-out games are asked
   std::uint64_t seed = 1;
 };
@@ -46,33 +50,44 @@ struct pretrain_progress {
   bool validated = false;  ///< held_out is new
 };
 
-/// Prayer is one key in two thousand, and without it a clone starves; a wrong answer to a question wastes the command. Accuracy
-/// does not see it, play does: such states are shown more often.
-inline bool is_rare(const features& state, int action) {
-  const key code = small_actions[static_cast<std::size_t>(action)].code;
-  if (code == 'e' || code == 'q' || code == '>' || code == keys::pray || code == keys::kick) return true;
-  return std::find(state.rows.begin(), state.rows.begin() + state.row_count, table::question) != state.rows.begin() + state.row_count;
+/// What `network` says of every state, games followed from their beginnings: [n, actions].
+inline at::Tensor logits_of(policy network, const training_states& states) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> logits;
+  if (!network->recurrent()) {
+    for (const auto& batch : at::split(states.observations, 2048)) logits.push_back(network->logits(batch));
+    return at::cat(logits);
+  }
+  constexpr std::int64_t lanes = 32, steps = 64;
+  auto all = at::empty({states.size(), network->config().actions});
+  game_lanes walk(games_of(states), lanes);
+  auto state = network->initial_state(lanes);
+  while (!walk.exhausted()) {
+    const auto indices = walk.next(steps);
+    auto [said, next] = network->follow(gather(states.observations, indices.clamp_min(0)), state);
+    const auto there = indices.flatten().ge(0).nonzero().squeeze(-1);
+    all.index_copy_(0, indices.flatten().index_select(0, there), said.flatten(0, 1).index_select(0, there));
+    state = std::move(next);
+  }
+  return all;
 }
 
 inline fit measure_fit(policy network, const training_states& states) {
+  if (states.size() == 0) return {};
   const at::NoGradGuard no_grad;
-  fit sum;
-  constexpr std::int64_t batch = 2048;
-  for (std::int64_t start = 0; start < states.size(); start += batch) {
-    const auto count = std::min(batch, states.size() - start);
-    const retain::categorical said{network->logits(states.observations.narrow(0, start, count))};
-    const auto wanted = states.actions.narrow(0, start, count);
-    sum.loss -= said.log_prob(wanted).sum().item<double>();
-    sum.accuracy += said.mode().eq(wanted).sum().item<double>();
-  }
-  const auto n = static_cast<double>(std::max<std::int64_t>(1, states.size()));
-  return {sum.loss / n, sum.accuracy / n};
+  const retain::categorical said{logits_of(network, states)};
+  const auto n = static_cast<double>(states.size());
+  return {-said.log_prob(states.actions).sum().item<double>() / n, said.mode().eq(states.actions).sum().item<double>() / n};
 }
 
 /// Clones `training`; `report` is called about five times a second and after every validation, and stops the training by answering
 /// false: the policy so far is returned.
 inline policy pretrain(const training_states& training, const training_states& held_out, const pretrain_options& options,
                        const std::function<bool(const pretrain_progress&)>& report = {}) {
+  const bool recurrent = options.network.core != core_kind::none;
+  if (recurrent && (options.stretch < 1 || options.batch_size % options.stretch != 0))
+    throw retain::config_error("pretrain: a batch of " + std::to_string(options.batch_size) + " states does not divide into stretches of " +
+                               std::to_string(options.stretch));
   if (training.size() < options.batch_size)
     throw retain::config_error("pretrain: " + std::to_string(training.size()) + " demonstrated states are less than a batch of " +
                                std::to_string(options.batch_size));
@@ -84,32 +99,30 @@ inline policy pretrain(const training_states& training, const training_states& h
     if (parameter.key().rfind("value_head", 0) != 0) parameters.emplace_back(parameter.key(), parameter.value());
   ::training::adam optimizer(parameters, {.learning_rate = options.learning_rate});
 
-  std::vector<std::int64_t> order;
-  const auto* actions = training.actions.data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < training.size(); ++i)
-    order.insert(order.end(), is_rare(training.at(i), static_cast<int>(actions[i])) ? 1 + static_cast<std::size_t>(options.rare_repeats) : 1u, i);
+  const auto repeats = repeats_of(training, options.rare_repeats);
+  std::unique_ptr<learning_order> order;
+  if (recurrent)
+    order = std::make_unique<games_side_by_side>(training, repeats, options.stretch, options.batch_size / options.stretch, options.seed);
+  else
+    order = std::make_unique<shuffled_states>(repeats, options.batch_size, options.seed);
 
   using clock = std::chrono::steady_clock;
   const auto began = clock::now();
   auto reported = began;
-  std::mt19937_64 dice(options.seed);
-  const auto total = static_cast<std::int64_t>(options.epochs * static_cast<double>(order.size()));
+  const auto total = static_cast<std::int64_t>(options.epochs * static_cast<double>(order->size()));
   pretrain_progress now;
   double next_validation = 1.0 / options.validations, losses = 0, hits = 0;
   std::int64_t batches = 0;
   bool go_on = true;
-  std::size_t position = order.size();
+  at::Tensor state;
   while (go_on && now.done < 1) {
-    if (position + static_cast<std::size_t>(options.batch_size) > order.size()) {
-      std::shuffle(order.begin(), order.end(), dice);
-      position = 0;
-    }
-    const auto indices = at::from_blob(order.data() + position, {options.batch_size}, at::kLong);
-    position += static_cast<std::size_t>(options.batch_size);
+    const auto indices = order->next();
     optimizer.set_learning_rate(options.learning_rate * std::max(0.02, 1 - now.done));
-    const auto wanted = training.actions.index_select(0, indices);
-    const retain::categorical said{network->logits(training.observations.index_select(0, indices))};
-    const auto loss = -said.log_prob(wanted).mean();
+    const auto wanted = gather(training.actions, indices);
+    const auto [logits, after] = network->follow(gather(training.observations, indices), state);
+    if (recurrent) state = after.detach();  // the next batch goes on in the same games
+    const retain::categorical said{logits};
+    const auto loss = order->mean(-said.log_prob(wanted), indices);
     optimizer.zero_grad();
     loss.backward();
     optimizer.step(options.longest_gradient);

@@ -32,6 +32,7 @@ class state_collector {
   void begin_game() {
     mind_.reset();
     last_ = memory::no_action;
+    beginning_ = true;
     ++games_;
   }
   /// A screen, the key that the player wanted there, and the one that was pressed, which differs where a recording stirs in others.
@@ -40,6 +41,8 @@ class state_collector {
     mind_.observe(seen, last_);
     if (const int action = small_action_of(wanted); action >= 0) {
       records_.push_back(encode(seen, mind_, options_));
+      records_.back().first = beginning_;
+      beginning_ = false;
       actions_.push_back(action);
     }
     last_ = small_action_of(pressed);
@@ -57,6 +60,7 @@ class state_collector {
   feature_options options_;
   memory mind_;
   int last_ = memory::no_action;
+  bool beginning_ = true;
   std::int64_t games_ = 0;
   std::vector<features> records_;
   std::vector<std::int64_t> actions_;
