@@ -92,7 +92,9 @@ class finetuner {
     if (options_.games * options_.horizon % options_.minibatch != 0)
       throw retain::config_error("finetuner: games × horizon = " + std::to_string(options_.games * options_.horizon) +
                                  " steps do not divide into minibatches of " + std::to_string(options_.minibatch));
-    if (network_->recurrent()) throw retain::config_error("finetuner: a recurrent policy can be cloned and played, not fine-tuned");
+    if (network_->recurrent() && options_.minibatch % options_.horizon != 0)
+      throw retain::config_error("finetuner: a recurrent policy learns from whole rollouts of some games: the minibatch of " +
+                                 std::to_string(options_.minibatch) + " steps must be a multiple of the horizon of " + std::to_string(options_.horizon));
     torch::manual_seed(options_.seed);
     retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));
     if (options_.fresh_critic || options_.separate_critic != network_->config().separate_critic)
@@ -104,7 +106,8 @@ class finetuner {
       if (!frozen) learning.emplace_back(parameter.key(), parameter.value());
     }
     optimizer_.emplace(std::move(learning), training::adam_options{.learning_rate = options_.learning_rate, .epsilon = options_.adam_epsilon});
-    rollout_.emplace(options_.horizon, options_.games, network_->config().actions);
+    state_ = network_->initial_state(options_.games);
+    rollout_.emplace(options_.horizon, options_.games, network_->config().actions, state_);
     minds_.resize(games_.size());
     last_actions_.assign(games_.size(), memory::no_action);
   }
@@ -193,19 +196,21 @@ class finetuner {
     auto mark = clock::now();
     std::vector<key> keys(games_.size());
     std::vector<step_result> results(games_.size());
+    rollout_->state = state_;
     for (std::int64_t t = 0; t <= options_.horizon; ++t) {
       if (t == 0)
         rollout_->observations[0].copy_(rollout_->observations[options_.horizon]);
       else
         look(t);
       times_.game += since(mark);
-      const auto said = network_->forward(rollout_->observations[t]);
+      const auto said = network_->forward(rollout_->observations[t], state_);
       rollout_->values[t].copy_(said.value);
       if (t == options_.horizon) {  // only the value of where the rollout ends is wanted
         times_.inference += since(mark);
         break;
       }
       rollout_->logits[t].copy_(said.logits);
+      state_ = said.state;
       choose(t, keys);
       times_.inference += since(mark);
       games_.step(keys, results);
@@ -235,6 +240,7 @@ class finetuner {
     for (std::size_t i = 0; i < games_.size(); ++i) {
       minds_[i].observe(games_.view(i), last_actions_[i]);
       records[i] = encode(games_.view(i), minds_[i], network_->config().features());
+      records[i].first = last_actions_[i] == memory::no_action;
     }
   }
 
@@ -252,27 +258,29 @@ class finetuner {
 
   void learn(update_report& report) {
     auto mark = clock::now();
-    const auto batch = rollout_->flatten(scaler_.deviation(), {.discount = options_.discount, .decay = options_.gae_decay});
+    const bool recurrent = network_->recurrent();
+    const auto batch = rollout_->batch(recurrent, scaler_.deviation(), {.discount = options_.discount, .decay = options_.gae_decay});
     const bool warming_up = steps_ <= options_.critic_warmup;
     at::Tensor teacher_logits;
-    if (options_.retention.kickstarting && !warming_up)  // asked once a rollout, not once an epoch
-      teacher_logits = retention_->template term<kickstarting_term>()->teacher()(batch.observations).logits;
+    if (options_.retention.kickstarting && (recurrent || !warming_up))  // once a rollout, not once an epoch; a recurrent teacher sees all
+      teacher_logits = retention_->template term<kickstarting_term>()->target(visited_steps{batch.observations, first_steps(batch.observations)}).logits;
     const double progress = static_cast<double>(steps_) / static_cast<double>(options_.steps);
     const double rate = options_.schedule == rate_schedule::linear ? options_.learning_rate * std::max(0.0, 1 - progress) : options_.learning_rate;
     report.learning_rate = warming_up ? options_.critic_warmup_rate : rate;
     optimizer_->set_learning_rate(report.learning_rate);
 
     double minibatches = 0;
-    std::vector<std::int64_t> order(static_cast<std::size_t>(batch.size()));
+    std::vector<std::int64_t> order(static_cast<std::size_t>(batch.stretches()));
+    const auto each = options_.minibatch / batch.steps();
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
     for (int epoch = 0; epoch < options_.epochs; ++epoch) {
       std::shuffle(order.begin(), order.end(), dice_);
-      for (std::int64_t start = 0; start < batch.size(); start += options_.minibatch, ++minibatches) {
-        const auto indices = at::from_blob(order.data() + start, {options_.minibatch}, at::kLong);
+      for (std::int64_t start = 0; start < batch.stretches(); start += each, ++minibatches) {
+        const auto indices = at::from_blob(order.data() + start, {each}, at::kLong);
         if (warming_up)
           learn_value(batch.select(indices), report);
         else
-          learn_all(batch.select(indices), teacher_logits.defined() ? teacher_logits.index_select(0, indices) : at::Tensor(), report);
+          learn_all(batch.select(indices), teacher_logits.defined() ? teacher_logits.index_select(1, indices) : at::Tensor(), report);
       }
     }
     for (double* sum : {&report.approx_kl, &report.clip_fraction, &report.policy_loss, &report.value_loss, &report.entropy, &report.gradient_norm})
@@ -281,16 +289,16 @@ class finetuner {
     times_.learning += since(mark);
   }
 
-  void learn_value(const minibatch& batch, update_report& report) {
-    const auto loss = retain::ppo_value_loss(network_->value_with_fixed_trunk(batch.observations), batch.returns);
+  void learn_value(const stretch_batch& batch, update_report& report) {
+    const auto loss = retain::ppo_value_loss(network_->value_with_fixed_trunk(batch.observations, batch.state), batch.returns);
     optimizer_->zero_grad();
     loss.backward();
     report.gradient_norm += optimizer_->step(options_.longest_gradient);
     report.value_loss += loss.template item<double>();
   }
 
-  void learn_all(const minibatch& batch, const at::Tensor& teacher_logits, update_report& report) {
-    const auto said = network_->forward(batch.observations);
+  void learn_all(const stretch_batch& batch, const at::Tensor& teacher_logits, update_report& report) {
+    const auto said = network_->forward(batch.observations, batch.state);
     const auto distribution = said.distribution();
     const auto surrogate = retain::ppo_policy_loss(distribution.log_prob(batch.actions), batch.log_probs, retain::normalized(batch.advantages), options_.clip);
     const auto value_loss = retain::ppo_value_loss(said.value, batch.returns, batch.values, options_.value_clip);
@@ -302,12 +310,11 @@ class finetuner {
     if (options_.retention.any()) {
       // Kickstarting asks for the states of this minibatch, whose forward pass is done; cloning brings states of its own.
       const auto student = [&](const at::Tensor& observations) {
-        return observations.is_same(batch.observations) ? distribution : retain::categorical{network_->logits(observations)};
+        return observations.is_same(batch.observations) ? retain::masked<retain::categorical>{distribution, {}} : answer(network_, observations);
       };
-      if (teacher_logits.defined())
-        loss = loss + retention_->distillation(student, distilled_batch{batch.observations, retain::categorical{teacher_logits}});
-      else
-        loss = loss + retention_->distillation(student, undistilled_batch{batch.observations});
+      // Without kickstarting there is no teacher, and nobody looks for it.
+      const retain::categorical teacher{teacher_logits.defined() ? teacher_logits : said.logits.detach()};
+      loss = loss + retention_->distillation(student, distilled_steps{batch.observations, teacher});
     }
     optimizer_->zero_grad();
     loss.backward();
@@ -343,6 +350,7 @@ class finetuner {
   std::optional<retention_terms> retention_;
   std::optional<training::adam> optimizer_;
   std::optional<rollout> rollout_;
+  at::Tensor state_;  // of the network in every game
   std::vector<memory> minds_;
   std::vector<int> last_actions_;
   std::int64_t steps_ = 0, updates_ = 0, optimizer_steps_ = 0, steps_at_start_ = 0;

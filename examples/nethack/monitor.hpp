@@ -15,6 +15,7 @@
 #include <retain/categorical.hpp>
 
 #include "policy.hpp"
+#include "stretches.hpp"
 #include "training_states.hpp"
 
 namespace nethack {
@@ -36,28 +37,50 @@ struct forgetting_report {
   }
 };
 
-/// Up to `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed: every run of an
-/// experiment is measured on the same states.
+/// What a policy is asked about, and which of its answers are measured.
+struct probe_states {
+  at::Tensor observations;  ///< as in_stretches makes them
+  at::Tensor measured;      ///< int64 [n], among all of their steps
+  at::Tensor actions;       ///< the demonstrator's in the measured ones
+
+  std::int64_t size() const { return measured.size(0); }
+};
+
+/// About `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed: every run of an experiment is measured on
+/// the same states. For a recurrent policy they lie in stretches of play, of which all such states are taken.
 template <class Wanted>
-training_states draw_probe(const training_states& from, std::int64_t most, Wanted wanted) {
+probe_states draw_probe(const training_states& from, const policy& network, std::int64_t most, Wanted wanted) {
+  const auto all = in_stretches(network, from.observations), actions = in_stretches(network, from.actions);
+  const auto counts = settled_steps(all).contiguous();
+  const bool* counted = counts.data_ptr<bool>();
+  const auto length = stretch_length(network);
+  const auto measured_in = [&](std::int64_t stretch) {
+    std::vector<std::int64_t> steps;
+    for (std::int64_t i = stretch * length; i < (stretch + 1) * length; ++i)
+      if (counted[i] && wanted(from.at(i).depth)) steps.push_back(i - stretch * length);
+    return steps;
+  };
   std::vector<std::int64_t> candidates;
-  for (std::int64_t i = 0; i < from.size(); ++i)
-    if (wanted(from.at(i).depth)) candidates.push_back(i);
+  for (std::int64_t i = 0; i < all.size(0); ++i)
+    if (!measured_in(i).empty()) candidates.push_back(i);
   std::mt19937_64 random(5);
-  const auto take = std::min(candidates.size(), static_cast<std::size_t>(most));
-  for (std::size_t i = 0; i < take; ++i)
-    std::swap(candidates[i], candidates[i + (((random() >> 32) * (candidates.size() - i)) >> 32)]);
-  candidates.resize(take);
-  const auto indices = at::tensor(candidates, at::kLong);
-  return {from.observations.index_select(0, indices), from.actions.index_select(0, indices)};
+  std::vector<std::int64_t> measured;
+  std::size_t taken = 0;
+  for (; taken < candidates.size() && static_cast<std::int64_t>(measured.size()) < most; ++taken) {
+    std::swap(candidates[taken], candidates[taken + (((random() >> 32) * (candidates.size() - taken)) >> 32)]);
+    for (const auto step : measured_in(candidates[taken])) measured.push_back(static_cast<std::int64_t>(taken) * length + step);
+  }
+  candidates.resize(taken);
+  const auto indices = at::tensor(candidates, at::kLong), steps = at::tensor(measured, at::kLong);
+  return {all.index_select(0, indices), steps, actions.index_select(0, indices).flatten().index_select(0, steps)};
 }
 
 class forgetting_monitor {
  public:
   /// Asks the teacher once; afterwards it costs one forward pass of the policy over both sets.
   forgetting_monitor(const training_states& held_out, policy teacher, std::int64_t states_each)
-      : close_(make(draw_probe(held_out, states_each, [](int depth) { return depth == 1; }), teacher, "dungeon level 1")),
-        far_(make(draw_probe(held_out, states_each, [](int depth) { return depth >= 3; }), teacher, "dungeon level 3 and deeper")) {}
+      : close_(make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth == 1; }), teacher, "dungeon level 1")),
+        far_(make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth >= 3; }), teacher, "dungeon level 3 and deeper")) {}
 
   forgetting_report measure(policy network) const { return {measure(close_, network), measure(far_, network)}; }
 
@@ -66,22 +89,22 @@ class forgetting_monitor {
 
  private:
   struct probe {
-    training_states states;
+    probe_states states;
     at::Tensor teacher_log_probs, teacher_mode;
   };
 
-  static at::Tensor log_probs(policy& network, const at::Tensor& observations) {
+  static at::Tensor log_probs(policy& network, const probe_states& states) {
     const at::NoGradGuard no_graph;
-    return retain::categorical{network->logits(observations)}.log_probs();
+    const auto logits = answer(network, states.observations).distribution.logits;
+    return retain::categorical{logits.reshape({-1, logits.size(-1)}).index_select(0, states.measured)}.log_probs();
   }
 
-  static probe make(training_states states, policy& teacher, const std::string& what) {
-    if (teacher->recurrent()) throw retain::config_error("the monitor asks about single states, a recurrent policy needs games");
+  static probe make(probe_states states, policy& teacher, const std::string& what) {
     if (states.size() == 0)
       throw std::runtime_error("the held-out demonstrations have no state on " + what + ": record more steps");
     const bool training = teacher->is_training();
     teacher->eval();
-    auto asked = log_probs(teacher, states.observations);
+    auto asked = log_probs(teacher, states);
     teacher->train(training);
     auto mode = asked.argmax(-1);
     return {std::move(states), std::move(asked), std::move(mode)};
@@ -90,7 +113,7 @@ class forgetting_monitor {
   static forgetting measure(const probe& on, policy& network) {
     const bool training = network->is_training();
     network->eval();
-    const auto asked = log_probs(network, on.states.observations);
+    const auto asked = log_probs(network, on.states);
     network->train(training);
     const auto mode = asked.argmax(-1);
     const auto share = [](const at::Tensor& equal) { return equal.to(at::kDouble).mean().item<double>(); };

@@ -4,6 +4,7 @@
 
 #include "finetune_options.hpp"
 #include "policy.hpp"
+#include "stretches.hpp"
 
 #include <retain/behavioral_cloning.hpp>
 #include <retain/compose.hpp>
@@ -17,18 +18,20 @@
 #include <cstdint>
 #include <optional>
 #include <random>
+#include <tuple>
 #include <vector>
 
 namespace nethack {
 
-/// How the teacher is asked.
+/// How the teacher is asked, along the student's play; the records say themselves which steps are the first of a game.
 struct ask_actions {
-  template <class Network>
-  retain::categorical operator()(Network& network, const at::Tensor& observations) const {
-    return retain::categorical{network->logits(observations)};
+  std::tuple<retain::categorical, at::Tensor> operator()(policy& network, const at::Tensor& observations, const at::Tensor& state,
+                                                         const at::Tensor& /*first*/) const {
+    auto [logits, next] = network->follow(observations, state);
+    return {retain::categorical{logits}, next};
   }
 };
-using policy_teacher = retain::teacher<policy, ask_actions>;
+using policy_teacher = retain::teacher<policy, ask_actions, at::Tensor>;
 
 using retention_terms = retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>,
                                             std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>>,
@@ -41,8 +44,10 @@ inline const std::vector<std::string> free_parameters{"value_head.*"};
 
 namespace detail {
 
-/// `count` different states, drawn with a seed; all where there are fewer.
-inline at::Tensor draw_states(const at::Tensor& observations, std::int64_t count, std::uint64_t seed) {
+/// Different states, drawn with a seed, or for a recurrent policy stretches of about `states` of them; all where there are fewer.
+inline at::Tensor draw_states(const policy& network, const at::Tensor& demonstrations, std::int64_t states, std::uint64_t seed) {
+  const auto observations = in_stretches(network, demonstrations);
+  const auto count = stretches_for(network, states);
   std::vector<std::int64_t> indices(static_cast<std::size_t>(observations.size(0)));
   for (std::size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<std::int64_t>(i);
   std::mt19937_64 dice(seed);
@@ -51,22 +56,24 @@ inline at::Tensor draw_states(const at::Tensor& observations, std::int64_t count
   return observations.index_select(0, at::tensor(indices, at::kLong));
 }
 
-inline std::vector<at::Tensor> in_batches(const at::Tensor& observations, std::int64_t size) {
-  return at::split(observations, size);
+/// Of about `states` states each.
+inline std::vector<at::Tensor> in_batches(const policy& network, const at::Tensor& observations, std::int64_t states) {
+  return at::split(observations, stretches_for(network, states));
 }
 
 }  // namespace detail
 
-/// The diagonal Fisher information of `network` on demonstrated states.
+/// The diagonal Fisher information of `network` on demonstrated states; a recurrent policy's from the scores of whole stretches.
 inline retain::fisher fisher_of(policy& network, const at::Tensor& demonstrations, const retention_options& options, std::uint64_t seed) {
   network->eval();
-  const auto batches = detail::in_batches(detail::draw_states(demonstrations, options.ewc_states, seed), 250);
+  const auto batches = detail::in_batches(network, detail::draw_states(network, demonstrations, options.ewc_states, seed), 250);
   return retain::estimate_fisher(
-      *network, batches, [&](const at::Tensor& batch) { return retain::categorical{network->logits(batch)}; },
-      retain::sampled_actions{.per_state = 1, .seed = seed}, {.exclude = free_parameters});
+      *network, batches, [&](const at::Tensor& batch) { return answer(network, batch); },
+      retain::sampled_actions{.per_state = 1, .seed = seed}, {.exclude = free_parameters, .sample_dimension = 0});
 }
 
-/// Terms that hold a policy to `start`, which is copied where needed. `demonstrations` [n, sizeof(features)] are for EWC and BC.
+/// Terms that hold a policy to `start`, which is copied where needed. `demonstrations` [n, sizeof(features)], in the order of play,
+/// are for EWC and BC.
 inline retention_terms make_retention(policy& start, const at::Tensor& demonstrations, const retention_options& options, std::uint64_t seed) {
   if (options.needs_demonstrations() && (!demonstrations.defined() || demonstrations.size(0) == 0))
     throw retain::config_error("EWC and BC need demonstrations, and there are none");
@@ -81,12 +88,12 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
                 retain::ewc_options{.strength = options.ewc_strength, .exclude = free_parameters});
   if (options.behavioral_cloning) {
     // The teacher never changes, so what it says of the stored states is stored with them.
-    const auto states = detail::draw_states(demonstrations, options.bc_states, seed);
+    const auto states = detail::draw_states(start, demonstrations, options.bc_states, seed);
     std::vector<at::Tensor> logits;
     const at::NoGradGuard no_grad;
-    for (const auto& batch : detail::in_batches(states, 2048)) logits.push_back(start->logits(batch));
+    for (const auto& batch : detail::in_batches(start, states, 2048)) logits.push_back(answer(start, batch).distribution.logits);
     cloning.emplace(states, at::cat(logits),
-                    retain::behavioral_cloning_options{.strength = options.bc_strength, .batch_size = options.bc_batch_size, .seed = seed});
+                    retain::behavioral_cloning_options{.strength = options.bc_strength, .batch_size = stretches_for(start, options.bc_batch_size), .seed = seed});
   }
   if (options.kickstarting)
     kickstarting.emplace(policy_teacher{start, ask_actions{}},

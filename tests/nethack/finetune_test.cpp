@@ -2,7 +2,10 @@
 #include "../support.hpp"
 
 #include "finetune.hpp"
+#include "monitor.hpp"
 
+#include <array>
+#include <cstddef>
 #include <set>
 
 namespace {
@@ -71,15 +74,18 @@ class arrow_games {
   std::vector<nethack::episode_summary> finished_;
 };
 
-nethack::policy start_policy() {
+nethack::policy start_policy(nethack::core_kind core = nethack::core_kind::none) {
   torch::manual_seed(3);
-  return nethack::policy{nethack::policy_config{.cell_width = 4, .encoder_width = 16, .trunk_width = 16}};
+  return nethack::policy{nethack::policy_config{.cell_width = 4, .encoder_width = 16, .trunk_width = 16, .core = core}};
 }
+constexpr std::array every_core{nethack::core_kind::none, nethack::core_kind::gru, nethack::core_kind::lstm};
 
-at::Tensor some_states() {
+at::Tensor some_states(std::size_t count = 60) {
   std::mt19937 dice(4);
-  std::vector<nethack::features> records(60);
-  for (auto& record : records) {
+  std::vector<nethack::features> records(count);
+  for (std::size_t r = 0; r < count; ++r) {
+    auto& record = records[r];
+    record.first = r % 45 == 0;
     for (auto& token : record.tokens) token = static_cast<std::uint8_t>(dice() % 5);
     record.row_count = 3;
     for (std::size_t i = 0; i < 3; ++i) record.rows[i] = static_cast<std::uint16_t>(dice() % 50);
@@ -110,40 +116,47 @@ bool equal(const nethack::policy& a, const nethack::policy& b) {
 
 using finetuner = nethack::finetuner<arrow_games>;
 
+/// What a policy says of states in the order of play, from a new game on.
+retain::categorical said_of(nethack::policy network, const at::Tensor& states) {
+  const at::NoGradGuard no_grad;
+  return retain::categorical{network->logits(states.unsqueeze(1)).squeeze(1)};
+}
+
 }  // namespace
 
 TEST_CASE("fine-tuning stopped, saved and resumed ends where it would have ended, bit for bit") {
   support::temporary_folder folder;
-  const auto states = some_states();
-  for (const std::string terms : {"none", "l2+ewc+bc+ks"}) {
-    for (const bool careful : {false, true}) {
-      auto options = small_options(terms);
-      if (careful) {
-        options.separate_critic = true;
-        options.critic_warmup = 64;
-        options.schedule = nethack::rate_schedule::linear;
-        options.value_clip = 1;
-        options.freeze = {"encoder.*"};
-      }
-      INFO(terms << (careful ? ", careful" : ""));
-      arrow_games once;
-      finetuner straight(start_policy(), once, states, options);
-      CHECK(straight.run());
-
-      arrow_games before, after;
-      finetuner first(start_policy(), before, states, options);
-      int updates = 0;
-      CHECK_FALSE(first.run({.updated = [&](const auto&) { ++updates; }, .checkpoint = [&](auto) { first.save(folder.file("c")); },
-                             .stop = [&] { return updates == 2; }}));
-      CHECK(first.steps() == 128);
-      finetuner second(start_policy(), after, states, options);
-      second.resume(folder.file("c"));
-      CHECK(second.steps() == 128);
-      CHECK(second.run());
-      CHECK(equal(straight.network(), second.network()));
-      CHECK_FALSE(equal(straight.network(), first.network()));
+  const auto states = some_states(300);
+  const auto check = [&](nethack::core_kind core, const std::string& terms, bool careful) {
+    auto options = small_options(terms);
+    if (careful) {
+      options.separate_critic = true;
+      options.critic_warmup = 64;
+      options.schedule = nethack::rate_schedule::linear;
+      options.value_clip = 1;
+      options.freeze = {"encoder.*"};
     }
-  }
+    INFO(nethack::name(core) << ", " << terms << (careful ? ", careful" : ""));
+    arrow_games once;
+    finetuner straight(start_policy(core), once, states, options);
+    CHECK(straight.run());
+
+    arrow_games before, after;
+    finetuner first(start_policy(core), before, states, options);
+    int updates = 0;
+    CHECK_FALSE(first.run({.updated = [&](const auto&) { ++updates; }, .checkpoint = [&](auto) { first.save(folder.file("c")); },
+                           .stop = [&] { return updates == 2; }}));
+    CHECK(first.steps() == 128);
+    finetuner second(start_policy(core), after, states, options);
+    second.resume(folder.file("c"));
+    CHECK(second.steps() == 128);
+    CHECK(second.run());
+    CHECK(equal(straight.network(), second.network()));
+    CHECK_FALSE(equal(straight.network(), first.network()));
+  };
+  for (const auto core : every_core)
+    for (const std::string terms : {"none", "l2+ewc+bc+ks"})
+      for (const bool careful : {false, true}) check(core, terms, careful);
 }
 
 TEST_CASE("fine-tuning learns what pays") {
@@ -151,41 +164,113 @@ TEST_CASE("fine-tuning learns what pays") {
   options.steps = 120 * 64;
   options.clip = {0.5, 2};
   options.discount = 0.5;  // what an action earns, it earns at once
-  arrow_games games;
-  finetuner run(start_policy(), games, {}, options);
-  double first = -1, last = 0;
-  run.run({.updated = [&](const nethack::update_report& report) {
-    last = report.named().at("charts/episodic_return");
-    if (first < 0) first = last;
-  }});
-  CHECK(first < 4);
-  CHECK(last > 8);
+  for (const auto core : every_core) {
+    INFO(nethack::name(core));
+    arrow_games games;
+    finetuner run(start_policy(core), games, {}, options);
+    double first = -1, last = 0;
+    run.run({.updated = [&](const nethack::update_report& report) {
+      last = report.named().at("charts/episodic_return");
+      if (first < 0) first = last;
+    }});
+    CHECK(first < 7);
+    CHECK(last > 8);
+  }
 }
 
 TEST_CASE("each retention term keeps the policy closer to where it began, and is reported by its name") {
-  const auto states = some_states();
-  std::map<std::string, double> distance;
-  for (const std::string terms : {"none", "l2", "ewc", "bc", "ks"}) {
-    auto options = small_options(terms);
-    options.steps = 20 * 64;
-    options.retention.l2_strength = 3;
-    options.retention.ewc_strength = 3000;
-    options.retention.bc_strength = options.retention.ks_strength = options.retention.ks_floor = 10;
-    auto before = start_policy();
-    arrow_games games;
-    finetuner run(start_policy(), games, states, options);
-    std::set<std::string> names;
-    run.run({.updated = [&](const nethack::update_report& report) {
-      for (const auto& term : report.retention) names.insert(term.name);
-    }});
-    const at::NoGradGuard no_grad;
-    distance[terms] = retain::kl(retain::categorical{before->logits(states)},
-                                  retain::categorical{run.network()->logits(states)}).mean().item<double>();
-    CHECK(names.size() == (terms == "none" ? 0u : 1u));
+  const auto states = some_states(640);
+  for (const auto core : every_core) {
+    std::map<std::string, double> distance;
+    for (const std::string terms : {"none", "l2", "ewc", "bc", "ks"}) {
+      auto options = small_options(terms);
+      options.steps = 20 * 64;
+      options.retention.l2_strength = 3;
+      options.retention.ewc_strength = 3000;
+      options.retention.bc_strength = options.retention.ks_strength = options.retention.ks_floor = 10;
+      if (core != nethack::core_kind::none) options.retention.ewc_states = options.retention.bc_states = 640;
+      arrow_games games;
+      finetuner run(start_policy(core), games, states, options);
+      std::set<std::string> names;
+      run.run({.updated = [&](const nethack::update_report& report) {
+        for (const auto& term : report.retention) names.insert(term.name);
+      }});
+      distance[terms] = retain::kl(said_of(start_policy(core), states), said_of(run.network(), states)).mean().item<double>();
+      CHECK(names.size() == (terms == "none" ? 0u : 1u));
+    }
+    for (const std::string terms : {"l2", "ewc", "bc", "ks"}) {
+      INFO(nethack::name(core) << ", " << terms << " " << distance[terms] << " against " << distance["none"]);
+      CHECK(distance[terms] < 0.7 * distance["none"]);
+    }
   }
-  for (const std::string terms : {"l2", "ewc", "bc", "ks"}) {
-    INFO(terms << " " << distance[terms] << " against " << distance["none"]);
-    CHECK(distance[terms] < 0.7 * distance["none"]);
+}
+
+TEST_CASE("before it has learnt, a policy learning from a rollout says what it said when it played") {
+  // One update of one minibatch: the ratios of the first pass are 1, over stretches from the stored state with resets inside.
+  for (const auto core : every_core) {
+    for (const std::string terms : {"none", "ks"}) {
+      INFO(nethack::name(core) << ", " << terms);
+      auto options = small_options(terms);
+      options.horizon = 11;  // games of 16 steps begin and end within
+      options.minibatch = 44;
+      options.epochs = 1;
+      options.steps = 12 * 44;
+      options.learning_rate = 0;
+      arrow_games games;
+      finetuner run(start_policy(core), games, {}, options);
+      run.run({.updated = [](const nethack::update_report& report) {
+        CHECK(std::abs(report.approx_kl) < 1e-7);
+        CHECK(report.clip_fraction == 0);
+        for (const auto& term : report.retention) CHECK(std::abs(term.value.item<double>()) < 1e-6);  // the teacher is in the same state
+      }});
+    }
+  }
+}
+
+TEST_CASE("the monitor measures the same states of any policy, a recurrent one's in stretches of play") {
+  auto observations = some_states(640);
+  for (std::int64_t i = 0; i < 640; ++i) observations[i][static_cast<std::int64_t>(offsetof(nethack::features, depth))] = i % 90 < 45 ? 1 : 3;
+  const nethack::training_states states{observations, at::zeros({640}, at::kLong), 15};
+  for (const auto core : every_core) {
+    INFO(nethack::name(core));
+    nethack::forgetting_monitor monitor(states, start_policy(core), 100);
+    CHECK(monitor.close_states() >= 100);
+    CHECK(monitor.far_states() >= 100);
+    CHECK(monitor.far_states() < 140);
+    const auto itself = monitor.measure(start_policy(core));
+    CHECK(itself.close.kl == 0);
+    CHECK(itself.far.agreement == 1);
+    auto other = start_policy(core);
+    {
+      const at::NoGradGuard no_grad;
+      for (auto& parameter : other->parameters()) parameter.add_(at::randn_like(parameter) * 0.1);
+    }
+    CHECK(monitor.measure(other).far.kl > 0);
+    CHECK(nethack::stretch_length(other) == (other->recurrent() ? 32 : 1));
+  }
+}
+
+TEST_CASE("a recurrent policy's Fisher information is that of a loop over its stretches") {
+  const auto states = some_states(320);
+  for (const auto core : {nethack::core_kind::gru, nethack::core_kind::lstm}) {
+    INFO(nethack::name(core));
+    auto network = start_policy(core);
+    nethack::retention_options options;
+    options.ewc_states = 96;
+    const auto walked = nethack::fisher_of(network, states, options, 5);
+    CHECK(walked.states > 0);
+    CHECK(walked.states <= 96);
+    const auto stretches = nethack::detail::draw_states(network, states, options.ewc_states, 5);
+    CHECK(stretches.sizes() == at::IntArrayRef({3, 32, sizeof(nethack::features)}));
+    const auto looped = retain::estimate_fisher(
+        *network, std::vector{stretches}, [&](const at::Tensor& batch) { return nethack::answer(network, batch); },
+        retain::sampled_actions{.per_state = 1, .seed = 5}, {.exclude = nethack::free_parameters, .sample_dimension = 0, .walk = false});
+    for (std::size_t i = 0; i < looped.values.size(); ++i) {
+      INFO(looped.values[i].name);
+      CHECK(walked.values[i].name == looped.values[i].name);
+      CHECK(at::allclose(walked.values[i].tensor, looped.values[i].tensor, 1e-3, 1e-9));
+    }
+    CHECK(walked.paths.at("core.hidden.weight") == retain::fisher_path::graph_walk);
   }
 }
 
@@ -220,6 +305,9 @@ TEST_CASE("options that cannot work say so") {
   auto options = small_options("none");
   options.minibatch = 48;
   CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
+  options.minibatch = 8;
+  finetuner(start_policy(), games, {}, options);
+  CHECK_THROWS_AS(finetuner(start_policy(nethack::core_kind::gru), games, {}, options), retain::config_error);  // half a rollout
   options = small_options("ewc");
   CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
   options = small_options("none");
