@@ -77,7 +77,7 @@ inline fit measure_fit(policy network, const training_states& states) {
   const at::NoGradGuard no_grad;
   const retain::categorical said{logits_of(network, states)};
   const auto n = static_cast<double>(states.size());
-  return {-said.log_prob(states.actions).sum().item<double>() / n, said.mode().eq(states.actions).sum().item<double>() / n};
+  return {-said.log_prob(states.actions).sum(at::kDouble).item<double>() / n, said.mode().eq(states.actions).sum().item<double>() / n};
 }
 
 /// Clones `training`; `report` is called about five times a second and after every validation, and stops the training by answering

@@ -215,13 +215,15 @@ TEST_CASE("before it has learnt, a policy learning from a rollout says what it s
       options.minibatch = 44;
       options.epochs = 1;
       options.steps = 12 * 44;
-      options.learning_rate = 0;
+      options.learning_rate = options.critic_warmup_rate = 0;
+      options.critic_warmup = 2 * 44;  // a recurrent teacher follows the play all the same
       arrow_games games;
       finetuner run(start_policy(core), games, {}, options);
       run.run({.updated = [](const nethack::update_report& report) {
         CHECK(std::abs(report.approx_kl) < 1e-7);
         CHECK(report.clip_fraction == 0);
-        for (const auto& term : report.retention) CHECK(std::abs(term.value.item<double>()) < 1e-6);  // the teacher is in the same state
+        for (const auto& term : report.retention)
+          if (term.value.defined()) CHECK(std::abs(term.value.item<double>()) < 1e-6);  // the teacher is in the same state
       }});
     }
   }
