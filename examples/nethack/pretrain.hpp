@@ -28,7 +28,7 @@ struct pretrain_options {
   double epochs = 2;
   double seconds = 0;            ///< stop after so long, the learning rate at its end by then; 0: when the epochs are through
   int batch_size = 512;          ///< states of a step
-  int stretch = 32;              ///< of a recurrent policy: a step learns from so many steps of batch_size / stretch games
+  int stretch = 16;              ///< of a recurrent policy: a step learns from so many steps of batch_size / stretch games
   double learning_rate = 1e-3;   ///< falls in a line to a fiftieth
   double longest_gradient = 4;
   int rare_repeats = 5;          ///< extra times that a state counts whose key is rare and matters: see is_rare

@@ -6,6 +6,7 @@
 
 #include <retain/categorical.hpp>
 #include <retain/concepts.hpp>
+#include <retain/error.hpp>
 
 #include <ATen/ATen.h>
 
@@ -43,7 +44,10 @@ inline at::Tensor settled_steps(const at::Tensor& stretches) {
 }
 
 /// What `network` says of what in_stretches made, in that shape. Every single state counts; of stretches the mask says which steps.
+/// Throws config_error where a recurrent policy is asked about single states.
 inline retain::masked<retain::categorical> answer(policy& network, const at::Tensor& stretches) {
+  if (stretches.dim() == 2 && network->recurrent())
+    throw retain::config_error("a recurrent policy cannot be compared with a feed-forward one on single states: its teacher must be recurrent too");
   if (stretches.dim() == 2) return {retain::categorical{network->logits(stretches)}, {}};
   return {retain::categorical{network->logits(stretches.transpose(0, 1)).transpose(0, 1)}, settled_steps(stretches)};
 }

@@ -248,6 +248,10 @@ TEST_CASE("the monitor measures the same states of any policy, a recurrent one's
       for (auto& parameter : other->parameters()) parameter.add_(at::randn_like(parameter) * 0.1);
     }
     CHECK(monitor.measure(other).far.kl > 0);
+    if (other->recurrent())  // between single states it would forget each time
+      CHECK_THROWS_AS(nethack::forgetting_monitor(states, start_policy(), 100).measure(other), retain::config_error);
+    else
+      CHECK(nethack::forgetting_monitor(states, start_policy(nethack::core_kind::gru), 100).measure(other).far.kl > 0);
     CHECK(nethack::stretch_length(other) == (other->recurrent() ? 32 : 1));
   }
 }
