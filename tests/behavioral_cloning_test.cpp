@@ -91,6 +91,19 @@ TEST_CASE("behavioral_cloning: sequences with padding", "[behavioral_cloning]") 
   CHECK(value == Approx(sum / count));
 }
 
+TEST_CASE("behavioral_cloning: a state of other data is refused and changes nothing", "[behavioral_cloning]") {
+  const support::temporary_folder folder;
+  torch::manual_seed(5);
+  const auto states = torch::randn({6, 3});
+  const auto student = [](const at::Tensor& x) { return categorical{x * 0.3}; };
+  retain::save(folder.file("wide"), behavioral_cloning{torch::zeros({6, 7}), torch::zeros({6, 7})});
+  retain::save(folder.file("double"), behavioral_cloning{torch::zeros({6, 3}, at::kDouble), torch::zeros({6, 3}, at::kDouble)});
+  behavioral_cloning keep{states, states, {.seed = 1}}, twin{states, states, {.seed = 1}};
+  CHECK_THROWS_AS(retain::load(folder.file("wide"), keep), retain::shape_error);
+  CHECK_THROWS_AS(retain::load(folder.file("double"), keep), retain::state_error);
+  CHECK(keep.loss(student).item<double>() == twin.loss(student).item<double>());
+}
+
 TEST_CASE("behavioral_cloning: what cannot work is refused", "[behavioral_cloning]") {
   const auto states = torch::zeros({5, 2});
   CHECK_THROWS_AS((behavioral_cloning{torch::zeros({0, 2}), torch::zeros({0, 2})}), retain::config_error);

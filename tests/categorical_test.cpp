@@ -109,7 +109,17 @@ TEST_CASE("categorical: what was asked for without a graph does not take the gra
   CHECK(d.log_prob(torch::zeros({2}, at::kLong)).requires_grad());
 }
 
+TEST_CASE("categorical: rows that a mask drops are uniform, whatever stood in them", "[categorical]") {
+  auto logits = torch::tensor({{1.0, 2.0}, {std::nan(""), 0.0}}, f64).requires_grad_();
+  const auto kept = categorical{logits}.where(torch::tensor({1, 0}));
+  CHECK(kept.probs()[1].equal(torch::tensor({0.5, 0.5}, f64)));
+  kept.entropy().sum().backward();
+  CHECK(logits.grad()[1].equal(torch::zeros({2}, f64)));
+  CHECK(logits.grad()[0].abs().min().item<double>() > 0);
+}
+
 TEST_CASE("categorical: shapes are checked", "[categorical]") {
+  CHECK_THROWS_WITH((categorical{torch::zeros({8, 3})}.log_prob(torch::zeros({2}, at::kLong))), ContainsSubstring("[2]") && ContainsSubstring("[8]"));
   CHECK_THROWS_AS(categorical{torch::tensor(1.0)}, retain::shape_error);
   CHECK_THROWS_AS((categorical{torch::zeros({3, 0})}), retain::shape_error);
   CHECK_THROWS_WITH(kl(categorical{torch::zeros({3, 2})}, categorical{torch::zeros({3, 4})}), ContainsSubstring("[3, 2] and [3, 4]"));

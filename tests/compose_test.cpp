@@ -82,6 +82,12 @@ TEST_CASE("compose: step moves every schedule, a single term can be stepped by i
   keep.term<2>().step(10);
   CHECK(keep.breakdown()[2].strength == 0.0);
   CHECK(keep.breakdown()[0].strength == 3.0);
+  s.move();
+  auto view = s.view();
+  const double sum = keep.loss(view, s.r).item<double>();
+  const auto parts = keep.breakdown();
+  CHECK(sum == Approx(parts[0].value.item<double>() + parts[1].value.item<double>()));
+  CHECK(parts[2].value.item<double>() == 0.0);
 }
 
 TEST_CASE("compose: terms that are switched off cost nothing and are not reported", "[compose]") {

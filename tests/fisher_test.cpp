@@ -218,6 +218,64 @@ TEST_CASE("fisher: the estimate does not depend on the batch size", "[fisher]") 
   CHECK(net->parameters()[0].grad().square().sum().item<double>() < 0.2 * whole.values[0].tensor.sum().item<double>());
 }
 
+TEST_CASE("fisher: sequences in batches of any number and length, several draws a state", "[fisher]") {
+  torch::manual_seed(18);
+  torch::nn::Sequential net(torch::nn::Linear(4, 6), torch::nn::ReLU(), torch::nn::Linear(6, 3));
+  net->to(at::kDouble);
+  const auto forward = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto x = torch::randn({5, 8, 4}, at::kDouble);
+  const retain::sampled_actions twice{.per_state = 2, .seed = 4};
+  const auto whole = estimate_fisher(net, x, forward, twice);
+  // A first batch of one sequence, or of one step, must not decide for the others how their rows lie.
+  const std::vector<std::vector<at::Tensor>> divisions{{x.narrow(1, 0, 1), x.narrow(1, 1, 7)}, {x.narrow(1, 0, 3), x.narrow(1, 3, 5)}};
+  for (const auto& division : divisions) {
+    const auto parts = estimate_fisher(net, division, forward, twice);
+    for (std::size_t i = 0; i < whole.values.size(); ++i)
+      CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
+    CHECK((parts.paths.at("0.weight") == fisher_path::graph_walk));
+  }
+  const std::vector<at::Tensor> lengths{torch::randn({1, 7, 4}, at::kDouble), x};
+  const auto walked = estimate_fisher(net, lengths, forward, twice), looped = estimate_fisher(net, lengths, forward, twice, {.walk = false});
+  for (std::size_t i = 0; i < walked.values.size(); ++i)
+    CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-12);
+}
+
+TEST_CASE("fisher: a sequence that is judged by its last step", "[fisher]") {
+  torch::manual_seed(19);
+  at::globalContext().setUserEnabledMkldnn(false);
+  struct last_step : torch::nn::Module {
+    torch::nn::LSTM lstm{register_module("lstm", torch::nn::LSTM(3, 5))};
+    torch::nn::Linear head{register_module("head", torch::nn::Linear(5, 4))};
+    at::Tensor forward(const at::Tensor& x) { return head(std::get<0>(lstm(x))[-1]); }
+  } net;
+  const auto x = torch::randn({8, 6, 3});  // samples lie along dimension 1, log-probabilities are [6]
+  const auto actions = torch::randint(4, {6});
+  std::vector<at::Tensor> truth;
+  for (const auto& [name, p] : retain::parameters(net)) truth.push_back(torch::zeros_like(p));
+  for (std::int64_t n = 0; n < 6; ++n) {
+    net.zero_grad();
+    categorical{net.forward(x.narrow(1, n, 1))}.log_prob(actions.narrow(0, n, 1)).sum().backward();
+    for (std::size_t i = 0; i < truth.size(); ++i) truth[i] += net.parameters()[i].grad().square() / 6;
+  }
+  for (const bool walk : {true, false}) {
+    const auto f = estimate_fisher(net, x, [&](const at::Tensor& o) { return categorical{net.forward(o)}; },
+                                   retain::dataset_actions{[&](const at::Tensor&) { return actions; }}, {.walk = walk});
+    for (std::size_t i = 0; i < truth.size(); ++i) CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 1e-5);
+  }
+  at::globalContext().setUserEnabledMkldnn(true);
+}
+
+TEST_CASE("fisher: one offset for all logits, broadcast along the actions", "[fisher]") {
+  torch::manual_seed(20);
+  struct shifted : torch::nn::Module {
+    torch::nn::Linear in{register_module("in", torch::nn::Linear(4, 6))};
+    at::Tensor offset{register_parameter("offset", torch::randn({1}))};
+    torch::nn::Linear head{register_module("head", torch::nn::Linear(6, 3))};
+    at::Tensor forward(const at::Tensor& x) { return head(torch::tanh(in(x) + offset)); }
+  } net;
+  check(net, torch::randn({9, 4}), 3, [&](const at::Tensor& x) { return categorical{net.forward(x)}; }, {{"offset", fisher_path::per_sample}});
+}
+
 TEST_CASE("fisher: a bound on memory changes nothing but memory", "[fisher]") {
   torch::manual_seed(11);
   torch::nn::Sequential net(torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 3, 3)), torch::nn::ReLU(), torch::nn::Flatten(), torch::nn::Linear(48, 3));
@@ -328,8 +386,43 @@ TEST_CASE("fisher: what has no per-sample gradient, no gradient or no data is re
   CHECK_THROWS_WITH(estimate_fisher(net, std::vector<at::Tensor>{}, forward), ContainsSubstring("no valid state"));
   CHECK_THROWS_AS(estimate_fisher(net, x, forward, retain::sampled_actions{.per_state = 0}), retain::config_error);
   CHECK_THROWS_WITH(estimate_fisher(net, torch::full({2, 4}, std::nan("")), forward), ContainsSubstring("not finite"));
+  torch::nn::Linear other(4, 3);
+  CHECK_THROWS_WITH(estimate_fisher(other, x, forward), ContainsSubstring("another copy"));
+  const std::vector<at::Tensor> computed{torch::randn({3, 4}).requires_grad_() * 2};
+  CHECK_THROWS_WITH(estimate_fisher(computed, x, [&](const at::Tensor& o) { return o.mm(computed[0].t()); }), ContainsSubstring("leaves"));
+  const auto wrong_mask = [&](const at::Tensor& o) { return retain::masked{categorical{net->forward(o)}, torch::ones({3})}; };
+  CHECK_THROWS_AS(estimate_fisher(net, x, wrong_mask), retain::shape_error);
+  const retain::dataset_actions too_few{[](const at::Tensor&) { return torch::zeros({2}, at::kLong); }};
+  CHECK_THROWS_AS(estimate_fisher(net, x, forward, too_few), retain::shape_error);
   for (auto& p : net->parameters()) p.requires_grad_(false);
   CHECK_THROWS_AS(estimate_fisher(net, x, forward), retain::config_error);
+}
+
+TEST_CASE("fisher: padding may hold what is neither an observation's logit nor an action", "[fisher]") {
+  torch::manual_seed(21);
+  torch::nn::Linear net(4, 3);
+  const auto x = torch::randn({5, 6, 4});
+  auto mask = torch::ones({5, 6});
+  mask.narrow(0, 3, 2).narrow(1, 2, 4).zero_();
+  auto actions = torch::randint(3, {5, 6});
+  const auto kept_actions = actions.reshape({30}).index({mask.reshape({30}).to(at::kBool)});
+  const auto kept = x.reshape({30, 4}).index({mask.reshape({30}).to(at::kBool)});
+  actions.masked_fill_(mask == 0, -1);
+  const auto dirty = x.masked_fill((mask == 0).unsqueeze(-1), 1e30);
+  const auto forward = [&](const opaque_batch& b) { return retain::masked{categorical{net->forward(b.observations)}, mask}; };
+  const auto f = estimate_fisher(net, opaque_batch{dirty}, forward, retain::dataset_actions{[&](const auto&) { return actions; }});
+  CHECK(f.states == 22);
+  // Sequences sum their scores before squaring: the same by hand.
+  auto expected = torch::zeros({3});
+  for (std::int64_t n = 0; n < 6; ++n) {
+    auto score = torch::zeros({3});
+    for (std::int64_t t = 0; t < 5; ++t) {
+      if (mask[t][n].item<float>() == 0) continue;
+      score += torch::one_hot(actions[t][n], 3) - net->forward(x[t][n]).softmax(-1).detach();
+    }
+    expected += score.square() / 22;
+  }
+  CHECK(support::relative_error(f.values[1].tensor, expected) < 1e-5);
 }
 
 TEST_CASE("fisher: dataset actions are the batch's own by default, and a Fisher can be saved", "[fisher]") {
@@ -349,6 +442,7 @@ TEST_CASE("fisher: dataset actions are the batch's own by default, and a Fisher 
   retain::load(folder.file("f"), loaded);
   CHECK(loaded.states == 6);
   CHECK((loaded.paths == f.paths));
+  REQUIRE(loaded.values.size() == f.values.size());
   for (const auto& entry : loaded.values)
     for (const auto& original : f.values)
       if (entry.name == original.name) CHECK(entry.tensor.equal(original.tensor));

@@ -57,9 +57,17 @@ TEST_CASE("kickstarting: padded steps count neither in value nor in gradient", "
   const auto kept = observations.reshape({15, 4}).index({mask.reshape({15}).to(at::kBool)});
   CHECK(value == Approx(keep.loss(student, rollout{kept}).item<double>()));
 
-  auto garbled = observations.clone();
-  garbled[3][1].fill_(1e4);
-  CHECK(keep.loss(student, masked_rollout{garbled, mask}).item<double>() == Approx(value));
+  keep.loss(student, masked_rollout{observations, mask}).backward();
+  const auto gradient = offset.grad().clone();
+  for (const double garbage : {1e4, std::nan(""), static_cast<double>(INFINITY)}) {
+    auto garbled = observations.clone();
+    garbled[3][1].fill_(garbage);
+    offset.mutable_grad() = at::Tensor();
+    const auto loss = keep.loss(student, masked_rollout{garbled, mask});
+    loss.backward();
+    CHECK(loss.item<double>() == Approx(value));
+    CHECK(support::relative_error(offset.grad(), gradient) < 1e-12);
+  }
   CHECK(keep.loss(student, masked_rollout{observations, torch::zeros({5, 3})}).item<double>() == 0);
   CHECK_THROWS_AS(keep.loss(student, masked_rollout{observations, torch::ones({5})}), retain::shape_error);
 }
@@ -87,6 +95,58 @@ TEST_CASE("kickstarting: a prediction stored with the rollout is used instead of
   CHECK(asked == 2);
   for (int epoch = 0; epoch < 3; ++epoch) CHECK(keep.loss(student, asked_rollout{x, target}).item<double>() == live);
   CHECK(asked == 2);
+}
+
+TEST_CASE("kickstarting: a recurrent teacher goes along the student's trajectory, asked once a rollout", "[kickstarting]") {
+  // The state counts the steps of the episode; the teacher's logits are the count.
+  const auto counting = [](auto&, const at::Tensor& x, const at::Tensor& count, const at::Tensor& done) {
+    std::vector<at::Tensor> said;
+    auto carried = count;
+    for (std::int64_t t = 0; t < x.size(0); ++t) {
+      carried = carried * (1 - done[t]) + 1;
+      said.push_back(carried);
+    }
+    return std::tuple{torch::stack(said).unsqueeze(-1) * torch::tensor({0.0f, 1.0f}), carried};
+  };
+  struct with_done {
+    at::Tensor observations, done;
+  };
+  retain::kickstarting keep{retain::teacher{torch::nn::Linear(1, 1), counting, torch::zeros({2})}};
+  const auto done = torch::tensor({{1.f, 0.f}, {0.f, 0.f}, {0.f, 1.f}});
+  const with_done rollout{torch::zeros({3, 2, 1}), done};
+  const auto first = keep.target(rollout), second = keep.target(rollout);
+  const auto counts = [](const categorical& d) { return d.logits.select(-1, 1); };
+  CHECK(counts(first).equal(torch::tensor({{1.f, 1.f}, {2.f, 2.f}, {3.f, 1.f}})));
+  CHECK(counts(second).equal(torch::tensor({{1.f, 2.f}, {2.f, 3.f}, {3.f, 1.f}})));
+  const auto student = [](const at::Tensor& x) { return categorical{torch::zeros({x.size(0), x.size(1), 2})}; };
+  const asked_rollout asked{rollout.observations, first};
+  const double epoch = keep.loss(student, asked).item<double>();
+  CHECK(epoch == Approx(kl(first, categorical{torch::zeros({3, 2, 2})}).mean().item<double>()));
+  CHECK(keep.loss(student, asked).item<double>() == epoch);
+}
+
+TEST_CASE("kickstarting: a teacher that is any callable gets no gradient; stored logits do as well as a prediction", "[kickstarting]") {
+  torch::nn::Linear net(3, 2);
+  retain::kickstarting keep{[&](const at::Tensor& x) { return net->forward(x); }};
+  const auto x = torch::randn({4, 3});
+  const auto student = [](const at::Tensor& o) { return categorical{o.narrow(1, 0, 2).clone().requires_grad_()}; };
+  const auto loss = keep.loss(student, rollout{x});
+  loss.backward();
+  CHECK(!net->weight.grad().defined());
+  struct with_logits {
+    at::Tensor observations, teacher;
+  };
+  CHECK(keep.loss(student, with_logits{x, net->forward(x).detach()}).item<double>() == Approx(loss.item<double>()));
+}
+
+TEST_CASE("kickstarting: at strength 0 nobody is asked and an infinite divergence is no NaN", "[kickstarting]") {
+  const auto nobody = [](const at::Tensor& x) -> categorical {
+    FAIL("asked at strength 0");
+    return categorical{x};
+  };
+  retain::kickstarting keep{nobody, {.strength = retain::linear{.initial = 1, .last = 0, .over = 1}}};
+  keep.step(1);
+  CHECK(keep.loss(nobody, rollout{torch::zeros({1, 2})}).item<double>() == 0);
 }
 
 TEST_CASE("kickstarting: annealed, saved with its teacher, and resumed", "[kickstarting]") {

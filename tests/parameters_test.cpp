@@ -71,6 +71,12 @@ TEST_CASE("parameters: a tied tensor is listed once, under its first name", "[pa
   CHECK(names(retain::parameters(tied{})) == std::vector<std::string>{"encoder"});
 }
 
+TEST_CASE("parameters: two tensors of one name are refused", "[parameters]") {
+  const retain::parameter_list twice{{"weight", torch::ones({1})}, {"weight", torch::ones({2})}};
+  CHECK_THROWS_AS(retain::parameters(twice), retain::config_error);
+  CHECK_THROWS_WITH(retain::parameters(twice), ContainsSubstring("'weight'"));
+}
+
 TEST_CASE("parameters: a TorchScript module", "[parameters]") {
   torch::jit::Module module("policy");
   module.register_parameter("weight", torch::ones({2, 2}), false);

@@ -93,6 +93,12 @@ TEST_CASE("schedule: a bad strength is refused where it enters", "[schedule]") {
   CHECK_THROWS_WITH(s.step(2), ContainsSubstring("got -1"));
   CHECK(s.progress() == 0);
   CHECK_THROWS_WITH(s.observe(1), ContainsSubstring("does not adapt"));
+  CHECK_THROWS_AS(s.step(std::nan("")), retain::config_error);
+  CHECK_THROWS_AS((retain::strength_schedule{retain::exponential_decay{.per = 0}}), retain::config_error);
+  CHECK_THROWS_AS((retain::strength_schedule{retain::return_ratio{.teacher_return = -1}}), retain::config_error);
+  retain::strength_schedule adapts = retain::return_ratio{.teacher_return = 10};
+  CHECK_THROWS_AS(adapts.observe(std::nan("")), retain::config_error);
+  CHECK(adapts.value() == 1.0);  // a refused measurement leaves nothing behind
 }
 
 TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedule]") {
@@ -109,4 +115,8 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   retain::strength_schedule other = retain::adaptive_kl{.initial = 0.4, .target = 0.1};
   CHECK_THROWS_WITH(other.load_state(st, "x."), ContainsSubstring("adaptive_kl{0.3") && ContainsSubstring("adaptive_kl{0.4"));
   CHECK(other.value() == 0.4);
+  retain::state fine;
+  retain::strength_schedule{retain::exponential_decay{.factor = 0.9999992}}.save_state(fine, "");
+  retain::strength_schedule nearly = retain::exponential_decay{.factor = 0.9999988};
+  CHECK_THROWS_AS(nearly.load_state(fine, ""), retain::state_error);
 }

@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <iterator>
+#include <locale>
 
 #include "support.hpp"
 
@@ -39,7 +40,7 @@ TEST_CASE("state: tensors of every type, numbers and texts come back exactly", "
   const support::temporary_folder folder;
   torch::manual_seed(4);
   retain::state out;
-  for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort, at::kByte, at::kBool})
+  for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort, at::kChar, at::kByte, at::kBool})
     out.set(std::string("t.") + c10::toString(type), (torch::randn({3, 5}) * 10).abs().to(type));
   out.set("strided", torch::arange(12, at::kFloat).view({3, 4}).t());
   out.set("empty", torch::zeros({0, 7}));
@@ -81,6 +82,23 @@ TEST_CASE("state: the file is safetensors", "[state]") {
   std::memcpy(values, bytes.data() + 8 + length, sizeof values);
   CHECK(values[0] == 1.0f);
   CHECK(values[1] == 2.0f);
+}
+
+TEST_CASE("state: a locale that groups digits does not reach the file", "[state]") {
+  struct grouping : std::numpunct<char> {
+    char do_thousands_sep() const override { return ','; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  const support::temporary_folder folder;
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new grouping));
+  retain::state out;
+  out.set("w", torch::zeros({2000, 3}));
+  out.set("n", 1234567);
+  out.write(folder.file("s"));
+  const auto in = retain::state::read(folder.file("s"));
+  std::locale::global(before);
+  CHECK(in.tensor("w").sizes() == at::IntArrayRef({2000, 3}));
+  CHECK(in.integer("n") == 1234567);
 }
 
 TEST_CASE("state: every flipped byte and every truncation is an error", "[state]") {

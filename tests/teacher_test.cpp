@@ -120,6 +120,21 @@ TEST_CASE("teacher: a recurrent one resets before the step that done marks", "[t
   CHECK(t.step(xs[0], none).logits.equal(out[0]));
 }
 
+TEST_CASE("teacher: a forward function that changes its state in place changes neither the initial state nor a copy's", "[teacher]") {
+  const auto in_place = [](auto& net, const at::Tensor& x, at::Tensor h, const at::Tensor& done) {
+    h.mul_((1 - done).unsqueeze(1)).add_(x.sum(1, true));
+    return std::tuple{net->forward(h), h};
+  };
+  retain::teacher t{torch::nn::Linear(5, 3), in_place, torch::zeros({2, 5})};
+  const auto x = torch::ones({2, 2}), none = torch::zeros({2});
+  const auto first = t.step(x, none).logits.clone();
+  auto copy = t;
+  t.step(x, none);
+  CHECK(copy.carried().equal(torch::full({2, 5}, 2.0)));
+  t.reset();
+  CHECK(t.step(x, none).logits.equal(first));
+}
+
 TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]") {
   const support::temporary_folder folder;
   torch::manual_seed(3);
@@ -140,6 +155,8 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
   retain::load(folder.file("n"), loaded);
   const auto y = torch::randn({3, 4});
   CHECK(loaded(y).logits.equal(normalised(y).logits));
+  retain::teacher crowd{std::make_shared<recurrent_net>(), one_step, torch::zeros({3, 5})};
+  CHECK_THROWS_WITH(retain::load(folder.file("t"), crowd), ContainsSubstring("number of games"));
   CHECK_THROWS_AS(retain::load(folder.file("t"), loaded), retain::state_error);
   CHECK(loaded(y).logits.equal(normalised(y).logits));
 }

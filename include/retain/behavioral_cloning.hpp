@@ -53,7 +53,7 @@ auto gather(const M& memory, const at::Tensor& indices) {
 ///     behavioral_cloning{states, teacher, {.strength = 2.0, .batch_size = 256}}
 ///     behavioral_cloning{states, logits, {.strength = 2.0}}
 ///
-/// Equal seeds draw equal batches. Where a state is a sequence, the student and the teacher see what `gather` returns, and mark
+/// Equal seeds draw equal batches. At strength 0 nobody is asked, but the draw goes on. Where a state is a sequence, the student and the teacher see what `gather` returns, and mark
 /// padding by answering retain::masked. Throws config_error for an empty memory or a batch size below 1, shape_error when
 /// stored logits are not as many as states.
 template <detail::gatherable Memory, class Target>
@@ -79,6 +79,7 @@ class behavioral_cloning : public detail::distillation_base {
   template <class Student>
   at::Tensor loss(Student&& student) {
     const at::Tensor indices = draw();
+    if (strength() == 0.0) return at::zeros({});
     const auto observations = detail::gather(memory_, indices);
     return weighted(ask(observations, indices), detail::as_prediction(student(observations)), {});
   }
@@ -89,7 +90,7 @@ class behavioral_cloning : public detail::distillation_base {
   }
 
   void save_state(state& out, const std::string& prefix) const {
-    schedule_.save_state(out, prefix);
+    schedule_.save_state(out, prefix + "schedule.");
     out.set(prefix + "random", random_.state());
     if constexpr (std::convertible_to<Memory, at::Tensor>) out.set(prefix + "memory", memory_);
     if constexpr (stateful<Memory>) memory_.save_state(out, prefix + "memory.");
@@ -99,15 +100,31 @@ class behavioral_cloning : public detail::distillation_base {
   /// A memory that is neither a tensor nor stateful is the caller's to restore.
   void load_state(const state& in, const std::string& prefix) {
     const auto random = in.integer<std::uint64_t>(prefix + "random");
-    if constexpr (std::convertible_to<Memory, at::Tensor>) memory_ = in.tensor(prefix + "memory").to(memory_.device());
+    at::Tensor memory, target;
+    if constexpr (std::convertible_to<Memory, at::Tensor>) memory = saved(in, prefix + "memory", memory_);
+    if constexpr (std::convertible_to<Target, at::Tensor>) target = saved(in, prefix + "target", target_);
+    if (memory.defined() && target.defined() && memory.size(0) != target.size(0))
+      throw shape_error(detail::concat("behavioral_cloning: the state holds ", memory.size(0), " states and ", target.size(0), " targets"));
     if constexpr (stateful<Memory>) memory_.load_state(in, prefix + "memory.");
-    if constexpr (std::convertible_to<Target, at::Tensor>) target_ = in.tensor(prefix + "target").to(target_.device());
     if constexpr (stateful<Target>) target_.load_state(in, prefix + "target.");
-    schedule_.load_state(in, prefix);
+    if constexpr (std::convertible_to<Memory, at::Tensor>) memory_ = memory;
+    if constexpr (std::convertible_to<Target, at::Tensor>) target_ = target;
+    schedule_.load_state(in, prefix + "schedule.");
     random_.set_state(random);
   }
 
  private:
+  /// A saved tensor of rows like those of `current`; how many may differ.
+  static at::Tensor saved(const state& in, const std::string& key, const at::Tensor& current) {
+    const at::Tensor& tensor = in.tensor(key);
+    if (tensor.dim() != current.dim() || tensor.sizes().slice(1) != current.sizes().slice(1) || tensor.size(0) < 1)
+      throw shape_error(detail::concat("behavioral_cloning: the saved '", key, "' has shape ", detail::shape_text(tensor.sizes()),
+                                       ", this term's is ", detail::shape_text(current.sizes()), ": the state belongs to other data"));
+    if (tensor.scalar_type() != current.scalar_type())
+      throw state_error(detail::concat("behavioral_cloning: the saved '", key, "' is ", tensor.dtype(), ", this term's is ", current.dtype()));
+    return tensor.to(current.device());
+  }
+
   at::Tensor draw() {
     auto indices = at::empty({batch_size_}, at::TensorOptions().dtype(at::kLong));
     auto* index = static_cast<std::int64_t*>(indices.data_ptr());

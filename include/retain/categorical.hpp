@@ -20,7 +20,7 @@ class categorical {
       throw shape_error(detail::concat("categorical: logits need the shape [..., actions], got ", detail::shape_text(logits.sizes())));
   }
 
-  at::Tensor logits;
+  at::Tensor logits;  ///< as given; to change them make a new categorical, this one remembers what it computed from them
 
   std::int64_t num_actions() const { return logits.size(-1); }
 
@@ -33,7 +33,13 @@ class categorical {
   }
   at::Tensor probs() const { return log_probs().exp(); }
 
-  at::Tensor log_prob(const at::Tensor& actions) const { return log_probs().gather(-1, actions.unsqueeze(-1)).squeeze(-1); }
+  /// Throws shape_error unless there is one action a row.
+  at::Tensor log_prob(const at::Tensor& actions) const {
+    if (actions.sizes() != rows())
+      throw shape_error(detail::concat("categorical: actions of shape ", detail::shape_text(actions.sizes()), " for rows of shape ",
+                                       detail::shape_text(rows())));
+    return log_probs().gather(-1, actions.unsqueeze(-1)).squeeze(-1);
+  }
 
   /// -sum_a pi log pi; an action of probability 0 counts 0.
   at::Tensor entropy() const {
@@ -54,12 +60,22 @@ class categorical {
 
   /// One action a row.
   at::Tensor sample(const at::Generator& generator = {}) const {
-    const auto rows = logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1));
     const auto options = logits.options().dtype(at::kDouble).requires_grad(false);
-    return at_quantile(generator.defined() ? at::rand(rows, generator, options) : at::rand(rows, options));
+    return at_quantile(generator.defined() ? at::rand(rows(), generator, options) : at::rand(rows(), options));
+  }
+
+  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in padding,
+  /// NaN too, then reaches neither value nor gradient.
+  categorical where(const at::Tensor& mask) const {
+    if (mask.sizes() != rows())
+      throw shape_error(detail::concat("categorical: a mask of shape ", detail::shape_text(mask.sizes()), " does not fit rows of shape ",
+                                       detail::shape_text(rows())));
+    return categorical{logits.masked_fill(mask.to(at::kBool).logical_not().unsqueeze(-1), 0)};
   }
 
  private:
+  at::IntArrayRef rows() const { return logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1)); }
+
   mutable at::Tensor log_probs_;
 };
 

@@ -20,7 +20,8 @@
 
 namespace retain {
 
-/// A model and the function that asks it, as one object: weight penalties read its parameters, distillation calls it.
+/// A model and the function that asks it, as one object: weight penalties read its parameters, distillation calls it. It refers to the
+/// model, which must live as long.
 ///
 ///     policy_view view{policy, [&](const auto& observations) { return categorical{policy->forward(observations)}; }};
 template <class Model, class Function>
@@ -133,11 +134,11 @@ class composition {
     each([&](auto& term, term_report&) { term.step(progress); });
   }
 
-  /// What each engaged term contributed last, by name.
+  /// What each engaged term contributed last, by name, and the strength that it did so with.
   std::vector<term_report> breakdown() {
     std::vector<term_report> engaged;
     each([&](auto& term, term_report& report) {
-      report.strength = term.strength();
+      if (!report.value.defined()) report.strength = term.strength();
       engaged.push_back(report);
     });
     return engaged;

@@ -45,6 +45,13 @@ decltype(auto) distribution_of(const P& prediction) {
   else
     return (prediction);
 }
+/// The distributions with the rows that `mask` drops replaced by harmless ones, so that no NaN in padding reaches a gradient.
+template <class D>
+D where(const D& distribution, const at::Tensor& mask) {
+  if constexpr (requires { { distribution.where(mask) } -> std::convertible_to<D>; })
+    if (mask.defined()) return distribution.where(mask);
+  return distribution;
+}
 template <class P>
 at::Tensor mask_of(const P& prediction) {
   if constexpr (is_masked<P>::value)

@@ -21,7 +21,7 @@ namespace retain {
 /// The diagonal of a policy's Fisher information, one tensor of the parameter's shape per trainable parameter.
 struct fisher {
   parameter_list values;
-  std::map<std::string, fisher_path> paths;  ///< how each was computed
+  std::map<std::string, fisher_path> paths;  ///< how most samples of each were computed
   std::int64_t states = 0;                   ///< how many states it is a mean over
   std::string actions;                       ///< "sampled", "exact" or "dataset"
 
@@ -30,7 +30,7 @@ struct fisher {
     std::string text = detail::concat("diagonal Fisher over ", states, " states, ", actions, " actions\n");
     for (const auto& [name, value] : values) {
       const bool empty = value.numel() == 0;
-      text += detail::concat("  ", name, ' ', detail::shape_text(value.sizes()), ": ", detail::path_name(paths.at(name)), ", mean ",
+      text += detail::concat("  ", name, ' ', detail::shape_text(value.sizes()), ": ", paths.count(name) ? detail::path_name(paths.at(name)) : "given", ", mean ",
                              empty ? 0.0 : value.mean().item<double>(), ", max ", empty ? 0.0 : value.max().item<double>(), '\n');
     }
     return text;
@@ -41,7 +41,7 @@ struct fisher {
     out.set(prefix + "actions", actions);
     for (const auto& [name, value] : values) {
       out.set(prefix + "value." + name, value);
-      out.set(prefix + "path." + name, static_cast<int>(paths.at(name)));
+      if (const auto path = paths.find(name); path != paths.end()) out.set(prefix + "path." + name, static_cast<int>(path->second));
     }
   }
   void load_state(const state& in, const std::string& prefix) {
@@ -52,7 +52,8 @@ struct fisher {
     for (const auto& key : in.tensor_keys(head)) {
       const std::string name = key.substr(head.size());
       loaded.values.push_back({name, in.tensor(key)});
-      loaded.paths[name] = static_cast<fisher_path>(in.integer<int>(prefix + "path." + name));
+      const std::string path = prefix + "path." + name;
+      if (in.contains(path)) loaded.paths[name] = static_cast<fisher_path>(in.integer<int>(path));
     }
     *this = std::move(loaded);
   }
@@ -100,6 +101,8 @@ struct fisher_options {
 /// (grouped too), LSTM and GRU where LibTorch builds them from those, LayerNorm, Embedding, EmbeddingBag (sum), used once or many times.
 /// A parameter with any other use, and one for which the walk disagrees with a plain gradient on `verify` samples, is computed one
 /// sample at a time; the result says which. Those samples are sliced out when the batch is a tensor or has `narrow(start, length)`.
+/// A batch that cannot be sliced is differentiated as a whole for every such sample. TorchScript's optimiser fuses layers from the second
+/// call on, which the walk does not know: put a torch::jit::GraphOptimizerEnabledGuard(false) around the estimate.
 /// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out. Throws config_error when no parameter is
 /// reached, when a batch normalisation is in training mode, or when there is no data; state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>

@@ -2,6 +2,9 @@
 // Anything with named tensors as an ordered list of named tensors.
 #pragma once
 
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
@@ -78,9 +81,13 @@ template <named_range R>
 parameter_list collect(const R& range) {
   parameter_list list;
   std::unordered_set<const at::TensorImpl*> seen;
+  std::unordered_set<std::string> names;
   for (const auto& item : range) {
     auto entry = to_named_tensor(item);
-    if (entry.tensor.defined() && seen.insert(entry.tensor.unsafeGetTensorImpl()).second) list.push_back(std::move(entry));
+    if (!entry.tensor.defined() || !seen.insert(entry.tensor.unsafeGetTensorImpl()).second) continue;
+    if (!names.insert(entry.name).second)
+      throw config_error(concat("parameters: two tensors are named '", entry.name, "': give the parts of a list different prefixes"));
+    list.push_back(std::move(entry));
   }
   return list;
 }
@@ -121,7 +128,7 @@ struct parameters_fn {
 }  // namespace detail
 
 /// parameters(model): the ordered names and tensors of a model. A tensor that several names share (a tied weight) is listed
-/// once, under its first name, so that a penalty counts it once.
+/// once, under its first name, so that a penalty counts it once. Throws config_error when two different tensors have one name.
 inline constexpr detail::parameters_fn parameters{};
 
 }  // namespace retain

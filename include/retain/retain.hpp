@@ -11,6 +11,8 @@
 #include <retain/fisher.hpp>
 #include <retain/kickstarting.hpp>
 #include <retain/l2_init.hpp>
+#include <retain/loss/gae.hpp>
+#include <retain/loss/ppo.hpp>
 #include <retain/parameters.hpp>
 #include <retain/schedule.hpp>
 #include <retain/state.hpp>

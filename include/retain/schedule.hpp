@@ -23,12 +23,18 @@ concept schedule = std::copy_constructible<S> && requires(const S& s, double pro
   { s(progress) } -> std::convertible_to<double>;
 };
 
+namespace detail {
+inline std::string span_text(const char* kind, double initial, double last, double over) {
+  return concat(kind, "{", exact_text(initial), " to ", exact_text(last), " over ", exact_text(over), "}");
+}
+}  // namespace detail
+
 /// The same strength throughout.
 struct constant {
   double value = 1.0;
 
   double operator()(double) const { return value; }
-  std::string describe() const { return detail::concat("constant{", value, "}"); }
+  std::string describe() const { return detail::concat("constant{", detail::exact_text(value), "}"); }
 };
 
 /// max(floor, initial * factor^(progress / per)). The kickstarting schedule of Wołczyk et al. 2024 counts optimiser steps:
@@ -39,9 +45,13 @@ struct exponential_decay {
   double floor = 0.0;
   double per = 1.0;  ///< how much progress one multiplication by `factor` takes
 
-  double operator()(double progress) const { return std::max(floor, initial * std::pow(factor, progress / per)); }
+  double operator()(double progress) const {
+    const double value = initial * std::pow(factor, progress / per);
+    return value < floor ? floor : value;  // and NaN stays NaN, for whoever checks
+  }
   std::string describe() const {
-    return detail::concat("exponential_decay{", initial, ", ", factor, ", floor ", floor, ", per ", per, "}");
+    return detail::concat("exponential_decay{", detail::exact_text(initial), ", factor ", detail::exact_text(factor), ", floor ",
+                          detail::exact_text(floor), ", per ", detail::exact_text(per), "}");
   }
 };
 
@@ -52,7 +62,7 @@ struct linear {
   double over = 1.0;
 
   double operator()(double progress) const { return initial + (last - initial) * std::clamp(progress / over, 0.0, 1.0); }
-  std::string describe() const { return detail::concat("linear{", initial, " to ", last, " over ", over, "}"); }
+  std::string describe() const { return detail::span_text("linear", initial, last, over); }
 };
 
 /// From `initial` to `last` over `over` as half a cosine, then `last`.
@@ -65,7 +75,7 @@ struct cosine {
     const double phase = std::clamp(progress / over, 0.0, 1.0);
     return last + (initial - last) * 0.5 * (1.0 + std::cos(3.14159265358979323846 * phase));
   }
-  std::string describe() const { return detail::concat("cosine{", initial, " to ", last, " over ", over, "}"); }
+  std::string describe() const { return detail::span_text("cosine", initial, last, over); }
 };
 
 /// Holds a measured KL near a target: each `observe(kl)` with kl > 1.5 target multiplies the strength by 2, with
@@ -82,7 +92,8 @@ struct adaptive_kl {
     if (kl > 1.5 * target && (*this)(0) < maximum) scale *= 2.0;
     if (kl < target / 1.5 && (*this)(0) > minimum) scale *= 0.5;
   }
-  std::string describe() const { return detail::concat("adaptive_kl{", initial, ", target ", target, "}"); }
+  std::string describe() const { return detail::concat("adaptive_kl{", detail::exact_text(initial), ", target ", detail::exact_text(target), ", from ",
+                          detail::exact_text(minimum), " to ", detail::exact_text(maximum), "}"); }
   std::vector<double> memory() const { return {scale}; }
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
@@ -94,9 +105,12 @@ struct return_ratio {
   double maximum = 1.0;
   double student_return = 0.0;  ///< the last observation
 
-  double operator()(double) const { return maximum * std::clamp(1.0 - student_return / teacher_return, 0.0, 1.0); }
+  double operator()(double) const {
+    if (!(teacher_return > 0)) throw config_error("return_ratio: the teacher's return must be positive");
+    return maximum * std::clamp(1.0 - student_return / teacher_return, 0.0, 1.0);
+  }
   void observe(double measured) { student_return = measured; }
-  std::string describe() const { return detail::concat("return_ratio{", teacher_return, ", maximum ", maximum, "}"); }
+  std::string describe() const { return detail::concat("return_ratio{", detail::exact_text(teacher_return), ", maximum ", detail::exact_text(maximum), "}"); }
   std::vector<double> memory() const { return {student_return}; }
   void set_memory(const std::vector<double>& values) { student_return = values.at(0); }
 };
@@ -137,18 +151,22 @@ class strength_schedule {
 
   /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative or not finite.
   void step(double progress) {
+    if (!std::isfinite(progress)) throw config_error(detail::concat("a schedule was stepped to ", progress));
     check(self_->value(progress));
     progress_ = progress;
   }
 
-  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error when it does not.
+  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes nothing, when it does not or when
+  /// the measurement leads to no valid strength.
   void observe(double measurement) {
-    self_->observe(measurement);
-    check(value());
+    auto changed = self_->clone();
+    changed->observe(measurement);
+    check(changed->value(progress_));
+    self_ = std::move(changed);
   }
 
   void save_state(state& out, const std::string& prefix) const {
-    out.set(prefix + "schedule", self_->describe());
+    out.set(prefix + "kind", self_->describe());
     out.set(prefix + "progress", progress_);
     const auto memory = self_->memory();
     for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
@@ -156,7 +174,7 @@ class strength_schedule {
 
   /// Throws state_error when the saved schedule is another one than this.
   void load_state(const state& in, const std::string& prefix) {
-    const std::string& saved = in.text(prefix + "schedule");
+    const std::string& saved = in.text(prefix + "kind");
     if (saved != self_->describe())
       throw state_error(detail::concat("the state holds the schedule ", saved, " at '", prefix, "', but the term was built with ",
                                        self_->describe(), "; build it with the same schedule, load, then change it"));

@@ -28,9 +28,7 @@ class state {
   void set(const std::string& key, std::string text) { contents_.texts[key] = std::move(text); }
   void set(const std::string& key, const char* text) { set(key, std::string(text)); }
   void set(const std::string& key, double number) {
-    char buffer[40];
-    const auto end = std::to_chars(buffer, buffer + sizeof buffer, number);  // shortest text that reads back the same
-    contents_.texts[key] = std::string(buffer, end.ptr);
+    contents_.texts[key] = detail::exact_text(number);
   }
   template <std::integral I>
   void set(const std::string& key, I number) {

@@ -92,14 +92,27 @@ struct call_forward {
 
 struct no_state {};
 
-template <class Visit, class State>
+template <class State, class Visit>
 void each_tensor(State& carried, Visit visit) {
-  if constexpr (std::convertible_to<State&, const at::Tensor&>)
+  using plain = std::remove_const_t<State>;
+  if constexpr (std::convertible_to<State&, const at::Tensor&>) {
     visit(carried);
-  else if constexpr (requires { carried.begin(); })
+  } else if constexpr (requires { carried.begin(); }) {
     for (auto& tensor : carried) visit(tensor);
-  else if constexpr (requires { std::tuple_size<State>::value; })
+  } else if constexpr (requires { std::tuple_size<plain>::value; }) {
     std::apply([&](auto&... tensor) { (visit(tensor), ...); }, carried);
+  } else {
+    static_assert(std::same_as<plain, no_state>, "a recurrent teacher's state is a tensor, or a range, tuple or pair of tensors");
+  }
+}
+
+/// A state whose tensors are its own, so that a forward function may change them in place.
+template <class State>
+State cloned(State carried) {
+  each_tensor(carried, [](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.clone();
+  });
+  return carried;
 }
 
 }  // namespace detail
@@ -143,7 +156,7 @@ class teacher {
     requires(recurrent)
   auto step(const Observations& observations, const at::Tensor& done) {
     const at::NoGradGuard no_grad;
-    auto [answer, next] = forward_(model_, observations, carried_, done);
+    auto [answer, next] = forward_(model_, observations, detail::cloned(carried_), done);
     carried_ = std::move(next);
     return detail::as_prediction(std::move(answer));
   }
@@ -174,19 +187,30 @@ class teacher {
     std::vector<std::pair<at::Tensor, at::Tensor>> replacements;
     for (auto& [name, tensor] : tensors()) {
       const at::Tensor& saved = in.tensor(prefix + name);
-      if (saved.sizes() != tensor.sizes())
-        throw shape_error(detail::concat("teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()), ", the model's is ",
-                                         detail::shape_text(tensor.sizes()), ": the state belongs to another network"));
+      check_like(saved, tensor, name);
       replacements.emplace_back(tensor, at::empty_like(tensor).copy_(saved));
     }
+    State carried = carried_;
     int index = 0;
-    detail::each_tensor(carried_, [&](at::Tensor& tensor) {
-      if (const auto key = carried_key(prefix, index++); in.contains(key)) tensor = in.tensor(key);
+    detail::each_tensor(carried, [&](at::Tensor& tensor) {
+      const auto key = carried_key(prefix, index++);
+      const at::Tensor saved = in.contains(key) ? in.tensor(key) : at::Tensor();
+      if (tensor.defined() && saved.defined()) check_like(saved, tensor, key);
+      tensor = saved.defined() && tensor.defined() ? saved.to(tensor.options()) : saved;
     });
     for (auto& [tensor, replacement] : replacements) tensor.set_data(replacement);
+    carried_ = std::move(carried);
   }
 
  private:
+  static void check_like(const at::Tensor& saved, const at::Tensor& own, const std::string& name) {
+    if (saved.sizes() != own.sizes())
+      throw shape_error(detail::concat("teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()), ", this teacher's is ",
+                                       detail::shape_text(own.sizes()), ": the state belongs to another network or another number of games"));
+    if (saved.scalar_type() != own.scalar_type())
+      throw state_error(detail::concat("teacher: the saved '", name, "' is ", saved.dtype(), ", this teacher's is ", own.dtype()));
+  }
+
   static std::string carried_key(const std::string& prefix, int index) { return detail::concat(prefix, "carried.", index); }
 
   parameter_list tensors() const {

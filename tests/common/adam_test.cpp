@@ -11,7 +11,7 @@ TEST_CASE("adam in one pass follows torch::optim::Adam, clipped gradients and a 
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     theirs.push_back(at::randn(shapes[i]).set_requires_grad(true));
     ours.push_back(theirs.back().detach().clone().set_requires_grad(true));
-    named.emplace_back("p" + std::to_string(i), ours.back());
+    named.emplace_back(std::to_string(i), ours.back());
   }
   training::adam adam(named, {.learning_rate = 0.01, .epsilon = 1e-5});
   torch::optim::Adam reference(theirs, torch::optim::AdamOptions(0.01).eps(1e-5));

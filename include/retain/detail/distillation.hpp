@@ -23,6 +23,12 @@ enum class divergence {
 
 namespace detail {
 
+/// The rows that both masks keep, as bool; undefined when neither is given.
+inline at::Tensor common_mask(const at::Tensor& first, const at::Tensor& second) {
+  if (!first.defined()) return second.defined() ? second.to(at::kBool) : at::Tensor();
+  return second.defined() ? first.to(at::kBool).logical_and(second.to(at::kBool)) : first.to(at::kBool);
+}
+
 /// Mean of `values` over the rows that both masks keep (an undefined mask keeps all); 0 when none is kept, so that an empty
 /// batch adds nothing instead of NaN. Masks have the shape of the rows.
 inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& first, const at::Tensor& second) {
@@ -30,10 +36,7 @@ inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& first,
   for (const at::Tensor& mask : {first, second})
     if (mask.defined() && mask.sizes() != values.sizes())
       throw shape_error(concat("a mask of shape ", shape_text(mask.sizes()), " does not fit rows of shape ", shape_text(values.sizes())));
-  const at::Tensor kept = !second.defined() ? first.to(at::kBool)
-                          : !first.defined() ? second.to(at::kBool)
-                                             : first.to(at::kBool).logical_and(second.to(at::kBool));
-  // Padded rows may hold anything, NaN too: they are cut out, not multiplied by zero.
+  const at::Tensor kept = common_mask(first, second);
   return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
 }
 
@@ -51,11 +54,15 @@ class distillation_base {
 
   template <prediction Target, prediction Answer>
   at::Tensor weighted(const Target& target, const Answer& answer, const at::Tensor& mask) {
-    const auto& p = distribution_of(target);
-    const auto& q = distribution_of(answer);
-    const at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
     const at::Tensor own = mask_of(answer), given = mask.defined() ? mask : mask_of(target);
-    const at::Tensor mean = masked_mean(rows, own, given);
+    if (own.defined() && given.defined() && own.sizes() != given.sizes())
+      throw shape_error(concat("masks of shapes ", shape_text(own.sizes()), " and ", shape_text(given.sizes()), " do not belong together"));
+    // Padded rows may hold anything, NaN too: they are replaced before the divergence, so that no NaN reaches a gradient.
+    const at::Tensor kept = common_mask(own, given);
+    const auto p = where(distribution_of(target), kept);
+    const auto q = where(distribution_of(answer), kept);
+    const at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
+    const at::Tensor mean = masked_mean(rows, kept, {});
     last_ = mean.detach();
     return mean * strength();
   }

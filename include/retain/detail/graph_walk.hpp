@@ -124,8 +124,10 @@ class graph_walk {
   };
 
   static void refuse_batch_statistics(const Node& node) {
+    // Instance normalisation runs through the same operation, as one batch whose channels are samples: that is no mixing.
     const auto* batch_norm = dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node);
-    if ((batch_norm && batch_norm->training) || dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node))
+    const auto* cudnn = dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node);
+    if ((batch_norm && batch_norm->training && batch_norm->input_.unpack().size(0) != 1) || (cudnn && cudnn->training))
       throw config_error(
           "estimate_fisher: the policy runs batch normalisation in training mode, where no sample has a gradient of its own: "
           "call policy->eval() first");

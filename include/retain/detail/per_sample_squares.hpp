@@ -26,7 +26,7 @@ class per_sample_squares {
       : uses_(uses), parameter_(parameter), samples_(samples), order_(order), budget_(budget) {}
 
   /// Whether these uses can be taken together and their rows be divided among the samples.
-  static bool supported(const std::vector<parameter_use>& uses, std::int64_t samples) {
+  static bool supported(const std::vector<parameter_use>& uses, const at::Tensor& parameter, std::int64_t samples) {
     if (uses.empty()) return false;
     for (const auto& use : uses) {
       const bool additive = is_vector(use.kind) && is_vector(uses[0].kind);
@@ -34,6 +34,8 @@ class per_sample_squares {
       if (use.kind == use_kind::matrix && use.transposed != uses[0].transposed) return false;
       if (use.kind == use_kind::convolution && uses.size() > 1) return false;
       if (use.gradient->defined() && rows_of(use) % samples != 0) return false;
+      // A vector that was broadcast along the last dimension too, such as one offset for all logits.
+      if (is_vector(use.kind) && !is_image(use.kind) && use.gradient->defined() && use.gradient->size(-1) != parameter.numel()) return false;
     }
     return true;
   }

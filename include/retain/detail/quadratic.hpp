@@ -97,18 +97,22 @@ double fused_chunk(const quadratic_item& item, const at::Tensor& gradient, doubl
   }
 }
 
-/// The same for one tensor through LibTorch's operations; the value stays on the device, in float64.
+/// The same for one tensor through LibTorch's operations; the value stays on the device, in float64. Half types are worked on in
+/// float, as in the kernel: importances of 1e-8 would vanish in them.
 template <gradient_mode Mode>
 at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double factor) {
-  const at::Tensor d = item.theta.detach() - item.anchor;
-  const at::Tensor w = item.importance.defined() ? (d * item.importance).to(d.scalar_type()) : d;
+  const auto type = item.theta.scalar_type();
+  const auto real = type == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor d = item.theta.detach().to(real) - item.anchor.to(real);
+  const at::Tensor w = item.importance.defined() ? d * item.importance : d;
   if constexpr (Mode == gradient_mode::add) {
-    if (gradient.layout() == at::kStrided)
+    if (gradient.layout() != at::kStrided) gradient = gradient.to_dense();
+    if (type == real)
       gradient.add_(w, factor * item.scale);
     else
-      gradient = gradient.to_dense().add_(w, factor * item.scale);
+      gradient.add_((w * (factor * item.scale)).to(type));
   }
-  if constexpr (Mode == gradient_mode::assign) gradient = w * (factor * item.scale);
+  if constexpr (Mode == gradient_mode::assign) gradient = (w * (factor * item.scale)).to(type);
   return at::mul(w, d).sum(at::kDouble) * item.scale;
 }
 
@@ -148,7 +152,8 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
   return at::scalar_tensor(sum, at::TensorOptions().dtype(at::kDouble));
 }
 
-/// strength * sum_i scale_i sum F_i d_i^2 as a node of the graph: its backward is the same single pass.
+/// strength * sum_i scale_i sum F_i d_i^2 as a node of the graph: its backward is the same single pass. With create_graph the backward is
+/// made of LibTorch's operations instead, which can be differentiated again.
 struct quadratic_function : torch::autograd::Function<quadratic_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, at::TensorList thetas, std::vector<quadratic_item> items,
                             double strength) {
@@ -162,7 +167,8 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
     context->saved_data["scales"] = std::move(scales);
     context->saved_data["strength"] = strength;
     std::vector<at::Tensor> none;
-    return quadratic_pass<gradient_mode::none>(items, none, 0.0).mul_(strength).to(thetas[0].scalar_type());
+    const auto type = thetas[0].scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    return quadratic_pass<gradient_mode::none>(items, none, 0.0).mul_(strength).to(type);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
@@ -171,6 +177,16 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
     const double strength = context->saved_data["strength"].toDouble();
     std::vector<quadratic_item> items;
     torch::autograd::variable_list gradients;
+    if (at::GradMode::is_enabled()) {
+      for (std::size_t i = 0; i < scales.size(); ++i) {
+        const at::Tensor &theta = saved[3 * i], &importance = saved[3 * i + 2];
+        const at::Tensor d = theta - saved[3 * i + 1];
+        const at::Tensor w = importance.defined() ? d * importance : d;
+        gradients.push_back((w * (2.0 * strength * scales[i]) * incoming[0]).to(theta.scalar_type()));
+      }
+      gradients.resize(scales.size() + 2);
+      return gradients;
+    }
     for (std::size_t i = 0; i < scales.size(); ++i) {
       items.push_back({saved[3 * i], saved[3 * i + 1], saved[3 * i + 2], scales[i]});
       gradients.push_back(at::empty_like(saved[3 * i]));
@@ -180,8 +196,7 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
     quadratic_pass<gradient_mode::assign>(items, gradients, 2.0 * strength * (at_hand ? incoming[0].item<double>() : 1.0));
     if (!at_hand)
       for (auto& gradient : gradients) gradient.mul_(incoming[0]);
-    gradients.emplace_back();  // items
-    gradients.emplace_back();  // strength
+    gradients.resize(scales.size() + 2);  // the items and the strength have none
     return gradients;
   }
 };

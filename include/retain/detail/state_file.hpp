@@ -41,13 +41,14 @@ struct dtype_name {
   at::ScalarType type;
   std::string_view name;
 };
-inline constexpr std::array<dtype_name, 9> dtype_names{{{at::kDouble, "F64"},
+inline constexpr std::array<dtype_name, 10> dtype_names{{{at::kDouble, "F64"},
                                                         {at::kFloat, "F32"},
                                                         {at::kHalf, "F16"},
                                                         {at::kBFloat16, "BF16"},
                                                         {at::kLong, "I64"},
                                                         {at::kInt, "I32"},
                                                         {at::kShort, "I16"},
+                                                        {at::kChar, "I8"},
                                                         {at::kByte, "U8"},
                                                         {at::kBool, "BOOL"}}};
 
@@ -154,22 +155,21 @@ inline std::string checksum_text(std::uint64_t value) {
 }
 
 inline void write_state_file(const std::string& path, const state_contents& contents) {
-  // Tensors as they lie in the file: on the CPU, contiguous, in the order of their names.
-  std::vector<at::Tensor> tensors;
+  // As a tensor lies in the file; made one at a time, so that writing takes no second copy of everything.
+  const auto laid_out = [](const at::Tensor& tensor) { return tensor.detach().to(at::kCPU).contiguous(); };
   std::string header = concat(state_head, zero_checksum, "\",\"retain.format\":\"", state_format, '"');
   for (const auto& [key, text] : contents.texts) header += concat(',', json_string(key), ':', json_string(text));
   header += '}';
   std::size_t offset = 0;
   for (const auto& [key, tensor] : contents.tensors) {
-    tensors.push_back(tensor.detach().to(at::kCPU).contiguous());
-    const at::Tensor& t = tensors.back();
     std::string_view dtype;
     for (const auto& entry : dtype_names)
-      if (entry.type == t.scalar_type()) dtype = entry.name;
-    if (dtype.empty()) throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", t.dtype(), " have no place in the format"));
-    const std::size_t end = offset + t.nbytes();
+      if (entry.type == tensor.scalar_type()) dtype = entry.name;
+    if (dtype.empty())
+      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", tensor.dtype(), " have no place in the format"));
+    const std::size_t end = offset + tensor.nbytes();
     header += concat(',', json_string(key), ":{\"dtype\":\"", dtype, "\",\"shape\":[");
-    for (std::int64_t d = 0; d < t.dim(); ++d) header += concat(d ? "," : "", t.size(d));
+    for (std::int64_t d = 0; d < tensor.dim(); ++d) header += concat(d ? "," : "", tensor.size(d));
     header += concat("],\"data_offsets\":[", offset, ',', end, "]}");
     offset = end;
   }
@@ -180,7 +180,7 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   crc64 crc;
   crc.update(&length, sizeof length);
   crc.update(header.data(), header.size());
-  for (const auto& t : tensors) crc.update(t.data_ptr(), t.nbytes());
+  for (const auto& [key, tensor] : contents.tensors) crc.update(laid_out(tensor).data_ptr(), tensor.nbytes());
   header.replace(state_head.size(), zero_checksum.size(), checksum_text(crc.value()));
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -200,7 +200,10 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   };
   put(&length, sizeof length);
   put(header.data(), header.size());
-  for (const auto& t : tensors) put(t.data_ptr(), t.nbytes());
+  for (const auto& [key, tensor] : contents.tensors) {
+    const at::Tensor t = laid_out(tensor);
+    put(t.data_ptr(), t.nbytes());
+  }
   if (std::fflush(file.get()) != 0) fail("write");
 #if defined(__unix__) || defined(__APPLE__)
   if (::fsync(::fileno(file.get())) != 0) fail("write");

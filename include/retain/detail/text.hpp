@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <charconv>
+#include <locale>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -14,12 +16,21 @@ namespace retain::detail {
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
+  out.imbue(std::locale::classic());  // files are written with this: a user's locale must not group their digits
   (out << ... << parts);
   return out.str();
 }
 
+/// The shortest text that reads back as the same number.
+inline std::string exact_text(double number) {
+  char buffer[40];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, number);
+  return {buffer, end.ptr};
+}
+
 inline std::string shape_text(at::IntArrayRef sizes) {
   std::ostringstream out;
+  out.imbue(std::locale::classic());
   out << '[';
   for (std::size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "") << sizes[i];
   out << ']';

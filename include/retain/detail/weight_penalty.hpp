@@ -28,7 +28,7 @@ namespace detail {
 
 class weight_penalty {
  public:
-  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type.
+  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type (float for half types).
   /// Throws shape_error or state_error when the model does not fit.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {
@@ -64,7 +64,7 @@ class weight_penalty {
   void observe(double measurement) { schedule_.observe(measurement); }
 
   void save_state(state& out, const std::string& prefix) const {
-    schedule_.save_state(out, prefix);
+    schedule_.save_state(out, prefix + "schedule.");
     for (const auto& [name, e] : entries_) {
       out.set(prefix + "anchor." + name, e.anchor);
       if (e.importance.defined()) out.set(prefix + "importance." + name, e.importance);
@@ -81,7 +81,7 @@ class weight_penalty {
         check_importance(name, e.importance);
       }
     }
-    schedule_.load_state(in, prefix);
+    schedule_.load_state(in, prefix + "schedule.");
     entries_ = std::move(loaded);
   }
 
@@ -131,7 +131,7 @@ class weight_penalty {
   const char* kind_;
   strength_schedule schedule_;
   std::vector<std::string> exclude_;
-  std::map<std::string, entry> entries_;
+  mutable std::map<std::string, entry> entries_;  // mutable: anchors follow a model that is moved to another device or type
   bool needs_importance_ = false;
 
  private:
@@ -154,7 +154,7 @@ class weight_penalty {
                                  " has no anchor; it was not in the model this penalty was made from: exclude it by pattern"));
       }
       ++found;
-      const entry& e = position->second;
+      entry& e = position->second;
       if (tensor.sizes() != e.anchor.sizes())
         throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ", shape_text(tensor.sizes()), ", its anchor ",
                                  shape_text(e.anchor.sizes()), ": exclude it by pattern, or make the penalty from this model"));
@@ -162,8 +162,8 @@ class weight_penalty {
       if (needs_importance_ && !e.importance.defined())
         throw state_error(concat(kind_, ": the parameter '", name, "' was frozen when its importance was estimated and is not now: "
                                  "unfreeze it before estimate_fisher, or exclude it by pattern"));
+      follow(e, tensor);
       items.push_back({tensor, e.anchor, e.importance, e.scale});
-      follow(items.back());
     }
     if (found != entries_.size())
       for (const auto& [name, e] : entries_) {
@@ -175,12 +175,11 @@ class weight_penalty {
     return items;
   }
 
-  /// The anchor follows a model that was moved to another device or type.
-  static void follow(quadratic_item& item) {
-    if (item.anchor.device() != item.theta.device() || item.anchor.scalar_type() != item.theta.scalar_type()) {
-      item.anchor = item.anchor.to(item.theta.options().requires_grad(false));
-      if (item.importance.defined()) item.importance = laid_out_like(item.anchor, item.importance.to(item.theta.device()));
-    }
+  /// The anchor follows a model that was moved to another device or type, once.
+  static void follow(entry& e, const at::Tensor& theta) {
+    if (e.anchor.device() == theta.device() && e.anchor.scalar_type() == theta.scalar_type()) return;
+    e.anchor = e.anchor.to(theta.options().requires_grad(false));
+    if (e.importance.defined()) e.importance = laid_out_like(e.anchor, e.importance.to(theta.device()));
   }
 
   void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name, const char* what) const {

@@ -15,7 +15,7 @@ struct clip_range {
   double lowest = 0.8, highest = 1.2;
 };
 
-/// What a PPO update says of itself, beside the loss: tensors without graph, 0-dim.
+/// The loss, and what a PPO update says of itself: those without graph, 0-dim.
 struct ppo_loss {
   at::Tensor loss;           ///< 0-dim, in the graph: the mean over samples
   at::Tensor approx_kl;      ///< mean of r - 1 - log r, an estimate of KL(old || new) that is never negative
@@ -63,8 +63,9 @@ inline at::Tensor ppo_value_loss(const at::Tensor& values, const at::Tensor& ret
   return at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()).mean();
 }
 
-/// Advantages with mean 0 and standard deviation 1 over the batch.
+/// Advantages with mean 0 and standard deviation 1 over the batch; 0 for a single one.
 inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7) {
+  if (advantages.numel() < 2) return at::zeros_like(advantages);
   return (advantages - advantages.mean()) / (advantages.std() + epsilon);
 }
 
