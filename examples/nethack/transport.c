@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/futex.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -227,6 +228,19 @@ time_t time(time_t* result) {
 }
 pid_t getpid(void) { return fixed_process; }
 uid_t getuid(void) { return fixed_user; }
+// A machine need not know that user; the game does not expect that.
+static struct passwd *the_user(void) {
+  static char name[] = "agent", none[] = "", folder[] = "/";
+  static struct passwd user;
+  user.pw_name = name;
+  user.pw_passwd = user.pw_gecos = user.pw_shell = none;
+  user.pw_dir = folder;
+  user.pw_uid = fixed_user;
+  return &user;
+}
+struct passwd *getpwuid(uid_t user) { return (void)user, the_user(); }
+struct passwd *getpwnam(const char *name) { return (void)name, the_user(); }
+char *getlogin(void) { return the_user()->pw_name; }
 // The game gives up privileges it does not have, in favour of the user it was just told.
 int setuid(uid_t user) { return (void)user, 0; }
 int setgid(gid_t group) { return (void)group, 0; }
