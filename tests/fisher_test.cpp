@@ -314,6 +314,10 @@ TEST_CASE("fisher: masked steps of sequences do not count", "[fisher]") {
   const auto masked_forward = [&](const opaque_batch& b) { return retain::masked{categorical{net->forward(b.observations)}, mask}; };
   const auto f = estimate_fisher(net, opaque_batch{x}, masked_forward, retain::exact_actions{});
   CHECK(f.states == 22);
+  // The same through a tensor, which is sliced: the mask that forward holds stays the whole batch's.
+  const auto closed = estimate_fisher(net, x, [&](const at::Tensor& o) { return retain::masked{categorical{net->forward(o)}, mask}; },
+                                      retain::exact_actions{});
+  for (std::size_t i = 0; i < 2; ++i) CHECK(support::relative_error(closed.values[i].tensor, f.values[i].tensor) < 1e-5);
   // Exact scores of different steps do not mix, so the valid steps may as well be single states.
   const auto kept = x.reshape({30, 4}).index({mask.reshape({30}).to(at::kBool)});
   const auto flat = estimate_fisher(net, kept, [&](const at::Tensor& o) { return net->forward(o); }, retain::exact_actions{});

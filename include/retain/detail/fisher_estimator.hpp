@@ -218,13 +218,18 @@ class fisher_estimator {
       if constexpr (sliceable_batch<Batch>) {
         if (slices) {
           const auto single = as_prediction(forward(slice_of(batch, dimension, n)));
-          slices = ones_per_row(distribution_of(single)).sizes() == at::IntArrayRef(one_row);
-          for (std::size_t p = 0; slices && p < first_passes; ++p) {
-            const score_pass narrowed{passes[p].actions.narrow(dimension, n, 1), passes[p].weight.narrow(dimension, n, 1)};
-            receive(gradients(rows_of(without_padding(single), narrowed).sum(), wanted));
+          const at::Tensor mask = mask_of(single);  // a mask that forward takes from elsewhere is still the whole batch's
+          slices = ones_per_row(distribution_of(single)).sizes() == at::IntArrayRef(one_row) &&
+                   (!mask.defined() || mask.sizes() == at::IntArrayRef(one_row));
+          if (slices) {
+            const auto alone_in_batch = without_padding(single);
+            for (std::size_t p = 0; p < first_passes; ++p) {
+              const score_pass narrowed{passes[p].actions.narrow(dimension, n, 1), passes[p].weight.narrow(dimension, n, 1)};
+              receive(gradients(rows_of(alone_in_batch, narrowed).sum(), wanted));
+            }
+            return;
           }
         }
-        if (slices) return;
       }
       // Through the whole batch's graph: always right, at the cost of a whole backward pass a sample.
       for (std::size_t p = 0; p < first_passes; ++p) receive(gradients(rows[p].select(dimension, n).sum(), wanted));
