@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Finds what retain is built on, and says which package to install when something is missing.
 
+# A project that takes retain by add_subdirectory or FetchContent links what is found here from its own folder.
+set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
+
 find_package(Torch QUIET)
 if(NOT Torch_FOUND)
   message(FATAL_ERROR

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Installs the package, moves it, and builds and runs a project that knows nothing but find_package(retain).
+# Installs the package, moves it, and builds and runs a project that knows nothing but find_package(retain); then the same project
+# with retain's sources as a part of it, by FetchContent from a local folder.
 function(step what)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT result EQUAL 0)
@@ -10,7 +11,11 @@ endfunction()
 file(REMOVE_RECURSE ${work})
 step("install" ${CMAKE_COMMAND} --install ${build} --prefix ${work}/installed)
 file(RENAME ${work}/installed ${work}/moved)
-step("configure" ${CMAKE_COMMAND} -S ${source}/tests/consume -B ${work}/build -G ${generator}
-     -DCMAKE_PREFIX_PATH=${work}/moved -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_CXX_COMPILER_LAUNCHER=${launcher})
-step("build" ${CMAKE_COMMAND} --build ${work}/build -j 2)
-step("run" ${work}/build/consumer)
+function(build_and_run how)
+  step("configure ${how}" ${CMAKE_COMMAND} -S ${source}/tests/consume -B ${work}/${how} -G ${generator}
+       -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_CXX_COMPILER_LAUNCHER=${launcher} ${ARGN})
+  step("build ${how}" ${CMAKE_COMMAND} --build ${work}/${how} -j 2)
+  step("run ${how}" ${work}/${how}/consumer)
+endfunction()
+build_and_run(installed-package -DCMAKE_PREFIX_PATH=${work}/moved)
+build_and_run(subdirectory -DRETAIN_SOURCE=${source})
