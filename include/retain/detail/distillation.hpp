@@ -29,14 +29,12 @@ inline at::Tensor common_mask(const at::Tensor& first, const at::Tensor& second)
   return second.defined() ? first.to(at::kBool).logical_and(second.to(at::kBool)) : first.to(at::kBool);
 }
 
-/// Mean of `values` over the rows that both masks keep (an undefined mask keeps all); 0 when none is kept, so that an empty
-/// batch adds nothing instead of NaN. Masks have the shape of the rows.
-inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& first, const at::Tensor& second) {
-  if (!first.defined() && !second.defined()) return values.numel() == 0 ? values.sum() : values.mean();
-  for (const at::Tensor& mask : {first, second})
-    if (mask.defined() && mask.sizes() != values.sizes())
-      throw shape_error(concat("a mask of shape ", shape_text(mask.sizes()), " does not fit rows of shape ", shape_text(values.sizes())));
-  const at::Tensor kept = common_mask(first, second);
+/// Mean of `values` over the rows that `kept` (bool, of their shape) keeps; undefined keeps all. 0 when none is kept, so that an
+/// empty batch adds nothing instead of NaN.
+inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) {
+  if (!kept.defined()) return values.numel() == 0 ? values.sum() : values.mean();
+  if (kept.sizes() != values.sizes())
+    throw shape_error(concat("a mask of shape ", shape_text(kept.sizes()), " does not fit rows of shape ", shape_text(values.sizes())));
   return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
 }
 
@@ -62,7 +60,7 @@ class distillation_base {
     const auto p = where(distribution_of(target), kept);
     const auto q = where(distribution_of(answer), kept);
     const at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
-    const at::Tensor mean = masked_mean(rows, kept, {});
+    const at::Tensor mean = masked_mean(rows, kept);
     last_ = mean.detach();
     return mean * strength();
   }
