@@ -45,6 +45,7 @@ struct is_shared_ptr<std::shared_ptr<T>> : std::true_type {};
 template <class M>
 M deep_copy(const M& model) {
   if constexpr (has_deepcopy<M>) {
+    const at::NoGradGuard no_grad;  // else the copies of parameters would be results of a clone, not leaves
     return model.deepcopy();
   } else {
     static_assert(module_holder<M> || is_shared_ptr<M>::value,
