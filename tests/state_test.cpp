@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <retain/state.hpp>
 
+#include <retain/behavioral_cloning.hpp>
+#include <retain/compose.hpp>
 #include <retain/detail/checksum.hpp>
+#include <retain/ewc.hpp>
+#include <retain/kickstarting.hpp>
+#include <retain/l2_init.hpp>
 
 #include <fstream>
 #include <iterator>
@@ -149,4 +154,30 @@ TEST_CASE("state: what is not there is named", "[state]") {
   CHECK_THROWS_WITH(s.tensor("y"), ContainsSubstring("no tensor 'y'"));
   CHECK_THROWS_WITH(s.number("x"), ContainsSubstring("'words'"));
   CHECK_THROWS_AS(s.number("x"), retain::state_error);
+}
+
+// tests/data/retention_0.1.state was written by version 0.1 with these terms, their schedules stepped to 2, the controller told of
+// a KL of 1, and five batches drawn.
+TEST_CASE("state: a file of version 0.1 still loads, and goes on where it stopped", "[state]") {
+  std::vector<std::pair<std::string, at::Tensor>> model{{"a", torch::zeros({2})}, {"b.weight", torch::zeros({2, 3})}};
+  for (auto& [name, tensor] : model) tensor.requires_grad_();
+  const retain::parameter_list importance{{"a", torch::ones({2})}, {"b.weight", torch::ones({2, 3})}};
+  torch::nn::Linear net(3, 2);
+  auto keep = retain::compose(
+      retain::ewc{model, importance, {.strength = retain::exponential_decay{.initial = 4, .factor = 0.5, .floor = 0.5}}},
+      retain::l2_init{model, {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}},
+      retain::behavioral_cloning{torch::zeros({4, 3}), torch::zeros({4, 2}), {.strength = 2.0, .batch_size = 3, .seed = 7}},
+      retain::kickstarting{retain::teacher{net}, {.strength = retain::adaptive_kl{.initial = 1, .target = .1}}});
+  retain::load(RETAIN_TEST_DATA "/retention_0.1.state", keep);
+
+  // At zero the squared distances are those of the anchors: a = {1, 2} and b = {0, ..., 5}, with importances 1/2 and 1/4.
+  CHECK(keep.term<0>().strength() == 1.0);
+  CHECK(keep.term<0>().loss(model).item<double>() == 1.0 * (0.5 * 5 + 0.25 * 55));
+  CHECK(keep.term<1>().strength() == Approx(0.8));
+  CHECK(keep.term<1>().loss(model).item<double>() == Approx(0.8 * (5 + 55)));
+  CHECK(keep.term<2>().loss([](const at::Tensor& o) { return retain::categorical{o.narrow(1, 0, 2)}; }).item<double>() ==
+        Approx(0.185114).epsilon(1e-5));
+  CHECK(keep.term<3>().strength() == 2.0);
+  const auto answer = keep.term<3>().teacher()(torch::eye(3)).logits;
+  CHECK(answer.equal(torch::tensor({{0.f, 4.f}, {1.f, 5.f}, {2.f, 6.f}})));
 }
