@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
-#include "support.hpp"
-
 #include <retain/loss/gae.hpp>
 
 #include <vector>
 
+#include "support.hpp"
+
 namespace {
 
 /// The definition without recursion: A_t is the sum of (gamma lambda)^k delta_{t+k} up to the end of the episode or of the data.
-double slow_advantage(const std::vector<double>& r, const std::vector<double>& v, const std::vector<bool>& done, double last, double gamma,
+double slow_advantage(const std::vector<double>& r, const std::vector<double>& v, const std::vector<bool>& ended, double last, double gamma,
                       double lambda, std::size_t t) {
   double sum = 0, weight = 1;
   for (std::size_t k = t; k < r.size(); ++k) {
-    const double next = done[k] ? 0 : k + 1 < v.size() ? v[k + 1] : last;
+    const double next = ended[k] ? 0 : k + 1 < v.size() ? v[k + 1] : last;
     sum += weight * (r[k] + gamma * next - v[k]);
-    if (done[k]) break;
+    if (ended[k]) break;
     weight *= gamma * lambda;
   }
   return sum;
@@ -27,15 +27,15 @@ TEST_CASE("gae equals the sum of discounted errors, with episodes that end anywh
   const std::int64_t T = 13, N = 5;
   const double gamma = 0.97, lambda = 0.9;
   const auto rewards = at::randn({T, N}, at::kDouble), values = at::randn({T, N}, at::kDouble), last = at::randn({N}, at::kDouble);
-  const auto done = at::rand({T, N}).lt(0.2);
-  const auto estimated = retain::gae(rewards, values, done, last, {.discount = gamma, .decay = lambda});
+  const auto ended = at::rand({T, N}).lt(0.2);
+  const auto estimated = retain::gae(rewards, values, ended, last, {.discount = gamma, .decay = lambda});
   for (std::int64_t n = 0; n < N; ++n) {
     std::vector<double> r, v;
     std::vector<bool> d;
     for (std::int64_t t = 0; t < T; ++t) {
       r.push_back(rewards[t][n].item<double>());
       v.push_back(values[t][n].item<double>());
-      d.push_back(done[t][n].item<bool>());
+      d.push_back(ended[t][n].item<bool>());
     }
     for (std::int64_t t = 0; t < T; ++t) {
       const double expected = slow_advantage(r, v, d, last[n].item<double>(), gamma, lambda, static_cast<std::size_t>(t));
@@ -47,12 +47,22 @@ TEST_CASE("gae equals the sum of discounted errors, with episodes that end anywh
 
 TEST_CASE("gae with lambda 1 gives the discounted return, with lambda 0 the one-step error") {
   const auto rewards = at::ones({4, 1}, at::kDouble), values = at::full({4, 1}, 0.5, at::kDouble);
-  const auto done = at::zeros({4, 1});
+  const auto ended = at::zeros({4, 1});
   const auto last = at::full({1}, 2.0, at::kDouble);
-  const auto whole = retain::gae(rewards, values, done, last, {.discount = 0.5, .decay = 1});
+  const auto whole = retain::gae(rewards, values, ended, last, {.discount = 0.5, .decay = 1});
   CHECK(whole.returns[0][0].item<double>() == Approx(1 + .5 + .25 + .125 + 2 * .0625));
-  const auto step = retain::gae(rewards, values, done, last, {.discount = 0.5, .decay = 0});
+  const auto step = retain::gae(rewards, values, ended, last, {.discount = 0.5, .decay = 0});
   CHECK(step.returns[0][0].item<double>() == Approx(1 + .5 * .5));
+}
+
+TEST_CASE("gae: an episode that a time limit cut keeps its advantages when its last reward holds the value it was cut at") {
+  torch::manual_seed(4);
+  const auto rewards = at::randn({3, 1}, at::kDouble), values = at::randn({3, 1}, at::kDouble), last = at::randn({1}, at::kDouble);
+  const auto going_on = retain::gae(rewards, values, at::zeros({3, 1}), last, {.discount = 0.9});
+  auto cut_rewards = rewards.clone();
+  cut_rewards[2] += 0.9 * last;
+  const auto cut = retain::gae(cut_rewards, values, torch::tensor({{0.0}, {0.0}, {1.0}}), at::full({1}, 1e9, at::kDouble), {.discount = 0.9});
+  CHECK(at::allclose(cut.advantages, going_on.advantages, 1e-12));
 }
 
 TEST_CASE("gae leaves no graph and names shapes that do not fit") {

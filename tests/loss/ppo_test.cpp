@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-#include "support.hpp"
-
 #include <retain/loss/ppo.hpp>
 
 #include <algorithm>
 #include <cmath>
+
+#include "support.hpp"
 
 namespace {
 
 double slow_surrogate(const at::Tensor& now, const at::Tensor& old, const at::Tensor& advantage, retain::clip_range range) {
   double sum = 0;
   for (std::int64_t i = 0; i < now.numel(); ++i) {
-    const double ratio = std::exp(now[i].item<double>() - old[i].item<double>()), a = advantage[i].item<double>();
+    const double raw = std::exp(now[i].item<double>() - old[i].item<double>()), a = advantage[i].item<double>();
+    const double ratio = std::clamp(raw, range.least_ratio, range.greatest_ratio);
     sum += std::min(ratio * a, std::clamp(ratio, range.lowest, range.highest) * a);
   }
   return -sum / static_cast<double>(now.numel());
@@ -43,6 +44,29 @@ TEST_CASE("a sample beyond the range has no gradient when that is where its adva
   retain::ppo_policy_loss(now, at::zeros({2}, at::kDouble), at::tensor({1.0, -1.0}, at::kDouble)).loss.backward();
   CHECK(now.grad()[0].item<double>() == 0);
   CHECK(now.grad()[1].item<double>() == Approx(std::exp(1.0) / 2));
+}
+
+TEST_CASE("a ratio that is clamped first: the loss and its gradient are the formula's, and no sample beyond the clamp has a gradient") {
+  torch::manual_seed(6);
+  const retain::clip_range range{.lowest = 1 / 1.1, .highest = 1.1, .least_ratio = 0.05, .greatest_ratio = 20};
+  const auto old = at::randn({60}, at::kDouble), advantage = at::randn({60}, at::kDouble);
+  auto now = (old + 3 * at::randn({60}, at::kDouble)).set_requires_grad(true);
+  const auto loss = retain::ppo_policy_loss(now, old, advantage, range);
+  CHECK(loss.loss.item<double>() == Approx(slow_surrogate(now, old, advantage, range)));
+  CHECK(loss.loss.item<double>() != Approx(retain::ppo_policy_loss(now, old, advantage, {1 / 1.1, 1.1}).loss.item<double>()));
+  loss.loss.backward();
+  const auto gradient = now.grad().clone();
+  CHECK(support::relative_error(gradient, support::finite_differences(now.detach(), [&] { return slow_surrogate(now, old, advantage, range); })) < 1e-6);
+  const auto ratio = (now.detach() - old).exp();
+  const auto beyond = ratio.lt(0.05).logical_or(ratio.gt(20));
+  CHECK(beyond.sum().item<double>() > 5);
+  CHECK(gradient.masked_select(beyond).abs().sum().item<double>() == 0);
+  CHECK(loss.approx_kl.item<double>() == Approx((ratio - 1 - ratio.log()).mean().item<double>()));
+  auto far = at::tensor({2000.0, -2000.0}, at::kDouble).set_requires_grad(true);
+  retain::ppo_policy_loss(far, at::zeros({2}, at::kDouble), at::tensor({-1.0, 1.0}, at::kDouble), range).loss.backward();
+  CHECK(far.grad().abs().sum().item<double>() == 0);
+  CHECK_THROWS_AS(retain::ppo_policy_loss(now, old, advantage, {.lowest = 0.8, .highest = 1.2, .least_ratio = 0.9}), retain::config_error);
+  CHECK_THROWS_AS(retain::ppo_policy_loss(now, old, advantage, {.greatest_ratio = 1.1}), retain::config_error);
 }
 
 TEST_CASE("the value loss, with and without its clip") {

@@ -6,13 +6,17 @@
 
 #include <ATen/ATen.h>
 
-#include <utility>
+#include <cmath>
+#include <limits>
 
 namespace retain {
 
 /// The ratios that the clipped surrogate lets through. {1 - e, 1 + e} is the usual one; {1 / 1.1, 1.1} is symmetric in the logarithm.
 struct clip_range {
   double lowest = 0.8, highest = 1.2;
+  /// The ratio itself is kept within these first; a sample beyond them has no gradient, whatever its advantage. Old samples of an
+  /// asynchronous learner want it (Wołczyk et al. 2024: 0.05 and 20); without bounds it is off.
+  double least_ratio = 0, greatest_ratio = std::numeric_limits<double>::infinity();
 };
 
 /// The loss, and what a PPO update says of itself: those without graph, 0-dim.
@@ -26,6 +30,7 @@ struct ppo_loss {
 ///
 ///     r = exp(log pi(a|s) - log pi_old(a|s)),     loss = -mean min(r A, clip(r, lowest, highest) A)
 ///
+/// with r kept within [least_ratio, greatest_ratio] first. approx_kl and clip_fraction are of the ratio as it was.
 /// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized().
 /// Throws shape_error where shapes differ, config_error for a range that does not hold 1.
 inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& old_log_probs, const at::Tensor& advantages,
@@ -36,12 +41,17 @@ inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& o
                                      detail::shape_text(advantages.sizes())));
   if (!(range.lowest > 0 && range.lowest <= 1 && range.highest >= 1))
     throw config_error(detail::concat("ppo_policy_loss: the clip range must hold 1, got ", range.lowest, " to ", range.highest));
+  if (!(range.least_ratio >= 0 && range.least_ratio <= range.lowest && range.greatest_ratio >= range.highest))
+    throw config_error(detail::concat("ppo_policy_loss: the ratio is kept within ", range.least_ratio, " to ", range.greatest_ratio,
+                                      ", which must hold the clip range, ", range.lowest, " to ", range.highest));
   const auto difference = log_probs - old_log_probs.detach();
-  const auto ratio = difference.exp();
+  const auto moved = difference.detach().exp();
+  const bool bounded = range.least_ratio > 0 || range.greatest_ratio < std::numeric_limits<double>::infinity();
+  // The bounds are put on the logarithm: a ratio that overflows would have a gradient of 0 times infinity behind them.
+  const auto ratio = bounded ? difference.clamp(std::log(range.least_ratio), std::log(range.greatest_ratio)).exp() : difference.exp();
   const auto gain = advantages.detach();
   const auto loss = -at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain).mean();
   const at::NoGradGuard no_grad;
-  const auto moved = ratio.detach();
   return {loss, (moved - 1 - difference.detach()).mean(),
           at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()).mean()};
 }
