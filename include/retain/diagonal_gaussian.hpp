@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace retain {
+
+/// A batch of Gaussians with a diagonal covariance over continuous actions, one per row of mean: [..., D] for D numbers an action.
+/// Actions are [..., D]; log-densities, entropies and divergences are sums over the D dimensions, [...], in nats.
+class diagonal_gaussian {
+ public:
+  /// `log_std` is the logarithm of the standard deviations: [..., D], or whatever broadcasts to it, such as a parameter [D] that
+  /// no state changes. Throws shape_error when mean has no dimension or no number, or when log_std does not broadcast to it.
+  diagonal_gaussian(at::Tensor mean, at::Tensor log_std) : mean_(std::move(mean)), log_std_(std::move(log_std)) {
+    if (mean_.dim() < 1 || mean_.size(-1) < 1)
+      throw shape_error(detail::concat("diagonal_gaussian: the mean needs the shape [..., dimensions], got ", detail::shape_text(mean_.sizes())));
+    bool broadcasts = log_std_.dim() <= mean_.dim();
+    for (std::int64_t i = 1; broadcasts && i <= log_std_.dim(); ++i) broadcasts = log_std_.size(-i) == 1 || log_std_.size(-i) == mean_.size(-i);
+    if (!broadcasts)
+      throw shape_error(detail::concat("diagonal_gaussian: log_std of shape ", detail::shape_text(log_std_.sizes()),
+                                       " does not broadcast to a mean of shape ", detail::shape_text(mean_.sizes())));
+    log_std_ = log_std_.expand_as(mean_);
+  }
+
+  const at::Tensor& mean() const { return mean_; }
+  const at::Tensor& log_std() const { return log_std_; }  ///< in the shape of the mean
+  at::Tensor std() const { return log_std_.exp(); }
+  std::int64_t dimensions() const { return mean_.size(-1); }
+
+  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ]. Throws shape_error unless there is one
+  /// action a row.
+  at::Tensor log_prob(const at::Tensor& actions) const {
+    if (actions.sizes() != mean_.sizes())
+      throw shape_error(detail::concat("diagonal_gaussian: actions of shape ", detail::shape_text(actions.sizes()), " for a mean of shape ",
+                                       detail::shape_text(mean_.sizes())));
+    const auto standardised = (actions - mean_) * log_std_.neg().exp();
+    return (standardised.square() * -0.5 - log_std_ - half_log_two_pi).sum(-1);
+  }
+
+  /// sum_d [ log sigma_d + (1 + log(2 pi)) / 2 ].
+  at::Tensor entropy() const { return (log_std_ + (0.5 + half_log_two_pi)).sum(-1); }
+
+  /// The mean, without gradient.
+  at::Tensor mode() const { return mean_.detach(); }
+
+  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1) for each of the actions'.
+  /// 0 counts as 2^-54.
+  at::Tensor at_quantile(const at::Tensor& uniform) const {
+    const at::NoGradGuard no_grad;
+    return at_noise(standard_normal(uniform));
+  }
+
+  /// One action a row, without gradient.
+  at::Tensor sample(const at::Generator& generator = {}) const {
+    const at::NoGradGuard no_grad;
+    return rsample(generator);
+  }
+
+  /// One action a row, mean + std * noise, in the graph of mean and log_std.
+  at::Tensor rsample(const at::Generator& generator = {}) const {
+    const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
+    return at_noise(standard_normal(generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options)));
+  }
+
+  /// The same with standard normal distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in
+  /// padding, NaN too, then reaches neither value nor gradient.
+  diagonal_gaussian where(const at::Tensor& mask) const {
+    if (mask.sizes() != rows())
+      throw shape_error(detail::concat("diagonal_gaussian: a mask of shape ", detail::shape_text(mask.sizes()), " does not fit rows of shape ",
+                                       detail::shape_text(rows())));
+    const auto dropped = mask.to(at::kBool).logical_not().unsqueeze(-1);
+    return {mean_.masked_fill(dropped, 0), log_std_.masked_fill(dropped, 0)};
+  }
+
+  /// The Fisher information in closed form: the squared gradients of these 2 D rows sum to it,
+  ///
+  ///     sum_k (d score_k)^2 = E_a (d log pi(a|s))^2 = sum_d [ (d mu_d)^2 / sigma_d^2 + 2 (d log sigma_d)^2 ]
+  ///
+  /// row d is mu_d / sigma_d with sigma_d taken as a constant, row D + d is sqrt(2) log sigma_d.
+  std::int64_t num_scores() const { return 2 * dimensions(); }
+  at::Tensor score(std::int64_t k) const {
+    if (k >= dimensions()) return log_std_.select(-1, k - dimensions()) * root_two;
+    return mean_.select(-1, k) * log_std_.select(-1, k).detach().neg().exp();
+  }
+
+ private:
+  static constexpr double half_log_two_pi = 0.91893853320467274178;
+  static constexpr double root_two = 1.41421356237309504880;
+
+  at::IntArrayRef rows() const { return mean_.sizes().slice(0, static_cast<std::size_t>(mean_.dim() - 1)); }
+
+  /// Through the inverse of the normal distribution function, so that one uniform number makes one normal one, wherever it stands.
+  static at::Tensor standard_normal(const at::Tensor& uniform) {
+    return (uniform.to(at::kDouble) * 2 - 1).clamp_min(-1 + 0x1p-53).erfinv() * root_two;
+  }
+  at::Tensor at_noise(const at::Tensor& normal) const { return mean_ + log_std_.exp() * normal.to(mean_.options().requires_grad(false)); }
+
+  at::Tensor mean_, log_std_;
+};
+
+/// KL(p || q) = sum_d [ log sigma_q - log sigma_p + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) - 1/2 ], [...], in nats,
+/// differentiable in both. Throws shape_error when the means differ in shape.
+inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
+  if (p.mean().sizes() != q.mean().sizes())
+    throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()), " and ", detail::shape_text(q.mean().sizes()),
+                                     " do not belong together"));
+  // (exp(2 r) - 1) / 2 - r with r = log sigma_p - log sigma_q loses no digits where the two are close.
+  const auto ratio = p.log_std() - q.log_std();
+  const auto distance = (p.mean() - q.mean()) * q.log_std().neg().exp();
+  return ((ratio * 2).expm1() * 0.5 - ratio + distance.square() * 0.5).sum(-1);
+}
+
+}  // namespace retain
