@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace retain {
+
+struct vtrace_options {
+  double discount = 0.99;          ///< gamma
+  double decay = 1.0;              ///< lambda: multiplies every c
+  double rho_bar = 1.0;            ///< greatest weight of a step's error: decides what the values converge to
+  double c_bar = 1.0;              ///< greatest weight with which later errors reach back: decides how fast
+  double advantage_rho_bar = 1.0;  ///< greatest weight of an advantage
+};
+
+struct vtrace_estimates {
+  at::Tensor values;      ///< [T, N]: v_t, what a critic learns
+  at::Tensor advantages;  ///< [T, N]: what log pi(a_t|s_t) is weighted with
+};
+
+/// V-trace (Espeholt et al. 2018, arXiv 1802.01561): returns and advantages of a policy pi from steps that an older one, mu, took,
+///
+///     rho_t = min(rho_bar, pi(a_t|s_t) / mu(a_t|s_t)),   c_t = lambda min(c_bar, pi(a_t|s_t) / mu(a_t|s_t))
+///     delta_t = rho_t (r_t + gamma (1 - e_t) V_{t+1} - V_t)
+///     v_t = V_t + sum_{k >= t} gamma^{k-t} (prod_{t <= i < k} (1 - e_i) c_i) delta_k
+///     A_t = min(advantage_rho_bar, pi / mu) (r_t + gamma (1 - e_t) v_{t+1} - V_t),   v_T = V_T
+///
+/// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards, values, ended [T, N] and last_value [N] are
+/// those of gae(): `ended` marks the last step of an episode. It may be a number between 0 and 1: a discount of its own for every step,
+/// g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of the same lambda, and A too where
+/// lambda is 1. Nothing here is part of a graph.
+/// Throws shape_error when the shapes do not fit together, config_error for a bar that is not positive or for c_bar above rho_bar.
+inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs, const at::Tensor& rewards,
+                               const at::Tensor& values, const at::Tensor& ended, const at::Tensor& last_value,
+                               const vtrace_options& options = {}) {
+  const at::NoGradGuard no_grad;
+  if (rewards.dim() != 2 || log_probs.sizes() != rewards.sizes() || behaviour_log_probs.sizes() != rewards.sizes() ||
+      values.sizes() != rewards.sizes() || ended.sizes() != rewards.sizes())
+    throw shape_error(detail::concat("vtrace: log_probs, behaviour_log_probs, rewards, values and ended must have one shape [T, N], got ",
+                                     detail::shape_text(log_probs.sizes()), ", ", detail::shape_text(behaviour_log_probs.sizes()), ", ",
+                                     detail::shape_text(rewards.sizes()), ", ", detail::shape_text(values.sizes()), " and ",
+                                     detail::shape_text(ended.sizes())));
+  const std::int64_t steps = rewards.size(0);
+  if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
+    throw shape_error(detail::concat("vtrace: last_value must have shape [", rewards.size(1), "], one per environment, got ",
+                                     detail::shape_text(last_value.sizes())));
+  if (!(options.rho_bar > 0 && options.c_bar > 0 && options.advantage_rho_bar > 0 && options.c_bar <= options.rho_bar))
+    throw config_error(detail::concat("vtrace: the bars must be positive and c_bar at most rho_bar, got rho_bar ", options.rho_bar, ", c_bar ",
+                                      options.c_bar, " and advantage_rho_bar ", options.advantage_rho_bar));
+
+  const auto now = values.detach();
+  const auto ratio = (log_probs - behaviour_log_probs).detach().exp().to(now.scalar_type());
+  const auto discount = options.discount * (1 - ended.to(now.scalar_type()));
+  if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
+  const auto last = last_value.detach().to(now.scalar_type()).unsqueeze(0);
+  const auto error = ratio.clamp_max(options.rho_bar) * (rewards + discount * at::cat({now.slice(0, 1), last}) - now);
+  const auto reach = discount * options.decay * ratio.clamp_max(options.c_bar);
+
+  auto correction = at::empty_like(now);  // v - V
+  auto later = at::zeros_like(last).squeeze(0);
+  for (std::int64_t t = steps; t-- > 0;) {
+    later = error[t] + reach[t] * later;
+    correction[t].copy_(later);
+  }
+  const auto corrected = now + correction;
+  const auto advantages = ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * at::cat({corrected.slice(0, 1), last}) - now);
+  return {corrected, advantages};
+}
+
+}  // namespace retain

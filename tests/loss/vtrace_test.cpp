@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#include <retain/loss/gae.hpp>
+#include <retain/loss/vtrace.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "support.hpp"
+
+namespace {
+
+struct steps {
+  std::vector<double> ratio, r, v, discount;  // v has one more, the value behind the last step
+};
+
+/// The definition: a sum over later steps of products over the steps between, nothing carried over.
+double slow_value(const steps& s, const retain::vtrace_options& o, std::size_t t) {
+  double value = s.v[t];
+  for (std::size_t k = t; k < s.r.size(); ++k) {
+    double weight = 1;
+    for (std::size_t i = t; i < k; ++i) weight *= s.discount[i] * o.decay * std::min(o.c_bar, s.ratio[i]);
+    value += weight * std::min(o.rho_bar, s.ratio[k]) * (s.r[k] + s.discount[k] * s.v[k + 1] - s.v[k]);
+  }
+  return value;
+}
+
+double slow_advantage(const steps& s, const retain::vtrace_options& o, std::size_t t) {
+  const double next = t + 1 < s.r.size() ? slow_value(s, o, t + 1) : s.v[t + 1];
+  return std::min(o.advantage_rho_bar, s.ratio[t]) * (s.r[t] + s.discount[t] * next - s.v[t]);
+}
+
+struct batch {
+  std::int64_t T = 11, N = 4;
+  at::Tensor mu = torch::randn({T, N}, at::kDouble), pi = mu + 0.7 * torch::randn({T, N}, at::kDouble),
+             rewards = torch::randn({T, N}, at::kDouble), values = torch::randn({T, N}, at::kDouble), last = torch::randn({N}, at::kDouble),
+             ended = torch::rand({T, N}).lt(0.2);
+};
+
+}  // namespace
+
+TEST_CASE("vtrace: values and advantages are the definition's sums of products, whatever the bars", "[vtrace]") {
+  torch::manual_seed(1);
+  const batch b;
+  for (const auto& options :
+       {retain::vtrace_options{.discount = 0.9}, retain::vtrace_options{.discount = 0.97, .decay = 0.8, .rho_bar = 2, .c_bar = 0.6, .advantage_rho_bar = 1.3}}) {
+    const auto estimated = retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last, options);
+    for (std::int64_t n = 0; n < b.N; ++n) {
+      steps s;
+      for (std::int64_t t = 0; t < b.T; ++t) {
+        s.ratio.push_back(std::exp(b.pi[t][n].item<double>() - b.mu[t][n].item<double>()));
+        s.r.push_back(b.rewards[t][n].item<double>());
+        s.v.push_back(b.values[t][n].item<double>());
+        s.discount.push_back(b.ended[t][n].item<bool>() ? 0 : options.discount);
+      }
+      s.v.push_back(b.last[n].item<double>());
+      for (std::int64_t t = 0; t < b.T; ++t) {
+        CHECK(estimated.values[t][n].item<double>() == Approx(slow_value(s, options, static_cast<std::size_t>(t))).margin(1e-12));
+        CHECK(estimated.advantages[t][n].item<double>() == Approx(slow_advantage(s, options, static_cast<std::size_t>(t))).margin(1e-12));
+      }
+    }
+  }
+}
+
+TEST_CASE("vtrace: on policy it is gae, and with lambda 1 the discounted return", "[vtrace]") {
+  torch::manual_seed(2);
+  const batch b;
+  const auto whole = retain::vtrace(b.pi, b.pi, b.rewards, b.values, b.ended, b.last, {.discount = 0.9});
+  const auto returns = retain::gae(b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 1});
+  CHECK(at::allclose(whole.values, returns.returns, 1e-12));
+  CHECK(at::allclose(whole.advantages, returns.advantages, 1e-12, 1e-12));
+  const auto decayed = retain::vtrace(b.pi, b.pi, b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 0.7});
+  CHECK(at::allclose(decayed.values, retain::gae(b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 0.7}).returns, 1e-12));
+}
+
+TEST_CASE("vtrace: a discount of its own for every step", "[vtrace]") {
+  torch::manual_seed(3);
+  const batch b;
+  const auto discounts = 0.9 * (1 - b.ended.to(at::kDouble));
+  const auto own = retain::vtrace(b.pi, b.mu, b.rewards, b.values, 1 - discounts, b.last, {.discount = 1});
+  const auto same = retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last, {.discount = 0.9});
+  CHECK(at::allclose(own.values, same.values, 1e-12));
+  CHECK(at::allclose(own.advantages, same.advantages, 1e-12));
+}
+
+TEST_CASE("vtrace: over infinite bars the importance weights are the plain ones, unbiased for the new policy's value", "[vtrace]") {
+  // One step of a bandit with two arms: E_mu[v] must be pi's expected reward, whatever mu and V.
+  const auto rewards = torch::tensor({{1.0, 5.0}}, at::kDouble), mu = torch::tensor({{0.8, 0.2}}, at::kDouble), pi = torch::tensor({{0.3, 0.7}}, at::kDouble);
+  const auto free = retain::vtrace(pi.log(), mu.log(), rewards, torch::full({1, 2}, 2.0, at::kDouble), torch::ones({1, 2}), torch::zeros({2}, at::kDouble),
+                                   {.rho_bar = 100, .c_bar = 100, .advantage_rho_bar = 100});
+  CHECK((mu * free.values).sum().item<double>() == Approx(0.3 * 1 + 0.7 * 5));
+}
+
+TEST_CASE("vtrace leaves no graph, takes empty rollouts and names what does not fit", "[vtrace]") {
+  const auto z = torch::zeros({3, 2}), last = torch::zeros({2});
+  const auto learned = torch::zeros({3, 2}).requires_grad_();
+  const auto estimated = retain::vtrace(learned, z, z, learned, z, last);
+  CHECK(!estimated.values.requires_grad());
+  CHECK(!estimated.advantages.requires_grad());
+  const auto none = torch::zeros({0, 2});
+  CHECK(retain::vtrace(none, none, none, none, none, last).values.sizes() == none.sizes());
+  CHECK_THROWS_WITH(retain::vtrace(z, z, z, torch::zeros({2, 3}), z, last), ContainsSubstring("[3, 2]") && ContainsSubstring("[2, 3]"));
+  CHECK_THROWS_WITH(retain::vtrace(z, z, z, z, z, torch::zeros({3})), ContainsSubstring("[2]"));
+  CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 0}), retain::config_error);
+  CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 1, .c_bar = 2}), retain::config_error);
+}
