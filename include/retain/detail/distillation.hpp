@@ -38,28 +38,54 @@ inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) 
   return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
 }
 
+/// The product of two sets of row weights, either of which may be undefined and then stands for 1.
+inline at::Tensor product(const at::Tensor& first, const at::Tensor& second) {
+  if (!first.defined() || !second.defined()) return first.defined() ? first : second;
+  if (first.sizes() != second.sizes())
+    throw shape_error(concat("weights of shapes ", shape_text(first.sizes()), " and ", shape_text(second.sizes()), " do not belong together"));
+  return first * second;
+}
+
 class distillation_base {
  public:
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
-  /// The mean divergence of the last `loss`, before the strength, without gradient; undefined before the first.
+  /// The mean divergence of the last `loss`, weights included, before the strength, without gradient; undefined before the first.
   const at::Tensor& last_divergence() const { return last_; }
+
+  /// The mean weight of the valid rows of the last `loss` that weighed them: with a gate, the share that it let through. 0-dim;
+  /// undefined before the first.
+  const at::Tensor& last_weight() const { return weight_; }
 
  protected:
   distillation_base(strength_schedule strength, divergence direction) : schedule_(std::move(strength)), direction_(direction) {}
 
+  /// c times the sum over valid rows of weight times divergence, over the number of valid rows; undefined weights are 1. A row of
+  /// weight 0 is still a valid row, but like padding it may hold anything.
   template <prediction Target, prediction Answer>
-  at::Tensor weighted(const Target& target, const Answer& answer, const at::Tensor& mask) {
+  at::Tensor weighted(const Target& target, const Answer& answer, const at::Tensor& mask, const at::Tensor& weights = {}) {
     const at::Tensor own = mask_of(answer), given = mask.defined() ? mask : mask_of(target);
     if (own.defined() && given.defined() && own.sizes() != given.sizes())
       throw shape_error(concat("masks of shapes ", shape_text(own.sizes()), " and ", shape_text(given.sizes()), " do not belong together"));
     // Padded rows may hold anything, NaN too: they are replaced before the divergence, so that no NaN reaches a gradient.
     const at::Tensor kept = common_mask(own, given);
-    const auto p = where(distribution_of(target), kept);
-    const auto q = where(distribution_of(answer), kept);
-    const at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
+    if (weights.defined() && kept.defined() && weights.sizes() != kept.sizes())
+      throw shape_error(concat("weights of shape ", shape_text(weights.sizes()), " do not fit a mask of shape ", shape_text(kept.sizes())));
+    const at::Tensor pulled = weights.defined() ? common_mask(kept, weights.gt(0)) : kept;
+    const auto p = where(distribution_of(target), pulled);
+    const auto q = where(distribution_of(answer), pulled);
+    at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
+    if (weights.defined()) {
+      if (weights.sizes() != rows.sizes())
+        throw shape_error(concat("weights of shape ", shape_text(weights.sizes()), " do not fit rows of shape ", shape_text(rows.sizes())));
+      // Both are cleared before they meet: NaN times 0 would be NaN in the gradient.
+      const auto dropped = pulled.logical_not();
+      const auto counted = weights.detach().to(rows.device(), rows.scalar_type()).masked_fill(dropped, 0);
+      rows = rows.masked_fill(dropped, 0) * counted;
+      weight_ = masked_mean(counted, kept);
+    }
     const at::Tensor mean = masked_mean(rows, kept);
     last_ = mean.detach();
     return mean * strength();
@@ -67,7 +93,7 @@ class distillation_base {
 
   strength_schedule schedule_;
   divergence direction_;
-  at::Tensor last_;
+  at::Tensor last_, weight_;
 };
 
 }  // namespace detail
