@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include <array>
+#include <concepts>
 #include <map>
 #include <optional>
 #include <string>
@@ -61,6 +62,13 @@ struct plain_term<std::optional<T>> {
   using type = T;
 };
 
+template <class T>
+concept retention_term = stateful<T> && requires(T& term, double progress) {
+  { T::name } -> std::convertible_to<std::string>;
+  { term.strength() } -> std::convertible_to<double>;
+  term.step(progress);
+};
+
 }  // namespace detail
 
 /// Several retention terms as one. A term may be std::optional, so that a program can choose its terms at run time.
@@ -75,6 +83,9 @@ struct plain_term<std::optional<T>> {
 /// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2".
 template <class... Terms>
 class composition {
+  static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),
+                "every term needs a name, strength(), step(progress), save_state and load_state, as retain::ewc and retain::kickstarting have them");
+
  public:
   explicit composition(Terms... terms) : terms_(std::move(terms)...) {
     std::map<std::string, int> count;

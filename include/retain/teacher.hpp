@@ -75,10 +75,12 @@ decltype(auto) module_of(M& model) {
 /// What a forward function may return as a prediction: distributions as they are, a tensor as a categorical's logits.
 template <class P>
 auto as_prediction(P&& answer) {
-  if constexpr (std::convertible_to<P, at::Tensor>)
+  if constexpr (std::convertible_to<P, at::Tensor>) {
     return categorical{std::forward<P>(answer)};
-  else
+  } else {
+    static_assert(prediction<P>, "a policy must return distributions (such as retain::categorical), logits as a tensor, or retain::masked");
     return std::forward<P>(answer);
+  }
 }
 
 struct call_forward {

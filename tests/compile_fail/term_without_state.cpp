@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+// expect: every term needs a name, strength.., step.progress., save_state and load_state
+#include <retain/compose.hpp>
+
+struct my_penalty {
+  at::Tensor loss(const std::vector<at::Tensor>& model) { return model[0].square().sum(); }
+};
+
+auto keep = retain::compose(my_penalty{});
