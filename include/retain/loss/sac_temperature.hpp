@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+struct sac_temperature_options {
+  std::vector<double> initial = {1.0};  ///< alpha to begin with: one number, or one a stage
+  std::vector<double> floor = {};       ///< least alpha: none, one, or one a stage
+  std::vector<double> cap = {};         ///< greatest alpha, likewise; a floor and a cap of one value hold alpha there
+};
+
+/// The temperature alpha of soft actor-critic, tuned so that the policy's entropy comes to a target H, one alpha for each of S stages:
+///
+///     loss = -mean_n log alpha_{k(n)} (log pi(a_n|s_n) + H),   k(n) the stage of sample n
+///
+/// (Haarnoja et al. 2018, arXiv 1812.05905, with the logarithm of alpha for alpha, as everyone does). A policy that a retention term
+/// holds cannot raise its entropy: alpha then grows without bound and the critics learn little but entropy. Put a cap on the stages that
+/// are retained; a floor keeps new ones exploring. Bounds hold alpha() at once, and every loss() begins by moving the parameter back
+/// within them, so that it does not run away behind them.
+///
+/// It is a parameter_source with one parameter, log_alpha [S], for an optimiser of its own. Copies have parameters of their own.
+class sac_temperature {
+ public:
+  /// Throws config_error for fewer than one stage, for another number of values than 1 or S, for a value that is not positive and
+  /// finite, and for a floor above its cap.
+  explicit sac_temperature(double entropy_target, std::int64_t stages = 1, const sac_temperature_options& options = {})
+      : entropy_target_(entropy_target) {
+    if (stages < 1) throw config_error(detail::concat("sac_temperature: needs at least one stage, got ", stages));
+    if (!std::isfinite(entropy_target)) throw config_error(detail::concat("sac_temperature: an entropy target of ", entropy_target));
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    lowest_ = logarithms("floor", options.floor, stages, -infinity);
+    highest_ = logarithms("cap", options.cap, stages, infinity);
+    if (lowest_.gt(highest_).any().item<bool>()) throw config_error("sac_temperature: a floor lies above its cap");
+    log_alpha_ = bounded(logarithms("initial", options.initial, stages, 0)).requires_grad_();
+  }
+
+  sac_temperature(const sac_temperature& other)
+      : entropy_target_(other.entropy_target_),
+        lowest_(other.lowest_),
+        highest_(other.highest_),
+        log_alpha_(other.log_alpha_.detach().clone().requires_grad_(other.log_alpha_.requires_grad())) {}
+  sac_temperature(sac_temperature&&) noexcept = default;
+  sac_temperature& operator=(sac_temperature other) noexcept {
+    std::swap(entropy_target_, other.entropy_target_);
+    std::swap(lowest_, other.lowest_);
+    std::swap(highest_, other.highest_);
+    std::swap(log_alpha_, other.log_alpha_);
+    return *this;
+  }
+
+  /// [S], without graph.
+  at::Tensor alpha() const { return bounded(log_alpha_.detach()).exp(); }
+  /// The alpha of every sample, without graph: stage is int64 of any shape.
+  at::Tensor alpha(const at::Tensor& stage) const { return alpha().index_select(0, stage.reshape({-1})).view(stage.sizes()); }
+
+  /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage int64 [N], needed with more than one. A stage
+  /// that the batch does not hold has no gradient. Throws shape_error.
+  at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
+    if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
+      throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ", detail::shape_text(log_probs.sizes()),
+                                       " need a stage a sample, got ", stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
+    {
+      const at::NoGradGuard no_grad;
+      log_alpha_.copy_(bounded(log_alpha_));
+    }
+    const auto own = stage.defined() ? log_alpha_.index_select(0, stage.reshape({-1})) : log_alpha_;
+    return -(own * (log_probs.detach().reshape({-1}) + entropy_target_)).mean();
+  }
+
+  double entropy_target() const { return entropy_target_; }
+  parameter_list named_parameters() const { return {{"log_alpha", log_alpha_}}; }
+
+  void save_state(state& out, const std::string& prefix) const { out.set(prefix + "log_alpha", log_alpha_.detach().clone()); }
+  /// Throws shape_error or state_error and changes nothing when the state is of another number of stages. An optimiser keeps the
+  /// parameter it has.
+  void load_state(const state& in, const std::string& prefix) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor& saved = in.tensor(prefix + "log_alpha");
+    if (saved.sizes() != log_alpha_.sizes())
+      throw shape_error(detail::concat("sac_temperature: the saved log_alpha has shape ", detail::shape_text(saved.sizes()), ", this one ",
+                                       detail::shape_text(log_alpha_.sizes()), ": the state belongs to another number of stages"));
+    if (saved.scalar_type() != log_alpha_.scalar_type())
+      throw state_error(detail::concat("sac_temperature: the saved log_alpha is ", saved.dtype(), ", this one ", log_alpha_.dtype()));
+    log_alpha_.copy_(saved);
+  }
+
+ private:
+  static at::Tensor logarithms(const char* what, const std::vector<double>& values, std::int64_t stages, double otherwise) {
+    auto result = at::full({stages}, otherwise);
+    if (values.empty()) return result;
+    const auto count = static_cast<std::int64_t>(values.size());
+    if (count != 1 && count != stages)
+      throw config_error(detail::concat("sac_temperature: ", what, " has ", count, " values for ", stages, " stages: give one, or one a stage"));
+    for (std::int64_t k = 0; k < stages; ++k) {
+      const double value = values[static_cast<std::size_t>(count == 1 ? 0 : k)];
+      if (!(value > 0) || !std::isfinite(value))
+        throw config_error(detail::concat("sac_temperature: ", what, " must be positive and finite, got ", value));
+      result[k].fill_(std::log(value));
+    }
+    return result;
+  }
+  at::Tensor bounded(const at::Tensor& logarithm) const {
+    return at::min(at::max(logarithm, lowest_.to(logarithm.device())), highest_.to(logarithm.device()));
+  }
+
+  double entropy_target_;
+  at::Tensor lowest_, highest_;  // of log alpha, [S]
+  at::Tensor log_alpha_;
+};
+
+}  // namespace retain

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+namespace detail {
+
+/// The buffers of a module, a holder or a pointer to one; none of anything else.
+template <class M>
+parameter_list buffers_of(const M& model) {
+  if constexpr (requires { { model.named_buffers() } -> named_range; })
+    return collect(model.named_buffers());
+  else if constexpr (requires { { (*model).named_buffers() } -> named_range; })
+    return collect((*model).named_buffers());
+  else
+    return {};
+}
+
+/// Pairs by name. Throws unless both sides have the same names and shapes.
+inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_list& target, const parameter_list& source) {
+  std::unordered_map<std::string, at::Tensor> by_name;
+  for (const auto& [name, tensor] : source) by_name.emplace(name, tensor);
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs;
+  for (const auto& [name, tensor] : target) {
+    const auto found = by_name.find(name);
+    if (found == by_name.end())
+      throw state_error(concat("polyak_update: the target's '", name, "' ", shape_text(tensor.sizes()), " is not in the source: make the target as its copy"));
+    if (found->second.sizes() != tensor.sizes())
+      throw shape_error(concat("polyak_update: '", name, "' has shape ", shape_text(tensor.sizes()), " in the target and ",
+                               shape_text(found->second.sizes()), " in the source"));
+    pairs.emplace_back(tensor, found->second);
+    by_name.erase(found);
+  }
+  if (!by_name.empty())
+    throw state_error(concat("polyak_update: the source's '", by_name.begin()->first, "' is not in the target: make the target as its copy"));
+  return pairs;
+}
+
+}  // namespace detail
+
+/// Moves a target network towards its source, in place, without a graph, in one pass over each parameter:
+///
+///     target <- target + tau (source - target)
+///
+/// Parameters are matched by name. Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a
+/// target begins. Throws state_error for a name that only one side has, shape_error for another shape and config_error for a tau
+/// outside [0, 1], before anything is moved.
+template <parameter_source Target, parameter_source Source>
+void polyak_update(const Target& target, const Source& source, double tau) {
+  if (!(tau >= 0 && tau <= 1)) throw config_error(detail::concat("polyak_update: tau must lie in [0, 1], got ", tau));
+  const at::NoGradGuard no_grad;
+  const auto weights = detail::paired(parameters(target), parameters(source));
+  const auto buffers = detail::paired(detail::buffers_of(target), detail::buffers_of(source));
+  for (auto [to, from] : weights) {
+    if (tau == 1)
+      to.copy_(from);
+    else
+      to.lerp_(from.to(to.options().requires_grad(false)), tau);
+  }
+  for (auto [to, from] : buffers) to.copy_(from);
+}
+
+}  // namespace retain

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#include <retain/loss/sac_temperature.hpp>
+
+#include <cmath>
+
+#include "support.hpp"
+
+using retain::sac_temperature;
+
+static_assert(retain::parameter_source<sac_temperature>);
+static_assert(retain::stateful<sac_temperature>);
+
+namespace {
+
+double alpha_at(const sac_temperature& t, std::int64_t k) { return t.alpha()[k].item<double>(); }
+std::vector<at::Tensor> tensors(const sac_temperature& t) { return {t.named_parameters()[0].tensor}; }
+
+}  // namespace
+
+TEST_CASE("sac_temperature: the loss and its gradient, a stage at a time", "[sac]") {
+  sac_temperature t(-2, 3, {.initial = {1.0, std::exp(1.0), 0.5}});
+  const auto log_probs = torch::tensor({3.0f, 1.0f, 4.0f, 2.0f});
+  const auto stage = torch::tensor({0, 1, 1, 0});
+  const auto loss = t.loss(log_probs, stage);
+  CHECK(loss.item<double>() == Approx(-(0 * 1 + 1 * (1 - 2) + 1 * (4 - 2) + 0 * 0) / 4.0));
+  loss.backward();
+  const auto gradient = tensors(t)[0].grad();
+  CHECK(at::allclose(gradient, torch::tensor({-(1.0f + 0.0f) / 4, -(-1.0f + 2.0f) / 4, 0.0f})));
+  CHECK(at::allclose(t.alpha(stage), torch::tensor({1.0f, std::exp(1.0f), std::exp(1.0f), 1.0f})));
+
+  sac_temperature one(-2);
+  CHECK(one.loss(log_probs).item<double>() == 0);  // log 1
+  CHECK_THROWS_WITH(t.loss(log_probs), ContainsSubstring("3 stages"));
+  CHECK_THROWS_WITH(t.loss(log_probs, torch::tensor({0, 1})), ContainsSubstring("[4]") && ContainsSubstring("[2]"));
+}
+
+TEST_CASE("sac_temperature: alpha rises while the entropy is too low and falls while it is too high", "[sac]") {
+  sac_temperature t(-1, 2);
+  torch::optim::Adam adam(tensors(t), torch::optim::AdamOptions(1e-2));
+  for (int i = 0; i < 20; ++i) {
+    adam.zero_grad();
+    t.loss(torch::tensor({5.0f, -5.0f}), torch::tensor({0, 1})).backward();  // entropies -5 and 5 for a target of -1
+    adam.step();
+  }
+  CHECK(alpha_at(t, 0) > 1.1);
+  CHECK(alpha_at(t, 1) < 0.9);
+}
+
+TEST_CASE("sac_temperature: a pinned policy cannot drive alpha beyond its cap, nor far behind it", "[sac]") {
+  sac_temperature t(-1, 3, {.initial = {0.02, 0.02, 0.5}, .floor = {0.001, 0.001, 0.5}, .cap = {0.03, 1e6, 0.5}});
+  torch::optim::SGD sgd(tensors(t), torch::optim::SGDOptions(1.0));
+  const auto stage = torch::tensor({0, 1, 2});
+  const auto push = [&](float log_prob) {
+    sgd.zero_grad();
+    t.loss(torch::full({3}, log_prob), stage).backward();
+    sgd.step();
+  };
+  for (int i = 0; i < 10; ++i) push(4.0f);
+  CHECK(alpha_at(t, 0) == Approx(0.03));
+  CHECK(alpha_at(t, 1) == Approx(0.02 * std::exp(10.0)).epsilon(1e-4));
+  CHECK(alpha_at(t, 2) == Approx(0.5));
+  push(-2.0f);  // one step the other way: log alpha falls by 1 from the cap, not from where ten steps would have carried it
+  CHECK(alpha_at(t, 0) == Approx(0.03 * std::exp(-1.0)).epsilon(1e-4));
+  for (int i = 0; i < 30; ++i) push(-4.0f);
+  CHECK(alpha_at(t, 0) == Approx(0.001));
+  CHECK(alpha_at(t, 2) == Approx(0.5));
+}
+
+TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser's own parameter and gone on with", "[sac]") {
+  const support::temporary_folder folder;
+  sac_temperature t(-1, 2, {.initial = {0.3}}), resumed(-1, 2), copy(t);
+  torch::optim::SGD sgd(tensors(t), torch::optim::SGDOptions(0.1)), other(tensors(resumed), torch::optim::SGDOptions(0.1));
+  const auto learn = [](sac_temperature& each, torch::optim::SGD& optimizer) {
+    optimizer.zero_grad();
+    each.loss(torch::tensor({3.0f, 2.0f}), torch::tensor({1, 0})).backward();
+    optimizer.step();
+  };
+  learn(t, sgd);
+  CHECK(alpha_at(copy, 0) == Approx(0.3));
+  retain::state before;
+  t.save_state(before, "");
+  retain::save(folder.file("t"), t);
+  retain::load(folder.file("t"), resumed);
+  learn(t, sgd);
+  learn(resumed, other);
+  CHECK(resumed.alpha().equal(t.alpha()));
+  t.load_state(before, "");
+  CHECK(alpha_at(t, 0) < alpha_at(resumed, 0));
+  sac_temperature three(-1, 3);
+  CHECK_THROWS_AS(retain::load(folder.file("t"), three), retain::shape_error);
+  copy = t;
+  CHECK(copy.alpha().equal(t.alpha()));
+  CHECK(!tensors(copy)[0].is_same(tensors(t)[0]));
+}
+
+TEST_CASE("sac_temperature: options out of their range are refused", "[sac]") {
+  CHECK_THROWS_AS(sac_temperature(-1, 0), retain::config_error);
+  CHECK_THROWS_AS(sac_temperature(std::nan("")), retain::config_error);
+  CHECK_THROWS_WITH(sac_temperature(-1, 3, {.cap = {1, 2}}), ContainsSubstring("cap has 2 values for 3 stages"));
+  CHECK_THROWS_AS(sac_temperature(-1, 1, {.initial = {0.0}}), retain::config_error);
+  CHECK_THROWS_WITH(sac_temperature(-1, 1, {.floor = {2.0}, .cap = {1.0}}), ContainsSubstring("above its cap"));
+  CHECK(sac_temperature(-1, 1, {.initial = {5}, .cap = {2}}).alpha().item<double>() == Approx(2));
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#include <retain/categorical.hpp>
+#include <retain/diagonal_gaussian.hpp>
+#include <retain/loss/sac.hpp>
+#include <retain/tanh_gaussian.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+#include "support.hpp"
+
+namespace {
+
+/// A distribution of which it is known what will be drawn.
+struct point {
+  at::Tensor action, log_prob;
+  point rsample_with_log_prob() const { return *this; }
+};
+static_assert(retain::reparametrised_distribution<point>);
+static_assert(retain::reparametrised_distribution<retain::tanh_gaussian>);
+static_assert(!retain::reparametrised_distribution<retain::categorical>);
+static_assert(retain::reparametrised_distribution<retain::diagonal_gaussian>);
+static_assert(!retain::reparametrised_distribution<at::Tensor>);
+
+}  // namespace
+
+TEST_CASE("sac_target: the twin minimum, the entropy and the end of an episode, as fixed numbers", "[sac]") {
+  const auto rewards = torch::tensor({1.0, 2.0, 3.0}), ended = torch::tensor({0.0, 1.0, 0.0}), log_probs = torch::tensor({-1.0, -1.0, 2.0});
+  const auto q = torch::tensor({{4.0, 9.0, -1.0}, {5.0, 8.0, -3.0}});
+  const auto one = retain::sac_target(rewards, ended, q, log_probs, torch::tensor({0.5}), 0.9);
+  CHECK(at::allclose(one, torch::tensor({1 + 0.9 * (4 + 0.5), 2.0, 3 + 0.9 * (-3 - 1.0)})));
+  const auto own = retain::sac_target(rewards, ended.to(at::kBool), q, log_probs, torch::tensor({0.0, 7.0, 2.0}), 0.9);
+  CHECK(at::allclose(own, torch::tensor({1 + 0.9 * 4, 2.0, 3 + 0.9 * (-3 - 4.0)})));
+
+  // A cut episode bootstraps, a terminal one does not, whatever the critics make of the state behind it.
+  const auto mad = torch::full({2, 3}, std::nan(""));
+  CHECK(retain::sac_target(rewards, torch::ones({3}), mad, log_probs, torch::tensor(0.5)).equal(rewards));
+
+  const auto drawn = retain::sac_target(rewards, ended, point{torch::ones({3, 2}).requires_grad_(), log_probs},
+                                        [&](const at::Tensor& actions) { return q * actions.select(-1, 0); }, torch::tensor({0.5}), 0.9);
+  CHECK(drawn.equal(one));
+  CHECK(!drawn.requires_grad());
+}
+
+TEST_CASE("sac_critic_loss: half the squared error, summed over critics, with the gradient (Q - y) / N", "[sac]") {
+  torch::manual_seed(1);
+  const auto q = torch::randn({2, 5}, at::kDouble).requires_grad_(), y = torch::randn({5}, at::kDouble);
+  const auto loss = retain::sac_critic_loss(q, y);
+  double expected = 0;
+  for (int k = 0; k < 2; ++k)
+    for (int n = 0; n < 5; ++n) expected += std::pow(q[k][n].item<double>() - y[n].item<double>(), 2) / (2 * 5);
+  CHECK(loss.item<double>() == Approx(expected));
+  loss.backward();
+  CHECK(at::allclose(q.grad(), (q.detach() - y) / 5));
+}
+
+TEST_CASE("sac_policy_loss: value and gradient against the formula on the same noise, over finite differences", "[sac]") {
+  torch::manual_seed(2);
+  const auto noise = torch::randn({6, 2}, at::kDouble), alpha = torch::rand({6}, at::kDouble) + 0.1;
+  auto parameters = torch::randn({6, 4}, at::kDouble).requires_grad_();
+  // Two critics that cross each other, so that the minimum is now one and now the other.
+  const auto critics = [](const at::Tensor& a) { return at::stack({(a.square()).sum(-1).neg(), a.sum(-1) - 1}); };
+  const auto draw = [&] {
+    const auto mean = parameters.narrow(1, 0, 2), log_std = parameters.narrow(1, 2, 2);
+    const auto a = mean + log_std.exp() * noise;
+    return point{a, retain::diagonal_gaussian{mean, log_std}.log_prob(a)};
+  };
+  const auto slow = [&] {
+    double sum = 0;
+    for (std::int64_t n = 0; n < 6; ++n) {
+      double squares = 0, total = 0, log_density = 0;
+      for (std::int64_t d = 0; d < 2; ++d) {
+        const double mean = parameters[n][d].item<double>(), s = parameters[n][2 + d].item<double>(), e = noise[n][d].item<double>();
+        const double a = mean + std::exp(s) * e;
+        squares += a * a;
+        total += a;
+        log_density += -0.5 * e * e - s - 0.5 * std::log(2 * M_PI);
+      }
+      sum += alpha[n].item<double>() * log_density - std::min(-squares, total - 1);
+    }
+    return sum / 6;
+  };
+  const auto loss = retain::sac_policy_loss(draw(), critics, alpha);
+  CHECK(loss.loss.item<double>() == Approx(slow()));
+  CHECK(!loss.log_probs.requires_grad());
+  loss.loss.backward();
+  const auto gradient = parameters.grad().clone();
+  CHECK(support::relative_error(gradient, support::finite_differences(parameters.detach(), slow)) < 1e-7);
+}
+
+TEST_CASE("sac_policy_loss: over many draws of a Gaussian it is the expectation, within the error of the mean", "[sac]") {
+  torch::manual_seed(3);
+  const std::int64_t N = 40000;
+  const double alpha = 0.3;
+  const retain::diagonal_gaussian policy{torch::full({N, 1}, 0.5, at::kDouble), torch::full({N, 1}, std::log(0.4), at::kDouble)};
+  // E[-min(q, q + 1)] = E[a^2] = .25 + .16, and E log pi = -entropy.
+  const auto loss = retain::sac_policy_loss(
+      policy, [](const at::Tensor& a) { return at::stack({a.square().sum(-1).neg(), 1 - a.square().sum(-1)}); }, torch::tensor(alpha, at::kDouble));
+  const double expected = -alpha * policy.entropy()[0].item<double>() + 0.41;
+  const double deviation = std::sqrt(2 * std::pow(0.16, 2) + 4 * 0.25 * 0.16) + alpha;  // of a^2, and more than that of alpha log pi
+  CHECK(std::abs(loss.loss.item<double>() - expected) < 4 * deviation / std::sqrt(static_cast<double>(N)));
+}
+
+TEST_CASE("gaussian_entropy_target: d log(.089 sqrt(2 pi e)) is -d to three digits", "[sac]") {
+  CHECK(retain::gaussian_entropy_target(1) == Approx(std::log(0.089 * std::sqrt(2 * M_PI * M_E))));
+  CHECK(retain::gaussian_entropy_target(4) == Approx(-4).epsilon(1e-3));
+  const retain::diagonal_gaussian wide{torch::zeros({1, 3}, at::kDouble), torch::full({1, 3}, std::log(0.7), at::kDouble)};
+  CHECK(retain::gaussian_entropy_target(3, 0.7) == Approx(wide.entropy().item<double>()));
+  CHECK_THROWS_AS(retain::gaussian_entropy_target(0), retain::config_error);
+}
+
+TEST_CASE("sac losses name what does not fit", "[sac]") {
+  const auto r = torch::zeros({3});
+  CHECK_THROWS_WITH(retain::sac_target(r, r, torch::zeros({3}), r, torch::ones({1})), ContainsSubstring("[critics, samples]"));
+  CHECK_THROWS_WITH(retain::sac_target(r, r, torch::zeros({3, 2}), r, torch::ones({1})), ContainsSubstring("[3, 2]"));
+  CHECK_THROWS_AS(retain::sac_target(r, torch::zeros({2}), torch::zeros({2, 3}), r, torch::ones({1})), retain::shape_error);
+  CHECK_THROWS_WITH(retain::sac_target(r, r, torch::zeros({2, 3}), r, torch::ones({2})), ContainsSubstring("alpha"));
+  CHECK_THROWS_AS(retain::sac_critic_loss(torch::zeros({2, 4}), r), retain::shape_error);
+}

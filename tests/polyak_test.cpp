@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#include <retain/polyak.hpp>
+
+#include <memory>
+
+#include "support.hpp"
+
+namespace {
+
+struct normalised_net : torch::nn::Cloneable<normalised_net> {
+  normalised_net() { reset(); }
+  void reset() override {
+    layers = register_module("layers", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
+  }
+  torch::nn::Sequential layers{nullptr};
+};
+
+}  // namespace
+
+TEST_CASE("polyak_update: the target is the running mean of its source, matched by name, in place and without a graph", "[polyak]") {
+  torch::manual_seed(1);
+  torch::nn::Linear target(3, 2), source(3, 2);
+  const auto storage = target->weight.data_ptr();
+  auto weight = target->weight.detach().to(at::kDouble), bias = target->bias.detach().to(at::kDouble);
+  for (int step = 0; step < 3; ++step) {
+    retain::polyak_update(target, source, 0.1);
+    weight = 0.9 * weight + 0.1 * source->weight.detach();
+    bias = 0.9 * bias + 0.1 * source->bias.detach();
+  }
+  CHECK(support::relative_error(target->weight.detach(), weight) < 1e-6);
+  CHECK(support::relative_error(target->bias.detach(), bias) < 1e-6);
+  CHECK(target->weight.data_ptr() == storage);
+  CHECK(target->weight.is_leaf());
+  CHECK(target->weight.requires_grad());
+
+  // Another order of the names is the same update.
+  const std::vector<retain::named_tensor> reversed{{"bias", source->bias}, {"weight", source->weight}};
+  torch::nn::Linear other(3, 2);
+  retain::polyak_update(other, target, 1);
+  retain::polyak_update(other, reversed, 0.25);
+  retain::polyak_update(target, source, 0.25);
+  CHECK(other->weight.equal(target->weight));
+  CHECK(other->bias.equal(target->bias));
+}
+
+TEST_CASE("polyak_update: buffers are copied, frozen targets are moved", "[polyak]") {
+  torch::manual_seed(2);
+  auto target = std::make_shared<normalised_net>(), source = std::make_shared<normalised_net>();
+  for (auto& parameter : target->parameters()) parameter.requires_grad_(false);
+  source->layers->forward(torch::randn({16, 3}));
+  const auto expected = (target->parameters()[0] * 0.5 + source->parameters()[0] * 0.5).detach();
+  retain::polyak_update(*target, *source, 0.5);
+  CHECK(at::allclose(target->parameters()[0], expected));
+  CHECK(!target->parameters()[0].requires_grad());
+  for (const auto& buffer : source->named_buffers()) CHECK(target->named_buffers()[buffer.key()].equal(buffer.value()));
+}
+
+TEST_CASE("polyak_update: what does not belong together is named and nothing moves", "[polyak]") {
+  torch::nn::Linear target(3, 2), source(3, 2);
+  const auto before = target->weight.detach().clone();
+  const auto with = [&](std::vector<retain::named_tensor> list) { retain::polyak_update(target, list, 0.5); };
+  CHECK_THROWS_WITH(with({{"weight", source->weight}}), ContainsSubstring("'bias'"));
+  CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", torch::zeros({3})}}), ContainsSubstring("[2]") && ContainsSubstring("[3]"));
+  CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", source->bias}, {"scale", torch::zeros({})}}), ContainsSubstring("'scale'"));
+  CHECK_THROWS_AS(retain::polyak_update(target, source, 1.5), retain::config_error);
+  CHECK(target->weight.equal(before));
+}
