@@ -142,3 +142,58 @@ TEST_CASE("l2_init: a model that does not fit is named, and nothing is written",
   const retain::l2_init headless{retain::parameter_list{{"a", t(2)}, {"b", t(3)}}, {.exclude = {"head*"}}};
   CHECK_NOTHROW(headless.loss(extra));
 }
+
+TEST_CASE("l2_init: an anchor other than the present weights, as a model or as a list, under the options of always", "[l2_init]") {
+  torch::nn::Linear pretrained(3, 2), net(3, 2);
+  const auto distance = [&](const at::Tensor& a, const at::Tensor& b) { return (a - b).square().sum().item<double>(); };
+  const double weight = distance(net->weight, pretrained->weight), bias = distance(net->bias, pretrained->bias);
+  retain::parameter_list list = retain::parameters(pretrained);
+  const retain::l2_init from_model{net, pretrained, {.strength = 2.0, .groups = {{"bias", 3.0}}}};
+  const retain::l2_init from_list{net, list};
+  CHECK(from_model.add_gradient(net).item<double>() == Approx(2 * (weight + 3 * bias)));
+  CHECK(support::relative_error(net->bias.grad(), 2 * 2 * 3 * (net->bias - pretrained->bias)) < 1e-6);
+  {
+    const at::NoGradGuard no_grad;
+    pretrained->weight.zero_();  // the anchor is a copy
+  }
+  CHECK(from_list.loss(net).item<double>() == Approx(weight + bias));
+
+  const retain::l2_init body_only{net, retain::parameter_list{{"weight", torch::zeros({2, 3}, at::kDouble)}}, {.exclude = {"bias"}}};
+  CHECK(body_only.loss(net).item<double>() == Approx(net->weight.square().sum().item<double>()));
+
+  const retain::parameter_list missing{{"weight", torch::zeros({2, 3})}};
+  CHECK_THROWS_AS((retain::l2_init{net, missing}), retain::state_error);
+  CHECK_THROWS_WITH((retain::l2_init{net, missing}), ContainsSubstring("'bias'") && ContainsSubstring("missing in the anchor"));
+  list.push_back({"head.weight", torch::zeros({1})});
+  CHECK_THROWS_WITH((retain::l2_init{net, list}), ContainsSubstring("'head.weight'") && ContainsSubstring("does not have"));
+  CHECK_THROWS_AS((retain::l2_init{net, torch::nn::Linear(4, 2)}), retain::shape_error);
+  CHECK_THROWS_WITH((retain::l2_init{net, torch::nn::Linear(4, 2)}), ContainsSubstring("[2, 4]") && ContainsSubstring("[2, 3]"));
+  const retain::parameter_list poisoned{{"weight", torch::zeros({2, 3})}, {"bias", torch::full({2}, std::nan(""))}};
+  CHECK_THROWS_WITH((retain::l2_init{net, poisoned}), ContainsSubstring("'bias'") && ContainsSubstring("not finite"));
+}
+
+TEST_CASE("l2_init: the scales of several patterns that match one name multiply, frozen parameters among them", "[l2_init]") {
+  torch::nn::Linear net(3, 2);
+  const retain::l2_init keep{net, {.strength = 5.0, .groups = {{"*", 2.0}, {"w*", 10.0}, {"*t", 0.5}}}};
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(1);
+    net->bias.add_(1);
+  }
+  CHECK(keep.loss(net).item<double>() == Approx(5 * (2 * 10 * 0.5 * 6 + 2 * 2)));
+  net->weight.requires_grad_(false);
+  CHECK(keep.loss(net).item<double>() == Approx(5 * 2 * 2));
+  keep.add_gradient(net);
+  CHECK(support::relative_error(net->bias.grad(), torch::full({2}, 2 * 5 * 2.0)) < 1e-6);
+}
+
+TEST_CASE("l2_init: an anchor that was given is saved and loaded with the rest", "[l2_init]") {
+  const support::temporary_folder folder;
+  torch::nn::Linear net(3, 2), pretrained(3, 2);
+  const retain::l2_init keep{net, pretrained};
+  retain::save(folder.file("l2"), keep);
+  retain::l2_init resumed{net};
+  CHECK(resumed.loss(net).item<double>() == 0);
+  retain::load(folder.file("l2"), resumed);
+  CHECK(resumed.loss(net).equal(keep.loss(net)));
+}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// sum_i scale_i * sum F_i (theta_i - anchor_i)^2 and its gradient, over a list of parameters: the arithmetic of every
+// sum_i scale_i * (sum F_i (theta_i - anchor_i)^2 + constant_i) and its gradient, over a list of parameters: the arithmetic of every
 // weight-space penalty. On the CPU it is one pass over theta, anchor, F and .grad, bound by memory bandwidth; elsewhere and
 // for strided or sparse tensors it is LibTorch's own operations, without a host synchronisation.
 #pragma once
@@ -22,6 +22,7 @@ struct quadratic_item {
   at::Tensor anchor;
   at::Tensor importance;
   double scale = 1.0;
+  double constant = 0.0;
 };
 
 enum class gradient_mode { none, add, assign };
@@ -116,7 +117,7 @@ at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double fact
   return at::mul(w, d).sum(at::kDouble) * item.scale;
 }
 
-/// sum_i scale_i sum F_i d_i^2 as a 0-dim float64 tensor. `gradients[i]`, where gradients are asked for, receives
+/// sum_i scale_i (sum F_i d_i^2 + constant_i) as a 0-dim float64 tensor. `gradients[i]`, where gradients are asked for, receives
 /// factor * scale_i * F_i d_i. The order of the sums does not depend on the number of threads.
 template <gradient_mode Mode>
 at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<at::Tensor>& gradients, double factor) {
@@ -148,11 +149,12 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
   });
   double sum = 0;
   for (const double value : partial) sum += value;
+  for (const auto& item : items) sum += item.scale * item.constant;
   if (elsewhere.defined()) return elsewhere + sum;
   return at::scalar_tensor(sum, at::TensorOptions().dtype(at::kDouble));
 }
 
-/// strength * sum_i scale_i sum F_i d_i^2 as a node of the graph: its backward is the same single pass. With create_graph the backward is
+/// strength * sum_i scale_i (sum F_i d_i^2 + constant_i) as a node of the graph: its backward is the same single pass. With create_graph the backward is
 /// made of LibTorch's operations instead, which can be differentiated again.
 struct quadratic_function : torch::autograd::Function<quadratic_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, at::TensorList thetas, std::vector<quadratic_item> items,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What l2_init and ewc share: anchors by parameter name, their match against a model, value, gradient and state.
+// What the quadratic penalties share: anchors by parameter name, their match against a model, value, gradient and state.
 #pragma once
 
 #include <retain/detail/quadratic.hpp>
@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <map>
 #include <string>
 #include <utility>
@@ -59,6 +60,25 @@ class weight_penalty {
     return value.mul_(strength());
   }
 
+  /// Throws shape_error or state_error when the model does not fit, as `loss` does.
+  template <parameter_source M>
+  void check(const M& model) const {
+    match(parameters(model));
+  }
+
+  /// Whether a parameter of this name is penalised while it is trainable.
+  bool covers(const std::string& name) const { return entries_.count(name) != 0; }
+
+  /// Adds the gradient of `loss` for the one parameter model[index], which is covered, to `gradient`, a tensor laid out like it.
+  /// Looks at that parameter only; throws when it does not fit.
+  void add_gradient_of(const parameter_list& model, std::size_t index, at::Tensor& gradient) const {
+    const at::NoGradGuard no_grad;
+    const auto& [name, tensor] = model[index];
+    std::vector<at::Tensor> gradients{gradient};
+    quadratic_pass<gradient_mode::add>({item_of(name, tensor, entries_.at(name))}, gradients, 2.0 * strength());
+    gradient = gradients.front();
+  }
+
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
@@ -68,6 +88,7 @@ class weight_penalty {
     for (const auto& [name, e] : entries_) {
       out.set(prefix + "anchor." + name, e.anchor);
       if (e.importance.defined()) out.set(prefix + "importance." + name, e.importance);
+      if (e.constant != 0.0) out.set(prefix + "constant." + name, e.constant);
     }
   }
 
@@ -76,10 +97,17 @@ class weight_penalty {
     auto loaded = entries_;
     for (auto& [name, e] : loaded) {
       replace(e.anchor, in.tensor(prefix + "anchor." + name), name, "anchor");
+      const std::string importance = prefix + "importance." + name, constant = prefix + "constant." + name;
+      // A parameter that was frozen at first has an importance from the task on that it is trained in.
+      if (needs_importance_ && !e.trainable && !in.contains(importance)) e.importance = at::Tensor();
+      else if (needs_importance_ && !e.importance.defined()) e.importance = laid_out_like(e.anchor, e.anchor);
       if (e.importance.defined()) {
-        replace(e.importance, in.tensor(prefix + "importance." + name), name, "importance");
+        replace(e.importance, in.tensor(importance), name, "importance");
         check_importance(name, e.importance);
       }
+      e.constant = in.contains(constant) ? in.number(constant) : 0.0;
+      if (!(e.constant >= 0.0) || !std::isfinite(e.constant))
+        throw state_error(concat(kind_, ": the saved constant of '", name, "' is ", e.constant, ": it must be finite and not negative"));
     }
     schedule_.load_state(in, prefix + "schedule.");
     entries_ = std::move(loaded);
@@ -91,7 +119,9 @@ class weight_penalty {
     at::Tensor importance;  // undefined: 1 everywhere
     double scale = 1.0;
     bool trainable = true;  // whether the parameter had a gradient when the penalty was made
+    double constant = 0.0;  // what the penalty is at the anchor, before scale and strength: several tasks in one quadratic
   };
+  using entry_map = std::map<std::string, entry>;
 
   weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
                  const parameter_list& model)
@@ -99,7 +129,7 @@ class weight_penalty {
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : model) {
       if (excluded(name)) continue;
-      entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad()};
+      entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad(), 0.0};
       for (const auto& group : groups)
         if (matches(group.pattern, name)) e.scale *= group.scale;
       if (!(e.scale >= 0.0) || !std::isfinite(e.scale))
@@ -108,6 +138,31 @@ class weight_penalty {
     }
     for (const auto& group : groups)
       if (!used(group.pattern)) throw config_error(concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
+  }
+
+  /// Takes the anchors from elsewhere than the model. For constructors.
+  void set_anchors(const parameter_list& anchors) {
+    const at::NoGradGuard no_grad;
+    std::map<std::string, at::Tensor> given;
+    for (const auto& [name, values] : anchors) {
+      if (excluded(name)) continue;
+      if (!covers(name))
+        throw state_error(concat(kind_, ": the anchor has '", name, "' ", shape_text(values.sizes()),
+                                 ", which the model does not have: exclude it by pattern, or take the anchor of this model"));
+      given[name] = values;
+    }
+    for (auto& [name, e] : entries_) {
+      const at::Tensor values = given[name];
+      if (!values.defined())
+        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                                 " is missing in the anchor: exclude it by pattern, or take the anchor of this model"));
+      if (values.sizes() != e.anchor.sizes())
+        throw shape_error(concat(kind_, ": the anchor of '", name, "' has shape ", shape_text(values.sizes()), ", the parameter ",
+                                 shape_text(e.anchor.sizes()), ": take the anchor of this model"));
+      if (!values.isfinite().all().item<bool>())
+        throw state_error(concat(kind_, ": the anchor of '", name, "' holds a value that is not finite"));
+      e.anchor = at::empty_like(e.anchor).copy_(values);
+    }
   }
 
   bool excluded(const std::string& name) const { return matches_any(exclude_, name); }
@@ -128,10 +183,42 @@ class weight_penalty {
     return result.copy_(importance);
   }
 
+  /// Visits (name, tensor, entry) for every parameter of the model that has an anchor. Throws unless the names are the same on both
+  /// sides and the shapes fit.
+  template <class Visit>
+  void pair(const parameter_list& model, entry_map& entries, Visit visit) const {
+    std::size_t found = 0;
+    for (const auto& [name, tensor] : model) {
+      const auto position = entries.find(name);
+      if (position == entries.end()) {
+        if (excluded(name) || !tensor.requires_grad()) continue;
+        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(tensor.sizes()),
+                                 " has no anchor; it was not in the model this penalty was made from: exclude it by pattern"));
+      }
+      ++found;
+      check_shape(name, tensor, position->second);
+      visit(name, tensor, position->second);
+    }
+    if (found != entries.size())
+      for (const auto& [name, e] : entries) {
+        const bool present = std::any_of(model.begin(), model.end(), [&](const auto& p) { return p.name == name; });
+        if (!present)
+          throw state_error(concat(kind_, ": the parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                                   " has an anchor but is missing in the model: exclude it by pattern when the penalty is made"));
+      }
+  }
+
+  /// The anchor follows a model that was moved to another device or type, once.
+  static void follow(entry& e, const at::Tensor& theta) {
+    if (e.anchor.device() == theta.device() && e.anchor.scalar_type() == theta.scalar_type()) return;
+    e.anchor = e.anchor.to(theta.options().requires_grad(false));
+    if (e.importance.defined()) e.importance = laid_out_like(e.anchor, e.importance.to(theta.device()));
+  }
+
   const char* kind_;
   strength_schedule schedule_;
   std::vector<std::string> exclude_;
-  mutable std::map<std::string, entry> entries_;  // mutable: anchors follow a model that is moved to another device or type
+  mutable entry_map entries_;  // mutable: anchors follow a model that is moved to another device or type
   bool needs_importance_ = false;
 
  private:
@@ -141,45 +228,29 @@ class weight_penalty {
     return false;
   }
 
-  /// Pairs the model's trainable parameters with their anchors. Throws unless the names are the same on both sides.
+  void check_shape(const std::string& name, const at::Tensor& tensor, const entry& e) const {
+    if (tensor.sizes() != e.anchor.sizes())
+      throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ", shape_text(tensor.sizes()), ", its anchor ",
+                               shape_text(e.anchor.sizes()), ": exclude it by pattern, or make the penalty from this model"));
+  }
+
+  quadratic_item item_of(const std::string& name, const at::Tensor& tensor, entry& e) const {
+    check_shape(name, tensor, e);
+    if (needs_importance_ && !e.importance.defined())
+      throw state_error(concat(kind_, ": the parameter '", name, "' was frozen when its importance was estimated and is not now: "
+                               "unfreeze it before the importance is estimated, or exclude it by pattern"));
+    follow(e, tensor);
+    return {tensor, e.anchor, e.importance, e.scale, e.constant};
+  }
+
+  /// The model's trainable parameters with their anchors.
   std::vector<quadratic_item> match(const parameter_list& model) const {
     std::vector<quadratic_item> items;
     items.reserve(model.size());
-    std::size_t found = 0;
-    for (const auto& [name, tensor] : model) {
-      const auto position = entries_.find(name);
-      if (position == entries_.end()) {
-        if (excluded(name) || !tensor.requires_grad()) continue;
-        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(tensor.sizes()),
-                                 " has no anchor; it was not in the model this penalty was made from: exclude it by pattern"));
-      }
-      ++found;
-      entry& e = position->second;
-      if (tensor.sizes() != e.anchor.sizes())
-        throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ", shape_text(tensor.sizes()), ", its anchor ",
-                                 shape_text(e.anchor.sizes()), ": exclude it by pattern, or make the penalty from this model"));
-      if (!tensor.requires_grad()) continue;
-      if (needs_importance_ && !e.importance.defined())
-        throw state_error(concat(kind_, ": the parameter '", name, "' was frozen when its importance was estimated and is not now: "
-                                 "unfreeze it before estimate_fisher, or exclude it by pattern"));
-      follow(e, tensor);
-      items.push_back({tensor, e.anchor, e.importance, e.scale});
-    }
-    if (found != entries_.size())
-      for (const auto& [name, e] : entries_) {
-        const bool present = std::any_of(model.begin(), model.end(), [&](const auto& p) { return p.name == name; });
-        if (!present)
-          throw state_error(concat(kind_, ": the parameter '", name, "' ", shape_text(e.anchor.sizes()),
-                                   " has an anchor but is missing in the model: exclude it by pattern when the penalty is made"));
-      }
+    pair(model, entries_, [&](const std::string& name, const at::Tensor& tensor, entry& e) {
+      if (tensor.requires_grad()) items.push_back(item_of(name, tensor, e));
+    });
     return items;
-  }
-
-  /// The anchor follows a model that was moved to another device or type, once.
-  static void follow(entry& e, const at::Tensor& theta) {
-    if (e.anchor.device() == theta.device() && e.anchor.scalar_type() == theta.scalar_type()) return;
-    e.anchor = e.anchor.to(theta.options().requires_grad(false));
-    if (e.importance.defined()) e.importance = laid_out_like(e.anchor, e.importance.to(theta.device()));
   }
 
   void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name, const char* what) const {
