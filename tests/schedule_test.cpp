@@ -11,6 +11,7 @@ struct not_a_number {
 static_assert(retain::schedule<retain::constant>);
 static_assert(retain::schedule<retain::exponential_decay>);
 static_assert(retain::schedule<retain::adaptive_kl>);
+static_assert(retain::schedule<retain::dual_ascent>);
 static_assert(retain::schedule<decltype([](double p) { return 1.0 / (1.0 + p); })>);
 static_assert(!retain::schedule<not_a_number>);
 static_assert(!retain::schedule<double>);
@@ -66,6 +67,32 @@ TEST_CASE("schedule: adaptive KL doubles, halves and stays within its bounds", "
   CHECK(s.value() == 0.25);
 }
 
+TEST_CASE("schedule: dual ascent moves by at most e^rate, within its bounds, and nothing winds up behind them", "[schedule]") {
+  retain::strength_schedule s = retain::dual_ascent{.initial = 1, .target = 0.1, .rate = 0.5, .minimum = 0.25, .maximum = 2};
+  s.observe(0.1);
+  CHECK(s.value() == 1);
+  s.observe(0.12);
+  CHECK(s.value() == Approx(std::exp(0.5 * 0.2)));
+  s.observe(0.05);
+  CHECK(s.value() == Approx(std::exp(0.5 * 0.2 - 0.5 * 0.5)));
+  const double before = s.value();
+  s.observe(100);
+  CHECK(s.value() == Approx(before * std::exp(0.5)));
+  for (int i = 0; i < 10; ++i) s.observe(INFINITY);
+  CHECK(s.value() == 2);
+  s.observe(0);
+  CHECK(s.value() == Approx(2 * std::exp(-0.5)));
+  for (int i = 0; i < 10; ++i) s.observe(0);
+  CHECK(s.value() == 0.25);
+}
+
+TEST_CASE("schedule: dual ascent finds the multiplier that holds a KL at its budget", "[schedule]") {
+  // A loss (x - 1)^2 + c x^2 is least at x = 1 / (1 + c); let the KL be x^2. At the budget 0.04, x is 0.2 and c is 4.
+  retain::strength_schedule c = retain::dual_ascent{.initial = 0.01, .target = 0.04};
+  for (int i = 0; i < 400; ++i) c.observe(std::pow(1 / (1 + c.value()), 2));
+  CHECK(c.value() == Approx(4).epsilon(1e-6));
+}
+
 TEST_CASE("schedule: return ratio", "[schedule]") {
   retain::strength_schedule s = retain::return_ratio{.teacher_return = 200, .maximum = 2};
   CHECK(s.value() == 2);
@@ -99,6 +126,30 @@ TEST_CASE("schedule: a bad strength is refused where it enters", "[schedule]") {
   retain::strength_schedule adapts = retain::return_ratio{.teacher_return = 10};
   CHECK_THROWS_AS(adapts.observe(std::nan("")), retain::config_error);
   CHECK(adapts.value() == 1.0);  // a refused measurement leaves nothing behind
+}
+
+TEST_CASE("schedule: parameters that make no sense are refused when a schedule is taken, by name", "[schedule]") {
+  const auto taken = [](auto schedule) { return retain::strength_schedule{schedule}; };
+  CHECK_THROWS_WITH(taken(retain::linear{.over = 0}), ContainsSubstring("linear{1 to 0 over 0}") && ContainsSubstring("over must be positive"));
+  CHECK_THROWS_AS(taken(retain::linear{.over = std::nan("")}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::linear{.last = -0.1}), retain::config_error);  // though it begins well
+  CHECK_THROWS_AS(taken(retain::cosine{.over = -1}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::cosine{.last = INFINITY}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::exponential_decay{.factor = -0.5}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::exponential_decay{.floor = -0.5}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::exponential_decay{.per = -1}), retain::config_error);
+  CHECK_THROWS_WITH(taken(retain::adaptive_kl{.target = 0}), ContainsSubstring("target must be positive"));
+  CHECK_THROWS_AS(taken(retain::adaptive_kl{.initial = 0}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::adaptive_kl{.minimum = 2, .maximum = 1}), retain::config_error);
+  CHECK_THROWS_WITH(taken(retain::adaptive_kl{.minimum = 0}), ContainsSubstring("multiplied up"));
+  CHECK_THROWS_AS(taken(retain::dual_ascent{.rate = 0}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::dual_ascent{.target = -1}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::dual_ascent{.initial = 1, .maximum = 0.5}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::return_ratio{.maximum = -1}), retain::config_error);
+  CHECK_THROWS_AS(taken(retain::return_ratio{.teacher_return = 0}), retain::config_error);
+  CHECK_NOTHROW(taken(retain::exponential_decay{.factor = 1.5}));
+  retain::strength_schedule adapts = retain::adaptive_kl{.initial = 1, .target = 0.1};
+  CHECK_THROWS_WITH(adapts.observe(std::nan("")), ContainsSubstring("NaN"));
 }
 
 TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedule]") {

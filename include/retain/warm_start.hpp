@@ -43,8 +43,8 @@ enum class warm_start_phase {
 ///
 /// Frozen is meant as in `frozen`: no gradient, no `.grad`, eval mode where nothing learns. As long as the parameters of the critic are
 /// its own, the policy is the pre-trained one to the last bit until the last phase. `step` is a function of progress alone. The model
-/// must live as long; what is frozen when this ends stays frozen. Throws config_error for a phase that is negative or not finite, and for a pattern that matches nothing where
-/// there is a critic phase.
+/// must live as long; what is frozen when this ends stays frozen. Throws config_error for a phase that is negative or not finite, and
+/// for a pattern that matches nothing where there is a critic phase.
 class warm_start {
  public:
   template <parameter_source M>
