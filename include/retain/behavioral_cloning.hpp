@@ -2,86 +2,143 @@
 #pragma once
 
 #include <retain/detail/distillation.hpp>
-#include <retain/detail/random.hpp>
+#include <retain/detail/gather.hpp>
+#include <retain/replay/sampler.hpp>
+#include <retain/replay/uniform.hpp>
 #include <retain/teacher.hpp>
 
+#include <concepts>
 #include <cstdint>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 
 namespace retain {
 
 struct behavioral_cloning_options {
   strength_schedule strength = 1.0;
   std::int64_t batch_size = 256;  ///< states (or sequences) drawn for each loss
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;         ///< of the uniform sampler; any other brings its own
   divergence direction = divergence::teacher_student;
+  std::int64_t burn_in = 0;  ///< steps of a sequence that only warm a recurrent state
 };
+
+/// Marks a target as the expert's actions: int64 [n] or continuous [n, D], as the student's log_prob takes them, in a tensor or
+/// whatever can be drawn from. A tensor without this mark holds logits.
+template <detail::gatherable Actions>
+struct expert_actions {
+  Actions actions;
+};
+template <class Actions>
+expert_actions(Actions) -> expert_actions<Actions>;
 
 namespace detail {
 
-/// States that can be drawn from: at::Tensor [n, ...] as it is, or any type with size() and gather(indices) -> observations,
-/// where indices is an int64 tensor [batch] with values in [0, size()).
-template <class M>
-concept gatherable = std::convertible_to<M, at::Tensor> || requires(const M& memory, const at::Tensor& indices) {
-  { memory.size() } -> std::convertible_to<std::int64_t>;
-  memory.gather(indices);
-};
+template <class T>
+struct is_expert_actions : std::false_type {};
+template <class A>
+struct is_expert_actions<expert_actions<A>> : std::true_type {};
 
-template <gatherable M>
-std::int64_t size_of(const M& memory) {
-  if constexpr (std::convertible_to<M, at::Tensor>)
-    return memory.dim() == 0 ? 0 : memory.size(0);
-  else
-    return static_cast<std::int64_t>(memory.size());
+/// What a student or teacher says of drawn observations. One that takes `done` as well is given it, and may answer {prediction, state}.
+template <bool Sequences, class Policy, class Observations>
+auto ask_stored(Policy& policy, const Observations& observations, [[maybe_unused]] const at::Tensor& done) {
+  if constexpr (Sequences && std::invocable<Policy&, const Observations&, const at::Tensor&>) {
+    if constexpr (requires { std::get<0>(policy(observations, done)); })
+      return as_prediction(std::get<0>(policy(observations, done)));
+    else
+      return as_prediction(policy(observations, done));
+  } else {
+    return as_prediction(policy(observations));
+  }
 }
-template <gatherable M>
-auto gather(const M& memory, const at::Tensor& indices) {
-  if constexpr (std::convertible_to<M, at::Tensor>)
-    return memory.index_select(0, indices.to(memory.device()));
-  else
-    return memory.gather(indices);
+
+/// The rows of `rows` [T, N] whose recurrent state is warm: step t >= burn_in, or any step of an episode seen from its first on.
+inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const at::Tensor& done) {
+  if (rows.dim() != 2 || rows.size(0) <= burn_in)
+    throw shape_error(concat("behavioral_cloning: a burn-in of ", burn_in, " steps needs rows [T, N] with T > ", burn_in, ", got ",
+                             shape_text(rows.sizes())));
+  const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong).requires_grad(false)).unsqueeze(1);
+  const auto late = time.ge(burn_in).expand(rows.sizes());
+  return done.defined() ? late.logical_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
 }
 
 }  // namespace detail
 
 /// Behavioural cloning of stored pre-training states:
 ///
-///     loss = c * mean over drawn states s of KL(pi*(.|s) || pi(.|s)),   s from the memory, drawn uniformly with replacement
+///     loss = c / N * sum over drawn states s of w(s) KL(pi*(.|s) || pi(.|s)),   N valid states from the memory
 ///
-/// (Wołczyk et al. 2024, arXiv 2402.02868, section 2). The target is a live teacher, or what it said when the states were
-/// stored: a tensor of logits [n, ..., A], or a type with gather(indices) -> prediction.
+/// (Wołczyk et al. 2024, arXiv 2402.02868, section 2), or w(s) (-log pi(a*|s)) where the target is the expert's actions. The memory is a
+/// tensor of states [n, ...], or any type with size() and gather(indices). The target is a live teacher, what it said when the
+/// states were stored (a tensor of logits [n, ..., A], or a type with size() and gather(indices) -> prediction), or expert_actions:
 ///
 ///     behavioral_cloning{states, teacher, {.strength = 2.0, .batch_size = 256}}
 ///     behavioral_cloning{states, logits, {.strength = 2.0}}
+///     behavioral_cloning{states, expert_actions{actions}, stratified{regions}, {.batch_size = 256}}
 ///
-/// Equal seeds draw equal batches. At strength 0 nobody is asked, but the draw goes on. Where a state is a sequence, the student and the teacher see what `gather` returns, and mark
-/// padding by answering retain::masked. Throws config_error for an empty memory or a batch size below 1, shape_error when
-/// stored logits are not as many as states.
-template <detail::gatherable Memory, class Target>
+/// States are drawn uniformly with replacement, or as the sampler says that is given third: stratified, prioritised, sequences, or
+/// any retain::sampler. w is 1, or the sampler's weights. Equal seeds draw equal batches. At strength 0 nobody is asked, but the draw
+/// goes on.
+///
+/// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher that takes (observations, done)
+/// is called so, may answer {prediction, state}, and starts from an initial state of its own; a recurrent retain::teacher is reset before
+/// every batch. That start is wrong where a sequence begins inside an episode: `burn_in` leaves the first steps of those, and only those,
+/// out of the loss. (Later losses still reach back through them, unless the student detaches its state.) Where a memory's own items are
+/// sequences [T, N], the student and the teacher see what `gather` returns and mark padding by answering retain::masked.
+///
+/// Throws config_error for an empty memory, a batch size below 1 or a burn-in that leaves no step; shape_error when targets are not as
+/// many as states, or the sampler draws from more items than there are.
+template <detail::gatherable Memory, class Target, sampler Sampler = uniform>
 class behavioral_cloning : public detail::distillation_base {
  public:
   static constexpr const char* name = "behavioral_cloning";
 
   behavioral_cloning(Memory memory, Target target, behavioral_cloning_options options = {})
+    requires std::same_as<Sampler, uniform>
+      : behavioral_cloning(memory, std::move(target), uniform(detail::size_of(memory), options.seed), options) {}
+
+  behavioral_cloning(Memory memory, Target target, Sampler sampler, behavioral_cloning_options options = {})
       : distillation_base(std::move(options.strength), options.direction),
         memory_(std::move(memory)),
         target_(std::move(target)),
+        sampler_(std::move(sampler)),
         batch_size_(options.batch_size),
-        random_(options.seed) {
+        burn_in_(options.burn_in) {
     if (detail::size_of(memory_) < 1) throw config_error("behavioral_cloning: the memory of states is empty");
     if (batch_size_ < 1) throw config_error(detail::concat("behavioral_cloning: batch_size must be at least 1, got ", batch_size_));
-    if constexpr (std::convertible_to<Target, at::Tensor>)
-      if (detail::size_of(target_) != detail::size_of(memory_))
-        throw shape_error(detail::concat("behavioral_cloning: ", detail::size_of(target_), " rows of stored logits for ",
-                                         detail::size_of(memory_), " states"));
+    if (burn_in_ < 0) throw config_error(detail::concat("behavioral_cloning: burn_in must not be negative, got ", burn_in_));
+    if constexpr (sequence_sampler<Sampler>)
+      if (burn_in_ >= sampler_.length())
+        throw config_error(detail::concat("behavioral_cloning: a burn-in of ", burn_in_, " steps leaves nothing of sequences of ", sampler_.length()));
+    if (labels && direction_ != divergence::teacher_student)
+      throw config_error("behavioral_cloning: expert actions have no divergence in the direction student_teacher; use a teacher or its logits");
+    check_sizes(memory_, target_, sampler_);
   }
 
   /// A 0-dim tensor in the graph of `student`, a callable from observations to a prediction. Draws the next batch.
   template <class Student>
   at::Tensor loss(Student&& student) {
-    const at::Tensor indices = draw();
+    draw();
     if (strength() == 0.0) return at::zeros({});
-    const auto observations = detail::gather(memory_, indices);
-    return weighted(ask(observations, indices), detail::as_prediction(student(observations)), {});
+    const auto observations = detail::gather(memory_, draw_.indices);
+    const auto answer = detail::ask_stored<sequential>(student, observations, draw_.done);
+    const at::Tensor padding = on_device_of(observations, draw_.mask);
+    at::Tensor kept;
+    if constexpr (labels) {
+      kept = valid(padding, detail::mask_of(answer));
+      rows_ = surprise(detail::where(detail::distribution_of(answer), kept), kept);
+    } else {
+      const auto target = ask(observations);
+      kept = valid(padding, valid(detail::mask_of(target), detail::mask_of(answer)));
+      const auto p = detail::where(detail::distribution_of(target), kept), q = detail::where(detail::distribution_of(answer), kept);
+      rows_ = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
+    }
+    if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.done));
+    const at::Tensor mean = detail::masked_mean(draw_.weights.defined() ? rows_ * draw_.weights.to(rows_.options()) : rows_, kept);
+    rows_ = rows_.detach();
+    last_ = mean.detach();
+    return mean * strength();
   }
   /// The same; the rollout is not looked at.
   template <class Student, class Rollout>
@@ -89,31 +146,77 @@ class behavioral_cloning : public detail::distillation_base {
     return loss(student);
   }
 
+  /// What the last `loss` drew, and the divergence (or -log pi) of each row of it, unweighted and without gradient: new priorities are
+  /// sampler().update(last_draw().indices, last_rows()).
+  const drawn& last_draw() const { return draw_; }
+  const at::Tensor& last_rows() const { return rows_; }
+  Sampler& sampler() { return sampler_; }
+  const Memory& memory() const { return memory_; }
+
   void save_state(state& out, const std::string& prefix) const {
     schedule_.save_state(out, prefix + "schedule.");
-    out.set(prefix + "random", random_.state());
-    if constexpr (std::convertible_to<Memory, at::Tensor>) out.set(prefix + "memory", memory_);
-    if constexpr (stateful<Memory>) memory_.save_state(out, prefix + "memory.");
-    if constexpr (std::convertible_to<Target, at::Tensor>) out.set(prefix + "target", target_);
-    if constexpr (stateful<Target>) target_.save_state(out, prefix + "target.");
+    if constexpr (stateful<Sampler>) sampler_.save_state(out, sampler_prefix(prefix));
+    save_part(out, prefix + "memory", memory_);
+    if constexpr (labels)
+      save_part(out, prefix + "target", target_.actions);
+    else
+      save_part(out, prefix + "target", target_);
   }
-  /// A memory that is neither a tensor nor stateful is the caller's to restore.
+  /// A memory, target or sampler that is neither a tensor nor stateful is the caller's to restore. How many states the saved memory
+  /// holds may differ from this one's.
   void load_state(const state& in, const std::string& prefix) {
-    const auto random = in.integer<std::uint64_t>(prefix + "random");
-    at::Tensor memory, target;
-    if constexpr (std::convertible_to<Memory, at::Tensor>) memory = saved(in, prefix + "memory", memory_);
-    if constexpr (std::convertible_to<Target, at::Tensor>) target = saved(in, prefix + "target", target_);
-    if (memory.defined() && target.defined() && memory.size(0) != target.size(0))
-      throw shape_error(detail::concat("behavioral_cloning: the state holds ", memory.size(0), " states and ", target.size(0), " targets"));
-    if constexpr (stateful<Memory>) memory_.load_state(in, prefix + "memory.");
-    if constexpr (stateful<Target>) target_.load_state(in, prefix + "target.");
-    if constexpr (std::convertible_to<Memory, at::Tensor>) memory_ = memory;
-    if constexpr (std::convertible_to<Target, at::Tensor>) target_ = target;
-    schedule_.load_state(in, prefix + "schedule.");
-    random_.set_state(random);
+    auto schedule = schedule_;
+    schedule.load_state(in, prefix + "schedule.");
+    Sampler sampler = sampler_;
+    if constexpr (stateful<Sampler>) sampler.load_state(in, sampler_prefix(prefix));
+    auto&& memory = to_load(memory_);
+    load_part(in, prefix + "memory", memory);
+    auto&& target = to_load(target_);
+    if constexpr (labels)
+      load_part(in, prefix + "target", target.actions);
+    else if constexpr (detail::gatherable<Target>)
+      load_part(in, prefix + "target", target);
+    if constexpr (std::same_as<Sampler, uniform>) sampler.resize(detail::size_of(memory));
+    check_sizes(memory, target, sampler);
+    // A teacher's copy would share its network: it is loaded in place, as the last that can fail.
+    if constexpr (stateful<Target> && !detail::gatherable<Target>) target_.load_state(in, prefix + "target.");
+    if constexpr (data<Target>) target_ = std::move(target);
+    if constexpr (data<Memory>) memory_ = std::move(memory);
+    schedule_ = std::move(schedule);
+    sampler_ = std::move(sampler);
   }
 
  private:
+  static constexpr bool labels = detail::is_expert_actions<Target>::value;
+  static constexpr bool sequential = sequence_sampler<Sampler>;
+
+  /// The uniform sampler's only number stands beside the rest.
+  static std::string sampler_prefix(const std::string& prefix) { return std::same_as<Sampler, uniform> ? prefix : prefix + "sampler."; }
+
+  /// What a state restores as data: loaded into a copy first, so that a failure changes nothing.
+  template <class Part>
+  static constexpr bool data = detail::is_expert_actions<Part>::value || std::convertible_to<Part, at::Tensor> ||
+                               (stateful<Part> && detail::gatherable<Part>);
+  template <class Part>
+  static std::conditional_t<data<Part>, Part, Part&> to_load(Part& part) {
+    return part;
+  }
+
+  template <class Part>
+  static void save_part(state& out, const std::string& key, const Part& part) {
+    if constexpr (std::convertible_to<Part, at::Tensor>)
+      out.set(key, part);
+    else if constexpr (stateful<Part>)
+      part.save_state(out, key + ".");
+  }
+  template <class Part>
+  static void load_part(const state& in, const std::string& key, Part& part) {
+    if constexpr (std::convertible_to<Part, at::Tensor>)
+      part = saved(in, key, part);
+    else if constexpr (stateful<Part>)
+      part.load_state(in, key + ".");
+  }
+
   /// A saved tensor of rows like those of `current`; how many may differ.
   static at::Tensor saved(const state& in, const std::string& key, const at::Tensor& current) {
     const at::Tensor& tensor = in.tensor(key);
@@ -125,27 +228,74 @@ class behavioral_cloning : public detail::distillation_base {
     return tensor.to(current.device());
   }
 
-  at::Tensor draw() {
-    auto indices = at::empty({batch_size_}, at::TensorOptions().dtype(at::kLong));
-    auto* index = static_cast<std::int64_t*>(indices.data_ptr());
-    const auto bound = static_cast<std::uint64_t>(detail::size_of(memory_));
-    for (std::int64_t i = 0; i < batch_size_; ++i) index[i] = static_cast<std::int64_t>(random_.below(bound));
-    return indices;
+  static void check_sizes(const Memory& memory, const Target& target, const Sampler& sampler) {
+    const std::int64_t states = detail::size_of(memory);
+    const auto check = [&](const auto& part, const char* what) {
+      if constexpr (detail::gatherable<std::remove_cvref_t<decltype(part)>>)
+        if (detail::size_of(part) != states)
+          throw shape_error(detail::concat("behavioral_cloning: ", detail::size_of(part), " rows of ", what, " for ", states, " states"));
+    };
+    if constexpr (labels)
+      check(target.actions, "expert actions");
+    else
+      check(target, "stored logits");
+    if (const auto items = static_cast<std::int64_t>(sampler.size()); items > states)
+      throw shape_error(detail::concat("behavioral_cloning: the sampler draws from ", items, " items, the memory holds ", states));
+  }
+
+  void draw() {
+    if constexpr (std::same_as<Sampler, uniform>) sampler_.resize(detail::size_of(memory_));
+    draw_ = sampler_.sample(batch_size_);
   }
 
   template <class Observations>
-  auto ask(const Observations& observations, const at::Tensor& indices) const {
+  auto ask(const Observations& observations) {
     const at::NoGradGuard no_grad;
-    if constexpr (detail::gatherable<Target>)
-      return detail::as_prediction(detail::gather(target_, indices));
+    if constexpr (detail::gatherable<Target>) {
+      return detail::as_prediction(detail::gather(target_, draw_.indices));
+    } else if constexpr (requires { requires Target::recurrent; }) {
+      static_assert(sequential, "a recurrent teacher needs a sampler of sequences, which says where episodes begin");
+      target_.reset();
+      return target_.step(observations, on_device_of(observations, draw_.done));
+    } else {
+      return detail::ask_stored<sequential>(target_, observations, draw_.done);
+    }
+  }
+
+  /// -log pi(a*|s); what stands for an action in a row that is not kept may be out of the policy's range, and is replaced.
+  template <class Distribution>
+  at::Tensor surprise(const Distribution& distribution, const at::Tensor& kept) {
+    at::Tensor actions = detail::gather(target_.actions, draw_.indices);
+    if (kept.defined()) {
+      at::Tensor dropped = kept.logical_not();
+      while (dropped.dim() < actions.dim()) dropped = dropped.unsqueeze(-1);
+      actions = actions.masked_fill(dropped.to(actions.device()), 0);
+    }
+    return distribution.log_prob(actions).neg();
+  }
+
+  /// The rows that both masks keep; an undefined one keeps all.
+  static at::Tensor valid(const at::Tensor& first, const at::Tensor& second) {
+    if (first.defined() && second.defined() && first.sizes() != second.sizes())
+      throw shape_error(detail::concat("behavioral_cloning: masks of shapes ", detail::shape_text(first.sizes()), " and ",
+                                       detail::shape_text(second.sizes()), " do not belong together"));
+    return detail::common_mask(first, second);
+  }
+
+  template <class Observations>
+  static at::Tensor on_device_of(const Observations& observations, const at::Tensor& mask) {
+    if constexpr (requires { mask.to(observations.device()); })
+      return mask.defined() ? mask.to(observations.device()) : mask;
     else
-      return detail::as_prediction(target_(observations));
+      return mask;
   }
 
   Memory memory_;
   Target target_;
-  std::int64_t batch_size_;
-  detail::splitmix64 random_;
+  Sampler sampler_;
+  std::int64_t batch_size_, burn_in_;
+  drawn draw_;
+  at::Tensor rows_;
 };
 
 }  // namespace retain

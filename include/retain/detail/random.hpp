@@ -29,6 +29,12 @@ class splitmix64 {
     return static_cast<std::uint64_t>(product >> 64);
   }
 
+  /// A uniform position in a row of `size` items.
+  std::int64_t index(std::int64_t size) { return static_cast<std::int64_t>(below(static_cast<std::uint64_t>(size))); }
+
+  /// A uniform multiple of 2^-53 in [0, 1).
+  double real() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
+
   std::uint64_t state() const { return state_; }
   void set_state(std::uint64_t state) { state_ = state; }
 

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/random.hpp>
+#include <retain/detail/sum_tree.hpp>
+#include <retain/replay/sampler.hpp>
+#include <retain/schedule.hpp>
+#include <retain/state.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace retain {
+
+struct prioritised_options {
+  double alpha = 0.6;             ///< how much priorities count: 0 is uniform, 1 in proportion
+  strength_schedule beta = 0.4;   ///< how much of the bias the weights take back; the paper raises it to 1 over training
+  double epsilon = 1e-6;          ///< added to every priority, so that none is 0
+  std::uint64_t seed = 0;
+};
+
+/// Prioritised experience replay, the proportional variant (Schaul et al. 2016, arXiv 1511.05952, section 3.3 and algorithm 1):
+///
+///     P(i) = p_i^alpha / sum_k p_k^alpha,   p_i = |delta_i| + epsilon,      w_i = (N P(i))^-beta / max_j w_j
+///
+/// A batch of n is drawn stratified in mass: one item from each of n equal parts of the running sum of p^alpha. The weights are normalised
+/// by the largest there could be, that of the least likely of all N items, so that they only ever scale a loss down and an item's
+/// weight does not hang on what it was drawn with. New items have the largest priority seen, so that each is likely to be seen soon.
+///
+///     prioritised sampler{states, {.beta = linear{.initial = 0.4, .last = 1, .over = 1e6}}};
+///     sampler.update(drawn.indices, errors);      // after learning from them
+///     sampler.step(env_steps);                    // moves beta
+///
+/// A draw is indices [n] and weights [n]; O(log N) an item to draw or to update. Memory: 32 bytes an item, up to twice that while
+/// items are added. Sums are in double and do not drift: see detail::sum_tree.
+class prioritised {
+ public:
+  /// `size` items of equal priority. Throws config_error for options out of range: alpha and beta in [0, 1], epsilon not negative.
+  explicit prioritised(std::int64_t size, prioritised_options options = {})
+      : alpha_(options.alpha), epsilon_(options.epsilon), beta_(std::move(options.beta)), random_(options.seed) {
+    if (size < 0) throw config_error(detail::concat("prioritised: the number of items must not be negative, got ", size));
+    if (!(alpha_ >= 0 && alpha_ <= 1)) throw config_error(detail::concat("prioritised: alpha must be in [0, 1], got ", alpha_));
+    if (!(epsilon_ >= 0) || !std::isfinite(epsilon_))
+      throw config_error(detail::concat("prioritised: epsilon must be finite and not negative, got ", epsilon_));
+    check_beta(beta_.value());
+    tree_ = detail::sum_tree(size);
+    tree_.fill(0, size_ = size, largest_);
+  }
+
+  /// `count` new items after the ones there are, at the largest priority so far.
+  void push(std::int64_t count) {
+    if (count < 0) throw config_error(detail::concat("prioritised: cannot add ", count, " items"));
+    if (size_ + count > tree_.leaves()) tree_.resize(std::max(size_ + count, 2 * tree_.leaves()));
+    tree_.fill(size_, count, largest_);
+    size_ += count;
+  }
+
+  /// New priorities, such as the magnitude of a TD error: `indices` [m] int64, `priorities` [m], not negative. Of an item that stands
+  /// there twice, the last counts. Throws config_error, and changes nothing, for a priority outside [0, 1e300].
+  void update(const at::Tensor& indices, const at::Tensor& priorities) {
+    const at::Tensor items = detail::checked_indices("prioritised", indices, size_);
+    if (priorities.sizes() != indices.sizes())
+      throw shape_error(detail::concat("prioritised: priorities of shape ", detail::shape_text(priorities.sizes()), " for indices of shape ",
+                                       detail::shape_text(indices.sizes())));
+    const at::Tensor values = priorities.detach().to(at::kCPU, at::kDouble).contiguous();
+    const auto* item = static_cast<const std::int64_t*>(items.data_ptr());
+    const auto* value = static_cast<const double*>(values.data_ptr());
+    for (std::int64_t i = 0; i < values.numel(); ++i)
+      if (!(value[i] >= 0 && value[i] <= 1e300))
+        throw config_error(detail::concat("prioritised: the priority of item ", item[i], " must be in [0, 1e300], got ", value[i]));
+    for (std::int64_t i = 0; i < values.numel(); ++i) {
+      const double mass = std::pow(value[i] + epsilon_, alpha_);
+      tree_.set(item[i], mass);
+      largest_ = std::max(largest_, mass);
+    }
+  }
+
+  /// Throws config_error when there are no items, or none has a priority above 0.
+  drawn sample(std::int64_t n) {
+    const double total = tree_.total();
+    detail::check_draw("prioritised", n, total > 0 ? size_ : 0);
+    const detail::index_buffer indices(n);
+    auto weights = at::empty({n}, at::TensorOptions().dtype(at::kDouble));
+    auto* weight = static_cast<double*>(weights.data_ptr());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t item = tree_.find(total * ((static_cast<double>(i) + random_.real()) / static_cast<double>(n)));
+      indices.data[i] = item;
+      // (N P)^-beta over its largest, (N P_least)^-beta
+      weight[i] = std::pow(tree_.least() / tree_.value(item), beta_.value());
+    }
+    return {indices.tensor, weights, {}, {}};
+  }
+
+  std::int64_t size() const { return size_; }
+  /// P(i) of each item, [N].
+  at::Tensor probabilities() const {
+    auto result = at::empty({size_}, at::TensorOptions().dtype(at::kDouble));
+    auto* p = static_cast<double*>(result.data_ptr());
+    for (std::int64_t i = 0; i < size_; ++i) p[i] = tree_.value(i) / tree_.total();
+    return result;
+  }
+
+  double beta() const { return beta_.value(); }
+  void step(double progress) {
+    auto beta = beta_;
+    beta.step(progress);
+    check_beta(beta.value());
+    beta_ = std::move(beta);
+  }
+
+  /// Priorities, beta's schedule and the generator; alpha and epsilon are the caller's to choose.
+  void save_state(state& out, const std::string& prefix) const {
+    auto masses = at::empty({size_}, at::TensorOptions().dtype(at::kDouble));
+    for (std::int64_t i = 0; i < size_; ++i) static_cast<double*>(masses.data_ptr())[i] = tree_.value(i);
+    out.set(prefix + "masses", masses);
+    out.set(prefix + "leaves", tree_.leaves());  // sums are rounded in the order of the tree, so its form belongs to the state
+    out.set(prefix + "largest", largest_);
+    out.set(prefix + "random", random_.state());
+    beta_.save_state(out, prefix + "beta.");
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    const at::Tensor& saved = in.tensor(prefix + "masses");
+    const auto leaves = in.integer(prefix + "leaves");
+    const double largest = in.number(prefix + "largest");
+    if (saved.dim() != 1 || saved.scalar_type() != at::kDouble || leaves < saved.numel())
+      throw state_error(detail::concat("prioritised: the saved '", prefix, "masses' are ", saved.dtype(), " ", detail::shape_text(saved.sizes()), " for ",
+                                       leaves, " places: saved from something else"));
+    const at::Tensor masses = saved.to(at::kCPU).contiguous();
+    const auto* mass = static_cast<const double*>(masses.data_ptr());
+    detail::sum_tree tree(leaves);
+    for (std::int64_t i = 0; i < masses.numel(); ++i) {
+      if (!(mass[i] >= 0 && mass[i] <= 1e301)) throw state_error(detail::concat("prioritised: the saved mass of item ", i, " is ", mass[i]));
+      tree.set(i, mass[i]);
+    }
+    auto random = random_;
+    random.set_state(in.integer<std::uint64_t>(prefix + "random"));
+    auto beta = beta_;
+    beta.load_state(in, prefix + "beta.");
+    tree_ = std::move(tree);
+    size_ = masses.numel();
+    largest_ = largest;
+    random_ = random;
+    beta_ = std::move(beta);
+  }
+
+ private:
+  static void check_beta(double beta) {
+    if (!(beta >= 0 && beta <= 1)) throw config_error(detail::concat("prioritised: beta must be in [0, 1], got ", beta));
+  }
+
+  double alpha_, epsilon_;
+  strength_schedule beta_;
+  detail::splitmix64 random_;
+  detail::sum_tree tree_;
+  std::int64_t size_ = 0;
+  double largest_ = 1;  // mass of the largest priority so far
+};
+
+}  // namespace retain

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// What every sampler answers. A sampler decides which items; where they lie (a tensor, retain::transitions, a file) is another matter.
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+
+#include <concepts>
+#include <cstdint>
+
+namespace retain {
+
+/// n drawn items, or n drawn sequences of L steps. All tensors are on the CPU.
+struct drawn {
+  at::Tensor indices;  ///< int64 [n], or [L, n]: into whatever holds the items
+  at::Tensor weights;  ///< float64 [n]: a factor on the loss of each; undefined where all count the same
+  at::Tensor mask;     ///< bool [L, n]: 1 where a step counts, 0 in padding; undefined where there is no padding
+  at::Tensor done;     ///< bool [L, n]: 1 at the first step of an episode, before which a recurrent state is reset; sequences only
+};
+
+/// s.sample(n) -> drawn, with indices in [0, s.size()). Equal seeds draw equal items, whatever the number of threads; a copy draws
+/// what the original would have drawn.
+template <class S>
+concept sampler = std::copyable<S> && requires(S& s, const S& c, std::int64_t n) {
+  { s.sample(n) } -> std::same_as<drawn>;
+  { c.size() } -> std::convertible_to<std::int64_t>;
+};
+
+/// A sampler of sequences of s.length() steps: its draws have `done`.
+template <class S>
+concept sequence_sampler = sampler<S> && requires(const S& c) {
+  { c.length() } -> std::convertible_to<std::int64_t>;
+};
+
+namespace detail {
+
+inline void check_draw(const char* what, std::int64_t n, std::int64_t size) {
+  if (n < 1) throw config_error(concat(what, ": cannot draw ", n, " items, at least 1 is needed"));
+  if (size < 1) throw config_error(concat(what, ": there is nothing to draw from yet"));
+}
+
+/// An int64 tensor [n] and where to write its values.
+struct index_buffer {
+  explicit index_buffer(std::int64_t n)
+      : tensor(at::empty({n}, at::TensorOptions().dtype(at::kLong))), data(static_cast<std::int64_t*>(tensor.data_ptr())) {}
+  at::Tensor tensor;
+  std::int64_t* data;
+};
+
+/// `indices` as a flat, contiguous int64 tensor on the CPU. Throws shape_error unless it is one-dimensional, config_error for
+/// another type or a value outside [0, size).
+inline at::Tensor checked_indices(const char* what, const at::Tensor& indices, std::int64_t size) {
+  if (indices.dim() != 1)
+    throw shape_error(concat(what, ": indices need the shape [n], got ", shape_text(indices.sizes())));
+  if (indices.scalar_type() != at::kLong) throw config_error(concat(what, ": indices must be int64, got ", indices.dtype()));
+  const at::Tensor flat = indices.to(at::kCPU).contiguous();
+  const auto* index = static_cast<const std::int64_t*>(flat.data_ptr());
+  for (std::int64_t i = 0; i < flat.numel(); ++i)
+    if (index[i] < 0 || index[i] >= size) throw config_error(concat(what, ": the index ", index[i], " is not one of ", size, " items"));
+  return flat;
+}
+
+}  // namespace detail
+}  // namespace retain

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/random.hpp>
+#include <retain/replay/sampler.hpp>
+#include <retain/state.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+struct sequences_options {
+  std::int64_t length = 16;  ///< L, steps of a sequence
+  bool pad = false;          ///< true: a sequence may begin at any step, and is padded where its episode ends
+  std::uint64_t seed = 0;
+};
+
+/// The lengths [E] of the episodes that follow one another in `done` [n]: 1 at the first step of each, as recurrent policies take it.
+/// Throws shape_error for another shape, config_error when step 0 begins no episode.
+inline at::Tensor episode_lengths(const at::Tensor& done) {
+  if (done.dim() != 1) throw shape_error(detail::concat("episode_lengths: done needs the shape [n], got ", detail::shape_text(done.sizes())));
+  const at::Tensor first = done.to(at::kCPU, at::kBool).contiguous();
+  const auto* begins = static_cast<const bool*>(first.data_ptr());
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < first.numel(); ++i) {
+    if (begins[i])
+      lengths.push_back(0);
+    else if (i == 0)
+      throw config_error("episode_lengths: step 0 must be marked as the first of an episode; flags that mark last steps are to be shifted by one");
+    ++lengths.back();
+  }
+  return at::tensor(lengths, at::TensorOptions().dtype(at::kLong));
+}
+
+/// Sequences of L steps out of episodes that lie one after the other, for recurrent policies. No sequence goes on from one episode
+/// into the next, and every start that allows this is equally likely: steps with L - 1 more of their episode after them, so that
+/// episodes shorter than L are never drawn; or with `pad` every step, and the mask is 0 beyond the episode's end (the index stays at
+/// the last step). Padding keeps the ends of episodes as likely as the rest: without it, a step is in up to L sequences, the first and
+/// last L - 1 of an episode in fewer.
+///
+///     sequences{episode_lengths(done), {.length = 32}}
+///
+/// A draw is indices [L, n], done [L, n], and with `pad` a mask [L, n]. O(log E) a sequence, for E episodes.
+class sequences {
+ public:
+  /// `lengths` [E], int64: steps of each episode, in the order they lie in. Throws config_error for a length below 1.
+  explicit sequences(const at::Tensor& lengths, sequences_options options = {})
+      : length_(options.length), pad_(options.pad), random_(options.seed) {
+    if (length_ < 1) throw config_error(detail::concat("sequences: length must be at least 1, got ", length_));
+    push(lengths);
+  }
+
+  /// More episodes after the ones there are.
+  void push(const at::Tensor& lengths) {
+    if (lengths.dim() != 1 || lengths.scalar_type() != at::kLong)
+      throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ", lengths.dtype(), " ", detail::shape_text(lengths.sizes())));
+    const at::Tensor flat = lengths.to(at::kCPU).contiguous();
+    const auto* length = static_cast<const std::int64_t*>(flat.data_ptr());
+    for (std::int64_t e = 0; e < flat.numel(); ++e)
+      if (length[e] < 1) throw config_error(detail::concat("sequences: episode ", e, " has ", length[e], " steps; leave empty episodes out"));
+    for (std::int64_t e = 0; e < flat.numel(); ++e) {
+      starts_.push_back(starts_.back() + (pad_ ? length[e] : std::max<std::int64_t>(0, length[e] - length_ + 1)));
+      steps_.push_back(steps_.back() + length[e]);
+    }
+  }
+
+  /// Throws config_error when no episode is long enough.
+  drawn sample(std::int64_t n) {
+    if (starts() == 0 && size() > 0)
+      throw config_error(detail::concat("sequences: no episode has ", length_, " steps: draw shorter sequences, or pad"));
+    detail::check_draw("sequences", n, starts());
+    const detail::index_buffer indices(length_ * n);
+    auto done = at::zeros({length_, n}, at::TensorOptions().dtype(at::kBool)), mask = at::ones_like(done);
+    auto *begins = static_cast<bool*>(done.data_ptr()), *counts = static_cast<bool*>(mask.data_ptr());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t start = random_.index(starts());
+      const auto episode = static_cast<std::size_t>(std::upper_bound(starts_.begin(), starts_.end(), start) - starts_.begin() - 1);
+      const std::int64_t offset = start - starts_[episode], left = steps_[episode + 1] - steps_[episode] - offset;
+      begins[i] = offset == 0;
+      for (std::int64_t t = 0; t < length_; ++t) {
+        indices.data[t * n + i] = steps_[episode] + offset + std::min(t, left - 1);
+        counts[t * n + i] = t < left;
+      }
+    }
+    return {indices.tensor.view({length_, n}), {}, pad_ ? mask : at::Tensor(), done};
+  }
+
+  std::int64_t size() const { return steps_.back(); }      ///< steps of all episodes
+  std::int64_t starts() const { return starts_.back(); }   ///< places where a sequence may begin
+  std::int64_t length() const { return length_; }          ///< L
+
+  /// The episodes and the generator; length and padding are the caller's to choose.
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "steps", at::tensor(steps_, at::TensorOptions().dtype(at::kLong)));
+    out.set(prefix + "random", random_.state());
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    const at::Tensor& steps = in.tensor(prefix + "steps");
+    if (steps.dim() != 1 || steps.scalar_type() != at::kLong || steps.numel() < 1)
+      throw state_error(detail::concat("sequences: the saved '", prefix, "steps' is no list of episodes: ", steps.dtype(), " ", detail::shape_text(steps.sizes())));
+    sequences loaded(at::diff(steps), {.length = length_, .pad = pad_});
+    loaded.random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
+    *this = std::move(loaded);
+  }
+
+ private:
+  std::int64_t length_;
+  bool pad_;
+  detail::splitmix64 random_;
+  std::vector<std::int64_t> starts_{0}, steps_{0};  // in all episodes before the e-th
+};
+
+}  // namespace retain
