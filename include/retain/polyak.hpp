@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/module_tensors.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -15,17 +16,6 @@
 namespace retain {
 
 namespace detail {
-
-/// The buffers of a module, a holder or a pointer to one; none of anything else.
-template <class M>
-parameter_list buffers_of(const M& model) {
-  if constexpr (requires { { model.named_buffers() } -> named_range; })
-    return collect(model.named_buffers());
-  else if constexpr (requires { { (*model).named_buffers() } -> named_range; })
-    return collect((*model).named_buffers());
-  else
-    return {};
-}
 
 /// Pairs by name. Throws unless both sides have the same names and shapes.
 inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_list& target, const parameter_list& source) {
