@@ -3,7 +3,8 @@
 #include <retain/ewc.hpp>
 
 #include <ATen/Parallel.h>
-#include <fstream>
+#include <optional>
+#include <vector>
 
 #include "support.hpp"
 #include "weight_penalties.hpp"
@@ -17,6 +18,54 @@ retain::parameter_list random_importance(const retain::parameter_list& model) {
   for (const auto& [name, tensor] : model) importance.push_back({name, torch::rand(tensor.sizes(), at::kDouble)});
   return importance;
 }
+
+at::Tensor values_of(const std::vector<at::Tensor>& weights) {
+  std::vector<at::Tensor> flat;
+  for (const auto& w : weights) flat.push_back((w.grad().defined() ? w.grad() : torch::zeros_like(w)).reshape({-1}).to(at::kDouble));
+  return torch::cat(flat);
+}
+
+/// K tasks learnt one after the other: `merged` is one ewc that remembers, `separate` the K terms of it.
+struct several_tasks {
+  several_tasks(at::ScalarType type, int tasks, const retain::ewc_options& options) {
+    torch::manual_seed(11);
+    weights = {torch::randn({40}, type), torch::randn({3, 5}, type).t(), torch::randn({}, type)};
+    for (auto& w : weights) w.requires_grad_();
+    for (int k = 0; k < tasks; ++k) {
+      move(0.3);
+      auto importance = random_importance(retain::parameters(weights));
+      importance[0].tensor.narrow(0, 4 * k, 4).zero_();     // some weights matter to all tasks but one,
+      importance[0].tensor.narrow(0, 30, 10).zero_();       // some to none,
+      if (k == 1) importance[0].tensor.narrow(0, 35, 2).fill_(0.7);  // some to one alone, not the first
+      if (merged)
+        merged->remember(weights, importance);
+      else
+        merged.emplace(weights, importance, options);
+      separate.emplace_back(weights, importance, options);
+    }
+    move(1.0);
+  }
+  void move(double by) {
+    const at::NoGradGuard no_grad;
+    for (auto& w : weights) w.add_(torch::randn(w.sizes(), w.options().requires_grad(false)) * by);
+  }
+  /// Value and gradient of some terms, summed.
+  std::pair<double, at::Tensor> sum(const std::vector<const retain::ewc*>& terms) {
+    for (auto& w : weights) w.mutable_grad() = at::Tensor();
+    double value = 0;
+    for (const auto* term : terms) value += term->add_gradient(weights).item<double>();
+    return {value, values_of(weights)};
+  }
+  std::pair<double, at::Tensor> sum_of_separate() {
+    std::vector<const retain::ewc*> terms;
+    for (const auto& term : separate) terms.push_back(&term);
+    return sum(terms);
+  }
+
+  std::vector<at::Tensor> weights;
+  std::optional<retain::ewc> merged;
+  std::vector<retain::ewc> separate;
+};
 
 struct two_layers : torch::nn::Cloneable<two_layers> {
   two_layers() { reset(); }
@@ -181,4 +230,188 @@ TEST_CASE("ewc: a state of another network is refused and changes nothing", "[ew
   CHECK_THROWS_AS(retain::load(folder.file("extra"), keep), retain::state_error);
   CHECK_THROWS_WITH(retain::load(folder.file("extra"), keep), ContainsSubstring("'anchor.c'"));
   CHECK(keep.loss(moved).item<double>() == before);
+}
+
+TEST_CASE("ewc: floor and clip bound the importance, and are checked", "[ewc]") {
+  std::vector<at::Tensor> w{torch::zeros({4}).requires_grad_()};
+  const retain::parameter_list importance{{"0", torch::tensor({0.0, 0.25, 1.0, 8.0})}};
+  const auto value = [&](double at, const retain::ewc_options& options) {
+    const retain::ewc keep{w, importance, options};
+    const at::NoGradGuard no_grad;
+    w[0].fill_(at);
+    const double result = keep.loss(w).item<double>();
+    w[0].zero_();
+    return result;
+  };
+  CHECK(value(2, {}) == Approx(4 * 9.25));
+  CHECK(value(2, {.floor = 0.5}) == Approx(4 * (0.5 + 0.5 + 1 + 8)));
+  CHECK(value(2, {.clip = 0.5}) == Approx(4 * (0.25 + 0.5 + 0.5)));
+  CHECK(value(2, {.floor = 2.0, .clip = 2.0}) == Approx(4 * 8.0));
+  for (const double bad : {-1.0, std::nan(""), static_cast<double>(INFINITY)}) {
+    CHECK_THROWS_AS((retain::ewc{w, importance, {.floor = bad}}), retain::config_error);
+    CHECK_THROWS_WITH((retain::ewc{w, importance, {.floor = bad}}), ContainsSubstring("ewc: floor"));
+  }
+  for (const double bad : {0.0, -1.0, std::nan("")}) CHECK_THROWS_WITH((retain::ewc{w, importance, {.clip = bad}}), ContainsSubstring("ewc: clip"));
+  CHECK_THROWS_WITH((retain::ewc{w, importance, {.floor = 2.0, .clip = 1.0}}), ContainsSubstring("below the floor 2"));
+  // A floor hides no importance that makes no sense.
+  CHECK_THROWS_AS((retain::ewc{w, retain::parameter_list{{"0", torch::full({4}, -1.0)}}, {.floor = 1.0}}), retain::state_error);
+}
+
+TEST_CASE("ewc: groups of several patterns multiply, over several tasks too", "[ewc]") {
+  const auto options = [] { return retain::ewc_options{.strength = 3.0, .groups = {{"*", 2.0}, {"0", 5.0}, {"?", 0.5}}}; };
+  several_tasks tasks(at::kDouble, 3, options());
+  const auto [value, gradient] = tasks.sum({&*tasks.merged});
+  several_tasks plain(at::kDouble, 3, {});
+  const auto [plain_value, plain_gradient] = plain.sum({&*plain.merged});
+  auto scale = torch::full({56}, 3.0, at::kDouble);
+  scale.narrow(0, 0, 40).mul_(5);
+  CHECK(support::relative_error(gradient, plain_gradient * scale) < 1e-12);
+  CHECK(value == Approx(tasks.sum_of_separate().first));
+}
+
+TEST_CASE("ewc: remembering K tasks is the sum of K penalties, value and gradient", "[ewc]") {
+  for (const int count : {2, 7}) {
+    // In float the merged anchors are rounded to float, once a task.
+    for (const auto& [type, tolerance] : {std::pair{at::kDouble, 1e-13}, std::pair{at::kFloat, 5e-7}}) {
+      several_tasks tasks(type, count, {.strength = 20.0, .floor = 0.0, .clip = 0.9});
+      const auto [value, gradient] = tasks.sum({&*tasks.merged});
+      const auto [expected_value, expected_gradient] = tasks.sum_of_separate();
+      CHECK(value == Approx(expected_value).epsilon(tolerance));
+      CHECK(support::relative_error(gradient, expected_gradient) < tolerance);
+      CHECK(tasks.merged->loss(tasks.weights).item<double>() == Approx(expected_value).epsilon(10 * tolerance + 1e-6 * (type == at::kFloat)));
+      CHECK((gradient.narrow(0, 37, 3) == 0).all().item<bool>());  // matters to no task
+    }
+  }
+}
+
+TEST_CASE("ewc: a task that alone finds a weight important sets its anchor to the bit", "[ewc]") {
+  std::vector<at::Tensor> w{torch::tensor({1e10f, 0.1f, 0.1f}).requires_grad_()};
+  retain::ewc keep{w, {{"0", torch::tensor({0.0, 1e-30, 0.0})}}};
+  {
+    const at::NoGradGuard no_grad;
+    w[0].fill_(0.7f);
+  }
+  keep.remember(w, {{"0", torch::tensor({3.0, 0.0, 0.0})}});
+  for (auto& p : w) p.mutable_grad() = at::Tensor();
+  CHECK(keep.add_gradient(w).item<double>() == Approx(1e-30 * 0.36));
+  CHECK(w[0].grad()[0].item<double>() == 0);
+  CHECK(w[0].grad()[2].item<double>() == 0);
+}
+
+TEST_CASE("ewc: advance moves the anchor and fades what was", "[ewc]") {
+  std::vector<at::Tensor> w{torch::tensor({0.0, 0.0}).requires_grad_()};
+  retain::ewc keep{w, {{"0", torch::tensor({2.0, 0.0})}}, {.strength = 1.0, .clip = 4.0}};
+  const auto to = [&](double at) {
+    const at::NoGradGuard no_grad;
+    w[0].fill_(at);
+  };
+  to(1);
+  keep.remember(w, {{"0", torch::tensor({1.0, 1.0})}});
+  to(5);
+  CHECK(keep.loss(w).item<double>() == Approx(2 * 25 + 1 * 16 + 1 * 16));
+  keep.advance(w, {{"0", torch::tensor({10.0, 1.0})}}, 0.5);
+  CHECK(keep.loss(w).item<double>() == 0);  // no constant of former tasks stays
+  to(7);
+  CHECK(keep.loss(w).item<double>() == Approx(4 * (0.5 * 3 + 4) + 4 * (0.5 * 1 + 1)));
+  keep.advance(w, {{"0", torch::tensor({1.0, 1.0})}}, 0.0);
+  to(8);
+  CHECK(keep.loss(w).item<double>() == Approx(2));
+  for (const double bad : {-0.1, 1.1, std::nan("")})
+    CHECK_THROWS_AS(keep.advance(w, retain::parameter_list{{"0", torch::ones({2})}}, bad), retain::config_error);
+  retain::fisher estimate;
+  estimate.values = {{"0", torch::ones({2})}};
+  keep.remember(w, estimate);
+  keep.advance(w, estimate, 1.0);
+  to(9);
+  CHECK(keep.loss(w).item<double>() == Approx(2 * 3));
+}
+
+TEST_CASE("ewc: another task that does not fit is named and changes nothing, and a copy keeps its own tasks", "[ewc]") {
+  two_layers net;
+  auto good = random_importance(retain::parameters(net));
+  retain::ewc keep{net, good, {.exclude = {"head.bias"}}};
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& p : net.parameters()) p.add_(1);
+  }
+  const double before = keep.loss(net).item<double>();
+  auto missing = good, resized = good, extra = good, poisoned = random_importance(retain::parameters(net));
+  missing.erase(missing.begin() + 2);
+  resized[2].tensor = torch::ones({3});
+  extra.push_back({"critic", torch::ones({1})});
+  poisoned[2].tensor[0][0] = -1;
+  CHECK_THROWS_WITH(keep.remember(net, missing), ContainsSubstring("'head.weight'") && ContainsSubstring("no importance"));
+  CHECK_THROWS_AS(keep.remember(net, resized), retain::shape_error);
+  CHECK_THROWS_WITH(keep.advance(net, extra, 1.0), ContainsSubstring("'critic'"));
+  CHECK_THROWS_WITH(keep.advance(net, poisoned, 1.0), ContainsSubstring("negative"));
+  const std::vector<at::Tensor> other{torch::ones({2}).requires_grad_()};
+  CHECK_THROWS_AS(keep.remember(other, good), retain::state_error);
+  CHECK(keep.loss(net).item<double>() == before);
+
+  const retain::ewc copy = keep;
+  retain::state taken;
+  keep.save_state(taken, "");
+  keep.remember(net, good);
+  CHECK(keep.loss(net).item<double>() == Approx(before));  // the new task adds 0 here
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& p : net.parameters()) p.add_(1);
+  }
+  CHECK(keep.loss(net).item<double>() > 1.01 * copy.loss(net).item<double>());
+  keep.load_state(taken, "");
+  CHECK(keep.loss(net).equal(copy.loss(net)));
+}
+
+TEST_CASE("ewc: several tasks are saved and loaded, and a state of one task has none more", "[ewc]") {
+  const support::temporary_folder folder;
+  several_tasks tasks(at::kFloat, 3, {.strength = 2.0});
+  retain::save(folder.file("three"), *tasks.merged);
+  retain::ewc resumed{tasks.weights, random_importance(retain::parameters(tasks.weights)), {.strength = 2.0}};
+  retain::load(folder.file("three"), resumed);
+  CHECK(resumed.loss(tasks.weights).equal(tasks.merged->loss(tasks.weights)));
+  const auto importance = random_importance(retain::parameters(tasks.weights));
+  resumed.remember(tasks.weights, importance);
+  tasks.merged->remember(tasks.weights, importance);
+  tasks.move(0.5);
+  const auto [value, gradient] = tasks.sum({&resumed});
+  const auto [expected_value, expected_gradient] = tasks.sum({&*tasks.merged});
+  CHECK(value == expected_value);
+  CHECK(gradient.equal(expected_gradient));
+
+  // What was written of one task knows no constant, and loads as it always did.
+  retain::state one;
+  tasks.separate[0].save_state(one, "");
+  CHECK(!one.contains("constant.0"));
+  resumed.load_state(one, "");
+  CHECK(resumed.loss(tasks.weights).equal(tasks.separate[0].loss(tasks.weights)));
+
+  retain::state damaged;
+  tasks.merged->save_state(damaged, "");
+  damaged.set("constant.1", -1.0);
+  CHECK_THROWS_AS(resumed.load_state(damaged, ""), retain::state_error);
+  CHECK(resumed.loss(tasks.weights).equal(tasks.separate[0].loss(tasks.weights)));
+}
+
+TEST_CASE("ewc: a parameter that only a later task trains has its importance from then on, in the state too", "[ewc]") {
+  const support::temporary_folder folder;
+  two_layers net;
+  const auto frozen = [&](bool yes) { net.head->bias.requires_grad_(!yes); };
+  frozen(true);
+  auto first = random_importance(retain::parameters(net)), second = first;
+  first.pop_back();
+  retain::ewc keep{net, first}, early = keep;
+  retain::ewc resumed = keep;
+  frozen(false);
+  keep.remember(net, second);
+  retain::save(folder.file("both"), keep);
+  retain::save(folder.file("first"), early);
+  {
+    const at::NoGradGuard no_grad;
+    net.head->bias.add_(2);
+  }
+  CHECK(keep.loss(net).item<double>() == Approx(4 * second.back().tensor.sum().item<double>()));
+  retain::load(folder.file("both"), resumed);
+  CHECK(resumed.loss(net).equal(keep.loss(net)));
+  retain::load(folder.file("first"), resumed);
+  CHECK_THROWS_WITH(resumed.loss(net), ContainsSubstring("'head.bias' was frozen"));
 }

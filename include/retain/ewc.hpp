@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/weight_penalty.hpp>
+#include <retain/detail/importance_penalty.hpp>
 #include <retain/fisher.hpp>
 
 namespace retain {
@@ -9,7 +9,9 @@ namespace retain {
 struct ewc_options {
   strength_schedule strength = 1.0;       ///< c of the formula; with a per-sample Fisher, 1e2 to 1e3 is a place to start
   std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
-  std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern
+  std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern; of several that match, the product
+  double floor = 0.0;                     ///< every importance is at least this
+  double clip = detail::no_clip;          ///< and at most this
 };
 
 /// Elastic weight consolidation: a quadratic pull towards where the model stands when this is made, weighted by how much
@@ -19,35 +21,26 @@ struct ewc_options {
 ///
 /// with F the diagonal of the Fisher information from `estimate_fisher` (Kirkpatrick et al. 2017, arXiv 1612.00796, without
 /// their factor 1/2, as in Wołczyk et al. 2024). Frozen parameters are skipped. Memory: two copies of the parameters.
-class ewc : public detail::weight_penalty {
+///
+/// A Fisher estimated where a policy is certain has weights at almost 0, which then drift as if there were no penalty, and a few
+/// large ones that make the loss stiff: `floor` and `clip` bound both. (Continual World, Wołczyk et al. 2021, arXiv 2105.10919,
+/// bounds the Fisher of each state by 1e-5 from below; `floor` bounds the mean over states.)
+///
+/// Several tasks in a row, each with a Fisher estimated where it was learnt:
+///
+///     keep.remember(*policy, fisher_of_this_task);       // this one too: the sum of the tasks' penalties, at the cost of one
+///     keep.advance(*policy, fisher_of_this_task, 0.9);   // or: older ones fade, only the newest anchor stays
+class ewc : public detail::importance_penalty {
  public:
   static constexpr const char* name = "ewc";
 
   /// `importance` holds one tensor of the parameter's shape for every trainable parameter that is not excluded.
-  /// Throws state_error for a missing or extra name and for negative or non-finite values, shape_error for another shape.
+  /// Throws state_error for a missing or extra name and for negative or non-finite values, shape_error for another shape,
+  /// config_error for a floor or clip out of range.
   template <parameter_source M>
   ewc(const M& model, const parameter_list& importance, ewc_options options = {})
-      : weight_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, parameters(model)) {
-    const at::NoGradGuard no_grad;
-    needs_importance_ = true;
-    for (const auto& [key, values] : importance) {
-      if (excluded(key)) continue;
-      const auto position = entries_.find(key);
-      if (position == entries_.end())
-        throw state_error(detail::concat("ewc: the importance has '", key, "' ", detail::shape_text(values.sizes()),
-                                         ", which the model does not have: exclude it by pattern, or estimate it for this model"));
-      entry& e = position->second;
-      if (values.sizes() != e.anchor.sizes())
-        throw shape_error(detail::concat("ewc: the importance of '", key, "' has shape ", detail::shape_text(values.sizes()),
-                                         ", the parameter ", detail::shape_text(e.anchor.sizes()), ": estimate it for this model"));
-      check_importance(key, values);
-      e.importance = laid_out_like(e.anchor, values);
-    }
-    for (const auto& [key, e] : entries_)
-      if (e.trainable && !e.importance.defined())
-        throw state_error(detail::concat("ewc: the model's parameter '", key, "' ", detail::shape_text(e.anchor.sizes()),
-                                         " has no importance: estimate it for this model, or exclude it by pattern"));
-  }
+      : importance_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, options.floor, options.clip,
+                           parameters(model), importance) {}
 
   template <parameter_source M>
   ewc(const M& model, const fisher& importance, ewc_options options = {}) : ewc(model, importance.values, std::move(options)) {}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// What the penalties with a given importance share: taking it in, and one quadratic for the tasks of any number.
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/detail/weight_penalty.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/schedule.hpp>
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain::detail {
+
+inline constexpr double no_clip = std::numeric_limits<double>::infinity();
+
+/// An estimate that carries its importances as `values`, such as retain::fisher.
+template <class T>
+concept holds_importance = requires(const T& estimate) {
+  { estimate.values } -> std::convertible_to<const parameter_list&>;
+};
+
+class importance_penalty : public weight_penalty {
+ public:
+  /// Keeps another task beside those before, anchored where the model stands now: loss and gradient become the sums of both
+  /// penalties. A sum of quadratics is a quadratic, so that one anchor, one importance and a constant stay, whatever the number of
+  /// tasks:
+  ///
+  ///     F <- F + F_new,   theta* <- (F theta* + F_new theta) / (F + F_new),   constant += sum F F_new / (F + F_new) (theta* - theta)^2
+  ///
+  /// computed in float64 and kept in the parameters' type; a weight that no task finds important keeps its anchor, and none pulls
+  /// at it. Exclusion, groups, floor and clip are those of the constructor. Throws as the constructor does, and then has changed
+  /// nothing.
+  template <parameter_source M>
+  void remember(const M& model, const parameter_list& importance) {
+    each_new(parameters(model), importance, [](entry& e, const at::Tensor& theta, const at::Tensor& added) {
+      const at::Tensor from = e.anchor.to(at::kDouble), to = theta.to(at::kDouble);
+      const at::Tensor before = e.importance.defined() ? e.importance.to(at::kDouble) : at::zeros_like(from), total = before + added;
+      const at::Tensor share = (added / total).masked_fill(total == 0, 0);
+      const at::Tensor apart = to - from;
+      e.constant += (before * share * apart.square()).sum().item<double>();
+      // With all of the weight on one side the anchor is that side's to the bit.
+      e.anchor = at::empty_like(e.anchor).copy_(at::where(share == 1, to, from + share * apart));
+      e.importance = laid_out_like(e.anchor, total);
+    });
+  }
+  template <parameter_source M, holds_importance Estimate>
+  void remember(const M& model, const Estimate& estimate) {
+    remember(model, estimate.values);
+  }
+
+  /// Goes on to another task with one running importance and the newest anchor ("online EWC", Schwarz et al. 2018,
+  /// arXiv 1805.06370):
+  ///
+  ///     F <- decay F + F_new,   theta* <- where the model stands now
+  ///
+  /// decay in [0, 1]; at 0 only the new task is kept. Floor and clip limit F_new. Otherwise as `remember`.
+  template <parameter_source M>
+  void advance(const M& model, const parameter_list& importance, double decay) {
+    if (!(decay >= 0.0) || !(decay <= 1.0)) throw config_error(concat(kind_, ": decay must lie in [0, 1], got ", decay));
+    each_new(parameters(model), importance, [&](entry& e, const at::Tensor& theta, const at::Tensor& added) {
+      e.anchor = at::empty_like(e.anchor).copy_(theta);
+      e.importance = laid_out_like(e.anchor, e.importance.defined() ? e.importance.to(at::kDouble) * decay + added : added);
+      e.constant = 0.0;
+    });
+  }
+  template <parameter_source M, holds_importance Estimate>
+  void advance(const M& model, const Estimate& estimate, double decay) {
+    advance(model, estimate.values, decay);
+  }
+
+ protected:
+  importance_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
+                     double floor, double clip, const parameter_list& model, const parameter_list& importance)
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), floor_(floor), clip_(clip) {
+    if (!(floor_ >= 0.0) || !std::isfinite(floor_)) throw config_error(concat(kind_, ": floor must be finite and not negative, got ", floor_));
+    if (!(clip_ > 0.0) || !(clip_ >= floor_))
+      throw config_error(concat(kind_, ": clip must be positive and not below the floor ", floor_, ", got ", clip_));
+    needs_importance_ = true;
+    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) { e.importance = laid_out_like(e.anchor, added); });
+  }
+
+ private:
+  /// Checks a model and an importance, and calls change(entry, theta, importance in float64) for every parameter that has one, on
+  /// a copy that becomes the penalty's own when nothing was thrown.
+  template <class Change>
+  void each_new(const parameter_list& model, const parameter_list& importance, Change change) {
+    const at::NoGradGuard no_grad;
+    const auto given = checked(importance);
+    auto next = entries_;
+    pair(model, next, [&](const std::string& name, const at::Tensor& tensor, entry& e) {
+      const auto found = given.find(name);
+      if (found == given.end()) {
+        if (!tensor.requires_grad()) return;
+        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                                 " has no importance: estimate it for this model, or exclude it by pattern"));
+      }
+      follow(e, tensor);
+      change(e, tensor.detach(), found->second.to(tensor.device(), at::kDouble).clamp(floor_, clip_));
+      check_importance(name, e.importance);
+    });
+    entries_ = std::move(next);
+  }
+
+  std::map<std::string, at::Tensor> checked(const parameter_list& importance) const {
+    std::map<std::string, at::Tensor> given;
+    for (const auto& [name, values] : importance) {
+      if (excluded(name)) continue;
+      const auto position = entries_.find(name);
+      if (position == entries_.end())
+        throw state_error(concat(kind_, ": the importance has '", name, "' ", shape_text(values.sizes()),
+                                 ", which the model does not have: exclude it by pattern, or estimate it for this model"));
+      if (values.sizes() != position->second.anchor.sizes())
+        throw shape_error(concat(kind_, ": the importance of '", name, "' has shape ", shape_text(values.sizes()), ", the parameter ",
+                                 shape_text(position->second.anchor.sizes()), ": estimate it for this model"));
+      check_importance(name, values);
+      given[name] = values;
+    }
+    return given;
+  }
+
+  double floor_, clip_;
+};
+
+}  // namespace retain::detail
