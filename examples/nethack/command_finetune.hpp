@@ -43,7 +43,7 @@ struct finetune_command {
   std::optional<std::int64_t> steps, games, horizon, minibatch, warmup, checkpoint_every, monitor_every, ewc_states, bc_states, bc_batch;
   std::optional<int> epochs;
   std::optional<double> learning_rate, clip, discount, gae_decay, entropy, value_weight, value_clip, longest_gradient, reward_scale,
-      reward_clip, warmup_rate, l2_strength, ewc_strength, bc_strength, ks_strength, ks_factor, ks_floor;
+      reward_clip, warmup_rate, collect_first, l2_strength, ewc_strength, bc_strength, ks_strength, ks_factor, ks_floor;
   std::optional<std::string> critic, schedule;
   std::vector<std::string> freeze;
 
@@ -78,6 +78,7 @@ inline finetune_options settings_of(const finetune_command& command) {
   take(settings.reward_clip, command.reward_clip);
   take(settings.critic_warmup, command.warmup);
   take(settings.critic_warmup_rate, command.warmup_rate);
+  take(settings.collect_first, command.collect_first);
   take(settings.checkpoint_every, command.checkpoint_every);
   take(settings.monitor_every, command.monitor_every);
   take(settings.retention.l2_strength, command.l2_strength);
@@ -89,7 +90,7 @@ inline finetune_options settings_of(const finetune_command& command) {
   take(settings.retention.ks_strength, command.ks_strength);
   take(settings.retention.ks_factor, command.ks_factor);
   take(settings.retention.ks_floor, command.ks_floor);
-  if (command.clip) settings.clip = {1 / (1 + *command.clip), 1 + *command.clip};
+  if (command.clip) settings.clip.lowest = 1 / (1 + *command.clip), settings.clip.highest = 1 + *command.clip;
   if (command.critic) settings.separate_critic = *command.critic == "separate";
   if (command.schedule) settings.schedule = *command.schedule == "linear" ? rate_schedule::linear : rate_schedule::constant;
   if (!command.freeze.empty()) settings.freeze = command.freeze;
@@ -117,6 +118,7 @@ inline nlohmann::json config_of(const finetune_command& command, const finetune_
           {"adam_epsilon", settings.adam_epsilon},
           {"schedule", settings.schedule == rate_schedule::linear ? "linear" : "constant"},
           {"clip", {settings.clip.lowest, settings.clip.highest}},
+          {"ratio_bounds", {settings.clip.least_ratio, settings.clip.greatest_ratio}},
           {"discount", settings.discount},
           {"gae_decay", settings.gae_decay},
           {"entropy", settings.entropy},
@@ -128,6 +130,7 @@ inline nlohmann::json config_of(const finetune_command& command, const finetune_
           {"critic", settings.separate_critic ? "separate" : "shared"},
           {"critic_warmup", settings.critic_warmup},
           {"critic_warmup_rate", settings.critic_warmup_rate},
+          {"collect_first", settings.collect_first},
           {"freeze", settings.freeze},
           {"checkpoint_every", settings.checkpoint_every},
           {"monitor_every", settings.monitor_every},
@@ -340,6 +343,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--critic", o.critic, "shared trunk, or separate: its gradient does not reach the policy")->check(CLI::IsMember({"shared", "separate"}));
   add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns");
   add("--critic-warmup-rate", o.warmup_rate, "Learning rate in those steps");
+  add("--collect-first", o.collect_first, "Share of the steps, at the start, that are played and not learnt from")->check(CLI::Range(0.0, 1.0));
   add("--freeze", o.freeze, "Patterns of parameter names that do not learn: 'encoder.*'")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints");
   add("--monitor-every", o.monitor_every, "Steps between measurements of KL and agreement");

@@ -65,6 +65,7 @@ struct finetune_options {
   bool fresh_critic = true;            ///< a clone's value head has learnt nothing: begin with a new one
   std::int64_t critic_warmup = 0;      ///< steps in which only the value head learns, at `critic_warmup_rate`
   double critic_warmup_rate = 1e-3;
+  double collect_first = 0;            ///< share of the steps, at the start, that are played and not learnt from
   std::vector<std::string> freeze{};   ///< patterns of parameter names that do not learn: "encoder.*"
 
   retention_options retention;
@@ -86,8 +87,9 @@ inline finetune_options careful_recipe() {
   return options;
 }
 
-/// Wołczyk et al. 2024, on this network and this many games: batches of 4096 steps, one epoch, the learning rate to 0, a frozen
-/// encoder under retention, entropy without it only. Choose the retention terms first.
+/// Wołczyk et al. 2024, on this network and this many games: batches of 4096 steps, one epoch, the learning rate to 0, ratios kept
+/// within 0.05 to 20, the first twentieth of the steps (25 of 500 million) not learnt from, a frozen encoder under retention, entropy
+/// without it only. Choose the retention terms first.
 inline finetune_options paper_recipe(const retention_options& retention) {
   finetune_options options;
   options.retention = retention;
@@ -98,6 +100,8 @@ inline finetune_options paper_recipe(const retention_options& retention) {
   options.learning_rate = 1e-4;
   options.adam_epsilon = 1e-7;
   options.schedule = rate_schedule::linear;
+  options.clip = {1 / 1.1, 1.1, 0.05, 20};
+  options.collect_first = 0.05;
   options.discount = 0.999999;
   options.gae_decay = 1.0;
   options.entropy = retention.any() ? 0 : 0.001;

@@ -306,6 +306,23 @@ TEST_CASE("what is frozen stays, and while the critic warms up the policy does")
   CHECK(at::equal(warming.network()->logits(some_states()), start_policy()->logits(some_states())));
 }
 
+TEST_CASE("the first share of the steps is played and not learnt from") {
+  auto options = small_options("none");  // four updates
+  options.collect_first = 0.5;
+  options.fresh_critic = false;
+  arrow_games games;
+  finetuner run(start_policy(), games, {}, options);
+  int updates = 0;
+  run.run({.updated = [&](const nethack::update_report& report) {
+    ++updates;
+    CHECK(equal(run.network(), start_policy()) == (updates <= 2));
+    CHECK((report.value_loss > 0) == (updates > 2));
+  }});
+  CHECK(updates == 4);
+  CHECK(nethack::recipe("paper", {}).collect_first == 0.05);
+  CHECK(nethack::recipe("quick", {}).collect_first == 0);
+}
+
 TEST_CASE("options that cannot work say so") {
   arrow_games games;
   auto options = small_options("none");
