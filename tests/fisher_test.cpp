@@ -60,6 +60,38 @@ void check(Model& model, const at::Tensor& data, std::int64_t num_actions, Forwa
   for (const auto& [name, p] : retain::parameters(model)) CHECK(!p.grad().defined());
 }
 
+/// Two choices at once, with rows of the exact Fisher of its own: the first choice's, then the second's.
+struct pair {
+  categorical one, two;
+  at::Tensor log_prob(const at::Tensor& a) const { return one.log_prob(a.select(-1, 0)) + two.log_prob(a.select(-1, 1)); }
+  at::Tensor entropy() const { return one.entropy() + two.entropy(); }
+  at::Tensor sample() const { return torch::stack({one.sample(), two.sample()}, -1); }
+  at::Tensor mode() const { return torch::stack({one.mode(), two.mode()}, -1); }
+  std::int64_t num_scores() const { return 4; }
+  at::Tensor score(std::int64_t k) const {
+    const auto p = (k < 2 ? one : two).log_probs().select(-1, k % 2);
+    return p * (p.detach() / 2).exp();
+  }
+  friend at::Tensor kl(const pair& p, const pair& q) { return kl(p.one, q.one) + kl(p.two, q.two); }
+};
+/// A number of actions and nothing more.
+struct own {
+  categorical inner;
+  at::Tensor log_prob(const at::Tensor& a) const { return inner.log_prob(a); }
+  at::Tensor entropy() const { return inner.entropy(); }
+  at::Tensor sample() const { return inner.sample(); }
+  at::Tensor mode() const { return inner.mode(); }
+  std::int64_t num_actions() const { return inner.num_actions(); }
+  friend at::Tensor kl(const own& p, const own& q) { return kl(p.inner, q.inner); }
+};
+
+struct refuses : torch::autograd::Function<refuses> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x) { return x.clone(); }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, const torch::autograd::variable_list&) {
+    TORCH_CHECK(false, "cudnn RNN backward can only be called in training mode");
+  }
+};
+
 }  // namespace
 
 TEST_CASE("fisher: a linear softmax policy against its closed form", "[fisher]") {
@@ -359,6 +391,90 @@ TEST_CASE("fisher: one sample, one action, an empty batch, half precision", "[fi
   const auto reduced = estimate_fisher(small, x.to(at::kBFloat16), [&](const at::Tensor& o) { return small->forward(o); });
   CHECK(reduced.values[0].tensor.scalar_type() == at::kFloat);
   CHECK(reduced.values[0].tensor.sum().item<double>() > 0);
+}
+
+TEST_CASE("fisher: a small batch counts after a large one", "[fisher]") {
+  torch::manual_seed(22);
+  torch::nn::Linear net(1, 2);
+  const auto pi = net->bias.detach().softmax(0);
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.zero_();
+  }
+  // d log pi(a) / d W_k = (1[a=k] - pi_k) x: one state gives 1e8 times what each of the others does, and all of those 3e-6 of it.
+  std::vector<at::Tensor> states{torch::full({1, 1}, 1e3)};
+  for (int i = 0; i < 300; ++i) states.push_back(torch::full({1, 1}, 0.1));
+  const auto f = estimate_fisher(net, states, [&](const at::Tensor& x) { return net->forward(x); }, retain::exact_actions{});
+  const double expected = (pi[0] * pi[1]).item<double>() * (1e6 + 300 * 0.01) / 301;
+  CHECK(f.values[0].tensor[0].item<double>() == Approx(expected).epsilon(1e-6));
+}
+
+TEST_CASE("fisher: heads that some passes leave out stay with the walk", "[fisher]") {
+  torch::manual_seed(23);
+  struct heads : torch::nn::Module {
+    torch::nn::Linear first{register_module("first", torch::nn::Linear(4, 2))};
+    torch::nn::Linear second{register_module("second", torch::nn::Linear(4, 2))};
+  } net;
+  const auto x = torch::randn({12, 4});
+  const auto f = estimate_fisher(net, x, [&](const at::Tensor& o) { return pair{categorical{net.first(o)}, categorical{net.second(o)}}; },
+                                 retain::exact_actions{});
+  INFO(f.report());
+  for (const std::size_t i : {0u, 2u}) {
+    const auto pi = (i == 0 ? net.first : net.second)(x).softmax(-1).detach();
+    CHECK(support::relative_error(f.values[i].tensor, (pi * (1 - pi)).t().mm(x.square()) / 12.0) < 1e-5);
+    CHECK((f.paths.at(f.values[i].name) == fisher_path::graph_walk));
+  }
+}
+
+TEST_CASE("fisher: a distribution of the user's own, with a number of actions and nothing more", "[fisher]") {
+  torch::manual_seed(24);
+  torch::nn::Linear net(4, 3);
+  const auto x = torch::randn({10, 4});
+  const auto forward = [&](const at::Tensor& o) { return own{categorical{net->forward(o)}}; };
+  const auto plain = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto exact = estimate_fisher(net, x, forward, retain::exact_actions{});
+  CHECK(exact.values[0].tensor.equal(estimate_fisher(net, x, plain, retain::exact_actions{}).values[0].tensor));
+  // Its sample() is asked once a draw.
+  torch::manual_seed(3);
+  const auto sampled = estimate_fisher(net, x, forward, retain::sampled_actions{.per_state = 400});
+  CHECK(support::relative_error(sampled.values[0].tensor, exact.values[0].tensor) < 0.1);
+}
+
+TEST_CASE("fisher: the report says how many samples cost a whole batch each", "[fisher]") {
+  const support::temporary_folder folder;
+  torch::manual_seed(25);
+  struct gated : torch::nn::Module {
+    torch::nn::Linear layer{register_module("layer", torch::nn::Linear(4, 3))};
+    at::Tensor gain{register_parameter("gain", torch::randn({3}))};
+    at::Tensor forward(const at::Tensor& x) { return layer(x) * gain; }
+  } net;
+  const auto x = torch::randn({9, 4});
+  const auto sliced = estimate_fisher(net, x, [&](const at::Tensor& o) { return net.forward(o); });
+  const auto whole = estimate_fisher(net, opaque_batch{x}, [&](const opaque_batch& b) { return net.forward(b.observations); });
+  CHECK(sliced.unsliced == 0);
+  CHECK(whole.unsliced == 9);
+  CHECK(support::relative_error(whole.values[0].tensor, sliced.values[0].tensor) < 1e-6);
+  CHECK_THAT(whole.report(), ContainsSubstring("9 samples") && ContainsSubstring("narrow"));
+  CHECK_THAT(sliced.report(), !ContainsSubstring("narrow"));
+
+  retain::save(folder.file("f"), whole);
+  retain::fisher loaded;
+  retain::load(folder.file("f"), loaded);
+  CHECK(loaded.unsliced == 9);
+  retain::state without;  // as it was saved before it was counted
+  without.set("states", 2);
+  without.set("actions", "sampled");
+  without.write(folder.file("old"));
+  retain::load(folder.file("old"), loaded);
+  CHECK(loaded.unsliced == 0);
+  CHECK(loaded.states == 2);
+}
+
+TEST_CASE("fisher: where cuDNN refuses a recurrent layer in eval mode, the error says what to do", "[fisher]") {
+  torch::nn::Linear net(4, 3);
+  const auto forward = [&](const at::Tensor& o) { return refuses::apply(net->forward(o)); };
+  CHECK_THROWS_AS(estimate_fisher(net, torch::randn({5, 4}), forward), retain::config_error);
+  CHECK_THROWS_WITH(estimate_fisher(net, torch::randn({5, 4}), forward), ContainsSubstring("setUserEnabledCuDNN(false)"));
 }
 
 TEST_CASE("fisher: a TorchScript policy", "[fisher]") {

@@ -24,6 +24,7 @@ struct fisher {
   std::map<std::string, fisher_path> paths;  ///< how most samples of each were computed
   std::int64_t states = 0;                   ///< how many states it is a mean over
   std::string actions;                       ///< "sampled", "exact" or "dataset"
+  std::int64_t unsliced = 0;                 ///< samples that were differentiated through the graph of their whole batch
 
   /// A line per parameter: name, path, mean and largest value.
   std::string report() const {
@@ -33,12 +34,16 @@ struct fisher {
       text += detail::concat("  ", name, ' ', detail::shape_text(value.sizes()), ": ", paths.count(name) ? detail::path_name(paths.at(name)) : "given", ", mean ",
                              empty ? 0.0 : value.mean().item<double>(), ", max ", empty ? 0.0 : value.max().item<double>(), '\n');
     }
+    if (unsliced > 0)
+      text += detail::concat("  ", unsliced, " samples went through the graph of their whole batch, which costs its size squared: give batches a "
+                             "narrow(start, length), and forward's answer no rows but the batch's\n");
     return text;
   }
 
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "states", states);
     out.set(prefix + "actions", actions);
+    out.set(prefix + "unsliced", unsliced);
     for (const auto& [name, value] : values) {
       out.set(prefix + "value." + name, value);
       if (const auto path = paths.find(name); path != paths.end()) out.set(prefix + "path." + name, static_cast<int>(path->second));
@@ -48,6 +53,7 @@ struct fisher {
     fisher loaded;
     loaded.states = in.integer(prefix + "states");
     loaded.actions = in.text(prefix + "actions");
+    if (in.contains(prefix + "unsliced")) loaded.unsliced = in.integer(prefix + "unsliced");
     const std::string head = prefix + "value.";
     for (const auto& key : in.tensor_keys(head)) {
       const std::string name = key.substr(head.size());
@@ -60,14 +66,20 @@ struct fisher {
 };
 
 /// Actions drawn from the policy itself: F_i = E_s E_{a~pi} (d_i log pi(a|s))^2, an unbiased estimate. Equal seeds draw equal
-/// actions whatever the batch size.
+/// actions whatever the batch size, from any distribution with at_quantile(uniform), where `uniform` holds a number in [0, 1) for each of
+/// an action's; from others whatever their sample() draws.
 struct sampled_actions {
   int per_state = 1;
   std::uint64_t seed = 0;
 };
 
-/// The expectation over actions exactly: F_i = E_s sum_a pi(a|s) (d_i log pi(a|s))^2. One backward pass per action (and per
-/// time step of a sequence): 121 actions cost about 90 times a sampled estimate.
+/// The expectation over actions exactly: F_i = E_s E_a (d_i log pi(a|s))^2, from rows of scores whose squared gradients sum to it: for
+/// actions that can be counted sqrt(pi(a)) log pi(a), one an action; for a Gaussian of D dimensions the closed form
+///
+///     F_i = E_s sum_d [ (d_i mu_d)^2 / sigma_d^2 + 2 (d_i log sigma_d)^2 ]
+///
+/// in 2 D rows. One backward pass per row (and per time step of a sequence): 121 actions cost about 90 times a sampled estimate. A
+/// distribution of your own takes part with num_actions(), or with num_scores() and score(k): see diagonal_gaussian.
 struct exact_actions {};
 
 /// The actions of the data, the "empirical Fisher": F_i = E_{s,a~data} (d_i log pi(a|s))^2. It is the Fisher information only
@@ -98,11 +110,12 @@ struct fisher_options {
 /// uncorrelated. The estimate does not depend on how samples are batched.
 ///
 /// Layers are covered by walking the autograd graph at the cost of about one more backward pass: Linear, Conv1d and Conv2d
-/// (grouped too), LSTM and GRU where LibTorch builds them from those, LayerNorm, Embedding, EmbeddingBag (sum), used once or many times.
-/// A parameter with any other use, and one for which the walk disagrees with a plain gradient on `verify` samples, is computed one
-/// sample at a time; the result says which. Those samples are sliced out when the batch is a tensor or has `narrow(start, length)`.
-/// A batch that cannot be sliced is differentiated as a whole for every such sample. TorchScript's optimiser fuses layers from the second
-/// call on, which the walk does not know: put a torch::jit::GraphOptimizerEnabledGuard(false) around the estimate.
+/// (grouped too), LSTM and GRU where LibTorch builds them from those, LayerNorm, Embedding, EmbeddingBag (sum), a bias or a Gaussian's
+/// log_std that is added or expanded to all rows, used once or many times. A parameter with any other use, and one for which the walk
+/// disagrees with a plain gradient on `verify` samples, is computed one sample at a time; the result says which. Those samples are
+/// sliced out when the batch is a tensor or has `narrow(start, length)`. A batch that cannot be sliced is differentiated as a whole
+/// for every such sample; the result says for how many. TorchScript's optimiser fuses layers from the second call on, which the walk
+/// does not know: put a torch::jit::GraphOptimizerEnabledGuard(false) around the estimate.
 /// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out. Throws config_error when no parameter is
 /// reached, when a batch normalisation is in training mode, or when there is no data; state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
@@ -129,6 +142,7 @@ fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions a
   result.paths = estimator.paths();
   result.states = estimator.states();
   result.actions = draw.name;
+  result.unsliced = estimator.unsliced();
   return result;
 }
 

@@ -6,19 +6,22 @@
 #include <retain/concepts.hpp>
 #include <retain/detail/graph_walk.hpp>
 #include <retain/detail/per_sample_squares.hpp>
-#include <retain/detail/random.hpp>
+#include <retain/detail/scores.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
 #include <retain/teacher.hpp>
 
+#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,9 +29,6 @@
 #include <vector>
 
 namespace retain {
-
-struct sampled_actions;
-struct exact_actions;
 
 /// How a parameter's Fisher was computed.
 enum class fisher_path {
@@ -44,118 +44,12 @@ inline const char* path_name(fisher_path path) {
   return names[static_cast<std::size_t>(path)];
 }
 
-struct batch_actions {
-  template <class Batch>
-  decltype(auto) operator()(const Batch& batch) const {
-    return (batch.actions);
-  }
-};
-
 struct fisher_settings {
   int sample_dimension = -1;
   bool walk = true;
   int verify = 2;
   std::int64_t memory = 64 << 20;
 };
-
-/// One backward pass: log-probabilities of `actions`, each row times `weight` (0 where the row does not count).
-struct score_pass {
-  at::Tensor actions;
-  at::Tensor weight;
-};
-
-/// `count` numbers in [0, 1) a row, as log-probabilities have the rows. Each sample draws from a stream of its own, so that neither
-/// the batch it is in nor the padding behind it changes what it draws.
-inline std::vector<at::Tensor> uniform_rows(splitmix64& random, at::IntArrayRef shape, std::int64_t sample_dimension, int count) {
-  const std::int64_t samples = shape[static_cast<std::size_t>(sample_dimension)];
-  const std::int64_t steps = shape.size() == 2 ? shape[static_cast<std::size_t>(1 - sample_dimension)] : 1;
-  auto drawn = at::empty({samples, steps, count}, at::TensorOptions().dtype(at::kDouble));
-  auto* u = static_cast<double*>(drawn.data_ptr());
-  for (std::int64_t n = 0; n < samples; ++n) {
-    splitmix64 own(random());
-    for (std::int64_t i = 0; i < steps * count; ++i) *u++ = static_cast<double>(own() >> 11) * 0x1p-53;
-  }
-  std::vector<at::Tensor> rows;
-  for (int k = 0; k < count; ++k) {
-    const auto one = drawn.select(2, k);
-    rows.push_back((sample_dimension == 0 ? one : one.t()).reshape(shape));
-  }
-  return rows;
-}
-
-struct sampled_source {
-  static constexpr const char* name = "sampled";
-  int per_state;
-  splitmix64 random;
-
-  template <class Distribution, class Batch>
-  std::vector<score_pass> operator()(const Distribution& d, const Batch&, const at::Tensor& valid, std::int64_t sample_dimension) {
-    std::vector<score_pass> passes;
-    const auto weight = valid * (1.0 / std::sqrt(static_cast<double>(per_state)));
-    if constexpr (requires { d.at_quantile(valid); })
-      for (const auto& u : uniform_rows(random, valid.sizes(), sample_dimension, per_state)) passes.push_back({d.at_quantile(u), weight});
-    else
-      for (int k = 0; k < per_state; ++k) passes.push_back({d.sample(), weight});
-    return passes;
-  }
-};
-
-struct exact_source {
-  static constexpr const char* name = "exact";
-
-  template <class Distribution, class Batch>
-  std::vector<score_pass> operator()(const Distribution& d, const Batch&, const at::Tensor& valid, std::int64_t sample_dimension) {
-    static_assert(requires { d.num_actions(); }, "exact_actions needs a distribution with num_actions(), such as retain::categorical");
-    std::vector<score_pass> passes;
-    const at::NoGradGuard no_grad;
-    for (std::int64_t a = 0; a < d.num_actions(); ++a) {
-      const auto actions = at::full(valid.sizes(), a, valid.options().dtype(at::kLong));
-      const auto weight = valid * (d.log_prob(actions) * 0.5).exp().to(valid.scalar_type());
-      if (valid.dim() < 2) {
-        passes.push_back({actions, weight});
-        continue;
-      }
-      // Steps of a sequence one by one: their scores must not be summed under one and the same action.
-      const std::int64_t time = 1 - sample_dimension;
-      for (std::int64_t t = 0; t < valid.size(time); ++t) {
-        auto only = at::zeros_like(weight);
-        only.select(time, t).copy_(weight.select(time, t));
-        passes.push_back({actions, only});
-      }
-    }
-    return passes;
-  }
-};
-
-template <class Actions>
-struct dataset_source {
-  static constexpr const char* name = "dataset";
-  Actions actions;
-
-  template <class Distribution, class Batch>
-  std::vector<score_pass> operator()(const Distribution&, const Batch& batch, const at::Tensor& valid, std::int64_t) {
-    const at::Tensor taken = actions(batch);
-    if (taken.dim() < valid.dim() || taken.sizes().slice(0, static_cast<std::size_t>(valid.dim())) != valid.sizes())
-      throw shape_error(concat("estimate_fisher: dataset actions of shape ", shape_text(taken.sizes()), " for log-probabilities of shape ",
-                               shape_text(valid.sizes())));
-    at::Tensor padding = valid == 0;
-    while (padding.dim() < taken.dim()) padding = padding.unsqueeze(-1);
-    return {{taken.masked_fill(padding, 0), valid}};  // what stands in padding need not be an action
-  }
-};
-
-template <class Actions>
-auto make_action_source(const Actions& actions) {
-  if constexpr (std::same_as<Actions, sampled_actions>) {
-    if (actions.per_state < 1) throw config_error(concat("estimate_fisher: per_state must be at least 1, got ", actions.per_state));
-    return sampled_source{actions.per_state, splitmix64(actions.seed)};
-  } else if constexpr (std::same_as<Actions, exact_actions>) {
-    return exact_source{};
-  } else {
-    static_assert(requires { actions.actions; }, "choose sampled_actions{}, exact_actions{} or dataset_actions{...}");
-    return dataset_source<decltype(actions.actions)>{actions.actions};
-  }
-}
 
 template <class Batch>
 concept sliceable_batch = std::convertible_to<const Batch&, at::Tensor> || requires(const Batch& batch, std::int64_t i) { batch.narrow(i, i); };
@@ -184,18 +78,22 @@ class fisher_estimator {
     for (const auto& [name, tensor] : chosen) {
       if (tensor.grad_fn())
         throw config_error(concat("estimate_fisher: '", name, "' is computed from other tensors: list those instead, a Fisher is of leaves"));
-      const auto type = tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-      slots_.push_back({name, tensor, at::zeros_like(tensor, tensor.options().dtype(type).requires_grad(false))});
+      // In double: a float total would lose what a single batch adds to that of some millions.
+      slots_.push_back({name, tensor, at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))});
     }
   }
 
   std::int64_t states() const { return static_cast<std::int64_t>(states_.defined() ? states_.item<double>() : 0.0); }
 
+  /// How many samples were differentiated through the graph of their whole batch, since it could not be sliced.
+  std::int64_t unsliced() const { return unsliced_; }
+
   template <class Batch, class Forward, class Source>
-  void add(const Batch& batch, Forward& forward, Source& draw) {
+  void add(const Batch& batch, Forward& forward, Source& source) {
     const at::AutoGradMode with_grad(true);
     const auto answer = as_prediction(forward(batch));
-    const auto d = without_padding(answer);
+    const auto unpadded = without_padding(answer);
+    const auto& d = Source::scored(unpadded);
     at::Tensor valid = ones_per_row(d);
     const std::int64_t dimension = sample_dimension(valid);
     const std::int64_t samples = valid.size(dimension);
@@ -204,17 +102,17 @@ class fisher_estimator {
     if (const at::Tensor mask = mask_of(answer); mask.defined()) valid = mask.to(valid.options());
     states_ = states_.defined() ? states_ + valid.sum(at::kDouble) : valid.sum(at::kDouble);
 
-    const auto passes = draw(d, batch, valid, dimension);
-    std::vector<at::Tensor> rows;
-    for (const auto& pass : passes) rows.push_back(rows_of(d, pass));
-    if (!rows.front().requires_grad())
+    score_passes passes(source(d, batch, valid, dimension), dimension, Source::steps_apart && valid.dim() == 2 ? valid.size(1 - dimension) : 1);
+    passes.take(d);
+    if (passes.count() == 0)
       throw config_error("estimate_fisher: the policy's log-probabilities have no gradient: every parameter is frozen, or forward runs "
                          "without autograd");
 
     auto one_row = valid.sizes().vec();
     one_row[static_cast<std::size_t>(dimension)] = 1;
     bool slices = samples_fit(batch, dimension, samples);
-    const auto one_sample = [&](std::int64_t n, const std::vector<at::Tensor>& wanted, std::size_t first_passes, auto receive) {
+    // Gives `receive` the gradients of sample n in the passes from `first` on, and says whether the batch could be sliced for it.
+    const auto one_sample = [&](std::int64_t n, const std::vector<at::Tensor>& wanted, std::size_t first, std::size_t last, auto receive) {
       if constexpr (sliceable_batch<Batch>) {
         if (slices) {
           const auto single = as_prediction(forward(slice_of(batch, dimension, n)));
@@ -223,22 +121,21 @@ class fisher_estimator {
                    (!mask.defined() || mask.sizes() == at::IntArrayRef(one_row));
           if (slices) {
             const auto alone_in_batch = without_padding(single);
-            for (std::size_t p = 0; p < first_passes; ++p) {
-              const score_pass narrowed{passes[p].actions.narrow(dimension, n, 1), passes[p].weight.narrow(dimension, n, 1)};
-              receive(gradients(rows_of(alone_in_batch, narrowed).sum(), wanted));
-            }
-            return;
+            const auto& alone = Source::scored(alone_in_batch);
+            for (std::size_t p = first; p < last; ++p) receive(gradients(passes.of_sample(alone, p, n).sum(), wanted));
+            return true;
           }
         }
       }
       // Through the whole batch's graph: always right, at the cost of a whole backward pass a sample.
-      for (std::size_t p = 0; p < first_passes; ++p) receive(gradients(rows[p].select(dimension, n).sum(), wanted));
+      for (std::size_t p = first; p < last; ++p) receive(gradients(passes.of_batch(p, n).sum(), wanted));
+      return false;
     };
 
     // The walk is built over all passes at once, so that a use in any of them is seen.
-    graph_walk walk(rows);
+    graph_walk walk(passes.scores());
     std::vector<at::Tensor> walked;
-    std::vector<std::pair<slot*, std::vector<parameter_use>>> covered;
+    std::vector<covered_slot> covered;
     std::vector<slot*> alone;
     for (auto& s : slots_) {
       if (!walk.reaches(s.parameter)) continue;
@@ -247,42 +144,48 @@ class fisher_estimator {
       if (uses.empty()) {
         alone.push_back(&s);
       } else {
-        covered.emplace_back(&s, std::move(uses));
+        covered.push_back({&s, std::move(uses)});
         walked.push_back(s.parameter);
       }
     }
 
     const auto is_alone = [&](slot* s) { return std::find(alone.begin(), alone.end(), s) != alone.end(); };
     std::map<slot*, at::Tensor> sums;
-    for (std::size_t p = 0; p < passes.size() && !covered.empty(); ++p) {
-      walk.capture_during([&] { gradients(rows[p].sum(), walked); });
+    for (std::size_t p = 0; p < passes.count() && !covered.empty(); ++p) {
+      const at::Tensor scores = passes.of_batch(p);
+      walk.capture_during([&] { gradients(scores.sum(), walked); });
       const at::NoGradGuard no_grad;
-      std::vector<std::pair<slot*, std::vector<parameter_use>>*> unchecked;
+      std::vector<covered_slot*> summed, unchecked;
       for (auto& entry : covered) {
         auto& [s, uses] = entry;
         if (is_alone(s)) continue;
-        if (!per_sample_squares::supported(uses, s->parameter, samples))
+        if (!per_sample_squares::supported(uses, s->parameter, samples)) {
           alone.push_back(s);
-        else if (!(per_sample_squares::ambiguous(uses, samples) ? s->order.has_value() : s->checked))
+        } else if (per_sample_squares::ambiguous(uses, samples) ? s->order.has_value() : s->checked) {
+          summed.push_back(&entry);
+        } else if (!per_sample_squares::silent(uses)) {  // a pass over another head says nothing of this one, and adds nothing to it
+          summed.push_back(&entry);
           unchecked.push_back(&entry);
+        }
       }
       if (!unchecked.empty()) {
-        const auto probes = probe_samples(rows[p], dimension);
+        const auto probes = probe_samples(scores, passes.weight_of_batch(p), dimension);
         std::vector<at::Tensor> wanted;
-        for (const auto* entry : unchecked) wanted.push_back(entry->first->parameter);
+        for (const auto* entry : unchecked) wanted.push_back(entry->owner->parameter);
         std::vector<std::vector<at::Tensor>> plain(probes.size());
         for (std::size_t i = 0; i < probes.size(); ++i) {
           const at::AutoGradMode grad_again(true);
-          one_sample(probes[i], wanted, p + 1, [&](std::vector<at::Tensor> g) { plain[i] = std::move(g); });  // the last is pass p
+          one_sample(probes[i], wanted, p, p + 1, [&](std::vector<at::Tensor> g) { plain[i] = std::move(g); });
         }
         for (std::size_t w = 0; w < unchecked.size(); ++w) {
           auto& [s, uses] = *unchecked[w];
           std::vector<at::Tensor> truths;
-          for (const auto& g : plain) truths.push_back(squared(g[w], s->sum));
+          for (const auto& g : plain) truths.push_back(squared(g[w], s->parameter));
           if (!choose_order(*s, uses, samples, probes, truths)) alone.push_back(s);
         }
       }
-      for (auto& [s, uses] : covered) {
+      for (auto* entry : summed) {
+        auto& [s, uses] = *entry;
         if (is_alone(s)) continue;
         const auto order = per_sample_squares::ambiguous(uses, samples) ? *s->order : row_order::sample_major;
         const at::Tensor sum = per_sample_squares(uses, s->parameter, samples, order, elements()).sum(0, samples);
@@ -290,9 +193,9 @@ class fisher_estimator {
         total = total.defined() ? total + sum : sum;
       }
     }
-    for (auto& [s, sum] : sums) {
+    for (auto& [s, uses] : covered) {
       if (is_alone(s)) continue;
-      s->sum.add_(sum);
+      if (const auto sum = sums.find(s); sum != sums.end()) s->sum.add_(sum->second);
       s->walked += samples;
     }
 
@@ -302,12 +205,14 @@ class fisher_estimator {
       wanted.push_back(s->parameter);
       s->looped += samples;
     }
-    for (std::int64_t n = 0; n < samples; ++n)
-      one_sample(n, wanted, passes.size(), [&](const std::vector<at::Tensor>& g) {
+    for (std::int64_t n = 0; n < samples; ++n) {
+      const bool sliced = one_sample(n, wanted, 0, passes.count(), [&](const std::vector<at::Tensor>& g) {
         const at::NoGradGuard no_grad;
         for (std::size_t i = 0; i < alone.size(); ++i)
-          if (g[i].defined()) alone[i]->sum.add_(squared(g[i], alone[i]->sum));
+          if (g[i].defined()) alone[i]->sum.add_(squared(g[i], alone[i]->parameter));
       });
+      if (!sliced && samples > 1) ++unsliced_;
+    }
   }
 
   parameter_list values() const {
@@ -316,7 +221,8 @@ class fisher_estimator {
     if (states() == 0) throw config_error("estimate_fisher: the data has no valid state");
     parameter_list result;
     for (const auto& s : slots_) {
-      result.push_back({s.name, s.sum / states_.to(s.sum.options())});
+      const auto type = s.parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      result.push_back({s.name, (s.sum / states_.to(s.sum.options())).to(type)});
       if (!result.back().tensor.isfinite().all().template item<bool>())
         throw state_error(concat("estimate_fisher: the Fisher of '", s.name, "' is not finite: look for NaN in the policy's outputs or in the data"));
     }
@@ -340,6 +246,10 @@ class fisher_estimator {
     bool walkable = true;
     bool reached = false;
     std::int64_t walked = 0, looped = 0;  // samples
+  };
+  struct covered_slot {
+    slot* owner;
+    std::vector<parameter_use> uses;
   };
 
   /// The distributions with padded rows replaced by harmless ones. Throws shape_error when the mask does not fit.
@@ -370,25 +280,29 @@ class fisher_estimator {
     return given >= 0 ? given : rows.dim() - 1;
   }
 
-  template <class Distribution>
-  static at::Tensor rows_of(const Distribution& d, const score_pass& pass) {
-    const at::Tensor log_prob = d.log_prob(pass.actions);
-    return log_prob.masked_fill(pass.weight == 0, 0) * pass.weight;
-  }
-
   static std::vector<at::Tensor> gradients(const at::Tensor& root, const std::vector<at::Tensor>& wanted) {
-    return torch::autograd::grad({root}, wanted, {}, /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true);
+    try {
+      return torch::autograd::grad({root}, wanted, {}, /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true);
+    } catch (const c10::Error& e) {
+      if (std::string(e.what_without_backtrace()).find("cudnn RNN backward") == std::string::npos) throw;
+      throw config_error(
+          "estimate_fisher: cuDNN differentiates a recurrent layer in training mode only: call at::globalContext().setUserEnabledCuDNN(false) "
+          "before the estimate and turn it on again behind it; the policy stays in eval mode");
+    }
   }
 
-  static at::Tensor squared(const at::Tensor& gradient, const at::Tensor& like) {
-    return gradient.defined() ? gradient.to_dense().to(like.scalar_type()).square() : at::zeros_like(like);
+  /// The square of a parameter's gradient, in float for half types.
+  static at::Tensor squared(const at::Tensor& gradient, const at::Tensor& parameter) {
+    const auto type = parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    return gradient.defined() ? gradient.to_dense().to(type).square() : at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false));
   }
 
   std::int64_t elements() const { return std::max<std::int64_t>(1, settings_.memory / 8); }
 
-  /// A few samples with large gradients: those whose actions were least likely. Masked ones have the row 0 and come last.
-  std::vector<std::int64_t> probe_samples(const at::Tensor& rows, std::int64_t dimension) const {
-    const at::Tensor score = rows.dim() == 2 ? rows.sum(1 - dimension) : rows;
+  /// A few samples with large gradients: those whose actions were least likely. Masked ones come last.
+  std::vector<std::int64_t> probe_samples(const at::Tensor& scores, const at::Tensor& weight, std::int64_t dimension) const {
+    const auto by_sample = [&](const at::Tensor& rows) { return rows.dim() == 2 ? rows.sum(1 - dimension) : rows; };
+    const at::Tensor score = by_sample(scores.detach()).masked_fill(by_sample(weight != 0) == 0, std::numeric_limits<double>::infinity());
     const std::int64_t count = std::min<std::int64_t>(score.size(0), std::max(settings_.verify, 1));
     const at::Tensor least = std::get<1>(score.topk(count, 0, /*largest=*/false)).to(at::kCPU);
     const auto* index = static_cast<const std::int64_t*>(least.data_ptr());
@@ -426,6 +340,7 @@ class fisher_estimator {
   fisher_settings settings_;
   std::vector<slot> slots_;
   at::Tensor states_;
+  std::int64_t unsliced_ = 0;
 };
 
 }  // namespace detail

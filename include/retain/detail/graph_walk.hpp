@@ -177,6 +177,10 @@ class graph_walk {
       if (parameter.dim() != 1 || (slot == 1 && !is_one(add->alpha))) return false;
       return use.kind = use_kind::bias, true;
     }
+    if (dynamic_cast<nodes::ExpandBackward0*>(node.get())) {
+      if (parameter.dim() < 1 || parameter.size(-1) != parameter.numel()) return false;  // [D] or [1, D], the same for every row
+      return use.kind = use_kind::bias, true;
+    }
     if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward0*>(node.get())) return describe_convolution(*convolution, slot, use);
     if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward1*>(node.get())) return describe_convolution(*convolution, slot, use);
     if (auto* norm = dynamic_cast<nodes::NativeLayerNormBackward0*>(node.get())) {

@@ -44,6 +44,11 @@ class per_sample_squares {
     return samples > 1 && std::any_of(uses.begin(), uses.end(), [&](const auto& use) { return use.gradient->defined() && rows_of(use) != samples; });
   }
 
+  /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the device.
+  static bool silent(const std::vector<parameter_use>& uses) {
+    return std::none_of(uses.begin(), uses.end(), [](const auto& use) { return use.gradient->defined() && use.gradient->ne(0).any().template item<bool>(); });
+  }
+
   /// The sum over samples [from, to), in the parameter's shape. Half types are summed in float.
   at::Tensor sum(std::int64_t from, std::int64_t to) const {
     auto total = at::zeros(parameter_.sizes(), parameter_.options().requires_grad(false).dtype(real()));
