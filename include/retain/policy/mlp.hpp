@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/nn/pimpl.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+enum class activation_kind : std::uint8_t { relu, leaky_relu, elu, tanh };
+
+/// leaky_relu has the slope 0.2 below 0.
+inline at::Tensor activate(const at::Tensor& x, activation_kind kind) {
+  switch (kind) {
+    case activation_kind::leaky_relu: return at::leaky_relu(x, 0.2);
+    case activation_kind::elu: return at::elu(x);
+    case activation_kind::tanh: return at::tanh(x);
+    default: return at::relu(x);
+  }
+}
+
+struct mlp_options {
+  std::vector<std::int64_t> hidden = {256, 256};  ///< the widths of its layers; the last is what it answers with
+  activation_kind activation = activation_kind::relu;
+  bool layer_norm = false;        ///< between every linear layer and its activation
+  bool normalised_input = false;  ///< the first layer is linear, layer norm, tanh, as in Continual World (Wołczyk et al. 2021)
+};
+
+/// Linear layers, each followed by its activation: [..., inputs] -> [..., hidden.back()]. Parameters: linear0.*, norm0.*, linear1.*, ...
+class mlp_net : public torch::nn::Cloneable<mlp_net> {
+ public:
+  /// Throws config_error for a width below 1.
+  explicit mlp_net(std::int64_t inputs, mlp_options options = {}) : inputs_(inputs), options_(std::move(options)) {
+    bool valid = inputs_ >= 1;
+    for (const auto width : options_.hidden) valid = valid && width >= 1;
+    if (!valid) throw config_error(detail::concat("mlp: widths must be at least 1, got ", inputs_, " and ", detail::shape_text(options_.hidden)));
+    reset();
+  }
+
+  void reset() override {
+    layers_.clear();
+    std::int64_t before = inputs_;
+    for (std::size_t i = 0; i < options_.hidden.size(); ++i) {
+      const auto width = options_.hidden[i];
+      layer next;
+      next.linear = register_module(detail::concat("linear", i), torch::nn::Linear(before, width));
+      if (options_.layer_norm || (options_.normalised_input && i == 0))
+        next.norm = register_module(detail::concat("norm", i), torch::nn::LayerNorm(torch::nn::LayerNormOptions({width})));
+      layers_.push_back(std::move(next));
+      before = width;
+    }
+  }
+
+  std::int64_t output_size() const { return options_.hidden.empty() ? inputs_ : options_.hidden.back(); }
+
+  /// Throws shape_error for another number of inputs.
+  at::Tensor forward(const at::Tensor& x) {
+    if (x.dim() < 1 || x.size(-1) != inputs_)
+      throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ", detail::shape_text(x.sizes())));
+    // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's graph walk knows products.
+    auto hidden = x.reshape({-1, inputs_});
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      hidden = layers_[i].linear(hidden);
+      if (!layers_[i].norm.is_empty()) hidden = layers_[i].norm(hidden);
+      hidden = activate(hidden, options_.normalised_input && i == 0 ? activation_kind::tanh : options_.activation);
+    }
+    auto sizes = x.sizes().vec();
+    sizes.back() = output_size();
+    return hidden.view(sizes);
+  }
+
+ private:
+  struct layer {
+    torch::nn::Linear linear{nullptr};
+    torch::nn::LayerNorm norm{nullptr};
+  };
+
+  std::int64_t inputs_;
+  mlp_options options_;
+  std::vector<layer> layers_;
+};
+
+/// A shared handle, as LibTorch's module holders are: copies are the same network.
+class mlp : public torch::nn::ModuleHolder<mlp_net> {
+ public:
+  using torch::nn::ModuleHolder<mlp_net>::ModuleHolder;
+};
+
+}  // namespace retain
