@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/random.hpp>
+#include <retain/detail/row_storage.hpp>
+#include <retain/replay/sampler.hpp>
+#include <retain/replay/transitions.hpp>
+#include <retain/state.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// Which of a stream's items are kept in `capacity` slots, such that at any time every subset of that size of all items seen is equally
+/// likely to be the one kept (algorithm R, Vitter 1985, doi 10.1145/3147.3165): item t, counted from 0, goes to slot t while there are free
+/// ones, and then with probability capacity / (t + 1) to a random slot, whose item it replaces.
+///
+/// It holds no items: `offer` says where each goes. As a sampler it draws the filled slots uniformly. For items and slots in one see
+/// reservoir_memory.
+class reservoir {
+ public:
+  /// Throws config_error for a capacity below 1.
+  explicit reservoir(std::int64_t capacity, std::uint64_t seed = 0) : capacity_(capacity), random_(seed) {
+    if (capacity < 1) throw config_error(detail::concat("reservoir: capacity must be at least 1, got ", capacity));
+  }
+
+  /// The slots of the next `n` items of the stream, int64 [n]; -1 for one that is not kept, or whose slot a later one of the n takes at once,
+  /// so that no slot stands there twice. However a stream is cut into batches, the same items are kept in the same slots.
+  at::Tensor offer(std::int64_t n) {
+    if (n < 0) throw config_error(detail::concat("reservoir: cannot offer ", n, " items"));
+    const detail::index_buffer slots(n);
+    std::unordered_map<std::int64_t, std::int64_t> taken;
+    for (std::int64_t i = 0; i < n; ++i, ++seen_) {
+      const std::int64_t slot = seen_ < capacity_ ? seen_ : random_.index(seen_ + 1);
+      slots.data[i] = slot < capacity_ ? slot : -1;
+      if (slot >= capacity_) continue;
+      if (const auto [earlier, first] = taken.try_emplace(slot, i); !first) {
+        slots.data[earlier->second] = -1;
+        earlier->second = i;
+      }
+    }
+    return slots.tensor;
+  }
+
+  /// Filled slots [n], uniform with replacement. Throws config_error when none is filled.
+  drawn sample(std::int64_t n) {
+    detail::check_draw("reservoir", n, size());
+    const detail::index_buffer slots(n);
+    for (std::int64_t i = 0; i < n; ++i) slots.data[i] = random_.index(size());
+    return {slots.tensor, {}, {}, {}};
+  }
+
+  std::int64_t size() const { return std::min(seen_, capacity_); }
+  std::int64_t seen() const { return seen_; }
+  std::int64_t capacity() const { return capacity_; }
+
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "capacity", capacity_);
+    out.set(prefix + "seen", seen_);
+    out.set(prefix + "random", random_.state());
+  }
+  /// Throws state_error when the saved one has another capacity.
+  void load_state(const state& in, const std::string& prefix) {
+    const auto capacity = in.integer(prefix + "capacity"), seen = in.integer(prefix + "seen");
+    if (capacity != capacity_ || seen < 0)
+      throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ", capacity, " and has seen ", seen, " items; this one's capacity is ",
+                                       capacity_));
+    random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
+    seen_ = seen;
+  }
+
+ private:
+  std::int64_t capacity_, seen_ = 0;
+  detail::splitmix64 random_;
+};
+
+struct reservoir_memory_options {
+  std::int64_t capacity = 10'000;  ///< rows kept
+  std::uint64_t seed = 0;
+  at::Device device = at::kCPU;  ///< where they are kept
+};
+
+/// A uniform subset of all transitions ever pushed, at a fixed capacity.
+///
+///     reservoir_memory memory{{.capacity = 5000}};
+///     memory.push({{"observation", o}, {"logits", z}});
+///     const transitions batch = memory.sample(64);
+///
+/// Its rows are like those of the first push; it throws config_error for a missing or extra column, shape_error and state_error for
+/// rows of another shape or type. Copies share the rows until one is written to.
+class reservoir_memory {
+ public:
+  explicit reservoir_memory(reservoir_memory_options options = {})
+      : slots_(options.capacity, options.seed), rows_("reservoir_memory", options.capacity, options.device) {}
+
+  void push(const transitions& batch) {
+    rows_.check(batch);
+    const at::Tensor slots = slots_.offer(batch.size());
+    const at::Tensor kept = slots.ge(0).nonzero().flatten();
+    rows_.put(slots.index_select(0, kept), batch, kept);
+  }
+
+  /// Throws config_error when nothing was pushed yet.
+  transitions sample(std::int64_t n) { return gather(slots_.sample(n).indices); }
+  transitions gather(const at::Tensor& indices) const { return rows_.gather(indices); }
+
+  std::int64_t size() const { return slots_.size(); }
+  std::int64_t seen() const { return slots_.seen(); }
+  std::int64_t capacity() const { return slots_.capacity(); }
+
+  void save_state(state& out, const std::string& prefix) const {
+    slots_.save_state(out, prefix);
+    rows_.save_state(out, prefix + "rows.", size());
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    auto slots = slots_;
+    slots.load_state(in, prefix);
+    rows_.assign(rows_.saved(in, prefix + "rows.", slots.size()));
+    slots_ = slots;
+  }
+
+ private:
+  reservoir slots_;
+  detail::row_storage rows_;
+};
+
+}  // namespace retain

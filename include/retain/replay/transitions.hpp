@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/gather.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// Tensors by name that share their first dimension: row i of all of them is one item, a transition or whatever else belongs together.
+///
+///     const transitions batch{{"observation", o}, {"action", a}, {"reward", r}, {"next", n}, {"ended", e}};
+///     batch["reward"]
+///
+/// Copies share the tensors. It is a memory for everything that draws from one.
+class transitions {
+ public:
+  transitions() = default;
+  transitions(std::initializer_list<named_tensor> columns) : transitions(std::vector<named_tensor>(columns)) {}
+
+  /// Throws config_error when two columns have one name, shape_error for a column without rows or with another number of them.
+  explicit transitions(std::vector<named_tensor> columns) : columns_(std::move(columns)) {
+    std::set<std::string_view> names;
+    for (const auto& [name, tensor] : columns_) {
+      if (!names.insert(name).second) throw config_error(detail::concat("transitions: two columns are named '", name, "'"));
+      if (!tensor.defined() || tensor.dim() == 0)
+        throw shape_error(detail::concat("transitions: '", name, "' needs the shape [n, ...], got ",
+                                         tensor.defined() ? "a tensor without dimensions" : "an undefined tensor"));
+      if (tensor.size(0) != size())
+        throw shape_error(detail::concat("transitions: '", name, "' has shape ", detail::shape_text(tensor.sizes()), ", which is not one row for each of '",
+                                         columns_.front().name, "' ", detail::shape_text(columns_.front().tensor.sizes())));
+    }
+  }
+
+  /// Throws config_error when there is no such column.
+  const at::Tensor& operator[](std::string_view name) const {
+    for (const auto& column : columns_)
+      if (column.name == name) return column.tensor;
+    std::string there;
+    for (const auto& column : columns_) there += detail::concat(there.empty() ? "" : ", ", '\'', column.name, '\'');
+    throw config_error(detail::concat("transitions: there is no '", name, "', only ", there.empty() ? "an empty batch" : there));
+  }
+
+  std::int64_t size() const { return columns_.empty() ? 0 : columns_.front().tensor.size(0); }
+  /// Where the tensors are; the CPU when there are none.
+  at::Device device() const { return columns_.empty() ? at::Device(at::kCPU) : columns_.front().tensor.device(); }
+  auto begin() const { return columns_.begin(); }
+  auto end() const { return columns_.end(); }
+
+  /// Rows at `indices`, int64 [n] or [L, n], as tensors of their own.
+  transitions gather(const at::Tensor& indices) const {
+    return each([&](const at::Tensor& tensor) { return detail::gather_rows(tensor, indices); });
+  }
+  /// Rows [start, start + length), as views.
+  transitions narrow(std::int64_t start, std::int64_t length) const {
+    return each([&](const at::Tensor& tensor) { return tensor.narrow(0, start, length); });
+  }
+
+ private:
+  template <class Function>
+  transitions each(Function function) const {
+    transitions result;
+    for (const auto& [name, tensor] : columns_) result.columns_.push_back({name, function(tensor)});
+    return result;
+  }
+
+  std::vector<named_tensor> columns_;
+};
+
+}  // namespace retain
