@@ -79,6 +79,14 @@ class weight_penalty {
     gradient = gradients.front();
   }
 
+  /// The importances by name, as copies; none where every weight counts 1.
+  parameter_list importance() const {
+    parameter_list list;
+    for (const auto& [name, e] : entries_)
+      if (e.importance.defined()) list.push_back({name, e.importance.clone()});
+    return list;
+  }
+
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
@@ -215,6 +223,15 @@ class weight_penalty {
     if (e.importance.defined()) e.importance = laid_out_like(e.anchor, e.importance.to(theta.device()));
   }
 
+  void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name, const char* what) const {
+    if (current.sizes() != saved.sizes())
+      throw shape_error(concat(kind_, ": the saved ", what, " of '", name, "' has shape ", shape_text(saved.sizes()), ", the model's is ",
+                               shape_text(current.sizes()), ": the state belongs to another network"));
+    if (current.scalar_type() != saved.scalar_type())
+      throw state_error(concat(kind_, ": the saved ", what, " of '", name, "' is ", saved.dtype(), ", the model's is ", current.dtype()));
+    current = at::empty_like(current).copy_(saved);
+  }
+
   const char* kind_;
   strength_schedule schedule_;
   std::vector<std::string> exclude_;
@@ -251,15 +268,6 @@ class weight_penalty {
       if (tensor.requires_grad()) items.push_back(item_of(name, tensor, e));
     });
     return items;
-  }
-
-  void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name, const char* what) const {
-    if (current.sizes() != saved.sizes())
-      throw shape_error(concat(kind_, ": the saved ", what, " of '", name, "' has shape ", shape_text(saved.sizes()), ", the model's is ",
-                               shape_text(current.sizes()), ": the state belongs to another network"));
-    if (current.scalar_type() != saved.scalar_type())
-      throw state_error(concat(kind_, ": the saved ", what, " of '", name, "' is ", saved.dtype(), ", the model's is ", current.dtype()));
-    current = at::empty_like(current).copy_(saved);
   }
 
   static at::TensorOptions options_of(const std::vector<quadratic_item>& items) {

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+#include <retain/attach.hpp>
+#include <retain/concepts.hpp>
+#include <retain/ewc.hpp>
+#include <retain/synaptic_intelligence.hpp>
+
+#include <functional>
+#include <vector>
+
+#include "support.hpp"
+#include "weight_penalties.hpp"
+
+static_assert(retain::weight_penalty<retain::synaptic_intelligence>);
+static_assert(retain::attachable<retain::synaptic_intelligence>);
+
+namespace {
+
+/// A loss with curvature and coupling between the weights.
+at::Tensor task(const std::vector<at::Tensor>& w, double target) {
+  const auto x = torch::linspace(-1, 1, 3, w[0].options().requires_grad(false));
+  return (torch::tanh(w[0].matmul(x)) - target).square().sum() + (w[1] * w[0].sum() - target).square().sum();
+}
+
+std::vector<at::Tensor> weights(at::ScalarType type = at::kDouble) {
+  torch::manual_seed(1);
+  std::vector<at::Tensor> w{torch::randn({4, 3}, type), torch::randn({2}, type)};
+  for (auto& p : w) p.requires_grad_();
+  return w;
+}
+
+void zero(std::vector<at::Tensor>& w) {
+  for (auto& p : w) p.mutable_grad() = at::Tensor();
+}
+
+/// How the penalty's pull comes into .grad.
+enum class way { add_gradient, graph, guard };
+
+/// Trains on a task with the penalty, observing every step, and returns the path written out: minus the task's gradient alone times
+/// the movement.
+std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intelligence& keep, double target, int steps, way how,
+                              double rate = 0.05) {
+  std::vector<at::Tensor> path;
+  for (const auto& p : w) path.push_back(torch::zeros_like(p, at::kDouble));
+  torch::optim::Adam adam(w, torch::optim::AdamOptions(rate));
+  retain::attachment guard;
+  if (how == way::guard) guard = retain::attach(keep, w);
+  for (int t = 0; t < steps; ++t) {
+    zero(w);
+    const auto alone = torch::autograd::grad({task(w, target)}, w);
+    auto loss = task(w, target);
+    if (how == way::graph) loss = loss + keep.loss(w);
+    loss.backward();
+    if (how == way::add_gradient) keep.add_gradient(w);
+    std::vector<at::Tensor> before;
+    for (const auto& p : w) before.push_back(p.detach().clone());
+    adam.step();
+    keep.observe(w);
+    for (std::size_t i = 0; i < w.size(); ++i) path[i] -= alone[i].to(at::kDouble) * (w[i].detach().to(at::kDouble) - before[i]);
+  }
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("synaptic_intelligence: value and both gradients once importances are there", "[synaptic_intelligence]") {
+  // The importance is what one step along random gradients makes of it; the harness moves the weights from the anchor.
+  const auto make = [](const auto& w) {
+    retain::synaptic_intelligence keep{w, {.strength = 30.0, .damping = 0.5}};
+    for (const auto& p : w) {
+      const at::NoGradGuard no_grad;
+      p.mutable_grad() = torch::rand_like(p);
+      p.sub_(p.grad());
+    }
+    keep.observe(w);
+    keep.consolidate(w);
+    for (const auto& p : w) p.mutable_grad() = at::Tensor();
+    CHECK(keep.importance()[0].tensor.max().template item<double>() > 0.01);
+    return keep;
+  };
+  support::check_gradients(make, at::kDouble, 1e-12);
+  support::check_gradients(make, at::kFloat, 1e-5);
+  support::check_gradients(make, at::kHalf, 5e-3);
+  support::check_gradients(make, at::kBFloat16, 2e-2);
+}
+
+TEST_CASE("synaptic_intelligence: importances of two tasks against the formula written out, however the pull comes in", "[synaptic_intelligence]") {
+  for (const auto how : {way::add_gradient, way::graph, way::guard}) {
+    auto w = weights();
+    retain::synaptic_intelligence keep{w, {.strength = retain::linear{.initial = 0.5, .last = 2.0, .over = 1}, .groups = {{"1", 3.0}}, .damping = 0.02}};
+    std::vector<at::Tensor> anchor, importance;
+    for (const auto& p : w) {
+      anchor.push_back(p.detach().clone());
+      importance.push_back(torch::zeros_like(p).detach());
+    }
+    for (const double target : {0.3, -0.6}) {
+      const auto path = train(w, keep, target, 15, how);
+      keep.consolidate(w);
+      keep.step(1);
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        importance[i] = (importance[i] + path[i] / ((w[i].detach() - anchor[i]).square() + 0.02)).clamp_min(0);
+        anchor[i] = w[i].detach().clone();
+        CHECK(support::relative_error(keep.importance()[i].tensor, importance[i]) < 1e-12);
+      }
+    }
+    CHECK(keep.loss(w).item<double>() == 0);
+    zero(w);
+    const at::NoGradGuard no_grad;
+    double expected = 0;
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      w[i].add_(0.1);
+      expected += 2.0 * (i == 1 ? 3 : 1) * importance[i].sum().item<double>() * 0.01;
+    }
+    CHECK(keep.add_gradient(w).item<double>() == Approx(expected));
+  }
+}
+
+TEST_CASE("synaptic_intelligence: the path of small steps sums to the fall of the loss", "[synaptic_intelligence]") {
+  auto w = weights();
+  retain::synaptic_intelligence keep{w, {.damping = 1e9}};  // so that the importance is omega / xi
+  const double before = task(w, 0.3).item<double>();
+  const auto path = train(w, keep, 0.3, 400, way::add_gradient, 5e-4);
+  const double fall = before - task(w, 0.3).item<double>();
+  REQUIRE(fall > 0.3);
+  CHECK(path[0].sum().item<double>() + path[1].sum().item<double>() == Approx(fall).epsilon(5e-3));
+  keep.consolidate(w);
+  double sum = 0;
+  for (const auto& [name, values] : keep.importance()) sum += values.sum().item<double>() * 1e9;
+  const double negative = path[0].clamp_max(0).sum().item<double>() + path[1].clamp_max(0).sum().item<double>();
+  CHECK(sum == Approx(fall - negative).epsilon(5e-3));
+}
+
+TEST_CASE("synaptic_intelligence: harm done by a later task takes from an importance, down to 0", "[synaptic_intelligence]") {
+  std::vector<at::Tensor> w{torch::zeros({3}, at::kDouble).requires_grad_()};
+  retain::synaptic_intelligence keep{w, {.strength = 0.0, .damping = 1.0}};
+  const auto move = [&](const at::Tensor& gradient, const at::Tensor& by) {
+    w[0].mutable_grad() = gradient;
+    {
+      const at::NoGradGuard no_grad;
+      w[0].add_(by);
+    }
+    keep.observe(w);
+  };
+  move(torch::tensor({-4.0, -4.0, 4.0}, at::kDouble), torch::ones({3}, at::kDouble));
+  keep.consolidate(w);
+  CHECK(keep.importance()[0].tensor.equal(torch::tensor({2.0, 2.0, 0.0}, at::kDouble)));
+  move(torch::tensor({2.0, 8.0, -2.0}, at::kDouble), torch::ones({3}, at::kDouble));
+  keep.consolidate(w);
+  CHECK(keep.importance()[0].tensor.equal(torch::tensor({1.0, 0.0, 1.0}, at::kDouble)));
+  keep.consolidate(w);  // nothing was learnt: nothing changes
+  CHECK(keep.importance()[0].tensor.equal(torch::tensor({1.0, 0.0, 1.0}, at::kDouble)));
+}
+
+TEST_CASE("synaptic_intelligence: saved in the middle of a task, loaded and gone on with, bit for bit", "[synaptic_intelligence]") {
+  const support::temporary_folder folder;
+  const auto options = [] { return retain::synaptic_intelligence_options{.strength = 0.3, .damping = 0.05}; };
+  const auto sgd = [](std::vector<at::Tensor>& w, retain::synaptic_intelligence& keep, int steps) {
+    torch::optim::SGD optimizer(w, torch::optim::SGDOptions(0.02));
+    for (int t = 0; t < steps; ++t) {
+      zero(w);
+      task(w, -0.4).backward();
+      keep.add_gradient(w);
+      optimizer.step();
+      keep.observe(w);
+    }
+  };
+  auto w = weights(at::kFloat);
+  retain::synaptic_intelligence keep{w, options()};
+  sgd(w, keep, 5);
+  keep.consolidate(w);
+  sgd(w, keep, 5);
+  retain::save(folder.file("si"), keep);
+  std::vector<at::Tensor> copied;
+  for (const auto& p : w) copied.push_back(p.detach().clone().requires_grad_());
+  retain::state taken;
+  keep.save_state(taken, "");
+  auto copy = keep;
+
+  sgd(w, keep, 5);
+  keep.consolidate(w);
+
+  auto resumed_weights = weights(at::kFloat);
+  retain::synaptic_intelligence resumed{resumed_weights, options()};
+  retain::load(folder.file("si"), resumed);
+  retain::synaptic_intelligence from_state{resumed_weights, options()};
+  from_state.load_state(taken, "");
+  for (auto* other : {&resumed, &from_state, &copy}) {
+    std::vector<at::Tensor> again;
+    for (const auto& p : copied) again.push_back(p.detach().clone().requires_grad_());
+    sgd(again, *other, 5);
+    other->consolidate(again);
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      CHECK(again[i].equal(w[i]));
+      CHECK(other->importance()[i].tensor.equal(keep.importance()[i].tensor));
+    }
+  }
+
+  // A state of another network changes nothing.
+  const std::vector<at::Tensor> other_weights{torch::zeros({2}).requires_grad_(), torch::zeros({2}).requires_grad_()};
+  retain::save(folder.file("other"), retain::synaptic_intelligence{other_weights, options()});
+  CHECK_THROWS_AS(retain::load(folder.file("other"), resumed), retain::shape_error);
+  retain::save(folder.file("ewc"), retain::ewc{w, keep.importance(), {.strength = 0.3}});
+  CHECK_THROWS_WITH(retain::load(folder.file("ewc"), resumed), ContainsSubstring("previous.0"));
+  CHECK(resumed.importance()[0].tensor.equal(keep.importance()[0].tensor));
+}
+
+TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradients, a model that changes its type", "[synaptic_intelligence]") {
+  torch::nn::Linear net(2, 2);
+  net->bias.requires_grad_(false);
+  retain::synaptic_intelligence keep{net, {.damping = 1.0}};
+  const auto move = [&] {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(1);
+  };
+  move();
+  keep.observe(net);  // no gradient: this movement is not of the task
+  net->weight.mutable_grad() = torch::full({2, 2}, -3.0f);
+  move();
+  keep.observe(net);
+  net->to(at::kDouble);
+  net->weight.mutable_grad() = torch::full({2, 2}, -2.0, at::kDouble);
+  move();
+  keep.observe(net);
+  keep.consolidate(net);
+  CHECK(support::relative_error(keep.importance()[1].tensor, torch::full({2, 2}, 5.0 / 10.0)) < 1e-6);
+  CHECK((keep.importance()[0].tensor == 0).all().item<bool>());
+
+  torch::nn::Embedding table(torch::nn::EmbeddingOptions(3, 2).sparse(true));
+  retain::synaptic_intelligence sparse{table, {.damping = 1.0}};
+  table->forward(torch::tensor({2})).sum().backward();
+  {
+    const at::NoGradGuard no_grad;
+    table->weight.sub_(1);
+  }
+  sparse.observe(table);
+  sparse.consolidate(table);
+  CHECK(support::relative_error(sparse.importance()[0].tensor, torch::tensor({{0.0, 0.0}, {0.0, 0.0}, {0.5, 0.5}})) < 1e-6);
+}
+
+TEST_CASE("synaptic_intelligence: what does not fit is named and changes nothing", "[synaptic_intelligence]") {
+  auto w = weights();
+  for (const double bad : {0.0, -1.0, std::nan("")})
+    CHECK_THROWS_AS((retain::synaptic_intelligence{w, {.damping = bad}}), retain::config_error);
+  retain::synaptic_intelligence keep{w};
+  CHECK_THROWS_AS(keep.observe(std::vector<at::Tensor>{w[0]}), retain::state_error);
+  CHECK_THROWS_AS(keep.consolidate(std::vector<at::Tensor>{w[1], w[0]}), retain::shape_error);
+  keep.observe(w);
+  w[0].mutable_grad() = torch::full({4, 3}, std::nan(""), at::kDouble);
+  auto poisoned = keep;
+  {
+    const at::NoGradGuard no_grad;
+    w[0].add_(1);
+  }
+  poisoned.observe(w);
+  CHECK_THROWS_WITH(poisoned.consolidate(w), ContainsSubstring("'0'") && ContainsSubstring("not finite"));
+  CHECK(poisoned.loss(w).item<double>() == 0);
+  CHECK_NOTHROW(keep.consolidate(w));  // the copy's path is its own
+  CHECK_THROWS_AS(keep.observe(0.5), retain::config_error);  // a measurement, for a schedule that does not adapt
+}
