@@ -23,7 +23,7 @@ namespace retain {
 enum class kl_estimator {
   k1,  ///< -log r: unbiased, may be negative. Mean gradient 0: that of a score function. A reward penalty, not a loss
   k2,  ///< (log r)^2 / 2: biased, never negative. Mean gradient that of KL(pi || pi*), exactly
-  k3,  ///< r - 1 - log r: unbiased, never negative.   Mean gradient that of KL(pi* || pi), the other direction
+  k3,  ///< r - 1 - log r: unbiased, never negative. Mean gradient that of KL(pi* || pi), the other direction
 };
 
 /// The estimate for every step, [...], in nats, in the graph of `log_probs`. `log_probs` = log pi(a|s) and `reference_log_probs` =
