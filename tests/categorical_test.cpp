@@ -109,6 +109,44 @@ TEST_CASE("categorical: what was asked for without a graph does not take the gra
   CHECK(d.log_prob(torch::zeros({2}, at::kLong)).requires_grad());
 }
 
+TEST_CASE("categorical: logits that are replaced or written to are the ones that count", "[categorical]") {
+  categorical d{torch::tensor({0.0, 1.0}, f64)};
+  const auto first = d.probs();
+  d.logits = torch::tensor({3.0, 1.0}, f64);
+  CHECK(d.probs().equal(categorical{torch::tensor({3.0, 1.0}, f64)}.probs()));
+  d.logits.sub_(torch::tensor({3.0, 0.0}, f64));
+  CHECK(d.probs().equal(first));
+  const auto copy = d;
+  CHECK(copy.log_probs().is_same(d.log_probs()));  // computed once
+  const c10::InferenceMode inference;
+  const categorical without_versions{torch::zeros({2}, f64)};
+  CHECK(without_versions.probs().equal(torch::full({2}, 0.5, f64)));
+}
+
+TEST_CASE("categorical: no quantile falls on an action of probability 0", "[categorical]") {
+  torch::manual_seed(4);
+  auto logits = torch::randn({4000, 6}, f64) * 3;
+  logits.select(1, 0).fill_(-std::numeric_limits<double>::infinity());
+  logits.narrow(1, 4, 2).fill_(-std::numeric_limits<double>::infinity());
+  for (const double u : {0.0, 0.5, 1 - 0x1p-53}) {
+    const auto drawn = categorical{logits}.at_quantile(torch::full({4000}, u, f64));
+    CHECK(drawn.min().item<std::int64_t>() >= 1);
+    CHECK(drawn.max().item<std::int64_t>() <= 3);
+  }
+}
+
+TEST_CASE("categorical: the rows of scores give the expected squared score", "[categorical]") {
+  torch::manual_seed(5);
+  auto logits = torch::randn({4}, f64);
+  logits[2] = -std::numeric_limits<double>::infinity();
+  logits.requires_grad_();
+  const categorical d{logits};
+  auto sum = torch::zeros({4}, f64);
+  for (std::int64_t a = 0; a < d.num_scores(); ++a) sum += torch::autograd::grad({d.score(a)}, {logits}, {}, true)[0].square();
+  const auto p = logits.detach().softmax(0);
+  CHECK(support::relative_error(sum, p * (1 - p)) < 1e-12);  // Var of 1[a = k], the score of logit k
+}
+
 TEST_CASE("categorical: rows that a mask drops are uniform, whatever stood in them", "[categorical]") {
   auto logits = torch::tensor({{1.0, 2.0}, {std::nan(""), 0.0}}, f64).requires_grad_();
   const auto kept = categorical{logits}.where(torch::tensor({1, 0}));

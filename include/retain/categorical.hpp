@@ -6,6 +6,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace retain {
@@ -20,15 +22,20 @@ class categorical {
       throw shape_error(detail::concat("categorical: logits need the shape [..., actions], got ", detail::shape_text(logits.sizes())));
   }
 
-  at::Tensor logits;  ///< as given; to change them make a new categorical, this one remembers what it computed from them
+  at::Tensor logits;  ///< as given; once they are replaced or written to, everything is computed anew
 
   std::int64_t num_actions() const { return logits.size(-1); }
 
   /// log pi(a|s) for every action, [..., A].
   const at::Tensor& log_probs() const {
-    // What was computed without a graph must not be served to someone who wants gradients.
+    // What was computed without a graph must not be served to someone who wants gradients, nor what other logits gave.
     const bool with_graph = at::GradMode::is_enabled() && logits.requires_grad();
-    if (!log_probs_.defined() || (with_graph && !log_probs_.requires_grad())) log_probs_ = at::log_softmax(logits, -1);
+    const std::int64_t version = logits.is_inference() ? 0 : static_cast<std::int64_t>(logits._version());
+    if (!log_probs_.defined() || !source_.is_same(logits) || version_ != version || (with_graph && !log_probs_.requires_grad())) {
+      log_probs_ = at::log_softmax(logits, -1);
+      source_ = logits;
+      version_ = version;
+    }
     return log_probs_;
   }
   at::Tensor probs() const { return log_probs().exp(); }
@@ -53,15 +60,26 @@ class categorical {
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     const auto cumulative = at::log_softmax(logits.detach().to(at::kDouble), -1).exp_().cumsum(-1);
-    // Rounding may leave the last sum off 1; scaled by it, no quantile lies beyond the last action.
-    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) * cumulative.narrow(-1, num_actions() - 1, 1);
-    return cumulative.le(threshold).sum(-1).clamp_max(num_actions() - 1);
+    // Rounding may leave the last sum off 1: quantiles are scaled by it, and none lies beyond the last action that adds to it.
+    const auto total = cumulative.narrow(-1, num_actions() - 1, 1);
+    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) * total;
+    return at::min(cumulative.le(threshold).sum(-1), cumulative.lt(total).sum(-1));
   }
 
   /// One action a row.
   at::Tensor sample(const at::Generator& generator = {}) const {
     const auto options = logits.options().dtype(at::kDouble).requires_grad(false);
     return at_quantile(generator.defined() ? at::rand(rows(), generator, options) : at::rand(rows(), options));
+  }
+
+  /// The Fisher information as rows whose squared gradients sum to it, one an action:
+  ///
+  ///     sum_a (d score_a)^2 = sum_a pi(a|s) (d log pi(a|s))^2,     score_a = sqrt(pi(a|s)) log pi(a|s) with the root taken as a constant
+  std::int64_t num_scores() const { return num_actions(); }
+  at::Tensor score(std::int64_t a) const {
+    const auto log_prob = log_probs().select(-1, a);
+    const auto root = (log_prob.detach() * 0.5).exp();
+    return log_prob.masked_fill(root == 0, 0) * root;
   }
 
   /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in padding,
@@ -76,7 +94,8 @@ class categorical {
  private:
   at::IntArrayRef rows() const { return logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1)); }
 
-  mutable at::Tensor log_probs_;
+  mutable at::Tensor log_probs_, source_;
+  mutable std::int64_t version_ = 0;  // of source_, when log_probs_ was computed from it
 };
 
 /// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0.
