@@ -60,10 +60,9 @@ class categorical {
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     const auto cumulative = at::log_softmax(logits.detach().to(at::kDouble), -1).exp_().cumsum(-1);
-    // Rounding may leave the last sum off 1: quantiles are scaled by it, and none lies beyond the last action that adds to it.
-    const auto total = cumulative.narrow(-1, num_actions() - 1, 1);
-    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) * total;
-    return at::min(cumulative.le(threshold).sum(-1), cumulative.lt(total).sum(-1));
+    // Rounding may leave the last sum off 1; scaled by it, no quantile lies beyond the last action that adds to it.
+    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) * cumulative.narrow(-1, num_actions() - 1, 1);
+    return cumulative.le(threshold).sum(-1).clamp_max(num_actions() - 1);
   }
 
   /// One action a row.
