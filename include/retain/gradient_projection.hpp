@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+struct gradient_projection_options {
+  double tolerance = 0.0;                 ///< gradients are left alone while the cosine of their angle is not below -tolerance; in [0, 1)
+  std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
+};
+
+/// A-GEM (Chaudhry et al. 2019, arXiv 1812.00420): an update may not, to first order, make the loss on pre-training states worse. With g the
+/// gradient of the training loss and g_ref that of the loss on a batch of pre-training states,
+///
+///     g <- g - (g . g_ref / g_ref . g_ref) g_ref    where g . g_ref < 0,    g as it is elsewhere
+///
+/// one dot product over all parameters together. In the loop:
+///
+///     optimizer.zero_grad();
+///     cloning.loss(student).backward();    // or any loss on pre-training states
+///     guard.remember(*policy);             // g_ref
+///     optimizer.zero_grad();
+///     ppo_loss.backward();
+///     guard.project(*policy);              // changes .grad
+///     optimizer.step();
+///
+/// What holds is that g . g_ref >= 0 in the end, for plain gradient descent: Adam's scaling, momentum and weight decay come after it.
+/// Parameters that are frozen, excluded or without a `.grad` on either side take no part, and none is made for them. Nothing is read
+/// back from a device; sums are in double. Memory: one copy of the gradients.
+class gradient_projection {
+ public:
+  /// Throws config_error for a tolerance outside [0, 1).
+  explicit gradient_projection(gradient_projection_options options = {}) : options_(std::move(options)) {
+    if (!(options_.tolerance >= 0 && options_.tolerance < 1))
+      throw config_error(detail::concat("gradient_projection: the tolerance is a cosine in [0, 1), got ", options_.tolerance));
+  }
+
+  /// Copies the gradients that the model has now as the reference, in place of what was remembered before. They stay in `.grad`.
+  template <parameter_source M>
+  void remember(const M& model) {
+    const at::NoGradGuard no_grad;
+    std::map<std::string, at::Tensor> reference;
+    for (const auto& [name, tensor] : parameters(model))
+      if (takes_part(name, tensor)) reference.emplace(name, dense(tensor.grad()).clone());
+    if (reference.empty())
+      throw state_error("gradient_projection: the model has no gradients to remember: call backward() on the reference loss first");
+    reference_ = std::move(reference);
+  }
+
+  /// Projects `.grad` where it points against the reference. Returns g . g_ref before, a 0-dim float64 tensor: below 0 where the two were
+  /// at odds. Throws state_error when nothing is remembered, shape_error when a gradient is not of its shape, before anything is changed.
+  template <parameter_source M>
+  at::Tensor project(const M& model) const {
+    const at::NoGradGuard no_grad;
+    if (reference_.empty()) throw state_error("gradient_projection: there is no reference yet: call remember() after its backward()");
+    struct pair {
+      at::Tensor parameter, gradient, reference;
+    };
+    std::vector<pair> pairs;
+    for (const auto& [name, tensor] : parameters(model)) {
+      const auto found = reference_.find(name);
+      if (found == reference_.end() || !takes_part(name, tensor)) continue;
+      if (found->second.sizes() != tensor.sizes())
+        throw shape_error(detail::concat("gradient_projection: the gradient of '", name, "' has shape ", detail::shape_text(tensor.sizes()),
+                                         ", the reference ", detail::shape_text(found->second.sizes()), ": call remember() with this model"));
+      pairs.push_back({tensor, dense(tensor.grad()), found->second.to(tensor.device())});
+    }
+    if (pairs.empty()) return at::zeros({}, at::TensorOptions().dtype(at::kDouble));
+
+    const auto device = pairs.front().gradient.device();
+    auto product = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+    auto size = product.clone(), reference_size = product.clone();
+    for (const auto& p : pairs) {
+      const auto reference = p.reference.to(at::kDouble);
+      product += (p.gradient.to(at::kDouble) * reference).sum().to(device);
+      reference_size += reference.square().sum().to(device);
+      if (options_.tolerance > 0) size += p.gradient.to(at::kDouble).square().sum().to(device);
+    }
+    const auto limit = (size * reference_size).sqrt_().mul_(-options_.tolerance);
+    const auto opposed = product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
+    const auto share = at::where(opposed, product / reference_size, at::zeros_like(product));
+    for (const auto& p : pairs) {
+      // A share of 0 leaves every bit as it was.
+      const auto step = share.to(p.gradient.device(), p.gradient.scalar_type());
+      p.gradient.sub_(p.reference.to(p.gradient.scalar_type()) * step);
+      if (!p.gradient.is_same(p.parameter.grad())) p.parameter.mutable_grad() = p.gradient;  // was sparse
+    }
+    return product;
+  }
+
+  void save_state(state& out, const std::string& prefix) const {
+    for (const auto& [name, tensor] : reference_) out.set(prefix + "reference." + name, tensor);
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    std::map<std::string, at::Tensor> reference;
+    const auto start = prefix + "reference.";
+    for (const auto& key : in.tensor_keys(start)) reference.emplace(key.substr(start.size()), in.tensor(key));
+    reference_ = std::move(reference);
+  }
+
+ private:
+  bool takes_part(const std::string& name, const at::Tensor& tensor) const {
+    return tensor.requires_grad() && tensor.grad().defined() && !detail::matches_any(options_.exclude, name);
+  }
+  static at::Tensor dense(const at::Tensor& gradient) { return gradient.is_sparse() ? gradient.to_dense() : gradient; }
+
+  gradient_projection_options options_;
+  std::map<std::string, at::Tensor> reference_;
+};
+
+}  // namespace retain
