@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/distillation.hpp>
+#include <retain/replay/reservoir.hpp>
+#include <retain/teacher.hpp>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace retain {
+
+struct dark_experience_replay_options {
+  strength_schedule strength = 1.0;        ///< alpha of the formula
+  strength_schedule label_strength = 0.0;  ///< beta of the formula; above 0 it is DER++
+  std::int64_t batch_size = 256;           ///< states drawn for each of the two means
+  std::int64_t capacity = 10'000;          ///< states kept
+  std::uint64_t seed = 0;
+  at::Device device = at::kCPU;  ///< where they are kept
+};
+
+/// Dark experience replay: stay close to the logits that the policy itself gave when the states were seen, on a uniform subset of all states
+/// ever seen; DER++ adds the cross-entropy of labels (Buzzega et al. 2020, arXiv 2004.07211):
+///
+///     loss = alpha * mean over drawn (s, z) of ||z - h(s)||^2  +  beta * mean over drawn (s, y) of -log pi(y|s)
+///
+/// where h are the student's logits and the norm is a sum over the A actions (where an implementation takes their mean, its alpha is A times
+/// this one); the two means are over two independent draws. Unlike a KL the distance also holds what all logits have in common, which the
+/// policy does not depend on.
+///
+///     dark_experience_replay keep{{.strength = 0.5, .label_strength = 0.5, .capacity = 5000}};
+///     keep.push(observations, logits, actions);         // as they come: [n, ...], [n, A], int64 [n]; labels may be left out for DER
+///     auto loss = ppo_loss + keep.loss(student);
+///
+/// The loss is 0 while nothing was pushed. Equal seeds keep and draw equal states; at strength 0 the draws go on. Throws config_error for a
+/// batch size or a capacity below 1, and for label_strength above 0 when pushed without labels.
+class dark_experience_replay : public detail::distillation_base {
+ public:
+  static constexpr const char* name = "dark_experience_replay";
+
+  explicit dark_experience_replay(dark_experience_replay_options options = {})
+      : distillation_base(std::move(options.strength), divergence::teacher_student),
+        label_schedule_(std::move(options.label_strength)),
+        batch_size_(options.batch_size),
+        memory_({.capacity = options.capacity, .seed = options.seed, .device = options.device}) {
+    if (batch_size_ < 1) throw config_error(detail::concat("dark_experience_replay: batch_size must be at least 1, got ", batch_size_));
+  }
+
+  /// Adds states and what the policy said of them: its logits, and labels where there are any. Either all pushes have labels or none.
+  void push(const at::Tensor& observations, const at::Tensor& logits, const at::Tensor& labels = {}) {
+    if (logits.dim() != 2) throw shape_error(detail::concat("dark_experience_replay: logits need the shape [n, actions], got ", detail::shape_text(logits.sizes())));
+    if (!labels.defined()) {
+      if (label_schedule_.value() > 0)
+        throw config_error("dark_experience_replay: label_strength is above 0: push(observations, logits, labels), or set it to 0");
+      memory_.push({{"observations", observations}, {"logits", logits}});
+      return;
+    }
+    if (labels.scalar_type() != at::kLong || labels.dim() != 1)
+      throw shape_error(detail::concat("dark_experience_replay: labels must be int64 [n], got ", labels.dtype(), " ", detail::shape_text(labels.sizes())));
+    memory_.push({{"observations", observations}, {"logits", logits}, {"labels", labels}});
+    labelled_ = true;
+  }
+
+  /// A 0-dim tensor in the graph of `student`, a callable from observations to logits or a categorical. Throws shape_error when it
+  /// has other actions than were stored.
+  template <class Student>
+  at::Tensor loss(Student&& student) {
+    if (memory_.size() == 0) return at::zeros({});
+    const transitions dark = memory_.sample(batch_size_);
+    const transitions light = labelled_ ? memory_.sample(batch_size_) : transitions();
+    at::Tensor sum;
+    if (strength() > 0) {
+      const at::Tensor& stored = dark["logits"];
+      const auto answer = detail::as_prediction(student(dark["observations"]));
+      const at::Tensor logits = detail::where(detail::distribution_of(answer), detail::mask_of(answer)).logits;
+      if (logits.sizes() != stored.sizes())
+        throw shape_error(detail::concat("dark_experience_replay: the student's logits have shape ", detail::shape_text(logits.sizes()), ", the stored ones ",
+                                         detail::shape_text(stored.sizes())));
+      const at::Tensor distance = detail::masked_mean((stored - logits).square().sum(-1), detail::common_mask(detail::mask_of(answer), {}));
+      last_ = distance.detach();
+      sum = distance * strength();
+    }
+    if (labelled_ && label_strength() > 0) {
+      const auto answer = detail::as_prediction(student(light["observations"]));
+      const at::Tensor surprise = detail::where(detail::distribution_of(answer), detail::mask_of(answer)).log_prob(light["labels"]).neg();
+      const at::Tensor mean = detail::masked_mean(surprise, detail::common_mask(detail::mask_of(answer), {}));
+      sum = sum.defined() ? sum + mean * label_strength() : mean * label_strength();
+    }
+    return sum.defined() ? sum : at::zeros({});
+  }
+  /// The same; the rollout is not looked at.
+  template <class Student, class Rollout>
+  at::Tensor loss(Student&& student, const Rollout&) {
+    return loss(student);
+  }
+
+  double label_strength() const { return label_schedule_.value(); }
+  /// Moves both schedules.
+  void step(double progress) {
+    auto labels = label_schedule_;
+    labels.step(progress);
+    schedule_.step(progress);
+    label_schedule_ = std::move(labels);
+  }
+  const reservoir_memory& memory() const { return memory_; }
+
+  void save_state(state& out, const std::string& prefix) const {
+    schedule_.save_state(out, prefix + "schedule.");
+    label_schedule_.save_state(out, prefix + "label_schedule.");
+    out.set(prefix + "labelled", static_cast<int>(labelled_));
+    memory_.save_state(out, prefix + "memory.");
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    auto schedule = schedule_, labels = label_schedule_;
+    schedule.load_state(in, prefix + "schedule.");
+    labels.load_state(in, prefix + "label_schedule.");
+    const bool labelled = in.integer<int>(prefix + "labelled") != 0;
+    memory_.load_state(in, prefix + "memory.");
+    schedule_ = std::move(schedule);
+    label_schedule_ = std::move(labels);
+    labelled_ = labelled;
+  }
+
+ private:
+  strength_schedule label_schedule_;
+  std::int64_t batch_size_;
+  bool labelled_ = false;
+  reservoir_memory memory_;
+};
+
+}  // namespace retain
