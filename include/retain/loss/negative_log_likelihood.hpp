@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/concepts.hpp>
+#include <retain/detail/distillation.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/teacher.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <limits>
+
+namespace retain {
+
+struct likelihood_options {
+  double label_smoothing = 0;  ///< share of the label that is spread evenly over the legal actions, in [0, 1); for actions that can be counted
+};
+
+/// How well a policy explains the actions of an expert.
+struct likelihood_loss {
+  at::Tensor loss;      ///< 0-dim, in the graph: nats an action, mean over valid rows; 0 without any
+  at::Tensor accuracy;  ///< 0-dim, no graph: share of valid rows whose most likely action is the expert's, in every part; undefined for real ones
+};
+
+namespace detail {
+
+/// -log pi averaged over the actions that are not impossible, [...]; summed over the parts of a product.
+template <class D>
+at::Tensor evenly_labelled(const D& d) {
+  if constexpr (requires { d.log_probs(); }) {
+    const at::Tensor legal = d.log_probs() != -std::numeric_limits<double>::infinity();
+    return d.log_probs().masked_fill(legal.logical_not(), 0).sum(-1).neg() / legal.sum(-1).clamp_min(1);
+  } else if constexpr (requires(std::int64_t k) { evenly_labelled(d.factor(k)); }) {
+    at::Tensor sum = evenly_labelled(d.factor(0));
+    for (std::int64_t k = 1; k < d.num_factors(); ++k) sum = sum + evenly_labelled(d.factor(k));
+    return sum;
+  } else {
+    throw config_error("negative_log_likelihood: label_smoothing needs actions that can be counted: leave it at 0 here");
+  }
+}
+
+}  // namespace detail
+
+/// Behavioural cloning of labelled actions, for any distribution of this library or of your own:
+///
+///     loss = mean over valid rows of -log pi(a_expert|s)
+///     with label_smoothing e:  (1 - e) times that, plus e times the mean over actions of -log pi(a|s)
+///
+/// `prediction` is what the policy answers: distributions, logits as a tensor, or retain::masked, whose dropped rows may hold anything,
+/// NaN too, in distribution and action. `actions` are the expert's, of the shape of the distributions' own: int64 [...] for a categorical,
+/// [..., K] or [..., D] for actions of several parts or real numbers. An action that the policy holds impossible costs +inf.
+///
+///     negative_log_likelihood(retain::masked{categorical{net->forward(batch.observations)}, batch.mask}, batch.actions).loss.backward();
+///
+/// Throws shape_error when actions or mask do not fit, config_error for a label_smoothing out of its range or of no meaning.
+template <class Prediction>
+likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::Tensor& actions, const likelihood_options& options = {}) {
+  if (!(options.label_smoothing >= 0 && options.label_smoothing < 1))
+    throw config_error(detail::concat("negative_log_likelihood: label_smoothing must be in [0, 1), got ", options.label_smoothing));
+  const auto& answer = detail::as_prediction(prediction);
+  const at::Tensor mask = detail::mask_of(answer);
+  const at::Tensor kept = mask.defined() ? mask.to(at::kBool) : at::Tensor();
+  const auto d = detail::where(detail::distribution_of(answer), kept);
+  const at::Tensor mode = d.mode();
+  if (actions.sizes() != mode.sizes())
+    throw shape_error(detail::concat("negative_log_likelihood: actions of shape ", detail::shape_text(actions.sizes()), ", the policy's are ",
+                                     detail::shape_text(mode.sizes())));
+  at::Tensor labels = actions.to(mode.options());
+  if (kept.defined()) {
+    at::Tensor wide = kept;
+    while (wide.dim() < labels.dim()) wide = wide.unsqueeze(-1);
+    labels = at::where(wide, labels, mode);  // what stands in padding need not be an action
+  }
+
+  at::Tensor rows = d.log_prob(labels).neg();
+  if (options.label_smoothing > 0) rows = rows * (1 - options.label_smoothing) + detail::evenly_labelled(d) * options.label_smoothing;
+  likelihood_loss result{detail::masked_mean(rows, kept), {}};
+  if (!at::isFloatingType(mode.scalar_type())) {
+    const at::NoGradGuard no_grad;
+    at::Tensor right = mode == labels;
+    while (right.dim() > rows.dim()) right = right.all(-1);
+    result.accuracy = detail::masked_mean(right.to(rows.scalar_type()), kept);
+  }
+  return result;
+}
+
+}  // namespace retain
