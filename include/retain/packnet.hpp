@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+struct packnet_options {
+  std::vector<std::string> exclude = {};  ///< name patterns of parameters left free for ever, for example {"value_head.*"}
+};
+
+/// PackNet (Mallya and Lazebnik 2018, arXiv 1711.05769): each task owns some of the weights, which later tasks may use and not change.
+/// Forgetting is then impossible, at the price of capacity. For a pre-trained policy, task 1 is what it was trained on:
+///
+///     packnet owned{*policy};
+///     owned.prune(*policy, 0.5);        // task 1 keeps the larger half of each layer, the rest becomes 0
+///     ... train task 1 for a while ...  // optional: what is kept makes up for what is gone
+///     owned.release(*policy);           // what is kept is fixed; from here on the rest learns task 2
+///     ... fine-tune ...
+///
+/// and in both loops
+///
+///     loss.backward();
+///     owned.mask_gradient(*policy);     // nothing for weights that are not to change
+///     optimizer.step();
+///     owned.restore(*policy);           // momentum and weight decay may have moved them all the same
+///
+/// By layer, prune gives the current task the share of its free weights of largest magnitude; matrices and convolutions are pruned,
+/// parameters of one dimension (biases, normalisation) are the first task's as a whole, as in the paper. `weights_of` gives the network of an
+/// earlier task. Frozen parameters are owned as others are and stay frozen. Running statistics of a BatchNorm are no parameters and would
+/// move: freeze them (see `frozen`). Memory: a copy of the parameters, and a byte a weight.
+class packnet {
+ public:
+  template <parameter_source M>
+  explicit packnet(const M& model, packnet_options options = {}) : exclude_(std::move(options.exclude)) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, tensor] : parameters(model))
+      if (!detail::matches_any(exclude_, name))
+        entries_.emplace(name, entry{at::zeros(tensor.sizes(), tensor.options().dtype(at::kByte).requires_grad(false)), tensor.detach().clone()});
+    if (entries_.empty()) throw config_error("packnet: every parameter is excluded");
+  }
+
+  /// The current task keeps `keep` of each layer's free weights, in (0, 1], the rest are set to 0 in the model. Only what is kept learns
+  /// until `release`. Throws config_error for another share or when a task has been pruned already, state_error or shape_error when the
+  /// model is another one, before anything is changed.
+  template <parameter_source M>
+  void prune(const M& model, double keep) {
+    if (!(keep > 0 && keep <= 1)) throw config_error(detail::concat("packnet: the share to keep must be in (0, 1], got ", keep));
+    if (pruned_) throw config_error(detail::concat("packnet: task ", task_, " is pruned already: release() its other weights first"));
+    if (task_ == most_tasks) throw config_error(detail::concat("packnet: at most ", most_tasks, " tasks"));
+    const at::NoGradGuard no_grad;
+    for (auto& [theta, e] : match(model)) {
+      const auto free = e->owner.eq(0);
+      // Owners are replaced and never written into, so that copies and saved states keep theirs.
+      if (theta.dim() < 2) {
+        e->owner = e->owner.masked_fill(free, task_);
+      } else {
+        const auto count = std::llround(keep * static_cast<double>(free.sum().template item<std::int64_t>()));
+        const auto size = theta.detach().abs().to(theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).masked_fill(free.logical_not(), -1);
+        const auto largest = std::get<1>(size.flatten().topk(count));
+        e->owner = e->owner.flatten().index_fill(0, largest, task_).view(theta.sizes());
+        theta.detach().masked_fill_(e->owner.eq(0), 0);
+      }
+    }
+    pruned_ = true;
+    remember(model);
+  }
+
+  /// Fixes what the pruned task keeps, and begins the next with what is free. Throws config_error when there was no prune.
+  template <parameter_source M>
+  void release(const M& model) {
+    if (!pruned_) throw config_error(detail::concat("packnet: task ", task_, " must be pruned before the next can begin: call prune()"));
+    const at::NoGradGuard no_grad;
+    match(model);
+    ++task_;
+    pruned_ = false;
+    remember(model);
+  }
+
+  /// Sets `.grad` to 0 for the weights that may not change now. Between backward() and the optimiser's step.
+  template <parameter_source M>
+  void mask_gradient(const M& model) const {
+    const at::NoGradGuard no_grad;
+    for (auto& [theta, e] : match(model))
+      if (theta.requires_grad() && theta.grad().defined()) theta.mutable_grad().masked_fill_(learns(*e).logical_not(), 0);
+  }
+
+  /// Puts the weights that may not change back to their values, bit for bit. After the optimiser's step.
+  template <parameter_source M>
+  void restore(const M& model) const {
+    const at::NoGradGuard no_grad;
+    for (auto& [theta, e] : match(model)) theta.detach().copy_(at::where(learns(*e), theta, e->fixed));
+  }
+
+  /// The network of a task: its own weights and those of the tasks before it, 0 elsewhere; excluded parameters as they are. New tensors
+  /// by name, to be written into a copy of the model. The current task has a network once it is pruned. Throws config_error for a task
+  /// that has none.
+  template <parameter_source M>
+  parameter_list weights_of(const M& model, std::int64_t task) const {
+    if (task < 1 || task > tasks())
+      throw config_error(detail::concat("packnet: there is no network of task ", task, " yet: ", tasks(), " have been pruned"));
+    const at::NoGradGuard no_grad;
+    match(model);
+    parameter_list weights;
+    for (const auto& [name, tensor] : parameters(model)) {
+      const auto found = entries_.find(name);
+      if (found == entries_.end()) {
+        weights.push_back({name, tensor.detach().clone()});
+      } else {
+        const auto& owner = found->second.owner;
+        weights.push_back({name, tensor.detach().masked_fill(owner.eq(0).logical_or_(owner.gt(task)), 0)});
+      }
+    }
+    return weights;
+  }
+
+  /// Which task owns each weight, by name: uint8, 0 for none.
+  parameter_list owners() const {
+    parameter_list list;
+    for (const auto& [name, e] : entries_) list.push_back({name, e.owner});
+    return list;
+  }
+  /// How many tasks own weights.
+  std::int64_t tasks() const { return pruned_ ? task_ : task_ - 1; }
+
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "task", task_);
+    out.set(prefix + "pruned", pruned_ ? 1 : 0);
+    for (const auto& [name, e] : entries_) {
+      out.set(prefix + "owner." + name, e.owner);
+      out.set(prefix + "fixed." + name, e.fixed);
+    }
+  }
+  /// Throws state_error or shape_error and changes nothing when the saved parameters are not these.
+  void load_state(const state& in, const std::string& prefix) {
+    auto loaded = entries_;
+    for (auto& [name, e] : loaded) {
+      for (auto [tensor, kind] : {std::pair{&e.owner, "owner."}, std::pair{&e.fixed, "fixed."}}) {
+        const auto& saved = in.tensor(prefix + kind + name);
+        if (saved.sizes() != tensor->sizes())
+          throw shape_error(detail::concat("packnet: the saved '", kind, name, "' has shape ", detail::shape_text(saved.sizes()), ", the model's is ",
+                                           detail::shape_text(tensor->sizes()), ": the state belongs to another network"));
+        if (saved.scalar_type() != tensor->scalar_type())
+          throw state_error(detail::concat("packnet: the saved '", kind, name, "' is ", saved.dtype(), ", the model's is ", tensor->dtype()));
+        *tensor = saved.to(tensor->device());
+      }
+    }
+    const auto task = in.integer(prefix + "task");
+    const auto pruned = in.integer(prefix + "pruned");
+    if (task < 1 || task > most_tasks) throw state_error(detail::concat("packnet: the saved task is ", task));
+    entries_ = std::move(loaded);
+    task_ = task;
+    pruned_ = pruned != 0;
+  }
+
+ private:
+  static constexpr std::int64_t most_tasks = 255;  // an owner is a byte
+
+  struct entry {
+    at::Tensor owner;  // uint8, 0 for none
+    at::Tensor fixed;  // values of the weights that may not change; of the others, what they were when the phase began
+  };
+
+  at::Tensor learns(const entry& e) const { return e.owner.eq(pruned_ ? task_ : 0); }
+
+  template <parameter_source M>
+  void remember(const M& model) {
+    for (auto& [theta, e] : match(model)) e->fixed = theta.detach().clone();
+  }
+
+  /// The model's parameters with their entries, which follow it to another device or type. Throws unless they belong together.
+  template <parameter_source M>
+  std::vector<std::pair<at::Tensor, entry*>> match(const M& model) const {
+    std::vector<std::pair<at::Tensor, entry*>> items;
+    for (const auto& [name, tensor] : parameters(model)) {
+      if (detail::matches_any(exclude_, name)) continue;
+      const auto found = entries_.find(name);
+      if (found == entries_.end())
+        throw state_error(detail::concat("packnet: the model's parameter '", name, "' ", detail::shape_text(tensor.sizes()),
+                                         " was not in the model this was made from: exclude it by pattern"));
+      entry& e = found->second;
+      if (tensor.sizes() != e.owner.sizes())
+        throw shape_error(detail::concat("packnet: the model's parameter '", name, "' has shape ", detail::shape_text(tensor.sizes()),
+                                         ", its owners ", detail::shape_text(e.owner.sizes()), ": make this from this model"));
+      items.emplace_back(tensor, &e);
+    }
+    if (items.size() != entries_.size())
+      throw state_error(detail::concat("packnet: the model has ", items.size(), " of the ", entries_.size(), " parameters this was made from"));
+    for (auto& [theta, e] : items) {
+      e->owner = e->owner.to(theta.device());
+      e->fixed = e->fixed.to(theta.device(), theta.scalar_type());
+    }
+    return items;
+  }
+
+  std::vector<std::string> exclude_;
+  mutable std::map<std::string, entry> entries_;  // mutable: they follow a model that is moved to another device or type
+  std::int64_t task_ = 1;
+  bool pruned_ = false;
+};
+
+}  // namespace retain
