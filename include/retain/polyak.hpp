@@ -25,7 +25,8 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_lis
   for (const auto& [name, tensor] : target) {
     const auto found = by_name.find(name);
     if (found == by_name.end())
-      throw state_error(concat("polyak_update: the target's '", name, "' ", shape_text(tensor.sizes()), " is not in the source: make the target as its copy"));
+      throw state_error(concat("polyak_update: the target's '", name, "' ", shape_text(tensor.sizes()),
+                               " is not in the source: make the target as its copy"));
     if (found->second.sizes() != tensor.sizes())
       throw shape_error(concat("polyak_update: '", name, "' has shape ", shape_text(tensor.sizes()), " in the target and ",
                                shape_text(found->second.sizes()), " in the source"));

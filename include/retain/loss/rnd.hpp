@@ -158,8 +158,8 @@ class rnd {
     }
     const auto foretold = ask(predictor_, seen);
     if (features.dim() != 2 || features.size(0) != rows.size(0) || foretold.sizes() != features.sizes())
-      throw shape_error(detail::concat("rnd: target and predictor must answer ", rows.size(0), " observations with features of one shape [", rows.size(0),
-                                       ", features], got ", detail::shape_text(features.sizes()), " and ", detail::shape_text(foretold.sizes())));
+      throw shape_error(detail::concat("rnd: target and predictor must answer ", rows.size(0), " observations with features of one shape [",
+                                       rows.size(0), ", features], got ", detail::shape_text(features.sizes()), " and ", detail::shape_text(foretold.sizes())));
     return (foretold - features).square().mean(at::IntArrayRef{-1});
   }
 

@@ -62,8 +62,8 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
                              const at::Tensor& alpha, double discount = 0.99) {
   const at::NoGradGuard no_grad;
   if (ended.sizes() != rewards.sizes() || next_log_probs.sizes() != rewards.sizes())
-    throw shape_error(detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ", detail::shape_text(rewards.sizes()), ", ",
-                                     detail::shape_text(ended.sizes()), " and ", detail::shape_text(next_log_probs.sizes())));
+    throw shape_error(detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ",
+                                     detail::shape_text(rewards.sizes()), ", ", detail::shape_text(ended.sizes()), " and ", detail::shape_text(next_log_probs.sizes())));
   detail::check_critics("sac_target", next_q, rewards.sizes());
   detail::check_temperature("sac_target", alpha, rewards.sizes());
   const auto next = std::get<0>(next_q.detach().min(0)) - alpha.detach() * next_log_probs.detach();

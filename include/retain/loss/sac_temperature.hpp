@@ -71,8 +71,8 @@ class sac_temperature {
   /// that the batch does not hold has no gradient. Throws shape_error.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
-      throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ", detail::shape_text(log_probs.sizes()),
-                                       " need a stage a sample, got ", stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
+      throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
+                                       detail::shape_text(log_probs.sizes()), " need a stage a sample, got ", stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
     {
       const at::NoGradGuard no_grad;
       log_alpha_.copy_(bounded(log_alpha_));

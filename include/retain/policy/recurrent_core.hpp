@@ -54,7 +54,8 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
       throw shape_error(detail::concat("recurrent_core: done of shape ", detail::shape_text(done.sizes()), " for inputs of shape ",
                                        detail::shape_text(inputs.sizes())));
     if (state.defined() && (state.dim() != 2 || state.size(0) != n || state.size(1) != state_width()))
-      throw shape_error(detail::concat("recurrent_core: the state needs the shape [", n, ", ", state_width(), "], got ", detail::shape_text(state.sizes())));
+      throw shape_error(detail::concat("recurrent_core: the state needs the shape [", n, ", ", state_width(), "], got ",
+                                       detail::shape_text(state.sizes())));
 
     const auto from = state.defined() ? state : at::zeros({n, state_width()}, inputs.options().requires_grad(false));
     std::vector<at::Tensor> begins;

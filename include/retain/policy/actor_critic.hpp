@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/concepts.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/policy/mlp.hpp>
+#include <retain/policy/orthogonal.hpp>
+#include <retain/policy/recurrent_core.hpp>
+#include <retain/policy/select_head.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <numbers>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// What the last layer of a policy means: how many numbers it has, and the distributions that rows of them, [..., outputs()], are.
+template <class H>
+concept policy_head = std::copy_constructible<H> && requires(const H& head, const at::Tensor& outputs) {
+  { head.outputs() } -> std::convertible_to<std::int64_t>;
+  { head(outputs) } -> action_distribution;
+};
+
+/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F], whose leading dimensions are those of
+/// the observations. A member output_size() says what F is; without one actor_critic_options::features does.
+template <class E>
+concept observation_encoder = requires(const E& encoder) {
+  encoder->clone();
+  encoder->named_parameters();
+};
+
+enum class critic_kind : std::uint8_t {
+  shared,    ///< values are read off what the policy is read off, and both train it
+  detached,  ///< values are read off the same and do not train it
+  separate,  ///< values have an encoder (and core) of their own, which begins as a copy
+};
+
+struct actor_critic_options {
+  core_kind core = core_kind::none;
+  std::int64_t core_width = 256;
+  std::vector<std::int64_t> policy_hidden = {};  ///< hidden layers between what is shared and the distribution
+  std::vector<std::int64_t> value_hidden = {};   ///< and the values
+  activation_kind activation = activation_kind::relu;  ///< of those
+  std::int64_t values = 1;                       ///< 0 for a policy without a critic; 2 for rewards of two kinds
+  critic_kind critic = critic_kind::shared;
+  std::int64_t stages = 1;    ///< S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing else sees them
+  std::int64_t features = 0;  ///< what the encoder answers with, where it has no output_size()
+  bool orthogonal = false;    ///< initialise everything anew, encoder included, with these gains
+  double encoder_gain = std::numbers::sqrt2, policy_gain = 0.01, value_gain = 1.0;
+};
+
+/// What an actor_critic says of observations [N, ...] or [T, N, ...].
+template <action_distribution Distribution>
+struct actor_critic_answer {
+  Distribution distribution;  ///< rows [N] or [T, N]
+  at::Tensor values;          ///< [..., values]; undefined without a critic
+  at::Tensor state;           ///< [N, state_width()], after the last step; undefined without a core
+
+  at::Tensor value(std::int64_t which = 0) const { return values.select(-1, which); }
+};
+
+namespace detail {
+
+/// A linear layer behind hidden ones. Parameters: hidden.linear0.*, ..., out.*
+class head_net : public torch::nn::Cloneable<head_net> {
+ public:
+  head_net(std::int64_t inputs, std::vector<std::int64_t> hidden, activation_kind activation, std::int64_t outputs)
+      : inputs_(inputs), outputs_(outputs), hidden_sizes_(std::move(hidden)), activation_(activation) {
+    reset();
+  }
+  void reset() override {
+    const mlp made(inputs_, mlp_options{.hidden = hidden_sizes_, .activation = activation_});
+    hidden_ = hidden_sizes_.empty() ? mlp(nullptr) : mlp(register_module("hidden", made));
+    out = register_module("out", torch::nn::Linear(made->output_size(), outputs_));
+  }
+  at::Tensor forward(const at::Tensor& features) {
+    const auto rows = features.reshape({-1, inputs_});
+    auto sizes = features.sizes().vec();
+    sizes.back() = outputs_;
+    return out(hidden_.is_empty() ? rows : hidden_(rows)).view(sizes);
+  }
+
+  torch::nn::Linear out{nullptr};
+
+ private:
+  std::int64_t inputs_, outputs_;
+  std::vector<std::int64_t> hidden_sizes_;
+  activation_kind activation_;
+  mlp hidden_{nullptr};
+};
+
+template <class M>
+struct module_type {
+  using type = typename M::ContainedType;
+};
+template <class T>
+struct module_type<std::shared_ptr<T>> {
+  using type = T;
+};
+/// Another network with the same weights.
+template <class M>
+M copy_of(const M& model) {
+  return M(std::dynamic_pointer_cast<typename module_type<M>::type>(model->clone()));
+}
+
+}  // namespace detail
+
+/// A policy and its critic over any encoder, with or without memory. Parameters by name:
+///
+///     encoder.*, core.input.*, core.hidden.*             what policy and values share
+///     policy_head.hidden.*, policy_head.out.*
+///     critic_encoder.*, critic_core.*                    of a separate critic
+///     value_head.hidden.*, value_head.out.*
+///
+/// Observations are [N, ...], one step of N episodes, or [T, N, ...], T steps of them; a sequence gives what its steps give one by one.
+/// `state` is what the policy carried out of the step before, undefined for new episodes. `done`, [N] or [T, N], is 1 at the first step
+/// of an episode, before which the state is reset; undefined where there is none. A policy without a core looks at neither.
+template <observation_encoder Encoder, policy_head Head>
+class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, Head>> {
+ public:
+  using distribution_type = std::remove_cvref_t<std::invoke_result_t<const Head&, const at::Tensor&>>;
+  using answer = actor_critic_answer<distribution_type>;
+
+  /// Throws config_error for options out of their range.
+  actor_critic_net(Encoder encoder, Head head, actor_critic_options options)
+      : encoder_(std::move(encoder)), head_(std::move(head)), options_(std::move(options)) {
+    if constexpr (requires { encoder_->output_size(); }) options_.features = encoder_->output_size();
+    if (options_.features < 1)
+      throw config_error("actor_critic: the encoder has no output_size(): say with the option `features` what it answers with");
+    if (options_.values < 0 || options_.stages < 1 || head_.outputs() < 1)
+      throw config_error(detail::concat("actor_critic: needs values of at least 0, and stages and outputs of at least 1, got ", options_.values, ", ",
+                                        options_.stages, " and ", head_.outputs()));
+    reset();
+    if (options_.orthogonal) initialise();
+  }
+
+  void reset() override {
+    // The encoder as it was given belongs to this network; a copy of this network has a copy of it.
+    if (registered_) encoder_ = detail::copy_of(encoder_);
+    this->register_module("encoder", encoder_);
+    const bool recurrent = options_.core != core_kind::none;
+    const auto make_core = [&](const char* name) {
+      return recurrent_core(this->register_module(name, recurrent_core(options_.core, options_.features, options_.core_width)));
+    };
+    if (recurrent) core_ = make_core("core");
+    const auto width = recurrent ? options_.core_width : options_.features;
+    policy_head_ = this->register_module(
+        "policy_head", std::make_shared<detail::head_net>(width, options_.policy_hidden, options_.activation, options_.stages * head_.outputs()));
+    if (own_critic()) {
+      critic_encoder_ = detail::copy_of(registered_ ? critic_encoder_ : encoder_);
+      this->register_module("critic_encoder", critic_encoder_);
+      if (recurrent) critic_core_ = make_core("critic_core");
+    }
+    if (options_.values > 0)
+      value_head_ = this->register_module(
+          "value_head", std::make_shared<detail::head_net>(width, options_.value_hidden, options_.activation, options_.stages * options_.values));
+    registered_ = true;
+  }
+
+  bool recurrent() const { return options_.core != core_kind::none; }
+  /// How many numbers an episode carries: 0 without a core.
+  std::int64_t state_width() const { return !recurrent() ? 0 : core_->state_width() * (own_critic() ? 2 : 1); }
+  /// Of n new episodes: zeros [n, state_width()].
+  at::Tensor initial_state(std::int64_t n) const {
+    return at::zeros({n, state_width()}, policy_head_->out->weight.options().requires_grad(false));
+  }
+  const actor_critic_options& options() const { return options_; }
+
+  /// Distributions and values, in one graph: what a training step asks for. Throws shape_error where the shapes do not fit.
+  template <class Observations>
+  answer evaluate(const Observations& observations, const at::Tensor& state = {}, const at::Tensor& done = {}) {
+    return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
+      auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
+      at::Tensor values;
+      if (options_.values > 0) {
+        auto read = options_.critic == critic_kind::detached ? features.detach() : features;
+        if (own_critic()) std::tie(read, next) = follow_critic(seen, state, done, next);
+        values = own_head(value_head_->forward(read), stage);
+      }
+      return answer{head_(own_head(policy_head_->forward(features), stage)), values, next};
+    });
+  }
+
+  /// What to do about observations that each stand alone: see retain::policy. Throws config_error for a policy with a core, whose answer
+  /// depends on what came before.
+  template <class Observations>
+  distribution_type forward(const Observations& observations) {
+    if (recurrent())
+      throw config_error(
+          "actor_critic: a recurrent policy cannot be asked about observations alone: forward(observations, state, done), with an undefined "
+          "state for new episodes");
+    return std::get<0>(forward(observations, at::Tensor(), at::Tensor()));
+  }
+
+  /// What to do, and the state after the last step: see retain::recurrent_policy. A policy without a core answers with the state it was
+  /// given.
+  template <class Observations>
+  std::tuple<distribution_type, at::Tensor> forward(const Observations& observations, const at::Tensor& state, const at::Tensor& done) {
+    return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
+      auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
+      // The critic's part of the state goes on too, or it would be stale when values are asked for.
+      if (recurrent() && own_critic()) next = std::get<1>(follow_critic(seen, state, done, next));
+      return std::tuple<distribution_type, at::Tensor>{head_(own_head(policy_head_->forward(features), stage)), next};
+    });
+  }
+
+ private:
+  bool own_critic() const { return options_.values > 0 && options_.critic == critic_kind::separate; }
+
+  void initialise() {
+    const auto core_weights = [](const recurrent_core& core) {
+      parameter_list weights;  // and not the biases, which begin by remembering
+      for (const auto& entry : parameters(core))
+        if (entry.tensor.dim() == 2) weights.push_back(entry);
+      return weights;
+    };
+    orthogonal(encoder_, options_.encoder_gain);
+    if (recurrent()) orthogonal(core_weights(core_), 1);
+    orthogonal(policy_head_, options_.encoder_gain);
+    orthogonal(policy_head_->out, options_.policy_gain);
+    if (own_critic()) orthogonal(critic_encoder_, options_.encoder_gain);
+    if (own_critic() && recurrent()) orthogonal(core_weights(critic_core_), 1);
+    if (options_.values == 0) return;
+    orthogonal(value_head_, options_.encoder_gain);
+    orthogonal(value_head_->out, options_.value_gain);
+  }
+
+  /// Calls `use` with what the encoder sees, and the stage of each observation, undefined where there is but one.
+  template <class Observations, class Use>
+  auto with_stages(const Observations& observations, Use use) {
+    if (options_.stages == 1) return use(observations, at::Tensor());
+    if constexpr (std::convertible_to<const Observations&, at::Tensor>) {
+      const at::Tensor all(observations);
+      const auto seen = all.dim() < 1 ? 0 : all.size(-1) - options_.stages;
+      if (seen < 1)
+        throw shape_error(detail::concat("actor_critic: observations of shape ", detail::shape_text(all.sizes()), " do not end in a one-hot of ",
+                                         options_.stages, " stages"));
+      return use(all.narrow(-1, 0, seen), all.narrow(-1, seen, options_.stages).argmax(-1));
+    } else {
+      throw config_error("actor_critic: stages are read off the end of an observation, which must be a tensor");
+      return use(observations, at::Tensor());
+    }
+  }
+
+  template <class Observations>
+  std::pair<at::Tensor, at::Tensor> follow(Encoder& encoder, recurrent_core& core, const Observations& seen, const at::Tensor& state,
+                                           const at::Tensor& done) {
+    at::Tensor features = encoder->forward(seen);
+    if (features.dim() < 1 || features.size(-1) != options_.features)
+      throw shape_error(detail::concat("actor_critic: the encoder must answer with [..., ", options_.features, "], got ",
+                                       detail::shape_text(features.sizes())));
+    if (!recurrent()) return {features, state};
+    if (done.defined() && features.numel() == done.numel() * options_.features) {  // rows of a sequence may come flattened
+      auto sizes = done.sizes().vec();
+      sizes.push_back(options_.features);
+      features = features.view(sizes);
+    }
+    return core(features, state, done);
+  }
+  template <class Observations>
+  std::pair<at::Tensor, at::Tensor> follow_critic(const Observations& seen, const at::Tensor& state, const at::Tensor& done, const at::Tensor& next) {
+    auto critic = follow(critic_encoder_, critic_core_, seen, part(state, 1), done);
+    critic.second = recurrent() ? at::cat({next, critic.second}, 1) : next;
+    return critic;
+  }
+
+  /// The policy's part of a state, or that of a critic with a core of its own.
+  at::Tensor part(const at::Tensor& state, std::int64_t which) const {
+    if (!state.defined() || !recurrent() || !own_critic()) return state;
+    if (state.dim() != 2 || state.size(1) != state_width())
+      throw shape_error(detail::concat("actor_critic: the state needs the shape [N, ", state_width(), "], got ", detail::shape_text(state.sizes())));
+    return state.narrow(1, which * core_->state_width(), core_->state_width());
+  }
+
+  at::Tensor own_head(const at::Tensor& outputs, const at::Tensor& stage) const {
+    if (!stage.defined()) return outputs;
+    return select_head(outputs, options_.stages, stage.reshape(outputs.sizes().slice(0, static_cast<std::size_t>(outputs.dim() - 1))));
+  }
+
+  Encoder encoder_;
+  Head head_;
+  actor_critic_options options_;
+  bool registered_ = false;
+  Encoder critic_encoder_{nullptr};
+  recurrent_core core_{nullptr}, critic_core_{nullptr};
+  std::shared_ptr<detail::head_net> policy_head_, value_head_;
+};
+
+/// A shared handle, as LibTorch's module holders are: copies are the same network; retain::teacher and clone() make another.
+///
+///     actor_critic policy{mlp(8, mlp_options{.hidden = {64, 64}}), categorical_head{.actions = 4}, {.core = core_kind::lstm}};
+///     auto said = policy->evaluate(observations, state, done);         // said.distribution, said.values, said.state
+///     teacher expert{policy, recurrent_forward{}, policy->initial_state(environments)};
+template <observation_encoder Encoder, policy_head Head>
+class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, Head>> {
+  using holder = torch::nn::ModuleHolder<actor_critic_net<Encoder, Head>>;
+
+ public:
+  using holder::holder;
+  actor_critic(Encoder encoder, Head head, actor_critic_options options = {})
+      : holder(std::make_shared<actor_critic_net<Encoder, Head>>(std::move(encoder), std::move(head), std::move(options))) {}
+
+  /// forward(observations), or forward(observations, state, done).
+  template <class... Arguments>
+    requires requires(actor_critic_net<Encoder, Head>& net, const Arguments&... arguments) { net.forward(arguments...); }
+  auto operator()(const Arguments&... arguments) const {
+    return this->ptr()->forward(arguments...);
+  }
+};
+
+/// The forward function of a recurrent teacher: asks a model for {prediction, state}.
+struct recurrent_forward {
+  template <class Model, class Observations>
+  auto operator()(Model& model, const Observations& observations, const at::Tensor& state, const at::Tensor& done) const {
+    return model->forward(observations, state, done);
+  }
+};
+
+}  // namespace retain
