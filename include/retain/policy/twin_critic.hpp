@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/policy/mlp.hpp>
+#include <retain/policy/select_head.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/pimpl.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+struct twin_critic_options {
+  std::vector<std::int64_t> hidden = {256, 256};
+  activation_kind activation = activation_kind::relu;
+  bool normalised_input = false;  ///< the first layer is linear, layer norm, tanh: see mlp_options
+  std::int64_t critics = 2;
+  std::int64_t stages = 1;  ///< S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing else sees them
+};
+
+namespace detail {
+
+/// K linear layers as one batched product: [K, N, inputs] -> [K, N, outputs]. Parameters: weight [K, inputs, outputs], bias [K, 1, outputs].
+class batched_linear : public torch::nn::Cloneable<batched_linear> {
+ public:
+  batched_linear(std::int64_t count, std::int64_t inputs, std::int64_t outputs) : sizes_{count, inputs, outputs} { reset(); }
+  void reset() override {
+    const double bound = 1 / std::sqrt(static_cast<double>(sizes_[1]));  // as torch::nn::Linear begins
+    weight = register_parameter("weight", at::empty(sizes_).uniform_(-bound, bound));
+    bias = register_parameter("bias", at::empty({sizes_[0], 1, sizes_[2]}).uniform_(-bound, bound));
+  }
+  at::Tensor forward(const at::Tensor& x) { return at::baddbmm(bias, x, weight); }
+
+  at::Tensor weight, bias;
+
+ private:
+  std::vector<std::int64_t> sizes_;
+};
+
+/// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1, width].
+class batched_norm : public torch::nn::Cloneable<batched_norm> {
+ public:
+  batched_norm(std::int64_t count, std::int64_t width) : sizes_{count, 1, width} { reset(); }
+  void reset() override {
+    weight = register_parameter("weight", at::ones(sizes_));
+    bias = register_parameter("bias", at::zeros(sizes_));
+  }
+  at::Tensor forward(const at::Tensor& x) { return at::addcmul(bias, at::layer_norm(x, {sizes_[2]}), weight); }
+
+  at::Tensor weight, bias;
+
+ private:
+  std::vector<std::int64_t> sizes_;
+};
+
+}  // namespace detail
+
+/// K independent critics Q_k(s, a), evaluated together: a batched matrix product a layer. Two of them, of which soft actor-critic believes
+/// the lower, cost little more than one. Parameters, with the critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
+class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
+ public:
+  /// `observations` counts the numbers of an observation without a one-hot of stages. Throws config_error for a size below 1.
+  twin_critic_net(std::int64_t observations, std::int64_t actions, twin_critic_options options = {})
+      : observations_(observations), actions_(actions), options_(std::move(options)) {
+    bool valid = observations_ >= 1 && actions_ >= 1 && options_.critics >= 1 && options_.stages >= 1;
+    for (const auto width : options_.hidden) valid = valid && width >= 1;
+    if (!valid)
+      throw config_error(detail::concat("twin_critic: every size must be at least 1, got ", observations_, " observations, ", actions_, " actions, ",
+                                        options_.critics, " critics, ", options_.stages, " stages and hidden layers of ",
+                                        detail::shape_text(options_.hidden)));
+    reset();
+  }
+
+  void reset() override {
+    layers_.clear();
+    std::int64_t before = observations_ + actions_;
+    for (const auto width : options_.hidden) {
+      const auto i = layers_.size();
+      layers_.push_back(register_module(detail::concat("linear", i), std::make_shared<detail::batched_linear>(options_.critics, before, width)));
+      if (options_.normalised_input && i == 0) norm_ = register_module("norm0", std::make_shared<detail::batched_norm>(options_.critics, width));
+      before = width;
+    }
+    out_ = register_module("out", std::make_shared<detail::batched_linear>(options_.critics, before, options_.stages));
+  }
+
+  /// observations [..., observations + one-hot], actions [..., actions] -> [K, ...]. Throws shape_error.
+  at::Tensor forward(const at::Tensor& observations, const at::Tensor& actions) {
+    const auto extra = options_.stages > 1 ? options_.stages : 0;
+    if (observations.dim() < 1 || observations.dim() != actions.dim() || observations.size(-1) != observations_ + extra ||
+        actions.size(-1) != actions_ || observations.sizes().slice(0, leading(observations)) != actions.sizes().slice(0, leading(actions)))
+      throw shape_error(detail::concat("twin_critic: observations and actions must be [..., ", observations_ + extra, "] and [..., ", actions_, "], got ",
+                                       detail::shape_text(observations.sizes()), " and ", detail::shape_text(actions.sizes())));
+    const auto seen = observations.reshape({-1, observations_ + extra});
+    const auto rows = at::cat({seen.narrow(1, 0, observations_), actions.reshape({-1, actions_})}, 1);
+    auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      x = layers_[i]->forward(x);
+      const bool first = options_.normalised_input && i == 0;
+      x = activate(first ? norm_->forward(x) : x, first ? activation_kind::tanh : options_.activation);
+    }
+    auto q = out_->forward(x);
+    if (extra > 0) q = select_head(q, options_.stages, seen.narrow(1, observations_, extra).argmax(-1));
+    auto sizes = observations.sizes().slice(0, leading(observations)).vec();
+    sizes.insert(sizes.begin(), options_.critics);
+    return q.view(sizes);
+  }
+
+ private:
+  static std::size_t leading(const at::Tensor& tensor) { return static_cast<std::size_t>(tensor.dim() - 1); }
+
+  std::int64_t observations_, actions_;
+  twin_critic_options options_;
+  std::vector<std::shared_ptr<detail::batched_linear>> layers_;
+  std::shared_ptr<detail::batched_norm> norm_;
+  std::shared_ptr<detail::batched_linear> out_;
+};
+
+/// A shared handle, as LibTorch's module holders are: copies are the same network; clone() makes another, such as a target.
+class twin_critic : public torch::nn::ModuleHolder<twin_critic_net> {
+ public:
+  using torch::nn::ModuleHolder<twin_critic_net>::ModuleHolder;
+};
+
+}  // namespace retain
