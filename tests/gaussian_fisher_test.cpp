@@ -114,6 +114,26 @@ TEST_CASE("fisher of a Gaussian: heads for mean and deviation against the formul
   check_equal(f, closed_form(single, single.forward(s.to(at::kFloat))), 1e-5);
 }
 
+TEST_CASE("fisher of a Gaussian: a head that a clamp keeps still in some states stays with the walk", "[fisher][gaussian]") {
+  torch::manual_seed(7);
+  two_heads net;
+  const auto s = torch::randn({16, 4}, at::kDouble);
+  // The first deviation is at its floor in half of the states, the very ones that are looked at first: they say nothing of its head.
+  const auto middle = net.forward(s).log_std().select(1, 0).median().item<double>();
+  const auto forward = [&](const at::Tensor& o) {
+    const auto d = net.forward(o);
+    return diagonal_gaussian{d.mean(), torch::cat({d.log_std().narrow(1, 0, 1).clamp_min(middle), d.log_std().narrow(1, 1, 2)}, 1)};
+  };
+  const auto f = estimate_fisher(net, s, forward, retain::exact_actions{});
+  check_equal(f, closed_form(net, forward(s)), 1e-12);
+  for (const auto& [name, path] : f.paths) CHECK((path == fisher_path::graph_walk));
+  // With that dimension alone nothing is ever decided, and the head is computed one sample at a time.
+  const auto first = [&](const at::Tensor& o) { return diagonal_gaussian{forward(o).mean().narrow(1, 0, 1), forward(o).log_std().narrow(1, 0, 1)}; };
+  const auto single = estimate_fisher(net, s, first, retain::exact_actions{});
+  check_equal(single, closed_form(net, first(s)), 1e-12);
+  CHECK((single.paths.at("log_std.weight") == fisher_path::per_sample));
+}
+
 TEST_CASE("fisher of a Gaussian: many sampled scores have the closed form as their mean", "[fisher][gaussian]") {
   torch::manual_seed(3);
   two_heads net;

@@ -151,6 +151,7 @@ class fisher_estimator {
 
     const auto is_alone = [&](slot* s) { return std::find(alone.begin(), alone.end(), s) != alone.end(); };
     std::map<slot*, at::Tensor> sums;
+    std::vector<slot*> undecided;  // summed in the hope that a later pass agrees
     for (std::size_t p = 0; p < passes.count() && !covered.empty(); ++p) {
       const at::Tensor scores = passes.of_batch(p);
       walk.capture_during([&] { gradients(scores.sum(), walked); });
@@ -181,7 +182,9 @@ class fisher_estimator {
           auto& [s, uses] = *unchecked[w];
           std::vector<at::Tensor> truths;
           for (const auto& g : plain) truths.push_back(squared(g[w], s->parameter));
-          if (!choose_order(*s, uses, samples, probes, truths)) alone.push_back(s);
+          const verdict said = choose_order(*s, uses, samples, probes, truths);
+          if (said == verdict::refused) alone.push_back(s);
+          if (said == verdict::undecided) undecided.push_back(s);
         }
       }
       for (auto* entry : summed) {
@@ -193,6 +196,8 @@ class fisher_estimator {
         total = total.defined() ? total + sum : sum;
       }
     }
+    for (auto* s : undecided)
+      if (!s->checked && !is_alone(s)) alone.push_back(s);
     for (auto& [s, uses] : covered) {
       if (is_alone(s)) continue;
       if (const auto sum = sums.find(s); sum != sums.end()) s->sum.add_(sum->second);
@@ -309,12 +314,21 @@ class fisher_estimator {
     return {index, index + count};
   }
 
-  /// Finds the order of rows under which the walk's squares equal plain gradients' on the probes. A probe whose gradient is 0
-  /// decides nothing. When none fits the parameter is not walkable; when several do, or nothing was decided, not in this batch.
-  bool choose_order(slot& s, const std::vector<parameter_use>& uses, std::int64_t samples, const std::vector<std::int64_t>& probes,
-                    const std::vector<at::Tensor>& truths) {
+  enum class verdict {
+    agreed,     // the walk's squares are the plain gradients'
+    undecided,  // every probe's gradient is 0, which says nothing
+    refused,    // they are not, or the order of rows stays open: not in this batch
+  };
+
+  /// Finds the order of rows under which the walk's squares equal plain gradients' on the probes. When none fits the parameter is not
+  /// walkable.
+  verdict choose_order(slot& s, const std::vector<parameter_use>& uses, std::int64_t samples, const std::vector<std::int64_t>& probes,
+                       const std::vector<at::Tensor>& truths) {
     const bool ambiguous = per_sample_squares::ambiguous(uses, samples);
-    if (settings_.verify < 1 && !ambiguous) return s.checked = true;
+    if (settings_.verify < 1 && !ambiguous) {
+      s.checked = true;
+      return verdict::agreed;
+    }
     std::vector<row_order> candidates{row_order::sample_major};
     if (ambiguous) candidates.push_back(row_order::time_major);
     bool decided = false;
@@ -329,12 +343,13 @@ class fisher_estimator {
       });
     }
     if (candidates.empty()) s.walkable = false;
-    if (!decided || candidates.size() != 1) return false;
+    if (!decided && !ambiguous) return verdict::undecided;
+    if (!decided || candidates.size() != 1) return verdict::refused;
     if (ambiguous)
       s.order = candidates.front();
     else
       s.checked = true;
-    return true;
+    return verdict::agreed;
   }
 
   fisher_settings settings_;
