@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <retain/concepts.hpp>
+#include <retain/detail/kronecker_estimator.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
+#include <retain/fisher.hpp>
+#include <retain/parameters.hpp>
+#include <retain/state.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+/// A policy's Fisher information in Kronecker factors, layer by layer.
+struct kronecker_fisher {
+  std::vector<kronecker_layer> layers;
+  std::int64_t states = 0;  ///< how many states it is a mean over
+  std::string actions;      ///< "sampled", "exact" or "dataset"
+
+  /// A line per layer: its parameters, the sizes of the factors and their traces, whose product is the trace of the layer's Fisher.
+  std::string report() const {
+    std::string text = detail::concat("Kronecker-factored Fisher over ", states, " states, ", actions, " actions\n");
+    for (const auto& layer : layers)
+      text += detail::concat("  ", layer.weight, layer.bias.empty() ? "" : " and ", layer.bias, ": A ", detail::shape_text(layer.inputs.sizes()), " of trace ",
+                             layer.inputs.trace().item<double>(), ", G ", detail::shape_text(layer.outputs.sizes()), " of trace ",
+                             layer.outputs.trace().item<double>(), '\n');
+    return text;
+  }
+
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "states", states);
+    out.set(prefix + "actions", actions);
+    for (const auto& layer : layers) {
+      out.set(prefix + "inputs." + layer.weight, layer.inputs);
+      out.set(prefix + "outputs." + layer.weight, layer.outputs);
+      out.set(prefix + "bias." + layer.weight, layer.bias);
+    }
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    kronecker_fisher loaded;
+    loaded.states = in.integer(prefix + "states");
+    loaded.actions = in.text(prefix + "actions");
+    const std::string head = prefix + "inputs.";
+    for (const auto& key : in.tensor_keys(head)) {
+      const std::string weight = key.substr(head.size());
+      loaded.layers.push_back({weight, in.text(prefix + "bias." + weight), in.tensor(key), in.tensor(prefix + "outputs." + weight)});
+    }
+    *this = std::move(loaded);
+  }
+};
+
+struct kfac_options {
+  std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
+  std::function<void(std::int64_t states)> progress = {};  ///< called after every batch
+};
+
+/// The Fisher information of a policy's Linear layers in Kronecker factors, which know how the weights of a layer hang together:
+///
+///     F_l ~ A (x) G,   A = E_s[a a^T],   G = E_s E_a[g g^T]
+///
+/// with a the layer's input, and a 1 behind it where the layer has a bias, and g the gradient of log pi(a|s) with respect to its output,
+/// for one state each (Martens and Grosse 2015, arXiv 1503.05671; Ritter et al. 2018, arXiv 1805.07810). Exact where a and g are
+/// independent, and for a single state. A is [in, in] or [in + 1, in + 1], G [out, out], both float64.
+///
+/// `data`, `forward` and `actions` are those of estimate_fisher; rows are [N]: give the states of sequences one by one. The cost is
+/// about that of estimate_fisher's walk. Every trainable parameter must be the weight or bias of a Linear layer that is used once a state,
+/// on an input [N, in], or be excluded by pattern: any other is refused by name, and is retain::ewc's to keep (compose both). Put the
+/// policy in eval mode. `.grad` is not touched. Throws config_error as well when there is no data, shape_error for other rows,
+/// state_error for a result that is not finite.
+template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
+kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const kfac_options& options = {}) {
+  parameter_list chosen;
+  for (const auto& entry : parameters(model))
+    if (entry.tensor.requires_grad() && !detail::matches_any(options.exclude, entry.name)) chosen.push_back(entry);
+  if (chosen.empty()) throw config_error("estimate_kfac: the model has no trainable parameter that is not excluded");
+
+  detail::kronecker_estimator estimator(chosen);
+  auto source = detail::make_action_source(actions);
+  const auto add = [&](const auto& batch) {
+    estimator.add(batch, forward, source);
+    if (options.progress) options.progress(estimator.states());
+  };
+  if constexpr (requires { data.begin(); data.end(); })
+    for (const auto& batch : data) add(batch);
+  else
+    add(data);
+  return {estimator.layers(), estimator.states(), source.name};
+}
+
+}  // namespace retain
