@@ -166,6 +166,12 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   retain::strength_schedule other = retain::adaptive_kl{.initial = 0.4, .target = 0.1};
   CHECK_THROWS_WITH(other.load_state(st, "x."), ContainsSubstring("adaptive_kl{0.3") && ContainsSubstring("adaptive_kl{0.4"));
   CHECK(other.value() == 0.4);
+  retain::strength_schedule ascent = retain::dual_ascent{.initial = 0.3, .target = 0.1}, fresh = retain::dual_ascent{.initial = 0.3, .target = 0.1};
+  ascent.observe(0.13);
+  ascent.save_state(st, "y.");
+  fresh.load_state(st, "y.");
+  CHECK(fresh.value() == ascent.value());
+  CHECK(fresh.value() != 0.3);
   retain::state fine;
   retain::strength_schedule{retain::exponential_decay{.factor = 0.9999992}}.save_state(fine, "");
   retain::strength_schedule nearly = retain::exponential_decay{.factor = 0.9999988};

@@ -8,9 +8,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,7 @@ std::vector<module_handle> modules_of(M& model) {
     }
     return modules;
   } else {
+    static_assert(!has_modules<std::remove_const_t<M>>, "a const module cannot be put into eval mode: pass the module itself, a holder or a pointer");
     return {};
   }
 }
