@@ -2,10 +2,16 @@
 #include <retain/categorical.hpp>
 #include <retain/diagonal_gaussian.hpp>
 #include <retain/loss/sac.hpp>
+#include <retain/loss/sac_temperature.hpp>
+#include <retain/policy/actor_critic.hpp>
+#include <retain/policy/heads.hpp>
+#include <retain/policy/twin_critic.hpp>
+#include <retain/polyak.hpp>
 #include <retain/tanh_gaussian.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "support.hpp"
 
@@ -107,6 +113,50 @@ TEST_CASE("gaussian_entropy_target: d log(.089 sqrt(2 pi e)) is -d to three digi
   const retain::diagonal_gaussian wide{torch::zeros({1, 3}, at::kDouble), torch::full({1, 3}, std::log(0.7), at::kDouble)};
   CHECK(retain::gaussian_entropy_target(3, 0.7) == Approx(wide.entropy().item<double>()));
   CHECK_THROWS_AS(retain::gaussian_entropy_target(0), retain::config_error);
+}
+
+TEST_CASE("soft actor-critic: with its parts together a policy learns two stages of one task, each with a head and a temperature of its own", "[sac]") {
+  torch::manual_seed(4);
+  // One step: at stage 0 the action should be s, at stage 1 it should be -s. The stage is a one-hot that only picks heads.
+  retain::actor_critic policy{retain::mlp(1, retain::mlp_options{.hidden = {32}}), retain::tanh_gaussian_head{.dimensions = 1, .least_log_std = -5},
+                              {.values = 0, .stages = 2}};
+  retain::twin_critic critics(1, 1, retain::twin_critic_options{.hidden = {32, 32}, .stages = 2});
+  const retain::twin_critic target(std::dynamic_pointer_cast<retain::twin_critic_net>(critics->clone()));
+  retain::sac_temperature temperature(-1.5, 2, {.initial = {0.2}, .cap = {1.0}});
+  torch::optim::Adam actor_adam(policy->parameters(), torch::optim::AdamOptions(3e-3)), critic_adam(critics->parameters(), torch::optim::AdamOptions(3e-3)),
+      temperature_adam({temperature.named_parameters()[0].tensor}, torch::optim::AdamOptions(1e-2));
+  const std::int64_t N = 64;
+  const auto observe = [&](at::Tensor& stage) {
+    stage = torch::randint(0, 2, {N}, at::kLong);
+    return at::cat({torch::rand({N, 1}) * 1.6 - 0.8, at::one_hot(stage, 2).to(at::kFloat)}, 1);
+  };
+  const auto reward = [](const at::Tensor& s, const at::Tensor& stage, const at::Tensor& a) {
+    return -(a - s.narrow(1, 0, 1) * (1 - 2 * stage).unsqueeze(1)).square().sum(1) * 4;
+  };
+  for (int i = 0; i < 200; ++i) {
+    at::Tensor stage, next_stage;
+    const auto s = observe(stage), next = observe(next_stage);
+    const auto a = policy(s).sample();
+    const auto y = retain::sac_target(reward(s, stage, a), torch::ones({N}), policy(next), [&](const at::Tensor& b) { return target.ptr()->forward(next, b); },
+                                      temperature.alpha(next_stage));
+    critic_adam.zero_grad();
+    retain::sac_critic_loss(critics(s, a), y).backward();
+    critic_adam.step();
+    const auto actor = retain::sac_policy_loss(policy(s), [&](const at::Tensor& b) { return critics(s, b); }, temperature.alpha(stage));
+    actor_adam.zero_grad();
+    actor.loss.backward();
+    actor_adam.step();
+    temperature_adam.zero_grad();
+    temperature.loss(actor.log_probs, stage).backward();
+    temperature_adam.step();
+    retain::polyak_update(target, critics, 0.05);
+  }
+  at::Tensor stage;
+  const auto s = observe(stage);
+  const auto played = policy(s);
+  for (std::int64_t k = 0; k < 2; ++k)
+    CHECK(reward(s, stage, played.mode()).masked_select(stage.eq(k)).mean().item<double>() > -0.15);
+  CHECK(played.entropy().mean().item<double>() < -0.2);  // begins near log 2 and falls towards its target
 }
 
 TEST_CASE("sac losses name what does not fit", "[sac]") {
