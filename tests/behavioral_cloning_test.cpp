@@ -233,6 +233,8 @@ TEST_CASE("behavioral_cloning: weights of the sampler scale each state; last_row
   const auto divergences = kl(categorical{states}, categorical{states * 0.3}).index_select(0, items);
   CHECK(keep.loss(student).item<double>() == Approx(3 * (divergences * weights).mean().item<double>()));
   CHECK(support::relative_error(keep.last_rows(), divergences) < 1e-12);
+  behavioral_cloning flat{states, states, listed{items, weights.narrow(0, 0, 3)}};
+  CHECK_THROWS_WITH(flat.loss(student), ContainsSubstring("weights of shape [3]") && ContainsSubstring("rows of shape [4]"));
   behavioral_cloning single{states.to(at::kFloat), states.to(at::kFloat), listed{items, weights}};
   CHECK(single.loss(student).scalar_type() == at::kFloat);
 }

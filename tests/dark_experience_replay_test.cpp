@@ -88,7 +88,8 @@ TEST_CASE("dark_experience_replay: schedules, strength 0, and a place among othe
     return x;
   };
   const retain::linear down{.initial = 1, .last = 0, .over = 10};
-  dark_experience_replay keep{{.strength = down, .label_strength = down, .batch_size = 4}}, twin{{.strength = down, .label_strength = 0.0, .batch_size = 4}};
+  dark_experience_replay keep{{.strength = down, .label_strength = down, .batch_size = 4}};
+  dark_experience_replay twin{{.strength = down, .label_strength = 0.0, .batch_size = 4}};
   keep.push(data.states, data.logits, data.labels);
   twin.push(data.states, data.logits, data.labels);
   keep.step(10);
@@ -108,7 +109,8 @@ TEST_CASE("dark_experience_replay: save, load and go on, bit for bit", "[dark_ex
   const support::temporary_folder folder;
   torch::manual_seed(5);
   const auto make = [](std::uint64_t seed) {
-    return dark_experience_replay{{.strength = 0.5, .label_strength = retain::exponential_decay{.factor = 0.9}, .batch_size = 7, .capacity = 20, .seed = seed}};
+    return dark_experience_replay{
+        {.strength = 0.5, .label_strength = retain::exponential_decay{.factor = 0.9}, .batch_size = 7, .capacity = 20, .seed = seed}};
   };
   auto a = make(1);
   const auto first = some(50);

@@ -58,7 +58,7 @@ inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const 
   if (rows.dim() != 2 || rows.size(0) <= burn_in)
     throw shape_error(concat("behavioral_cloning: a burn-in of ", burn_in, " steps needs rows [T, N] with T > ", burn_in, ", got ",
                              shape_text(rows.sizes())));
-  const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong).requires_grad(false)).unsqueeze(1);
+  const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong)).unsqueeze(1);
   const auto late = time.ge(burn_in).expand(rows.sizes());
   return done.defined() ? late.logical_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
 }
@@ -135,7 +135,7 @@ class behavioral_cloning : public detail::distillation_base {
       rows_ = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
     }
     if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.done));
-    const at::Tensor mean = detail::masked_mean(draw_.weights.defined() ? rows_ * draw_.weights.to(rows_.options()) : rows_, kept);
+    const at::Tensor mean = detail::masked_mean(draw_.weights.defined() ? rows_ * weights_like(rows_) : rows_, kept);
     rows_ = rows_.detach();
     last_ = mean.detach();
     return mean * strength();
@@ -280,6 +280,14 @@ class behavioral_cloning : public detail::distillation_base {
       throw shape_error(detail::concat("behavioral_cloning: masks of shapes ", detail::shape_text(first.sizes()), " and ",
                                        detail::shape_text(second.sizes()), " do not belong together"));
     return detail::common_mask(first, second);
+  }
+
+  /// The weights of the items, which are the last dimension of `rows`.
+  at::Tensor weights_like(const at::Tensor& rows) const {
+    if (draw_.weights.dim() != 1 || rows.dim() < 1 || draw_.weights.size(0) != rows.size(-1))
+      throw shape_error(detail::concat("behavioral_cloning: the sampler's weights of shape ", detail::shape_text(draw_.weights.sizes()),
+                                       " do not fit rows of shape ", detail::shape_text(rows.sizes())));
+    return draw_.weights.to(rows.options());
   }
 
   template <class Observations>

@@ -49,7 +49,8 @@ class dark_experience_replay : public detail::distillation_base {
 
   /// Adds states and what the policy said of them: its logits, and labels where there are any. Either all pushes have labels or none.
   void push(const at::Tensor& observations, const at::Tensor& logits, const at::Tensor& labels = {}) {
-    if (logits.dim() != 2) throw shape_error(detail::concat("dark_experience_replay: logits need the shape [n, actions], got ", detail::shape_text(logits.sizes())));
+    if (logits.dim() != 2)
+      throw shape_error(detail::concat("dark_experience_replay: logits need the shape [n, actions], got ", detail::shape_text(logits.sizes())));
     if (!labels.defined()) {
       if (label_schedule_.value() > 0)
         throw config_error("dark_experience_replay: label_strength is above 0: push(observations, logits, labels), or set it to 0");
@@ -75,8 +76,8 @@ class dark_experience_replay : public detail::distillation_base {
       const auto answer = detail::as_prediction(student(dark["observations"]));
       const at::Tensor logits = detail::where(detail::distribution_of(answer), detail::mask_of(answer)).logits;
       if (logits.sizes() != stored.sizes())
-        throw shape_error(detail::concat("dark_experience_replay: the student's logits have shape ", detail::shape_text(logits.sizes()), ", the stored ones ",
-                                         detail::shape_text(stored.sizes())));
+        throw shape_error(detail::concat("dark_experience_replay: the student's logits have shape ", detail::shape_text(logits.sizes()),
+                                         ", the stored ones ", detail::shape_text(stored.sizes())));
       const at::Tensor distance = detail::masked_mean((stored - logits).square().sum(-1), detail::common_mask(detail::mask_of(answer), {}));
       last_ = distance.detach();
       sum = distance * strength();

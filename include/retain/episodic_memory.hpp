@@ -110,8 +110,8 @@ class episodic_memory {
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), kept = in.integer(prefix + "protected"), pushed = in.integer(prefix + "pushed");
     if (capacity != this->capacity() || kept != protected_ || pushed < 0)
-      throw state_error(detail::concat("episodic_memory: the state protects ", kept, " of ", capacity, " rows, this one ", protected_, " of ", this->capacity(),
-                                       ": build it with the same data and capacity, then load"));
+      throw state_error(detail::concat("episodic_memory: the state protects ", kept, " of ", capacity, " rows, this one ", protected_, " of ",
+                                       this->capacity(), ": build it with the same data and capacity, then load"));
     const double credit = in.number(prefix + "credit");
     const auto random = in.integer<std::uint64_t>(prefix + "random");
     rows_.assign(rows_.saved(in, prefix + "rows.", protected_ + std::min(pushed, capacity - protected_)));

@@ -28,7 +28,8 @@ TEST_CASE("transitions: rows by index, one step or sequences of them, and slices
 
 TEST_CASE("transitions: columns that do not belong together are named", "[replay]") {
   const auto a = torch::zeros({4, 2});
-  CHECK_THROWS_WITH((transitions{{"a", a}, {"b", torch::zeros({3})}}), ContainsSubstring("'b'") && ContainsSubstring("[3]") && ContainsSubstring("'a' [4, 2]"));
+  CHECK_THROWS_WITH((transitions{{"a", a}, {"b", torch::zeros({3})}}),
+                    ContainsSubstring("'b'") && ContainsSubstring("[3]") && ContainsSubstring("'a' [4, 2]"));
   CHECK_THROWS_WITH((transitions{{"a", a}, {"a", a}}), ContainsSubstring("two columns are named 'a'"));
   CHECK_THROWS_WITH((transitions{{"a", torch::tensor(1.0)}}), ContainsSubstring("without dimensions"));
   CHECK_THROWS_WITH((transitions{{"a", at::Tensor()}}), ContainsSubstring("undefined"));

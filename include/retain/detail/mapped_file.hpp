@@ -16,6 +16,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,13 @@ class file_mapping {
   }
   file_mapping(const file_mapping&) = delete;
   file_mapping& operator=(const file_mapping&) = delete;
+
+  /// Rows will be asked for in no order: reading ahead would only push out what is in use.
+  void expect_random_access() const {
+#if defined(__unix__) || defined(__APPLE__)
+    if (data_) ::posix_madvise(const_cast<char*>(data_), size_, POSIX_MADV_RANDOM);
+#endif
+  }
 
   const char* data() const { return data_; }
   std::uint64_t size() const { return size_; }
@@ -100,6 +108,7 @@ struct mapped_state {
       if (checksum_text(crc.value()) != checksum) damaged("truncated or damaged (its checksum does not match)");
     }
     read_header(path, std::string_view(file.data() + sizeof length, length), start);
+    file.expect_random_access();
   }
 
  private:

@@ -75,7 +75,8 @@ class row_storage {
     for (const auto& key : in.tensor_keys(prefix)) columns.push_back({key.substr(prefix.size()), in.tensor(key)});
     transitions rows(std::move(columns));
     if (rows.size() != size || size > capacity_)
-      throw state_error(concat(owner_, ": the state says ", size, " rows and holds ", rows.size(), ", for a memory of ", capacity_, ": it was saved from another one"));
+      throw state_error(concat(owner_, ": the state says ", size, " rows and holds ", rows.size(), ", for a memory of ", capacity_,
+                               ": it was saved from another one"));
     if (size > 0) check(rows);
     return rows;
   }

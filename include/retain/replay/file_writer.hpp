@@ -57,7 +57,8 @@ class file_writer {
 
   /// Completes the file. Throws config_error when nothing was pushed, io_error when the disk does not take it; `path` is then as it was.
   void close() {
-    if (closed_ || columns_.empty()) throw config_error(detail::concat("file_writer: '", path_, closed_ ? "' is closed already" : "' would hold no columns: push rows first"));
+    if (closed_) throw config_error(detail::concat("file_writer: '", path_, "' is closed already"));
+    if (columns_.empty()) throw config_error(detail::concat("file_writer: '", path_, "' would hold no columns: push rows first"));
     check_intact();
     for (auto& column : columns_) column.file.rewind();
     std::string text = header();
@@ -168,7 +169,8 @@ class file_writer {
       if (given.sizes().slice(1) != at::IntArrayRef(row))
         throw shape_error(detail::concat("file_writer: '", name, "' has rows of shape ", detail::shape_text(given.sizes().slice(1)), ", the file's are ",
                                          detail::shape_text(row)));
-      if (given.scalar_type() != type) throw state_error(detail::concat("file_writer: '", name, "' is ", given.dtype(), ", the file's is ", at::toString(type)));
+      if (given.scalar_type() != type)
+        throw state_error(detail::concat("file_writer: '", name, "' is ", given.dtype(), ", the file's is ", at::toString(type), ": convert it first"));
     }
     for (const auto& [name, tensor] : rows)
       if (std::none_of(columns_.begin(), columns_.end(), [&, &key = name](const auto& known) { return known.name == key; }))

@@ -68,8 +68,8 @@ class reservoir {
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), seen = in.integer(prefix + "seen");
     if (capacity != capacity_ || seen < 0)
-      throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ", capacity, " and has seen ", seen, " items; this one's capacity is ",
-                                       capacity_));
+      throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ", capacity, " and has seen ", seen,
+                                       " items; this one's capacity is ", capacity_));
     random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     seen_ = seen;
   }

@@ -57,7 +57,8 @@ class sequences {
   /// More episodes after the ones there are.
   void push(const at::Tensor& lengths) {
     if (lengths.dim() != 1 || lengths.scalar_type() != at::kLong)
-      throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ", lengths.dtype(), " ", detail::shape_text(lengths.sizes())));
+      throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ", lengths.dtype(), ' ',
+                                       detail::shape_text(lengths.sizes())));
     const at::Tensor flat = lengths.to(at::kCPU).contiguous();
     const auto* length = static_cast<const std::int64_t*>(flat.data_ptr());
     for (std::int64_t e = 0; e < flat.numel(); ++e)
@@ -89,9 +90,9 @@ class sequences {
     return {indices.tensor.view({length_, n}), {}, pad_ ? mask : at::Tensor(), done};
   }
 
-  std::int64_t size() const { return steps_.back(); }      ///< steps of all episodes
-  std::int64_t starts() const { return starts_.back(); }   ///< places where a sequence may begin
-  std::int64_t length() const { return length_; }          ///< L
+  std::int64_t size() const { return steps_.back(); }     ///< steps of all episodes
+  std::int64_t starts() const { return starts_.back(); }  ///< places where a sequence may begin
+  std::int64_t length() const { return length_; }         ///< L
 
   /// The episodes and the generator; length and padding are the caller's to choose.
   void save_state(state& out, const std::string& prefix) const {
@@ -101,7 +102,8 @@ class sequences {
   void load_state(const state& in, const std::string& prefix) {
     const at::Tensor& steps = in.tensor(prefix + "steps");
     if (steps.dim() != 1 || steps.scalar_type() != at::kLong || steps.numel() < 1)
-      throw state_error(detail::concat("sequences: the saved '", prefix, "steps' is no list of episodes: ", steps.dtype(), " ", detail::shape_text(steps.sizes())));
+      throw state_error(detail::concat("sequences: the saved '", prefix, "steps' is no list of episodes: ", steps.dtype(), ' ',
+                                       detail::shape_text(steps.sizes())));
     sequences loaded(at::diff(steps), {.length = length_, .pad = pad_});
     loaded.random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     *this = std::move(loaded);

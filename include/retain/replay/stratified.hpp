@@ -173,7 +173,7 @@ class stratified {
     if (!shares_.empty())
       for (std::int64_t i = 0; i < flat.numel(); ++i)
         if (!shares_.count(key[i]))
-          throw config_error(detail::concat("stratified: an item has the key ", key[i], ", which has no share: give it one, 0 if it is never to be drawn"));
+          throw config_error(detail::concat("stratified: an item has the key ", key[i], ", which has no share: give it one, 0 if it is never drawn"));
     return flat;
   }
 

@@ -38,8 +38,9 @@ class transitions {
         throw shape_error(detail::concat("transitions: '", name, "' needs the shape [n, ...], got ",
                                          tensor.defined() ? "a tensor without dimensions" : "an undefined tensor"));
       if (tensor.size(0) != size())
-        throw shape_error(detail::concat("transitions: '", name, "' has shape ", detail::shape_text(tensor.sizes()), ", which is not one row for each of '",
-                                         columns_.front().name, "' ", detail::shape_text(columns_.front().tensor.sizes())));
+        throw shape_error(detail::concat("transitions: '", name, "' has shape ", detail::shape_text(tensor.sizes()),
+                                         ", which is not one row for each of '", columns_.front().name, "' ",
+                                         detail::shape_text(columns_.front().tensor.sizes())));
     }
   }
 
