@@ -188,7 +188,8 @@ class attachment {
 /// A new step is seen by the parameter's version counter, which in-place changes move; by its storage, which set_data and
 /// module->to replace; or by `.grad`, which was reset to none, zeroed or otherwise written to: torch::optim::SGD changes parameters
 /// through `.data()`, which moves no counter. A loop that hides both, by parameter.data() and grad.data(), must call `guard.renew()`.
-/// An agent that writes into `.grad` between two backward passes of one step is pulled again.
+/// An agent that writes into `.grad` between two backward passes of one step is pulled again. With torch::optim::SGD, zeroed gradients
+/// and a hook behind this one (a second guard, say) the second step alone goes without: what the first left cannot be told yet.
 ///
 /// Nothing waits for a device. Cost: one pass over the parameters a step, into a gradient that becomes `.grad`. Throws shape_error or
 /// state_error when the model does not fit, config_error for a parameter that is not a leaf, or when none is trainable.

@@ -8,7 +8,7 @@ namespace retain {
 struct l2_init_options {
   strength_schedule strength = 1.0;       ///< c of the formula
   std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
-  std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern
+  std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern; of several that match, the product
 };
 
 /// L2 distance to where the model stands when this is made, or to an anchor that is given:
