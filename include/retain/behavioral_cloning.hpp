@@ -122,14 +122,14 @@ class behavioral_cloning : public detail::distillation_base {
     draw();
     if (strength() == 0.0) return at::zeros({});
     const auto observations = detail::gather(memory_, draw_.indices);
-    const auto answer = detail::ask_stored<sequential>(student, observations, draw_.done);
-    const at::Tensor padding = on_device_of(observations, draw_.mask);
+    const at::Tensor padding = on_device_of(observations, draw_.mask), done = on_device_of(observations, draw_.done);
+    const auto answer = detail::ask_stored<sequential>(student, observations, done);
     at::Tensor kept;
     if constexpr (labels) {
       kept = valid(padding, detail::mask_of(answer));
       rows_ = surprise(detail::where(detail::distribution_of(answer), kept), kept);
     } else {
-      const auto target = ask(observations);
+      const auto target = ask(observations, done);
       kept = valid(padding, valid(detail::mask_of(target), detail::mask_of(answer)));
       const auto p = detail::where(detail::distribution_of(target), kept), q = detail::where(detail::distribution_of(answer), kept);
       rows_ = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
@@ -249,16 +249,16 @@ class behavioral_cloning : public detail::distillation_base {
   }
 
   template <class Observations>
-  auto ask(const Observations& observations) {
+  auto ask(const Observations& observations, [[maybe_unused]] const at::Tensor& done) {
     const at::NoGradGuard no_grad;
     if constexpr (detail::gatherable<Target>) {
       return detail::as_prediction(detail::gather(target_, draw_.indices));
     } else if constexpr (requires { requires Target::recurrent; }) {
       static_assert(sequential, "a recurrent teacher needs a sampler of sequences, which says where episodes begin");
       target_.reset();
-      return target_.step(observations, on_device_of(observations, draw_.done));
+      return target_.step(observations, done);
     } else {
-      return detail::ask_stored<sequential>(target_, observations, draw_.done);
+      return detail::ask_stored<sequential>(target_, observations, done);
     }
   }
 
