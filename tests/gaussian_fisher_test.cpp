@@ -184,15 +184,16 @@ TEST_CASE("fisher of a Gaussian: the estimate does not depend on the batch size"
     for (std::size_t i = 0; i < whole.values.size(); ++i) CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
   };
   const retain::sampled_actions twice{.per_state = 2, .seed = 8};
+  const retain::exact_actions exact{};
   for (const std::int64_t size : {1, 7})
     for (const bool walk : {true, false}) {
       compare(estimate_fisher(net, s.split(size), forward, twice, {.walk = walk}), estimate_fisher(net, s, forward, twice));
-      compare(estimate_fisher(net, s.split(size), forward, retain::exact_actions{}, {.walk = walk}), estimate_fisher(net, s, forward, retain::exact_actions{}));
+      compare(estimate_fisher(net, s.split(size), forward, exact, {.walk = walk}), estimate_fisher(net, s, forward, exact));
     }
   compare(estimate_fisher(net, sequences.split(5, 1), forward, twice), estimate_fisher(net, sequences, forward, twice));
-  compare(estimate_fisher(net, sequences.split(5, 1), forward, retain::exact_actions{}), estimate_fisher(net, sequences, forward, retain::exact_actions{}));
+  compare(estimate_fisher(net, sequences.split(5, 1), forward, exact), estimate_fisher(net, sequences, forward, exact));
   // Exact scores do not mix over time, so steps of sequences may as well be single states.
-  compare(estimate_fisher(net, sequences, forward, retain::exact_actions{}), estimate_fisher(net, sequences.reshape({36, 4}), forward, retain::exact_actions{}));
+  compare(estimate_fisher(net, sequences, forward, exact), estimate_fisher(net, sequences.reshape({36, 4}), forward, exact));
 }
 
 TEST_CASE("fisher of a Gaussian: a recurrent policy, padded, step by step", "[fisher][gaussian]") {

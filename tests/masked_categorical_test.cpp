@@ -49,7 +49,8 @@ TEST_CASE("masked_categorical: gradients against finite differences, exactly 0 w
   const auto make = [&] { return masked_categorical(logits, legal()); };
   const auto other = masked_categorical(torch::randn({3, 4}, f64), legal());
   const auto actions = torch::tensor({2, 1, 2});
-  const std::vector<std::function<at::Tensor()>> values{[&] { return make().log_prob(actions).square().sum(); }, [&] { return make().entropy().sum(); },
+  const std::vector<std::function<at::Tensor()>> values{[&] { return make().log_prob(actions).square().sum(); },
+                                                        [&] { return make().entropy().sum(); },
                                                         [&] { return kl(make(), other).sum(); }, [&] { return kl(other, make()).sum(); }};
   for (const auto& value : values) {
     logits.mutable_grad() = at::Tensor();

@@ -54,7 +54,8 @@ TEST_CASE("multi_discrete: every gradient against finite differences", "[multi_d
   const multi_discrete q{torch::randn({4, 8}, f64), sizes};
   const auto actions = q.mode();
   const auto make = [&] { return multi_discrete{logits, sizes}; };
-  const std::vector<std::function<at::Tensor()>> values{[&] { return make().log_prob(actions).square().sum(); }, [&] { return make().entropy().square().sum(); },
+  const std::vector<std::function<at::Tensor()>> values{[&] { return make().log_prob(actions).square().sum(); },
+                                                        [&] { return make().entropy().square().sum(); },
                                                         [&] { return kl(make(), q).square().sum(); }, [&] { return kl(q, make()).square().sum(); }};
   for (const auto& value : values) {
     logits.mutable_grad() = at::Tensor();

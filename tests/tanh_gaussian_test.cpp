@@ -60,7 +60,8 @@ TEST_CASE("tanh_gaussian: actions at and near the bounds", "[tanh_gaussian]") {
   const double inf = std::numeric_limits<double>::infinity();
   const auto at = [](double u, double action, at::ScalarType type) {
     const tanh_gaussian d{torch::zeros({1, 1}).to(type), torch::full({1}, 1.0).to(type)};
-    return std::pair{d.log_prob(torch::full({1, 1}, action).to(type)).item<double>(), d.log_prob_unsquashed(torch::full({1, 1}, u).to(type)).item<double>()};
+    const auto inverted = d.log_prob(torch::full({1, 1}, action).to(type)), direct = d.log_prob_unsquashed(torch::full({1, 1}, u).to(type));
+    return std::pair{inverted.item<double>(), direct.item<double>()};
   };
   // At a bound and beyond: as for the last action before it.
   const double limit_float = std::atanh(1 - 0x1p-24), limit_double = std::atanh(1 - 0x1p-53);

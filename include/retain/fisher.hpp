@@ -36,7 +36,7 @@ struct fisher {
     }
     if (unsliced > 0)
       text += detail::concat("  ", unsliced, " samples went through the graph of their whole batch, which costs its size squared: give batches a "
-                             "narrow(start, length), and forward's answer no rows but the batch's\n");
+                             "narrow(start, length), and let forward answer for the samples it is given alone\n");
     return text;
   }
 

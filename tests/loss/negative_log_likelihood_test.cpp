@@ -55,7 +55,8 @@ TEST_CASE("negative_log_likelihood: padding counts in neither value nor gradient
   };
   const auto far = torch::full({3, 4}, 99, at::kLong);
   check([](const at::Tensor& x) { return categorical{x}; }, torch::randn({3, 4, 5}, f64), torch::randint(5, {3, 4}), far);
-  check([](const at::Tensor& x) { return retain::multi_discrete{x, {2, 3}}; }, torch::randn({3, 4, 5}, f64), torch::randint(2, {3, 4, 2}), far.unsqueeze(-1));
+  check([](const at::Tensor& x) { return retain::multi_discrete{x, {2, 3}}; }, torch::randn({3, 4, 5}, f64), torch::randint(2, {3, 4, 2}),
+        far.unsqueeze(-1));
   check([](const at::Tensor& x) { return retain::diagonal_gaussian{x, torch::zeros({2}, f64)}; }, torch::randn({3, 4, 2}, f64),
         torch::randn({3, 4, 2}, f64), torch::full({1}, nan, f64));
   check([](const at::Tensor& x) { return retain::tanh_gaussian{x, torch::zeros({2}, f64), {.low = 1, .high = 3}}; }, torch::randn({3, 4, 2}, f64),

@@ -46,7 +46,8 @@ class per_sample_squares {
 
   /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the device.
   static bool silent(const std::vector<parameter_use>& uses) {
-    return std::none_of(uses.begin(), uses.end(), [](const auto& use) { return use.gradient->defined() && use.gradient->ne(0).any().template item<bool>(); });
+    return std::none_of(uses.begin(), uses.end(),
+                        [](const auto& use) { return use.gradient->defined() && use.gradient->ne(0).any().template item<bool>(); });
   }
 
   /// The sum over samples [from, to), in the parameter's shape. Half types are summed in float.

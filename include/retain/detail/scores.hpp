@@ -121,7 +121,8 @@ struct sampled_source : own_actions {
     const auto weight = valid * (1.0 / std::sqrt(static_cast<double>(per_state)));
     if constexpr (requires { d.at_quantile(valid); }) {
       const auto dimensions = static_cast<std::size_t>(valid.dim());
-      for (const auto& u : uniform_actions(random, d.mode().sizes(), dimensions, sample_dimension, per_state)) rows.push_back({d.at_quantile(u), 0, weight});
+      const auto uniform = uniform_actions(random, d.mode().sizes(), dimensions, sample_dimension, per_state);
+      for (const auto& u : uniform) rows.push_back({d.at_quantile(u), 0, weight});
     } else {
       for (int k = 0; k < per_state; ++k) rows.push_back({d.sample(), 0, weight});
     }
@@ -136,8 +137,7 @@ struct exact_source : own_actions {
   template <class Distribution, class Batch>
   std::vector<score_row> operator()(const Distribution& d, const Batch&, const at::Tensor& valid, std::int64_t) {
     static_assert(lists_scores<Distribution> || lists_actions<Distribution>,
-                  "exact_actions needs a distribution with num_scores() and score(k), such as retain::diagonal_gaussian, or with num_actions(), such as "
-                  "retain::categorical");
+                  "exact_actions needs a distribution with num_scores() and score(k), such as those of retain, or with num_actions()");
     std::int64_t count = 0;
     if constexpr (lists_scores<Distribution>)
       count = d.num_scores();
