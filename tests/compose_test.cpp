@@ -129,3 +129,35 @@ TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compo
   CHECK_THROWS_AS(retain::load(folder.file("r"), other), retain::state_error);
   CHECK(other.term<0>().loss(s.net).item<double>() == before);
 }
+
+TEST_CASE("compose: a recurrent student gets its state and done through the view", "[compose]") {
+  struct stretch {
+    at::Tensor observations, state, done, teacher;
+  };
+  torch::manual_seed(7);
+  torch::nn::Linear net(3, 3);
+  // Adds up what it saw since the episode began: [T, N, 3], the state is the sum before the first step.
+  const auto recall = [&](const at::Tensor& observations, const at::Tensor& state, const at::Tensor& done) {
+    auto sum = state;
+    std::vector<at::Tensor> logits;
+    for (std::int64_t t = 0; t < observations.size(0); ++t) {
+      sum = sum.masked_fill(done[t].unsqueeze(-1), 0) + observations[t];
+      logits.push_back(net(sum));
+    }
+    return std::tuple{categorical{torch::stack(logits)}, sum};
+  };
+  const retain::policy_view view{net, recall};
+  static_assert(std::invocable<decltype(view), at::Tensor, at::Tensor, at::Tensor>);
+  static_assert(!std::invocable<decltype(view), at::Tensor>);
+
+  const stretch steps{torch::randn({5, 2, 3}), torch::randn({2, 3}), torch::rand({5, 2}).lt(0.3), torch::randn({5, 2, 3})};
+  const auto silent = [](const at::Tensor& o) { return categorical{o}; };  // the rollout has the teacher's answers
+  auto keep = retain::compose(retain::l2_init{net}, retain::kickstarting{silent, {.strength = 2.0}});
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(0.5);
+  }
+  const double expected = 9 * 0.25 + 2 * retain::kl(categorical{steps.teacher}, std::get<0>(recall(steps.observations, steps.state, steps.done))).mean().item<double>();
+  CHECK(keep.loss(view, steps).item<double>() == Approx(expected));
+  CHECK(keep.distillation(view, steps).item<double>() == Approx(expected - 9 * 0.25));
+}

@@ -31,9 +31,11 @@ struct policy_view {
   Function function;
 
   parameter_list named_parameters() const { return parameters(model); }
-  template <class Observations>
-  decltype(auto) operator()(const Observations& observations) const {
-    return function(observations);
+  /// (observations), or what else the function takes: a recurrent student's (observations, state, done).
+  template <class... Arguments>
+    requires std::invocable<const Function&, const Arguments&...>
+  decltype(auto) operator()(const Arguments&... arguments) const {
+    return function(arguments...);
   }
 };
 template <class Model, class Function>

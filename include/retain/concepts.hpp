@@ -19,7 +19,7 @@ concept action_distribution = requires(const D& d, const at::Tensor& actions) {
   { d.log_prob(actions) } -> std::convertible_to<at::Tensor>;  // [...]: log pi(a|s)
   { d.entropy() } -> std::convertible_to<at::Tensor>;          // [...]: in nats
   { d.sample() } -> std::convertible_to<at::Tensor>;           // actions, without gradient
-  { d.mode() } -> std::convertible_to<at::Tensor>;             // the most likely actions
+  { d.mode() } -> std::convertible_to<at::Tensor>;             // the most likely actions, or what a deterministic evaluation plays
   { kl(d, d) } -> std::convertible_to<at::Tensor>;             // [...]: KL(first || second), in nats
 };
 
