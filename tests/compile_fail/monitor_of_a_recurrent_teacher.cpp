@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+// expect: the teacher of a monitor is asked about states that stand alone; wrap a recurrent one
+#include <retain/monitor.hpp>
+
+struct recurrent_teacher {
+  static constexpr bool recurrent = true;
+  retain::categorical step(const at::Tensor& observations, const at::Tensor&) { return retain::categorical{observations}; }
+};
+
+retain::monitor watch{recurrent_teacher{}};
