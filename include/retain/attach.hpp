@@ -6,6 +6,7 @@
 #include <retain/parameters.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <cstddef>

@@ -7,6 +7,8 @@
 #include <retain/replay/uniform.hpp>
 #include <retain/teacher.hpp>
 
+#include <ATen/core/grad_mode.h>
+
 #include <concepts>
 #include <cstdint>
 #include <string>

@@ -5,6 +5,7 @@
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstddef>
 #include <cstdint>

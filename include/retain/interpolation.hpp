@@ -7,6 +7,7 @@
 #include <retain/parameters.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <map>

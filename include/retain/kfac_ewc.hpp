@@ -6,6 +6,7 @@
 #include <retain/kfac.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <cstddef>

@@ -5,6 +5,8 @@
 #include <retain/detail/student.hpp>
 #include <retain/teacher.hpp>
 
+#include <ATen/core/grad_mode.h>
+
 #include <concepts>
 #include <cstddef>
 #include <iterator>

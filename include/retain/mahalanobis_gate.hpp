@@ -6,6 +6,7 @@
 #include <retain/state.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
 

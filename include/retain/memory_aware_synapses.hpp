@@ -9,6 +9,7 @@
 #include <retain/parameters.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <concepts>

@@ -11,6 +11,7 @@
 #include <retain/teacher.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <string>

@@ -195,8 +195,8 @@ class strength_schedule {
  public:
   strength_schedule(double value) : strength_schedule(constant{value}) {}  // NOLINT: `.strength = 500.0` is the point
 
-  template <schedule S>
-    requires(!std::same_as<std::remove_cvref_t<S>, strength_schedule>)
+  template <class S>
+    requires(!std::same_as<std::remove_cvref_t<S>, strength_schedule> && schedule<S>)
   strength_schedule(S function)  // NOLINT: likewise for `.strength = exponential_decay{...}`
       : self_(std::make_unique<model<S>>(std::move(function))) {
     static_cast<const model<S>&>(*self_).validate();

@@ -9,6 +9,7 @@
 #include <retain/state.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 
 #include <concepts>

@@ -9,6 +9,7 @@
 #include <retain/schedule.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>

@@ -8,6 +8,7 @@
 #include <retain/state.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <string>
 #include <utility>

@@ -10,6 +10,7 @@
 #include <retain/state.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstddef>
 #include <map>

@@ -9,6 +9,8 @@
 #include <retain/schedule.hpp>
 #include <retain/state.hpp>
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>

@@ -8,6 +8,7 @@
 #include <retain/teacher.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstdint>
 #include <limits>

@@ -6,6 +6,7 @@
 #include <retain/loss/gae.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 namespace retain {
 

@@ -4,6 +4,7 @@
 #include <retain/parameters.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/nn/init.h>
 
 namespace retain {
