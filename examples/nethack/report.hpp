@@ -61,6 +61,16 @@ inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b,
   return statistics::mean(differences);
 }
 
+/// a − b on equal games, for every seed that both have.
+inline std::vector<double> seed_differences(const std::vector<const evaluated*>& a, const std::vector<const evaluated*>& b, const std::string& start) {
+  std::vector<double> differences;
+  for (const auto* run : a)
+    for (const auto* other : b)
+      if (run->seed == other->seed)
+        if (const auto difference = paired_mean(*run, *other, start)) differences.push_back(*difference);
+  return differences;
+}
+
 inline std::string difference_text(const std::vector<double>& differences) {
   if (differences.empty()) return "–";
   const auto wins = std::count_if(differences.begin(), differences.end(), [](double d) { return d > 0; });
@@ -120,13 +130,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
       text_table paired({"paired differences", "− none, new game", "− clone, new game", "− none, from depth 3", "− none, from depth 4"});
       for (const auto& [method, seeds] : group.methods) {
         const auto against_none = [&](const std::string& start) {
-          std::vector<double> differences;
-          if (none == group.methods.end() || method == "none") return differences;
-          for (const auto* run : seeds)
-            for (const auto* other : none->second)
-              if (run->seed == other->seed)
-                if (const auto difference = detail::paired_mean(*run, *other, start)) differences.push_back(*difference);
-          return differences;
+          return none == group.methods.end() || method == "none" ? std::vector<double>{} : detail::seed_differences(seeds, none->second, start);
         };
         std::vector<double> against_clone;
         if (clone != nullptr)
@@ -138,6 +142,22 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
       text << "On equal games, seed by seed: mean [95 % interval over seeds], seeds above zero. All seeds start from one "
               "clone, so − clone leaves out how well that clone happens to play.\n\n"
            << paired.markdown() << "\n";
+    }
+
+    std::vector<std::string> keeping{"row − column, new game"};
+    for (const auto& [method, seeds] : group.methods)
+      if (method != "none" && method != "scratch") keeping.push_back(method);
+    if (keeping.size() > 2) {
+      text_table order(keeping);
+      for (const auto& [method, seeds] : group.methods) {
+        if (std::find(keeping.begin() + 1, keeping.end(), method) == keeping.end()) continue;
+        std::vector<std::string> row{method};
+        for (const auto& [other, others] : group.methods)
+          if (std::find(keeping.begin() + 1, keeping.end(), other) != keeping.end())
+            row.push_back(other == method ? "–" : detail::difference_text(detail::seed_differences(seeds, others, "new")));
+        order.add(row);
+      }
+      text << "One method against another. With so many intervals, one in twenty leaves zero out by chance.\n\n" << order.markdown() << "\n";
     }
 
     text_table points({"score of each seed", "new game", "from depth 3", "from depth 4"});

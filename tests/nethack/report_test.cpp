@@ -84,6 +84,18 @@ TEST_CASE("the report pairs seeds and games, and keeps its order", "[nethack][re
   CHECK(nethack::games_report(runs).find("ewc, seed 2") != std::string::npos);
 }
 
+TEST_CASE("the report compares the methods with each other on equal games", "[nethack][report]") {
+  const sweep_folder folder;
+  CHECK(nethack::seeds_report(nethack::read_evaluations({folder.path})).find("row − column") == std::string::npos);  // one method alone
+  for (const int seed : {1, 2}) folder.write("bc-" + std::to_string(seed), "bc", seed, 280 + 20 * seed);
+  folder.write("bc-3", "bc", 3, 1000);  // a seed that the other lacks
+  const auto text = nethack::seeds_report(nethack::read_evaluations({folder.path}));
+  const auto table = text.substr(text.find("row − column"));
+  CHECK(table.find("+45 [40 … 50], 2/2") != std::string::npos);   // bc − ewc: 300 − 260 and 320 − 270
+  CHECK(table.find("-45 [-50 … -40], 0/2") != std::string::npos);
+  CHECK(table.find("none |") == std::string::npos);
+}
+
 TEST_CASE("a report writes its tables", "[nethack][report]") {
   const sweep_folder folder;
   nethack::write_report(nethack::read_evaluations({folder.path}), folder.path / "report");
