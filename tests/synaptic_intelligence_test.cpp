@@ -46,7 +46,9 @@ std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intel
   if (how == way::guard) guard = retain::attach(keep, w);
   for (int t = 0; t < steps; ++t) {
     zero(w);
-    const auto alone = torch::autograd::grad({task(w, target)}, w);
+    std::vector<at::Tensor> still;  // copies that no guard hooks: from LibTorch 2 on hooks run in autograd::grad too
+    for (const auto& p : w) still.push_back(p.detach().clone().requires_grad_());
+    const auto alone = torch::autograd::grad({task(still, target)}, still);
     auto loss = task(w, target);
     if (how == way::graph) loss = loss + keep.loss(w);
     loss.backward();
