@@ -265,7 +265,7 @@ class finetuner {
     if (options_.retention.kickstarting && (recurrent || !warming_up))  // once a rollout, not once an epoch; a recurrent teacher sees all
       teacher_logits = retention_->template term<kickstarting_term>()->target(visited_steps{batch.observations, first_steps(batch.observations)}).logits;
     const double progress = static_cast<double>(steps_) / static_cast<double>(options_.steps);
-    if (progress <= options_.collect_first && options_.collect_first > 0) return;
+    if (progress <= options_.collect_first) return;
     const double rate = options_.schedule == rate_schedule::linear ? options_.learning_rate * std::max(0.0, 1 - progress) : options_.learning_rate;
     report.learning_rate = warming_up ? options_.critic_warmup_rate : rate;
     optimizer_->set_learning_rate(report.learning_rate);
