@@ -3,6 +3,7 @@
 #include <retain/concepts.hpp>
 
 #include <cmath>
+#include <limits>
 
 #include "support.hpp"
 
@@ -56,6 +57,68 @@ TEST_CASE("categorical: KL and both its gradients against finite differences", "
     for (int a = 0; a < 6; ++a) by_hand += pp[n][a].item<double>() * std::log(pp[n][a].item<double>() / qq[n][a].item<double>());
   CHECK(value().item<double>() == Approx(by_hand));
   CHECK(kl(categorical{p}, categorical{p}).abs().max().item<double>() < 1e-15);
+}
+
+TEST_CASE("categorical: KL of float rows is that of double rows, for any number of actions", "[categorical]") {
+  torch::manual_seed(11);
+  const auto infinity = std::numeric_limits<float>::infinity();
+  for (const std::int64_t actions : {1, 2, 7, 8, 9, 16, 23, 64, 121, 1000}) {
+    INFO(actions << " actions");
+    auto a = torch::randn({3, 5, actions}) * 4, b = a + torch::randn({3, 5, actions});
+    a[0][0] += 60;  // an offset changes nothing, and an action that is impossible for both counts nothing
+    b[1][1] -= 80;
+    if (actions > 2) {
+      a.select(-1, 1).fill_(-infinity);
+      b.select(-1, 1).fill_(-infinity);
+      a[2][2][0].fill_(-150);  // so unlikely that float has no number for it
+    }
+    const auto weights = torch::rand({3, 5});
+    const auto run = [&](const at::Tensor& p, const at::Tensor& q) {
+      const auto value = kl(categorical{p}, categorical{q});
+      (value * weights.to(value.options())).sum().backward();
+      return value.detach();
+    };
+    const auto p = a.clone().requires_grad_(), q = b.clone().requires_grad_();
+    const auto exact_p = a.to(at::kDouble).requires_grad_(), exact_q = b.to(at::kDouble).requires_grad_();
+    const auto exact = run(exact_p, exact_q);
+    CHECK((run(p, q) - exact).abs().max().item<double>() < 2e-6 * (1 + exact.max().item<double>()));
+    CHECK((p.grad() - exact_p.grad()).abs().max().item<double>() < 5e-6);
+    CHECK((q.grad() - exact_q.grad()).abs().max().item<double>() < 1e-6);
+    // Only one of the two wants a gradient, and the logits are not in order in memory.
+    const auto turned = b.transpose(0, 1).contiguous().transpose(0, 1).detach().requires_grad_();
+    CHECK(torch::equal(run(a, turned), kl(categorical{p}, categorical{q}).detach()));
+    CHECK(torch::equal(turned.grad(), q.grad()));
+  }
+}
+
+TEST_CASE("categorical: KL is small where it should be, and its gradient can be differentiated", "[categorical]") {
+  torch::manual_seed(12);
+  const auto a = torch::randn({64, 30});
+  const auto near = kl(categorical{a}, categorical{a + 1e-3 * torch::randn({64, 30})});
+  CHECK(near.max().item<double>() < 2e-6);
+  CHECK(near.min().item<double>() > -5e-7);
+
+  // The Hessian in q at p = q is the Fisher information: diag(pi) - pi pi^T.
+  const auto q = a[0].clone().requires_grad_();
+  const auto gradient = torch::autograd::grad({kl(categorical{a[0]}, categorical{q})}, {q}, {}, true, /*create_graph=*/true)[0];
+  const auto pi = a[0].softmax(0);
+  const auto second = torch::autograd::grad({gradient[4]}, {q})[0];
+  CHECK((second - (torch::diag(pi) - torch::outer(pi, pi))[4]).abs().max().item<double>() < 1e-6);
+  const auto p = a[0].clone().requires_grad_();
+  const auto of_p = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p}, {}, true, /*create_graph=*/true)[0];
+  const auto plain = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p})[0];
+  CHECK((of_p - plain).abs().max().item<double>() < 1e-6);
+}
+
+TEST_CASE("categorical: NaN in a row stays in its row", "[categorical]") {
+  for (const bool in_p : {true, false})
+    for (const std::int64_t place : {0, 6, 9}) {
+      auto p = torch::zeros({3, 10}), q = torch::zeros({3, 10});
+      (in_p ? p : q)[1][place].fill_(std::numeric_limits<double>::quiet_NaN());
+      const auto value = kl(categorical{p}, categorical{q});
+      CHECK(value.isnan().equal(torch::tensor({false, true, false})));
+      CHECK(value[0].item<double>() == 0);
+    }
 }
 
 TEST_CASE("categorical: actions of probability 0 count 0, in value and gradient", "[categorical]") {

@@ -121,6 +121,35 @@ TEST_CASE("ewc: the number of threads changes neither value nor gradient", "[ewc
   CHECK(gradient_one.equal(gradient_two));
 }
 
+#if RETAIN_HAS_AVX2_TARGET
+TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other gives", "[ewc]", float, double, at::Half, at::BFloat16) {
+  using retain::detail::gradient_mode;
+  if (!retain::detail::has_avx2()) {
+    WARN("SKIPPED: this processor has no AVX2");
+    return;
+  }
+  using real = retain::detail::accumulate_t<TestType>;
+  const auto type = c10::CppTypeToScalarType<TestType>::value;
+  torch::manual_seed(3);
+  for (const std::int64_t n : {1, 31, 32, 33, 2049, 5000}) {
+    // Numbers of all sizes: some that only a subnormal can hold, some that overflow a half.
+    const auto some = [&] { return (torch::randn({n}) * torch::pow(10, torch::randint(-8, 5, {n}))).to(type); };
+    const auto theta = some(), anchor = some(), before = some();
+    const auto importance = torch::rand({n}).to(c10::CppTypeToScalarType<real>::value);
+    const auto at = [](const at::Tensor& x) { return static_cast<TestType*>(x.data_ptr()); };
+    const auto* f = static_cast<const real*>(importance.data_ptr());
+    auto wide = before.clone(), narrow = before.clone();
+    const double first = retain::detail::quadratic_avx2<true, gradient_mode::add>(at(theta), at(anchor), f, at(wide), real(0.3), n);
+    const double second = retain::detail::quadratic_body<true, gradient_mode::add, false>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
+    CHECK(first == second);
+    CHECK(torch::equal(wide, narrow));
+    retain::detail::quadratic_avx2<false, gradient_mode::assign>(at(theta), at(anchor), f, at(wide), real(0.3), n);
+    retain::detail::quadratic_body<false, gradient_mode::assign, false>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
+    CHECK(torch::equal(wide, narrow));
+  }
+}
+#endif
+
 TEST_CASE("ewc: importances that do not fit the model are named", "[ewc]") {
   two_layers net;
   auto good = random_importance(retain::parameters(net));

@@ -151,6 +151,18 @@ TEST_CASE("fisher: LSTM and GRU over time, squares of sums and not sums of squar
   at::globalContext().setUserEnabledMkldnn(true);
 }
 
+TEST_CASE("fisher: layers so large that they are taken a tile at a time", "[fisher]") {
+  torch::manual_seed(14);
+  torch::nn::Sequential net(torch::nn::Linear(60, 700), torch::nn::Tanh(), torch::nn::Linear(700, 3));
+  check(net, torch::randn({3, 5, 60}), 3, [&](const at::Tensor& x) { return categorical{net->forward(x)}; }, {}, 5e-6, true);
+  // More columns than a tile has room for: a row at a time.
+  torch::nn::Sequential wide(torch::nn::Linear(40000, 2));
+  check(wide, torch::randn({2, 3, 40000}) / 200, 2, [&](const at::Tensor& x) { return categorical{wide->forward(x)}; }, {}, 5e-6, true);
+  torch::nn::Sequential picture(torch::nn::Conv2d(torch::nn::Conv2dOptions(8, 70, 5).groups(2)), torch::nn::ReLU(),
+                                torch::nn::Conv2d(torch::nn::Conv2dOptions(70, 64, 3)), torch::nn::Flatten(), torch::nn::Linear(64 * 4, 3));
+  check(picture, torch::randn({4, 8, 8, 8}), 3, [&](const at::Tensor& x) { return categorical{picture->forward(x)}; }, {}, 5e-6);
+}
+
 TEST_CASE("fisher: embeddings, bags and layer normalisation", "[fisher]") {
   torch::manual_seed(5);
   struct reader : torch::nn::Module {
@@ -422,6 +434,27 @@ TEST_CASE("fisher: heads that some passes leave out stay with the walk", "[fishe
   for (const std::size_t i : {0u, 2u}) {
     const auto pi = (i == 0 ? net.first : net.second)(x).softmax(-1).detach();
     CHECK(support::relative_error(f.values[i].tensor, (pi * (1 - pi)).t().mm(x.square()) / 12.0) < 1e-5);
+    CHECK((f.paths.at(f.values[i].name) == fisher_path::graph_walk));
+  }
+}
+
+TEST_CASE("fisher: a sample whose gradient says nothing leaves the check to the next", "[fisher]") {
+  torch::manual_seed(15);
+  // The least likely action, and so the first to be looked at, is the first sample's, whose inputs are 0: its gradient is the bias's alone.
+  torch::nn::Sequential net(torch::nn::Linear(4, 3));
+  auto x = torch::randn({6, 4}) / 10;
+  x[0].zero_();
+  {
+    const at::NoGradGuard no_grad;
+    net->named_parameters()["0.bias"].copy_(torch::tensor({0.0, 0.0, -3.0}));
+  }
+  auto actions = torch::zeros({6}, at::kLong);
+  actions[0].fill_(2);
+  const auto forward = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto truth = per_sample_loop(net, x, actions, forward, 0);
+  const auto f = estimate_fisher(net, x, forward, retain::dataset_actions{[&](const at::Tensor&) { return actions; }});
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 2e-6);
     CHECK((f.paths.at(f.values[i].name) == fisher_path::graph_walk));
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/categorical_kl.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -98,14 +99,27 @@ class categorical {
   mutable std::int64_t version_ = 0;  // of source_, when log_probs_ was computed from it
 };
 
-/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0.
+namespace detail {
+
+/// KL(p || q) by LibTorch's operations.
+inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
+  const auto probabilities = p.probs();
+  const auto difference = p.log_probs() - q.log_probs();
+  return (probabilities * difference.masked_fill(probabilities == 0, 0)).sum(-1);
+}
+
+}  // namespace detail
+
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0. Float32 on a processor with
+/// AVX2 takes one pass forward and one back: see detail/categorical_kl.hpp.
 inline at::Tensor kl(const categorical& p, const categorical& q) {
   if (p.logits.sizes() != q.logits.sizes())
     throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()), " and ",
                                      detail::shape_text(q.logits.sizes()), " do not belong together"));
-  const auto probabilities = p.probs();
-  const auto difference = p.log_probs() - q.log_probs();
-  return (probabilities * difference.masked_fill(probabilities == 0, 0)).sum(-1);
+#if RETAIN_HAS_AVX2_TARGET
+  if (detail::fuses_kl(p.logits, q.logits)) return detail::kl_function::apply(p.logits, q.logits);
+#endif
+  return detail::kl_by_operations(p, q);
 }
 
 }  // namespace retain

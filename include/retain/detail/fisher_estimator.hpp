@@ -26,6 +26,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -48,7 +49,7 @@ inline const char* path_name(fisher_path path) {
 struct fisher_settings {
   int sample_dimension = -1;
   bool walk = true;
-  int verify = 2;
+  int verify = 1;
   std::int64_t memory = 64 << 20;
 };
 
@@ -79,8 +80,7 @@ class fisher_estimator {
     for (const auto& [name, tensor] : chosen) {
       if (tensor.grad_fn())
         throw config_error(concat("estimate_fisher: '", name, "' is computed from other tensors: list those instead, a Fisher is of leaves"));
-      // In double: a float total would lose what a single batch adds to that of some millions.
-      slots_.push_back({name, tensor, at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))});
+      slots_.push_back({name, tensor});
     }
   }
 
@@ -135,7 +135,6 @@ class fisher_estimator {
 
     // The walk is built over all passes at once, so that a use in any of them is seen.
     graph_walk walk(passes.scores());
-    std::vector<at::Tensor> walked;
     std::vector<covered_slot> covered;
     std::vector<slot*> alone;
     for (auto& s : slots_) {
@@ -146,18 +145,18 @@ class fisher_estimator {
         alone.push_back(&s);
       } else {
         covered.push_back({&s, std::move(uses)});
-        walked.push_back(s.parameter);
       }
     }
 
     const auto is_alone = [&](slot* s) { return std::find(alone.begin(), alone.end(), s) != alone.end(); };
-    std::map<slot*, at::Tensor> sums;
+    std::map<slot*, at::Tensor> sums, squared_gradients;
     std::vector<slot*> undecided;  // summed in the hope that a later pass agrees
     for (std::size_t p = 0; p < passes.count() && !covered.empty(); ++p) {
       const at::Tensor scores = passes.of_batch(p);
-      walk.capture_during([&] { gradients(scores.sum(), walked); });
+      explained([&] { walk.capture(scores.sum()); });
       const at::NoGradGuard no_grad;
-      std::vector<covered_slot*> summed, unchecked;
+      std::vector<covered_slot*> summed;
+      std::vector<trial> trials;
       for (auto& entry : covered) {
         auto& [s, uses] = entry;
         if (is_alone(s)) continue;
@@ -167,46 +166,60 @@ class fisher_estimator {
           summed.push_back(&entry);
         } else if (!per_sample_squares::silent(uses)) {  // a pass over another head says nothing of this one, and adds nothing to it
           summed.push_back(&entry);
-          unchecked.push_back(&entry);
+          trials.emplace_back(entry, samples);
         }
       }
-      if (!unchecked.empty()) {
-        const auto probes = probe_samples(scores, passes.weight_of_batch(p), dimension);
-        std::vector<at::Tensor> wanted;
-        for (const auto* entry : unchecked) wanted.push_back(entry->owner->parameter);
-        std::vector<std::vector<at::Tensor>> plain(probes.size());
-        for (std::size_t i = 0; i < probes.size(); ++i) {
+      for (const std::int64_t probe : trials.empty() ? std::vector<std::int64_t>{} : probe_samples(scores, passes.weight_of_batch(p), dimension)) {
+        std::vector<trial*> open;
+        std::vector<at::Tensor> wanted, plain;
+        for (auto& each : trials)
+          if (each.open(settings_.verify)) {
+            open.push_back(&each);
+            wanted.push_back(each.entry->owner->parameter);
+          }
+        if (open.empty()) break;
+        {
           const at::AutoGradMode grad_again(true);
-          one_sample(probes[i], wanted, p, p + 1, [&](std::vector<at::Tensor> g) { plain[i] = std::move(g); });
+          one_sample(probe, wanted, p, p + 1, [&](std::vector<at::Tensor> g) { plain = std::move(g); });
         }
-        for (std::size_t w = 0; w < unchecked.size(); ++w) {
-          auto& [s, uses] = *unchecked[w];
-          std::vector<at::Tensor> truths;
-          for (const auto& g : plain) truths.push_back(squared(g[w], s->parameter));
-          const verdict said = choose_order(*s, uses, samples, probes, truths);
-          if (said == verdict::refused) alone.push_back(s);
-          if (said == verdict::undecided) undecided.push_back(s);
-        }
+        for (std::size_t i = 0; i < open.size(); ++i) compare(*open[i], samples, probe, plain[i]);
+      }
+      for (const auto& each : trials) {
+        slot& s = *each.entry->owner;
+        if (each.candidates.empty()) s.walkable = false;
+        if (each.candidates.empty() || (each.ambiguous && each.candidates.size() > 1))
+          alone.push_back(&s);
+        else if (each.ambiguous)
+          s.order = each.candidates.front();
+        else if (each.agreed > 0 || settings_.verify < 1)
+          s.checked = true;
+        else
+          undecided.push_back(&s);
       }
       for (auto* entry : summed) {
         auto& [s, uses] = *entry;
         if (is_alone(s)) continue;
         const auto order = per_sample_squares::ambiguous(uses, samples) ? *s->order : row_order::sample_major;
-        const at::Tensor sum = per_sample_squares(uses, s->parameter, samples, order, elements()).sum(0, samples);
-        auto& total = sums[s];
-        total = total.defined() ? total + sum : sum;
+        const per_sample_squares squares(uses, s->parameter, samples, order, elements());
+        if (passes.count() > 1 && per_sample_squares::separable(uses, samples))
+          add_to(squared_gradients[s], squares.squared_gradients());
+        else
+          add_to(sums[s], squares.sum(0, samples));
       }
     }
     for (auto* s : undecided)
       if (!s->checked && !is_alone(s)) alone.push_back(s);
     for (auto& [s, uses] : covered) {
       if (is_alone(s)) continue;
-      if (const auto sum = sums.find(s); sum != sums.end()) s->sum.add_(sum->second);
+      const at::NoGradGuard no_grad;
+      if (const auto once = squared_gradients.find(s); once != squared_gradients.end())
+        add_to(sums[s], per_sample_squares(uses, s->parameter, samples, row_order::sample_major, elements()).product_of_squares(once->second));
+      if (const auto sum = sums.find(s); sum != sums.end()) s->add_batch(sum->second);
       s->walked += samples;
     }
 
     if (alone.empty()) return;
-    std::vector<at::Tensor> wanted;
+    std::vector<at::Tensor> wanted, totals(alone.size());
     for (auto* s : alone) {
       wanted.push_back(s->parameter);
       s->looped += samples;
@@ -215,10 +228,12 @@ class fisher_estimator {
       const bool sliced = one_sample(n, wanted, 0, passes.count(), [&](const std::vector<at::Tensor>& g) {
         const at::NoGradGuard no_grad;
         for (std::size_t i = 0; i < alone.size(); ++i)
-          if (g[i].defined()) alone[i]->sum.add_(squared(g[i], alone[i]->parameter));
+          if (g[i].defined()) add_to(totals[i], widened(g[i]).square());
       });
       if (!sliced && samples > 1) ++unsliced_;
     }
+    for (std::size_t i = 0; i < alone.size(); ++i)
+      if (totals[i].defined()) alone[i]->add_batch(totals[i]);
   }
 
   parameter_list values() const {
@@ -227,9 +242,10 @@ class fisher_estimator {
     if (states() == 0) throw config_error("estimate_fisher: the data has no valid state");
     parameter_list result;
     for (const auto& s : slots_) {
-      const auto type = s.parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-      result.push_back({s.name, (s.sum / states_.to(s.sum.options())).to(type)});
-      if (!result.back().tensor.isfinite().all().template item<bool>())
+      const at::Tensor mean = s.mean(states_);
+      result.push_back({s.name, mean});
+      // The largest value is infinite or NaN where any is.
+      if (mean.numel() > 0 && !mean.max().isfinite().template item<bool>())
         throw state_error(concat("estimate_fisher: the Fisher of '", s.name, "' is not finite: look for NaN in the policy's outputs or in the data"));
     }
     return result;
@@ -246,12 +262,25 @@ class fisher_estimator {
   struct slot {
     std::string name;
     at::Tensor parameter;
-    at::Tensor sum;
+    at::Tensor last = {}, before = {};    // sums over the last batch, and in double over those before it
     std::optional<row_order> order = {};  // of batches where it matters; set once a batch has decided it
     bool checked = false;                 // a batch of several samples with one row each has agreed
     bool walkable = true;
     bool reached = false;
     std::int64_t walked = 0, looped = 0;  // samples
+
+    /// Batches are summed in double: a float total would lose what one batch adds to that of some millions of states.
+    void add_batch(const at::Tensor& sum) {
+      if (last.defined()) before = before.defined() ? before.add_(last) : last.to(at::kDouble);
+      last = sum;
+    }
+    /// In float, or in double for a double parameter.
+    at::Tensor mean(const at::Tensor& states) const {
+      const auto type = parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      if (!last.defined()) return at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false));
+      const at::Tensor sum = before.defined() ? before + last : last;
+      return (sum / states.to(sum.options())).to(type);
+    }
   };
   struct covered_slot {
     slot* owner;
@@ -287,8 +316,14 @@ class fisher_estimator {
   }
 
   static std::vector<at::Tensor> gradients(const at::Tensor& root, const std::vector<at::Tensor>& wanted) {
+    return explained([&] { return torch::autograd::grad({root}, wanted, {}, /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true); });
+  }
+
+  /// A backward pass, with the way out of what cuDNN refuses.
+  template <class Backward>
+  static std::invoke_result_t<Backward> explained(Backward backward) {
     try {
-      return torch::autograd::grad({root}, wanted, {}, /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true);
+      return backward();
     } catch (const c10::Error& e) {
       if (std::string(e.what_without_backtrace()).find("cudnn RNN backward") == std::string::npos) throw;
       throw config_error(
@@ -297,11 +332,10 @@ class fisher_estimator {
     }
   }
 
-  /// The square of a parameter's gradient, in float for half types.
-  static at::Tensor squared(const at::Tensor& gradient, const at::Tensor& parameter) {
-    const auto type = parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    return gradient.defined() ? gradient.to_dense().to(type).square() : at::zeros_like(parameter, parameter.options().dtype(type).requires_grad(false));
+  static at::Tensor widened(const at::Tensor& gradient) {
+    return gradient.to_dense().to(gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   }
+  static void add_to(at::Tensor& total, const at::Tensor& value) { total = total.defined() ? total.add_(value) : value; }
 
   std::int64_t elements() const { return std::max<std::int64_t>(1, settings_.memory / 8); }
 
@@ -309,48 +343,43 @@ class fisher_estimator {
   std::vector<std::int64_t> probe_samples(const at::Tensor& scores, const at::Tensor& weight, std::int64_t dimension) const {
     const auto by_sample = [&](const at::Tensor& rows) { return rows.dim() == 2 ? rows.sum(1 - dimension) : rows; };
     const at::Tensor score = by_sample(scores.detach()).masked_fill(by_sample(weight != 0) == 0, std::numeric_limits<double>::infinity());
-    const std::int64_t count = std::min<std::int64_t>(score.size(0), std::max(settings_.verify, 1));
+    constexpr int spare = 3;  // for parameters of which the first say nothing
+    const std::int64_t count = std::min<std::int64_t>(score.size(0), std::max(settings_.verify, 1) + spare);
     const at::Tensor least = std::get<1>(score.topk(count, 0, /*largest=*/false)).to(at::kCPU);
     const auto* index = static_cast<const std::int64_t*>(least.data_ptr());
     return {index, index + count};
   }
 
-  enum class verdict {
-    agreed,     // the walk's squares are the plain gradients'
-    undecided,  // every probe's gradient is 0, which says nothing
-    refused,    // they are not, or the order of rows stays open: not in this batch
+  /// The orders of rows under which a parameter's walk has agreed so far with plain gradients.
+  struct trial {
+    covered_slot* entry;
+    bool ambiguous;
+    std::vector<row_order> candidates{row_order::sample_major};
+    int agreed = 0;  // probes with a gradient: one of 0 says nothing
+
+    trial(covered_slot& of, std::int64_t samples) : entry(&of), ambiguous(per_sample_squares::ambiguous(of.uses, samples)) {
+      if (ambiguous) candidates.push_back(row_order::time_major);
+    }
+    bool open(int wanted) const { return !candidates.empty() && (candidates.size() > 1 || agreed < wanted); }
   };
 
-  /// Finds the order of rows under which the walk's squares equal plain gradients' on the probes. When none fits the parameter is not
-  /// walkable.
-  verdict choose_order(slot& s, const std::vector<parameter_use>& uses, std::int64_t samples, const std::vector<std::int64_t>& probes,
-                       const std::vector<at::Tensor>& truths) {
-    const bool ambiguous = per_sample_squares::ambiguous(uses, samples);
-    if (settings_.verify < 1 && !ambiguous) {
-      s.checked = true;
-      return verdict::agreed;
-    }
-    std::vector<row_order> candidates{row_order::sample_major};
-    if (ambiguous) candidates.push_back(row_order::time_major);
-    bool decided = false;
-    for (std::size_t i = 0; i < probes.size(); ++i) {
-      const double size = truths[i].norm().item<double>();
-      if (size == 0) continue;
-      decided = true;
-      const double tolerance = s.parameter.scalar_type() == at::kDouble ? 1e-8 : s.parameter.scalar_type() == at::kFloat ? 1e-3 : 5e-2;
-      std::erase_if(candidates, [&](row_order order) {
-        const per_sample_squares squares(uses, s.parameter, samples, order, elements());
-        return !((squares.sum(probes[i], probes[i] + 1) - truths[i]).norm().item<double>() <= tolerance * size);
-      });
-    }
-    if (candidates.empty()) s.walkable = false;
-    if (!decided && !ambiguous) return verdict::undecided;
-    if (!decided || candidates.size() != 1) return verdict::refused;
-    if (ambiguous)
-      s.order = candidates.front();
-    else
-      s.checked = true;
-    return verdict::agreed;
+  /// Strikes the orders under which the walk's squares are not those of the plain gradient of one sample.
+  void compare(trial& t, std::int64_t samples, std::int64_t probe, const at::Tensor& gradient) const {
+    const at::Tensor& parameter = t.entry->owner->parameter;
+    const double tolerance = parameter.scalar_type() == at::kDouble ? 1e-8 : parameter.scalar_type() == at::kFloat ? 1e-3 : 5e-2;
+    bool decides = false;
+    std::erase_if(t.candidates, [&](row_order order) {
+      at::Tensor squares = per_sample_squares(t.entry->uses, parameter, samples, order, elements()).sum(probe, probe + 1);
+      const double size = squares.norm().item<double>();
+      if (gradient.defined()) {
+        const at::Tensor truth = widened(gradient);
+        squares.addcmul_(truth, truth, -1);
+      }
+      const double difference = squares.norm().item<double>();
+      decides = decides || size != 0 || difference != 0;
+      return !(difference <= tolerance * size);
+    });
+    if (decides) ++t.agreed;
   }
 
   fisher_settings settings_;

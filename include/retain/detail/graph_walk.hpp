@@ -9,10 +9,11 @@
 #include <retain/parameters.hpp>
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/generated/Functions.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <cstdint>
 #include <memory>
@@ -53,7 +54,7 @@ enum class use_kind {
 
 struct parameter_use {
   use_kind kind;
-  std::shared_ptr<at::Tensor> gradient;  // filled by every backward pass that runs through the operation
+  std::shared_ptr<at::Tensor> gradient;  // filled by graph_walk::capture; undefined where none arrived
   at::Tensor input;
   at::Tensor rows;                // lookup in bags
   bool transposed = false;        // matrix: the parameter is [out, in]
@@ -97,14 +98,20 @@ class graph_walk {
     return uses;
   }
 
-  /// Runs a backward pass and captures its gradients in place of the last captured ones; an operation that the pass does not
-  /// run through is left with none. Other passes through the same graph capture nothing.
-  template <class Backward>
-  void capture_during(Backward backward) {
-    for (auto& [node, gradient] : captured_) *gradient = at::Tensor();
-    *capturing_ = true;
-    backward();
-    *capturing_ = false;
+  /// The gradients of a scalar that arrive at the operations of all uses that were asked for, in place of the last ones; an operation
+  /// that the scalar does not depend on is left with none. No parameter's own gradient is computed on the way.
+  void capture(const at::Tensor& scalar) {
+    std::vector<at::Tensor*> targets;
+    torch::autograd::edge_list arrivals;
+    for (auto& [node, captured] : captured_) {
+      targets.push_back(captured.gradient.get());
+      arrivals.emplace_back(captured.operation, 0);
+    }
+    if (targets.empty()) return;
+    const auto arrived = torch::autograd::Engine::get_default_engine().execute(
+        {torch::autograd::impl::gradient_edge(scalar)}, {at::ones_like(scalar)}, /*keep_graph=*/true, /*create_graph=*/false,
+        /*accumulate_grad=*/false, arrivals);
+    for (std::size_t i = 0; i < targets.size(); ++i) *targets[i] = arrived[i];
   }
 
  private:
@@ -113,14 +120,9 @@ class graph_walk {
     std::size_t slot;
   };
 
-  struct capture final : torch::autograd::FunctionPreHook {
-    capture(std::shared_ptr<at::Tensor> into, std::shared_ptr<const bool> on) : target(std::move(into)), capturing(std::move(on)) {}
-    torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
-      if (*capturing) *target = gradients[0];
-      return gradients;
-    }
-    std::shared_ptr<at::Tensor> target;
-    std::shared_ptr<const bool> capturing;
+  struct capture_point {
+    node_pointer operation;
+    std::shared_ptr<at::Tensor> gradient;
   };
 
   static void refuse_batch_statistics(const Node& node) {
@@ -142,12 +144,9 @@ class graph_walk {
       }
       parameter_use use;
       if (!describe(node, slot, parameter, transposed, use)) return false;
-      auto& gradient = captured_[node.get()];
-      if (!gradient) {
-        gradient = std::make_shared<at::Tensor>();
-        node->add_pre_hook(std::make_unique<capture>(gradient, capturing_));
-      }
-      use.gradient = gradient;
+      auto& point = captured_[node.get()];
+      if (!point.gradient) point = {node, std::make_shared<at::Tensor>()};
+      use.gradient = point.gradient;
       uses.push_back(std::move(use));
     }
     return true;
@@ -229,8 +228,7 @@ class graph_walk {
 
   std::unordered_map<Node*, std::vector<consumer>> consumers_;
   std::unordered_map<at::TensorImpl*, torch::autograd::AccumulateGrad*> leaves_;
-  std::unordered_map<Node*, std::shared_ptr<at::Tensor>> captured_;
-  std::shared_ptr<bool> capturing_ = std::make_shared<bool>(false);
+  std::unordered_map<Node*, capture_point> captured_;
 };
 
 }  // namespace retain::detail

@@ -12,7 +12,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -60,13 +59,9 @@ class kronecker_estimator {
     graph_walk walk(passes.scores());
     const auto found = layers_in(walk, valid.size(0));
 
-    std::vector<at::Tensor> wanted;
-    for (const auto& entry : chosen_) wanted.push_back(entry.tensor);
     std::vector<at::Tensor> outputs(found.size());
     for (std::size_t p = 0; p < passes.count(); ++p) {
-      walk.capture_during([&] {
-        torch::autograd::grad({passes.of_batch(p).sum()}, wanted, {}, /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true);
-      });
+      walk.capture(passes.of_batch(p).sum());
       const at::NoGradGuard no_grad;
       for (std::size_t l = 0; l < found.size(); ++l)
         if (const at::Tensor g = *found[l].use.gradient; g.defined()) add_to(outputs[l], moment(g));

@@ -46,12 +46,25 @@ class per_sample_squares {
 
   /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the device.
   static bool silent(const std::vector<parameter_use>& uses) {
-    return std::none_of(uses.begin(), uses.end(),
-                        [](const auto& use) { return use.gradient->defined() && use.gradient->ne(0).any().template item<bool>(); });
+    const auto speaks = [](const at::Tensor& g) { return g.ne(0).any().item<bool>(); };
+    return std::none_of(uses.begin(), uses.end(), [&](const auto& use) {  // most speak in their first row
+      const at::Tensor& g = *use.gradient;
+      return g.defined() && g.numel() > 0 && (speaks(g[0]) || speaks(g));
+    });
   }
+
+  /// Whether the sum is a product of squares, (G o G)^T (A o A): over several passes, with the same inputs, G o G can then be summed first.
+  static bool separable(const std::vector<parameter_use>& uses, std::int64_t samples) {
+    return uses.size() == 1 && uses[0].kind == use_kind::matrix && uses[0].gradient->defined() && rows_of(uses[0]) == samples;
+  }
+  /// G o G, [N, out], of a separable sum; and the sum over all samples from such squares.
+  at::Tensor squared_gradients() const { return flat_rows(*uses_[0].gradient).square(); }
+  at::Tensor product_of_squares(const at::Tensor& gradients) const { return product(gradients, flat_rows(uses_[0].input).square()); }
 
   /// The sum over samples [from, to), in the parameter's shape. Half types are summed in float.
   at::Tensor sum(std::int64_t from, std::int64_t to) const {
+    if (separable(uses_, samples_))
+      return product(flat_rows(*uses_[0].gradient).slice(0, from, to).square(), flat_rows(uses_[0].input).slice(0, from, to).square());
     auto total = at::zeros(parameter_.sizes(), parameter_.options().requires_grad(false).dtype(real()));
     if (std::none_of(uses_.begin(), uses_.end(), [](const auto& use) { return use.gradient->defined(); })) return total;
     switch (uses_[0].kind) {
@@ -86,6 +99,11 @@ class per_sample_squares {
   }
   at::Tensor flat_rows(const at::Tensor& x) const { return x.reshape({-1, x.size(-1)}).to(real()); }
 
+  /// G^T A, in the parameter's shape.
+  at::Tensor product(const at::Tensor& gradients, const at::Tensor& inputs) const {
+    return uses_[0].transposed ? gradients.t().mm(inputs) : inputs.t().mm(gradients);
+  }
+
   std::vector<const parameter_use*> active() const {
     std::vector<const parameter_use*> list;
     for (const auto& use : uses_)
@@ -103,13 +121,7 @@ class per_sample_squares {
     at::Tensor left = gradients.size() == 1 ? gradients[0] : at::cat(gradients, 1);
     at::Tensor right = inputs.size() == 1 ? inputs[0] : at::cat(inputs, 1);
     if (!uses_[0].transposed) std::swap(left, right);
-    if (left.size(1) == 1) {
-      total.addmm_(left.select(1, 0).square().t(), right.select(1, 0).square());
-      return;
-    }
-    in_chunks(to - from, parameter_.numel(), [&](std::int64_t a, std::int64_t b) {
-      total.add_(at::bmm(left.slice(0, a, b).transpose(1, 2), right.slice(0, a, b)).square_().sum(0));
-    });
+    add_squared_products(total, left.transpose(1, 2), right);
   }
 
   void vector(at::Tensor& total, std::int64_t from, std::int64_t to) const {
@@ -142,10 +154,13 @@ class per_sample_squares {
       const auto columns = at::im2col(images.slice(0, a, b).flatten(0, 1).to(real()), kernel, dilation, padding, stride)
                                .reshape({n, k, groups, patch / groups, positions});
       const auto g = gradients.slice(0, a, b).to(real()).reshape({n, k, groups, outputs / groups, positions});
-      // Positions and the sample's own rows are summed by the product: [n G, O/G, K L] times [n G, K L, P/G].
-      const auto left = g.permute({0, 2, 3, 1, 4}).reshape({n * groups, outputs / groups, k * positions});
-      const auto right = columns.permute({0, 2, 1, 4, 3}).reshape({n * groups, k * positions, patch / groups});
-      flat.add_(at::bmm(left, right).square_().view({n, groups, outputs / groups, patch / groups}).sum(0));
+      // Positions and the sample's own rows are summed by the product: [n, G, O/G, K L] times [n, G, K L, P/G].
+      const auto left = g.permute({0, 2, 3, 1, 4}).reshape({n, groups, outputs / groups, k * positions});
+      const auto right = columns.permute({0, 2, 1, 4, 3}).reshape({n, groups, k * positions, patch / groups});
+      for (std::int64_t group = 0; group < groups; ++group) {
+        auto part = flat[group];
+        add_squared_products(part, left.select(1, group), right.select(1, group));
+      }
     });
   }
 
@@ -171,9 +186,34 @@ class per_sample_squares {
     total.index_add_(0, distinct.remainder(table), sums.square_());
   }
 
+  /// total += sum_n (left[n] right[n])^2, element by element, for [n, M, K] and [n, K, P].
+  void add_squared_products(at::Tensor& total, const at::Tensor& left, const at::Tensor& right) const {
+    constexpr std::int64_t tile_elements = std::int64_t{1} << 15, small = std::int64_t{1} << 13;
+    const std::int64_t samples = left.size(0), rows = left.size(1), columns = right.size(2);
+    if (!total.device().is_cpu() || rows * columns < small) {
+      in_chunks(samples, rows * columns, [&](std::int64_t a, std::int64_t b) {
+        total.add_(at::bmm(left.slice(0, a, b), right.slice(0, a, b)).square_().sum(0));
+      });
+      return;
+    }
+    // A tile of rows at a time, which is squared while it is in the second cache.
+    const std::int64_t height = std::max<std::int64_t>(1, std::min(rows, tile_elements / columns));
+    const auto buffer = at::empty({height, columns}, total.options());
+    for (std::int64_t row = 0; row < rows; row += height) {
+      const std::int64_t count = std::min(height, rows - row);
+      auto part = total.narrow(0, row, count), tile = buffer.narrow(0, 0, count);
+      for (std::int64_t n = 0; n < samples; ++n) {
+        at::mm_out(tile, left[n].narrow(0, row, count), right[n]);
+        part.addcmul_(tile, tile);
+      }
+    }
+  }
+
+  /// So many samples at a time that what is made of them stays in the second cache, and within the budget.
   template <class Body>
   void in_chunks(std::int64_t count, std::int64_t elements_each, Body body) const {
-    const std::int64_t chunk = std::max<std::int64_t>(1, budget_ / std::max<std::int64_t>(1, elements_each));
+    constexpr std::int64_t cached = std::int64_t{1} << 17;
+    const std::int64_t chunk = std::max<std::int64_t>(1, std::min(cached, budget_) / std::max<std::int64_t>(1, elements_each));
     for (std::int64_t a = 0; a < count; a += chunk) body(a, std::min(count, a + chunk));
   }
 
