@@ -15,6 +15,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/jobs.hpp"
+#include "../common/seeds.hpp"
 #include "pipeline.hpp"
 #include "report.hpp"
 
@@ -33,23 +34,6 @@ struct sweep_options {
   std::vector<std::string> extra;
   bool dry_run = false;
 };
-
-/// "1-3,7" as 1 2 3 7.
-inline std::vector<unsigned long> seed_list(const std::vector<std::string>& words) {
-  std::vector<unsigned long> seeds;
-  for (const auto& word : words) {
-    const auto dash = word.find('-');
-    const auto digits = [&](const std::string& text) {
-      if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos)
-        throw std::runtime_error("--seeds: \"" + word + "\" is neither a seed nor a range such as 1-10");
-      return std::stoul(text);
-    };
-    const auto first = digits(word.substr(0, dash)), last = dash == std::string::npos ? first : digits(word.substr(dash + 1));
-    for (auto seed = first; seed <= last; ++seed) seeds.push_back(seed);
-  }
-  if (seeds.empty()) throw std::runtime_error("--seeds names no seed");
-  return seeds;
-}
 
 namespace detail {
 
