@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// The policy of AppleRetrieval as a torch::nn::Linear, and REINFORCE with its gradient in closed form.
+#pragma once
+
+#include <retain/categorical.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/nn/modules/linear.h>
+
+#include <cstddef>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "apple_retrieval.hpp"
+
+namespace toy {
+
+/// One weight and one bias, both 0 unless given, in double.
+inline torch::nn::Linear make_policy(const apple_weights& start = {}) {
+  torch::nn::Linear policy(1, 1);
+  policy->to(at::kDouble);
+  const at::NoGradGuard no_grad;
+  policy->weight.fill_(start.w);
+  policy->bias.fill_(start.b);
+  return policy;
+}
+
+inline apple_weights weights_of(const torch::nn::Linear& policy) {
+  return {*policy->weight.data_ptr<double>(), *policy->bias.data_ptr<double>()};
+}
+
+/// Left and right as a categorical: the logits are 0 and w·o + b. observations [n, 1].
+inline retain::categorical act(torch::nn::Linear policy, const at::Tensor& observations) {
+  const auto logit = policy->forward(observations);
+  return retain::categorical{at::cat({at::zeros_like(logit), logit}, 1)};
+}
+
+/// Every observation of phase 2 is the same number: one row stands for any number of stored ones.
+inline at::Tensor far_observations(const apple_world& world) { return at::full({1, 1}, world.signal, at::kDouble); }
+inline at::Tensor close_observations(const apple_world& world) { return -far_observations(world); }
+
+struct reinforce_options {
+  double rate = 1e-3;      ///< of stochastic gradient ascent
+  double discount = 0.9;   ///< of the return from a step on
+  int episodes = 10;       ///< of an update
+  double mastery = 0.95;   ///< pre-training ends when phase 2 takes the right way with this probability
+};
+
+/// Σ_t (a_t − π(right|o_t)) G_t over the steps of each phase, with a_t = 1 for right and G_t = Σ_k γ^k r_{t+k}.
+/// These two numbers are the gradient: that of Σ_t log π(a_t|o_t) G_t is (c (far − close), close + far) for (w, b).
+struct score_sums {
+  double close = 0, far = 0;
+};
+
+inline score_sums scores(const apple_episode& episode, double right1, double right2, double discount) {
+  score_sums sums;
+  double gain = 0;
+  for (std::size_t t = episode.right.size(); t-- > 0;) {
+    gain = episode.reward(t) + discount * gain;
+    const bool close = t < episode.turn;
+    (close ? sums.close : sums.far) += (episode.right[t] - (close ? right1 : right2)) * gain;
+  }
+  return sums;
+}
+
+/// Plays the episodes of an update from the start of `phase`, and returns the gradient of the mean over episodes.
+inline apple_weights policy_gradient(const apple_world& world, const apple_weights& policy, int phase, const reinforce_options& options,
+                                     random_numbers& random, apple_episode& episode) {
+  const double right1 = policy.right(world, 1), right2 = policy.right(world, 2);
+  score_sums all;
+  for (int i = 0; i < options.episodes; ++i) {
+    play(world, policy, phase, random, episode);
+    const auto sums = scores(episode, right1, right2, options.discount);
+    all.close += sums.close;
+    all.far += sums.far;
+  }
+  return {world.signal * (all.far - all.close) / options.episodes, (all.close + all.far) / options.episodes};
+}
+
+/// Writes minus `ascent` into `.grad`: optimisers go down.
+inline void set_gradient(const torch::nn::Linear& policy, const apple_weights& ascent) {
+  const auto write = [](const at::Tensor& parameter, double value) {
+    auto& gradient = parameter.mutable_grad();
+    if (!gradient.defined()) gradient = at::zeros_like(parameter);
+    *gradient.data_ptr<double>() = -value;
+  };
+  write(policy->weight, ascent.w);
+  write(policy->bias, ascent.b);
+}
+
+/// θ ← θ − rate · ∇, what torch::optim::SGD does, without its bookkeeping: the whole experiment is two million of these.
+inline void descend(const torch::nn::Linear& policy, double rate) {
+  for (const at::Tensor& parameter : {policy->weight, policy->bias})
+    *parameter.data_ptr<double>() -= rate * *parameter.grad().data_ptr<double>();
+}
+
+/// Trains phase 2 alone from zero until it is mastered: the pre-trained policy. Every gradient is along (c, 1), so b = w/c.
+inline apple_weights pretrain(const apple_world& world, const reinforce_options& options, random_numbers& random) {
+  apple_weights policy;
+  apple_episode episode;
+  constexpr int enough = 20'000;
+  for (int update = 0; update < enough; ++update) {
+    if (1 - policy.right(world, 2) >= options.mastery) return policy;
+    const auto gradient = policy_gradient(world, policy, 2, options, random, episode);
+    policy.w += options.rate * gradient.w;
+    policy.b += options.rate * gradient.b;
+  }
+  throw std::runtime_error("apple: pre-training did not master phase 2 in " + std::to_string(enough) +
+                           " updates: raise --rate, or lower --mastery");
+}
+
+}  // namespace toy
