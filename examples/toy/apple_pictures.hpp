@@ -24,10 +24,11 @@ inline constexpr const char* panel_style =
     "set border 3\nset tics nomirror\nset key off\nset grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n";
 
 /// One legend for all panels, in the strip at the bottom of the picture: a plot of nothing.
-inline std::string legend(const std::vector<apple_arm>& arms, double top, double left = 0, double right = 1) {
+inline std::string legend(const std::vector<apple_arm>& arms, double top) {
   std::ostringstream script;
-  script << "set lmargin at screen " << left << "\nset rmargin at screen " << right << "\nset bmargin at screen 0\nset tmargin at screen " << top
-         << "\nunset logscale\nunset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nunset label\nunset arrow\nset grid noxtics noytics\n"
+  script << "set lmargin at screen 0\nset rmargin at screen 1\nset bmargin at screen 0\nset tmargin at screen " << top
+         << "\nunset logscale\nunset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nunset label\nunset arrow\n"
+         << "set grid noxtics noytics\n"
          << "set key center center horizontal samplen 1.5 font ',10'\nset xrange [0:1]\nset yrange [0:1]\nplot ";
   for (std::size_t arm = 0; arm < arms.size(); ++arm)
     script << (arm ? ", " : "") << "NaN with lines linewidth 2.5 linecolor rgb " << color_of(arms[arm]) << " title "
@@ -66,19 +67,22 @@ inline bool draw_curves(const apple_plan& plan, const std::vector<apple_curves>&
   data_path += ".dat";
   const auto source = gnuplot::quoted(data_path.string());
   std::ostringstream data, script;
-  script << "set multiplot layout 2," << worlds.size() << " title " << gnuplot::quoted(title) << " font ',13' margins 0.05,0.98,0.15,0.88 spacing 0.025,0.09\n"
-         << detail::panel_style << "set xrange [0:" << plan.updates << "]\nset yrange [-0.03:1.03]\nset xtics " << plan.updates / 2 << "\nset ytics 0.25\n";
+  script << "set multiplot layout 2," << worlds.size() << " title " << gnuplot::quoted(title) << " font ',13' "
+         << "margins 0.05,0.98,0.15,0.88 spacing 0.025,0.09\n"
+         << detail::panel_style << "set xrange [0:" << plan.updates << "]\nset yrange [-0.03:1.03]\nset ytics 0.25\n"
+         << "set xtics " << std::max(1, plan.updates / 2) << "\n";
   int index = 0;
   for (const bool far : {false, true}) {
     for (std::size_t column = 0; column < worlds.size(); ++column) {
       std::string plots;
       for (std::size_t arm = 0; arm < plan.arms.size(); ++arm, ++index) {
         const auto& both = curves[worlds[column] * plan.arms.size() + arm];
-        for (const auto& point : far ? both.far : both.full) data << point.update << ' ' << point.mean << ' ' << point.low << ' ' << point.high << '\n';
+        for (const auto& point : far ? both.far : both.full)
+          data << point.update << ' ' << point.mean << ' ' << point.low << ' ' << point.high << '\n';
         data << "\n\n";
         const auto place = source + " index " + std::to_string(index) + " using ", color = detail::color_of(plan.arms[arm]);
-        plots += (plots.empty() ? "" : ", ") + place + "1:3:4 with filledcurves fillcolor rgb " + color + " fillstyle transparent solid 0.15, " + place +
-                 "1:2 with lines linewidth 2 linecolor rgb " + color;
+        plots += (plots.empty() ? "" : ", ") + place + "1:3:4 with filledcurves fillcolor rgb " + color +
+                 " fillstyle transparent solid 0.15, " + place + "1:2 with lines linewidth 2 linecolor rgb " + color;
       }
       script << "set title " << gnuplot::quoted(far ? "" : name(plan.worlds[worlds[column]])) << "\n"
              << (column == 0 ? std::string("set ylabel ") + (far ? "'phase 2 alone'" : "'whole episode'") + "\nset format y '%g'\n"
@@ -112,14 +116,19 @@ inline bool draw_plane(const apple_plan& plan, const std::vector<apple_run>& run
     }
     data << "\n\n";
     const auto place = source + " index " + std::to_string(arm + 1), color = detail::color_of(plan.arms[arm]);
-    paths += ", " + place + " using 1:2 with lines linewidth 2.5 linecolor rgb " + color + " title " + gnuplot::quoted(arm_title(plan.arms[arm])) + ", " + place +
-             " using 1:2 every 10 with points pointtype 7 pointsize 0.6 linecolor rgb " + color + " notitle, " + place +
-             " using 1:2 every ::" + std::to_string(own.front()->points.size() - 1) + " with points pointtype 7 pointsize 1.6 linecolor rgb " + color + " notitle";
+    const auto points = [&](const std::string& which, double size) {
+      return ", " + place + " using 1:2 every " + which + " with points pointtype 7 pointsize " + decimals(size, 1) + " linecolor rgb " + color +
+             " notitle";
+    };
+    paths += ", " + place + " using 1:2 with lines linewidth 2.5 linecolor rgb " + color + " title " + gnuplot::quoted(arm_title(plan.arms[arm])) +
+             points("10", 0.6) + points("::" + std::to_string(own.front()->points.size() - 1), 1.6);
   }
   write_file(data_path, data.str());
-  script << "set title " << gnuplot::quoted("Fine-tuning in the plane of the two logits, " + distance_text(world) + ", " + signal_text(world)) << " font ',13'\n"
+  script << "set title " << gnuplot::quoted("Fine-tuning in the plane of the two logits, " + distance_text(world) + ", " + signal_text(world))
+         << " font ',13'\n"
          << "set border 3\nset tics nomirror\n" << detail::plane_style()
-         << "set rmargin 30\nset key outside right center reverse Left title \"dot: 100 updates\\nlarge dot: the end\\ngrey: whole episodes\\nsucceed\\n\" left\n"
+         << "set rmargin 30\nset key outside right center reverse Left "
+         << "title \"dot: " << 10 * plan.every << " updates\\nlarge dot: the end\\ngrey: whole episodes\\nsucceed\\n\" left\n"
          << "plot " << source << " index 0 using 1:2:3 with image notitle" << paths;
   return gnuplot::draw(stem, script.str() + "\nreset", 1000, 560);
 }
@@ -150,12 +159,16 @@ inline bool draw_charges(const apple_world& world, double mastery, const std::fi
          << "set title 'level lines: what costs as much as moving the logit of phase 2 by 1.5'\n" << detail::plane_style()
          << "set parametric\nset trange [0:2*pi]\nr = 1.5\nlong = r * sqrt((1 + 1 / c2) / 2)\nshort = r * sqrt((1 + c2) / 2)\n"
          // Where the KL costs as much as the quadratics do at 1.5, by halving.
-         << "level = F / 2 * r**2\nlow = -30.\nhigh = z2\ndo for [i=1:60] { m = (low + high) / 2; if (kl(m) > level) { low = m } else { high = m } }\nbelow = low\n"
-         << "low = z2\nhigh = 20.\ndo for [i=1:60] { m = (low + high) / 2; if (kl(m) > level) { high = m } else { low = m } }\nabove = high\n"
+         << "level = F / 2 * r**2\nlow = -30.\nhigh = z2\n"
+         << "do for [i=1:60] { m = (low + high) / 2; if (kl(m) > level) { low = m } else { high = m } }\nbelow = low\nlow = z2\nhigh = 20.\n"
+         << "do for [i=1:60] { m = (low + high) / 2; if (kl(m) > level) { high = m } else { low = m } }\nabove = high\n"
          << "across(t) = -10 + t / (2 * pi) * 20\n"
-         << "plot " << gnuplot::quoted(data_path.string()) << " using 1:2:3 with image, " << line("l2", "z1 + (long * cos(t) + short * sin(t)) / sqrt(2), z2 + (long * cos(t) - short * sin(t)) / sqrt(2)")
-         << ", " << line("ewc", "z1 + r * cos(t), z2 + r * sin(t)") << ", " << line("kfac", "across(t), z2 + r") << ", " << line("kfac", "across(t), z2 - r") << ", "
-         << line("bc", "across(t), above") << ", " << line("bc", "across(t), below") << "\nunset parametric\n"
+         << "ellipse(sign, t) = (long * cos(t) + sign * short * sin(t)) / sqrt(2)\n"
+         << "plot " << gnuplot::quoted(data_path.string()) << " using 1:2:3 with image, "
+         << line("l2", "z1 + ellipse(1, t), z2 + ellipse(-1, t)") << ", "
+         << line("ewc", "z1 + r * cos(t), z2 + r * sin(t)") << ", " << line("kfac", "across(t), z2 + r") << ", "
+         << line("kfac", "across(t), z2 - r") << ", " << line("bc", "across(t), above") << ", "
+         << line("bc", "across(t), below") << "\nunset parametric\n"
          << detail::legend({{"l2", 0}, {"ewc", 0}, {"kfac", 0}, {"bc", 0}}, 0.1);
   return gnuplot::draw(stem, script.str(), 1200, 520);
 }
@@ -176,7 +189,8 @@ inline bool draw_strengths(const apple_plan& plan, const std::vector<apple_run>&
       any = true;
       const auto area = over_seeds(runs, 0, arm, apple_measures[2].of), far = over_seeds(runs, 0, arm, apple_measures[0].of);
       const auto interval = statistics::bootstrap_interval(area, {.resamples = 1000});
-      data << plan.arms[arm].strength << ' ' << statistics::mean(area) << ' ' << interval.low << ' ' << interval.high << ' ' << statistics::mean(far) << '\n';
+      data << plan.arms[arm].strength << ' ' << statistics::mean(area) << ' ' << interval.low << ' ' << interval.high << ' ' << statistics::mean(far)
+           << '\n';
     }
     if (!any) continue;
     data << "\n\n";
@@ -190,11 +204,14 @@ inline bool draw_strengths(const apple_plan& plan, const std::vector<apple_run>&
     }
   }
   write_file(data_path, data.str());
-  script << "set multiplot layout 1,2 title " << gnuplot::quoted("Strengths, " + distance_text(plan.worlds[0]) + ", " + signal_text(plan.worlds[0]) + ", " +
-                                                               std::to_string(plan.seeds.size()) + " seeds that are in no other figure")
+  const auto title = "Strengths, " + distance_text(plan.worlds[0]) + ", " + signal_text(plan.worlds[0]) + ", " + std::to_string(plan.seeds.size()) +
+                     " seeds that are in no other figure";
+  script << "set multiplot layout 1,2 title " << gnuplot::quoted(title)
          << " font ',13' margins 0.06,0.985,0.24,0.86 spacing 0.07,0\n"
          << detail::panel_style << "set ylabel 'success of whole episodes, mean over training'\nset yrange [0:0.9]\n"
-         << "set title 'what a strength costs or brings (bar: 95 % over seeds)'\nset xlabel 'strength'\nset logscale x\nset format x '10^{%L}'\nset autoscale x\nplot " << left
+         << "set title 'what a strength costs or brings (bar: 95 % over seeds)'\nset xlabel 'strength'\n"
+         << "set logscale x\nset format x '10^{%L}'\nset autoscale x\n"
+         << "plot " << left
          << "\nunset logscale x\nset format x '%g'\nset title 'what is kept against what is learnt (triangles: plain, scratch)'\n"
          << "set xlabel 'phase-2 success, lowest during training'\nset xrange [-0.02:1.02]\nplot " << right << "\n"
          << detail::legend(shown, 0.1);

@@ -196,7 +196,8 @@ inline nlohmann::json summary_json(const apple_plan& plan, const std::vector<app
       for (const auto& what : apple_measures) {
         const auto values = over_seeds(runs, world, arm, what.of);
         const auto interval = statistics::bootstrap_interval(values);
-        entry[what.name] = {{"mean", statistics::mean(values)}, {"median", statistics::median(values)}, {"interval_95", {interval.low, interval.high}}};
+        entry[what.name] = {{"mean", statistics::mean(values)}, {"median", statistics::median(values)},
+                            {"interval_95", {interval.low, interval.high}}};
       }
       all.push_back(std::move(entry));
     }

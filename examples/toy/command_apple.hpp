@@ -84,16 +84,17 @@ inline int apple(const apple_options& options) {
   std::string text;
   for (const auto& what : apple_measures) text += measure_table(plan, runs, what, far, distance_text) + "\n";
   for (const auto& what : apple_measures) text += measure_table(plan, runs, what, faint, signal_text) + "\n";
-  text += "Cells: mean over " + std::to_string(plan.seeds.size()) + " seeds [95 % bootstrap interval], median. At " + distance_text(options.reference) +
-          ", " + signal_text(options.reference) + ", and how far θ moved along what phase 2 feels, (c, 1), and along what it does not, (1, −c):\n\n" +
+  text += "Cells: mean over " + std::to_string(plan.seeds.size()) + " seeds [95 % bootstrap interval], median. At " +
+          distance_text(options.reference) + ", " + signal_text(options.reference) + ", and how far θ moved along what phase 2 feels, (c, 1), and along what it does not, (1, −c):\n\n" +
           world_table(plan, runs, reference, detail::baseline(plan)) + "\n";
   const auto curves = all_curves(plan, runs, options.jobs);
   write_file(out / "table.md", text);
   write_file(out / "runs.csv", runs_csv(plan, runs));
   write_file(out / "curves.csv", curves_csv(plan, curves));
   write_json(out / "apple.json", summary_json(plan, runs));
-  draw_curves(plan, curves, far, distance_text, "AppleRetrieval, " + signal_text(options.reference) + ": probability of success", out / "distances");
-  draw_curves(plan, curves, faint, signal_text, "AppleRetrieval, " + distance_text(options.reference) + ": probability of success", out / "signals");
+  const auto title = [](const std::string& held) { return "AppleRetrieval, " + held + ": probability of success"; };
+  draw_curves(plan, curves, far, distance_text, title(signal_text(options.reference)), out / "distances");
+  draw_curves(plan, curves, faint, signal_text, title(distance_text(options.reference)), out / "signals");
   draw_plane(plan, runs, reference, out / "plane");
   draw_charges(options.reference, options.learning.mastery, out / "charges");
   std::cout << text << "in " << out.string() << "\n";
@@ -108,7 +109,8 @@ inline int tune_apple(const apple_options& options) {
   detail::place_of(grid, options.reference);
   for (const auto seed : seed_list(options.seeds))
     if (std::find(grid.seeds.begin(), grid.seeds.end(), seed) != grid.seeds.end())
-      throw std::runtime_error("apple: seed " + std::to_string(seed) + " is in --seeds and in --tuning-seeds: what is reported must not have been tuned on");
+      throw std::runtime_error("apple: seed " + std::to_string(seed) +
+                               " is in --seeds and in --tuning-seeds: what is reported must not have been tuned on");
   const auto tuned = run_all(grid, options.jobs, "strengths");
   const auto chosen = choose(grid, tuned);
 
@@ -116,7 +118,7 @@ inline int tune_apple(const apple_options& options) {
   plan.worlds = grid.worlds;
   plan.arms = chosen.learns;
   for (const auto& arm : chosen.keeps)
-    if (std::none_of(plan.arms.begin(), plan.arms.end(), [&](const apple_arm& other) { return other.method == arm.method && !(other.strength < arm.strength) && !(other.strength > arm.strength); }))
+    if (std::none_of(plan.arms.begin(), plan.arms.end(), [&](const apple_arm& other) { return arm_title(other) == arm_title(arm); }))
       plan.arms.push_back(arm);
   const auto runs = run_all(plan, options.jobs, "chosen strengths");
 
@@ -174,7 +176,8 @@ inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--every", options->every, "Updates between two measurements")->check(CLI::Range(1, 1'000'000))->capture_default_str();
   command->add_option("--episodes", options->learning.episodes, "Episodes of an update")->check(CLI::Range(1, 100'000))->capture_default_str();
   command->add_option("--rate", options->learning.rate, "Learning rate")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--discount", options->learning.discount, "Discount of the return from a step on")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--discount", options->learning.discount, "Discount of the return from a step on")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--mastery", options->learning.mastery, "Pre-training ends when phase 2 goes left with this probability")
       ->check(CLI::Range(0.5, 0.9999))->capture_default_str();
   command->add_option("--jobs", options->jobs, "Threads; the results do not depend on it")->check(CLI::Range(1, 256))->capture_default_str();

@@ -53,28 +53,23 @@ struct folder {
 
 }  // namespace
 
-TEST_CASE("toy: help names both problems, and each explains itself", "[toy][program]") {
+TEST_CASE("toy: help names both problems and their options", "[toy][program]") {
   const auto all = run("--help");
   CHECK(all.code == 0);
-  for (const std::string command : {"two-state", "apple"}) {
-    CHECK_THAT(all.text, ContainsSubstring("  " + command + " "));
-    const auto help = run(command + " --help");
-    CHECK(help.code == 0);
-    CHECK_THAT(help.text, ContainsSubstring("--out"));
-  }
-  const auto apple = run("apple --help").text;
-  for (const std::string option : {"--seeds", "--jobs", "--tune", "--methods", "--kfac-strength"}) CHECK_THAT(apple, ContainsSubstring(option));
+  for (const std::string command : {"two-state", "apple"}) CHECK_THAT(all.text, ContainsSubstring("  " + command + " "));
+  const auto apple = run("apple --help");
+  CHECK(apple.code == 0);
+  for (const std::string option : {"--out", "--seeds", "--jobs", "--tune", "--methods", "--kfac-strength"})
+    CHECK_THAT(apple.text, ContainsSubstring(option));
 }
 
 TEST_CASE("toy: a mistake is one clear line and an exit code", "[toy][program]") {
   const folder out;
   const auto to = " --out " + (out.path / "x").string();
-  for (const auto& [arguments, says] : {std::pair<std::string, std::string>{"", "subcommand"},
-                                        {"apple --seed 1" + to, "toy apple --help"},
+  // Each start of LibTorch takes a third of a second.
+  for (const auto& [arguments, says] : {std::pair<std::string, std::string>{"apple --seed 1" + to, "toy apple --help"},
                                         {"apple --methods everything" + to, "everything"},
                                         {"apple --seeds one" + to, "--seeds"},
-                                        {"apple --distances 0" + to, "--distances"},
-                                        {"apple --rate -1" + to, "--rate"},
                                         {"apple --distances 60 --seeds 1" + to, "--cap"},
                                         {"apple --tune --tuning-seeds 5-9 --seeds 9" + to, "seed 9 is in"},
                                         {"two-state --epsilon 2" + to, "--epsilon"}}) {
@@ -110,7 +105,7 @@ TEST_CASE("toy two-state: table, curve, ascents and optima", "[toy][program]") {
 
 TEST_CASE("toy apple: files, and the same runs whatever the number of jobs", "[toy][program]") {
   const folder out;
-  const std::string small = "apple --distances 5,10 --signals 0.25,0.35 --distance 10 --seeds 1-2 --updates 60 --out " + out.path.string();
+  const std::string small = "apple --distances 5,10 --signals 0.25,0.35 --distance 10 --seeds 1-2 --updates 40 --out " + out.path.string();
   const auto first = run(small + "/one --jobs 1"), second = run(small + "/two --jobs 2");
   INFO(first.text);
   REQUIRE(first.code == 0);
@@ -126,7 +121,7 @@ TEST_CASE("toy apple: files, and the same runs whatever the number of jobs", "[t
   CHECK_THAT(first.text, ContainsSubstring("M = 5") && ContainsSubstring("c = 0.35") && ContainsSubstring("EWC, full Fisher"));
   const auto file = nlohmann::json::parse(read(out.path / "one/apple.json"));
   CHECK(file.at("summary").size() == 3 * 6);
-  CHECK(file.at("settings").at("updates") == 60);
+  CHECK(file.at("settings").at("updates") == 40);
 }
 
 TEST_CASE("toy apple --tune: a grid on other seeds, and its choice", "[toy][program]") {
