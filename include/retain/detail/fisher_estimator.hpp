@@ -354,12 +354,13 @@ class fisher_estimator {
   struct trial {
     covered_slot* entry;
     bool ambiguous;
-    std::vector<row_order> candidates{row_order::sample_major};
+    std::vector<row_order> candidates;
     int agreed = 0;  // probes with a gradient: one of 0 says nothing
 
-    trial(covered_slot& of, std::int64_t samples) : entry(&of), ambiguous(per_sample_squares::ambiguous(of.uses, samples)) {
-      if (ambiguous) candidates.push_back(row_order::time_major);
-    }
+    trial(covered_slot& of, std::int64_t samples)
+        : entry(&of),
+          ambiguous(per_sample_squares::ambiguous(of.uses, samples)),
+          candidates(ambiguous ? std::vector{row_order::sample_major, row_order::time_major} : std::vector{row_order::sample_major}) {}
     bool open(int wanted) const { return !candidates.empty() && (candidates.size() > 1 || agreed < wanted); }
   };
 
