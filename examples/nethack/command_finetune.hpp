@@ -22,11 +22,11 @@
 
 #include "../common/interrupt.hpp"
 #include "../common/progress.hpp"
+#include "../common/run_log.hpp"
 #include "command_evaluate.hpp"
 #include "demonstration_states.hpp"
 #include "finetune.hpp"
 #include "monitor.hpp"
-#include "run_log.hpp"
 
 namespace nethack {
 

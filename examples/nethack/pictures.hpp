@@ -5,43 +5,22 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "../common/columns.hpp"
+#include "../common/files.hpp"
 #include "../common/gnuplot.hpp"
+#include "../common/methods.hpp"
 #include "../common/statistics.hpp"
 #include "../common/table.hpp"
 #include "runs.hpp"
 
 namespace nethack {
-
-/// A CSV file as columns by name; the texts of empty cells become NaN.
-inline std::map<std::string, std::vector<double>> read_columns(const std::filesystem::path& path) {
-  std::map<std::string, std::vector<double>> by_name;
-  std::ifstream file(path);
-  std::string line, cell;
-  std::vector<std::string> names;
-  while (std::getline(file, line)) {
-    std::istringstream cells(line);
-    if (names.empty()) {
-      while (std::getline(cells, cell, ',')) names.push_back(cell);
-      continue;
-    }
-    for (const auto& name : names) {
-      if (!std::getline(cells, cell, ',')) cell.clear();
-      char* end = nullptr;
-      const double value = std::strtod(cell.c_str(), &end);
-      by_name[name].push_back(end == cell.c_str() ? std::nan("") : value);
-    }
-  }
-  return by_name;
-}
 
 namespace detail {
 
@@ -99,19 +78,6 @@ inline std::vector<curve_point> metric_curve(const std::vector<const evaluated*>
   return curve;
 }
 
-inline const char* color_of(const std::string& method) {
-  for (const auto& style : method_styles)
-    if (method == style.method) return style.color;
-  return gnuplot::black;
-}
-
-/// "none" alone would not say what was left out.
-inline std::string legend_of(const std::string& method) {
-  if (method == "none") return "plain";
-  if (method == "scratch") return "scratch";
-  return "+ " + method;
-}
-
 inline void write_curve(std::ostream& data, const std::vector<curve_point>& curve) {
   for (const auto& point : curve) data << point.step / 1000 << ' ' << point.value << ' ' << point.low << ' ' << point.high << '\n';
   if (curve.empty()) data << "NaN NaN NaN NaN\n";
@@ -137,13 +103,13 @@ inline bool draw_curves(const run_group& group, const evaluated* clone, const st
       if (curves[panel].empty()) continue;
       const std::string source = (panels[panel].empty() ? "" : ", ") + gnuplot::quoted(data_path.string()) + " index " +
                                  std::to_string(index) + " using ";
-      const std::string color = std::string("'") + detail::color_of(method) + "'";
+      const std::string color = std::string("'") + color_of(method) + "'";
       panels[panel] += source + "1:3:4 with filledcurves fillcolor rgb " + color + " fillstyle transparent solid 0.15 notitle, " +
                        gnuplot::quoted(data_path.string()) + " index " + std::to_string(index) +
                        " using 1:2 with lines linewidth 2.5 linecolor rgb " + color + " notitle";
     }
-    legend += std::string(legend.empty() ? "" : ", ") + "NaN with lines linewidth 2.5 linecolor rgb '" + detail::color_of(method) +
-              "' title " + gnuplot::quoted(detail::legend_of(method));
+    legend += std::string(legend.empty() ? "" : ", ") + "NaN with lines linewidth 2.5 linecolor rgb '" + color_of(method) +
+              "' title " + gnuplot::quoted(legend_of(method));
   }
   write_file(data_path, data.str());
   const std::string dashed = " with lines dashtype 2 linewidth 1.5 linecolor rgb '#000000' title 'the clone, evaluated'";
@@ -197,8 +163,8 @@ inline bool draw_scores(const run_group& group, const std::vector<evaluated>& ru
     }
     const auto interval = statistics::bootstrap_interval(values);
     data << "\n\n" << m << ' ' << statistics::mean(values) << ' ' << interval.low << ' ' << interval.high << "\n\n\n";
-    tics << (m ? ", " : "") << gnuplot::quoted(detail::legend_of(method)) << ' ' << m;
-    const std::string color = std::string("'") + detail::color_of(method) + "'";
+    tics << (m ? ", " : "") << gnuplot::quoted(legend_of(method)) << ' ' << m;
+    const std::string color = std::string("'") + color_of(method) + "'";
     plots += (plots.empty() ? "" : ", ") + source + " index " + std::to_string(2 * m) +
              " using 1:2 with points pointtype 7 pointsize 0.8 linecolor rgb " + color + " notitle, " + source + " index " +
              std::to_string(2 * m + 1) + " using 1:2:3:4 with yerrorbars pointtype 5 pointsize 1.4 linewidth 2.5 linecolor rgb " +

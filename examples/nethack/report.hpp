@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../common/comparison.hpp"
 #include "../common/statistics.hpp"
 #include "../common/table.hpp"
 #include "pictures.hpp"
@@ -42,13 +43,6 @@ inline std::string games_report(const std::vector<evaluated>& runs) {
 
 namespace detail {
 
-inline std::string with_interval(const std::vector<double>& values, int digits) {
-  std::string text = decimals(statistics::mean(values), digits);
-  if (values.size() < 2) return text;
-  const auto interval = statistics::bootstrap_interval(values);
-  return text + " [" + range_text(interval.low, interval.high, digits) + "]";
-}
-
 /// Mean of a − b over the games that both played; none when they share no game.
 inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b, const std::string& start) {
   std::map<std::pair<std::string, std::uint64_t>, double> other;
@@ -69,13 +63,6 @@ inline std::vector<double> seed_differences(const std::vector<const evaluated*>&
       if (run->seed == other->seed)
         if (const auto difference = paired_mean(*run, *other, start)) differences.push_back(*difference);
   return differences;
-}
-
-inline std::string difference_text(const std::vector<double>& differences) {
-  if (differences.empty()) return "–";
-  const auto wins = std::count_if(differences.begin(), differences.end(), [](double d) { return d > 0; });
-  std::string text = (statistics::mean(differences) > 0 ? "+" : "") + with_interval(differences, 0);
-  return text + ", " + std::to_string(wins) + "/" + std::to_string(differences.size());
 }
 
 }  // namespace detail
@@ -114,7 +101,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
       std::vector<std::string> row{method, std::to_string(seeds.size())};
       for (const auto& what : measures()) {
         const auto values = values_over(seeds, what);
-        row.push_back(what.interval ? detail::with_interval(values, what.digits) : decimals(statistics::mean(values), what.digits));
+        row.push_back(what.interval ? with_interval(values, what.digits) : decimals(statistics::mean(values), what.digits));
       }
       std::vector<double> games;
       for (const auto* run : seeds)
@@ -136,8 +123,8 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
         if (clone != nullptr)
           for (const auto* run : seeds)
             if (const auto difference = detail::paired_mean(*run, *clone, "new")) against_clone.push_back(*difference);
-        paired.add({method, detail::difference_text(against_none("new")), detail::difference_text(against_clone),
-                    detail::difference_text(against_none("depth3")), detail::difference_text(against_none("depth4"))});
+        paired.add({method, difference_text(against_none("new")), difference_text(against_clone),
+                    difference_text(against_none("depth3")), difference_text(against_none("depth4"))});
       }
       text << "On equal games, seed by seed: mean [95 % interval over seeds], seeds above zero. All seeds start from one "
               "clone, so − clone leaves out how well that clone happens to play.\n\n"
@@ -154,7 +141,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
         std::vector<std::string> row{method};
         for (const auto& [other, others] : group.methods)
           if (std::find(keeping.begin() + 1, keeping.end(), other) != keeping.end())
-            row.push_back(other == method ? "–" : detail::difference_text(detail::seed_differences(seeds, others, "new")));
+            row.push_back(other == method ? "–" : difference_text(detail::seed_differences(seeds, others, "new")));
         order.add(row);
       }
       text << "One method against another. With so many intervals, one in twenty leaves zero out by chance.\n\n" << order.markdown() << "\n";

@@ -122,8 +122,4 @@ inline std::string summary_table(const std::string& who, const results_by_start&
   return lines.markdown();
 }
 
-using ::read_json;
-using ::write_file;
-using ::write_json;
-
 }  // namespace nethack

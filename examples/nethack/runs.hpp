@@ -15,24 +15,11 @@
 
 #include <nlohmann/json.hpp>
 
-#include "../common/gnuplot.hpp"
+#include "../common/methods.hpp"
 #include "../common/statistics.hpp"
 #include "results.hpp"
 
 namespace nethack {
-
-/// The order of every table and legend, and the colour of each method.
-struct method_style {
-  const char* method;
-  const char* color;
-};
-inline constexpr std::array<method_style, 7> method_styles{{{"scratch", gnuplot::grey},
-                                                             {"none", gnuplot::vermilion},
-                                                             {"l2", gnuplot::orange},
-                                                             {"ewc", gnuplot::blue},
-                                                             {"bc", gnuplot::green},
-                                                             {"ks", gnuplot::purple},
-                                                             {"bc+ks", gnuplot::sky}}};
 
 /// One policy's evaluation; `method` is empty for a reference (random, player, clone).
 struct evaluated {
@@ -88,8 +75,7 @@ inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem
   const auto rank = [](const evaluated& run) {
     const std::array<std::string, 3> references{"random", "player", "clone"};
     if (run.method.empty()) return std::find(references.begin(), references.end(), run.name) - references.begin() - 100;
-    return std::find_if(method_styles.begin(), method_styles.end(), [&](const auto& s) { return s.method == run.method; }) -
-           method_styles.begin();
+    return method_rank(run.method);
   };
   std::stable_sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) {
     return std::make_tuple(a.group(), rank(a), a.seed) < std::make_tuple(b.group(), rank(b), b.seed);

@@ -38,12 +38,12 @@ struct sweep_folder {
                         {"monitor", {{"kl/close", 0.1}, {"kl/far", 0.2}, {"agreement/close", 0.9}, {"agreement/far", nullptr}}}};
     if (!method.empty()) {
       file["training"] = {{"method", method}, {"recipe", "quick"}, {"seed", seed}, {"steps", 1000}, {"turns", 2000}};
-      nethack::write_file(path / name / "metrics.csv", "global_step,kl/close,kl/far\n0,0,0\n500,0.05,\n1000,0.1,0.2\n");
+      write_file(path / name / "metrics.csv", "global_step,kl/close,kl/far\n0,0,0\n500,0.05,\n1000,0.1,0.2\n");
       std::string episodes = "step,score,depth,turns,ending\n";
       for (int step = 0; step <= 1000; step += 10) episodes += std::to_string(step) + "," + std::to_string(step / 4) + ",1,100,death\n";
-      nethack::write_file(path / name / "episodes.csv", episodes);
+      write_file(path / name / "episodes.csv", episodes);
     }
-    nethack::write_json(path / name / "evaluation.json", file);
+    write_json(path / name / "evaluation.json", file);
   }
 };
 
@@ -116,9 +116,9 @@ TEST_CASE("a report draws its pictures", "[nethack][report]") {
 TEST_CASE("a folder without evaluations, and a file that is none, say so", "[nethack][report]") {
   const sweep_folder folder;
   CHECK_THROWS_WITH(nethack::read_evaluations({folder.path / "nowhere"}), ContainsSubstring("no folder"));
-  nethack::write_file(folder.path / "clone" / "evaluation.json", "{\"name\": \"clone\"}");
+  write_file(folder.path / "clone" / "evaluation.json", "{\"name\": \"clone\"}");
   CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), ContainsSubstring("is not an evaluation"));
-  nethack::write_file(folder.path / "clone" / "evaluation.json", "{");
+  write_file(folder.path / "clone" / "evaluation.json", "{");
   CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), ContainsSubstring("not valid JSON"));
 }
 

@@ -13,9 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "results.hpp"
-
-namespace nethack {
+#include "files.hpp"
 
 /// Rows by step, the step in the first column. Each row is on the disk when the next begins.
 class run_log {
@@ -69,5 +67,3 @@ class run_log {
   std::vector<std::string> names_;
   std::ofstream file_;
 };
-
-}  // namespace nethack

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// What fine-tuning is compared with what, by the names that every program, table and legend uses.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "gnuplot.hpp"
+
+/// The order of every table and legend, and the colour of each method.
+struct method_style {
+  const char* method;
+  const char* color;
+};
+inline constexpr std::array<method_style, 7> method_styles{{{"scratch", gnuplot::grey},
+                                                             {"none", gnuplot::vermilion},
+                                                             {"l2", gnuplot::orange},
+                                                             {"ewc", gnuplot::blue},
+                                                             {"bc", gnuplot::green},
+                                                             {"ks", gnuplot::purple},
+                                                             {"bc+ks", gnuplot::sky}}};
+
+/// Its place in that order; behind all others for a method that is not in it.
+inline std::ptrdiff_t method_rank(std::string_view method) {
+  return std::find_if(method_styles.begin(), method_styles.end(), [&](const auto& style) { return style.method == method; }) - method_styles.begin();
+}
+
+inline const char* color_of(std::string_view method) {
+  for (const auto& style : method_styles)
+    if (method == style.method) return style.color;
+  return gnuplot::black;
+}
+
+/// "none" alone would not say what was left out.
+inline std::string legend_of(std::string_view method) {
+  if (method == "none") return "plain";
+  if (method == "scratch") return "scratch";
+  return "+ " + std::string(method);
+}
