@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// Many games side by side, each beginning anew where it ends.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <retain/error.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+#include "emulator.hpp"
+
+namespace montezuma {
+
+struct episode {
+  double reward = 0;
+  std::int64_t steps = 0;
+  int rooms = 0;           ///< different ones that were visited
+  bool succeeded = false;  ///< in the room that it began in
+};
+
+/// The type of an observation's numbers in a tensor.
+template <emulator Game>
+inline constexpr at::ScalarType observation_type = std::is_same_v<typename Game::value_type, float> ? at::kFloat : at::kByte;
+
+template <emulator Game>
+class games {
+ public:
+  games(std::vector<Game> all, int room) : games_(std::move(all)), running_(games_.size()), room_(room) {
+    static_assert(Game::rooms <= 64, "visited rooms are counted in 64 bits");
+    for (std::size_t i = 0; i < games_.size(); ++i) begin(i);
+  }
+
+  std::size_t size() const { return games_.size(); }
+  const Game& operator[](std::size_t i) const { return games_[i]; }
+
+  /// Writes the observations of all games one after the other.
+  void observe(typename Game::value_type* values, std::size_t numbers_each) const {
+    for (std::size_t i = 0; i < size(); ++i) games_[i].observe(values + i * numbers_each);
+  }
+
+  /// A step of every game. `places` are what the steps led to, before a game that ended begins anew.
+  void step(std::span<const std::int64_t> actions, std::span<float> rewards, std::span<float> ended, std::span<std::uint64_t> places) {
+    for (std::size_t i = 0; i < size(); ++i) {
+      auto& game = games_[i];
+      auto& now = running_[i];
+      const auto result = game.step(static_cast<int>(actions[i]));
+      rewards[i] = result.reward;
+      ended[i] = result.ended ? 1.0f : 0.0f;
+      places[i] = game.place_key();
+      now.reward += static_cast<double>(result.reward);
+      ++now.steps;
+      now.visited |= std::uint64_t{1} << game.room();
+      if (!result.ended) continue;
+      finished_.push_back({now.reward, now.steps, std::popcount(now.visited), game.succeeded()});
+      begin(i);
+    }
+  }
+
+  /// Episodes that ended since the last call.
+  std::vector<episode> take_finished() { return std::exchange(finished_, {}); }
+
+  void save_state(retain::state& out, const std::string& prefix) const {
+    std::string bytes;
+    const auto count = static_cast<std::int64_t>(size());
+    auto lengths = at::empty({count}, at::kLong), records = at::empty({count, 3}, at::kDouble);
+    for (std::size_t i = 0; i < size(); ++i) {
+      const auto saved = games_[i].save();
+      bytes += saved;
+      lengths.data_ptr<std::int64_t>()[i] = static_cast<std::int64_t>(saved.size());
+      double* record = records.data_ptr<double>() + 3 * i;
+      record[0] = running_[i].reward;
+      record[1] = static_cast<double>(running_[i].steps);
+      record[2] = std::bit_cast<double>(running_[i].visited);
+    }
+    out.set(prefix + "bytes", at::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size())}, at::kByte).clone());
+    out.set(prefix + "lengths", lengths);
+    out.set(prefix + "records", records);
+  }
+  /// Throws retain::state_error when the state is of another number of games.
+  void load_state(const retain::state& in, const std::string& prefix) {
+    const auto bytes = in.tensor(prefix + "bytes").contiguous(), lengths = in.tensor(prefix + "lengths").contiguous(),
+               records = in.tensor(prefix + "records").contiguous();
+    if (lengths.numel() != static_cast<std::int64_t>(size()))
+      throw retain::state_error("the checkpoint is of " + std::to_string(lengths.numel()) + " games, this run plays " + std::to_string(size()) +
+                                ": resume it with the options that it was begun with");
+    const auto* at = reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>());
+    for (std::size_t i = 0; i < size(); ++i) {
+      const auto length = static_cast<std::size_t>(lengths.data_ptr<std::int64_t>()[i]);
+      games_[i].restore({at, length});
+      at += length;
+      const double* record = records.data_ptr<double>() + 3 * i;
+      running_[i] = {record[0], static_cast<std::int64_t>(record[1]), std::bit_cast<std::uint64_t>(record[2])};
+    }
+    finished_.clear();
+  }
+
+ private:
+  struct running {
+    double reward = 0;
+    std::int64_t steps = 0;
+    std::uint64_t visited = 0;
+  };
+
+  void begin(std::size_t i) {
+    games_[i].reset(room_);
+    running_[i] = {0, 0, std::uint64_t{1} << games_[i].room()};
+  }
+
+  std::vector<Game> games_;
+  std::vector<running> running_;
+  std::vector<episode> finished_;
+  int room_;
+};
+
+}  // namespace montezuma

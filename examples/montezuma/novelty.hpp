@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+// The bonus for what is new: by counting places, or by random network distillation.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <retain/loss/rnd.hpp>
+#include <retain/policy/orthogonal.hpp>
+#include <retain/running_statistics.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
+
+#include "../common/adam.hpp"
+#include "settings.hpp"
+
+namespace montezuma {
+
+/// 1 / √n for the n-th visit of a place. All visits of a rollout count before any of them is paid.
+class visit_counts {
+ public:
+  std::vector<float> rewards(std::span<const std::uint64_t> places) {
+    for (const auto place : places) ++counts_[place];
+    std::vector<float> paid(places.size());
+    for (std::size_t i = 0; i < places.size(); ++i) paid[i] = static_cast<float>(1 / std::sqrt(static_cast<double>(counts_[places[i]])));
+    return paid;
+  }
+  std::size_t places() const { return counts_.size(); }
+
+  void save_state(retain::state& out, const std::string& prefix) const {
+    const std::map<std::uint64_t, std::int64_t> sorted(counts_.begin(), counts_.end());
+    auto table = at::empty({static_cast<std::int64_t>(sorted.size()), 2}, at::kLong);
+    auto* cell = table.data_ptr<std::int64_t>();
+    for (const auto& [place, count] : sorted) {
+      *cell++ = static_cast<std::int64_t>(place);
+      *cell++ = count;
+    }
+    out.set(prefix + "visits", table);
+  }
+  void load_state(const retain::state& in, const std::string& prefix) {
+    const auto table = in.tensor(prefix + "visits").contiguous();
+    counts_.clear();
+    const auto* cell = table.data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < table.size(0); ++i, cell += 2) counts_[static_cast<std::uint64_t>(cell[0])] = cell[1];
+  }
+
+ private:
+  std::unordered_map<std::uint64_t, std::int64_t> counts_;
+};
+
+/// Small networks for random network distillation of features: the target one layer shorter than the predictor.
+inline torch::nn::Sequential distillation_target(std::int64_t inputs) {
+  torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(), torch::nn::Linear(64, 32));
+  retain::orthogonal(net, std::sqrt(2.0));
+  return net;
+}
+inline torch::nn::Sequential distillation_predictor(std::int64_t inputs) {
+  torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(), torch::nn::Linear(64, 64), torch::nn::ReLU(), torch::nn::Linear(64, 32));
+  retain::orthogonal(net, std::sqrt(2.0));
+  return net;
+}
+
+/// Either of the two, or nothing; always of the order of one, since rewards are divided by the deviation of their discounted sum.
+class novelty {
+ public:
+  novelty(const training_settings& settings, std::int64_t inputs)
+      : kind_(settings.bonus), scale_(settings.games, {.discount = settings.novelty_discount}) {
+    if (kind_ != bonus_kind::rnd) return;
+    auto predictor = distillation_predictor(inputs);
+    distillation_.emplace(distillation_target(inputs), predictor, std::vector<std::int64_t>{inputs}, settings.games,
+                          retain::rnd_options{.discount = settings.novelty_discount, .fraction = settings.rnd_fraction, .seed = settings.seed});
+    std::vector<std::pair<std::string, at::Tensor>> parameters;
+    for (auto& parameter : predictor->named_parameters()) parameters.emplace_back(parameter.key(), parameter.value());
+    optimizer_.emplace(std::move(parameters), training::adam_options{.learning_rate = settings.rnd_learning_rate});
+  }
+
+  bonus_kind kind() const { return kind_; }
+  std::size_t places() const { return counts_.places(); }
+
+  /// Observations of a policy that acts at random, before training.
+  void warm_up(const at::Tensor& observations) {
+    if (distillation_) distillation_->warm_up(observations);
+  }
+
+  /// Of a rollout, [T, N]: from the places that its steps led to, or the observations [T, N, inputs] behind them.
+  at::Tensor rewards(std::span<const std::uint64_t> places, const at::Tensor& next_observations) {
+    const auto steps = next_observations.size(0), games = next_observations.size(1);
+    if (distillation_) return distillation_->rewards(next_observations);
+    if (kind_ == bonus_kind::none) return at::zeros({steps, games});
+    auto paid = counts_.rewards(places);
+    const auto raw = at::from_blob(paid.data(), {steps, games}, at::kFloat).clone();
+    scale_.update(raw);
+    return scale_.scale(raw);
+  }
+
+  /// The predictor learns from what a minibatch of steps led to.
+  void learn(const at::Tensor& next_observations) {
+    if (!distillation_) return;
+    optimizer_->zero_grad();
+    distillation_->loss(next_observations).backward();
+    optimizer_->step();
+  }
+
+  void save_state(retain::state& out, const std::string& prefix) const {
+    scale_.save_state(out, prefix + "scale.");
+    counts_.save_state(out, prefix + "counts.");
+    if (!distillation_) return;
+    distillation_->save_state(out, prefix + "rnd.");
+    optimizer_->save_state(out, prefix + "rnd_adam.");
+  }
+  void load_state(const retain::state& in, const std::string& prefix) {
+    scale_.load_state(in, prefix + "scale.");
+    counts_.load_state(in, prefix + "counts.");
+    if (!distillation_) return;
+    distillation_->load_state(in, prefix + "rnd.");
+    optimizer_->load_state(in, prefix + "rnd_adam.");
+  }
+
+ private:
+  bonus_kind kind_;
+  retain::discounted_return_scale scale_;
+  visit_counts counts_;
+  std::optional<retain::rnd<torch::nn::Sequential, torch::nn::Sequential>> distillation_;
+  std::optional<training::adam> optimizer_;
+};
+
+}  // namespace montezuma

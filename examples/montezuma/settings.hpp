@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// The numbers of a training run, and the presets that name them.
+#pragma once
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace montezuma {
+
+/// What pays for novelty.
+enum class bonus_kind : std::uint8_t {
+  none,
+  count,  ///< 1 / √n of a place (room, position, keys, doors) seen n times in this run
+  rnd,    ///< random network distillation
+};
+
+inline const char* name(bonus_kind kind) { return kind == bonus_kind::count ? "count" : kind == bonus_kind::rnd ? "rnd" : "none"; }
+inline bonus_kind bonus_of_name(const std::string& text) {
+  for (const auto kind : {bonus_kind::none, bonus_kind::count, bonus_kind::rnd})
+    if (text == name(kind)) return kind;
+  throw std::runtime_error("no bonus '" + text + "': none, count or rnd");
+}
+
+struct training_settings {
+  std::int64_t steps = 1'500'000;  ///< of all games together
+  int room = 1;                    ///< where episodes begin
+  std::uint64_t seed = 1;
+
+  std::int64_t games = 32, horizon = 128;
+  int epochs = 4;
+  std::int64_t minibatches = 8;
+  double learning_rate = 1e-3, adam_epsilon = 1e-5;
+  double clip = 0.2, entropy = 0.01;
+  double value_weight = 0.25;     ///< of each of the two squared errors
+  double longest_gradient = 0.5;  ///< of what the task and the critic ask for; retention is added to it as it is
+  double discount = 0.995, novelty_discount = 0.99, gae_decay = 0.95;
+  double reward_weight = 1, novelty_weight = 0.3;  ///< of the two advantages in their sum
+  bonus_kind bonus = bonus_kind::count;
+  double rnd_learning_rate = 1e-3, rnd_fraction = 0.25;
+
+  std::int64_t evaluate_every = 32'768;  ///< steps
+  int evaluation_games = 64;             ///< from each room
+};
+
+/// quick: what forgets. careful: a smaller learning rate and entropy bonus. Both from room 1. pretrain: from room 7, with more of the bonus.
+inline training_settings preset(const std::string& which) {
+  training_settings s;
+  if (which == "quick") {
+    s.learning_rate = 2e-3;
+    s.entropy = 0.03;
+  } else if (which == "pretrain") {
+    s.room = 7;
+    s.steps = 4'000'000;
+    s.novelty_weight = 1;
+  } else if (which != "careful") {
+    throw std::runtime_error("no preset '" + which + "': quick, careful or pretrain");
+  }
+  return s;
+}
+
+struct retention_settings {
+  bool l2 = false, ewc = false, bc = false, ks = false;
+  double l2_strength = 0.01, ewc_strength = 10, bc_strength = 1, ks_strength = 0.1;
+  double ks_factor = 0.9994;  ///< after each optimiser step
+  std::int64_t bc_batch = 128;
+
+  bool any() const { return l2 || ewc || bc || ks; }
+  bool needs_memory() const { return ewc || bc; }
+
+  /// "none", or terms joined by +. Throws for anything else.
+  void choose(const std::string& text) {
+    l2 = ewc = bc = ks = false;
+    if (text == "none") return;
+    std::istringstream terms(text);
+    std::string term;
+    bool some = false;
+    while (std::getline(terms, term, '+')) {
+      some = true;
+      bool* wanted = term == "l2" ? &l2 : term == "ewc" ? &ewc : term == "bc" ? &bc : term == "ks" ? &ks : nullptr;
+      if (wanted == nullptr) throw std::runtime_error("no retention '" + term + "': none, l2, ewc, bc, ks, or several joined by + as in bc+ks");
+      *wanted = true;
+    }
+    if (!some) throw std::runtime_error("no retention '': none, l2, ewc, bc, ks, or several joined by + as in bc+ks");
+  }
+};
+
+}  // namespace montezuma
