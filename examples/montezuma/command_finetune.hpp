@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// `montezuma finetune`: the whole task from room 1, from a policy that knows it from room 7 on.
+#pragma once
+
+#include <torch/version.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <retain/monitor.hpp>
+
+#include "../common/files.hpp"
+#include "finetune_options.hpp"
+#include "run.hpp"
+#include "teacher.hpp"
+#include "trainer.hpp"
+
+namespace montezuma {
+namespace detail {
+
+/// Every option with the value it came to have, and what the run was made with.
+inline nlohmann::json config_of(const finetune_command& command, const training_settings& settings, const retention_settings& kept,
+                                const world_options& world) {
+  return {{"arguments", command.arguments},
+          {"working_directory", std::filesystem::current_path().string()},
+          {"method", command.method()},
+          {"preset", command.preset},
+          {"teacher", command.teacher},
+          {"world", world.to_json()},
+          {"settings", to_json(settings)},
+          {"retention", to_json(kept)},
+          {"versions", {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}};
+}
+
+inline std::vector<std::string> term_names(const retention_settings& kept) {
+  std::vector<std::string> names;
+  const auto add = [&](bool used, const char* name) {
+    if (used) names.emplace_back(name);
+  };
+  add(kept.l2, retain::l2_init::name);
+  add(kept.ewc, retain::ewc::name);
+  add(kept.bc, retain::behavioral_cloning<at::Tensor, at::Tensor>::name);
+  add(kept.ks, retain::kickstarting<policy_teacher>::name);
+  return names;
+}
+
+/// Success and return from the teacher's room (FAR), return from room 1, and how far the policy is from its teacher on the memory.
+class examiner {
+ public:
+  examiner(const teacher_file& teacher, const world_options& world, bool compare) : world_(world), far_(teacher.room) {
+    if (!compare) return;
+    watch_.emplace(policy_teacher{teacher.network});
+    watch_->add("far", teacher.memory);
+  }
+
+  static std::vector<std::string> columns() {
+    return {"far/success", "far/return", "far/rooms", "start/success", "start/return", "start/rooms", "far/kl", "far/agreement"};
+  }
+
+  std::map<std::string, double> measure(policy& network, int games, std::uint64_t seed, std::int64_t steps) {
+    const auto far = summary_of(play_episodes(network, world_, far_, games, seed));
+    const auto start = summary_of(play_episodes(network, world_, 1, games, seed + 1));
+    std::map<std::string, double> row{{"far/success", far.success},     {"far/return", far.reward},     {"far/rooms", far.rooms},
+                                      {"start/success", start.success}, {"start/return", start.reward}, {"start/rooms", start.rooms}};
+    if (watch_) {
+      watch_->report_success("far", far.success);
+      const auto rows = watch_->measure([&](const at::Tensor& states) { return network->forward(states); }, static_cast<double>(steps));
+      row["far/kl"] = rows.front().kl;
+      row["far/agreement"] = rows.front().agreement;
+    }
+    return row;
+  }
+
+  void save_state(retain::state& out, const std::string& prefix) const {
+    if (watch_) watch_->save_state(out, prefix);
+  }
+  void load_state(const retain::state& in, const std::string& prefix) {
+    if (watch_) watch_->load_state(in, prefix);
+  }
+
+ private:
+  world_options world_;
+  int far_;
+  std::optional<retain::monitor<policy_teacher>> watch_;
+};
+
+}  // namespace detail
+
+inline int finetune(const finetune_command& command) {
+  if (command.from_scratch && command.retain != "none") throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
+  if (!std::filesystem::exists(command.teacher))
+    throw std::runtime_error("no teacher in " + command.teacher + ": name one with --teacher; `montezuma pretrain` makes it");
+  const run_place place{command.out, !command.resume.empty(), command.resume_if_possible, command.overwrite, command.checkpoint_every};
+  const bool resuming = place.decide();
+  const auto teacher = teacher_file::read(command.teacher);
+  const auto& world = teacher.world;
+  auto settings = preset(command.preset);
+  command.learning.apply(settings);
+  settings.seed = command.seed;
+  auto kept = command.strengths;
+  kept.choose(command.retain);
+
+  at::manual_seed(settings.seed);  // of a network from scratch
+  auto network = command.from_scratch ? make_policy(shape_of(teacher.network)) : copy_of(teacher.network);
+  std::optional<retention_terms> terms;
+  if (kept.any()) terms.emplace(make_retention(network, teacher.memory, kept, settings.seed));
+  trainer<pyramid> learner(network, world.games(settings.seed, settings.games), settings, std::move(terms), kept);
+  detail::examiner examiner(teacher, world, !command.from_scratch);
+  if (resuming) {
+    const auto in = retain::state::read(place.checkpoint().string());
+    learner.load_state(in, "trainer.");
+    examiner.load_state(in, "monitor.");
+  }
+  write_json(place.folder / "config.json", detail::config_of(command, settings, kept, world));
+
+  run_watch watch;
+  watch.columns = detail::examiner::columns();
+  for (auto& column : training_columns(detail::term_names(kept))) watch.columns.push_back(std::move(column));
+  double steps_per_second = 0;
+  watch.measure = [&](std::int64_t steps) {
+    // Equal games for every method at equal steps.
+    return examiner.measure(network, settings.evaluation_games, settings.seed * 31 + static_cast<std::uint64_t>(steps) * 2, steps);
+  };
+  watch.note = [&](const std::map<std::string, double>& row) {
+    if (const auto speed = row.find("charts/SPS"); speed != row.end()) steps_per_second = speed->second;
+    return "from room 1: " + decimals(row.at("start/return"), 2) + ", room " + std::to_string(teacher.room) + ": success " + decimals(row.at("far/success"), 2);
+  };
+  watch.save = [&](retain::state& out) { examiner.save_state(out, "monitor."); };
+  const bool finished = run_training(learner, place, watch, command.method());
+  write_policy((place.folder / "policy.pt").string(), network, world);
+  if (!finished) {
+    std::fprintf(stderr, "stopped at step %lld and saved; to go on: montezuma finetune --resume %s\n", static_cast<long long>(learner.steps()),
+                 place.folder.string().c_str());
+    return interrupt::exit_code;
+  }
+
+  const auto seed = settings.seed * 31 + 999'999'937u;
+  const auto far = summary_of(play_episodes(network, world, teacher.room, command.final_games, seed));
+  const auto start = summary_of(play_episodes(network, world, 1, command.final_games, seed + 1));
+  const auto side = [](const summary& of) { return nlohmann::json{{"success", of.success}, {"return", of.reward}, {"rooms", of.rooms}, {"steps", of.steps}}; };
+  write_json(place.folder / "evaluation.json",
+             {{"method", command.method()},
+              {"preset", command.preset},
+              {"world", world.to_json()},
+              {"seed", settings.seed},
+              {"steps", learner.steps()},
+              {"steps_per_second", steps_per_second},
+              {"games", command.final_games},
+              {"teacher", {{"file", command.teacher}, {"seed", teacher.seed}, {"room", teacher.room}, {"success", teacher.success}}},
+              {"far", side(far)},
+              {"start", side(start)}});
+  if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());
+  if (!command.quiet) {
+    text_table lines({command.method(), "success there", "return", "rooms", "steps"});
+    for (const auto& [name, of] : {std::pair{"from room " + std::to_string(teacher.room), far}, std::pair{std::string("from room 1"), start}})
+      lines.add({name, decimals(of.success, 2), decimals(of.reward, 2), decimals(of.rooms, 1), decimals(of.steps, 0)});
+    std::cout << lines.markdown() << "in " << place.folder.string() << "\n";
+  }
+  return 0;
+}
+
+/// `arguments`: the command line behind the subcommand's name.
+inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std::vector<std::string>& arguments) {
+  auto options = std::make_shared<finetune_command>();
+  auto* command = app.add_subcommand("finetune", "Trains a teacher on the whole task, with or without retention");
+  declare_finetune(command, *options);
+  command->callback([&chosen, options, arguments] {
+    chosen = [options, arguments] {
+      options->arguments = arguments;
+      return finetune(options->resume.empty() ? *options : resumed_command(options->resume, arguments));
+    };
+  });
+}
+
+}  // namespace montezuma

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// `montezuma play`: watch a policy in the terminal, or play yourself.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+#include <poll.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "../common/interrupt.hpp"
+#include "../common/table.hpp"
+#include "drawing.hpp"
+#include "teacher.hpp"
+
+namespace montezuma {
+
+struct play_command {
+  std::string policy;
+  world_options world;
+  bool random = false, keys = false;
+  int room = 1, delay = 80;
+  long steps = 0;
+  std::uint64_t seed = 1;
+};
+
+namespace detail {
+
+/// Shows frames in place on a terminal, one after the other elsewhere, and reads single keys; the terminal is itself again at the end.
+class screen {
+ public:
+  explicit screen(bool reads_keys) : terminal_(isatty(STDOUT_FILENO) != 0) {
+    if (terminal_) std::cout << "\033[?1049h\033[?25l\033[2J";  // another screen, no cursor
+    if (!reads_keys || isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &before_) != 0) return;
+    termios raw = before_;
+    raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+    restored_ = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
+  }
+  screen(const screen&) = delete;
+  screen& operator=(const screen&) = delete;
+  ~screen() {
+    if (restored_) tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+    if (terminal_) std::cout << "\033[?25h\033[?1049l" << std::flush;
+  }
+
+  void show(const pyramid& game, const std::string& line) const {
+    if (terminal_)
+      std::cout << "\033[H" << draw(game, true) << line << "\033[K\033[J" << std::flush;
+    else
+      std::cout << draw(game, false) << line << "\n\n";
+  }
+
+ private:
+  bool terminal_, restored_ = false;
+  termios before_{};
+};
+
+/// The next key within the time; an arrow counts as the letter of its way. 0 for none, -1 when there will be no more.
+inline int read_key(int milliseconds) {
+  pollfd wait{STDIN_FILENO, POLLIN, 0};
+  if (poll(&wait, 1, milliseconds) <= 0) return 0;
+  char c = 0;
+  if (read(STDIN_FILENO, &c, 1) != 1) return -1;
+  if (c != 27) return c;
+  char rest[2] = {};
+  if (read(STDIN_FILENO, rest, 2) != 2) return -1;
+  switch (rest[1]) {
+    case 'A': return 'k';
+    case 'B': return 'j';
+    case 'C': return 'l';
+    case 'D': return 'h';
+    default: return 0;
+  }
+}
+
+inline move move_of_key(int key) {
+  switch (key) {
+    case 'h': case 'a': return move::left;
+    case 'l': case 'd': return move::right;
+    case 'k': case 'w': return move::up;
+    case 'j': case 's': return move::down;
+    default: return move::wait;
+  }
+}
+
+}  // namespace detail
+
+inline int play(const play_command& command) {
+  if (static_cast<int>(command.random) + static_cast<int>(command.keys) + static_cast<int>(!command.policy.empty()) != 1)
+    throw std::runtime_error("play: say who plays, with one of --policy FILE, --keys and --random");
+  policy network{nullptr};
+  auto world = command.world;
+  if (!command.policy.empty()) std::tie(network, world) = read_policy(command.policy);
+  auto game = world(command.seed);
+  game.reset(command.room);
+  std::mt19937_64 dice(command.seed);
+  std::uniform_real_distribution<double> quantile;
+  double reward = 0;
+  bool over = false, left = false;
+  long steps = 0;
+  {
+    const detail::screen shown(command.keys);
+    const auto show = [&] {
+      shown.show(game, "room " + std::to_string(game.room()) + "  return " + decimals(reward) + "  step " + std::to_string(steps) +
+                           (game.holds(item::red_key) ? "  red key" : "") + (game.holds(item::blue_key) ? "  blue key" : "") +
+                           (command.keys ? "   (arrows, hjkl or wasd; q ends)" : ""));
+    };
+    show();
+    while (!over && !left && !interrupt::requested() && (command.steps == 0 || steps < command.steps)) {
+      int action = static_cast<int>(move::wait);
+      if (command.keys) {
+        const int key = detail::read_key(200);
+        if (key == 0) continue;  // the world waits for its player
+        left = key < 0 || key == 'q';
+        action = static_cast<int>(detail::move_of_key(key));
+      } else if (command.random) {
+        action = static_cast<int>(quantile(dice) * pyramid::actions);
+      } else {
+        auto seen = at::empty({1, numbers_of<pyramid>()});
+        game.observe(seen.data_ptr<float>());
+        const auto logits = logits_of(network, seen).contiguous();
+        action = static_cast<int>(draw_action({logits.data_ptr<float>(), static_cast<std::size_t>(logits.size(1))}, quantile(dice)).action);
+      }
+      if (left) break;
+      const auto result = game.step(action);
+      reward += static_cast<double>(result.reward);
+      over = result.ended;
+      ++steps;
+      show();
+      if (!command.keys && command.delay > 0) std::this_thread::sleep_for(std::chrono::milliseconds(command.delay));
+    }
+  }
+  std::cout << "return " << decimals(reward) << " in " << steps << " steps, in room " << game.room() << "; end: "
+            << (game.dead() ? "death" : game.took(item::treasure) ? "the treasure" : over ? "the limit of steps" : "stopped") << "\n";
+  return 0;
+}
+
+inline void add_play(CLI::App& app, std::function<int()>& chosen) {
+  auto o = std::make_shared<play_command>();
+  auto* command = app.add_subcommand("play", "Watch a policy in the terminal, or play yourself");
+  command->add_option("--policy", o->policy, "Policy or teacher to watch, in the world that it was trained in")->check(CLI::ExistingFile);
+  command->add_flag("--keys", o->keys, "Play yourself");
+  command->add_flag("--random", o->random, "Watch random actions");
+  command->add_option("--room", o->room, "Where to begin")->check(CLI::Range(0, room_count - 1))->capture_default_str();
+  command->add_option("--seed", o->seed, "Which game, and which dice")->capture_default_str();
+  command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--steps", o->steps, "End after so many; 0: play to the end")->check(CLI::NonNegativeNumber)->capture_default_str();
+  declare_world(command, o->world);
+  command->footer(drawing_legend);
+  command->callback([&chosen, o] { chosen = [o] { return play(*o); }; });
+}
+
+}  // namespace montezuma

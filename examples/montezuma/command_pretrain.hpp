@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// `montezuma pretrain`: a policy that knows the world from room 7 on, and not how to get there.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "../common/files.hpp"
+#include "run.hpp"
+#include "teacher.hpp"
+#include "trainer.hpp"
+#include "training_options.hpp"
+#include "world.hpp"
+
+namespace montezuma {
+
+struct pretrain_command {
+  std::string out = "runs/teacher";
+  world_options world;
+  training_options learning;
+  std::uint64_t seed = 1;
+  int room = 7, attempts = 3;
+  double accept = 0.7;
+  std::int64_t memory = 4000, width = 64;
+  bool resume_if_possible = false, overwrite = false;
+};
+
+/// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
+inline int pretrain(const pretrain_command& command) {
+  auto settings = preset("pretrain");
+  command.learning.apply(settings);
+  settings.room = command.room;
+  const std::filesystem::path out = command.out;
+  const auto room = "room" + std::to_string(settings.room);
+  for (int attempt = 0; attempt < command.attempts; ++attempt) {
+    settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);
+    run_place place{out / ("attempt" + std::to_string(attempt + 1)), false, command.resume_if_possible, command.overwrite};
+    const bool resuming = place.decide();
+    at::manual_seed(settings.seed);
+    auto network = make_policy({numbers_of<pyramid>(), pyramid::actions, command.width});
+    trainer<pyramid> learner(network, command.world.games(settings.seed, settings.games), settings);
+    if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
+    write_json(place.folder / "config.json", {{"world", command.world.to_json()}, {"settings", to_json(settings)}});
+    run_watch watch;
+    watch.columns = training_columns({});
+    for (const auto* what : {"/success", "/return", "/rooms"}) watch.columns.push_back(room + what);
+    watch.measure = [&](std::int64_t steps) {
+      const auto from = summary_of(play_episodes(network, command.world, settings.room, settings.evaluation_games, settings.seed * 31 + static_cast<std::uint64_t>(steps)));
+      return std::map<std::string, double>{{room + "/success", from.success}, {room + "/return", from.reward}, {room + "/rooms", from.rooms}};
+    };
+    watch.note = [&](const std::map<std::string, double>& row) {
+      return "room " + std::to_string(settings.room) + ": success " + decimals(row.at(room + "/success"), 2) + ", return " + decimals(row.at(room + "/return"), 2);
+    };
+    if (!run_training(learner, place, watch, "pretrain")) {
+      std::fprintf(stderr, "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n", static_cast<long long>(learner.steps()));
+      return interrupt::exit_code;
+    }
+
+    const auto found = summary_of(play_episodes(network, command.world, settings.room, 256, settings.seed * 31 + 7));
+    const bool good = found.success >= command.accept;
+    std::cout << "attempt " << attempt + 1 << ": from room " << settings.room << " success " << decimals(found.success, 2) << ", return "
+              << decimals(found.reward, 2) << ", rooms " << decimals(found.rooms, 1) << (good ? ": accepted\n" : ": not accepted\n");
+    if (!good) continue;
+    const teacher_file teacher{network,      visited_states(network, command.world, settings.room, command.memory, settings.seed + 4242),
+                               command.world, settings.room, found.success, settings.seed, learner.steps()};
+    write_json(out / "teacher.json", {{"world", command.world.to_json()},
+                                      {"settings", to_json(settings)},
+                                      {"attempt", attempt + 1},
+                                      {"success", found.success},
+                                      {"return", found.reward},
+                                      {"rooms", found.rooms},
+                                      {"memory", command.memory}});
+    teacher.write((out / "teacher.pt").string());
+    std::cout << "in " << (out / "teacher.pt").string() << "\n";
+    return 0;
+  }
+  throw std::runtime_error("no attempt came to a success of " + decimals(command.accept, 2) + " in room " + std::to_string(settings.room) +
+                           ": give more --steps or --attempts, or a lower --accept");
+}
+
+inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
+  auto o = std::make_shared<pretrain_command>();
+  auto* command = app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it visits: the teacher");
+  command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")->capture_default_str();
+  command->add_option("--seed", o->seed, "Of weights, games and batches")->capture_default_str();
+  command->add_option("--room", o->room, "Where its episodes begin")->check(CLI::Range(0, room_count - 1))->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success there, over 256 games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--width", o->width, "Of the two hidden layers")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_flag("--resume-if-possible", o->resume_if_possible, "Go on where an earlier start stopped");
+  command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
+  declare_world(command, o->world);
+  declare_training(command, o->learning);
+  command->callback([&chosen, o] { chosen = [o] { return pretrain(*o); }; });
+}
+
+}  // namespace montezuma

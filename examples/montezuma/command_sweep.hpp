@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// `montezuma sweep` and `montezuma report`: many seeds and methods, and what they say together.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "../common/jobs.hpp"
+#include "../common/files.hpp"
+#include "../common/seeds.hpp"
+#include "report.hpp"
+#include "world.hpp"
+
+namespace montezuma {
+
+struct sweep_command {
+  std::string out = "runs/sweep";
+  world_options world;
+  std::vector<std::string> presets{"quick", "careful"};
+  std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "ks"};
+  std::vector<std::string> seeds{"1-20"};
+  long steps = 1'500'000, teacher_steps = 4'000'000;
+  int jobs = 2;
+  std::vector<std::string> extra;
+  bool dry_run = false;
+};
+
+namespace detail {
+
+/// A teacher for each seed, then all methods from it. Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
+inline std::vector<job> sweep_jobs(const sweep_command& command) {
+  const std::filesystem::path out = command.out;
+  std::vector<job> jobs;
+  const auto add = [&](const std::string& name, const std::filesystem::path& product, std::vector<std::string> words, std::vector<std::string> after) {
+    words.insert(words.begin(), this_program());
+    jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
+  };
+  for (const auto seed : seed_list(command.seeds)) {
+    const auto teacher = "teacher-seed" + std::to_string(seed);
+    add(teacher, out / teacher / "teacher.pt",
+        {"pretrain", "--out", (out / teacher).string(), "--seed", std::to_string(seed), "--steps", std::to_string(command.teacher_steps), "--map",
+         command.world.game.map, "--sticky", decimals(command.world.game.sticky, 4), "--step-cap", std::to_string(command.world.game.step_cap),
+         "--resume-if-possible"},
+        {});
+    for (const auto& preset : command.presets)
+      for (const auto& method : command.methods) {
+        const auto name = preset + "-" + method + "-seed" + std::to_string(seed);
+        std::vector<std::string> words{"finetune", "--teacher", (out / teacher / "teacher.pt").string(), "--preset", preset, "--seed", std::to_string(seed),
+                                       "--steps", std::to_string(command.steps), "--out", (out / "runs" / name).string(), "--resume-if-possible",
+                                       "--discard-checkpoint", "--quiet"};
+        if (method == "scratch")
+          words.push_back("--from-scratch");
+        else
+          words.insert(words.end(), {"--retain", method});
+        words.insert(words.end(), command.extra.begin(), command.extra.end());
+        add(name, out / "runs" / name / "evaluation.json", words, {teacher});
+      }
+  }
+  return jobs;
+}
+
+/// What makes runs comparable has to be the same in the whole folder; methods, presets and seeds may be added.
+inline void check_same_sweep(const sweep_command& command) {
+  const auto file = std::filesystem::path(command.out) / "sweep.json";
+  const nlohmann::json now{{"world", command.world.to_json()}, {"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"extra", command.extra}};
+  if (!std::filesystem::exists(file)) return write_json(file, now);
+  const auto before = read_json(file);
+  for (const auto& [option, value] : now.items())
+    if (before.value(option, nlohmann::json()) != value)
+      throw std::runtime_error(command.out + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() + ", not " +
+                               value.dump() + ": give the same, or another --out");
+}
+
+}  // namespace detail
+
+inline int sweep(const sweep_command& command) {
+  const auto jobs = detail::sweep_jobs(command);
+  if (command.dry_run) {
+    for (const auto& each : jobs) {
+      std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
+      for (const auto& word : each.command) std::cout << ' ' << word;
+      std::cout << '\n';
+    }
+    return 0;
+  }
+  detail::check_same_sweep(command);
+  const auto result = job_runner(jobs, static_cast<std::size_t>(command.jobs), true).run();
+  if (result.interrupted) {
+    std::fprintf(stderr, "stopped. What is finished is kept; to go on: the same command\n");
+    return interrupt::exit_code;
+  }
+  if (!result.failed.empty())
+    throw std::runtime_error("the step " + result.failed + " failed: " + result.message + "\nIts whole output is in " +
+                             (std::filesystem::path(command.out) / "logs" / (result.failed + ".log")).string() +
+                             "; after mending, go on with the same command");
+  const auto report = std::filesystem::path(command.out) / "report";
+  std::cout << write_report(read_runs({std::filesystem::path(command.out) / "runs"}), report) << "in " << report.string() << "\n";
+  return 0;
+}
+
+inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
+  auto o = std::make_shared<sweep_command>();
+  auto* command = app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every method; goes on where it was stopped");
+  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
+  command->add_option("--methods", o->methods, "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
+      ->delimiter(',')->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))->capture_default_str();
+  command->add_option("--presets", o->presets, "quick and careful: see `montezuma finetune --help`")
+      ->delimiter(',')->check(CLI::IsMember({"quick", "careful"}))->capture_default_str();
+  command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
+  command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
+  command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
+  command->add_flag("--dry-run", o->dry_run, "Only list the commands");
+  declare_world(command, o->world);
+  command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });
+}
+
+inline void add_report(CLI::App& app, std::function<int()>& chosen) {
+  struct report_command {
+    std::vector<std::string> folders;
+    std::string out;
+  };
+  auto o = std::make_shared<report_command>();
+  auto* command = app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
+  command->add_option("folders", o->folders, "Folders of sweeps or single runs")->required();
+  command->add_option("--out", o->out, "Where to write; the first folder's report/ when not given");
+  command->callback([&chosen, o] {
+    chosen = [o] {
+      const auto out = o->out.empty() ? std::filesystem::path(o->folders.front()) / "report" : std::filesystem::path(o->out);
+      std::cout << write_report(read_runs({o->folders.begin(), o->folders.end()}), out) << "in " << out.string() << "\n";
+      return 0;
+    };
+  });
+}
+
+}  // namespace montezuma

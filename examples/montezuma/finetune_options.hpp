@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// The options of `montezuma finetune`, and how a stopped run finds its own again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "../common/files.hpp"
+#include "settings.hpp"
+#include "training_options.hpp"
+
+namespace montezuma {
+
+struct finetune_command {
+  std::string teacher = "runs/teacher/teacher.pt", out = "runs/finetune", preset = "quick", retain = "none", resume;
+  bool from_scratch = false, resume_if_possible = false, overwrite = false, discard_checkpoint = false, quiet = false;
+  std::uint64_t seed = 1;
+  int final_games = 256;
+  std::int64_t checkpoint_every = 262'144;
+  training_options learning;
+  retention_settings strengths;
+
+  std::vector<std::string> arguments;  ///< as given, for config.json
+
+  std::string method() const { return from_scratch ? "scratch" : retain; }
+};
+
+inline void declare_finetune(CLI::App* command, finetune_command& o) {
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
+  command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `montezuma pretrain`; its world is the run's")
+      ->capture_default_str();
+  command->add_option("--retain", o.retain, "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
+      ->check([](const std::string& text) {
+        try {
+          retention_settings{}.choose(text);
+          return std::string();
+        } catch (const std::exception& error) {
+          return std::string(error.what());
+        }
+      })->capture_default_str();
+  command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
+  command->add_option("--preset", o.preset, "quick: fast, and shows what plain fine-tuning forgets; careful: half the learning rate, a third of the entropy bonus")
+      ->check(CLI::IsMember({"quick", "careful"}))->capture_default_str();
+  command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
+  command->add_option("--seed", o.seed, "Of games, actions and batches")->capture_default_str();
+  command->add_option("--resume", o.resume, "Go on with the run in this folder, with its options (others given here replace them)");
+  command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
+  command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
+  command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
+  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--final-games", o.final_games, "Games from each room at the end")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_flag("--quiet", o.quiet, "No table on stdout");
+  declare_training(command, o.learning);
+  const std::string strengths = "Retention strengths";
+  const auto add = [&](const char* flag, auto& where, const char* text) {
+    command->add_option(flag, where, text)->check(CLI::NonNegativeNumber)->capture_default_str()->group(strengths);
+  };
+  add("--l2-strength", o.strengths.l2_strength, "Pull to the teacher's weights");
+  add("--ewc-strength", o.strengths.ewc_strength, "The same, weighed by the Fisher information");
+  add("--bc-strength", o.strengths.bc_strength, "KL to the teacher on states of its memory");
+  add("--bc-batch", o.strengths.bc_batch, "States drawn for each optimiser step");
+  add("--ks-strength", o.strengths.ks_strength, "KL to the teacher on the states that the policy visits, at the start");
+  add("--ks-factor", o.strengths.ks_factor, "Times this after each optimiser step");
+}
+
+/// The command line of the run in `folder`, read again, with what else was said at its end: of an option given twice the last holds.
+inline finetune_command resumed_command(const std::string& folder, const std::vector<std::string>& said) {
+  const auto place = std::filesystem::absolute(folder).lexically_normal();
+  const auto config = read_json(place / "config.json");
+  auto words = config.at("arguments").get<std::vector<std::string>>();
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    if (said[i] == "--resume")
+      ++i;
+    else if (!said[i].starts_with("--resume="))
+      words.push_back(said[i]);
+  }
+  finetune_command restored;
+  CLI::App parser;
+  declare_finetune(&parser, restored);
+  parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 reads a vector from its end
+  restored.arguments = words;
+  restored.resume = restored.out = place.string();
+  std::filesystem::current_path(config.at("working_directory").get<std::string>());  // what its paths are relative to
+  return restored;
+}
+
+}  // namespace montezuma

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Says what many runs say together: tables, CSV, pictures.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "../common/comparison.hpp"
+#include "../common/files.hpp"
+#include "../common/statistics.hpp"
+#include "../common/table.hpp"
+#include "pictures.hpp"
+#include "runs.hpp"
+
+namespace montezuma {
+namespace detail {
+
+inline std::string seeds_of(const std::vector<const finished_run*>& runs, const measure& what) {
+  std::string text;
+  for (const auto* run : runs) text += (text.empty() ? "" : ", ") + decimals(what.of(*run), what.digits);
+  return text;
+}
+
+}  // namespace detail
+
+/// The Markdown of everything: per group a table over seeds, paired differences, and each seed's numbers.
+inline std::string seeds_report(const std::vector<finished_run>& runs) {
+  std::ostringstream text;
+  for (const auto& group : group_runs(runs)) {
+    std::set<long> steps;
+    std::vector<double> speeds, teachers;
+    for (const auto& [method, seeds] : group.methods)
+      for (const auto* run : seeds) {
+        steps.insert(run->steps);
+        if (std::isfinite(run->steps_per_second)) speeds.push_back(run->steps_per_second);
+        teachers.push_back(run->teacher_success);
+      }
+    const auto* some = group.methods.front().second.front();
+    text << "## " << group.title << "\n\n"
+         << "FAR is room " << some->far_room << ". Sticky actions " << decimals(some->sticky, 2) << ", " << *steps.begin()
+         << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string()) << " steps at " << decimals(statistics::mean(speeds))
+         << " steps/s a run (without evaluations), teachers of success " << decimals(*std::min_element(teachers.begin(), teachers.end()), 2) << " to "
+         << decimals(*std::max_element(teachers.begin(), teachers.end()), 2) << ", " << some->games
+         << " games from each room at the end. In brackets: 95 % bootstrap interval over seeds.\n\n";
+
+    std::vector<std::string> header{"policy", "seeds"};
+    for (const auto& what : measures()) header.emplace_back(what.name);
+    text_table lines(header);
+    for (const auto& [method, seeds] : group.methods) {
+      std::vector<std::string> row{method, std::to_string(seeds.size())};
+      for (const auto& what : measures()) {
+        const auto values = values_over(seeds, what);
+        row.push_back(values.empty() ? "–" : with_interval(values, what.digits));
+      }
+      lines.add(row);
+    }
+    text << lines.markdown() << "\n";
+
+    std::vector<std::string> against{"row − column, return from room 1 over training"};
+    for (const auto& [method, seeds] : group.methods) against.push_back(method);
+    text_table order(against);
+    for (const auto& [method, seeds] : group.methods) {
+      std::vector<std::string> row{method};
+      for (const auto& [other, others] : group.methods)
+        row.push_back(other == method ? "–" : difference_text(seed_differences(seeds, others, measures()[return_mean]), 2));
+      order.add(row);
+    }
+    text << "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. With so many intervals, one in twenty "
+            "leaves zero out by chance.\n\n"
+         << order.markdown() << "\n";
+
+    text_table points({"each seed", "FAR success: lowest", "end", "return from room 1: over training", "end"});
+    for (const auto& [method, seeds] : group.methods)
+      points.add({method, detail::seeds_of(seeds, measures()[far_lowest]), detail::seeds_of(seeds, measures()[far_end]),
+                  detail::seeds_of(seeds, measures()[return_mean]), detail::seeds_of(seeds, measures()[return_end])});
+    text << points.markdown() << "\n";
+  }
+  return text.str();
+}
+
+inline std::string runs_csv(const std::vector<finished_run>& runs) {
+  text_table lines({"map", "preset", "method", "seed", "steps", "steps_per_second", "teacher_success", "far_success_lowest", "far_success_mean",
+                    "far_success_end", "far_return_end", "start_return_mean", "start_return_end", "start_rooms_end", "far_kl_end"});
+  for (const auto& run : runs) {
+    std::vector<std::string> row{run.map, run.preset, run.method, std::to_string(run.seed), std::to_string(run.steps),
+                                 decimals(run.steps_per_second), decimals(run.teacher_success, 4)};
+    for (const auto& what : measures()) {
+      const double value = what.of(run);
+      row.push_back(std::isfinite(value) ? decimals(value, 4) : "");
+    }
+    lines.add(row);
+  }
+  return lines.csv();
+}
+
+/// Everything into one folder: report.md, runs.csv, curves-*.png, points-*.png. Returns the Markdown.
+inline std::string write_report(const std::vector<finished_run>& runs, const std::filesystem::path& out) {
+  std::filesystem::create_directories(out);
+  std::string markdown = seeds_report(runs);
+  for (const auto& group : group_runs(runs)) {
+    if (draw_curves(group, out / ("curves-" + group.slug))) markdown += "![" + group.title + ", over training](curves-" + group.slug + ".png)\n\n";
+    if (draw_points(group, out / ("points-" + group.slug))) markdown += "![" + group.title + ", each seed](points-" + group.slug + ".png)\n\n";
+  }
+  write_file(out / "runs.csv", runs_csv(runs));
+  write_file(out / "report.md", markdown);
+  return markdown;
+}
+
+}  // namespace montezuma

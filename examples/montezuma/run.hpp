@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// A training run in a folder: measured again and again, logged, saved, and gone on with.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <retain/state.hpp>
+
+#include "../common/interrupt.hpp"
+#include "../common/progress.hpp"
+#include "../common/run_log.hpp"
+#include "../common/table.hpp"
+
+namespace montezuma {
+
+struct run_place {
+  std::filesystem::path folder;
+  bool resume = false;              ///< there must be a checkpoint to go on from
+  bool resume_if_possible = false;  ///< go on if there is one
+  bool overwrite = false;
+  std::int64_t checkpoint_every = 262'144;
+
+  std::filesystem::path checkpoint() const { return folder / "checkpoint.state"; }
+
+  /// Whether this run goes on with another. Throws where that cannot be, or a run would be lost.
+  bool decide() const {
+    const bool there = std::filesystem::exists(checkpoint());
+    if (resume && !there) throw std::runtime_error("there is no checkpoint to resume in " + folder.string());
+    if ((resume || resume_if_possible) && there) return true;
+    if (!resume_if_possible && !overwrite && std::filesystem::exists(folder / "config.json"))
+      throw std::runtime_error(folder.string() + " holds a run already: --resume " + folder.string() + " goes on with it, --overwrite replaces it");
+    return false;
+  }
+};
+
+struct run_watch {
+  std::vector<std::string> columns;                                          ///< of measure and of update_report::named
+  std::function<std::map<std::string, double>(std::int64_t steps)> measure;  ///< at the start, every evaluate_every steps, and at the end
+  std::function<std::string(const std::map<std::string, double>&)> note;     ///< what of it the progress line shows
+  std::function<void(retain::state&)> save = [](retain::state&) {};          ///< what a checkpoint holds beside the trainer
+};
+
+/// Returns whether the run came to its end; false when Ctrl-C stopped it, with everything saved.
+template <class Trainer>
+bool run_training(Trainer& learner, const run_place& place, const run_watch& watch, const std::string& title) {
+  const auto begun_at = learner.steps();
+  std::vector<std::string> columns{"global_step"};
+  columns.insert(columns.end(), watch.columns.begin(), watch.columns.end());
+  run_log metrics(place.folder / "metrics.csv", columns, begun_at);
+  progress shown(title, static_cast<double>(learner.settings().steps), "steps");
+  shown.start_at(static_cast<double>(begun_at));
+  const auto each = learner.settings().games * learner.settings().horizon;
+  const auto due = [&](std::int64_t every) { return every > 0 && learner.steps() / every != (learner.steps() - each) / every; };
+  const auto save = [&] {
+    retain::state out;
+    learner.save_state(out, "trainer.");
+    watch.save(out);
+    out.write(place.checkpoint().string());
+  };
+  std::string note;
+  const auto measure = [&](std::map<std::string, double> row) {
+    row.merge(watch.measure(learner.steps()));
+    metrics.add(learner.steps(), row);
+    note = watch.note(row);
+  };
+  if (begun_at == 0) measure({});
+  double reward = 0, length = 0, rooms = 0, episodes = 0;  // of training games since the last row
+  bool stopped = false;
+  while (!learner.finished() && !stopped) {
+    const auto report = learner.update();
+    for (const auto& one : report.episodes) {
+      reward += one.reward;
+      length += static_cast<double>(one.steps);
+      rooms += one.rooms;
+      ++episodes;
+    }
+    shown.update(static_cast<double>(learner.steps()), note);
+    stopped = interrupt::requested();
+    if (learner.finished() || due(learner.settings().evaluate_every)) {
+      auto row = report.named();
+      if (episodes > 0) {
+        row["charts/episodic_return"] = reward / episodes;
+        row["charts/episodic_length"] = length / episodes;
+        row["charts/rooms"] = rooms / episodes;
+        reward = length = rooms = episodes = 0;
+      }
+      measure(std::move(row));
+    }
+    if (learner.finished() || stopped || due(place.checkpoint_every)) save();
+  }
+  shown.finish(static_cast<double>(learner.steps()), note);
+  return learner.finished();
+}
+
+/// What an update can say, for the columns of a run with these terms.
+inline std::vector<std::string> training_columns(const std::vector<std::string>& terms) {
+  std::vector<std::string> columns{"charts/episodic_return", "charts/episodic_length", "charts/rooms",   "charts/SPS",         "charts/bonus",
+                                   "losses/policy_loss",     "losses/value_loss",      "losses/entropy", "losses/approx_kl",   "losses/clipfrac",
+                                   "losses/gradient_norm",   "time/playing",           "time/learning"};
+  for (const auto& term : terms) {
+    columns.push_back("retain/" + term);
+    columns.push_back("retain/" + term + "_strength");
+  }
+  return columns;
+}
+
+}  // namespace montezuma
