@@ -21,6 +21,11 @@ inline std::string with_interval(const std::vector<double>& values, int digits) 
 inline std::string difference_text(const std::vector<double>& differences, int digits = 0) {
   if (differences.empty()) return "–";
   const auto wins = std::count_if(differences.begin(), differences.end(), [](double d) { return d > 0; });
-  std::string text = (statistics::mean(differences) > 0 ? "+" : "") + with_interval(differences, digits);
-  return text + ", " + std::to_string(wins) + "/" + std::to_string(differences.size());
+  std::string text = statistics::mean(differences) > 0 ? "+" : "";
+  text += with_interval(differences, digits);
+  text += ", ";
+  text += std::to_string(wins);
+  text += "/";
+  text += std::to_string(differences.size());
+  return text;
 }

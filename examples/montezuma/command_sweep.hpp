@@ -29,6 +29,7 @@ struct sweep_command {
   std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "ks"};
   std::vector<std::string> seeds{"1-20"};
   long steps = 1'500'000, teacher_steps = 4'000'000;
+  double accept = 0.7;
   int jobs = 2;
   std::vector<std::string> extra;
   bool dry_run = false;
@@ -49,7 +50,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
     add(teacher, out / teacher / "teacher.pt",
         {"pretrain", "--out", (out / teacher).string(), "--seed", std::to_string(seed), "--steps", std::to_string(command.teacher_steps), "--map",
          command.world.game.map, "--sticky", decimals(command.world.game.sticky, 4), "--step-cap", std::to_string(command.world.game.step_cap),
-         "--resume-if-possible"},
+         "--accept", decimals(command.accept, 4), "--resume-if-possible"},
         {});
     for (const auto& preset : command.presets)
       for (const auto& method : command.methods) {
@@ -71,7 +72,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
 /// What makes runs comparable has to be the same in the whole folder; methods, presets and seeds may be added.
 inline void check_same_sweep(const sweep_command& command) {
   const auto file = std::filesystem::path(command.out) / "sweep.json";
-  const nlohmann::json now{{"world", command.world.to_json()}, {"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"extra", command.extra}};
+  const nlohmann::json now{{"world", command.world.to_json()}, {"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
   if (!std::filesystem::exists(file)) return write_json(file, now);
   const auto before = read_json(file);
   for (const auto& [option, value] : now.items())
@@ -118,6 +119,7 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
   command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success of a teacher in room 7")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");

@@ -19,6 +19,7 @@
 #include <retain/state.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
@@ -78,6 +79,7 @@ class novelty {
   novelty(const training_settings& settings, std::int64_t inputs)
       : kind_(settings.bonus), scale_(settings.games, {.discount = settings.novelty_discount}) {
     if (kind_ != bonus_kind::rnd) return;
+    at::manual_seed(settings.seed);  // equal settings make equal networks, whatever was drawn before
     auto predictor = distillation_predictor(inputs);
     distillation_.emplace(distillation_target(inputs), predictor, std::vector<std::int64_t>{inputs}, settings.games,
                           retain::rnd_options{.discount = settings.novelty_discount, .fraction = settings.rnd_fraction, .seed = settings.seed});

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+// The program as its user meets it: help, mistakes, Ctrl-C, and a sweep in miniature.
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "../nethack/catch2.hpp"
+
+namespace {
+
+struct outcome {
+  int code = -1;
+  std::string text;  ///< stdout and stderr
+};
+
+outcome run(const std::string& arguments) {
+  outcome result;
+  FILE* pipe = popen((std::string("'") + MONTEZUMA_PROGRAM + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::array<char, 4096> part;
+  while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
+  const int status = pclose(pipe);
+  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return result;
+}
+
+std::string read(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+/// Runs it until `file` has so many lines, and then presses Ctrl-C. Returns its exit code.
+int run_and_interrupt(const std::string& arguments, const std::filesystem::path& file, long lines) {
+  const auto command = std::string("exec '") + MONTEZUMA_PROGRAM + "' " + arguments + " >/dev/null 2>&1 </dev/null";
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  int status = 0;
+  bool pressed = false;
+  while (waitpid(child, &status, WNOHANG) == 0) {
+    const auto text = read(file);
+    if (!pressed && std::count(text.begin(), text.end(), '\n') >= lines) {
+      kill(child, SIGINT);
+      pressed = true;
+    }
+    usleep(1000);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+class workplace {
+ public:
+  workplace() {
+    char name[] = "/tmp/retain-montezuma-XXXXXX";
+    path_ = mkdtemp(name);
+  }
+  workplace(const workplace&) = delete;
+  workplace& operator=(const workplace&) = delete;
+  ~workplace() { std::filesystem::remove_all(path_); }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace
+
+TEST_CASE("help names every subcommand, and each explains itself", "[montezuma][program]") {
+  const auto all = run("--help");
+  CHECK(all.code == 0);
+  for (const std::string command : {"pretrain", "finetune", "evaluate", "play", "sweep", "report"}) {
+    CAPTURE(command);
+    CHECK(all.text.find("  " + command + " ") != std::string::npos);
+    const auto help = run(command + " --help");
+    CHECK(help.code == 0);
+    CHECK(help.text.find("--help") != std::string::npos);
+  }
+}
+
+TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]") {
+  const auto option = run("finetune --retian ewc");
+  CHECK(option.code != 0);
+  CHECK_THAT(option.text, ContainsSubstring("--retian") && ContainsSubstring("montezuma finetune --help"));
+  const auto method = run("finetune --retain everything");
+  CHECK(method.code != 0);
+  CHECK_THAT(method.text, ContainsSubstring("everything"));
+  CHECK(run("").code != 0);
+  const auto teacher = run("finetune --teacher /nonexistent.pt");
+  CHECK(teacher.code == 1);
+  CHECK_THAT(teacher.text, ContainsSubstring("/nonexistent.pt") && ContainsSubstring("montezuma pretrain"));
+  const auto map = run("play --random --map flat");
+  CHECK(map.code != 0);
+  CHECK_THAT(map.text, ContainsSubstring("flat") && ContainsSubstring("standard, deep"));
+  const auto nobody = run("play");
+  CHECK(nobody.code == 1);
+  CHECK_THAT(nobody.text, ContainsSubstring("--policy") && ContainsSubstring("--random"));
+  const auto both = run("finetune --from-scratch --retain ewc");
+  CHECK(both.code == 1);
+  CHECK_THAT(both.text, ContainsSubstring("nothing to retain"));
+  const auto nowhere = run("report /nonexistent");
+  CHECK(nowhere.code == 1);
+  CHECK_THAT(nowhere.text, ContainsSubstring("/nonexistent"));
+}
+
+TEST_CASE("play draws the world", "[montezuma][program]") {
+  const auto shown = run("play --random --delay 0 --steps 3 --room 7");
+  CHECK(shown.code == 0);
+  CHECK_THAT(shown.text, ContainsSubstring("@") && ContainsSubstring("room 7  return 0  step 3"));
+  CHECK_THAT(run("play --keys").text, ContainsSubstring("stopped"));  // nobody is there to press one
+}
+
+TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[montezuma][program]") {
+  const workplace place;
+  const auto teacher = place / "teacher";
+  const auto made = run("pretrain --steps 16384 --accept 0 --memory 200 --evaluation-games 8 --out " + teacher.string());
+  INFO(made.text);
+  REQUIRE(made.code == 0);
+  CHECK(std::filesystem::exists(teacher / "teacher.json"));
+  CHECK(run("pretrain --steps 16384 --accept 1 --attempts 1 --evaluation-games 8 --out " + (place / "refused").string()).code == 1);
+
+  const auto options = "finetune --teacher " + (teacher / "teacher.pt").string() + " --retain ewc+bc+ks --steps 98304 --evaluate-every 16384 --evaluation-games 8 --final-games 8 --out ";
+  const auto whole = run(options + (place / "whole").string());
+  INFO(whole.text);
+  REQUIRE(whole.code == 0);
+  CHECK_THAT(whole.text, ContainsSubstring("from room 7") && ContainsSubstring("from room 1"));
+  const auto again = run(options + (place / "whole").string());
+  CHECK(again.code == 1);
+  CHECK_THAT(again.text, ContainsSubstring("--resume") && ContainsSubstring("--overwrite"));
+
+  // Stopped behind the second evaluation, and again behind the third: wherever in a rollout it happened to be.
+  const auto metrics_of_part = place / "part" / "metrics.csv";
+  CHECK(run_and_interrupt(options + (place / "part").string(), metrics_of_part, 3) == 130);
+  CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
+  const auto resume = "finetune --resume " + (place / "part").string();
+  CHECK(run_and_interrupt(resume, metrics_of_part, 4) == 130);
+  const auto part = run(resume);
+  INFO(part.text);
+  REQUIRE(part.code == 0);
+  CHECK(read(place / "part" / "policy.pt") == read(place / "whole" / "policy.pt"));
+  const auto one = nlohmann::json::parse(read(place / "part" / "evaluation.json")), other = nlohmann::json::parse(read(place / "whole" / "evaluation.json"));
+  CHECK(one.at("start") == other.at("start"));
+  CHECK(one.at("far") == other.at("far"));
+
+  const auto config = nlohmann::json::parse(read(place / "whole" / "config.json"));
+  CHECK(config.at("settings").at("learning_rate") == 2e-3);
+  CHECK(config.at("versions").contains("libtorch"));
+  const auto metrics = read(place / "whole" / "metrics.csv");
+  for (const std::string column : {"global_step", "far/success", "start/return", "far/kl", "charts/SPS", "losses/entropy", "retain/kickstarting"})
+    CHECK_THAT(metrics.substr(0, metrics.find('\n')), ContainsSubstring(column));
+  const auto looked = run("evaluate --games 4 --rooms 1,7 --policy " + (place / "whole" / "policy.pt").string());
+  CHECK(looked.code == 0);
+  CHECK_THAT(looked.text, ContainsSubstring("| 7 "));
+}
+
+TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps what is finished", "[montezuma][program]") {
+  const workplace place;
+  const auto command = "sweep --seeds 1 --methods scratch,none,bc --presets quick --steps 8192 --teacher-steps 8192 --accept 0 "
+                       "--finetune=--evaluation-games=4 --finetune=--final-games=4 --out " + (place / "sweep").string();
+  const auto listed = run(command + " --dry-run");
+  CHECK(listed.code == 0);
+  CHECK_THAT(listed.text, ContainsSubstring("pretrain") && ContainsSubstring("--from-scratch") && ContainsSubstring("--retain bc"));
+  CHECK_FALSE(std::filesystem::exists(place / "sweep"));
+  const auto first = run(command);
+  INFO(first.text);
+  REQUIRE(first.code == 0);
+  CHECK_THAT(first.text, ContainsSubstring("| scratch ") && ContainsSubstring("| none ") && ContainsSubstring("| bc "));
+  CHECK(std::filesystem::exists(place / "sweep" / "report" / "runs.csv"));
+  CHECK_FALSE(std::filesystem::exists(place / "sweep" / "runs" / "quick-bc-seed1" / "checkpoint.state"));
+  const auto again = run(command);
+  CHECK(again.code == 0);
+  CHECK_THAT(again.text, ContainsSubstring("4 of 4 steps were finished before"));
+  const auto other = run("sweep --seeds 1 --steps 4096 --out " + (place / "sweep").string());
+  CHECK(other.code == 1);
+  CHECK_THAT(other.text, ContainsSubstring("another --out"));
+}
