@@ -2,6 +2,7 @@
 // How well a policy does from a room.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>

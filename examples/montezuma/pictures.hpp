@@ -38,11 +38,21 @@ inline std::string curve_text(const std::vector<const finished_run*>& runs, cons
   return text.str();
 }
 
+/// "3 seeds", "2 to 3 seeds": a picture of few must say so.
+inline std::string seeds_text(const run_group& group) {
+  std::size_t least = group.methods.front().second.size(), most = least;
+  for (const auto& [method, runs] : group.methods) {
+    least = std::min(least, runs.size());
+    most = std::max(most, runs.size());
+  }
+  return (least == most ? "" : std::to_string(least) + " to ") + std::to_string(most) + (most == 1 ? " seed" : " seeds");
+}
+
 inline std::filesystem::path data_of(std::filesystem::path stem) { return stem += ".dat"; }
 
 }  // namespace detail
 
-/// Success in the far room and return from room 1 over training: STEM.png, STEM.svg.
+/// Success in the far room and return, of which 8 is the greatest that the maps pay, from room 1 over training: STEM.png, STEM.svg.
 inline bool draw_curves(const run_group& group, const std::filesystem::path& stem) {
   const auto data_path = detail::data_of(stem);
   std::ostringstream data;
@@ -61,13 +71,16 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
   }
   write_file(data_path, data.str());
   const auto* some = group.methods.front().second.front();
+  long last = 0;
+  for (const auto& [method, runs] : group.methods)
+    for (const auto* run : runs) last = std::max(last, run->steps);
   std::ostringstream script;
-  script << "set multiplot layout 1,2 title " << gnuplot::quoted("Pyramid: " + group.title + "; mean over seeds, band: 95 % interval") << " font ',12'"
-         << " margins 0.06,0.985,0.24,0.84 spacing 0.08,0\n"
-         << "set xlabel 'training steps from room 1 (thousands)'\nset border 3\nset tics nomirror\nset xrange [0:*]\nset key off\n"
+  script << "set multiplot layout 1,2 title " << gnuplot::quoted("Pyramid, " + group.title + ": mean over " + detail::seeds_text(group) + ", band: 95 % interval") << " font ',12'"
+         << " margins 0.06,0.975,0.24,0.84 spacing 0.08,0\n"
+         << "set xlabel 'training steps from room 1 (thousands)'\nset border 3\nset tics nomirror\nset xrange [0:" << last / 1000 << "]\nset key off\n"
          << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set yrange [0:1]\nset title 'What is kept: success in room " << some->far_room << "'\nset ylabel 'share of " << "games'\nplot " << panels[0]
-         << "\nset yrange [0:*]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot " << panels[1] << "\n"
+         << "set yrange [0:1]\nset title 'What is kept: success in room " << some->far_room << "'\nset ylabel 'share of games'\nplot " << panels[0]
+         << "\nset yrange [0:8]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot " << panels[1] << "\n"
          << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset tmargin at screen 0.1\n"
          << "unset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics noytics\n"
          << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot " << legend << "\nunset multiplot\nreset";
@@ -97,10 +110,10 @@ inline bool draw_points(const run_group& group, const std::filesystem::path& ste
   }
   write_file(data_path, data.str());
   std::ostringstream script;
-  script << "set title " << gnuplot::quoted("Pyramid: " + group.title) << " . \"\\n\" . "
-         << gnuplot::quoted("square: mean over seeds, bar: its 95 % interval, dot: one seed")
+  script << "set title " << gnuplot::quoted("Pyramid, " + group.title) << " . \"\\n\" . "
+         << gnuplot::quoted("square: mean over " + detail::seeds_text(group) + ", bar: its 95 % interval, dot: one seed")
          << "\nset ylabel 'return from room 1, mean over training'\nset grid ytics back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:*]\n"
+         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:8]\n"
          << "set xtics (" << tics.str() << ")\nplot " << plots;
   return gnuplot::draw(stem, script.str() + "\nreset", 900, 480);
 }

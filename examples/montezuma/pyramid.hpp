@@ -3,7 +3,6 @@
 // kill, skulls, keys, doors, and rewards that are few and far between.
 #pragma once
 
-#include <array>
 #include <concepts>
 #include <cstdint>
 #include <cstdlib>
@@ -11,22 +10,14 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "emulator.hpp"
 #include "level.hpp"
+#include "pyramid_state.hpp"
 
 namespace montezuma {
-
-enum class move : int { wait, left, right, up, down };
-
-struct pyramid_options {
-  std::string map = "standard";
-  double sticky = 0.25;  ///< chance that a step repeats the action of the step before, whatever is asked for
-  int step_cap = 0;      ///< steps of an episode; 0: the map's
-};
 
 /// The rules. Who stands on something solid or on a ladder walks left and right, climbs ladders, and jumps: one cell up, then one step in
 /// the air in which to move sideways, then down. Who stands on nothing falls a cell a step and may drift; landing after more than three
@@ -44,25 +35,7 @@ class pyramid {
   static std::vector<std::int64_t> observation_shape() { return {feature_layout::count}; }
   static std::int64_t newest_channels() { return feature_layout::count; }
 
-  /// All that changes. Without padding, so that bytes are equal when games are.
-  struct state {
-    std::uint64_t random = 0;
-    std::int32_t steps = 0;
-    std::int8_t room = 1, x = 0, y = 0, last_action = 0;
-    std::int8_t fallen = 0;         ///< cells since the hero last stood
-    std::uint8_t jumping = 0;       ///< at the top of a jump
-    std::uint8_t held = 0;          ///< bits: red key, blue key
-    std::uint8_t taken = 0;         ///< bits, by item
-    std::uint8_t opened = 0;        ///< bits: red doors, blue doors
-    std::uint8_t visited = 0;       ///< bits, by room
-    std::uint8_t ended = 0, dead = 0;
-    std::array<std::int8_t, room_count> skull_x{}, skull_way{};
-    room_success success;
-    std::uint8_t unused[5] = {};
-
-    bool operator==(const state&) const = default;
-  };
-  static_assert(std::has_unique_object_representations_v<state>);
+  using state = pyramid_state;
 
   explicit pyramid(std::uint64_t seed = 1, const pyramid_options& options = {})
       : level_(&level_named(options.map)), sticky_(chance(options.sticky)), step_cap_(options.step_cap > 0 ? options.step_cap : level_->map().step_cap) {

@@ -35,7 +35,7 @@ struct run_place {
     if (resume && !there) throw std::runtime_error("there is no checkpoint to resume in " + folder.string());
     if ((resume || resume_if_possible) && there) return true;
     if (!resume_if_possible && !overwrite && std::filesystem::exists(folder / "config.json"))
-      throw std::runtime_error(folder.string() + " holds a run already: --resume " + folder.string() + " goes on with it, --overwrite replaces it");
+      throw std::runtime_error(folder.string() + " holds a run already: --resume-if-possible goes on with it, --overwrite replaces it");
     return false;
   }
 };

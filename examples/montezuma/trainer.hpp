@@ -6,10 +6,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <optional>
 #include <random>
+#include <span>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -29,34 +28,14 @@
 #include "policy.hpp"
 #include "retention.hpp"
 #include "settings.hpp"
+#include "update_report.hpp"
 
 namespace montezuma {
 
-/// Of one update.
-struct update_report {
-  std::int64_t steps = 0;
-  double steps_per_second = 0;
-  std::vector<episode> episodes;  ///< that ended since the last update
-  double policy_loss = 0, value_loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0, gradient_norm = 0;
-  double bonus = 0;               ///< mean of the rollout, scaled
-  std::vector<retain::term_report> retention;
-  double playing_seconds = 0, learning_seconds = 0;  ///< since the start or the resume
-
-  /// By the names that plots of PPO usually have.
-  std::map<std::string, double> named() const {
-    std::map<std::string, double> values{{"charts/SPS", steps_per_second},   {"losses/policy_loss", policy_loss}, {"losses/value_loss", value_loss},
-                                         {"losses/entropy", entropy},         {"losses/approx_kl", approx_kl},     {"losses/clipfrac", clip_fraction},
-                                         {"losses/gradient_norm", gradient_norm}, {"charts/bonus", bonus},         {"time/playing", playing_seconds},
-                                         {"time/learning", learning_seconds}};
-    for (const auto& term : retention) {
-      if (term.value.defined()) values["retain/" + term.name] = term.value.item<double>();
-      values["retain/" + term.name + "_strength"] = term.strength;
-    }
-    return values;
-  }
+/// What kickstarting asks its teacher about, once a rollout; and the rows of a minibatch, with what it said of them.
+struct visited_states_only {
+  at::Tensor observations;
 };
-
-/// The rows of a minibatch that kickstarting looks at.
 struct visited_steps {
   at::Tensor observations;
   retain::categorical teacher;
@@ -230,7 +209,7 @@ class trainer {
               retain::normalized(estimates.advantages.flatten()),
               at::stack({estimates.extrinsic_returns.flatten(), estimates.intrinsic_returns.flatten()}, 1),
               {}};
-    if (kept_.ks) all.teacher_logits = retention_->template term<kickstarting_term>()->target(visited_steps{all.observations, retain::categorical{all.returns}}).logits;
+    if (kept_.ks) all.teacher_logits = retention_->template term<kickstarting_term>()->target(visited_states_only{all.observations}).logits;
     return all;
   }
 

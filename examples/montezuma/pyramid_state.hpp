@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// What of a pyramid changes from step to step, and what may be chosen about it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "emulator.hpp"
+#include "maps.hpp"
+
+namespace montezuma {
+
+enum class move : int { wait, left, right, up, down };
+
+struct pyramid_options {
+  std::string map = "standard";
+  double sticky = 0.25;  ///< chance that a step repeats the action of the step before, whatever is asked for
+  int step_cap = 0;      ///< steps of an episode; 0: the map's
+};
+
+/// All that changes. Without padding, so that bytes are equal when games are.
+struct pyramid_state {
+  std::uint64_t random = 0;
+  std::int32_t steps = 0;
+  std::int8_t room = 1, x = 0, y = 0, last_action = 0;
+  std::int8_t fallen = 0;    ///< cells since the hero last stood
+  std::uint8_t jumping = 0;  ///< at the top of a jump
+  std::uint8_t held = 0;     ///< bits: red key, blue key
+  std::uint8_t taken = 0;    ///< bits, by item
+  std::uint8_t opened = 0;   ///< bits: red doors, blue doors
+  std::uint8_t visited = 0;  ///< bits, by room
+  std::uint8_t ended = 0, dead = 0;
+  std::array<std::int8_t, room_count> skull_x{}, skull_way{};
+  room_success success;
+  std::uint8_t unused[5] = {};
+
+  bool operator==(const pyramid_state&) const = default;
+};
+static_assert(std::has_unique_object_representations_v<pyramid_state>);
+
+}  // namespace montezuma
