@@ -52,7 +52,6 @@ class pyramid {
     state_.room = static_cast<std::int8_t>(room);
     state_.x = static_cast<std::int8_t>(start.x);
     state_.y = static_cast<std::int8_t>(start.y);
-    state_.visited = static_cast<std::uint8_t>(1u << room);
     state_.success.begin(room, start.from);
     for (const auto& [done, key] : {std::pair{start.has_red_opened, item::red_key}, std::pair{start.has_blue_opened, item::blue_key}})
       if (done) {
@@ -227,7 +226,6 @@ class pyramid {
     state_.room = static_cast<std::int8_t>(to.room);
     state_.x = static_cast<std::int8_t>(to.x);
     state_.y = static_cast<std::int8_t>(to.y);
-    state_.visited = with(state_.visited, to.room);
     return reward;
   }
 

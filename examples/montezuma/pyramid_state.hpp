@@ -30,11 +30,10 @@ struct pyramid_state {
   std::uint8_t held = 0;     ///< bits: red key, blue key
   std::uint8_t taken = 0;    ///< bits, by item
   std::uint8_t opened = 0;   ///< bits: red doors, blue doors
-  std::uint8_t visited = 0;  ///< bits, by room
   std::uint8_t ended = 0, dead = 0;
   std::array<std::int8_t, room_count> skull_x{}, skull_way{};
   room_success success;
-  std::uint8_t unused[5] = {};
+  std::uint8_t unused[6] = {};
 
   bool operator==(const pyramid_state&) const = default;
 };

@@ -212,6 +212,9 @@ TEST_CASE("a skull kills whom it touches, and is jumped over", "[montezuma][pyra
   auto into = with_skull(at(world(), 7, 2, 6), 3, -1);
   go(into, "R");
   CHECK(into.dead());
+  auto past = with_skull(at(world(), 7, 3, 6), 4, -1);  // they would change places
+  go(past, "R");
+  CHECK(past.dead());
   auto by_it = with_skull(at(world(), 7, 3, 6), 5, -1);
   go(by_it, ".");
   CHECK_FALSE(by_it.dead());
@@ -361,6 +364,11 @@ TEST_CASE("an observation says what is around the hero", "[montezuma][pyramid]")
   const auto without_key = ones(taken);
   CHECK_FALSE(sees(without_key, feature_layout::cell_at(-2, 0, feature_layout::thing)));
   CHECK(sees(without_key, feature_layout::key));
+  // 32 + (row · 5 + column of the view) · 5 + kind: a thing at (−2, 0), a door at (1, 0), a skull at (2, 0), a ladder at (−1, 0).
+  CHECK(sees(near_key, 32 + (2 * 5 + 0) * 5 + 3));
+  CHECK(sees(ones(at(world(), 1, 9, 6)), 32 + (2 * 5 + 3) * 5 + 4));
+  CHECK(sees(ones(with_skull(at(world(), 7, 2, 6), 4, 1)), 32 + (2 * 5 + 4) * 5 + 2));
+  CHECK(sees(ones(at(world(), 7, 2, 6)), 32 + (2 * 5 + 1) * 5 + 1));
   // A closed door, an open one; a skull and the way it goes; fire and the ladder.
   CHECK(sees(ones(at(world(), 1, 9, 6)), feature_layout::cell_at(1, 0, feature_layout::door)));
   CHECK_FALSE(sees(ones(at(world(), 2, 1, 6)), feature_layout::cell_at(-1, 0, feature_layout::door)));
