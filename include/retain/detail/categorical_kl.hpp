@@ -4,7 +4,7 @@
 //     KL = sum_a P_a (log P_a - log Q_a),   dKL/dq = Q - P,   dKL/dp_a = P_a (log P_a - log Q_a - KL)
 //
 // LibTorch's operations walk the batch eight to a dozen times and keep most of what they make for the backward pass. Here a row stays in the
-// first cache, and what is kept are three numbers a row: exponentials are cheaper to take again than to fetch.
+// first cache, and what is kept are five numbers a row: exponentials are cheaper to take again than to fetch.
 #pragma once
 
 #include <retain/detail/instruction_set.hpp>
@@ -21,10 +21,13 @@
 
 namespace retain::detail {
 
-/// Of one row: the logarithms of sum exp p and sum exp q, and the divergence.
+/// Of one row: the largest logits, the logarithms of sum exp(p - top_p) and sum exp(q - top_q), and the divergence. Largest and logarithm stay
+/// apart, since their sum would lose the digits of logits that are far from 0.
 struct kl_row {
-  float log_sum_p, log_sum_q, divergence;
+  float top_p, log_p, top_q, log_q, divergence;
 };
+inline constexpr std::int64_t kl_numbers = 5;
+static_assert(sizeof(kl_row) == kl_numbers * sizeof(float));
 
 #if RETAIN_HAS_AVX2_TARGET
 
@@ -84,16 +87,18 @@ RETAIN_AVX2 inline kl_row kl_forward_avx2(const float* p, const float* q, std::i
   }
   const float total_p = sum_avx2(sum_p), total_q = sum_avx2(sum_q);
   const float log_p = std::log(total_p), log_q = std::log(total_q);
-  return {top_p + log_p, top_q + log_q, sum_avx2(product) / total_p - (log_p - log_q)};
+  return {top_p, log_p, top_q, log_q, sum_avx2(product) / total_p - (log_p - log_q)};
 }
 
 /// The gradients of one row times `incoming`; null where one is not asked for.
 RETAIN_AVX2 inline void kl_backward_avx2(const float* p, const float* q, std::int64_t actions, kl_row row, float incoming, float* gradient_p, float* gradient_q) {
-  const __m256 shift_p = _mm256_set1_ps(row.log_sum_p), shift_q = _mm256_set1_ps(row.log_sum_q);
+  const __m256 top_p = _mm256_set1_ps(row.top_p), top_q = _mm256_set1_ps(row.top_q);
+  const __m256 log_p = _mm256_set1_ps(row.log_p), log_q = _mm256_set1_ps(row.log_q);
   const __m256 divergence = _mm256_set1_ps(row.divergence), scale = _mm256_set1_ps(incoming);
   for (std::int64_t a = 0; a < actions; a += 8) {
     const __m256i lanes = lanes_avx2(actions - a);
-    const __m256 x = _mm256_sub_ps(logits_avx2(p + a, lanes), shift_p), y = _mm256_sub_ps(logits_avx2(q + a, lanes), shift_q);
+    const __m256 x = _mm256_sub_ps(_mm256_sub_ps(logits_avx2(p + a, lanes), top_p), log_p);
+    const __m256 y = _mm256_sub_ps(_mm256_sub_ps(logits_avx2(q + a, lanes), top_q), log_q);
     const __m256 of_p = exp_avx2(x);
     if (gradient_q) _mm256_maskstore_ps(gradient_q + a, lanes, _mm256_mul_ps(scale, _mm256_sub_ps(exp_avx2(y), of_p)));
     if (!gradient_p) continue;
@@ -116,7 +121,7 @@ struct kl_function : torch::autograd::Function<kl_function> {
     const auto left = p.contiguous(), right = q.contiguous();
     const auto actions = left.size(-1), rows = left.numel() / actions;
     const auto divergences = at::empty(p.sizes().slice(0, static_cast<std::size_t>(p.dim() - 1)), p.options());
-    const auto kept = at::empty({rows, 3}, p.options());
+    const auto kept = at::empty({rows, kl_numbers}, p.options());
     const auto *of_p = static_cast<const float*>(left.data_ptr()), *of_q = static_cast<const float*>(right.data_ptr());
     auto* result = static_cast<float*>(divergences.data_ptr());
     auto* keep = static_cast<kl_row*>(kept.data_ptr());
@@ -158,7 +163,6 @@ struct kl_function : torch::autograd::Function<kl_function> {
     return gradients;
   }
 };
-static_assert(sizeof(kl_row) == 3 * sizeof(float));
 
 #endif  // RETAIN_HAS_AVX2_TARGET
 
