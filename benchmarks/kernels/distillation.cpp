@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// KL(teacher || student) over the rows of a batch: its value, and its gradient with respect to the student's logits.
+#include "subject.hpp"
+
+#include <retain/categorical.hpp>
+#include <retain/kickstarting.hpp>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kernels {
+namespace {
+
+struct rows {
+  rows(std::int64_t n, std::int64_t actions)
+      : teacher(3 * at::randn({n, actions})), student((teacher + at::randn({n, actions})).set_requires_grad(true)) {}
+
+  void ours() {
+    student.mutable_grad() = at::Tensor();
+    kl(retain::categorical{teacher}, retain::categorical{student}).mean().backward();
+  }
+  /// As LibTorch's own operations have it: kl_div of log-probabilities, target given as logarithms.
+  void usual() {
+    student.mutable_grad() = at::Tensor();
+    at::kl_div(at::log_softmax(student, -1), at::log_softmax(teacher, -1), at::Reduction::Sum, /*log_target=*/true).div(student.size(0)).backward();
+  }
+  double disagreement() {
+    ours();
+    const auto mine = student.grad().to(at::kDouble);
+    usual();
+    return (mine - student.grad()).norm().item<double>() / mine.norm().item<double>();
+  }
+  at::Tensor teacher, student;
+};
+
+subject divergence(std::int64_t n, std::int64_t actions, goals reach) {
+  reach.error = 1e-5;
+  // Both logits are read and the gradient is written, at the least.
+  return {.group = "distillation", .name = "KL(teacher || student), value and gradient, " + std::to_string(n) + " x " + std::to_string(actions),
+          .limited_by = bound::memory, .work = 16.0 * static_cast<double>(n * actions), .reach = reach, .prepare = [=] {
+    const auto data = std::make_shared<rows>(n, actions);
+    return prepared{.run = [data] { data->ours(); },
+                    .usual = way{"LibTorch's kl_div", [data] { data->usual(); }},
+                    .error = [data] { return data->disagreement(); }};
+  }};
+}
+
+}  // namespace
+
+std::vector<subject> distillation_terms() {
+  return {divergence(4096, 121, {.usual = 2.5}), divergence(512, 23, {.usual = 1.0}), divergence(4096, 18, {.usual = 1.0}),
+          divergence(256, 4096, {.usual = 1.0})};
+}
+
+}  // namespace kernels

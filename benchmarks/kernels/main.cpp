@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// The program `kernels`: what retain's inner loops cost, beside what the machine can do and what public code takes, in one table.
+#include "report.hpp"
+#include "run.hpp"
+
+#include "../../examples/common/interrupt.hpp"
+
+#include <CLI/CLI.hpp>
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+namespace {
+
+std::vector<kernels::subject> all_subjects() {
+  std::vector<kernels::subject> all;
+  for (auto part : {kernels::weight_penalties(), kernels::fisher_estimates(), kernels::distillation_terms(), kernels::replay_memories(),
+                    kernels::policy_updates(), kernels::compile_times(), kernels::python_ways()})
+    all.insert(all.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
+  return all;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Measures retain's inner loops beside the machine's limits and the ways of public code.", "kernels"};
+  kernels::settings how;
+  std::string json, only;
+  bool list = false, quick = false;
+  app.add_option("--json", json, "Write what was measured to this file as well");
+  app.add_option("--only", only, "Only what has this text in its group or name");
+  app.add_option("--threads", how.threads, "Numbers of threads to measure with")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--seconds", how.seconds, "That a repetition takes at least")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_flag("--quick", quick, "One short repetition of each: shows that all of it runs, not how fast");
+  app.add_flag("--list", list, "Only list what there is to measure");
+  CLI11_PARSE(app, argc, argv);
+  if (quick) how.repetitions = 1, how.seconds = 1e-3;
+
+  try {
+    std::vector<kernels::subject> chosen;
+    for (auto& each : all_subjects())
+      if ((each.group + ": " + each.name).find(only) != std::string::npos) chosen.push_back(std::move(each));
+    if (chosen.empty()) {
+      std::fprintf(stderr, "kernels: nothing has \"%s\" in its name; see kernels --list\n", only.c_str());
+      return 1;
+    }
+    if (list) {
+      for (const auto& each : chosen) std::printf("%s: %s\n", each.group.c_str(), each.name.c_str());
+      return 0;
+    }
+
+    interrupt::install();
+    // One benchmark at a time, and turns among the ways of one subject.
+    std::string name = "kernels", turns = "--benchmark_enable_random_interleaving=true";
+    std::vector<char*> flags{name.data(), turns.data()};
+    int count = static_cast<int>(flags.size());
+    benchmark::Initialize(&count, flags.data());
+    const auto& memory = kernels::counting_allocator::install();
+
+    std::vector<kernels::measurement> results;
+    std::size_t done = 0;
+    bool failed = false;
+    for (const auto& each : chosen) {
+      ++done;
+      for (const int threads : how.threads) {
+        if (threads != how.threads.front() && each.one_thread_only) continue;
+        if (interrupt::requested()) break;
+        std::fprintf(stderr, "[%zu/%zu] %s: %s, %d %s\n", done, chosen.size(), each.group.c_str(), each.name.c_str(), threads,
+                     threads == 1 ? "thread" : "threads");
+        try {
+          results.push_back(kernels::measure(each, threads, how, memory));
+        } catch (const std::exception& error) {  // the others' figures are not lost with it
+          const auto* torch = dynamic_cast<const c10::Error*>(&error);
+          std::fprintf(stderr, "kernels: %s: %s: %s\n", each.group.c_str(), each.name.c_str(),
+                       torch ? torch->what_without_backtrace() : error.what());
+          failed = true;
+        }
+      }
+    }
+    const auto machine = kernels::describe_machine();
+    std::cout << kernels::report(results, machine);
+    if (quick) std::cout << "\n--quick: one short repetition each. These figures say that it runs, nothing of how fast.\n";
+    if (interrupt::requested()) std::cout << "\nStopped before the end: " << results.size() << " rows.\n";
+    if (!json.empty()) kernels::write_json(json, results, machine, how);
+    return interrupt::requested() ? interrupt::exit_code : failed ? 1 : 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "kernels: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Counts what LibTorch allocates on the CPU, so that the table can say how much memory a piece of work takes on top of its data.
+#pragma once
+
+#include <c10/core/Allocator.h>
+#include <c10/core/CPUAllocator.h>
+#include <torch/version.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace kernels {
+
+/// Allocates as LibTorch's own allocator does, aligned to 64 bytes, and keeps count. Tensors made before `install` are not counted.
+class counting_allocator final : public c10::Allocator {
+ public:
+  static counting_allocator& install() {
+    static counting_allocator instance;
+    c10::SetCPUAllocator(&instance, 100);
+    return instance;
+  }
+
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 3)
+  c10::DataPtr allocate(std::size_t bytes) override { return counted(bytes); }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
+#else
+  c10::DataPtr allocate(std::size_t bytes) const override { return counted(bytes); }
+#endif
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+
+  /// The most that `run` held at a time beyond what was held before, in bytes.
+  template <class Run>
+  std::int64_t extra(Run run) const {
+    const auto before = current().load();
+    peak() = before;
+    run();
+    return peak().load() - before;
+  }
+
+ private:
+  static constexpr std::size_t alignment = 64;  // and the room in front of a block, where its size stands
+  counting_allocator() = default;
+
+  static c10::DataPtr counted(std::size_t bytes) {
+    const c10::Device cpu(c10::DeviceType::CPU);
+    if (bytes == 0) return {nullptr, cpu};
+    const std::size_t whole = (bytes + 2 * alignment - 1) / alignment * alignment;
+    void* const block = std::aligned_alloc(alignment, whole);
+    if (block == nullptr) throw std::bad_alloc();
+    *static_cast<std::size_t*>(block) = bytes;
+    const auto now = current() += static_cast<std::int64_t>(bytes);
+    auto most = peak().load();
+    while (now > most && !peak().compare_exchange_weak(most, now)) {
+    }
+    void* const data = static_cast<char*>(block) + alignment;
+    return {data, data, &release, cpu};
+  }
+  static void release(void* data) {
+    if (data == nullptr) return;
+    void* const block = static_cast<char*>(data) - alignment;
+    current() -= static_cast<std::int64_t>(*static_cast<std::size_t*>(block));
+    std::free(block);
+  }
+  static std::atomic<std::int64_t>& current() {
+    static std::atomic<std::int64_t> bytes{0};
+    return bytes;
+  }
+  static std::atomic<std::int64_t>& peak() {
+    static std::atomic<std::int64_t> bytes{0};
+    return bytes;
+  }
+};
+
+}  // namespace kernels

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// What was measured, as a table for people and as JSON for programs.
+#pragma once
+
+#include "run.hpp"
+
+#include "../../examples/common/table.hpp"
+
+#include <nlohmann/json.hpp>
+#include <torch/version.h>
+
+#include <ctime>
+#include <fstream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace kernels {
+
+struct machine {
+  std::string processor = "unknown processor", compiler, date;
+  unsigned cores = std::thread::hardware_concurrency();
+  std::string libtorch = TORCH_VERSION;
+};
+
+inline machine describe_machine() {
+  machine here;
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind("model name", 0) == 0) {
+      here.processor = line.substr(line.find(':') + 2);
+      break;
+    }
+#if defined(__clang__)
+  here.compiler = "clang " __clang_version__;
+#else
+  here.compiler = "g++ " __VERSION__;
+#endif
+  const std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
+  here.date = text;
+  return here;
+}
+
+namespace detail {
+
+inline std::string time_text(double seconds) {
+  if (seconds >= 1) return decimals(seconds, 2) + " s";
+  if (seconds >= 1e-3) return decimals(seconds * 1e3, seconds >= 0.1 ? 0 : seconds >= 1e-2 ? 1 : 2) + " ms";
+  return decimals(seconds * 1e6, seconds >= 1e-4 ? 0 : seconds >= 1e-5 ? 1 : 2) + " µs";
+}
+inline std::string bytes_text(std::int64_t bytes) {
+  if (bytes < 1024) return "0";
+  const double size = static_cast<double>(bytes);
+  return size < 1e6 ? decimals(size / 1024, 0) + " KiB" : decimals(size / (1 << 20), size < 1e7 ? 1 : 0) + " MiB";
+}
+/// A figure with the one to reach behind it, and a cross where it does not.
+inline std::string against(std::optional<double> figure, std::optional<double> goal, bool at_least, int digits, const char* unit) {
+  if (!figure) return "";
+  std::string text = decimals(*figure, digits) + unit;
+  if (!goal) return text;
+  const bool reached = at_least ? *figure >= *goal : *figure <= *goal;
+  return text + (reached ? " (" : " ✗ (") + (at_least ? "≥ " : "≤ ") + decimals(*goal, digits) + ")";
+}
+
+}  // namespace detail
+
+inline std::string report(const std::vector<measurement>& results, const machine& here) {
+  std::string text = "\n" + here.processor + ", " + std::to_string(here.cores) + " cores; LibTorch " + here.libtorch + ", " + here.compiler + "; " +
+                     here.date + "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is not.\n";
+  std::string group;
+  std::optional<text_table> table;
+  const auto flush = [&] {
+    if (table) text += table->markdown();
+  };
+  std::vector<std::string> skipped;
+  for (const auto& r : results) {
+    if (!r.skipped.empty()) {
+      skipped.push_back("SKIPPED: " + r.group + ": " + r.name + ": " + r.skipped);
+      continue;
+    }
+    if (r.group != group) {
+      flush();
+      text += "\n" + (group = r.group) + "\n\n";
+      table.emplace(
+          std::vector<std::string>{"what", "threads", "time", "of the limit", "limit", "times as fast as", "extra memory", "multiple of", "error"});
+    }
+    const char* unit = r.limited_by == bound::memory ? " GB/s" : " GFLOP/s";
+    std::string memory = detail::bytes_text(r.extra_bytes);
+    if (r.usual_extra_bytes) memory += ", not " + detail::bytes_text(*r.usual_extra_bytes);
+    char error[32] = "";
+    if (r.error) std::snprintf(error, sizeof error, "%.0e", *r.error);
+    table->add({r.name, std::to_string(r.threads), detail::time_text(r.seconds), detail::against(r.limit_share, r.reach.limit, true, 2, ""),
+                r.limit_share ? decimals(*r.rate / *r.limit_share / 1e9, 1) + unit : "",
+                r.usual_seconds ? detail::against(r.speed_up(), r.reach.usual, true, 1, "×") + " " + r.usual_name : "", memory,
+                r.yardstick_seconds ? detail::against(r.multiple(), r.reach.yardstick, false, 2, "×") + " " + r.yardstick_name : "",
+                r.error && r.reach.error && *r.error > *r.reach.error ? std::string(error) + " ✗" : error});
+  }
+  flush();
+  if (!skipped.empty()) text += "\n";
+  for (const auto& line : skipped) text += line + "\n";
+  return text;
+}
+
+inline void write_json(const std::string& path, const std::vector<measurement>& results, const machine& here, const settings& how) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const auto& r : results) {
+    nlohmann::json row{{"group", r.group}, {"name", r.name}, {"threads", r.threads}};
+    const auto set = [&](const char* key, const auto& value) {
+      if (value) row[key] = *value;
+    };
+    if (!r.skipped.empty()) {
+      row["skipped"] = r.skipped;
+      rows.push_back(row);
+      continue;
+    }
+    row["seconds"] = r.seconds;
+    row["extra_bytes"] = r.extra_bytes;
+    if (r.limited_by != bound::none) row["limited_by"] = r.limited_by == bound::memory ? "memory" : "products";
+    set("share_of_limit", r.limit_share);
+    set(r.limited_by == bound::memory ? "bytes_per_second" : "operations_per_second", r.rate);
+    if (!r.usual_name.empty()) row["usual"] = r.usual_name;
+    set("usual_seconds", r.usual_seconds);
+    set("usual_extra_bytes", r.usual_extra_bytes);
+    set("speed_up", r.speed_up());
+    if (!r.yardstick_name.empty()) row["yardstick"] = r.yardstick_name;
+    set("yardstick_seconds", r.yardstick_seconds);
+    set("multiple_of_yardstick", r.multiple());
+    set("relative_error", r.error);
+    set("goal_share_of_limit", r.reach.limit);
+    set("goal_speed_up", r.reach.usual);
+    set("goal_multiple_of_yardstick", r.reach.yardstick);
+    rows.push_back(row);
+  }
+  std::ofstream file(path);
+  const nlohmann::json of{{"processor", here.processor}, {"cores", here.cores}, {"libtorch", here.libtorch}, {"compiler", here.compiler}};
+  file << nlohmann::json{{"machine", of},
+                         {"date", here.date}, {"repetitions", how.repetitions}, {"seconds_per_repetition", how.seconds}, {"measurements", rows}}
+              .dump(2)
+       << '\n';
+  if (!file.flush()) throw std::runtime_error("cannot write " + path);
+}
+
+}  // namespace kernels
