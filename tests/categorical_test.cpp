@@ -91,6 +91,19 @@ TEST_CASE("categorical: KL of float rows is that of double rows, for any number 
   }
 }
 
+TEST_CASE("categorical: logits far from 0 have the gradients of logits near it", "[categorical]") {
+  torch::manual_seed(14);
+  const auto a = torch::randn({4, 12}).mul(8).round() / 8, b = torch::randn({4, 12}).mul(8).round() / 8;  // exact beside any offset here
+  const auto gradients = [](const at::Tensor& x, const at::Tensor& y) {
+    const auto p = x.clone().requires_grad_(), q = y.clone().requires_grad_();
+    kl(categorical{p}, categorical{q}).sum().backward();
+    return torch::stack({p.grad(), q.grad()});
+  };
+  const auto near = gradients(a, b);
+  for (const double offset : {-1e6, -1e4, 1e4, 1e6}) CHECK((gradients(a + offset, b - offset) - near).abs().max().item<double>() < 1e-6);
+  CHECK((gradients(torch::full({1, 3}, -1e8), torch::full({1, 3}, 1e8))).abs().max().item<double>() < 1e-6);
+}
+
 TEST_CASE("categorical: KL is small where it should be, and its gradient can be differentiated", "[categorical]") {
   torch::manual_seed(12);
   const auto a = torch::randn({64, 30});
@@ -108,6 +121,23 @@ TEST_CASE("categorical: KL is small where it should be, and its gradient can be 
   const auto of_p = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p}, {}, true, /*create_graph=*/true)[0];
   const auto plain = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p})[0];
   CHECK((of_p - plain).abs().max().item<double>() < 1e-6);
+}
+
+TEST_CASE("categorical: KL to what was said in inference mode, and of logits that are negated lazily", "[categorical]") {
+  torch::manual_seed(13);
+  const auto plain = torch::randn({4, 5});
+  at::Tensor said;
+  {
+    const c10::InferenceMode inference;
+    said = plain.clone();
+  }
+  const auto q = torch::randn({4, 5}).requires_grad_(), same = q.detach().clone().requires_grad_();
+  kl(categorical{said}, categorical{q}).sum().backward();
+  kl(categorical{plain}, categorical{same}).sum().backward();
+  CHECK((q.grad() - same.grad()).abs().max().item<double>() < 1e-6);
+
+  const auto turned = at::_neg_view(plain);
+  CHECK((kl(categorical{turned}, categorical{plain}) - kl(categorical{-plain}, categorical{plain})).abs().max().item<double>() < 1e-6);
 }
 
 TEST_CASE("categorical: NaN in a row stays in its row", "[categorical]") {

@@ -148,6 +148,7 @@ TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other giv
     retain::detail::quadratic_avx2<false, gradient_mode::assign>(at(theta), at(anchor), f, at(wide), real(0.3), n);
     retain::detail::quadratic_body<false, gradient_mode::assign, false>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
     CHECK(torch::equal(wide, narrow));
+    CHECK(torch::equal(wide.signbit(), narrow.signbit()));  // of zeros
   }
 }
 #endif

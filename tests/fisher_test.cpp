@@ -459,6 +459,18 @@ TEST_CASE("fisher: a sample whose gradient says nothing leaves the check to the 
   }
 }
 
+TEST_CASE("fisher: a hook of the user's on what a layer computes counts as it does in a plain backward pass", "[fisher]") {
+  torch::manual_seed(16);
+  torch::nn::Linear in(4, 6), head(6, 3);
+  torch::nn::Sequential net(in, head);
+  const auto forward = [&](const at::Tensor& x) {
+    const auto hidden = in(x);
+    if (hidden.requires_grad()) hidden.register_hook([](const at::Tensor& g) { return g * 2; });
+    return categorical{head(torch::tanh(hidden))};
+  };
+  check(net, torch::randn({9, 4}), 3, forward, {});
+}
+
 TEST_CASE("fisher: a distribution of the user's own, with a number of actions and nothing more", "[fisher]") {
   torch::manual_seed(24);
   torch::nn::Linear net(4, 3);

@@ -181,6 +181,22 @@ TEST_CASE("kfac: parameters that are in no such layer are refused by name, or ex
   CHECK_THROWS_WITH(estimate_kfac(net, x, no_graph), ContainsSubstring("no gradient"));
 }
 
+TEST_CASE("kfac: a hook of the user's on what a layer computes counts as it does in a plain backward pass", "[kfac]") {
+  torch::manual_seed(6);
+  network net;
+  const auto x = torch::randn({7, 3}, at::kDouble);
+  const auto factors = [&](double scale) {
+    return estimate_kfac(net, x, [&](const at::Tensor& o) {
+      const auto out = net.body(o);
+      out.register_hook([scale](const at::Tensor& g) { return g * scale; });
+      return categorical{net.head(torch::tanh(out))};
+    }, retain::exact_actions{});
+  };
+  const auto plain = factors(1), doubled = factors(2);
+  CHECK(support::relative_error(doubled.layers[0].outputs, 4 * plain.layers[0].outputs) < 1e-12);
+  CHECK(torch::equal(doubled.layers[1].outputs, plain.layers[1].outputs));
+}
+
 TEST_CASE("kfac: saved and loaded", "[kfac]") {
   const support::temporary_folder folder;
   network net;

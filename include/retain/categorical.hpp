@@ -110,8 +110,9 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0. Float32 on a processor with
-/// AVX2 takes one pass forward and one back: see detail/categorical_kl.hpp.
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0. Do not write to either's logits
+/// between this and the backward pass. Float32 on a processor with AVX2 takes one pass forward and one back, where a probability below
+/// e^-87 of the row's largest counts as 0: see detail/categorical_kl.hpp.
 inline at::Tensor kl(const categorical& p, const categorical& q) {
   if (p.logits.sizes() != q.logits.sizes())
     throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()), " and ",

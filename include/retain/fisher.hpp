@@ -78,7 +78,7 @@ struct sampled_actions {
 ///
 ///     F_i = E_s sum_d [ (d_i mu_d)^2 / sigma_d^2 + 2 (d_i log sigma_d)^2 ]
 ///
-/// in 2 D rows. One backward pass per row (and per time step of a sequence): 121 actions cost about 90 times a sampled estimate. A
+/// in 2 D rows. One backward pass per row (and per time step of a sequence): 121 actions cost about 50 times a sampled estimate. A
 /// distribution of your own takes part with num_actions(), or with num_scores() and score(k): see diagonal_gaussian.
 struct exact_actions {};
 
@@ -96,7 +96,7 @@ struct fisher_options {
   int sample_dimension = -1;              ///< of log-probabilities; -1: 0 for [N], 1 for [T, N]
   bool walk = true;                       ///< false: one sample at a time for every parameter
   int verify = 1;                         ///< samples whose plain gradients have to agree with each walked parameter's, once
-  std::int64_t memory = 64 << 20;         ///< bytes an intermediate tensor of the walk may take
+  std::int64_t memory = 64 << 20;         ///< bytes an intermediate tensor of the walk may take, at the least one sample's
   std::function<void(std::int64_t states)> progress = {};  ///< called after every batch
 };
 

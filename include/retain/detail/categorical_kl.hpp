@@ -169,7 +169,11 @@ struct kl_function : torch::autograd::Function<kl_function> {
 /// Whether kl_function takes these logits, which are of one shape.
 inline bool fuses_kl([[maybe_unused]] const at::Tensor& p, [[maybe_unused]] const at::Tensor& q) {
 #if RETAIN_HAS_AVX2_TARGET
-  const auto fits = [](const at::Tensor& x) { return x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat; };
+  const auto fits = [](const at::Tensor& x) {
+    // What was made in inference mode cannot be kept for a backward pass; what is negated lazily does not stand in memory as it reads.
+    const bool can_be_kept = !x.is_inference() || !at::GradMode::is_enabled();
+    return x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && can_be_kept && !x.is_neg() && !x._is_zerotensor();
+  };
   return has_avx2() && fits(p) && fits(q) && p.numel() > 0;
 #else
   return false;

@@ -198,7 +198,7 @@ class fisher_estimator {
       }
       for (auto* entry : summed) {
         auto& [s, uses] = *entry;
-        if (is_alone(s)) continue;
+        if (is_alone(s) || per_sample_squares::unreached(uses)) continue;
         const auto order = per_sample_squares::ambiguous(uses, samples) ? *s->order : row_order::sample_major;
         const per_sample_squares squares(uses, s->parameter, samples, order, elements());
         if (passes.count() > 1 && per_sample_squares::separable(uses, samples))
@@ -231,6 +231,10 @@ class fisher_estimator {
           if (g[i].defined()) add_to(totals[i], widened(g[i]).square());
       });
       if (!sliced && samples > 1) ++unsliced_;
+      constexpr std::int64_t together = 256;  // a longer chain of float additions would lose the last ones
+      if (n % together == together - 1)
+        for (std::size_t i = 0; i < alone.size(); ++i)
+          if (totals[i].defined()) alone[i]->add_batch(std::exchange(totals[i], at::Tensor()));
     }
     for (std::size_t i = 0; i < alone.size(); ++i)
       if (totals[i].defined()) alone[i]->add_batch(totals[i]);
@@ -269,7 +273,7 @@ class fisher_estimator {
     bool reached = false;
     std::int64_t walked = 0, looped = 0;  // samples
 
-    /// Batches are summed in double: a float total would lose what one batch adds to that of some millions of states.
+    /// Sums over batches, or parts of them, are added in double: a float total would lose what one adds to that of some millions of states.
     void add_batch(const at::Tensor& sum) {
       if (last.defined()) before = before.defined() ? before.add_(last) : last.to(at::kDouble);
       last = sum;

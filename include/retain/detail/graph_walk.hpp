@@ -11,6 +11,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/generated/Functions.h>
 #include <torch/csrc/autograd/variable.h>
@@ -111,7 +112,7 @@ class graph_walk {
     const auto arrived = torch::autograd::Engine::get_default_engine().execute(
         {torch::autograd::impl::gradient_edge(scalar)}, {at::ones_like(scalar)}, /*keep_graph=*/true, /*create_graph=*/false,
         /*accumulate_grad=*/false, arrivals);
-    for (std::size_t i = 0; i < targets.size(); ++i) *targets[i] = arrived[i];
+    for (std::size_t i = 0; i < targets.size(); ++i) *targets[i] = arrived[i].defined() ? behind_hooks(*arrivals[i].function, arrived[i]) : at::Tensor();
   }
 
  private:
@@ -124,6 +125,14 @@ class graph_walk {
     node_pointer operation;
     std::shared_ptr<at::Tensor> gradient;
   };
+
+  /// What an operation makes of an arriving gradient before it uses it: in LibTorch 1.13 the hooks of the tensor that it computed.
+  static at::Tensor behind_hooks(Node& operation, const at::Tensor& arrived) {
+    torch::autograd::variable_list inputs(operation.num_inputs());
+    inputs[0] = arrived;
+    for (const auto& hook : operation.pre_hooks()) inputs = (*hook)(inputs);
+    return inputs[0];
+  }
 
   static void refuse_batch_statistics(const Node& node) {
     // Instance normalisation runs through the same operation, as one batch whose channels are samples: that is no mixing.

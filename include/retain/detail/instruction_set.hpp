@@ -9,7 +9,8 @@
 #define RETAIN_HAS_AVX2_TARGET 1
 /// Before a function: compiled for AVX2, FMA and F16C, whatever the flags. Call it only where retain::detail::has_avx2().
 #define RETAIN_AVX2 __attribute__((target("avx2,fma,f16c")))
-/// The same without fused multiply-add: results are those of the same loop compiled for any other processor, bit for bit.
+/// The same without fused multiply-add: results are those of the same loop compiled for any other processor, bit for bit, as long as the
+/// program itself is not compiled for one that fuses.
 #define RETAIN_AVX2_EXACT __attribute__((target("avx2,f16c")))
 /// Before the body that both versions share, so that it is compiled into each.
 #define RETAIN_INLINE_BODY inline __attribute__((always_inline))
@@ -22,9 +23,11 @@
 
 namespace retain::detail {
 
+/// AVX2, FMA and F16C.
 inline bool has_avx2() {
 #if RETAIN_HAS_AVX2_TARGET
-  static const bool found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  // Every processor with AVX2 has F16C, which clang has no word for here.
+  static const bool found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   return found;
 #else
   return false;

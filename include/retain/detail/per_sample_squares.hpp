@@ -44,6 +44,10 @@ class per_sample_squares {
     return samples > 1 && std::any_of(uses.begin(), uses.end(), [&](const auto& use) { return use.gradient->defined() && rows_of(use) != samples; });
   }
 
+  /// Whether the pass did not run through any use.
+  static bool unreached(const std::vector<parameter_use>& uses) {
+    return std::none_of(uses.begin(), uses.end(), [](const auto& use) { return use.gradient->defined(); });
+  }
   /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the device.
   static bool silent(const std::vector<parameter_use>& uses) {
     const auto speaks = [](const at::Tensor& g) { return g.ne(0).any().item<bool>(); };
@@ -66,7 +70,7 @@ class per_sample_squares {
     if (separable(uses_, samples_))
       return product(flat_rows(*uses_[0].gradient).slice(0, from, to).square(), flat_rows(uses_[0].input).slice(0, from, to).square());
     auto total = at::zeros(parameter_.sizes(), parameter_.options().requires_grad(false).dtype(real()));
-    if (std::none_of(uses_.begin(), uses_.end(), [](const auto& use) { return use.gradient->defined(); })) return total;
+    if (unreached(uses_)) return total;
     switch (uses_[0].kind) {
       case use_kind::matrix: matrix(total, from, to); break;
       case use_kind::convolution: convolution(total, from, to); break;
@@ -157,6 +161,10 @@ class per_sample_squares {
       // Positions and the sample's own rows are summed by the product: [n, G, O/G, K L] times [n, G, K L, P/G].
       const auto left = g.permute({0, 2, 3, 1, 4}).reshape({n, groups, outputs / groups, k * positions});
       const auto right = columns.permute({0, 2, 1, 4, 3}).reshape({n, groups, k * positions, patch / groups});
+      if (!worth_tiling(flat[0])) {  // many small groups: all of them in one call
+        flat.add_(at::bmm(left.flatten(0, 1), right.flatten(0, 1)).square_().view({n, groups, outputs / groups, patch / groups}).sum(0));
+        return;
+      }
       for (std::int64_t group = 0; group < groups; ++group) {
         auto part = flat[group];
         add_squared_products(part, left.select(1, group), right.select(1, group));
@@ -186,34 +194,46 @@ class per_sample_squares {
     total.index_add_(0, distinct.remainder(table), sums.square_());
   }
 
+  /// Whether a sum of squares is large enough, and near enough to the processor, to be made a tile at a time.
+  static bool worth_tiling(const at::Tensor& total) {
+    constexpr std::int64_t small = std::int64_t{1} << 13;
+    return total.device().is_cpu() && total.numel() >= small;
+  }
+
   /// total += sum_n (left[n] right[n])^2, element by element, for [n, M, K] and [n, K, P].
   void add_squared_products(at::Tensor& total, const at::Tensor& left, const at::Tensor& right) const {
-    constexpr std::int64_t tile_elements = std::int64_t{1} << 15, small = std::int64_t{1} << 13;
     const std::int64_t samples = left.size(0), rows = left.size(1), columns = right.size(2);
-    if (!total.device().is_cpu() || rows * columns < small) {
+    if (!worth_tiling(total)) {
       in_chunks(samples, rows * columns, [&](std::int64_t a, std::int64_t b) {
         total.add_(at::bmm(left.slice(0, a, b), right.slice(0, a, b)).square_().sum(0));
       });
       return;
     }
-    // A tile of rows at a time, which is squared while it is in the second cache.
+    // A tile of rows at a time, which is squared while it is in the second cache. Some hundred samples are summed apart: a long chain of
+    // float additions would lose the last ones.
+    constexpr std::int64_t tile_elements = std::int64_t{1} << 15, together = 256;
     const std::int64_t height = std::max<std::int64_t>(1, std::min(rows, tile_elements / columns));
-    const auto buffer = at::empty({height, columns}, total.options());
+    const auto products = at::empty({height, columns}, total.options()), sums = at::empty({height, columns}, total.options());
     for (std::int64_t row = 0; row < rows; row += height) {
       const std::int64_t count = std::min(height, rows - row);
-      auto part = total.narrow(0, row, count), tile = buffer.narrow(0, 0, count);
+      auto part = total.narrow(0, row, count), product = products.narrow(0, 0, count), sum = sums.narrow(0, 0, count);
       for (std::int64_t n = 0; n < samples; ++n) {
-        at::mm_out(tile, left[n].narrow(0, row, count), right[n]);
-        part.addcmul_(tile, tile);
+        at::mm_out(product, left[n].narrow(0, row, count), right[n]);
+        if (n % together == 0)
+          at::mul_out(sum, product, product);
+        else
+          sum.addcmul_(product, product);
+        if (n % together == together - 1 || n + 1 == samples) part.add_(sum);
       }
     }
   }
 
-  /// So many samples at a time that what is made of them stays in the second cache, and within the budget.
+  /// So many samples at a time that what is made of them is within the budget, and on a processor stays in its second cache.
   template <class Body>
   void in_chunks(std::int64_t count, std::int64_t elements_each, Body body) const {
     constexpr std::int64_t cached = std::int64_t{1} << 17;
-    const std::int64_t chunk = std::max<std::int64_t>(1, std::min(cached, budget_) / std::max<std::int64_t>(1, elements_each));
+    const std::int64_t most = parameter_.device().is_cpu() ? std::min(cached, budget_) : budget_;
+    const std::int64_t chunk = std::max<std::int64_t>(1, most / std::max<std::int64_t>(1, elements_each));
     for (std::int64_t a = 0; a < count; a += chunk) body(a, std::min(count, a + chunk));
   }
 

@@ -92,11 +92,14 @@ RETAIN_INLINE_BODY double quadratic_body(const T* __restrict theta, const T* __r
     std::int64_t i = start;
     for (; i + lanes <= end; i += lanes) {
       if constexpr (Converts) {
-        real t[lanes], a[lanes], h[lanes] = {};
+        real t[lanes], a[lanes], h[lanes];
         widen(theta + i, t);
         widen(anchor + i, a);
         if constexpr (Mode == gradient_mode::add) widen(g + i, h);
-        for (int lane = 0; lane < lanes; ++lane) h[lane] += pull(t[lane] - a[lane], i + lane, sums[lane]);
+        for (int lane = 0; lane < lanes; ++lane) {
+          const real force = pull(t[lane] - a[lane], i + lane, sums[lane]);
+          h[lane] = Mode == gradient_mode::add ? h[lane] + force : force;
+        }
         if constexpr (Mode != gradient_mode::none) narrow(h, g + i);
       } else {
         for (int lane = 0; lane < lanes; ++lane) one(i + lane, sums[lane]);
