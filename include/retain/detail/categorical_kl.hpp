@@ -54,31 +54,37 @@ RETAIN_AVX2 inline float max_avx2(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
 }
 
-/// Which of the eight lanes from `a` on are actions: all of them but in a row's last vector.
+/// Which lanes are actions in a row's last vector, where fewer than eight are left.
 RETAIN_AVX2 inline __m256i lanes_avx2(std::int64_t left) {
-  const __m256i number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::min<std::int64_t>(left, 8))), number);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-/// Logits, and minus infinity where there is no action.
-RETAIN_AVX2 inline __m256 logits_avx2(const float* from, __m256i lanes) {
+/// The next eight logits, and minus infinity where there is no action.
+RETAIN_AVX2 inline __m256 logits_avx2(const float* from, std::int64_t left) {
+  if (left >= 8) return _mm256_loadu_ps(from);
+  const __m256i lanes = lanes_avx2(left);
   const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
   return _mm256_blendv_ps(none, _mm256_maskload_ps(from, lanes), _mm256_castsi256_ps(lanes));
+}
+RETAIN_AVX2 inline void store_avx2(float* to, std::int64_t left, __m256 values) {
+  if (left >= 8)
+    _mm256_storeu_ps(to, values);
+  else
+    _mm256_maskstore_ps(to, lanes_avx2(left), values);
 }
 
 RETAIN_AVX2 inline kl_row kl_forward_avx2(const float* p, const float* q, std::int64_t actions) {
   __m256 most_p = _mm256_set1_ps(-std::numeric_limits<float>::infinity()), most_q = most_p;
   for (std::int64_t a = 0; a < actions; a += 8) {
-    const __m256i lanes = lanes_avx2(actions - a);
     // The running maximum stands second: max_ps answers with its second operand where one is NaN, and the sums find that NaN.
-    most_p = _mm256_max_ps(logits_avx2(p + a, lanes), most_p);
-    most_q = _mm256_max_ps(logits_avx2(q + a, lanes), most_q);
+    most_p = _mm256_max_ps(logits_avx2(p + a, actions - a), most_p);
+    most_q = _mm256_max_ps(logits_avx2(q + a, actions - a), most_q);
   }
   const float top_p = max_avx2(most_p), top_q = max_avx2(most_q);
   const __m256 shift_p = _mm256_set1_ps(top_p), shift_q = _mm256_set1_ps(top_q);
   __m256 sum_p = _mm256_setzero_ps(), sum_q = sum_p, product = sum_p;
   for (std::int64_t a = 0; a < actions; a += 8) {
-    const __m256i lanes = lanes_avx2(actions - a);
-    const __m256 x = _mm256_sub_ps(logits_avx2(p + a, lanes), shift_p), y = _mm256_sub_ps(logits_avx2(q + a, lanes), shift_q);
+    const std::int64_t left = actions - a;
+    const __m256 x = _mm256_sub_ps(logits_avx2(p + a, left), shift_p), y = _mm256_sub_ps(logits_avx2(q + a, left), shift_q);
     const __m256 of_p = exp_avx2(x);
     sum_p = _mm256_add_ps(sum_p, of_p);
     sum_q = _mm256_add_ps(sum_q, exp_avx2(y));
@@ -96,15 +102,15 @@ RETAIN_AVX2 inline void kl_backward_avx2(const float* p, const float* q, std::in
   const __m256 log_p = _mm256_set1_ps(row.log_p), log_q = _mm256_set1_ps(row.log_q);
   const __m256 divergence = _mm256_set1_ps(row.divergence), scale = _mm256_set1_ps(incoming);
   for (std::int64_t a = 0; a < actions; a += 8) {
-    const __m256i lanes = lanes_avx2(actions - a);
-    const __m256 x = _mm256_sub_ps(_mm256_sub_ps(logits_avx2(p + a, lanes), top_p), log_p);
-    const __m256 y = _mm256_sub_ps(_mm256_sub_ps(logits_avx2(q + a, lanes), top_q), log_q);
+    const std::int64_t left = actions - a;
+    const __m256 x = _mm256_sub_ps(_mm256_sub_ps(logits_avx2(p + a, left), top_p), log_p);
+    const __m256 y = _mm256_sub_ps(_mm256_sub_ps(logits_avx2(q + a, left), top_q), log_q);
     const __m256 of_p = exp_avx2(x);
-    if (gradient_q) _mm256_maskstore_ps(gradient_q + a, lanes, _mm256_mul_ps(scale, _mm256_sub_ps(exp_avx2(y), of_p)));
+    if (gradient_q) store_avx2(gradient_q + a, left, _mm256_mul_ps(scale, _mm256_sub_ps(exp_avx2(y), of_p)));
     if (!gradient_p) continue;
     const __m256 counts = _mm256_cmp_ps(of_p, _mm256_setzero_ps(), _CMP_NEQ_UQ);
     const __m256 excess = _mm256_and_ps(_mm256_sub_ps(_mm256_sub_ps(x, y), divergence), counts);
-    _mm256_maskstore_ps(gradient_p + a, lanes, _mm256_mul_ps(scale, _mm256_mul_ps(of_p, excess)));
+    store_avx2(gradient_p + a, left, _mm256_mul_ps(scale, _mm256_mul_ps(of_p, excess)));
   }
 }
 
