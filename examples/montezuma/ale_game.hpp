@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+// The real game as an environment: what makes a decision of an agent out of a console's frames.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ale_machine.hpp"
+#include "emulator.hpp"
+#include "frames.hpp"
+#include "room_states.hpp"
+
+namespace montezuma {
+
+struct ale_options {
+  double sticky = 0.25;  ///< chance that a frame repeats the action of the frame before
+  int step_cap = 4500;   ///< decisions of an episode
+};
+
+/// A decision lasts four frames. Each of them repeats, with the chance of a sticky action, what the frame before did. Rewards are added up
+/// as the game pays them; what is seen is the brighter of the third and the fourth frame, small and grey, behind the three before it. An
+/// episode ends when all lives are lost or after 4500 decisions; losing a life does not end it, and it begins without idling.
+///
+/// The cap counts decisions since reset(): the console's own counter comes back with a saved state, so that an episode from a late one
+/// would be cut short.
+template <ale_machine Machine>
+class ale_game {
+ public:
+  using value_type = std::uint8_t;
+  static constexpr int actions = joystick_actions, rooms = game_rooms;
+  static constexpr int frames_a_step = 4, first_room = 1;
+
+  static std::vector<std::int64_t> observation_shape() { return {frames_stacked, frame_side, frame_side}; }
+  static std::int64_t newest_channels() { return 1; }
+
+  /// `states` may be null: then episodes begin in room 1 alone.
+  ale_game(Machine machine, std::uint64_t seed, std::shared_ptr<const room_states> states = {}, const ale_options& options = {})
+      : machine_(std::move(machine)), states_(std::move(states)), sticky_(chance(options.sticky)), step_cap_(options.step_cap) {
+    now_.random = seed;
+    reset(first_room);
+  }
+
+  /// Room 1 as the game itself begins, others from a saved state drawn at random, idling for 2 to 4 frames: screen and memory are those of
+  /// before until then.
+  void reset(int room) {
+    if (room < 0 || room >= rooms) throw std::out_of_range("montezuma: there is no room " + std::to_string(room) + ": 0 to 23");
+    const auto dice = now_.random;
+    const auto* start = room == first_room ? nullptr : &state_of(room);
+    now_ = {};
+    now_.random = dice;
+    auto from = room_success::nowhere;
+    if (start == nullptr) {
+      machine_.reset_game();
+    } else {
+      const auto& chosen = (*start)[below(static_cast<std::uint32_t>(start->size()))];
+      machine_.restore(chosen.bytes);
+      from = static_cast<std::int8_t>(chosen.came_from);
+      for (auto frames = 2 + below(3); frames > 0; --frames) machine_.act(no_action);
+    }
+    machine_.screen(shown_);
+    stack_.fill(shown_.data());
+    read_memory();
+    if (start != nullptr) now_.room = static_cast<std::int8_t>(room);
+    now_.success.begin(now_.room, from);
+  }
+
+  step_result step(int action) {
+    if (now_.ended != 0) return {0, true};
+    const auto before = now_.room;
+    const int held = ram_view{now_.ram}.items();
+    int reward = 0;
+    for (int frame = 1; frame <= frames_a_step; ++frame) {
+      if (!(sticky_ > 0 && (draw() >> 11) < sticky_)) now_.last_action = static_cast<std::int8_t>(action);
+      reward += machine_.act(now_.last_action);
+      if (frame == frames_a_step - 1) machine_.screen(before_);
+      if (!machine_.game_over()) continue;
+      if (frame < frames_a_step - 1) machine_.screen(before_);
+      break;
+    }
+    machine_.screen(shown_);
+    brighter(shown_, before_);
+    stack_.push(shown_.data());
+    read_memory();
+    now_.success.step(before, now_.room, reward > 0 || (ram_view{now_.ram}.items() & ~held) != 0);
+    ++now_.steps;
+    now_.ended = machine_.game_over() || now_.steps >= step_cap_ ? 1 : 0;
+    return {static_cast<float>(reward), now_.ended != 0};
+  }
+
+  void observe(std::uint8_t* values) const { std::memcpy(values, stack_.pixels().data(), stack_.pixels().size()); }
+  int room() const { return now_.room; }
+  bool succeeded() const { return now_.success.succeeded != 0; }
+  std::uint64_t place_key() const { return ram_view{now_.ram}.cell(); }
+  const console_ram& ram() const { return now_.ram; }
+  int steps() const { return now_.steps; }
+  const Machine& machine() const { return machine_; }
+
+  /// What is seen and known is saved beside the machine, which shows what was before until it plays on.
+  std::string save() const {
+    std::string bytes = header();
+    bytes.append(reinterpret_cast<const char*>(&now_), sizeof now_);
+    bytes.append(reinterpret_cast<const char*>(stack_.pixels().data()), stack_.pixels().size());
+    return bytes + machine_.save();
+  }
+  void restore(std::string_view saved) {
+    const auto head = header();
+    const auto fixed = head.size() + sizeof now_ + stack_.pixels().size();
+    if (saved.size() <= fixed || saved.substr(0, head.size()) != head)
+      throw std::runtime_error("montezuma: these bytes are no saved game of the cartridge " + machine_.identity());
+    machine_.restore(saved.substr(fixed));
+    std::memcpy(&now_, saved.data() + head.size(), sizeof now_);
+    std::memcpy(stack_.data(), saved.data() + head.size() + sizeof now_, stack_.pixels().size());
+  }
+
+ private:
+  /// Without padding, so that bytes are equal when games are.
+  struct situation {
+    std::uint64_t random = 0;
+    std::int32_t steps = 0;
+    std::int8_t last_action = 0, room = first_room;
+    std::uint8_t ended = 0;
+    room_success success;
+    std::uint8_t unused[6] = {};
+    console_ram ram{};
+  };
+  static_assert(std::has_unique_object_representations_v<situation>);
+
+  static std::uint64_t chance(double p) {
+    if (!(p >= 0 && p <= 1)) throw std::invalid_argument("montezuma: the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
+    return static_cast<std::uint64_t>(p * 0x1p53);
+  }
+  /// splitmix64
+  std::uint64_t draw() {
+    std::uint64_t z = now_.random += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(((draw() >> 32) * n) >> 32); }
+
+  /// A byte beyond the rooms, as another game has it, says nothing of where the hero is.
+  void read_memory() {
+    now_.ram = machine_.ram();
+    if (const int room = ram_view{now_.ram}.room(); room < rooms) now_.room = static_cast<std::int8_t>(room);
+  }
+
+  const std::vector<room_state>& state_of(int room) const {
+    if (states_ != nullptr) {
+      if (states_->game != machine_.identity())
+        throw std::runtime_error("montezuma: the saved states are of the cartridge " + states_->game + ", this one is " + machine_.identity());
+      if (const auto found = states_->rooms.find(room); found != states_->rooms.end() && !found->second.empty()) return found->second;
+    }
+    throw std::runtime_error("montezuma: no saved state of room " + std::to_string(room) + " to begin in (there are: " +
+                             (states_ == nullptr ? "none" : states_->text()) + "). `montezuma make-states --rom FILE --out FILE` makes them, --states FILE gives them");
+  }
+
+  std::string header() const { return "ale " + machine_.identity() + '\n'; }
+
+  Machine machine_;
+  std::shared_ptr<const room_states> states_;
+  std::uint64_t sticky_;
+  int step_cap_;
+  situation now_;
+  frame_stack stack_;
+  std::vector<std::uint8_t> shown_ = std::vector<std::uint8_t>(screen_pixels), before_ = shown_;
+};
+
+}  // namespace montezuma

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// Saved states of the real game, room by room: where episodes begin that do not begin at the game's own start.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <retain/error.hpp>
+#include <retain/state.hpp>
+
+#include <ATen/ATen.h>
+
+namespace montezuma {
+
+struct room_state {
+  std::string bytes;   ///< of the machine
+  int came_from = -1;  ///< the room before this one; -1: none
+
+  bool operator==(const room_state&) const = default;
+};
+
+struct room_states {
+  std::string game;  ///< ale_machine::identity()
+  std::map<int, std::vector<room_state>> rooms;
+
+  std::string text() const {
+    std::string all;
+    for (const auto& [room, states] : rooms)
+      if (!states.empty()) all += (all.empty() ? "" : ", ") + std::to_string(room) + " (" + std::to_string(states.size()) + ")";
+    return all.empty() ? "none" : all;
+  }
+
+  void write(const std::string& path) const {
+    retain::state out;
+    out.set("kind", kind);
+    out.set("game", game);
+    std::int64_t count = 0;
+    for (const auto& [room, states] : rooms)
+      for (const auto& one : states) {
+        const auto prefix = "state" + std::to_string(count++) + ".";
+        auto bytes = at::empty({static_cast<std::int64_t>(one.bytes.size())}, at::kByte);
+        std::memcpy(bytes.data_ptr<std::uint8_t>(), one.bytes.data(), one.bytes.size());
+        out.set(prefix + "room", room);
+        out.set(prefix + "came_from", one.came_from);
+        out.set(prefix + "bytes", bytes);
+      }
+    out.set("count", count);
+    out.write(path);
+  }
+
+  /// Throws retain::state_error for a file of another kind or version.
+  static room_states read(const std::string& path) {
+    const auto in = retain::state::read(path);
+    const std::string found = in.contains("kind") ? in.text("kind") : "something else";
+    if (found != kind)
+      throw retain::state_error("'" + path + "' holds " + found + ", not '" + kind + "': `montezuma make-states` writes such a file");
+    room_states result;
+    result.game = in.text("game");
+    const auto count = in.integer("count");
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto prefix = "state" + std::to_string(i) + ".";
+      const auto bytes = in.tensor(prefix + "bytes").contiguous();
+      result.rooms[in.integer<int>(prefix + "room")].push_back(
+          {std::string(reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>()), static_cast<std::size_t>(bytes.numel())),
+           in.integer<int>(prefix + "came_from")});
+    }
+    return result;
+  }
+
+ private:
+  static constexpr const char* kind = "montezuma room states 1";
+};
+
+}  // namespace montezuma
