@@ -15,6 +15,7 @@
 #include "../common/files.hpp"
 #include "../common/statistics.hpp"
 #include "../common/table.hpp"
+#include "backend.hpp"
 #include "evaluate.hpp"
 #include "teacher.hpp"
 
@@ -22,17 +23,19 @@ namespace montezuma {
 
 struct evaluate_command {
   std::string policy = "runs/finetune/policy.pt", out;
-  std::vector<int> rooms{0, 1, 2, 3, 4, 5, 6, 7};
+  std::vector<int> rooms;
+  backend_options backend;
   int games = 256;
   std::uint64_t seed = 1;
 };
 
-inline int evaluate(const evaluate_command& command) {
-  auto [network, world] = read_policy(command.policy);
+template <training_world World>
+int evaluate(const evaluate_command& command, const World& base) {
+  auto [network, where] = read_policy(command.policy, base);
   text_table lines({"from room", "games", "success there", "return", "95 % interval", "rooms", "steps"});
   nlohmann::json all = nlohmann::json::object();
-  for (const int room : command.rooms) {
-    const auto episodes = play_episodes(network, world, room, command.games, command.seed * 8 + static_cast<std::uint64_t>(room));
+  for (const int room : command.rooms.empty() ? where.rooms() : command.rooms) {
+    const auto episodes = play_episodes(network, where, room, command.games, command.seed * 8 + static_cast<std::uint64_t>(room));
     const auto mean = summary_of(episodes);
     std::vector<double> rewards;
     for (const auto& one : episodes) rewards.push_back(one.reward);
@@ -43,7 +46,7 @@ inline int evaluate(const evaluate_command& command) {
                                  {"interval_95", {interval.low, interval.high}}, {"rooms", mean.rooms}, {"steps", mean.steps}};
   }
   std::cout << lines.markdown();
-  if (!command.out.empty()) write_json(command.out, {{"policy", command.policy}, {"world", world.to_json()}, {"seed", command.seed}, {"rooms", all}});
+  if (!command.out.empty()) write_json(command.out, {{"policy", command.policy}, {"world", where.to_json()}, {"seed", command.seed}, {"rooms", all}});
   return 0;
 }
 
@@ -51,11 +54,12 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<evaluate_command>();
   auto* command = app.add_subcommand("evaluate", "Plays a policy from every room: success there, return, rooms visited");
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->check(CLI::ExistingFile)->capture_default_str();
-  command->add_option("--rooms", o->rooms, "Rooms to begin in, separated by commas")->delimiter(',')->check(CLI::Range(0, room_count - 1))->capture_default_str();
+  command->add_option("--rooms", o->rooms, "Rooms to begin in, separated by commas; all that can be begun in where not given")->delimiter(',')->check(CLI::Range(0, 23));
+  declare_backend(command, o->backend);
   command->add_option("--games", o->games, "Games from each")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--seed", o->seed, "Of games and actions")->capture_default_str();
   command->add_option("--out", o->out, "File for the numbers, as JSON");
-  command->callback([&chosen, o] { chosen = [o] { return evaluate(*o); }; });
+  command->callback([&chosen, o] { chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : evaluate(*o, world_options{}); }; });
 }
 
 }  // namespace montezuma

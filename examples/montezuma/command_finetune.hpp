@@ -22,6 +22,7 @@
 #include <retain/monitor.hpp>
 
 #include "../common/files.hpp"
+#include "backend.hpp"
 #include "finetune_options.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
@@ -31,14 +32,14 @@ namespace montezuma {
 namespace detail {
 
 /// Every option with the value it came to have, and what the run was made with.
-inline nlohmann::json config_of(const finetune_command& command, const training_settings& settings, const retention_settings& kept,
-                                const world_options& world) {
+inline nlohmann::json config_of(const finetune_command& command, const std::string& preset_name, const training_settings& settings, const retention_settings& kept,
+                                const nlohmann::json& where) {
   return {{"arguments", command.arguments},
           {"working_directory", std::filesystem::current_path().string()},
           {"method", command.method()},
-          {"preset", command.preset},
+          {"preset", preset_name},
           {"teacher", command.teacher},
-          {"world", world.to_json()},
+          {"world", where},
           {"settings", to_json(settings)},
           {"retention", to_json(kept)},
           {"versions", {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}};
@@ -57,11 +58,14 @@ inline std::vector<std::string> term_names(const retention_settings& kept) {
 }
 
 /// Success and return from the teacher's room (FAR), return from room 1, and how far the policy is from its teacher on the memory.
+template <training_world World>
 class examiner {
  public:
-  examiner(const teacher_file& teacher, const world_options& world, bool compare) : world_(world), far_(teacher.room) {
+  using policy_type = typename World::policy_type;
+
+  examiner(const teacher_in<World>& teacher, bool compare) : where_(teacher.where), far_(teacher.room) {
     if (!compare) return;
-    watch_.emplace(policy_teacher{teacher.network});
+    watch_.emplace(teacher_of<policy_type>{teacher.network});
     watch_->add("far", teacher.memory);
   }
 
@@ -69,9 +73,9 @@ class examiner {
     return {"far/success", "far/return", "far/rooms", "start/success", "start/return", "start/rooms", "far/kl", "far/agreement"};
   }
 
-  std::map<std::string, double> measure(policy& network, int games, std::uint64_t seed, std::int64_t steps) {
-    const auto far = summary_of(play_episodes(network, world_, far_, games, seed));
-    const auto start = summary_of(play_episodes(network, world_, 1, games, seed + 1));
+  std::map<std::string, double> measure(policy_type& network, int games, std::uint64_t seed, std::int64_t steps) {
+    const auto far = summary_of(play_episodes(network, where_, far_, games, seed));
+    const auto start = summary_of(play_episodes(network, where_, 1, games, seed + 1));
     std::map<std::string, double> row{{"far/success", far.success},     {"far/return", far.reward},     {"far/rooms", far.rooms},
                                       {"start/success", start.success}, {"start/return", start.reward}, {"start/rooms", start.rooms}};
     if (watch_) {
@@ -91,22 +95,26 @@ class examiner {
   }
 
  private:
-  world_options world_;
+  World where_;
   int far_;
-  std::optional<retain::monitor<policy_teacher>> watch_;
+  std::optional<retain::monitor<teacher_of<policy_type>>> watch_;
 };
 
 }  // namespace detail
 
-inline int finetune(const finetune_command& command) {
+/// `base`: what of the world belongs to this machine; the rest is the teacher's.
+template <training_world World>
+int finetune(const finetune_command& command, const World& base) {
+  using policy_type = typename World::policy_type;
   if (command.from_scratch && command.retain != "none") throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
   if (!std::filesystem::exists(command.teacher))
     throw std::runtime_error("no teacher in " + command.teacher + ": name one with --teacher; `montezuma pretrain` makes it");
   const run_place place{command.out, !command.resume.empty(), command.resume_if_possible, command.overwrite, command.checkpoint_every};
   const bool resuming = place.decide();
-  const auto teacher = teacher_file::read(command.teacher);
-  const auto& world = teacher.world;
-  auto settings = preset(command.preset);
+  const auto teacher = teacher_in<World>::read(command.teacher, base);
+  const auto& where = teacher.where;
+  const std::string preset_name = command.preset.empty() ? World::finetune_preset : command.preset;
+  auto settings = preset(preset_name);
   command.learning.apply(settings);
   settings.seed = command.seed;
   auto kept = command.strengths;
@@ -114,19 +122,19 @@ inline int finetune(const finetune_command& command) {
 
   at::manual_seed(settings.seed);  // of a network from scratch
   auto network = command.from_scratch ? make_policy(shape_of(teacher.network)) : copy_of(teacher.network);
-  std::optional<retention_terms> terms;
+  std::optional<retention_of<policy_type>> terms;
   if (kept.any()) terms.emplace(make_retention(network, teacher.memory, kept, settings.seed));
-  trainer<pyramid> learner(network, world.games(settings.seed, settings.games), settings, std::move(terms), kept);
-  detail::examiner examiner(teacher, world, !command.from_scratch);
+  trainer<typename World::game_type, policy_type> learner(network, games_of(where, settings.seed, settings.games), settings, std::move(terms), kept);
+  detail::examiner<World> examiner(teacher, !command.from_scratch);
   if (resuming) {
     const auto in = retain::state::read(place.checkpoint().string());
     learner.load_state(in, "trainer.");
     examiner.load_state(in, "monitor.");
   }
-  write_json(place.folder / "config.json", detail::config_of(command, settings, kept, world));
+  write_json(place.folder / "config.json", detail::config_of(command, preset_name, settings, kept, where.to_json()));
 
   run_watch watch;
-  watch.columns = detail::examiner::columns();
+  watch.columns = detail::examiner<World>::columns();
   for (auto& column : training_columns(detail::term_names(kept))) watch.columns.push_back(std::move(column));
   double steps_per_second = 0;
   watch.measure = [&](std::int64_t steps) {
@@ -139,7 +147,7 @@ inline int finetune(const finetune_command& command) {
   };
   watch.save = [&](retain::state& out) { examiner.save_state(out, "monitor."); };
   const bool finished = run_training(learner, place, watch, command.method());
-  write_policy((place.folder / "policy.pt").string(), network, world);
+  write_policy((place.folder / "policy.pt").string(), network, where);
   if (!finished) {
     std::fprintf(stderr, "stopped at step %lld and saved; to go on: montezuma finetune --resume %s\n", static_cast<long long>(learner.steps()),
                  place.folder.string().c_str());
@@ -147,13 +155,13 @@ inline int finetune(const finetune_command& command) {
   }
 
   const auto seed = settings.seed * 31 + 999'999'937u;
-  const auto far = summary_of(play_episodes(network, world, teacher.room, command.final_games, seed));
-  const auto start = summary_of(play_episodes(network, world, 1, command.final_games, seed + 1));
+  const auto far = summary_of(play_episodes(network, where, teacher.room, command.final_games, seed));
+  const auto start = summary_of(play_episodes(network, where, 1, command.final_games, seed + 1));
   const auto side = [](const summary& of) { return nlohmann::json{{"success", of.success}, {"return", of.reward}, {"rooms", of.rooms}, {"steps", of.steps}}; };
   write_json(place.folder / "evaluation.json",
              {{"method", command.method()},
-              {"preset", command.preset},
-              {"world", world.to_json()},
+              {"preset", preset_name},
+              {"world", where.to_json()},
               {"seed", settings.seed},
               {"steps", learner.steps()},
               {"steps_per_second", steps_per_second},
@@ -179,7 +187,8 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      return finetune(options->resume.empty() ? *options : resumed_command(options->resume, arguments));
+      const auto said = options->resume.empty() ? *options : resumed_command(options->resume, arguments);
+      return said.backend.is_ale() ? on_ale(said) : finetune(said, world_options{});
     };
   });
 }

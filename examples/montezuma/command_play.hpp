@@ -22,13 +22,14 @@
 #include "../common/interrupt.hpp"
 #include "../common/table.hpp"
 #include "drawing.hpp"
+#include "pyramid_choice.hpp"
 #include "teacher.hpp"
 
 namespace montezuma {
 
 struct play_command {
   std::string policy;
-  world_options world;
+  world_options where;
   bool random = false, keys = false;
   int room = 1, delay = 80;
   long steps = 0;
@@ -100,9 +101,9 @@ inline int play(const play_command& command) {
   if (static_cast<int>(command.random) + static_cast<int>(command.keys) + static_cast<int>(!command.policy.empty()) != 1)
     throw std::runtime_error("play: say who plays, with one of --policy FILE, --keys and --random");
   policy network{nullptr};
-  auto world = command.world;
-  if (!command.policy.empty()) std::tie(network, world) = read_policy(command.policy);
-  auto game = world(command.seed);
+  auto where = command.where;
+  if (!command.policy.empty()) std::tie(network, where) = read_policy(command.policy);
+  auto game = where(command.seed);
   game.reset(command.room);
   std::mt19937_64 dice(command.seed);
   std::uniform_real_distribution<double> quantile;
@@ -156,7 +157,7 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--seed", o->seed, "Which game, and which dice")->capture_default_str();
   command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--steps", o->steps, "End after so many; 0: play to the end")->check(CLI::NonNegativeNumber)->capture_default_str();
-  declare_world(command, o->world);
+  declare_world(command, o->where);
   command->footer(drawing_legend);
   command->callback([&chosen, o] { chosen = [o] { return play(*o); }; });
 }

@@ -14,28 +14,32 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "backend.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
 #include "trainer.hpp"
 #include "training_options.hpp"
+#include "pyramid_choice.hpp"
 #include "world.hpp"
 
 namespace montezuma {
 
 struct pretrain_command {
-  std::string out = "runs/teacher";
-  world_options world;
+  std::string out = "runs/teacher", preset;
+  backend_options backend;
+  world_options where;
   training_options learning;
   std::uint64_t seed = 1;
-  int room = 7, attempts = 3;
+  int room = 7, attempts = 3, final_games = 256;
   double accept = 0.7;
   std::int64_t memory = 4000, width = 64;
   bool resume_if_possible = false, overwrite = false;
 };
 
 /// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
-inline int pretrain(const pretrain_command& command) {
-  auto settings = preset("pretrain");
+template <training_world World>
+int pretrain(const pretrain_command& command, const World& where) {
+  auto settings = preset(command.preset.empty() ? World::pretrain_preset : command.preset);
   command.learning.apply(settings);
   settings.room = command.room;
   const std::filesystem::path out = command.out;
@@ -45,15 +49,15 @@ inline int pretrain(const pretrain_command& command) {
     run_place place{out / ("attempt" + std::to_string(attempt + 1)), false, command.resume_if_possible, command.overwrite};
     const bool resuming = place.decide();
     at::manual_seed(settings.seed);
-    auto network = make_policy({numbers_of<pyramid>(), pyramid::actions, command.width});
-    trainer<pyramid> learner(network, command.world.games(settings.seed, settings.games), settings);
+    auto network = where.new_policy(command.width);
+    trainer<typename World::game_type, typename World::policy_type> learner(network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
-    write_json(place.folder / "config.json", {{"world", command.world.to_json()}, {"settings", to_json(settings)}});
+    write_json(place.folder / "config.json", {{"world", where.to_json()}, {"settings", to_json(settings)}});
     run_watch watch;
     watch.columns = training_columns({});
     for (const auto* what : {"/success", "/return", "/rooms"}) watch.columns.push_back(room + what);
     watch.measure = [&](std::int64_t steps) {
-      const auto from = summary_of(play_episodes(network, command.world, settings.room, settings.evaluation_games, settings.seed * 31 + static_cast<std::uint64_t>(steps)));
+      const auto from = summary_of(play_episodes(network, where, settings.room, settings.evaluation_games, settings.seed * 31 + static_cast<std::uint64_t>(steps)));
       return std::map<std::string, double>{{room + "/success", from.success}, {room + "/return", from.reward}, {room + "/rooms", from.rooms}};
     };
     watch.note = [&](const std::map<std::string, double>& row) {
@@ -64,14 +68,14 @@ inline int pretrain(const pretrain_command& command) {
       return interrupt::exit_code;
     }
 
-    const auto found = summary_of(play_episodes(network, command.world, settings.room, 256, settings.seed * 31 + 7));
+    const auto found = summary_of(play_episodes(network, where, settings.room, command.final_games, settings.seed * 31 + 7));
     const bool good = found.success >= command.accept;
     std::cout << "attempt " << attempt + 1 << ": from room " << settings.room << " success " << decimals(found.success, 2) << ", return "
               << decimals(found.reward, 2) << ", rooms " << decimals(found.rooms, 1) << (good ? ": accepted\n" : ": not accepted\n");
     if (!good) continue;
-    const teacher_file teacher{network,      visited_states(network, command.world, settings.room, command.memory, settings.seed + 4242),
-                               command.world, settings.room, found.success, settings.seed, learner.steps()};
-    write_json(out / "teacher.json", {{"world", command.world.to_json()},
+    const teacher_in<World> teacher{network, visited_states(network, where, settings.room, command.memory, settings.seed + 4242),
+                                    where,   settings.room, found.success, settings.seed, learner.steps()};
+    write_json(out / "teacher.json", {{"world", where.to_json()},
                                       {"settings", to_json(settings)},
                                       {"attempt", attempt + 1},
                                       {"success", found.success},
@@ -91,16 +95,20 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto* command = app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it visits: the teacher");
   command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")->capture_default_str();
   command->add_option("--seed", o->seed, "Of weights, games and batches")->capture_default_str();
-  command->add_option("--room", o->room, "Where its episodes begin")->check(CLI::Range(0, room_count - 1))->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success there, over 256 games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--room", o->room, "Where its episodes begin")->check(CLI::Range(0, 23))->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success there, over --final-games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--width", o->width, "Of the two hidden layers")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--final-games", o->final_games, "Games that decide it")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--preset", o->preset, "pretrain, for the pyramid; paper, for the real game, as published; the backend's where not given")
+      ->check(CLI::IsMember({"pretrain", "paper"}));
   command->add_flag("--resume-if-possible", o->resume_if_possible, "Go on where an earlier start stopped");
   command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
-  declare_world(command, o->world);
+  declare_backend(command, o->backend);
+  declare_world(command, o->where);
   declare_training(command, o->learning);
-  command->callback([&chosen, o] { chosen = [o] { return pretrain(*o); }; });
+  command->callback([&chosen, o] { chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : pretrain(*o, o->where); }; });
 }
 
 }  // namespace montezuma

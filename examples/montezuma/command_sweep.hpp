@@ -17,14 +17,14 @@
 #include "../common/jobs.hpp"
 #include "../common/files.hpp"
 #include "../common/seeds.hpp"
+#include "pyramid_choice.hpp"
 #include "report.hpp"
-#include "world.hpp"
 
 namespace montezuma {
 
 struct sweep_command {
   std::string out = "runs/sweep";
-  world_options world;
+  pyramid_choice where;
   std::vector<std::string> presets{"quick", "careful"};
   std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "ks"};
   std::vector<std::string> seeds{"1-20"};
@@ -49,7 +49,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
     const auto teacher = "teacher-seed" + std::to_string(seed);
     add(teacher, out / teacher / "teacher.pt",
         {"pretrain", "--out", (out / teacher).string(), "--seed", std::to_string(seed), "--steps", std::to_string(command.teacher_steps), "--map",
-         command.world.game.map, "--sticky", decimals(command.world.game.sticky, 4), "--step-cap", std::to_string(command.world.game.step_cap),
+         command.where.game.map, "--sticky", decimals(command.where.game.sticky, 4), "--step-cap", std::to_string(command.where.game.step_cap),
          "--accept", decimals(command.accept, 4), "--resume-if-possible"},
         {});
     for (const auto& preset : command.presets)
@@ -72,7 +72,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
 /// What makes runs comparable has to be the same in the whole folder; methods, presets and seeds may be added.
 inline void check_same_sweep(const sweep_command& command) {
   const auto file = std::filesystem::path(command.out) / "sweep.json";
-  const nlohmann::json now{{"world", command.world.to_json()}, {"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
+  const nlohmann::json now{{"world", command.where.to_json()}, {"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
   if (!std::filesystem::exists(file)) return write_json(file, now);
   const auto before = read_json(file);
   for (const auto& [option, value] : now.items())
@@ -123,7 +123,7 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
-  declare_world(command, o->world);
+  declare_world(command, o->where);
   command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });
 }
 

@@ -19,8 +19,8 @@
 namespace montezuma {
 
 /// One episode of each of `games` games from `room`, all side by side. `make(seed)` makes a game. Equal seeds play equal games.
-template <class Make>
-std::vector<episode> play_episodes(policy& network, Make make, int room, int count, std::uint64_t seed) {
+template <trainable_policy P, class Make>
+std::vector<episode> play_episodes(P& network, Make make, int room, int count, std::uint64_t seed) {
   using game_type = decltype(make(seed));
   const at::NoGradGuard no_grad;
   const auto shape = game_type::observation_shape();
@@ -88,9 +88,9 @@ inline summary summary_of(const std::vector<episode>& episodes) {
   return mean;
 }
 
-/// States that a policy visits in episodes from `room`, [count, inputs], in the order of play of one game after the other.
-template <class Make>
-at::Tensor visited_states(policy& network, Make make, int room, std::int64_t count, std::uint64_t seed) {
+/// States that a policy visits in episodes from `room`, [count, observation], in the order of play of one game after the other.
+template <trainable_policy P, class Make>
+at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
   auto game = make(seed);
   std::mt19937_64 dice(seed);

@@ -12,17 +12,19 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "backend.hpp"
 #include "settings.hpp"
 #include "training_options.hpp"
 
 namespace montezuma {
 
 struct finetune_command {
-  std::string teacher = "runs/teacher/teacher.pt", out = "runs/finetune", preset = "quick", retain = "none", resume;
+  std::string teacher = "runs/teacher/teacher.pt", out = "runs/finetune", preset, retain = "none", resume;
   bool from_scratch = false, resume_if_possible = false, overwrite = false, discard_checkpoint = false, quiet = false;
   std::uint64_t seed = 1;
   int final_games = 256;
   std::int64_t checkpoint_every = 262'144;
+  backend_options backend;
   training_options learning;
   retention_settings strengths;
 
@@ -45,8 +47,10 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
         }
       })->capture_default_str();
   command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
-  command->add_option("--preset", o.preset, "quick: fast, and shows what plain fine-tuning forgets; careful: half the learning rate, a third of the entropy bonus")
-      ->check(CLI::IsMember({"quick", "careful"}))->capture_default_str();
+  command->add_option("--preset", o.preset,
+                      "quick, the pyramid's: fast, and shows what plain fine-tuning forgets; careful: half the learning rate, a third of the entropy "
+                      "bonus; paper, the real game's: PPO and RND as published")
+      ->check(CLI::IsMember({"quick", "careful", "paper"}));
   command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
   command->add_option("--seed", o.seed, "Of games, actions and batches")->capture_default_str();
   command->add_option("--resume", o.resume, "Go on with the run in this folder, with its options (others given here replace them)");
@@ -56,6 +60,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--final-games", o.final_games, "Games from each room at the end")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_flag("--quiet", o.quiet, "No table on stdout");
+  declare_backend(command, o.backend);
   declare_training(command, o.learning);
   const std::string strengths = "Retention strengths";
   const auto add = [&](const char* flag, auto& where, const char* text) {

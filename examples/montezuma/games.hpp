@@ -15,6 +15,7 @@
 #include <retain/state.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "emulator.hpp"
 
@@ -47,12 +48,16 @@ class games {
     for (std::size_t i = 0; i < size(); ++i) games_[i].observe(values + i * numbers_each);
   }
 
-  /// A step of every game. `places` are what the steps led to, before a game that ended begins anew.
+  /// A step of every game, on as many threads as LibTorch has. `places` are what the steps led to, before a game that ended begins anew.
   void step(std::span<const std::int64_t> actions, std::span<float> rewards, std::span<float> ended, std::span<std::uint64_t> places) {
+    results_.resize(size());
+    at::parallel_for(0, static_cast<std::int64_t>(size()), 1, [&](std::int64_t from, std::int64_t to) {
+      for (auto i = static_cast<std::size_t>(from); i < static_cast<std::size_t>(to); ++i) results_[i] = games_[i].step(static_cast<int>(actions[i]));
+    });
     for (std::size_t i = 0; i < size(); ++i) {
       auto& game = games_[i];
       auto& now = running_[i];
-      const auto result = game.step(static_cast<int>(actions[i]));
+      const auto result = results_[i];
       rewards[i] = result.reward;
       ended[i] = result.ended ? 1.0f : 0.0f;
       places[i] = game.place_key();
@@ -117,6 +122,7 @@ class games {
 
   std::vector<Game> games_;
   std::vector<running> running_;
+  std::vector<step_result> results_;
   std::vector<episode> finished_;
   int room_;
 };

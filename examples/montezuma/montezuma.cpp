@@ -14,13 +14,14 @@
 #include "../common/interrupt.hpp"
 #include "command_evaluate.hpp"
 #include "command_finetune.hpp"
+#include "command_make_states.hpp"
 #include "command_play.hpp"
 #include "command_pretrain.hpp"
 #include "experiments.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "Fine-tunes a policy that knows a platform world from room 7 on, with and without knowledge retention.\n"
+      "Fine-tunes a policy that knows a platform world, or Montezuma's Revenge itself, from room 7 on, with and without knowledge retention.\n"
       "Look at the world with `montezuma play --random`; every subcommand explains itself with --help.",
       "montezuma"};
   app.require_subcommand(1);
@@ -34,6 +35,7 @@ int main(int argc, char** argv) {
   montezuma::add_finetune(app, chosen, {argv + std::min(argc, 2), argv + argc});
   montezuma::add_evaluate(app, chosen);
   montezuma::add_play(app, chosen);
+  montezuma::add_make_states(app, chosen);
   montezuma::add_experiments(app, chosen);
   try {
     app.parse(argc, argv);

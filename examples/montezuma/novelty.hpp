@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <retain/loss/rnd.hpp>
+#include <retain/policy/nature_cnn.hpp>
 #include <retain/policy/orthogonal.hpp>
 #include <retain/running_statistics.hpp>
 #include <retain/state.hpp>
@@ -25,6 +26,7 @@
 #include <torch/nn/modules/linear.h>
 
 #include "../common/adam.hpp"
+#include "emulator.hpp"
 #include "settings.hpp"
 
 namespace montezuma {
@@ -73,16 +75,52 @@ inline torch::nn::Sequential distillation_predictor(std::int64_t inputs) {
   return net;
 }
 
+/// And of frames, as Burda et al. 2018 have them: the predictor has two layers more.
+inline torch::nn::Sequential pixel_target(const std::vector<std::int64_t>& frame) {
+  torch::nn::Sequential net(retain::nature_cnn(retain::nature_cnn_options{.channels = frame[0],
+                                                                          .height = frame[1],
+                                                                          .width = frame[2],
+                                                                          .activation = retain::activation_kind::leaky_relu,
+                                                                          .output_activation = false,
+                                                                          .scale = 1}));
+  retain::orthogonal(net, std::sqrt(2.0));
+  return net;
+}
+inline torch::nn::Sequential pixel_predictor(const std::vector<std::int64_t>& frame) {
+  auto net = pixel_target(frame);
+  for (int layer = 0; layer < 2; ++layer) {
+    net->push_back(torch::nn::ReLU());
+    net->push_back(torch::nn::Linear(512, 512));
+  }
+  retain::orthogonal(net, std::sqrt(2.0));
+  return net;
+}
+
+/// The part of observations [..., shape] of a game that is new in them: the last channels.
+template <emulator Game>
+at::Tensor newest_of(const at::Tensor& observations) {
+  const auto channels = -static_cast<std::int64_t>(Game::observation_shape().size());
+  return observations.narrow(channels, observations.size(channels) - Game::newest_channels(), Game::newest_channels());
+}
+template <emulator Game>
+std::vector<std::int64_t> newest_shape() {
+  auto shape = Game::observation_shape();
+  shape.front() = Game::newest_channels();
+  return shape;
+}
+
 /// Either of the two, or nothing; always of the order of one, since rewards are divided by the deviation of their discounted sum.
 class novelty {
  public:
-  novelty(const training_settings& settings, std::int64_t inputs)
+  /// `seen`: the shape of what is new in an observation; three sizes are a picture.
+  novelty(const training_settings& settings, const std::vector<std::int64_t>& seen)
       : kind_(settings.bonus), scale_(settings.games, {.discount = settings.novelty_discount}) {
     if (kind_ != bonus_kind::rnd) return;
     at::manual_seed(settings.seed);  // equal settings make equal networks, whatever was drawn before
-    auto predictor = distillation_predictor(inputs);
-    distillation_.emplace(distillation_target(inputs), predictor, std::vector<std::int64_t>{inputs}, settings.games,
-                          retain::rnd_options{.discount = settings.novelty_discount, .fraction = settings.rnd_fraction, .seed = settings.seed});
+    const bool picture = seen.size() == 3;
+    auto predictor = picture ? pixel_predictor(seen) : distillation_predictor(seen.front());
+    distillation_.emplace(picture ? pixel_target(seen) : distillation_target(seen.front()), predictor, seen, settings.games,
+                          retain::rnd_options{.discount = settings.novelty_discount, .fraction = settings.predictor_share(), .seed = settings.seed});
     std::vector<std::pair<std::string, at::Tensor>> parameters;
     for (auto& parameter : predictor->named_parameters()) parameters.emplace_back(parameter.key(), parameter.value());
     optimizer_.emplace(std::move(parameters), training::adam_options{.learning_rate = settings.rnd_learning_rate});
@@ -96,7 +134,7 @@ class novelty {
     if (distillation_) distillation_->warm_up(observations);
   }
 
-  /// Of a rollout, [T, N]: from the places that its steps led to, or the observations [T, N, inputs] behind them.
+  /// Of a rollout, [T, N]: from the places that its steps led to, or what was new behind them, [T, N, shape].
   at::Tensor rewards(std::span<const std::uint64_t> places, const at::Tensor& next_observations) {
     const auto steps = next_observations.size(0), games = next_observations.size(1);
     if (distillation_) return distillation_->rewards(next_observations);

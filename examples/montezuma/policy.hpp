@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <retain/categorical.hpp>
 #include <retain/error.hpp>
 #include <retain/policy/actor_critic.hpp>
 #include <retain/policy/heads.hpp>
@@ -25,11 +28,22 @@ using policy = retain::actor_critic<retain::mlp, retain::categorical_head>;
 inline constexpr std::int64_t task_value = 0, novelty_value = 1;  ///< which of a policy's values is which
 
 /// Retention is about what the policy does; values learn what they want.
-inline const std::vector<std::string> free_parameters{"value_head.*"};
+inline const std::vector<std::string> free_parameters{"value_*"};
 
 struct policy_shape {
+  static constexpr const char* kind = "montezuma policy 1";
+
   std::int64_t inputs = 157, actions = 5, width = 64;
+
   bool operator==(const policy_shape&) const = default;
+  void save(retain::state& out, const std::string& prefix) const {
+    out.set(prefix + "inputs", inputs);
+    out.set(prefix + "actions", actions);
+    out.set(prefix + "width", width);
+  }
+  static policy_shape load(const retain::state& in, const std::string& prefix) {
+    return {in.integer(prefix + "inputs"), in.integer(prefix + "actions"), in.integer(prefix + "width")};
+  }
 };
 
 /// How many numbers the observations of a game have.
@@ -52,7 +66,19 @@ inline policy_shape shape_of(const policy& network) {
   return {first.size(1), parameters["policy_head.out.weight"].size(0), first.size(0)};
 }
 
-inline policy copy_of(const policy& network) {
+/// Any policy of this program: what it is asked, and a shape by which it can be made anew. Beside the member functions there are
+/// shape_of(policy), make_policy(shape), and shape.save(out, prefix), shape_type::load(in, prefix), shape_type::kind.
+template <class P>
+concept trainable_policy = requires(P& network, const at::Tensor& observations) {
+  { network->evaluate(observations).distribution } -> std::convertible_to<retain::categorical>;
+  { network->evaluate(observations).values } -> std::convertible_to<at::Tensor>;
+  { network->forward(observations) } -> std::convertible_to<retain::categorical>;
+  { make_policy(shape_of(network)) } -> std::same_as<P>;
+};
+static_assert(trainable_policy<policy>);
+
+template <trainable_policy P>
+P copy_of(const P& network) {
   auto copy = make_policy(shape_of(network));
   const at::NoGradGuard no_grad;
   auto to = copy->named_parameters();
@@ -60,19 +86,22 @@ inline policy copy_of(const policy& network) {
   return copy;
 }
 
-inline void save_network(retain::state& out, const policy& network, const std::string& prefix) {
+template <trainable_policy P>
+void save_network(retain::state& out, const P& network, const std::string& prefix) {
   const auto shape = shape_of(network);
-  out.set(prefix + "kind", "montezuma policy 1");
-  out.set(prefix + "inputs", shape.inputs);
-  out.set(prefix + "actions", shape.actions);
-  out.set(prefix + "width", shape.width);
+  out.set(prefix + "kind", shape.kind);
+  shape.save(out, prefix);
   for (const auto& parameter : network->named_parameters()) out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
 }
 
-inline policy load_network(const retain::state& in, const std::string& prefix) {
-  if (!in.contains(prefix + "kind") || in.text(prefix + "kind") != "montezuma policy 1")
-    throw retain::state_error("the file holds no policy of this program");
-  auto network = make_policy({in.integer(prefix + "inputs"), in.integer(prefix + "actions"), in.integer(prefix + "width")});
+/// Throws retain::state_error for a file without a policy, or with one of another kind.
+template <trainable_policy P = policy>
+P load_network(const retain::state& in, const std::string& prefix) {
+  using shape = decltype(shape_of(std::declval<const P&>()));
+  if (!in.contains(prefix + "kind")) throw retain::state_error("the file holds no policy of this program");
+  if (const auto& kind = in.text(prefix + "kind"); kind != shape::kind)
+    throw retain::state_error("the file holds '" + kind + "', not '" + shape::kind + "': is it of another --backend?");
+  auto network = make_policy(shape::load(in, prefix));
   const at::NoGradGuard no_grad;
   for (auto& parameter : network->named_parameters()) {
     const auto& saved = in.tensor(prefix + "parameters." + parameter.key());

@@ -2,6 +2,7 @@
 // The numbers of a training run, and the presets that name them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <sstream>
 #include <stdexcept>
@@ -38,13 +39,20 @@ struct training_settings {
   double discount = 0.995, novelty_discount = 0.99, gae_decay = 0.95;
   double reward_weight = 1, novelty_weight = 0.3;  ///< of the two advantages in their sum
   bonus_kind bonus = bonus_kind::count;
-  double rnd_learning_rate = 1e-3, rnd_fraction = 0.25;
+  double rnd_learning_rate = 1e-3;
+  double rnd_fraction = 0.25;        ///< of the steps, that the predictor learns from; 0: 32 games' worth
+  int rnd_warm_up = 50;              ///< rollouts of random actions that its statistics of observations begin with
+  bool reward_signs = false;         ///< learn from the sign of a reward, not from how much it was
+  bool normalise_advantages = true;  ///< over the rollout
 
   std::int64_t evaluate_every = 32'768;  ///< steps
   int evaluation_games = 64;             ///< from each room
+
+  double predictor_share() const { return rnd_fraction > 0 ? rnd_fraction : std::min(1.0, 32.0 / static_cast<double>(games)); }
 };
 
 /// quick: what forgets. careful: a smaller learning rate and entropy bonus. Both from room 1. pretrain: from room 7, with more of the bonus.
+/// paper: PPO and RND on the real game, as Burda et al. 2018 and Wołczyk et al. 2024 have them.
 inline training_settings preset(const std::string& which) {
   training_settings s;
   if (which == "quick") {
@@ -54,8 +62,27 @@ inline training_settings preset(const std::string& which) {
     s.room = 7;
     s.steps = 4'000'000;
     s.novelty_weight = 1;
+  } else if (which == "paper") {
+    s.steps = 100'000'000;
+    s.games = 128;
+    s.minibatches = 4;
+    s.learning_rate = s.rnd_learning_rate = 1e-4;
+    s.adam_epsilon = 1e-8;
+    s.clip = 0.1;
+    s.entropy = 0.001;
+    s.value_weight = 0.5;
+    s.longest_gradient = 0;
+    s.discount = 0.999;
+    s.reward_weight = 2;
+    s.novelty_weight = 1;
+    s.bonus = bonus_kind::rnd;
+    s.rnd_fraction = 0;
+    s.reward_signs = true;
+    s.normalise_advantages = false;
+    s.evaluate_every = 5'000'000;
+    s.evaluation_games = 16;
   } else if (which != "careful") {
-    throw std::runtime_error("no preset '" + which + "': quick, careful or pretrain");
+    throw std::runtime_error("no preset '" + which + "': quick, careful, pretrain or paper");
   }
   return s;
 }

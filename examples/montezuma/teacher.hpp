@@ -15,10 +15,13 @@
 
 namespace montezuma {
 
-struct teacher_file {
-  policy network{nullptr};
-  at::Tensor memory;  ///< [n, inputs]
-  world_options world;
+template <training_world World>
+struct teacher_in {
+  using policy_type = typename World::policy_type;
+
+  policy_type network{nullptr};
+  at::Tensor memory;  ///< [n, observation]
+  World where;
   int room = 7;       ///< where its episodes began
   double success = 0; ///< there, when it was accepted
   std::uint64_t seed = 0;
@@ -28,24 +31,22 @@ struct teacher_file {
     retain::state out;
     save_network(out, network, "policy.");
     out.set("memory", memory);
-    out.set("map", world.game.map);
-    out.set("sticky", world.game.sticky);
-    out.set("step_cap", world.game.step_cap);
+    where.save(out);
     out.set("room", room);
     out.set("success", success);
     out.set("seed", seed);
     out.set("steps", steps);
     out.write(path);
   }
-  static teacher_file read(const std::string& path) {
+  /// `where`: what of the world belongs to this machine, not to the file.
+  static teacher_in read(const std::string& path, const World& where = {}) {
     const auto in = retain::state::read(path);
-    teacher_file result;
-    result.network = load_network(in, "policy.");
+    teacher_in result;
+    result.network = load_network<policy_type>(in, "policy.");
     if (!in.contains("memory")) throw retain::state_error("'" + path + "' is a policy without the states of a teacher: `montezuma pretrain` writes one");
     result.memory = in.tensor("memory");
-    result.world.game.map = in.text("map");
-    result.world.game.sticky = in.number("sticky");
-    result.world.game.step_cap = in.integer<int>("step_cap");
+    result.where = where;
+    result.where.load(in);
     result.room = in.integer<int>("room");
     result.success = in.number("success");
     result.seed = in.integer<std::uint64_t>("seed");
@@ -53,25 +54,24 @@ struct teacher_file {
     return result;
   }
 };
+using teacher_file = teacher_in<world_options>;
 
 /// A policy by itself, with the world that it was trained in.
-inline void write_policy(const std::string& path, const policy& network, const world_options& world) {
+template <training_world World>
+void write_policy(const std::string& path, const typename World::policy_type& network, const World& where) {
   retain::state out;
   save_network(out, network, "policy.");
-  out.set("map", world.game.map);
-  out.set("sticky", world.game.sticky);
-  out.set("step_cap", world.game.step_cap);
+  where.save(out);
   out.write(path);
 }
 
 /// Of a policy's file or a teacher's.
-inline std::pair<policy, world_options> read_policy(const std::string& path) {
+template <training_world World = world_options>
+std::pair<typename World::policy_type, World> read_policy(const std::string& path, World where = {}) {
   const auto in = retain::state::read(path);
-  world_options world;
-  world.game.map = in.text("map");
-  world.game.sticky = in.number("sticky");
-  world.game.step_cap = in.integer<int>("step_cap");
-  return {load_network(in, "policy."), world};
+  auto network = load_network<typename World::policy_type>(in, "policy.");
+  where.load(in);
+  return {std::move(network), std::move(where)};
 }
 
 }  // namespace montezuma

@@ -10,6 +10,7 @@
 #include <random>
 #include <span>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,32 +23,28 @@
 #include <ATen/core/grad_mode.h>
 
 #include "../common/adam.hpp"
+#include "../common/interrupt.hpp"
+#include "../common/progress.hpp"
 #include "evaluate.hpp"
 #include "games.hpp"
 #include "novelty.hpp"
 #include "policy.hpp"
 #include "retention.hpp"
 #include "settings.hpp"
+#include "step_batch.hpp"
 #include "update_report.hpp"
 
 namespace montezuma {
 
-/// What kickstarting asks its teacher about, once a rollout; and the rows of a minibatch, with what it said of them.
-struct visited_states_only {
-  at::Tensor observations;
-};
-struct visited_steps {
-  at::Tensor observations;
-  retain::categorical teacher;
-};
-
 /// `start` is trained itself. Equal settings and games make equal runs, bit for bit; so does a run that is saved, loaded and goes on.
-template <emulator Game>
+template <emulator Game, trainable_policy Policy = policy>
 class trainer {
  public:
-  trainer(policy start, std::vector<Game> all, training_settings settings, std::optional<retention_terms> retention = {}, retention_settings kept = {})
+  using retention_type = retention_of<Policy>;
+
+  trainer(Policy start, std::vector<Game> all, training_settings settings, std::optional<retention_type> retention = {}, retention_settings kept = {})
       : settings_(std::move(settings)), kept_(kept), network_(std::move(start)), games_(std::move(all), settings_.room), dice_(settings_.seed),
-        retention_(std::move(retention)), novelty_(settings_, shape_of(network_).inputs) {
+        retention_(std::move(retention)), novelty_(settings_, newest_shape<Game>()) {
     if (static_cast<std::int64_t>(games_.size()) != settings_.games)
       throw retain::config_error("trainer: " + std::to_string(games_.size()) + " games, but the settings say " + std::to_string(settings_.games));
     if (settings_.games * settings_.horizon % settings_.minibatches != 0)
@@ -66,10 +63,9 @@ class trainer {
     for (auto* each : {&rewards_, &ended_, &log_probs_}) *each = at::empty({settings_.horizon, settings_.games});
     actions_ = at::empty({settings_.horizon, settings_.games}, at::kLong);
     places_.resize(static_cast<std::size_t>(settings_.horizon * settings_.games));
-    if (settings_.bonus == bonus_kind::rnd) warm_up();
   }
 
-  policy network() const { return network_; }
+  Policy network() const { return network_; }
   std::int64_t steps() const { return steps_; }
   const training_settings& settings() const { return settings_; }
   bool finished() const { return steps_ >= settings_.steps; }
@@ -78,6 +74,7 @@ class trainer {
   /// A rollout, and what is learnt from it.
   update_report update() {
     update_report report;
+    if (steps_ == 0 && settings_.bonus == bonus_kind::rnd) warm_up();
     const auto begin = clock::now();
     play();
     const auto played = clock::now();
@@ -109,7 +106,7 @@ class trainer {
     out.set(prefix + "optimizer_steps", optimizer_steps_);
   }
   void load_state(const retain::state& in, const std::string& prefix) {
-    const auto saved = load_network(in, prefix + "policy.");
+    const auto saved = load_network<Policy>(in, prefix + "policy.");
     if (shape_of(saved) != shape_of(network_)) throw retain::shape_error("the checkpoint is of a policy of another shape");
     const at::NoGradGuard no_grad;
     auto own = network_->named_parameters();
@@ -136,16 +133,23 @@ class trainer {
     games_.observe(observations_.template data_ptr<value_type>() + static_cast<std::size_t>(t * settings_.games) * numbers_, numbers_);
   }
 
-  /// Fifty rollouts of random actions, as Burda et al. 2018 begin.
+  /// Fifty rollouts of random actions, as Burda et al. 2018 begin. With pictures of a real game that takes minutes: it shows how far it is,
+  /// and stops at Ctrl-C, when nothing is lost yet.
   void warm_up() {
     std::uniform_int_distribution<std::int64_t> any(0, Game::actions - 1);
-    for (int rollout = 0; rollout < 50; ++rollout) {
+    const auto total = settings_.rnd_warm_up * settings_.horizon * settings_.games;
+    progress shown("warm-up", static_cast<double>(total), "steps");
+    std::int64_t done = 0;
+    for (int rollout = 0; rollout < settings_.rnd_warm_up; ++rollout) {
       for (std::int64_t t = 0; t < settings_.horizon; ++t) {
+        if (interrupt::requested()) throw std::runtime_error("stopped before training began");
+        shown.update(static_cast<double>(done));
+        done += settings_.games;
         for (auto& action : row<std::int64_t>(actions_, 0)) action = any(dice_);
         games_.step(row<std::int64_t>(actions_, 0), row<float>(rewards_, 0), row<float>(ended_, 0), {places_.data(), games_.size()});
         look(t + 1);
       }
-      novelty_.warm_up(observations_.narrow(0, 1, settings_.horizon));
+      novelty_.warm_up(newest_of<Game>(observations_.narrow(0, 1, settings_.horizon)));
     }
     games_.take_finished();
   }
@@ -172,24 +176,10 @@ class trainer {
     }
   }
 
-  /// What an epoch shuffles, as rows of steps.
-  struct batch {
-    at::Tensor observations, next_observations, actions, log_probs, advantages, returns, teacher_logits;
-
-    batch select(const at::Tensor& order) const {
-      const auto pick = [&](const at::Tensor& rows) { return rows.defined() ? rows.index_select(0, order) : rows; };
-      return {pick(observations), pick(next_observations), pick(actions), pick(log_probs), pick(advantages), pick(returns), pick(teacher_logits)};
-    }
-    batch part(std::int64_t from, std::int64_t count) const {
-      const auto cut = [&](const at::Tensor& rows) { return rows.defined() ? rows.narrow(0, from, count) : rows; };
-      return {cut(observations), cut(next_observations), cut(actions), cut(log_probs), cut(advantages), cut(returns), cut(teacher_logits)};
-    }
-  };
-
-  batch make_batch(update_report& report) {
+  step_batch make_batch(update_report& report) {
     const at::NoGradGuard no_grad;
     const auto horizon = settings_.horizon;
-    const auto next = observations_.narrow(0, 1, horizon);
+    const auto next = newest_of<Game>(observations_.narrow(0, 1, horizon));
     const auto bonus = novelty_.rewards(places_, next);
     report.bonus = bonus.mean().template item<double>();
     const auto stream = [&](const at::Tensor& rewards, std::int64_t which) {
@@ -197,16 +187,16 @@ class trainer {
       return retain::value_stream{rewards, values.narrow(0, 0, horizon), values[horizon]};
     };
     const auto estimates = retain::two_stream_gae(
-        stream(rewards_, task_value), stream(bonus, novelty_value), ended_,
+        stream(settings_.reward_signs ? rewards_.sign() : rewards_, task_value), stream(bonus, novelty_value), ended_,
         {.extrinsic = {.discount = settings_.discount, .decay = settings_.gae_decay},
          .intrinsic = {.discount = settings_.novelty_discount, .decay = settings_.gae_decay},
          .extrinsic_weight = settings_.reward_weight,
          .intrinsic_weight = settings_.bonus == bonus_kind::none ? 0 : settings_.novelty_weight});
-    batch all{observations_.narrow(0, 0, horizon).flatten(0, 1),
+    step_batch all{observations_.narrow(0, 0, horizon).flatten(0, 1),
               settings_.bonus == bonus_kind::rnd ? next.flatten(0, 1) : at::Tensor(),
               actions_.flatten(),
               log_probs_.flatten(),
-              retain::normalized(estimates.advantages.flatten()),
+              settings_.normalise_advantages ? retain::normalized(estimates.advantages.flatten()) : estimates.advantages.flatten(),
               at::stack({estimates.extrinsic_returns.flatten(), estimates.intrinsic_returns.flatten()}, 1),
               {}};
     if (kept_.ks) all.teacher_logits = retention_->template term<kickstarting_term>()->target(visited_states_only{all.observations}).logits;
@@ -229,7 +219,7 @@ class trainer {
       *sum /= minibatches;
   }
 
-  void learn_from(const batch& some, update_report& report) {
+  void learn_from(const step_batch& some, update_report& report) {
     const auto said = network_->evaluate(some.observations);
     const auto& log_probs = said.distribution.log_probs();
     const auto surrogate = retain::ppo_policy_loss(said.distribution.log_prob(some.actions), some.log_probs, some.advantages,
@@ -272,10 +262,10 @@ class trainer {
 
   training_settings settings_;
   retention_settings kept_;
-  policy network_;
+  Policy network_;
   games<Game> games_;
   std::mt19937_64 dice_;
-  std::optional<retention_terms> retention_;
+  std::optional<retention_type> retention_;
   novelty novelty_;
   std::optional<training::adam> optimizer_;
   std::vector<at::Tensor> parameters_;

@@ -16,8 +16,8 @@ namespace montezuma {
 /// What the command line can say; an empty optional leaves the preset's value.
 struct training_options {
   std::optional<std::int64_t> steps, games, horizon, minibatches, evaluate_every;
-  std::optional<int> epochs, evaluation_games;
-  std::optional<double> learning_rate, clip, entropy, value_weight, longest_gradient, discount, novelty_discount, gae_decay, novelty_weight;
+  std::optional<int> epochs, evaluation_games, warm_up;
+  std::optional<double> learning_rate, clip, entropy, value_weight, longest_gradient, discount, novelty_discount, gae_decay, novelty_weight, rnd_fraction;
   std::optional<std::string> bonus;
 
   void apply(training_settings& to) const {
@@ -40,7 +40,9 @@ struct training_options {
     take(to.novelty_discount, novelty_discount);
     take(to.gae_decay, gae_decay);
     take(to.novelty_weight, novelty_weight);
+    take(to.rnd_warm_up, warm_up);
     if (bonus) to.bonus = bonus_of_name(*bonus);
+    take(to.rnd_fraction, rnd_fraction);
   }
 };
 
@@ -62,6 +64,8 @@ inline void declare_training(CLI::App* command, training_options& o) {
   add("--gae-decay", o.gae_decay, "Lambda")->check(CLI::Range(0.0, 1.0));
   add("--value-weight", o.value_weight, "Of each value's squared error")->check(CLI::NonNegativeNumber);
   add("--longest-gradient", o.longest_gradient, "The task's gradients are shortened to this norm; 0: never")->check(CLI::NonNegativeNumber);
+  add("--rnd-fraction", o.rnd_fraction, "Of the steps, that distillation learns from; 0: 32 games' worth")->check(CLI::Range(0.0, 1.0));
+  add("--warm-up", o.warm_up, "Rollouts of random actions before distillation begins")->check(CLI::NonNegativeNumber);
   add("--evaluate-every", o.evaluate_every, "Steps between evaluations")->check(CLI::PositiveNumber);
   add("--evaluation-games", o.evaluation_games, "Games from each room in an evaluation")->check(CLI::PositiveNumber);
 }
@@ -87,7 +91,10 @@ inline nlohmann::json to_json(const training_settings& s) {
           {"novelty_weight", s.novelty_weight},
           {"bonus", name(s.bonus)},
           {"rnd_learning_rate", s.rnd_learning_rate},
-          {"rnd_fraction", s.rnd_fraction},
+          {"rnd_fraction", s.predictor_share()},
+          {"rnd_warm_up", s.rnd_warm_up},
+          {"reward_signs", s.reward_signs},
+          {"normalise_advantages", s.normalise_advantages},
           {"evaluate_every", s.evaluate_every},
           {"evaluation_games", s.evaluation_games}};
 }

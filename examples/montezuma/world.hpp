@@ -2,42 +2,70 @@
 // Which world a command plays in.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <retain/state.hpp>
+
+#include "emulator.hpp"
+#include "policy.hpp"
 #include "pyramid.hpp"
+#include "pyramid_choice.hpp"
 
 namespace montezuma {
 
-struct world_options {
-  pyramid_options game;
-
-  pyramid operator()(std::uint64_t seed) const { return pyramid(seed, game); }
-  /// Games with dice of their own, none shared by two seeds.
-  std::vector<pyramid> games(std::uint64_t seed, std::int64_t count) const {
-    std::vector<pyramid> all;
-    for (std::int64_t i = 0; i < count; ++i) all.push_back((*this)(seed * 100'003 + static_cast<std::uint64_t>(i)));
-    return all;
-  }
-  nlohmann::json to_json() const { return {{"map", game.map}, {"sticky", game.sticky}, {"step_cap", game.step_cap}}; }
+/// What a command plays in, whichever game that is: it makes games and new policies for them, and is written beside what was trained in it.
+///
+///     game_type, policy_type
+///     pretrain_preset, finetune_preset     where none is asked for
+///     world(seed)                          a game with dice of its own
+///     new_policy(width)                    initialised by LibTorch's generator
+///     rooms()                              those that an evaluation begins in
+///     save(out), load(in)                  what of it belongs to a policy; load() keeps what belongs to this machine
+template <class W>
+concept training_world = std::copyable<W> && requires(const W& seen, W& some, retain::state& out, const retain::state& in) {
+  requires emulator<typename W::game_type> && trainable_policy<typename W::policy_type>;
+  { W::pretrain_preset } -> std::convertible_to<const char*>;
+  { W::finetune_preset } -> std::convertible_to<const char*>;
+  { seen(std::uint64_t{1}) } -> std::same_as<typename W::game_type>;
+  { seen.new_policy(std::int64_t{64}) } -> std::same_as<typename W::policy_type>;
+  { seen.rooms() } -> std::same_as<std::vector<int>>;
+  { seen.to_json() } -> std::same_as<nlohmann::json>;
+  seen.save(out);
+  some.load(in);
 };
 
-inline void declare_world(CLI::App* command, world_options& world) {
-  const std::string group = "World";
-  command->add_option("--map", world.game.map, "standard, or deep: long ladders, gaps to jump, a skull in the first room")
-      ->check([](const std::string& name) {
-        for (const auto* map : all_maps)
-          if (map->name == name) return std::string();
-        return "no map '" + name + "': there is " + map_names();
-      })->capture_default_str()->group(group);
-  command->add_option("--sticky", world.game.sticky, "Chance that a step repeats the action before it")->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()->group(group);
-  command->add_option("--step-cap", world.game.step_cap, "Steps of an episode; 0: the map's")->check(CLI::NonNegativeNumber)
-      ->capture_default_str()->group(group);
+/// Games with dice of their own, none shared by two seeds.
+template <training_world W>
+std::vector<typename W::game_type> games_of(const W& where, std::uint64_t seed, std::int64_t count) {
+  std::vector<typename W::game_type> all;
+  for (std::int64_t i = 0; i < count; ++i) all.push_back(where(seed * 100'003 + static_cast<std::uint64_t>(i)));
+  return all;
 }
+
+/// The pyramid.
+struct world_options : pyramid_choice {
+  using game_type = pyramid;
+  using policy_type = policy;
+  static constexpr const char *pretrain_preset = "pretrain", *finetune_preset = "quick";
+
+  pyramid operator()(std::uint64_t seed) const { return pyramid(seed, game); }
+  policy new_policy(std::int64_t width) const { return make_policy({numbers_of<pyramid>(), pyramid::actions, width}); }
+  std::vector<int> rooms() const { return {0, 1, 2, 3, 4, 5, 6, 7}; }
+  void save(retain::state& out) const {
+    out.set("map", game.map);
+    out.set("sticky", game.sticky);
+    out.set("step_cap", game.step_cap);
+  }
+  void load(const retain::state& in) {
+    game.map = in.text("map");
+    game.sticky = in.number("sticky");
+    game.step_cap = in.integer<int>("step_cap");
+  }
+};
+static_assert(training_world<world_options>);
 
 }  // namespace montezuma

@@ -91,7 +91,7 @@ trainer<pyramid> make_trainer(const policy& start, const training_settings& sett
   kept.choose(retain);
   std::optional<retention_terms> terms;
   if (kept.any()) terms.emplace(make_retention(network, memory, kept, 5));
-  return trainer<pyramid>(network, world().games(settings.seed, settings.games), settings, std::move(terms), kept);
+  return trainer<pyramid>(network, games_of(world(), settings.seed, settings.games), settings, std::move(terms), kept);
 }
 
 }  // namespace
@@ -127,7 +127,7 @@ TEST_CASE("a place pays one over the root of its visits, a rollout's counted fir
 TEST_CASE("the bonus is divided by the deviation of its discounted sum over time", "[montezuma][agent]") {
   auto settings = small();
   settings.games = 1;
-  novelty bonus(settings, 3);
+  novelty bonus(settings, {3});
   const std::vector<std::uint64_t> places{1, 2, 3};
   const auto paid = bonus.rewards(places, at::zeros({3, 1, 3}));
   // R = 1, 1.99, 2.9701: mean 1.98670, variance 0.647076, beside a weight of 1e-4 samples of mean 0 and variance 1.
@@ -138,7 +138,7 @@ TEST_CASE("the bonus is divided by the deviation of its discounted sum over time
   CHECK(1 / std::sqrt(variance) == Approx(1.2431).epsilon(1e-3));
 
   settings.bonus = bonus_kind::none;
-  novelty nothing(settings, 3);
+  novelty nothing(settings, {3});
   CHECK(nothing.rewards(places, at::zeros({3, 1, 3})).abs().max().item<double>() == 0);
 }
 
@@ -146,7 +146,7 @@ TEST_CASE("distillation pays less for what it was shown", "[montezuma][agent]") 
   auto settings = small(bonus_kind::rnd);
   settings.rnd_fraction = 1;
   at::manual_seed(4);
-  novelty bonus(settings, 6);
+  novelty bonus(settings, {6});
   const auto seen = at::eye(6).slice(0, 0, 3).repeat({8, 1}).view({3, 8, 6}), all = at::eye(6).repeat({8, 1}).view({6, 8, 6});
   bonus.warm_up(all);
   for (int i = 0; i < 300; ++i) bonus.learn(seen.flatten(0, 1));
@@ -330,7 +330,7 @@ TEST_CASE("teachers and policies are read back as they were written", "[montezum
   const auto read = teacher_file::read(file);
   CHECK(equal(read.network, network));
   CHECK(read.memory.equal(written.memory));
-  CHECK((read.world.game.map == "deep" && read.world.game.sticky == 0.125 && read.room == 7 && read.success == 0.75 && read.seed == 12 && read.steps == 1000));
+  CHECK((read.where.game.map == "deep" && read.where.game.sticky == 0.125 && read.room == 7 && read.success == 0.75 && read.seed == 12 && read.steps == 1000));
   CHECK(equal(read_policy(file).first, network));
   write_policy(alone, network, deep);
   CHECK(equal(read_policy(alone).first, network));

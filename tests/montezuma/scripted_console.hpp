@@ -19,7 +19,7 @@ inline constexpr int fire = 1, up = 2, right = 3, left = 4, down = 5;
 
 /// Rooms 1, 2, 6, 7 and 13 in a row, each 160 wide; right and left go 4 a frame, from one to the next. FIRE in the right half of room 1
 /// takes a key once, for 100 points; UP pays 300 as often as wanted; DOWN lets go: ten frames later a life is lost, and the hero is where
-/// he came into the room. Six lives.
+/// he came into the room. Who comes into room 13 falls at once. Six lives.
 ///
 /// The screen is 10 times the room in grey; a beam of 16 columns, at the hero, flashes in every other frame; its lowest row says how many
 /// frames were played.
@@ -87,6 +87,7 @@ class console {
     const int to = now_.x + (action == right ? 4 : action == left ? -4 : 0);
     const int next = to >= 160 ? now_.place + 1 : to < 0 ? now_.place - 1 : now_.place;
     if (next < 0 || next >= static_cast<int>(rooms.size())) return 0;
+    if (next != now_.place && rooms[static_cast<std::size_t>(next)] == 13) now_.falling = 30;
     if (next != now_.place) now_.entered = next > now_.place ? 0 : 156;
     now_.x = next > now_.place ? 0 : next < now_.place ? 156 : to;
     now_.place = next;
