@@ -20,6 +20,7 @@ ale_world<ale_console> real_world(const backend_options& options, const pyramid_
   const auto rom = find_rom(options.rom, options.any_rom);
   ale_world<ale_console> where;
   where.machine = [rom](std::uint64_t seed) { return ale_console(rom, seed); };
+  where.machine(1);
   if (!options.states.empty()) where.states = std::make_shared<const room_states>(room_states::read(options.states));
   where.game.sticky = game.sticky;
   if (game.step_cap > 0) where.game.step_cap = game.step_cap;

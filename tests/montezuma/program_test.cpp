@@ -82,7 +82,7 @@ class workplace {
 TEST_CASE("help names every subcommand, and each explains itself", "[montezuma][program]") {
   const auto all = run("--help");
   CHECK(all.code == 0);
-  for (const std::string command : {"pretrain", "finetune", "evaluate", "play", "sweep", "report"}) {
+  for (const std::string command : {"pretrain", "finetune", "evaluate", "play", "make-states", "sweep", "report"}) {
     CAPTURE(command);
     CHECK(all.text.find("  " + command + " ") != std::string::npos);
     const auto help = run(command + " --help");
@@ -114,6 +114,33 @@ TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]"
   const auto nowhere = run("report /nonexistent");
   CHECK(nowhere.code == 1);
   CHECK_THAT(nowhere.text, ContainsSubstring("/nonexistent"));
+}
+
+TEST_CASE("who asks for the real game is told what is missing and where to put it", "[montezuma][program]") {
+  const workplace place;
+  const auto file = place / "other.bin";
+  std::ofstream(file) << "abc";
+  const auto nothing = place / "nothing";
+  for (const auto& command : {std::string("pretrain --backend ale"), std::string("make-states"), "evaluate --backend ale --policy " + file.string()}) {
+    CAPTURE(command);
+    const auto asked = run(command + " --rom " + nothing.string());
+    CHECK(asked.code == 1);
+    CHECK(std::count(asked.text.begin(), asked.text.end(), '\n') == 1);
+#ifdef MONTEZUMA_WITH_ALE
+    CHECK_THAT(asked.text, ContainsSubstring(nothing.string()) && ContainsSubstring("ALE_ROMS_DIR") && ContainsSubstring("3347a6dd59049b15a38394aa2dafa585"));
+    CHECK_THAT(run(command + " --rom " + file.string()).text, ContainsSubstring("900150983cd24fb0d6963f7d28e17f72") && ContainsSubstring("--any-rom"));
+    CHECK_THAT(run(command + " --any-rom --rom " + file.string()).text, ContainsSubstring("does not know"));
+#else
+    CHECK_THAT(asked.text, ContainsSubstring("Arcade Learning Environment") && ContainsSubstring("-Dale_DIR="));
+#endif
+  }
+  const auto there = run("make-states --out " + file.string());
+  CHECK(there.code == 1);
+  CHECK_THAT(there.text, ContainsSubstring("--overwrite"));
+  CHECK(run("pretrain --backend atari").code != 0);
+  CHECK(run("pretrain --preset hasty").code != 0);
+  CHECK(run("make-states --rooms 24").code != 0);
+  CHECK_THAT(run("pretrain --room 9 --out " + (place / "far").string()).text, ContainsSubstring("no room 9"));
 }
 
 TEST_CASE("play draws the world", "[montezuma][program]") {
