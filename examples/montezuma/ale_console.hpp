@@ -36,7 +36,7 @@ class ale_console {
     std::vector<std::uint8_t> pixels;
     screen(pixels);
     if (pixels.size() != screen_pixels)
-      throw std::runtime_error("the game in " + rom.path.string() + " has a screen of " + std::to_string(pixels.size()) + " pixels, not of 210 x 160");
+      throw std::runtime_error("the game in " + rom.path.string() + " has a screen of " + std::to_string(pixels.size()) + " pixels, not 210 x 160");
   }
 
   int act(int action) { return static_cast<int>(game_->act(static_cast<ale::Action>(action))); }

@@ -52,7 +52,7 @@ class ale_game {
   /// Room 1 as the game itself begins, others from a saved state drawn at random, idling for 2 to 4 frames: screen and memory are those of
   /// before until then.
   void reset(int room) {
-    if (room < 0 || room >= rooms) throw std::out_of_range("montezuma: there is no room " + std::to_string(room) + ": 0 to 23");
+    if (room < 0 || room >= rooms) throw std::out_of_range("there is no room " + std::to_string(room) + ": 0 to 23");
     const auto dice = now_.random;
     const auto* start = room == first_room ? nullptr : &state_of(room);
     now_ = {};
@@ -115,7 +115,7 @@ class ale_game {
     const auto head = header();
     const auto fixed = head.size() + sizeof now_ + stack_.pixels().size();
     if (saved.size() <= fixed || saved.substr(0, head.size()) != head)
-      throw std::runtime_error("montezuma: these bytes are no saved game of the cartridge " + machine_.identity());
+      throw std::runtime_error("these bytes are no saved game of the cartridge " + machine_.identity());
     machine_.restore(saved.substr(fixed));
     std::memcpy(&now_, saved.data() + head.size(), sizeof now_);
     std::memcpy(stack_.data(), saved.data() + head.size() + sizeof now_, stack_.pixels().size());
@@ -135,7 +135,7 @@ class ale_game {
   static_assert(std::has_unique_object_representations_v<situation>);
 
   static std::uint64_t chance(double p) {
-    if (!(p >= 0 && p <= 1)) throw std::invalid_argument("montezuma: the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
+    if (!(p >= 0 && p <= 1)) throw std::invalid_argument("the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
     return static_cast<std::uint64_t>(p * 0x1p53);
   }
   /// splitmix64
@@ -156,11 +156,12 @@ class ale_game {
   const std::vector<room_state>& state_of(int room) const {
     if (states_ != nullptr) {
       if (states_->game != machine_.identity())
-        throw std::runtime_error("montezuma: the saved states are of the cartridge " + states_->game + ", this one is " + machine_.identity());
+        throw std::runtime_error("the saved states are of the cartridge " + states_->game + ", this one is " + machine_.identity());
       if (const auto found = states_->rooms.find(room); found != states_->rooms.end() && !found->second.empty()) return found->second;
     }
-    throw std::runtime_error("montezuma: no saved state of room " + std::to_string(room) + " to begin in (there are: " +
-                             (states_ == nullptr ? "none" : states_->text()) + "). `montezuma make-states --rom FILE --out FILE` makes them, --states FILE gives them");
+    throw std::runtime_error("no saved state of room " + std::to_string(room) + " to begin in (there are: " +
+                             (states_ == nullptr ? "none" : states_->text()) +
+                             "). `montezuma make-states --rom FILE --out FILE` makes them, --states FILE gives them");
   }
 
   std::string header() const { return "ale " + machine_.identity() + '\n'; }

@@ -18,8 +18,10 @@ struct backend_options {
 
 inline void declare_cartridge(CLI::App* command, backend_options& o) {
   const std::string group = "The real game";
-  command->add_option("--rom", o.rom, "Your copy of the cartridge; montezuma_revenge.bin in the folder that ALE_ROMS_DIR names when not given")->group(group);
-  command->add_flag("--any-rom", o.any_rom, "Take another game's cartridge too, to try the program: rooms and success mean nothing there")->group(group);
+  command->add_option("--rom", o.rom, "Your copy of the cartridge; montezuma_revenge.bin in the folder that ALE_ROMS_DIR names when not given")
+      ->group(group);
+  command->add_flag("--any-rom", o.any_rom, "Take another game's cartridge too, to try the program: rooms and success mean nothing there")
+      ->group(group);
 }
 
 inline void declare_backend(CLI::App* command, backend_options& o) {
@@ -27,7 +29,8 @@ inline void declare_backend(CLI::App* command, backend_options& o) {
   command->add_option("--backend", o.name, "pyramid, or ale: the real game")->check(CLI::IsMember({"pyramid", "ale"}))->capture_default_str();
   declare_cartridge(command, o);
   command->add_option("--states", o.states, "Where episodes begin that do not begin in room 1: the file of `montezuma make-states`")->group(group);
-  command->add_option("--threads", o.threads, "Of network and games; 0: one a core")->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
+  command->add_option("--threads", o.threads, "Of network and games; 0: one a core")->check(CLI::NonNegativeNumber)
+      ->capture_default_str()->group(group);
 }
 
 struct pretrain_command;

@@ -2,8 +2,6 @@
 // `montezuma make-states`: starting states for the rooms of the real game, by random play from archived states.
 #pragma once
 
-#include <chrono>
-#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>

@@ -40,8 +40,9 @@ inline rom_file find_rom(const std::string& given, bool any) {
   if (!file) throw std::runtime_error("cannot read the ROM in " + found.path.string());
   found.md5 = md5(bytes);
   if (found.md5 != montezuma_md5 && !any)
-    throw std::runtime_error(found.path.string() + " is not the ROM of Montezuma's Revenge: its md5 is " + found.md5 + " (" + std::to_string(bytes.size()) +
-                             " bytes), expected " + montezuma_md5 + "; " + advice + ". To try another game, without rooms: --any-rom");
+    throw std::runtime_error(found.path.string() + " is not the ROM of Montezuma's Revenge: its md5 is " + found.md5 + " (" +
+                             std::to_string(bytes.size()) + " bytes), expected " + montezuma_md5 + "; " + advice +
+                             ". To try another game, without rooms: --any-rom");
   return found;
 }
 

@@ -43,7 +43,8 @@ struct teacher_in {
     const auto in = retain::state::read(path);
     teacher_in result;
     result.network = load_network<policy_type>(in, "policy.");
-    if (!in.contains("memory")) throw retain::state_error("'" + path + "' is a policy without the states of a teacher: `montezuma pretrain` writes one");
+    if (!in.contains("memory"))
+      throw retain::state_error("'" + path + "' is a policy without the states of a teacher: `montezuma pretrain` writes one");
     result.memory = in.tensor("memory");
     result.where = where;
     result.where.load(in);

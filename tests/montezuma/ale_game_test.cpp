@@ -24,7 +24,8 @@ std::shared_ptr<const room_states> archive() {
   auto states = std::make_shared<room_states>();
   states->game = "script";
   states->rooms[7] = {{scripted::console::at({.frame = 17'990, .place = 3, .x = 40, .entered = 0}), 6}};
-  states->rooms[2] = {{scripted::console::at({.place = 1, .x = 0, .entered = 0}), 1}, {scripted::console::at({.place = 1, .x = 156, .entered = 156}), 6}};
+  states->rooms[2] = {{scripted::console::at({.place = 1, .x = 0, .entered = 0}), 1},
+                      {scripted::console::at({.place = 1, .x = 156, .entered = 156}), 6}};
   return states;
 }
 
@@ -50,7 +51,8 @@ TEST_CASE("a small frame's pixel is the mean of what lies under it", "[montezuma
   std::vector<std::uint8_t> screen(screen_pixels);
   const auto draw = [&](auto&& value) {
     for (std::size_t row = 0; row < screen_rows; ++row)
-      for (std::size_t column = 0; column < screen_columns; ++column) screen[row * screen_columns + column] = static_cast<std::uint8_t>(value(row, column));
+      for (std::size_t column = 0; column < screen_columns; ++column)
+        screen[row * screen_columns + column] = static_cast<std::uint8_t>(value(row, column));
     return shrunk(screen);
   };
   const auto across = draw([](auto, auto column) { return column; });  // .475, 2.375, 158.525

@@ -198,6 +198,22 @@ TEST_CASE("runs on pictures are equal bit for bit, and so is one that was resume
   }
 }
 
+TEST_CASE("statistics of pictures begin with random steps, are of the newest frame, and grow by a rollout", "[montezuma][ale]") {
+  auto settings = tiny();
+  settings.rnd_warm_up = 3;
+  auto network = new_policy();
+  const auto where = script();
+  learner_type learner(network, games_of(where, 1, settings.games), settings);
+  learner.update();
+  retain::state saved;
+  learner.save_state(saved, "");
+  CHECK(saved.number("novelty.rnd.observations.count") == 3 * 8 + 8);
+  const auto mean = saved.tensor("novelty.rnd.observations.mean");
+  CHECK(mean.sizes() == at::IntArrayRef({1, 84, 84}));
+  CHECK(mean[0][20][2].item<double>() == Approx(10));  // room 1 in grey, where the beam never is
+  CHECK(mean[0].max().item<double>() <= 250);
+}
+
 TEST_CASE("a policy from pictures learns what pays", "[montezuma][ale]") {
   auto where = script(8);
   where.game.sticky = 0;
