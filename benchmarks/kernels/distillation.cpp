@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// KL(teacher || student) over the rows of a batch: its value, and its gradient with respect to the student's logits.
+// KL(teacher ‖ student) over the rows of a batch: its value, and its gradient with respect to the student's logits.
 #include "subject.hpp"
 
 #include <retain/categorical.hpp>
@@ -41,7 +41,7 @@ struct rows {
 subject divergence(std::int64_t n, std::int64_t actions, goals reach) {
   reach.error = 1e-5;
   // Both logits are read and the gradient is written, at the least.
-  return {.group = "distillation", .name = "KL(teacher || student), value and gradient, " + std::to_string(n) + " x " + std::to_string(actions),
+  return {.group = "distillation", .name = "KL(teacher ‖ student), value and gradient, " + std::to_string(n) + " x " + std::to_string(actions),
           .limited_by = bound::memory, .work = 16.0 * static_cast<double>(n * actions), .reach = reach, .prepare = [=] {
     const auto data = std::make_shared<rows>(n, actions);
     return prepared{.run = [data] { data->ours(); },

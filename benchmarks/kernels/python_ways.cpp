@@ -42,7 +42,7 @@ std::vector<subject> python_ways() {
   for (const auto& [from, name, script] :
        std::array{pair{weight_penalties(), "ewc, 30M in 60 tensors", "ewc"}, pair{weight_penalties(), "l2_init, 30M in 60 tensors", "l2"},
                   pair{fisher_estimates(), "MLP 256-512-512-121, sampled", "fisher"},
-                  pair{distillation_terms(), "KL(teacher || student), value and gradient, 4096 x 121", "kl"}}) {
+                  pair{distillation_terms(), "KL(teacher ‖ student), value and gradient, 4096 x 121", "kl"}}) {
     const auto found = std::find_if(from.begin(), from.end(), [&, &name = name](const subject& each) { return each.name == name; });
     if (found == from.end()) throw std::logic_error("python_ways: nothing is called " + name);
     subject same{.group = "beside Python's torch", .name = name, .prepare = [prepare = found->prepare, script = script, python] {
