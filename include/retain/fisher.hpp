@@ -78,7 +78,7 @@ struct sampled_actions {
 ///
 ///     F_i = E_s sum_d [ (d_i mu_d)^2 / sigma_d^2 + 2 (d_i log sigma_d)^2 ]
 ///
-/// in 2 D rows. One backward pass per row (and per time step of a sequence): 121 actions cost about 50 times a sampled estimate. A
+/// in 2 D rows. One backward pass per row (and per time step of a sequence): 121 actions cost 30 to 50 times a sampled estimate. A
 /// distribution of your own takes part with num_actions(), or with num_scores() and score(k): see diagonal_gaussian.
 struct exact_actions {};
 
