@@ -16,10 +16,10 @@
 
 #include <CLI/CLI.hpp>
 #include <poll.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "../common/interrupt.hpp"
+#include "../common/screen.hpp"
 #include "../common/table.hpp"
 #include "drawing.hpp"
 #include "pyramid_choice.hpp"
@@ -37,35 +37,6 @@ struct play_command {
 };
 
 namespace detail {
-
-/// Shows frames in place on a terminal, one after the other elsewhere, and reads single keys; the terminal is itself again at the end.
-class screen {
- public:
-  explicit screen(bool reads_keys) : terminal_(isatty(STDOUT_FILENO) != 0) {
-    if (terminal_) std::cout << "\033[?1049h\033[?25l\033[2J";  // another screen, no cursor
-    if (!reads_keys || isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &before_) != 0) return;
-    termios raw = before_;
-    raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
-    restored_ = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
-  }
-  screen(const screen&) = delete;
-  screen& operator=(const screen&) = delete;
-  ~screen() {
-    if (restored_) tcsetattr(STDIN_FILENO, TCSANOW, &before_);
-    if (terminal_) std::cout << "\033[?25h\033[?1049l" << std::flush;
-  }
-
-  void show(const pyramid& game, const std::string& line) const {
-    if (terminal_)
-      std::cout << "\033[H" << draw(game, true) << line << "\033[K\033[J" << std::flush;
-    else
-      std::cout << draw(game, false) << line << "\n\n";
-  }
-
- private:
-  bool terminal_, restored_ = false;
-  termios before_{};
-};
 
 /// The next key within the time; an arrow counts as the letter of its way. 0 for none, -1 when there will be no more.
 inline int read_key(int milliseconds) {
@@ -111,9 +82,9 @@ inline int play(const play_command& command) {
   bool over = false, left = false;
   long steps = 0;
   {
-    const detail::screen shown(command.keys);
+    const text_screen shown(command.keys);
     const auto show = [&] {
-      shown.show(game, "room " + std::to_string(game.room()) + "  return " + decimals(reward) + "  step " + std::to_string(steps) +
+      shown.show(draw(game, shown.terminal()), "room " + std::to_string(game.room()) + "  return " + decimals(reward) + "  step " + std::to_string(steps) +
                            (game.holds(item::red_key) ? "  red key" : "") + (game.holds(item::blue_key) ? "  blue key" : "") +
                            (command.keys ? "   (arrows, hjkl or wasd; q ends)" : ""));
     };

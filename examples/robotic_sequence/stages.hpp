@@ -41,17 +41,17 @@ namespace detail {
 inline constexpr const char* arm = R"(
   <body pos="0 -0.35 0.05">
     <joint name="shoulder" type="hinge" axis="0 0 1" range="-1.2 3.2" limited="true" damping="2" armature="0.02"/>
-    <geom type="capsule" fromto="0 0 0.06 0.4 0 0.06" size="0.02" mass="0.4" rgba="0.45 0.5 0.55 1"/>
+    <geom type="capsule" fromto="0 0 0.06 0.4 0 0.06" size="0.02" mass="0.4" group="3" rgba="0.45 0.5 0.55 1"/>
     <body pos="0.4 0 0">
       <joint name="elbow" type="hinge" axis="0 0 1" range="0.15 2.75" limited="true" damping="2" armature="0.02"/>
-      <geom type="capsule" fromto="0 0 0.06 0.4 0 0.06" size="0.015" mass="0.3" rgba="0.6 0.65 0.7 1"/>
-      <geom type="sphere" pos="0.4 0 0" size="0.025" mass="0.05" class="touch" group="1" rgba="0.84 0.37 0 1"/>
+      <geom type="capsule" fromto="0 0 0.06 0.4 0 0.06" size="0.015" mass="0.3" group="3" rgba="0.6 0.65 0.7 1"/>
+      <geom type="sphere" pos="0.4 0 0" size="0.025" mass="0.05" class="touch" group="4" rgba="0.84 0.37 0 1"/>
       <site name="tip" pos="0.4 0 0"/>
     </body>
   </body>)";
 
 /// What stands at the place that is drawn for it, and of it what the arm moves; the site "object" is where a policy sees it.
-/// Groups, for drawings: 0 arm and rails, 1 tip, 2 what is moved, 3 walls.
+/// Groups are the layers of a drawing, from below: 0 rails, 1 what is moved, 2 walls, 3 the arm, 4 its tip.
 inline const char* thing(stage_kind kind) {
   switch (kind) {
     case stage_kind::window:  // a pane on a rail, to be slid to the left
@@ -59,7 +59,7 @@ inline const char* thing(stage_kind kind) {
     <geom type="box" pos="-0.075 0 0" size="0.11 0.006 0.01" rgba="0.8 0.8 0.8 1"/>
     <body>
       <joint type="slide" axis="1 0 0" range="-0.16 0.005" limited="true" frictionloss="0.5" damping="4"/>
-      <geom type="box" size="0.03 0.03 0.04" mass="0.2" class="touch" group="2" rgba="0.34 0.71 0.91 1"/>
+      <geom type="box" size="0.03 0.03 0.04" mass="0.2" class="touch" group="1" rgba="0.34 0.71 0.91 1"/>
       <site name="object"/>
     </body>)";
     case stage_kind::faucet:  // a lever that points to the arm, to be turned counter-clockwise
@@ -67,7 +67,7 @@ inline const char* thing(stage_kind kind) {
     <geom type="cylinder" size="0.02 0.03" rgba="0.8 0.8 0.8 1"/>
     <body>
       <joint type="hinge" axis="0 0 1" range="-0.05 1.5" limited="true" frictionloss="0.05" damping="0.05"/>
-      <geom type="capsule" fromto="0 0 0 0 -0.12 0" size="0.012" mass="0.1" class="touch" group="2" rgba="0.34 0.71 0.91 1"/>
+      <geom type="capsule" fromto="0 0 0 0 -0.12 0" size="0.012" mass="0.1" class="touch" group="1" rgba="0.34 0.71 0.91 1"/>
       <site name="object" pos="0 -0.11 0"/>
     </body>)";
     case stage_kind::press:  // a button with a spring behind it
@@ -75,7 +75,7 @@ inline const char* thing(stage_kind kind) {
     <geom type="box" pos="0 0.075 0" size="0.045 0.02 0.04" rgba="0.8 0.8 0.8 1"/>
     <body>
       <joint type="slide" axis="0 1 0" stiffness="20" damping="10"/>
-      <geom type="box" size="0.03 0.02 0.04" mass="0.2" class="touch" group="2" rgba="0.8 0.2 0.2 1"/>
+      <geom type="box" size="0.03 0.02 0.04" mass="0.2" class="touch" group="1" rgba="0.8 0.2 0.2 1"/>
       <site name="object"/>
     </body>)";
     case stage_kind::push:
@@ -84,15 +84,15 @@ inline const char* thing(stage_kind kind) {
     <body>
       <joint type="slide" axis="1 0 0" frictionloss="0.5" damping="3"/>
       <joint type="slide" axis="0 1 0" frictionloss="0.5" damping="3"/>
-      <geom type="sphere" size="0.035" mass="0.15" class="touch" group="2" rgba="0.34 0.71 0.91 1"/>
+      <geom type="sphere" size="0.035" mass="0.15" class="touch" group="1" rgba="0.34 0.71 0.91 1"/>
       <site name="object"/>
     </body>)";
     case stage_kind::unplug:  // a plug in the shape of a T, to be pulled to the right by its head
       return R"(
     <body>
       <joint type="slide" axis="1 0 0" frictionloss="1" damping="4"/>
-      <geom type="box" size="0.008 0.05 0.04" mass="0.2" class="touch" group="2" rgba="0.34 0.71 0.91 1"/>
-      <geom type="box" pos="-0.09 0 0" size="0.09 0.008 0.03" mass="0.1" class="touch" group="2" rgba="0.34 0.71 0.91 1"/>
+      <geom type="box" size="0.008 0.05 0.04" mass="0.2" class="touch" group="1" rgba="0.34 0.71 0.91 1"/>
+      <geom type="box" pos="-0.09 0 0" size="0.09 0.008 0.03" mass="0.1" class="touch" group="1" rgba="0.34 0.71 0.91 1"/>
       <site name="object"/>
     </body>)";
   }
@@ -105,7 +105,7 @@ inline const char* thing(stage_kind kind) {
 /// the model: one model serves every simulation.
 inline std::string mjcf(stage_kind kind) {
   const std::string wall = kind != stage_kind::push_wall ? "" : R"(
-  <geom type="box" pos="0 0.2 0.05" size="0.06 0.012 0.05" class="touch" group="3" rgba="0.35 0.3 0.28 1"/>)";
+  <geom type="box" pos="0 0.2 0.05" size="0.06 0.012 0.05" class="touch" group="2" rgba="0.35 0.3 0.28 1"/>)";
   return std::string(R"(<mujoco>
 <compiler angle="radian"/>
 <option timestep="0.01" gravity="0 0 0" iterations="20"/>
