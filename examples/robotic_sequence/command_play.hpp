@@ -34,7 +34,7 @@ using player = std::function<void(const float* observation, int stage, float* ac
 using policy_reader = std::function<player(const std::string& file, const std::vector<stage_kind>& stages)>;
 
 struct play_command {
-  std::string policy, frames, from;
+  std::string policy = {}, frames = {}, from = {};
   bool random = false, scripted = false;
   int stages = 4, delay = 50;
   std::uint64_t seed = 1;

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -68,11 +67,11 @@ class sequence {
     time_ = 0;
     end_ = ending::none;
     where_ = draw_layout(kind(), [this](double low, double high) { return low + (high - low) * uniform(); });
-    mj_resetData(&model(), &data());
+    mj_resetData(&model(), &simulation());
     set_place();
-    data().qpos[0] = where_.shoulder;
-    data().qpos[1] = where_.elbow;
-    mj_forward(&model(), &data());
+    simulation().qpos[0] = where_.shoulder;
+    simulation().qpos[1] = where_.elbow;
+    mj_forward(&model(), &simulation());
     way_at_start_ = way_left(kind(), where_, object());
   }
 
@@ -94,10 +93,10 @@ class sequence {
     if (over()) throw std::logic_error("sequence: the stage is over; call start() or advance() before the next decision");
     for (int i = 0; i < action_size; ++i) {
       if (!std::isfinite(action[i])) throw std::invalid_argument("sequence: action " + std::to_string(i) + " is not a finite number");
-      data().ctrl[i] = std::clamp(static_cast<double>(action[i]), -1.0, 1.0);
+      simulation().ctrl[i] = std::clamp(static_cast<double>(action[i]), -1.0, 1.0);
     }
-    for (int i = 0; i < options_.frames; ++i) mj_step(&model(), &data());
-    mj_kinematics(&model(), &data());
+    for (int i = 0; i < options_.frames; ++i) mj_step(&model(), &simulation());
+    mj_kinematics(&model(), &simulation());
     const int before = time_++;
     const bool success = solved(kind(), where_, object());
     end_ = success ? ending::solved : time_ >= options_.horizon ? ending::timed_out : ending::none;
@@ -123,8 +122,8 @@ class sequence {
     out.set(prefix + "time", time_);
     out.set(prefix + "end", static_cast<int>(end_));
     out.set(prefix + "random", random_);
-    const auto& l = where_;
-    out.set(prefix + "layout", text_of(std::vector{l.place.x, l.place.y, l.goal.x, l.goal.y, l.shoulder, l.elbow, way_at_start_}));
+    const auto& [place, goal, shoulder, elbow] = where_;
+    out.set(prefix + "layout", text_of({place.x, place.y, goal.x, goal.y, shoulder, elbow, way_at_start_}));
     std::vector<double> numbers;
     for_each_physics(model(), data(), [&](std::span<const mjtNum> part) { numbers.insert(numbers.end(), part.begin(), part.end()); });
     out.set(prefix + "physics", text_of(numbers));
@@ -154,14 +153,14 @@ class sequence {
     random_ = random;
     where_ = {{drawn[0], drawn[1]}, {drawn[2], drawn[3]}, drawn[4], drawn[5]};
     way_at_start_ = drawn[6];
-    mj_resetData(&model(), &data());
+    mj_resetData(&model(), &simulation());
     set_place();
     auto next = numbers.begin();
-    for_each_physics(model(), data(), [&](std::span<mjtNum> part) {
+    for_each_physics(model(), simulation(), [&](std::span<mjtNum> part) {
       std::copy_n(next, part.size(), part.begin());
       next += static_cast<std::ptrdiff_t>(part.size());
     });
-    mj_kinematics(&model(), &data());
+    mj_kinematics(&model(), &simulation());
   }
 
   const world_options& options() const { return options_; }
@@ -176,11 +175,11 @@ class sequence {
  private:
   enum class ending { none, solved, timed_out };
 
-  mjData& data() { return *simulations_[static_cast<std::size_t>(stage_)]; }
+  mjData& simulation() { return *simulations_[static_cast<std::size_t>(stage_)]; }
   point site(int id) const { return {data().site_xpos[3 * id], data().site_xpos[3 * id + 1]}; }
   void set_place() {
-    data().mocap_pos[0] = where_.place.x;
-    data().mocap_pos[1] = where_.place.y;
+    simulation().mocap_pos[0] = where_.place.x;
+    simulation().mocap_pos[1] = where_.place.y;
   }
 
   /// splitmix64; a multiple of 2^-53 in [0, 1).
