@@ -147,7 +147,8 @@ TEST_CASE("equal seeds and decisions give equal worlds, other seeds give others"
 TEST_CASE("what is drawn lies where it should, and is drawn anew", "[robotic_sequence]") {
   sequence world(all_stages, 3);
   // Places of all stages; goals of the two whose goal is drawn.
-  const std::array<box, 6> places{{{0, 0.15, 0.12, 0.25}, {0.04, 0.16, 0.2, 0.28}, {-0.2, 0.2, 0.25, 0.3}, {0.02, 0.15, 0.1, 0.2}, {-0.16, -0.08, 0.12, 0.25}, {-0.1, 0.1, 0.09, 0.12}}};
+  const std::array<box, 6> places{{{0, 0.15, 0.12, 0.25}, {0.04, 0.16, 0.2, 0.28}, {-0.2, 0.2, 0.25, 0.3},
+                                   {0.02, 0.15, 0.1, 0.2}, {-0.16, -0.08, 0.12, 0.25}, {-0.1, 0.1, 0.09, 0.12}}};
   const auto inside = [](const box& b, point p) { return p.x >= b.left && p.x <= b.right && p.y >= b.near && p.y <= b.far; };
   for (int stage = 0; stage < 6; ++stage) {
     point least{9, 9}, most{-9, -9};
@@ -262,8 +263,8 @@ TEST_CASE("the wall is walked around by its nearer corner", "[robotic_sequence]"
 }
 
 TEST_CASE("stages are solved at a little before their goal, and beyond it", "[robotic_sequence]") {
-  const layout window{.place = {0.1, 0.2}, .goal = {-0.05, 0.2}}, press{.place = {0, 0.3}, .goal = {0, 0.345}}, unplug{.place = {-0.1, 0.2}, .goal = {0.02, 0.2}},
-      push{.place = {0.1, 0.1}, .goal = {-0.2, 0.1}};
+  const layout window{.place = {0.1, 0.2}, .goal = {-0.05, 0.2}}, press{.place = {0, 0.3}, .goal = {0, 0.345}},
+      unplug{.place = {-0.1, 0.2}, .goal = {0.02, 0.2}}, push{.place = {0.1, 0.1}, .goal = {-0.2, 0.1}};
   CHECK_FALSE(solved(stage_kind::window, window, {-0.029, 0.2}));
   CHECK(solved(stage_kind::window, window, {-0.031, 0.2}));
   CHECK(solved(stage_kind::window, window, {-0.06, 0.2}));
