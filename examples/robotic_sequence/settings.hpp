@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// The numbers of a run, and what retains.
+#pragma once
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace robotic_sequence {
+
+struct agent_settings {
+  std::int64_t width = 64;           ///< of the two hidden layers of actor and critics
+  bool one_hot = false;              ///< the networks see which stage it is and have one head; else a head a stage, which the stage picks
+  double learning_rate = 1e-3;       ///< Adam's, of actor, critics and temperatures
+  std::int64_t batch = 128;
+  double discount = 0.99, tau = 0.005;
+  double entropy_target = -2;        ///< in nats, of an action: minus its dimensions
+  double initial_alpha = 0.1;
+  double alpha_floor = 1e-3;         ///< of every stage: a new one goes on exploring
+  double alpha_cap = 7.4;            ///< of a stage that is learnt
+  double known_alpha_cap = 0.03;     ///< of a stage that was learnt before: a policy that is held cannot raise its entropy
+};
+
+struct training_settings {
+  agent_settings agent;
+  std::uint64_t seed = 1;
+  std::int64_t steps = 80'000;       ///< decisions; one update each
+  std::int64_t random_steps = 0;     ///< actions at random to begin with
+  std::int64_t learn_after = 1'000;  ///< decisions before the first update
+  std::int64_t capacity = 100'000;   ///< transitions that are kept
+  std::int64_t evaluate_every = 5'000;  ///< and at 0, 1000, 2000 and 3000: that fast is the fall
+  int evaluation_episodes = 25;      ///< from each stage, and of the whole sequence
+
+  bool evaluation_due(std::int64_t step) const {
+    return step == 0 || step == 1'000 || step == 2'000 || step == 3'000 || step == steps || (evaluate_every > 0 && step % evaluate_every == 0);
+  }
+};
+
+enum class fisher_kind : std::uint8_t {
+  gaussian,         ///< of the Gaussian before the squash, in closed form, every layer of the actor
+  continual_world,  ///< mean after the squash, heads excluded, floor of 1e-5, as in Continual World (Wołczyk et al. 2021)
+};
+
+struct retention_settings {
+  bool l2 = false, ewc = false, bc = false, ks = false, em = false;
+  double l2_strength = 0.1, ewc_strength = 10, bc_strength = 1, ks_strength = 1;
+  double ks_factor = 1;         ///< after each update
+  std::int64_t memory = 10'000; ///< transitions of pre-training: BC's states, EM's protected rows
+  std::int64_t fisher_states = 2'560;
+  std::int64_t bc_batch = 128;
+  fisher_kind fisher = fisher_kind::gaussian;
+
+  /// What adds to the actor's loss or gradient; episodic memory is in the buffer.
+  bool any_term() const { return l2 || ewc || bc || ks; }
+
+  /// "none", or terms joined by +. Throws for anything else.
+  void choose(const std::string& text) {
+    l2 = ewc = bc = ks = em = false;
+    if (text == "none") return;
+    std::istringstream terms(text);
+    std::string term;
+    bool some = false;
+    while (std::getline(terms, term, '+')) {
+      some = true;
+      bool* wanted = term == "l2" ? &l2 : term == "ewc" ? &ewc : term == "bc" ? &bc : term == "ks" ? &ks : term == "em" ? &em : nullptr;
+      if (wanted == nullptr) throw std::runtime_error("no retention '" + term + "': none, l2, ewc, bc, em, ks, or several joined by + as in bc+em");
+      *wanted = true;
+    }
+    if (!some) throw std::runtime_error("no retention '': none, l2, ewc, bc, em, ks, or several joined by + as in bc+em");
+  }
+};
+
+}  // namespace robotic_sequence
