@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,7 +33,7 @@ using actor_network = retain::actor_critic<retain::mlp, retain::tanh_gaussian_he
 
 /// Behind the world's numbers stands a one-hot of the kind of stage, over all six, whatever sequence is played: a policy of one sequence
 /// goes on in another.
-inline constexpr std::int64_t kinds = stage_kinds;
+inline constexpr std::int64_t kinds = 6;
 inline constexpr std::int64_t observation_width = sequence::observation_size + kinds;
 
 inline actor_network make_actor(const agent_settings& settings) {
