@@ -20,6 +20,11 @@ inline constexpr const char* green = "#009E73";
 inline constexpr const char* purple = "#CC79A7";
 inline constexpr const char* sky = "#56B4E9";
 
+/// Three more, of Tol's muted scheme, made for the same eyes.
+inline constexpr const char* indigo = "#332288";
+inline constexpr const char* wine = "#882255";
+inline constexpr const char* olive = "#999933";
+
 /// In a string of a script.
 inline std::string quoted(const std::string& text) {
   std::string result = "'";

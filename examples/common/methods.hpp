@@ -15,13 +15,16 @@ struct method_style {
   const char* method;
   const char* color;
 };
-inline constexpr std::array<method_style, 7> method_styles{{{"scratch", gnuplot::grey},
-                                                             {"none", gnuplot::vermilion},
-                                                             {"l2", gnuplot::orange},
-                                                             {"ewc", gnuplot::blue},
-                                                             {"bc", gnuplot::green},
-                                                             {"ks", gnuplot::purple},
-                                                             {"bc+ks", gnuplot::sky}}};
+inline constexpr std::array<method_style, 10> method_styles{{{"scratch", gnuplot::grey},
+                                                              {"none", gnuplot::vermilion},
+                                                              {"l2", gnuplot::orange},
+                                                              {"ewc", gnuplot::blue},
+                                                              {"ewc-cw", gnuplot::indigo},
+                                                              {"bc", gnuplot::green},
+                                                              {"em", gnuplot::wine},
+                                                              {"bc+em", gnuplot::olive},
+                                                              {"ks", gnuplot::purple},
+                                                              {"bc+ks", gnuplot::sky}}};
 
 /// Its place in that order; behind all others for a method that is not in it.
 inline std::ptrdiff_t method_rank(std::string_view method) {
