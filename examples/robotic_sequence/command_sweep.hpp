@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+// `robotic_sequence sweep` and `robotic_sequence report`: many seeds and methods, and what they say together.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "../common/files.hpp"
+#include "../common/interrupt.hpp"
+#include "../common/jobs.hpp"
+#include "../common/methods.hpp"
+#include "../common/seeds.hpp"
+#include "../common/table.hpp"
+#include "report.hpp"
+
+namespace robotic_sequence {
+
+struct sweep_command {
+  std::string out = "runs/sweep";
+  std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "em", "bc+em"};
+  std::vector<int> stages{4};
+  std::vector<std::string> seeds{"1-20"};
+  long steps = 80'000;
+  long teacher_steps = 0;  ///< 0: as many as `pretrain` takes by itself
+  double accept = 0.9;
+  int jobs = 2;
+  std::vector<std::string> extra;
+  bool dry_run = false;
+};
+
+namespace detail {
+
+/// The options of `finetune` for a method as tables name it.
+inline std::vector<std::string> method_options(const std::string& method) {
+  if (method == "scratch") return {"--from-scratch"};
+  if (method == "ewc-cw") return {"--retain", "ewc", "--fisher", "continual-world"};
+  return {"--retain", method};
+}
+
+/// A teacher for each seed, then all methods from it. Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
+inline std::vector<job> sweep_jobs(const sweep_command& command) {
+  const std::filesystem::path out = command.out;
+  std::vector<job> jobs;
+  const auto add = [&](const std::string& name, const std::filesystem::path& product, std::vector<std::string> words, std::vector<std::string> after) {
+    words.insert(words.begin(), this_program());
+    jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
+  };
+  for (const auto seed : seed_list(command.seeds)) {
+    const auto number = std::to_string(seed), teacher = "teacher-seed" + number;
+    const auto policy = out / teacher / "teacher.pt";
+    std::vector<std::string> lesson{"pretrain", "--out", (out / teacher).string(), "--seed", number, "--accept", decimals(command.accept, 4), "--resume-if-possible"};
+    if (command.teacher_steps > 0) lesson.insert(lesson.end(), {"--steps", std::to_string(command.teacher_steps)});
+    add(teacher, policy, lesson, {});
+    for (const int stages : command.stages)
+      for (const auto& method : command.methods) {
+        const auto name = std::to_string(stages) + "-stages-" + method + "-seed" + number;
+        std::vector<std::string> words{"finetune", "--teacher", policy.string(), "--stages", std::to_string(stages), "--seed", number, "--steps",
+                                       std::to_string(command.steps), "--out", (out / "runs" / name).string(), "--resume-if-possible",
+                                       "--discard-checkpoint", "--quiet"};
+        const auto options = method_options(method);
+        words.insert(words.end(), options.begin(), options.end());
+        words.insert(words.end(), command.extra.begin(), command.extra.end());
+        add(name, out / "runs" / name / "evaluation.json", words, {teacher});
+      }
+  }
+  return jobs;
+}
+
+/// What makes runs comparable has to be the same in the whole folder; methods, lengths of the sequence and seeds may be added.
+inline void check_same_sweep(const sweep_command& command) {
+  const auto file = std::filesystem::path(command.out) / "sweep.json";
+  const nlohmann::json now{{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
+  if (!std::filesystem::exists(file)) return write_json(file, now);
+  const auto before = read_json(file);
+  for (const auto& [option, value] : now.items())
+    if (before.value(option, nlohmann::json()) != value)
+      throw std::runtime_error(command.out + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() + ", not " +
+                               value.dump() + ": give the same, or another --out");
+}
+
+inline std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const auto& style : method_styles) names.emplace_back(style.method);
+  return names;
+}
+
+}  // namespace detail
+
+inline int sweep(const sweep_command& command) {
+  const auto jobs = detail::sweep_jobs(command);
+  if (command.dry_run) {
+    for (const auto& each : jobs) {
+      std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
+      for (const auto& word : each.command) std::cout << ' ' << word;
+      std::cout << '\n';
+    }
+    return 0;
+  }
+  detail::check_same_sweep(command);
+  const auto result = job_runner(jobs, static_cast<std::size_t>(command.jobs), true).run();
+  if (result.interrupted) {
+    std::fprintf(stderr, "stopped. What is finished is kept; to go on: the same command\n");
+    return interrupt::exit_code;
+  }
+  if (!result.failed.empty())
+    throw std::runtime_error("the step " + result.failed + " failed: " + result.message + "\nIts whole output is in " +
+                             (std::filesystem::path(command.out) / "logs" / (result.failed + ".log")).string() +
+                             "; after mending, go on with the same command");
+  const auto report = std::filesystem::path(command.out) / "report";
+  std::cout << write_report(read_runs({std::filesystem::path(command.out) / "runs"}), report) << "in " << report.string() << "\n";
+  return 0;
+}
+
+inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
+  auto o = std::make_shared<sweep_command>();
+  auto* command = app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every method; goes on where it was stopped");
+  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
+  command->add_option("--methods", o->methods, "scratch, none, l2, ewc, ewc-cw (Continual World's Fisher), bc, em, bc+em, ks, bc+ks; separated by commas")
+      ->delimiter(',')->check(CLI::IsMember(detail::method_names()))->capture_default_str();
+  command->add_option("--stages", o->stages, "Lengths of the sequence, separated by commas; the last two stages are known, the others new")
+      ->delimiter(',')->check(CLI::Range(3, 6))->capture_default_str();
+  command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
+  command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher; 0: as `robotic_sequence pretrain` has it")
+      ->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success of a teacher in the stages that it is to know")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
+  command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
+  command->add_flag("--dry-run", o->dry_run, "Only list the commands");
+  command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });
+}
+
+inline void add_report(CLI::App& app, std::function<int()>& chosen) {
+  struct report_command {
+    std::vector<std::string> folders;
+    std::string out;
+  };
+  auto o = std::make_shared<report_command>();
+  auto* command = app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
+  command->add_option("folders", o->folders, "Folders of sweeps or single runs")->required();
+  command->add_option("--out", o->out, "Where to write; the first folder's report/ when not given");
+  command->callback([&chosen, o] {
+    chosen = [o] {
+      const auto out = o->out.empty() ? std::filesystem::path(o->folders.front()) / "report" : std::filesystem::path(o->out);
+      std::cout << write_report(read_runs({o->folders.begin(), o->folders.end()}), out) << "in " << out.string() << "\n";
+      return 0;
+    };
+  });
+}
+
+}  // namespace robotic_sequence

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+// Says what many runs say together: tables, CSV, pictures.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "../common/comparison.hpp"
+#include "../common/files.hpp"
+#include "../common/statistics.hpp"
+#include "../common/table.hpp"
+#include "pictures.hpp"
+#include "runs.hpp"
+
+namespace robotic_sequence {
+namespace detail {
+
+inline std::string title_of(const std::string& stage) { return stage == whole ? "whole sequence" : stage; }
+
+template <class Measure>
+std::string over_seeds(const std::vector<const finished_run*>& runs, const Measure& measure) {
+  const auto values = values_over(runs, measure);
+  return values.empty() ? "–" : with_interval(values, 2);
+}
+
+template <class Measure>
+std::string each_seed(const std::vector<const finished_run*>& runs, const Measure& measure) {
+  std::string text;
+  for (const auto* run : runs) text += (text.empty() ? "" : ", ") + decimals(measure(*run), 2);
+  return text;
+}
+
+inline const auto mean_of = [](const std::string& stage) { return [stage](const finished_run& run) { return mean_success(run, stage); }; };
+inline const auto lowest_of = [](const std::string& stage) { return [stage](const finished_run& run) { return lowest_success(run, stage); }; };
+inline const auto end_of = [](const std::string& stage) { return [stage](const finished_run& run) { return end_success(run, stage); }; };
+inline const auto transfer_of = [](const run_group& group, const std::string& stage) {
+  return [&group, stage](const finished_run& run) { return group.forward_transfer(run, stage); };
+};
+
+/// What all runs of the group have in common, and how good their teachers are.
+inline std::string conditions(const run_group& group) {
+  std::vector<double> speeds;
+  std::map<std::string, std::vector<double>> teachers;
+  std::set<int> episodes;
+  for (const auto& [method, seeds] : group.methods)
+    for (const auto* run : seeds) {
+      episodes.insert(run->episodes);
+      if (std::isfinite(run->steps_per_second)) speeds.push_back(run->steps_per_second);
+      for (const auto& [stage, success] : run->teacher) teachers[stage].push_back(success);
+    }
+  std::string text = decimals(statistics::mean(speeds)) + " steps/s a run (without evaluations). ";
+  if (!teachers.empty()) {
+    text += "Success of the teachers: ";
+    bool first = true;
+    for (const auto& [stage, values] : teachers) {
+      const auto [least, most] = std::minmax_element(values.begin(), values.end());
+      text += (first ? "" : ", ") + stage + " " + decimals(*least, 2) + " to " + decimals(*most, 2);
+      first = false;
+    }
+    text += ". ";
+  }
+  return text + std::to_string(*episodes.begin()) + (episodes.size() > 1 ? " to " + std::to_string(*episodes.rbegin()) : std::string()) +
+         " episodes from each stage at the end. Over training: 1/T ∫ success dt by trapezoids. In brackets: 95 % bootstrap interval over seeds.\n\n";
+}
+
+/// Success in what the teachers know: how deep it falls, over training, at the end.
+inline std::string kept_table(const run_group& group) {
+  std::vector<std::string> header{"what is kept", "seeds"};
+  for (const auto* stage : far_stages)
+    for (const auto* when : {": lowest", ": over training", ": end"}) header.push_back(std::string(stage) + when);
+  text_table table(header);
+  for (const auto& [method, seeds] : group.methods) {
+    std::vector<std::string> row{method, std::to_string(seeds.size())};
+    for (const auto* stage : far_stages) {
+      row.push_back(over_seeds(seeds, lowest_of(stage)));
+      row.push_back(over_seeds(seeds, mean_of(stage)));
+      row.push_back(over_seeds(seeds, end_of(stage)));
+    }
+    table.add(row);
+  }
+  return table.markdown() + "\n";
+}
+
+/// Success in the new stages and in the whole sequence: over training, at the end.
+inline std::string reached_table(const run_group& group) {
+  std::vector<std::string> measured, header{"what is reached", "seeds"};
+  for (const auto& stage : group.stages)
+    if (!is_far(stage)) measured.push_back(stage);
+  measured.emplace_back(whole);
+  for (const auto& stage : measured)
+    for (const auto* when : {": over training", ": end"}) header.push_back(title_of(stage) + when);
+  text_table table(header);
+  for (const auto& [method, seeds] : group.methods) {
+    std::vector<std::string> row{method, std::to_string(seeds.size())};
+    for (const auto& stage : measured) {
+      row.push_back(over_seeds(seeds, mean_of(stage)));
+      row.push_back(over_seeds(seeds, end_of(stage)));
+    }
+    table.add(row);
+  }
+  return table.markdown() + "\n";
+}
+
+inline std::string transfer_table(const run_group& group) {
+  if (group.from_scratch.empty()) return "No forward transfer: it is measured against runs from scratch, and there are none.\n\n";
+  text_table table({"forward transfer", "seeds", far_stages[0], far_stages[1], title_of(whole)});
+  for (const auto& [method, seeds] : group.methods)
+    table.add({method, std::to_string(seeds.size()), over_seeds(seeds, transfer_of(group, far_stages[0])), over_seeds(seeds, transfer_of(group, far_stages[1])),
+               over_seeds(seeds, transfer_of(group, whole))});
+  return "Forward transfer is (A − B) / (1 − B), A a run's success over training and B that from scratch, mean over seeds: 0 as from scratch, 1 without a "
+         "failure. The interval takes B as it is.\n\n" +
+         table.markdown() + "\n";
+}
+
+/// Every method against every other, seed by seed.
+inline std::string paired_table(const run_group& group) {
+  std::vector<std::string> against{"row − column, whole sequence over training"};
+  for (const auto& [method, seeds] : group.methods) against.push_back(method);
+  text_table order(against);
+  for (const auto& [method, seeds] : group.methods) {
+    std::vector<std::string> row{method};
+    for (const auto& [other, others] : group.methods) row.push_back(other == method ? "–" : difference_text(seed_differences(seeds, others), 2));
+    order.add(row);
+  }
+  return "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. With so many intervals, one in twenty leaves zero out "
+         "by chance.\n\n" +
+         order.markdown() + "\n";
+}
+
+inline std::string each_seed_table(const run_group& group) {
+  text_table points({"each seed", "seeds", "unplug: lowest", "push-wall: lowest", "unplug: end", "push-wall: end", "whole sequence: over training", "end"});
+  for (const auto& [method, seeds] : group.methods) {
+    std::string numbers;
+    for (const auto* run : seeds) numbers += (numbers.empty() ? "" : ", ") + std::to_string(run->seed);
+    points.add({method, numbers, each_seed(seeds, lowest_of(far_stages[0])), each_seed(seeds, lowest_of(far_stages[1])), each_seed(seeds, end_of(far_stages[0])),
+                each_seed(seeds, end_of(far_stages[1])), each_seed(seeds, mean_of(whole)), each_seed(seeds, end_of(whole))});
+  }
+  return points.markdown() + "\n";
+}
+
+/// Forward transfer in what is known, by how many new stages stand in front of it: a table a stage for all groups of the same length of training.
+inline std::string lengths_tables(const std::vector<run_group>& groups) {
+  std::map<long, std::vector<const run_group*>> by_steps;
+  for (const auto& group : groups)
+    if (!group.from_scratch.empty()) by_steps[group.steps].push_back(&group);
+  std::string text;
+  for (const auto& [steps, alike] : by_steps) {
+    if (alike.size() < 2) continue;
+    std::vector<std::string> methods;
+    for (const auto* group : alike)
+      for (const auto& [method, seeds] : group->methods)
+        if (method != "scratch" && std::find(methods.begin(), methods.end(), method) == methods.end()) methods.push_back(method);
+    std::stable_sort(methods.begin(), methods.end(), [](const auto& a, const auto& b) { return method_rank(a) < method_rank(b); });
+    text += "## New stages in front; " + std::to_string(steps) + " steps\n\nForward transfer, by the number of new stages in front of what is known.\n\n";
+    for (const auto* stage : far_stages) {
+      std::vector<std::string> header{std::string(stage) + ": new stages"};
+      header.insert(header.end(), methods.begin(), methods.end());
+      text_table table(header);
+      for (const auto* group : alike) {
+        std::vector<std::string> row{std::to_string(group->new_stages())};
+        for (const auto& name : methods) {
+          const auto found = std::find_if(group->methods.begin(), group->methods.end(), [&](const auto& each) { return each.first == name; });
+          row.push_back(found == group->methods.end() ? "–" : over_seeds(found->second, transfer_of(*group, stage)));
+        }
+        table.add(row);
+      }
+      text += table.markdown() + "\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace detail
+
+/// The Markdown of one group: a table over seeds of what is kept, of what is reached and of forward transfer, paired differences, and each seed's numbers.
+inline std::string group_report(const run_group& group) {
+  return "## " + group.title + "\n\n" + detail::conditions(group) + detail::kept_table(group) + detail::reached_table(group) + detail::transfer_table(group) +
+         detail::paired_table(group) + detail::each_seed_table(group);
+}
+
+/// A line a run. A stage that its sequence lacks stays empty.
+inline std::string runs_csv(const std::vector<run_group>& groups) {
+  std::vector<std::string> measured;
+  for (const auto& group : groups)
+    if (group.stages.size() + 1 > measured.size()) {
+      measured = group.stages;
+      measured.emplace_back(whole);
+    }
+  std::vector<std::string> header{"stages", "method", "seed", "steps", "steps_per_second"};
+  for (const auto& stage : measured)
+    for (const auto* what : {"_lowest", "_mean", "_end", "_transfer"}) header.push_back(stage + what);
+  text_table lines(header);
+  const auto cell = [](double value) { return std::isfinite(value) ? decimals(value, 4) : std::string(); };
+  for (const auto& group : groups)
+    for (const auto& [method, seeds] : group.methods)
+      for (const auto* run : seeds) {
+        std::vector<std::string> row{std::to_string(run->stages.size()), method, std::to_string(run->seed), std::to_string(run->steps),
+                                     std::isfinite(run->steps_per_second) ? decimals(run->steps_per_second) : std::string()};
+        for (const auto& stage : measured)
+          for (const double value : {lowest_success(*run, stage), mean_success(*run, stage), end_success(*run, stage), group.forward_transfer(*run, stage)})
+            row.push_back(cell(value));
+        lines.add(row);
+      }
+  return lines.csv();
+}
+
+/// Everything into one folder: report.md, runs.csv, curves-*.png, points-*.png. Returns the Markdown.
+inline std::string write_report(const std::vector<finished_run>& runs, const std::filesystem::path& out) {
+  std::filesystem::create_directories(out);
+  const auto groups = group_runs(runs);
+  std::string markdown;
+  for (const auto& group : groups) {
+    markdown += group_report(group);
+    if (draw_curves(group, out / ("curves-" + group.slug))) markdown += "![" + group.title + ", over training](curves-" + group.slug + ".png)\n\n";
+    if (draw_points(group, out / ("points-" + group.slug))) markdown += "![" + group.title + ", each seed](points-" + group.slug + ".png)\n\n";
+  }
+  markdown += detail::lengths_tables(groups);
+  write_file(out / "runs.csv", runs_csv(groups));
+  write_file(out / "report.md", markdown);
+  return markdown;
+}
+
+}  // namespace robotic_sequence

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// Reads finished runs, and names what is measured of each.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "../common/columns.hpp"
+#include "../common/files.hpp"
+#include "../common/methods.hpp"
+#include "../common/statistics.hpp"
+
+namespace robotic_sequence {
+
+/// What the teachers know: the last stages of every sequence. All stages in front of them are new.
+inline constexpr std::array<const char*, 2> far_stages{"unplug", "push-wall"};
+
+/// By this name the whole sequence stands among the stages.
+inline constexpr const char* whole = "all";
+
+inline bool is_far(std::string_view stage) { return std::find(far_stages.begin(), far_stages.end(), stage) != far_stages.end(); }
+
+struct finished_run {
+  std::string method;  ///< as the tables name it: ewc with Continual World's Fisher is ewc-cw
+  std::filesystem::path folder;
+  std::vector<std::string> stages;  ///< in the order of the sequence
+  long seed = 0, steps = 0;
+  int episodes = 0;
+  double steps_per_second = std::nan("");
+  std::map<std::string, double> teacher;              ///< its success by stage; empty where there is none
+  std::map<std::string, double> at_end;               ///< success by stage, and of the whole: many episodes, when training was over
+  std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
+
+  std::string group() const {
+    std::string text;
+    for (const auto& stage : stages) text += (text.empty() ? "" : ", ") + stage;
+    return text + "; " + std::to_string(steps) + " steps";
+  }
+  std::string slug() const { return std::to_string(stages.size()) + "-stages-" + std::to_string(steps); }
+};
+
+inline finished_run read_run(const std::filesystem::path& path) {
+  const auto file = read_json(path);
+  finished_run run;
+  try {
+    run.folder = path.parent_path();
+    run.method = file.at("method").get<std::string>();
+    if (run.method.find("ewc") != std::string::npos && file.at("fisher").get<std::string>() == "continual-world") run.method += "-cw";
+    run.stages = file.at("stages").get<std::vector<std::string>>();
+    run.seed = file.at("seed").get<long>();
+    run.steps = file.at("steps").get<long>();
+    run.episodes = file.at("episodes").get<int>();
+    run.steps_per_second = file.value("steps_per_second", std::nan(""));
+    if (const auto teacher = file.find("teacher"); teacher != file.end() && teacher->is_object())
+      run.teacher = teacher->at("success").get<std::map<std::string, double>>();
+    run.at_end = file.at("success").get<std::map<std::string, double>>();
+    for (const auto& stage : run.stages) static_cast<void>(file.at("success").at(stage));
+    static_cast<void>(file.at("success").at(whole));
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error(path.string() + " is not an evaluation of this program: " + error.what());
+  }
+  run.curves = read_columns(run.folder / "metrics.csv");
+  return run;
+}
+
+/// Every evaluation.json under the folders, in an order that does not depend on the file system.
+inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& folders) {
+  std::vector<finished_run> runs;
+  for (const auto& folder : folders) {
+    if (!std::filesystem::is_directory(folder)) throw std::runtime_error("no folder " + folder.string());
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+      if (entry.path().filename() == "evaluation.json") runs.push_back(read_run(entry.path()));
+  }
+  if (runs.empty())
+    throw std::runtime_error("no evaluation.json under the given folders: `robotic_sequence finetune` and `robotic_sequence sweep` write them");
+  const auto order = [](const finished_run& run) {
+    return std::make_tuple(run.steps, run.stages.size(), run.group(), method_rank(run.method), run.method, run.seed, run.folder);
+  };
+  std::sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
+  return runs;
+}
+
+/// (step, success) of the evaluations during training, of a stage or of the whole, without the rows that lack it.
+inline std::vector<std::pair<double, double>> success_curve(const finished_run& run, const std::string& stage) {
+  std::vector<std::pair<double, double>> points;
+  const auto steps = run.curves.find("global_step"), values = run.curves.find("success/" + stage);
+  if (steps == run.curves.end() || values == run.curves.end()) return points;
+  for (std::size_t i = 0; i < values->second.size(); ++i)
+    if (std::isfinite(values->second[i])) points.emplace_back(steps->second[i], values->second[i]);
+  return points;
+}
+
+/// AUC = 1/T ∫ p(t) dt by trapezoids: the evaluations stand closer together at the beginning, where their plain mean would look too often.
+inline double mean_success(const finished_run& run, const std::string& stage) {
+  const auto points = success_curve(run, stage);
+  if (points.empty()) return std::nan("");
+  const double span = points.back().first - points.front().first;
+  if (!(span > 0)) return points.back().second;
+  double area = 0;
+  for (std::size_t i = 1; i < points.size(); ++i) area += (points[i].first - points[i - 1].first) * (points[i].second + points[i - 1].second) / 2;
+  return area / span;
+}
+
+inline double lowest_success(const finished_run& run, const std::string& stage) {
+  double lowest = std::nan("");
+  for (const auto& [step, value] : success_curve(run, stage)) lowest = std::fmin(lowest, value);
+  return lowest;
+}
+
+inline double end_success(const finished_run& run, const std::string& stage) {
+  const auto found = run.at_end.find(stage);
+  return found == run.at_end.end() ? std::nan("") : found->second;
+}
+
+/// Runs of one sequence and one number of steps, by method in the order of the tables.
+struct run_group {
+  std::string title, slug;
+  std::vector<std::string> stages;
+  long steps = 0;
+  std::vector<std::pair<std::string, std::vector<const finished_run*>>> methods;
+  std::map<std::string, double> from_scratch;  ///< AUC_b by stage, and of the whole: from random weights, mean over seeds
+
+  std::size_t new_stages() const {
+    return static_cast<std::size_t>(std::count_if(stages.begin(), stages.end(), [](const auto& stage) { return !is_far(stage); }));
+  }
+
+  /// FT = (AUC − AUC_b) / (1 − AUC_b): 0 as from scratch, 1 without any failure. NaN without runs from scratch, or where these never fail.
+  double forward_transfer(const finished_run& run, const std::string& stage) const {
+    const auto found = from_scratch.find(stage);
+    if (found == from_scratch.end() || !(found->second < 1)) return std::nan("");
+    return (mean_success(run, stage) - found->second) / (1 - found->second);
+  }
+};
+
+/// One number for each run that has it.
+template <class Measure>
+std::vector<double> values_over(const std::vector<const finished_run*>& runs, const Measure& measure) {
+  std::vector<double> values;
+  for (const auto* run : runs)
+    if (const double value = measure(*run); std::isfinite(value)) values.push_back(value);
+  return values;
+}
+
+inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) {
+  std::vector<run_group> groups;
+  for (const auto& run : runs) {  // sorted by group and method
+    if (groups.empty() || groups.back().title != run.group()) groups.push_back({run.group(), run.slug(), run.stages, run.steps, {}, {}});
+    auto& methods = groups.back().methods;
+    if (methods.empty() || methods.back().first != run.method) methods.push_back({run.method, {}});
+    methods.back().second.push_back(&run);
+  }
+  for (auto& group : groups)
+    if (group.methods.front().first == "scratch") {
+      auto measured = group.stages;
+      measured.emplace_back(whole);
+      for (const auto& stage : measured)
+        group.from_scratch[stage] = statistics::mean(values_over(group.methods.front().second, [&](const auto& run) { return mean_success(run, stage); }));
+    }
+  return groups;
+}
+
+/// a − b in the whole sequence's success over training, seed by seed, of the seeds that both have.
+inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a, const std::vector<const finished_run*>& b) {
+  std::vector<double> differences;
+  for (const auto* one : a)
+    for (const auto* other : b)
+      if (one->seed == other->seed)
+        if (const double difference = mean_success(*one, whole) - mean_success(*other, whole); std::isfinite(difference)) differences.push_back(difference);
+  return differences;
+}
+
+}  // namespace robotic_sequence

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+// What the report makes of runs whose numbers are known, and what a sweep starts.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "../../examples/common/files.hpp"
+#include "../nethack/catch2.hpp"
+#include "command_sweep.hpp"
+#include "report.hpp"
+
+namespace {
+
+using curves_of = std::map<std::string, std::string>;
+
+/// Runs of 8000 steps, evaluated at 0, 1000, 2000, 4000 and 8000 steps: widths of 1, 1, 2 and 4 thousand.
+struct folder {
+  std::filesystem::path path;
+  folder() {
+    char name[] = "/tmp/retain-report-XXXXXX";
+    path = mkdtemp(name);
+  }
+  folder(const folder&) = delete;
+  folder& operator=(const folder&) = delete;
+  ~folder() { std::filesystem::remove_all(path); }
+
+  /// `tenths`: by stage, five digits: tenths of success. A stage that is not named fails throughout. The last digit is the end's too.
+  void add(const std::string& method, long seed, const curves_of& tenths, int stages = 4, const std::string& fisher = "gaussian") const {
+    const std::vector<std::string> sequence{"window", "faucet", "press", "push", "unplug", "push-wall"};
+    const std::vector<std::string> tail(sequence.end() - stages, sequence.end());
+    auto measured = tail;
+    measured.emplace_back("all");
+    const auto digits = [&](const std::string& stage) { return tenths.contains(stage) ? tenths.at(stage) : std::string("00000"); };
+    std::ostringstream rows;
+    rows << "global_step";
+    for (const auto& stage : measured) rows << ",success/" << stage;
+    rows << ",charts/SPS\n";
+    const std::vector<int> steps{0, 1000, 2000, 4000, 8000};
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      rows << steps[i];
+      for (const auto& stage : measured) rows << ",0." << digits(stage)[i];
+      rows << ",\n";
+    }
+    auto success = nlohmann::json::object();
+    for (const auto& stage : measured) success[stage] = (digits(stage)[4] - '0') / 10.0;
+    const auto place = path / "runs" / (std::to_string(stages) + method + fisher + std::to_string(seed));
+    write_file(place / "metrics.csv", rows.str());
+    write_json(place / "evaluation.json",
+               {{"method", method}, {"fisher", fisher}, {"stages", tail}, {"seed", seed}, {"steps", 8000}, {"steps_per_second", 500.0}, {"episodes", 100},
+                {"teacher", {{"file", "t"}, {"seed", seed}, {"success", {{"unplug", 0.9}, {"push-wall", 0.94 + 0.01 * static_cast<double>(seed)}}}}}, {"success", success}});
+  }
+};
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+bool has(const std::vector<std::string>& words, const std::vector<std::string>& part) {
+  return std::search(words.begin(), words.end(), part.begin(), part.end()) != words.end();
+}
+
+}  // namespace
+
+TEST_CASE("a report's numbers are those of its runs", "[robotic_sequence][report]") {
+  const folder made;
+  // Areas in thousands of steps. 8 0 2 4 8: 0.4 + 0.1 + 0.6 + 2.4 = 3.5 of 8. 0 0 0 4 6: 0.4 + 2.0 = 2.4 of 8.
+  made.add("bc", 1, {{"unplug", "88888"}, {"push-wall", "80248"}, {"all", "00046"}});
+  made.add("bc", 2, {{"unplug", "88888"}, {"push-wall", "80248"}, {"all", "00044"}});  // 0.4 + 1.6 = 2.0 of 8
+  made.add("none", 1, {{"unplug", "84000"}, {"all", "00004"}});                        // unplug: 0.6 + 0.2 = 0.8 of 8; all: 0.8 of 8
+  made.add("none", 2, {{"unplug", "84000"}, {"all", "00044"}});
+  made.add("scratch", 1, {{"all", "00004"}});  // 0.8 of 8
+  made.add("scratch", 2, {{"all", "00008"}});  // 1.6 of 8
+  const auto runs = robotic_sequence::read_runs({made.path});
+  REQUIRE(runs.size() == 6);
+  const auto groups = robotic_sequence::group_runs(runs);
+  REQUIRE(groups.size() == 1);
+  const auto& group = groups[0];
+  CHECK(group.title == "press, push, unplug, push-wall; 8000 steps");
+  CHECK(group.new_stages() == 2);
+  REQUIRE(group.methods.size() == 3);
+  CHECK(group.methods[0].first == "scratch");
+  CHECK(group.methods[1].first == "none");
+  const auto& none = group.methods[1].second;
+  const auto& bc = group.methods[2].second;
+
+  CHECK(robotic_sequence::mean_success(*bc[0], "push-wall") == Approx(3.5 / 8));
+  CHECK(robotic_sequence::lowest_success(*bc[0], "push-wall") == Approx(0.0).margin(1e-12));
+  CHECK(robotic_sequence::end_success(*bc[0], "push-wall") == Approx(0.8));
+  CHECK(robotic_sequence::mean_success(*none[0], "unplug") == Approx(0.1));
+  CHECK(robotic_sequence::mean_success(*bc[0], "all") == Approx(0.3));
+  CHECK(std::isnan(robotic_sequence::mean_success(*bc[0], "window")));
+
+  CHECK(group.from_scratch.at("all") == Approx(0.15));
+  CHECK(group.from_scratch.at("unplug") == Approx(0.0).margin(1e-12));
+  CHECK(group.forward_transfer(*bc[0], "all") == Approx((0.3 - 0.15) / 0.85));
+  CHECK(group.forward_transfer(*none[0], "all") == Approx((0.1 - 0.15) / 0.85));
+  CHECK(group.forward_transfer(*bc[0], "unplug") == Approx(0.8));
+
+  const auto differences = robotic_sequence::seed_differences(bc, none);  // 0.3 − 0.1 and 0.25 − 0.25
+  REQUIRE(differences.size() == 2);
+  CHECK(differences[0] == Approx(0.2));
+  CHECK(differences[1] == Approx(0.0).margin(1e-12));
+
+  const auto text = robotic_sequence::write_report(runs, made.path / "report");
+  CHECK_THAT(text, ContainsSubstring("500 steps/s") && ContainsSubstring("push-wall 0.95 to 0.96, unplug 0.90 to 0.90") && ContainsSubstring("100 episodes"));
+  CHECK_THAT(text, ContainsSubstring("0.44 [0.44 … 0.44]") && ContainsSubstring("0.80 [0.80 … 0.80]") && ContainsSubstring("+0.10 [0.00 … 0.20], 1/2"));
+  CHECK_THAT(text, ContainsSubstring("0.30, 0.25 ") && !ContainsSubstring("in front of what is known"));
+  const auto csv = text_of(made.path / "report" / "runs.csv");
+  CHECK_THAT(csv, ContainsSubstring("stages,method,seed,steps,steps_per_second,press_lowest,press_mean,press_end,press_transfer,push_lowest"));
+  // press, push: failed throughout, in scratch's runs too; unplug, push-wall and the whole as above
+  CHECK_THAT(csv, ContainsSubstring("4,bc,1,8000,500,0.0000,0.0000,0.0000,0.0000,0.0000,0.0000,0.0000,0.0000,0.8000,0.8000,0.8000,0.8000,"
+                                    "0.0000,0.4375,0.8000,0.4375,0.0000,0.3000,0.6000,0.1765\n"));
+  for (const auto* file : {"report.md", "curves-4-stages-8000.dat", "curves-4-stages-8000.gp", "points-4-stages-8000.gp"})
+    CHECK(std::filesystem::exists(made.path / "report" / file));
+}
+
+TEST_CASE("sequences of several lengths are told apart, and compared by their new stages", "[robotic_sequence][report]") {
+  const folder made;
+  for (const int stages : {4, 3}) {
+    made.add("scratch", 1, {}, stages);
+    made.add("ewc", 1, {{"unplug", stages == 3 ? "77777" : "55555"}, {"push-wall", "33333"}}, stages);
+    made.add("ewc", 1, {{"unplug", "22222"}, {"push-wall", "11111"}}, stages, "continual-world");
+  }
+  made.add("em", 1, {{"unplug", "99999"}, {"push-wall", "88888"}}, 4);
+  const auto runs = robotic_sequence::read_runs({made.path});
+  const auto groups = robotic_sequence::group_runs(runs);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].title == "push, unplug, push-wall; 8000 steps");
+  CHECK(groups[0].new_stages() == 1);
+  REQUIRE(groups[1].methods.size() == 4);
+  CHECK(groups[1].methods[1].first == "ewc");
+  CHECK(groups[1].methods[2].first == "ewc-cw");
+  CHECK(groups[1].methods[3].first == "em");
+  const auto text = robotic_sequence::write_report(runs, made.path / "report");
+  const auto table = text.substr(text.find("## New stages in front; 8000 steps"));
+  CHECK_THAT(table, ContainsSubstring("| unplug: new stages |  ewc | ewc-cw |   em |\n"));
+  CHECK_THAT(table, ContainsSubstring("| 1                  | 0.70 |   0.20 |    – |\n| 2                  | 0.50 |   0.20 | 0.90 |\n"));
+  CHECK_THAT(table, ContainsSubstring("| 1                     | 0.30 |   0.10 |    – |\n| 2                     | 0.30 |   0.10 | 0.80 |\n"));
+  CHECK_THAT(text_of(made.path / "report" / "runs.csv"), ContainsSubstring("\n3,scratch,1,8000,500,,,,,0.0000,"));
+}
+
+TEST_CASE("without runs from scratch there is no forward transfer, and the report says so", "[robotic_sequence][report]") {
+  const folder made;
+  made.add("none", 1, {{"unplug", "88888"}});
+  const auto runs = robotic_sequence::read_runs({made.path});
+  const auto groups = robotic_sequence::group_runs(runs);
+  CHECK(std::isnan(groups[0].forward_transfer(runs[0], "unplug")));
+  CHECK_THAT(robotic_sequence::write_report(runs, made.path / "report"), ContainsSubstring("No forward transfer") && !ContainsSubstring("nan"));
+}
+
+TEST_CASE("what is no run is named", "[robotic_sequence][report]") {
+  const folder made;
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("robotic_sequence sweep"));
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "nowhere"}), ContainsSubstring("nowhere"));
+  write_file(made.path / "evaluation.json", "{\"method\": \"l2\"}");
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("evaluation.json"));
+}
+
+TEST_CASE("a sweep has a teacher a seed, shared by all lengths, and each method from it", "[robotic_sequence][sweep]") {
+  robotic_sequence::sweep_command command;
+  command.out = "there";
+  command.methods = {"scratch", "ewc", "ewc-cw"};
+  command.stages = {3, 4};
+  command.seeds = {"1-2"};
+  command.extra = {"--ewc-strength=30"};
+  const auto jobs = robotic_sequence::detail::sweep_jobs(command);
+  REQUIRE(jobs.size() == 2 * (1 + 2 * 3));
+  CHECK(jobs[0].name == "teacher-seed1");
+  CHECK(has(jobs[0].command, {"pretrain", "--out", "there/teacher-seed1", "--seed", "1", "--accept", "0.9000", "--resume-if-possible"}));
+  CHECK_FALSE(has(jobs[0].command, {"--steps"}));
+  CHECK(jobs[7].name == "teacher-seed2");
+  const auto& last = jobs.back();
+  CHECK(last.product == "there/runs/4-stages-ewc-cw-seed2/evaluation.json");
+  CHECK(last.after == std::vector<std::string>{"teacher-seed2"});
+  CHECK(has(last.command, {"finetune", "--teacher", "there/teacher-seed2/teacher.pt", "--stages", "4", "--seed", "2", "--steps", "80000"}));
+  CHECK(has(last.command, {"--retain", "ewc", "--fisher", "continual-world", "--ewc-strength=30"}));
+  CHECK(has(jobs[1].command, {"--from-scratch"}));
+  CHECK_FALSE(has(jobs[1].command, {"--retain"}));
+  CHECK_FALSE(has(jobs[2].command, {"--fisher"}));
+  command.teacher_steps = 5000;
+  CHECK(has(robotic_sequence::detail::sweep_jobs(command)[0].command, {"--steps", "5000"}));
+}
+
+TEST_CASE("a sweep's folder holds runs that can be compared", "[robotic_sequence][sweep]") {
+  const folder made;
+  robotic_sequence::sweep_command command;
+  command.out = made.path.string();
+  robotic_sequence::detail::check_same_sweep(command);
+  command.methods = {"ks"};
+  command.stages = {6};
+  CHECK_NOTHROW(robotic_sequence::detail::check_same_sweep(command));
+  command.steps = 40'000;
+  CHECK_THROWS_WITH(robotic_sequence::detail::check_same_sweep(command), ContainsSubstring("80000") && ContainsSubstring("another --out"));
+}
