@@ -58,7 +58,8 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   for (const auto seed : seed_list(command.seeds)) {
     const auto number = std::to_string(seed), teacher = "teacher-seed" + number;
     const auto policy = out / teacher / "teacher.pt";
-    std::vector<std::string> lesson{"pretrain", "--out", (out / teacher).string(), "--seed", number, "--accept", decimals(command.accept, 4), "--resume-if-possible"};
+    std::vector<std::string> lesson{"pretrain", "--out", (out / teacher).string(), "--seed", number, "--accept", decimals(command.accept, 4),
+                                    "--resume-if-possible"};
     if (command.teacher_steps > 0) lesson.insert(lesson.end(), {"--steps", std::to_string(command.teacher_steps)});
     add(teacher, policy, lesson, {});
     for (const int stages : command.stages)
@@ -133,7 +134,8 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher; 0: as `robotic_sequence pretrain` has it")
       ->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success of a teacher in the stages that it is to know")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success of a teacher in the stages that it is to know")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");

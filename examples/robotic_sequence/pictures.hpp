@@ -45,10 +45,10 @@ inline std::string seeds_text(const run_group& group) {
 
 inline std::filesystem::path data_of(std::filesystem::path stem) { return stem += ".dat"; }
 
-/// One plot of a picture of many: where it begins in the data, and how far it looks.
+/// One plot of a picture of several: what it shows, and of how many steps.
 struct panel {
   std::string title;
-  std::size_t source;       ///< place among the measured stages
+  std::size_t source;  ///< place among the measured stages
   double thousand_steps;
 };
 
@@ -83,25 +83,27 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
       plots[i] += (plots[i].empty() ? "" : ", ") + source + " using 1:3:4 with filledcurves fillcolor rgb " + color +
                   " fillstyle transparent solid 0.13 notitle, " + source + " using 1:2 with lines linewidth 2.2 linecolor rgb " + color + " notitle";
     }
-    legend += (legend.empty() ? "" : ", ") + std::string("NaN with lines linewidth 2.5 linecolor rgb ") + color + " title " + gnuplot::quoted(legend_of(method));
+    legend += (legend.empty() ? "" : ", ") + std::string("NaN with lines linewidth 2.5 linecolor rgb ") + color + " title " +
+              gnuplot::quoted(legend_of(method));
   }
   write_file(data_path, data.str());
   const auto panels = detail::panels_of(group, measured);
-  const std::size_t columns = panels.size() == 4 || panels.size() > 6 ? 4 : 3, rows = (panels.size() + columns - 1) / columns;
+  const auto gaps = [&](std::size_t width) { return (width - panels.size() % width) % width; };
+  const std::size_t columns = gaps(3) <= gaps(4) ? 3 : 4, rows = (panels.size() + columns - 1) / columns;
   const int height = 90 + 250 * static_cast<int>(rows);
   const double bottom = 92.0 / height, top = 1 - 58.0 / height;
   std::ostringstream script;
   script << "set multiplot layout " << rows << ',' << columns << " title "
-         << gnuplot::quoted("Robotic sequence: " + group.title + "; mean over " + detail::seeds_text(group) + ", band: 95 % interval") << " font ',12'"
-         << " margins 0.05,0.985," << bottom << ',' << top << " spacing 0.04," << 78.0 / height << "\n"
+         << gnuplot::quoted("Robotic sequence: " + group.title + "; mean success over " + detail::seeds_text(group) + ", band: 95 % interval") << " font ',12'"
+         << " margins 0.035,0.985," << bottom << ',' << top << " spacing 0.04," << 78.0 / height << "\n"
          << "set border 3\nset tics nomirror\nset key off\nset xlabel 'training steps (thousands)' offset 0,0.4\nset yrange [0:1]\n"
          << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n";
   for (std::size_t i = 0; i < panels.size(); ++i)
-    script << "set title " << gnuplot::quoted(panels[i].title) << " offset 0,-0.5\nset ylabel " << (i % columns == 0 ? "'success'" : "''") << "\nset xrange [0:"
-           << panels[i].thousand_steps << "]\nplot " << plots[panels[i].source] << "\n";
+    script << "set title " << gnuplot::quoted(panels[i].title) << " offset 0,-0.5\nset xrange [0:" << panels[i].thousand_steps << "]\nplot "
+           << plots[panels[i].source] << "\n";
   script << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset tmargin at screen " << 36.0 / height << "\n"
-         << "unset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics noytics\n"
-         << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot " << legend << "\nunset multiplot\nreset";
+         << "unset border\nunset tics\nunset title\nunset xlabel\nset grid noxtics noytics\n"
+         << "set key center center horizontal Left reverse samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot " << legend << "\nunset multiplot\nreset";
   return gnuplot::draw(stem, script.str(), 1200, height);
 }
 

@@ -111,8 +111,8 @@ inline std::string transfer_table(const run_group& group) {
   if (group.from_scratch.empty()) return "No forward transfer: it is measured against runs from scratch, and there are none.\n\n";
   text_table table({"forward transfer", "seeds", far_stages[0], far_stages[1], title_of(whole)});
   for (const auto& [method, seeds] : group.methods)
-    table.add({method, std::to_string(seeds.size()), over_seeds(seeds, transfer_of(group, far_stages[0])), over_seeds(seeds, transfer_of(group, far_stages[1])),
-               over_seeds(seeds, transfer_of(group, whole))});
+    table.add({method, std::to_string(seeds.size()), over_seeds(seeds, transfer_of(group, far_stages[0])),
+               over_seeds(seeds, transfer_of(group, far_stages[1])), over_seeds(seeds, transfer_of(group, whole))});
   return "Forward transfer is (A − B) / (1 − B), A a run's success over training and B that from scratch, mean over seeds: 0 as from scratch, 1 without a "
          "failure. The interval takes B as it is.\n\n" +
          table.markdown() + "\n";
@@ -134,12 +134,13 @@ inline std::string paired_table(const run_group& group) {
 }
 
 inline std::string each_seed_table(const run_group& group) {
-  text_table points({"each seed", "seeds", "unplug: lowest", "push-wall: lowest", "unplug: end", "push-wall: end", "whole sequence: over training", "end"});
+  const std::string one = far_stages[0], other = far_stages[1];
+  text_table points({"each seed", "seeds", one + ": lowest", other + ": lowest", one + ": end", other + ": end", "whole sequence: over training", "end"});
   for (const auto& [method, seeds] : group.methods) {
     std::string numbers;
     for (const auto* run : seeds) numbers += (numbers.empty() ? "" : ", ") + std::to_string(run->seed);
-    points.add({method, numbers, each_seed(seeds, lowest_of(far_stages[0])), each_seed(seeds, lowest_of(far_stages[1])), each_seed(seeds, end_of(far_stages[0])),
-                each_seed(seeds, end_of(far_stages[1])), each_seed(seeds, mean_of(whole)), each_seed(seeds, end_of(whole))});
+    points.add({method, numbers, each_seed(seeds, lowest_of(one)), each_seed(seeds, lowest_of(other)), each_seed(seeds, end_of(one)),
+                each_seed(seeds, end_of(other)), each_seed(seeds, mean_of(whole)), each_seed(seeds, end_of(whole))});
   }
   return points.markdown() + "\n";
 }

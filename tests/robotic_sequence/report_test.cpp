@@ -53,7 +53,8 @@ struct folder {
     write_file(place / "metrics.csv", rows.str());
     write_json(place / "evaluation.json",
                {{"method", method}, {"fisher", fisher}, {"stages", tail}, {"seed", seed}, {"steps", 8000}, {"steps_per_second", 500.0}, {"episodes", 100},
-                {"teacher", {{"file", "t"}, {"seed", seed}, {"success", {{"unplug", 0.9}, {"push-wall", 0.94 + 0.01 * static_cast<double>(seed)}}}}}, {"success", success}});
+                {"teacher", {{"file", "t"}, {"seed", seed}, {"success", {{"unplug", 0.9}, {"push-wall", 0.94 + 0.01 * static_cast<double>(seed)}}}}},
+                {"success", success}});
   }
 };
 
