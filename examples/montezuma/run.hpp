@@ -16,29 +16,10 @@
 #include "../common/interrupt.hpp"
 #include "../common/progress.hpp"
 #include "../common/run_log.hpp"
+#include "../common/run_place.hpp"
 #include "../common/table.hpp"
 
 namespace montezuma {
-
-struct run_place {
-  std::filesystem::path folder;
-  bool resume = false;              ///< there must be a checkpoint to go on from
-  bool resume_if_possible = false;  ///< go on if there is one
-  bool overwrite = false;
-  std::int64_t checkpoint_every = 262'144;
-
-  std::filesystem::path checkpoint() const { return folder / "checkpoint.state"; }
-
-  /// Whether this run goes on with another. Throws where that cannot be, or a run would be lost.
-  bool decide() const {
-    const bool there = std::filesystem::exists(checkpoint());
-    if (resume && !there) throw std::runtime_error("there is no checkpoint to resume in " + folder.string());
-    if ((resume || resume_if_possible) && there) return true;
-    if (!resume_if_possible && !overwrite && std::filesystem::exists(folder / "config.json"))
-      throw std::runtime_error(folder.string() + " holds a run already: --resume-if-possible goes on with it, --overwrite replaces it");
-    return false;
-  }
-};
 
 struct run_watch {
   std::vector<std::string> columns;                                          ///< of measure and of update_report::named

@@ -2,9 +2,11 @@
 // The loop: a decision, an update.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <random>
@@ -81,7 +83,7 @@ class learner {
     }
     if (retention_)
       for (const auto& part : retention_->breakdown()) {
-        row[std::string("retain/") + std::string(part.name)] = part.value;
+        if (part.value.defined()) row[std::string("retain/") + std::string(part.name)] = part.value.item<double>();
         row[std::string("retain/") + std::string(part.name) + "_strength"] = part.strength;
       }
     return row;
