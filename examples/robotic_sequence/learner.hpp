@@ -113,7 +113,7 @@ class learner {
 
  private:
   using clock = std::chrono::steady_clock;
-  using row = std::array<float, static_cast<std::size_t>(observation_width)>;
+  using numbers = std::array<float, static_cast<std::size_t>(observation_width)>;
   struct visited {  // what kickstarting looks at
     at::Tensor observations;
   };
@@ -135,7 +135,7 @@ class learner {
     }
     ++visits_[static_cast<std::size_t>(world_.kind())];
     const auto said = world_.step(action.data());
-    row next;
+    numbers next;
     write_observation(world_, next.data());
     float reward = said.reward, ended = said.success || said.timed_out ? 1.0f : 0.0f;
     buffer_.push({{"observation", at::from_blob(now_.data(), {1, observation_width})},
@@ -176,7 +176,7 @@ class learner {
   std::mt19937_64 dice_;
   retain::episodic_memory buffer_;
   std::optional<retention_terms> retention_;
-  row now_{};
+  numbers now_{};
   std::array<std::int64_t, static_cast<std::size_t>(kinds)> visits_{};
   update_losses last_;
   std::int64_t steps_ = 0, updates_ = 0, steps_here_ = 0, updates_here_ = 0;

@@ -2,6 +2,7 @@
 // The retention terms of the actor; episodic memory is in the buffer.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -50,7 +51,7 @@ inline retain::fisher fisher_of(actor_network& actor, const at::Tensor& observat
         const auto said = actor->forward(batch);
         return retain::diagonal_gaussian{said.unsquashed().mean().tanh(), said.unsquashed().log_std()};
       },
-      retain::exact_actions{}, {.exclude = {"policy_head.*"}, .floor = 1e-5});
+      retain::exact_actions{}, {.exclude = {"policy_head.*"}});
 }
 
 using cloning_term = retain::behavioral_cloning<at::Tensor, stored_gaussians>;
@@ -68,7 +69,10 @@ inline retention_terms make_retention(actor_network& start, const at::Tensor& st
   if (settings.ewc) {
     const auto seen = states.narrow(0, 0, std::min(settings.fisher_states, states.size(0)));
     retain::ewc_options options{.strength = settings.ewc_strength};
-    if (settings.fisher == fisher_kind::continual_world) options.exclude = {"policy_head.*"};
+    if (settings.fisher == fisher_kind::continual_world) {
+      options.exclude = {"policy_head.*"};
+      options.floor = 1e-5;
+    }
     ewc.emplace(*start, fisher_of(start, seen, settings.fisher), options);
   }
   if (settings.bc) {
