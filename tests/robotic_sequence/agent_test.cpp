@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// The agent of the robotic sequence: its loop, what it retains, its temperatures.
+
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include <retain/state.hpp>
+
+#include "../../examples/robotic_sequence/evaluate.hpp"
+#include "../../examples/robotic_sequence/learner.hpp"
+#include "../../examples/robotic_sequence/teacher.hpp"
+
+using namespace robotic_sequence;
+
+namespace {
+
+training_settings small_settings() {
+  training_settings settings;
+  settings.agent.width = 16;
+  settings.agent.batch = 32;
+  settings.steps = 160;
+  settings.random_steps = 40;
+  settings.learn_after = 60;
+  settings.capacity = 500;
+  return settings;
+}
+
+/// Random states of every kind of stage.
+at::Tensor some_states(std::int64_t count) {
+  auto states = at::zeros({count, observation_width});
+  states.narrow(1, 0, sequence::observation_size).normal_();
+  for (std::int64_t i = 0; i < count; ++i) states[i][sequence::observation_size + i % kinds].fill_(1);
+  return states;
+}
+
+retain::transitions some_transitions(std::int64_t count) {
+  return {{"observation", some_states(count)},
+          {"action", at::rand({count, sequence::action_size}) * 2 - 1},
+          {"reward", at::rand({count})},
+          {"next", some_states(count)},
+          {"ended", at::zeros({count})}};
+}
+
+struct nothing_visited {
+  at::Tensor observations;
+};
+
+bool same_weights(const actor_network& a, const actor_network& b) {
+  const auto ours = a->named_parameters(), theirs = b->named_parameters();
+  for (const auto& each : ours)
+    if (!at::equal(each.value(), theirs[each.key()])) return false;
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit for bit", "[robotic_sequence]") {
+  const auto settings = small_settings();
+  retention_settings kept;
+  kept.choose("l2+ewc+bc+ks+em");
+  at::manual_seed(5);
+  const auto memory = some_transitions(100);
+  const auto begin = [&](sac_agent& agent) {
+    auto actor = agent.actor();
+    return learner(agent, tail(4), settings, episode_kind::whole, memory, make_retention(actor, memory["observation"], kept, settings.seed), kept);
+  };
+  sac_agent first_agent(settings.agent, known_kinds(), settings.seed), second_agent(settings.agent, known_kinds(), settings.seed);
+  auto first = begin(first_agent), second = begin(second_agent);
+  while (!first.finished()) first.step();
+  retain::state saved;
+  while (!second.finished()) {
+    if (second.steps() == 97) second.save_state(saved, "");
+    second.step();
+  }
+  CHECK(same_weights(first_agent.actor(), second_agent.actor()));
+
+  sac_agent third_agent(settings.agent, known_kinds(), settings.seed);
+  CHECK_FALSE(same_weights(first_agent.actor(), third_agent.actor()));
+  auto third = begin(third_agent);
+  third.load_state(saved, "");
+  CHECK(third.steps() == 97);
+  while (!third.finished()) third.step();
+  CHECK(same_weights(first_agent.actor(), third_agent.actor()));
+}
+
+TEST_CASE("protected transitions stay in the buffer, and are drawn in their share", "[robotic_sequence]") {
+  auto settings = small_settings();
+  settings.steps = 600;
+  settings.random_steps = 600;
+  settings.learn_after = 600;
+  settings.capacity = 400;
+  const auto memory = some_transitions(100);
+  sac_agent agent(settings.agent, known_kinds(), 1);
+  learner learning(agent, tail(4), settings, episode_kind::whole, memory);
+  CHECK(learning.buffer().protected_share() == 1.0);
+  while (!learning.finished()) learning.step();
+  CHECK(learning.buffer().size() == 400);
+  CHECK(learning.buffer().protected_share() == 0.25);
+  CHECK(at::equal(learning.buffer().gather(at::arange(100))["observation"], memory["observation"]));
+}
+
+TEST_CASE("the actor's Fisher information is that of one state at a time", "[robotic_sequence]") {
+  at::manual_seed(3);
+  auto actor = make_actor(small_settings().agent);
+  const auto states = some_states(48);
+  const auto weight = actor->named_parameters()["encoder.linear1.weight"];
+  auto expected = at::zeros_like(weight);
+  for (std::int64_t i = 0; i < states.size(0); ++i)
+    for (std::int64_t d = 0; d < sequence::action_size; ++d) {
+      const auto said = actor->forward(states.narrow(0, i, 1)).unsquashed();
+      const auto mean = torch::autograd::grad({said.mean()[0][d]}, {weight}, {}, true)[0] / said.std()[0][d];
+      const auto spread = torch::autograd::grad({said.log_std()[0][d]}, {weight})[0];
+      expected += (mean.square() + 2 * spread.square()).detach();
+    }
+  expected /= states.size(0);
+  const auto fisher = fisher_of(actor, states, fisher_kind::gaussian);
+  at::Tensor found;
+  for (const auto& [name, tensor] : fisher.values)
+    if (name == "encoder.linear1.weight") found = tensor;
+  REQUIRE(found.defined());
+  CHECK(at::allclose(found, expected, 1e-4, 1e-8));
+}
+
+TEST_CASE("a policy that is held below the entropy target drives its temperature up, unless a cap stops it", "[robotic_sequence]") {
+  auto settings = small_settings().agent;
+  settings.learning_rate = 0.01;
+  const auto run = [&](const std::vector<bool>& known) {
+    sac_agent agent(settings, known, 1);
+    {
+      // Narrow: the log of the standard deviation is the second half of every head.
+      const at::NoGradGuard no_grad;
+      agent.actor()->named_parameters()["policy_head.out.bias"].view({kinds, 2, sequence::action_size}).select(1, 1).fill_(-4);
+    }
+    at::manual_seed(9);
+    const auto memory = some_transitions(64);
+    retention_settings kept;
+    kept.choose("bc");
+    kept.bc_strength = 100;
+    auto actor = agent.actor();
+    auto terms = make_retention(actor, memory["observation"], kept, 1);
+    for (int i = 0; i < 200; ++i)
+      agent.update(memory, [&](const at::Tensor&) { return terms.distillation([&](const at::Tensor& s) { return actor->forward(s); }, nothing_visited{}); });
+    return agent.temperature().alpha();
+  };
+  const auto free = run({}), capped = run(known_kinds());
+  const auto push = static_cast<int>(stage_kind::push), wall = static_cast<int>(stage_kind::push_wall);
+  CHECK(free[wall].item<double>() > 3 * settings.initial_alpha);
+  CHECK(capped[push].item<double>() > 3 * settings.initial_alpha);
+  CHECK(std::abs(capped[wall].item<double>() - settings.known_alpha_cap) < 1e-6);
+}
+
+TEST_CASE("random weights solve no whole sequence, and equal seeds measure equally", "[robotic_sequence]") {
+  at::manual_seed(2);
+  const auto actor = make_actor(small_settings().agent);
+  const auto once = measure_success(actor, tail(4), 10, 3);
+  CHECK(once.at("all") == 0);
+  CHECK(once.size() == 5);
+  CHECK(once == measure_success(actor, tail(4), 10, 3));
+}
