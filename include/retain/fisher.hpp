@@ -116,8 +116,10 @@ struct fisher_options {
 /// sliced out when the batch is a tensor or has `narrow(start, length)`. A batch that cannot be sliced is differentiated as a whole
 /// for every such sample; the result says for how many. TorchScript's optimiser fuses layers from the second call on, which the walk
 /// does not know: put a torch::jit::GraphOptimizerEnabledGuard(false) around the estimate.
-/// What that check may miss: a layer that sees as many rows as there are samples, but not one of each (tokens picked by index, two of one
-/// sample and none of another). For such a policy set `walk` to false.
+/// Rows that the data may move, such as tokens picked by index, are followed in every batch at the cost of two more backward passes without
+/// weights: a random factor for each sample has to come back in its own rows and in no others, or the layer is computed one sample at a
+/// time. What that leaves open: rows cut apart, computed with and stacked again in an order that depends on the data, by operations that
+/// each look as if shapes alone decided. For such a policy set `walk` to false.
 /// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out. Throws config_error when no parameter is
 /// reached, when a batch normalisation is in training mode, or when there is no data; state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>

@@ -6,6 +6,7 @@
 #include <retain/concepts.hpp>
 #include <retain/detail/graph_walk.hpp>
 #include <retain/detail/per_sample_squares.hpp>
+#include <retain/detail/random.hpp>
 #include <retain/detail/scores.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -150,6 +151,12 @@ class fisher_estimator {
 
     const auto is_alone = [&](slot* s) { return std::find(alone.begin(), alone.end(), s) != alone.end(); };
     std::map<slot*, at::Tensor> sums, squared_gradients;
+    std::map<slot*, std::vector<row_order>> orders;
+    if (!covered.empty() && !walk.places_rows_by_shape()) orders = orders_of_rows(walk, passes, covered, dimension);
+    const auto may_be = [&](slot* s, row_order order) {
+      const auto found = orders.find(s);
+      return found == orders.end() || std::find(found->second.begin(), found->second.end(), order) != found->second.end();
+    };
     std::vector<slot*> undecided;  // summed in the hope that a later pass agrees
     for (std::size_t p = 0; p < passes.count() && !covered.empty(); ++p) {
       const at::Tensor scores = passes.of_batch(p);
@@ -160,13 +167,15 @@ class fisher_estimator {
       for (auto& entry : covered) {
         auto& [s, uses] = entry;
         if (is_alone(s)) continue;
-        if (!per_sample_squares::supported(uses, s->parameter, samples)) {
+        const bool ambiguous = per_sample_squares::ambiguous(uses, samples);
+        if (!per_sample_squares::supported(uses, s->parameter, samples) || (ambiguous ? s->order && !may_be(s, *s->order) : !may_be(s, row_order::sample_major))) {
           alone.push_back(s);
-        } else if (per_sample_squares::ambiguous(uses, samples) ? s->order.has_value() : s->checked) {
+        } else if (ambiguous ? s->order.has_value() : s->checked) {
           summed.push_back(&entry);
         } else if (!per_sample_squares::silent(uses)) {  // a pass over another head says nothing of this one, and adds nothing to it
           summed.push_back(&entry);
           trials.emplace_back(entry, samples);
+          std::erase_if(trials.back().candidates, [&](row_order order) { return !may_be(s, order); });
         }
       }
       for (const std::int64_t probe : trials.empty() ? std::vector<std::int64_t>{} : probe_samples(scores, passes.weight_of_batch(p), dimension)) {
@@ -343,6 +352,38 @@ class fisher_estimator {
 
   std::int64_t elements() const { return std::max<std::int64_t>(1, settings_.memory / 8); }
 
+  /// The orders in which all rows of each parameter's uses belong to the samples, where its rows can be divided among them: a random factor
+  /// for each sample has to come back in the gradient of each of its rows, and in no other's.
+  std::map<slot*, std::vector<row_order>> orders_of_rows(graph_walk& walk, const score_passes& passes, const std::vector<covered_slot>& covered,
+                                                         std::int64_t dimension) {
+    const at::Tensor mixture = passes.mixture(random_);
+    const std::int64_t samples = mixture.size(dimension);
+    const at::Tensor weights = random_factors(random_, samples);
+    explained([&] { walk.capture(mixture.sum()); });
+    std::map<slot*, std::vector<at::Tensor>> plain;
+    for (const auto& [s, uses] : covered)
+      if (per_sample_squares::supported(uses, s->parameter, samples))
+        for (const auto& use : uses) plain[s].push_back(*use.gradient);
+    auto along_samples = std::vector<std::int64_t>(static_cast<std::size_t>(mixture.dim()), 1);
+    along_samples[static_cast<std::size_t>(dimension)] = samples;
+    explained([&] { walk.capture((mixture * weights.view(along_samples).to(mixture.options().requires_grad(false))).sum()); });
+
+    const at::NoGradGuard no_grad;
+    std::map<slot*, std::vector<row_order>> orders;
+    for (const auto& [s, uses] : covered) {
+      const auto before = plain.find(s);
+      if (before == plain.end()) continue;
+      for (const auto order : {row_order::sample_major, row_order::time_major}) {
+        bool fits = true;
+        for (std::size_t u = 0; u < uses.size() && fits; ++u) 
+          fits = per_sample_squares::belong(uses[u], before->second[u], weights, order, rows_tolerance(s->parameter));
+        if (fits) orders[s].push_back(order);
+      }
+      orders.try_emplace(s);
+    }
+    return orders;
+  }
+
   /// A few samples with large gradients: those whose actions were least likely. Masked ones come last.
   std::vector<std::int64_t> probe_samples(const at::Tensor& scores, const at::Tensor& weight, std::int64_t dimension) const {
     const auto by_sample = [&](const at::Tensor& rows) { return rows.dim() == 2 ? rows.sum(1 - dimension) : rows; };
@@ -388,6 +429,7 @@ class fisher_estimator {
   }
 
   fisher_settings settings_;
+  splitmix64 random_{0};
   std::vector<slot> slots_;
   at::Tensor states_;
   std::int64_t unsliced_ = 0;

@@ -16,9 +16,12 @@
 #include <torch/csrc/autograd/generated/Functions.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <unordered_map>
 #include <unordered_set>
@@ -78,6 +81,7 @@ class graph_walk {
       pending.pop_back();
       if (!seen.insert(node.get()).second) continue;
       refuse_batch_statistics(*node);
+      by_shape_ = by_shape_ && places_by_shape(*node);
       const auto& edges = node->next_edges();
       for (std::size_t slot = 0; slot < edges.size(); ++slot) {
         if (!edges[slot].function) continue;
@@ -88,6 +92,10 @@ class graph_walk {
       }
     }
   }
+
+  /// Whether every operation is known to put each row where shapes alone say, whatever the data. Others, such as a choice of tokens by index,
+  /// may give one sample the rows of another.
+  bool places_rows_by_shape() const { return by_shape_; }
 
   bool reaches(const at::Tensor& parameter) const { return leaves_.count(parameter.unsafeGetTensorImpl()) != 0; }
 
@@ -142,6 +150,36 @@ class graph_walk {
       throw config_error(
           "estimate_fisher: the policy runs batch normalisation in training mode, where no sample has a gradient of its own: "
           "call policy->eval() first");
+  }
+
+  /// Whether one operation does. One that is missing here costs time and no more.
+  static bool places_by_shape(Node& node) {
+    constexpr std::array<std::string_view, 45> known{
+        "Add",  "Sub",     "Mul",    "Div",      "Neg",       "Exp",        "Log",      "Pow",         "Sqrt",       "Clamp",     "ClampMin",  "MaskedFill",
+        "Relu", "Tanh",    "Sigmoid", "Silu",    "Gelu",      "Elu",        "LeakyRelu", "Softplus",   "LogSoftmax", "Softmax",   "Sum",       "Mean",
+        "Addmm", "Mm",     "T",      "Stack",    "Embedding", "EmbeddingBag", "Gather", "Convolution", "NativeLayerNorm", "NativeGroupNorm", "MaxPool2DWithIndices", "View",
+        "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Select", "Unbind", "UnsafeSplit", "Clone"};
+    const std::string name = node.name();
+    if (name == "torch::autograd::AccumulateGrad") return true;
+    const auto end = name.rfind("Backward");
+    const std::string_view kind = std::string_view(name).substr(0, end == std::string::npos ? 0 : end);
+    if (std::find(known.begin(), known.end(), kind) == known.end()) return false;
+    const auto& edges = node.next_edges();
+    if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return of_parameter(edges[0]);  // of activations it moves rows
+    if (kind == "Mm" || kind == "Addmm") return of_parameter(edges.back());                          // a product from the left mixes them
+    if (kind == "Stack") return std::none_of(edges.begin(), edges.end(), [](const auto& edge) { return is_part(edge); });
+    if (auto* gather = dynamic_cast<nodes::GatherBackward0*>(&node)) return gather->dim != 0 && gather->index_.unpack().size(-1) == 1;
+    return true;
+  }
+  static bool of_parameter(const torch::autograd::Edge& edge) {
+    Node* source = edge.function.get();
+    if (source && source->name() == "TBackward0") source = source->next_edge(0).function.get();
+    return !source || dynamic_cast<torch::autograd::AccumulateGrad*>(source);
+  }
+  /// Whether this is cut out of a tensor: rows that are cut apart can be put together in any order.
+  static bool is_part(const torch::autograd::Edge& edge) {
+    const std::string name = edge.function ? edge.function->name() : std::string();
+    return name.starts_with("Select") || name.starts_with("Unbind") || name.starts_with("UnsafeSplit") || name.starts_with("Squeeze");
   }
 
   bool collect_uses(Node* source, const at::Tensor& parameter, bool transposed, std::vector<parameter_use>& uses) {
@@ -235,6 +273,7 @@ class graph_walk {
     return use.kernel.size() <= 2 && use.input.dim() == static_cast<std::int64_t>(use.kernel.size()) + 2;
   }
 
+  bool by_shape_ = true;
   std::unordered_map<Node*, std::vector<consumer>> consumers_;
   std::unordered_map<at::TensorImpl*, torch::autograd::AccumulateGrad*> leaves_;
   std::unordered_map<Node*, capture_point> captured_;

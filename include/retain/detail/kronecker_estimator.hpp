@@ -4,6 +4,8 @@
 
 #include <retain/concepts.hpp>
 #include <retain/detail/graph_walk.hpp>
+#include <retain/detail/per_sample_squares.hpp>
+#include <retain/detail/random.hpp>
 #include <retain/detail/scores.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -59,6 +61,8 @@ class kronecker_estimator {
     graph_walk walk(passes.scores());
     const auto found = layers_in(walk, valid.size(0));
 
+    if (!walk.places_rows_by_shape()) refuse_moved_rows(walk, passes, found, valid.size(0));
+
     std::vector<at::Tensor> outputs(found.size());
     for (std::size_t p = 0; p < passes.count(); ++p) {
       walk.capture(passes.of_batch(p).sum());
@@ -76,8 +80,11 @@ class kronecker_estimator {
       a = a.masked_fill(row.to(a.device()) == 0, 0);
       if (found[l].bias < chosen_.size()) a = at::cat({a, row.to(a.options())}, 1);
       sums& s = sums_[l];
-      if (!s.inputs.defined()) s.layer = found[l];
-      if (s.layer.weight != found[l].weight || s.layer.bias != found[l].bias)
+      if (!s.inputs.defined()) {
+        s.weight = found[l].weight;
+        s.bias = found[l].bias;
+      }
+      if (s.weight != found[l].weight || s.bias != found[l].bias)
         throw config_error(concat("estimate_kfac: '", chosen_[found[l].weight].name, "' is used differently in another batch"));
       add_to(s.inputs, moment(a));
       if (outputs[l].defined()) add_to(s.outputs, outputs[l]);
@@ -88,8 +95,8 @@ class kronecker_estimator {
     if (states() == 0) throw config_error("estimate_kfac: the data has no valid state");
     std::vector<kronecker_layer> result;
     for (const auto& s : sums_) {
-      const named_tensor& weight = chosen_[s.layer.weight];
-      const std::string bias = s.layer.bias < chosen_.size() ? chosen_[s.layer.bias].name : std::string();
+      const named_tensor& weight = chosen_[s.weight];
+      const std::string bias = s.bias < chosen_.size() ? chosen_[s.bias].name : std::string();
       const at::Tensor total = s.outputs.defined() ? s.outputs : at::zeros({weight.tensor.size(0), weight.tensor.size(0)}, s.inputs.options());
       result.push_back({weight.name, bias, s.inputs / states_.to(s.inputs.device()), total / states_.to(total.device())});
       if (!result.back().inputs.isfinite().all().template item<bool>() || !result.back().outputs.isfinite().all().template item<bool>())
@@ -104,7 +111,7 @@ class kronecker_estimator {
     parameter_use use;
   };
   struct sums {
-    found_layer layer;
+    std::size_t weight = 0, bias = 0;
     at::Tensor inputs, outputs;
   };
 
@@ -149,7 +156,23 @@ class kronecker_estimator {
     return found;
   }
 
+  /// Refuses a layer that does not see one row of each state, in their order: see fisher_estimator::orders_of_rows.
+  void refuse_moved_rows(graph_walk& walk, const score_passes& passes, const std::vector<found_layer>& found, std::int64_t samples) {
+    const at::Tensor mixture = passes.mixture(random_), weights = random_factors(random_, samples);
+    walk.capture(mixture.sum());
+    std::vector<at::Tensor> plain;
+    for (const auto& layer : found) plain.push_back(*layer.use.gradient);
+    walk.capture((mixture * weights.to(mixture.options().requires_grad(false))).sum());
+    for (std::size_t l = 0; l < found.size(); ++l) {
+      const named_tensor& weight = chosen_[found[l].weight];
+      if (!per_sample_squares::belong(found[l].use, plain[l], weights, row_order::sample_major, rows_tolerance(weight.tensor)))
+        throw config_error(concat("estimate_kfac: the rows that reach '", weight.name, "' are not one of each state in their order: exclude it by pattern, and keep it "
+                                  "with retain::ewc"));
+    }
+  }
+
   parameter_list chosen_;
+  splitmix64 random_{0};
   std::vector<sums> sums_;
   at::Tensor states_;
 };

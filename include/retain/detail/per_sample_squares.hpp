@@ -18,6 +18,11 @@ namespace retain::detail {
 /// How the rows of a flattened batch belong to N samples of K rows each.
 enum class row_order { sample_major, time_major };
 
+/// How far rounding may move a parameter's rows from those of the samples that they belong to, of their size.
+inline double rows_tolerance(const at::Tensor& parameter) {
+  return parameter.scalar_type() == at::kDouble ? 1e-9 : parameter.scalar_type() == at::kFloat ? 1e-4 : 5e-2;
+}
+
 class per_sample_squares {
  public:
   /// `budget`: how many elements an intermediate tensor may have, at the least one sample's.
@@ -42,6 +47,17 @@ class per_sample_squares {
   /// Whether the order of rows matters.
   static bool ambiguous(const std::vector<parameter_use>& uses, std::int64_t samples) {
     return samples > 1 && std::any_of(uses.begin(), uses.end(), [&](const auto& use) { return use.gradient->defined() && rows_of(use) != samples; });
+  }
+
+  /// Whether a use's rows belong to the samples in this order: the gradients of a sum of scores, `plain`, times each sample's `weights` [N]
+  /// are then those of the weighted sum, which the use holds now. Waits for the device.
+  static bool belong(const parameter_use& use, const at::Tensor& plain, const at::Tensor& weights, row_order order, double tolerance) {
+    if (!plain.defined() || plain.numel() == 0) return true;
+    const bool by_sample = order == row_order::sample_major;
+    const std::int64_t samples = weights.size(0), k = rows_of(use) / samples;
+    const auto rows = [&](const at::Tensor& g) { return g.reshape({by_sample ? samples : k, by_sample ? k : samples, -1}).to(at::kDouble); };
+    const at::Tensor expected = rows(plain) * weights.view({by_sample ? samples : 1, by_sample ? 1 : samples, 1}).to(plain.device());
+    return (expected - rows(*use.gradient)).norm().item<double>() <= tolerance * expected.norm().item<double>();
   }
 
   /// Whether the pass did not run through any use.

@@ -185,6 +185,14 @@ auto make_action_source(const Actions& actions) {
   }
 }
 
+/// `count` numbers in (-2, 2), float64 on the CPU, no two of them near each other but by chance.
+inline at::Tensor random_factors(splitmix64& random, std::int64_t count) {
+  auto factors = at::empty({count}, at::TensorOptions().dtype(at::kDouble));
+  auto* f = static_cast<double*>(factors.data_ptr());
+  for (std::int64_t i = 0; i < count; ++i) f[i] = static_cast<double>(random() >> 11) * 0x1p-51 - 2;
+  return factors;
+}
+
 /// The backward passes over one batch: one a row of scores, or where a sequence's steps stay apart one a row and step. The rows are held
 /// for the whole batch, so that the walk sees all of the graph; the passes are made of them as they are run.
 class score_passes {
@@ -211,6 +219,18 @@ class score_passes {
   /// The scores of pass p, for all samples.
   at::Tensor of_batch(std::size_t p) const { return step_of(scores_[row(p)], p); }
   at::Tensor weight_of_batch(std::size_t p) const { return step_of(rows_[row(p)].weight, p); }
+  /// The sum of all passes' scores, each with a factor of its own: its gradient holds a part of every pass's. [N] or [T, N].
+  at::Tensor mixture(splitmix64& random) const {
+    at::Tensor sum;
+    for (const auto& scores : scores_) {
+      auto sizes = std::vector<std::int64_t>(static_cast<std::size_t>(scores.dim()), 1);
+      if (steps_ > 1) sizes[static_cast<std::size_t>(1 - sample_dimension_)] = steps_;
+      const at::Tensor term = scores * random_factors(random, steps_).view(sizes).to(scores.options().requires_grad(false));
+      sum = sum.defined() ? sum + term : term;
+    }
+    return sum;
+  }
+
   /// The same for sample n, in the graph of the whole batch.
   at::Tensor of_batch(std::size_t p, std::int64_t n) const { return step_of(scores_[row(p)].narrow(sample_dimension_, n, 1), p); }
   /// The same in the graph of the distributions `d` of sample n alone.
