@@ -21,7 +21,7 @@ struct batch {  // cannot be sliced, so that the picks fit
 /// N samples of two tokens; N or 2 N of the 2 N tokens go through the layers, and come back to the samples that they are of.
 struct picker : torch::nn::Module {
   at::Tensor picked;
-  int way = 0;
+  int way = 0, back = 0;
   torch::nn::Linear body{register_module("body", torch::nn::Linear(4, 6))};
   torch::nn::LayerNorm norm{register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})))};
   torch::nn::Linear head{register_module("head", torch::nn::Linear(6, 3))};
@@ -36,7 +36,10 @@ struct picker : torch::nn::Module {
     }
     const auto owner = (way == 2 ? std::get<0>(picked.sort()) : picked).div(2, "floor");
     const auto answers = head(torch::tanh(norm(body(rows))));
-    return torch::zeros({x.size(0), 3}).index_add(0, owner, answers);
+    const auto of = torch::one_hot(owner, x.size(0)).to(at::kFloat).t();  // [N, rows]
+    if (back == 0) return torch::zeros({x.size(0), 3}).index_add(0, owner, answers);
+    if (back == 1) return of.mm(answers);
+    return (of.unsqueeze(-1) * answers.unsqueeze(0)).sum(1);
   }
 };
 
@@ -47,6 +50,7 @@ TEST_CASE("fisher: rows that are picked, unevenly or not, one batch or several",
     torch::manual_seed(seed);
     picker net;
     net.way = seed % 3;
+    net.back = seed / 6 % 3;
     const std::int64_t samples = 4 + seed % 9, picks = samples * (1 + seed / 3 % 2);
     const bool even_first = seed % 2 == 0;  // what a batch has shown must not be believed of the next
     std::vector<batch> data;
@@ -108,4 +112,24 @@ TEST_CASE("kfac: a layer that sees two rows of one state and none of another is 
   CHECK_NOTHROW(retain::estimate_kfac(net, x, forward));
   owner = torch::tensor({0, 0, 2, 3, 4, 5});
   CHECK_THROWS_WITH(retain::estimate_kfac(net, x, forward), ContainsSubstring("'weight'") && ContainsSubstring("one of each state"));
+}
+
+TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing is spent on following them", "[fisher]") {
+  const auto by_shape = [](const at::Tensor& logits, const at::Tensor& actions) {
+    return retain::detail::graph_walk({categorical{logits}.log_prob(actions)}).places_rows_by_shape();
+  };
+  torch::nn::Sequential mlp(torch::nn::Linear(4, 5), torch::nn::ReLU(), torch::nn::Linear(5, 3));
+  const auto actions = torch::zeros({6}, at::kLong);
+  CHECK(by_shape(mlp->forward(torch::randn({6, 4})), actions));
+  torch::nn::Sequential cnn(torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 3, 3)), torch::nn::ReLU(), torch::nn::Flatten(), torch::nn::Linear(48, 3));
+  CHECK(by_shape(cnn->forward(torch::randn({6, 2, 6, 6})), actions));
+  at::globalContext().setUserEnabledMkldnn(false);
+  torch::nn::LSTM lstm(4, 3);
+  CHECK(by_shape(std::get<0>(lstm(torch::randn({2, 6, 4}))), torch::zeros({2, 6}, at::kLong)));
+  at::globalContext().setUserEnabledMkldnn(true);
+  const auto x = mlp->forward(torch::randn({6, 4}));
+  const auto order = torch::arange(6);
+  CHECK(!by_shape(x.index_select(0, order), actions));
+  CHECK(!by_shape(torch::eye(6).mm(x), actions));
+  CHECK(!by_shape(torch::stack(x.unbind(0)), actions));
 }

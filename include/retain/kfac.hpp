@@ -68,11 +68,11 @@ struct kfac_options {
 /// for one state each (Martens and Grosse 2015, arXiv 1503.05671; Ritter et al. 2018, arXiv 1805.07810). Exact where a and g are
 /// independent, and for a single state. A is [in, in] or [in + 1, in + 1], G [out, out], both float64.
 ///
-/// `data`, `forward` and `actions` are those of estimate_fisher; rows are [N]: give the states of sequences one by one. The cost is
-/// about that of estimate_fisher's walk. Every trainable parameter must be the weight or bias of a Linear layer that is used once a state,
-/// on an input [N, in], or be excluded by pattern: any other is refused by name, and is retain::ewc's to keep (compose both). Put the
-/// policy in eval mode. `.grad` is not touched. Throws config_error as well when there is no data, shape_error for other rows,
-/// state_error for a result that is not finite.
+/// `data`, `forward` and `actions` are those of estimate_fisher; rows are [N]: give the states of sequences one by one. The cost is about
+/// that of estimate_fisher's walk. Every trainable parameter must be the weight or bias of a Linear layer that is used once a state, on
+/// an input [N, in] with a row of each state in their order, or be excluded by pattern: any other is refused by name, and is
+/// retain::ewc's to keep (compose both). Put the policy in eval mode. `.grad` is not touched. Throws config_error as well when there is
+/// no data, shape_error for other rows, state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const kfac_options& options = {}) {
   parameter_list chosen;

@@ -168,7 +168,8 @@ class fisher_estimator {
         auto& [s, uses] = entry;
         if (is_alone(s)) continue;
         const bool ambiguous = per_sample_squares::ambiguous(uses, samples);
-        if (!per_sample_squares::supported(uses, s->parameter, samples) || (ambiguous ? s->order && !may_be(s, *s->order) : !may_be(s, row_order::sample_major))) {
+        const bool moved = ambiguous ? s->order && !may_be(s, *s->order) : !may_be(s, row_order::sample_major);
+        if (moved || !per_sample_squares::supported(uses, s->parameter, samples)) {
           alone.push_back(s);
         } else if (ambiguous ? s->order.has_value() : s->checked) {
           summed.push_back(&entry);

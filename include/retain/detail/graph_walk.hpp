@@ -93,8 +93,8 @@ class graph_walk {
     }
   }
 
-  /// Whether every operation is known to put each row where shapes alone say, whatever the data. Others, such as a choice of tokens by index,
-  /// may give one sample the rows of another.
+  /// Whether every operation is known to put each row where shapes alone say, whatever the data. Others, such as a choice of tokens by
+  /// index, may give one sample the rows of another.
   bool places_rows_by_shape() const { return by_shape_; }
 
   bool reaches(const at::Tensor& parameter) const { return leaves_.count(parameter.unsafeGetTensorImpl()) != 0; }
@@ -154,20 +154,23 @@ class graph_walk {
 
   /// Whether one operation does. One that is missing here costs time and no more.
   static bool places_by_shape(Node& node) {
-    constexpr std::array<std::string_view, 45> known{
-        "Add",  "Sub",     "Mul",    "Div",      "Neg",       "Exp",        "Log",      "Pow",         "Sqrt",       "Clamp",     "ClampMin",  "MaskedFill",
-        "Relu", "Tanh",    "Sigmoid", "Silu",    "Gelu",      "Elu",        "LeakyRelu", "Softplus",   "LogSoftmax", "Softmax",   "Sum",       "Mean",
-        "Addmm", "Mm",     "T",      "Stack",    "Embedding", "EmbeddingBag", "Gather", "Convolution", "NativeLayerNorm", "NativeGroupNorm", "MaxPool2DWithIndices", "View",
-        "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Select", "Unbind", "UnsafeSplit", "Clone"};
+    constexpr std::array<std::string_view, 44> known{
+        "Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Pow", "Sqrt", "Clamp", "ClampMin", "MaskedFill", "Relu", "Tanh", "Sigmoid", "Silu",
+        "Gelu", "Elu", "LeakyRelu", "Softplus", "LogSoftmax", "Softmax", "Sum", "Addmm", "Mm", "T", "Stack", "Embedding",
+        "EmbeddingBag", "Gather", "Convolution", "NativeLayerNorm", "NativeGroupNorm", "MaxPool2DWithIndices", "View", "ReshapeAlias",
+        "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Select", "Unbind", "UnsafeSplit", "Clone"};
     const std::string name = node.name();
     if (name == "torch::autograd::AccumulateGrad") return true;
     const auto end = name.rfind("Backward");
     const std::string_view kind = std::string_view(name).substr(0, end == std::string::npos ? 0 : end);
     if (std::find(known.begin(), known.end(), kind) == known.end()) return false;
     const auto& edges = node.next_edges();
-    if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return of_parameter(edges[0]);  // of activations it moves rows
+    if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return of_parameter(edges[0]);  // of activations, it moves rows
     if (kind == "Mm" || kind == "Addmm") return of_parameter(edges.back());                          // a product from the left mixes them
     if (kind == "Stack") return std::none_of(edges.begin(), edges.end(), [](const auto& edge) { return is_part(edge); });
+    // A sum over any other dimension may be one of rows, each times a number that the data give it.
+    if (auto* sum = dynamic_cast<nodes::SumBackward1*>(&node)) return sum->dim.list == std::vector<std::int64_t>{-1};
+    if (kind == "Sum") return false;
     if (auto* gather = dynamic_cast<nodes::GatherBackward0*>(&node)) return gather->dim != 0 && gather->index_.unpack().size(-1) == 1;
     return true;
   }

@@ -166,8 +166,8 @@ class kronecker_estimator {
     for (std::size_t l = 0; l < found.size(); ++l) {
       const named_tensor& weight = chosen_[found[l].weight];
       if (!per_sample_squares::belong(found[l].use, plain[l], weights, row_order::sample_major, rows_tolerance(weight.tensor)))
-        throw config_error(concat("estimate_kfac: the rows that reach '", weight.name, "' are not one of each state in their order: exclude it by pattern, and keep it "
-                                  "with retain::ewc"));
+        throw config_error(concat("estimate_kfac: the rows that reach '", weight.name,
+                                  "' are not one of each state in their order: exclude it by pattern, and keep it with retain::ewc"));
     }
   }
 
