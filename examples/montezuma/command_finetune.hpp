@@ -166,7 +166,7 @@ int finetune(const finetune_command& command, const World& base) {
               {"steps", learner.steps()},
               {"steps_per_second", steps_per_second},
               {"games", command.final_games},
-              {"teacher", {{"file", command.teacher}, {"seed", teacher.seed}, {"room", teacher.room}, {"success", teacher.success}}},
+              {"teacher", {{"file", command.teacher}, {"seed", teacher.seed}, {"room", teacher.room}, {"success", teacher.success}, {"task", teacher.task}}},
               {"far", side(far)},
               {"start", side(start)}});
   if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());

@@ -31,7 +31,7 @@ struct pretrain_command {
   training_options learning;
   std::uint64_t seed = 1;
   int room = 7, attempts = 3, final_games = 256;
-  double accept = 0.7;
+  double accept = 0.7, accept_return = 0;
   std::int64_t memory = 4000, width = 64;
   bool resume_if_possible = false, overwrite = false;
 };
@@ -69,7 +69,7 @@ int pretrain(const pretrain_command& command, const World& where) {
     }
 
     const auto found = summary_of(play_episodes(network, where, settings.room, command.final_games, settings.seed * 31 + 7));
-    const bool good = found.success >= command.accept;
+    const bool good = found.success >= command.accept && found.reward >= command.accept_return;
     std::cout << "attempt " << attempt + 1 << ": from room " << settings.room << " success " << decimals(found.success, 2) << ", return "
               << decimals(found.reward, 2) << ", rooms " << decimals(found.rooms, 1) << (good ? ": accepted\n" : ": not accepted\n");
     if (!good) continue;
@@ -87,16 +87,19 @@ int pretrain(const pretrain_command& command, const World& where) {
     return 0;
   }
   throw std::runtime_error("no attempt came to a success of " + decimals(command.accept, 2) + " in room " + std::to_string(settings.room) +
-                           ": give more --steps or --attempts, or a lower --accept");
+                           (command.accept_return > 0 ? " and a return of " + decimals(command.accept_return, 2) + " from there" : "") +
+                           ": give more --steps or --attempts, or a lower --accept" + (command.accept_return > 0 ? " or --accept-return" : ""));
 }
 
 inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<pretrain_command>();
-  auto* command = app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it visits: the teacher");
+  auto* command = app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it visits: the teacher; with --room 1 an expert to clone");
   command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")->capture_default_str();
   command->add_option("--seed", o->seed, "Of weights, games and batches")->capture_default_str();
   command->add_option("--room", o->room, "Where its episodes begin")->check(CLI::Range(0, 23))->capture_default_str();
   command->add_option("--accept", o->accept, "Least success there, over --final-games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--accept-return", o->accept_return, "Least return from there, for an expert on the whole task")
+      ->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")->check(CLI::PositiveNumber)->capture_default_str();

@@ -23,21 +23,25 @@
 namespace montezuma {
 
 struct sweep_command {
-  std::string out = "runs/sweep";
+  std::string out = "runs/sweep", task = "coverage-gap";
   pyramid_choice where;
   std::vector<std::string> presets{"quick", "careful"};
   std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "ks"};
   std::vector<std::string> seeds{"1-20"};
-  long steps = 1'500'000, teacher_steps = 4'000'000;
-  double accept = 0.7;
+  long steps = 1'500'000, teacher_steps = 4'000'000, expert_steps = 16'000'000;
+  double accept = 0.7, accept_return = 5;
+  unsigned long expert_seed = 101;
   int jobs = 2;
-  std::vector<std::string> extra;
+  std::vector<std::string> extra, clone_extra;
   bool dry_run = false;
+
+  bool of_clones() const { return task == "cloning-gap"; }
 };
 
 namespace detail {
 
-/// A teacher for each seed, then all methods from it. Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
+/// A teacher for each seed, then all methods from it; where the teachers are clones, an expert for all of them before. Seed by seed, so that a
+/// sweep which is cut short has all methods with fewer seeds.
 inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
@@ -45,13 +49,26 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
     words.insert(words.begin(), this_program());
     jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
   };
+  const auto pretrained = [&](const std::string& name, unsigned long seed, long steps, const std::vector<std::string>& accepted) {
+    std::vector<std::string> words{"pretrain", "--out", (out / name).string(), "--seed", std::to_string(seed), "--steps", std::to_string(steps), "--map",
+                                   command.where.game.map, "--sticky", decimals(command.where.game.sticky, 4), "--step-cap",
+                                   std::to_string(command.where.game.step_cap)};
+    words.insert(words.end(), accepted.begin(), accepted.end());
+    words.push_back("--resume-if-possible");
+    add(name, out / name / "teacher.pt", words, {});
+  };
+  const std::string expert = "expert";
+  if (command.of_clones()) pretrained(expert, command.expert_seed, command.expert_steps, {"--room", "1", "--accept", "0", "--accept-return", decimals(command.accept_return, 4)});
   for (const auto seed : seed_list(command.seeds)) {
-    const auto teacher = "teacher-seed" + std::to_string(seed);
-    add(teacher, out / teacher / "teacher.pt",
-        {"pretrain", "--out", (out / teacher).string(), "--seed", std::to_string(seed), "--steps", std::to_string(command.teacher_steps), "--map",
-         command.where.game.map, "--sticky", decimals(command.where.game.sticky, 4), "--step-cap", std::to_string(command.where.game.step_cap),
-         "--accept", decimals(command.accept, 4), "--resume-if-possible"},
-        {});
+    const auto teacher = (command.of_clones() ? "clone-seed" : "teacher-seed") + std::to_string(seed);
+    if (command.of_clones()) {
+      std::vector<std::string> words{"clone", "--expert", (out / expert / "teacher.pt").string(), "--out", (out / teacher).string(),
+                                     "--seed", std::to_string(seed)};
+      words.insert(words.end(), command.clone_extra.begin(), command.clone_extra.end());
+      add(teacher, out / teacher / "teacher.pt", words, {expert});
+    } else {
+      pretrained(teacher, seed, command.teacher_steps, {"--accept", decimals(command.accept, 4)});
+    }
     for (const auto& preset : command.presets)
       for (const auto& method : command.methods) {
         const auto name = preset + "-" + method + "-seed" + std::to_string(seed);
@@ -72,7 +89,11 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
 /// What makes runs comparable has to be the same in the whole folder; methods, presets and seeds may be added.
 inline void check_same_sweep(const sweep_command& command) {
   const auto file = std::filesystem::path(command.out) / "sweep.json";
-  const nlohmann::json now{{"world", command.where.to_json()}, {"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
+  nlohmann::json now{{"world", command.where.to_json()}, {"task", command.task}, {"steps", command.steps}, {"extra", command.extra}};
+  if (command.of_clones())
+    now.update({{"expert_seed", command.expert_seed}, {"expert_steps", command.expert_steps}, {"accept_return", command.accept_return}, {"clone_extra", command.clone_extra}});
+  else
+    now.update({{"teacher_steps", command.teacher_steps}, {"accept", command.accept}});
   if (!std::filesystem::exists(file)) return write_json(file, now);
   const auto before = read_json(file);
   for (const auto& [option, value] : now.items())
@@ -111,6 +132,9 @@ inline int sweep(const sweep_command& command) {
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<sweep_command>();
   auto* command = app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every method; goes on where it was stopped");
+  command->add_option("--task", o->task,
+                      "coverage-gap: teachers that know room 7 and what is behind it; cloning-gap: imperfect clones, one a seed, of an expert on the whole task")
+      ->check(CLI::IsMember({"coverage-gap", "cloning-gap"}))->capture_default_str();
   command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
   command->add_option("--methods", o->methods, "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
       ->delimiter(',')->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))->capture_default_str();
@@ -120,8 +144,13 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--accept", o->accept, "Least success of a teacher in room 7")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--expert-steps", o->expert_steps, "Training steps of the expert (cloning-gap)")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--expert-seed", o->expert_seed, "Of the expert (cloning-gap)")->capture_default_str();
+  command->add_option("--accept-return", o->accept_return, "Least return of the expert from room 1 (cloning-gap)")
+      ->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
+  command->add_option("--clone", o->clone_extra, "The same for every clone: --clone=--noise=0.3");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
   declare_world(command, o->where);
   command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });

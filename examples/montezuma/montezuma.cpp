@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/interrupt.hpp"
+#include "command_clone.hpp"
 #include "command_evaluate.hpp"
 #include "command_finetune.hpp"
 #include "command_make_states.hpp"
@@ -32,6 +33,7 @@ int main(int argc, char** argv) {
   });
   std::function<int()> chosen;
   montezuma::add_pretrain(app, chosen);
+  montezuma::add_clone(app, chosen);
   montezuma::add_finetune(app, chosen, {argv + std::min(argc, 2), argv + argc});
   montezuma::add_evaluate(app, chosen);
   montezuma::add_play(app, chosen);

@@ -52,17 +52,19 @@ inline std::filesystem::path data_of(std::filesystem::path stem) { return stem +
 
 }  // namespace detail
 
-/// Success in the far room and return, of which 8 is the greatest that the maps pay, from room 1 over training: STEM.png, STEM.svg.
+/// Over training: success in the far room; from room 1 the return, of which 8 is the greatest that the maps pay, and the rooms visited, of which
+/// there are 8. STEM.png, STEM.svg.
 inline bool draw_curves(const run_group& group, const std::filesystem::path& stem) {
   const auto data_path = detail::data_of(stem);
   std::ostringstream data;
-  std::array<std::string, 2> panels;
+  constexpr std::array<const char*, 3> columns{"far/success", "start/return", "start/rooms"};
+  std::array<std::string, columns.size()> panels;
   std::string legend;
   int index = 0;
   for (const auto& [method, runs] : group.methods) {
     const std::string color = std::string("'") + color_of(method) + "'";
     for (std::size_t panel = 0; panel < panels.size(); ++panel, ++index) {
-      data << "# " << method << ": thousand steps, mean, low, high\n" << detail::curve_text(runs, panel == 0 ? "far/success" : "start/return") << "\n\n";
+      data << "# " << method << ": thousand steps, mean, low, high\n" << detail::curve_text(runs, columns[panel]) << "\n\n";
       const auto source = gnuplot::quoted(data_path.string()) + " index " + std::to_string(index);
       panels[panel] += (panels[panel].empty() ? "" : ", ") + source + " using 1:3:4 with filledcurves fillcolor rgb " + color +
                        " fillstyle transparent solid 0.15 notitle, " + source + " using 1:2 with lines linewidth 2.2 linecolor rgb " + color + " notitle";
@@ -75,16 +77,17 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
   for (const auto& [method, runs] : group.methods)
     for (const auto* run : runs) last = std::max(last, run->steps);
   std::ostringstream script;
-  script << "set multiplot layout 1,2 title " << gnuplot::quoted("Pyramid, " + group.title + ": mean over " + detail::seeds_text(group) + ", band: 95 % interval") << " font ',12'"
-         << " margins 0.06,0.975,0.24,0.84 spacing 0.08,0\n"
+  script << "set multiplot layout 1,3 title " << gnuplot::quoted("Pyramid, " + group.title + ": mean over " + detail::seeds_text(group) + ", band: 95 % interval") << " font ',12'"
+         << " margins 0.05,0.985,0.24,0.84 spacing 0.055,0\n"
          << "set xlabel 'training steps from room 1 (thousands)'\nset border 3\nset tics nomirror\nset xrange [0:" << last / 1000 << "]\nset key off\n"
          << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
          << "set yrange [0:1]\nset title 'What is kept: success in room " << some->far_room << "'\nset ylabel 'share of games'\nplot " << panels[0]
-         << "\nset yrange [0:8]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot " << panels[1] << "\n"
+         << "\nset yrange [0:8]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot " << panels[1]
+         << "\nset title 'How far it comes: rooms from room 1'\nset ylabel 'mean number of rooms'\nplot " << panels[2] << "\n"
          << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset tmargin at screen 0.1\n"
          << "unset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics noytics\n"
          << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot " << legend << "\nunset multiplot\nreset";
-  return gnuplot::draw(stem, script.str(), 1100, 430);
+  return gnuplot::draw(stem, script.str(), 1400, 430);
 }
 
 /// Return from room 1 over training by method: a point a seed, the mean with its interval.

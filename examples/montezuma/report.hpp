@@ -84,10 +84,10 @@ inline std::string seeds_report(const std::vector<finished_run>& runs) {
 }
 
 inline std::string runs_csv(const std::vector<finished_run>& runs) {
-  text_table lines({"map", "preset", "method", "seed", "steps", "steps_per_second", "teacher_success", "far_success_lowest", "far_success_mean",
-                    "far_success_end", "far_return_end", "start_return_mean", "start_return_end", "start_rooms_end", "far_kl_end"});
+  text_table lines({"map", "task", "preset", "method", "seed", "steps", "steps_per_second", "teacher_success", "far_success_lowest", "far_success_mean",
+                    "far_success_end", "far_return_end", "start_return_mean", "start_return_end", "start_rooms_end", "kl_end"});
   for (const auto& run : runs) {
-    std::vector<std::string> row{run.map, run.preset, run.method, std::to_string(run.seed), std::to_string(run.steps),
+    std::vector<std::string> row{run.map, run.task, run.preset, run.method, std::to_string(run.seed), std::to_string(run.steps),
                                  decimals(run.steps_per_second), decimals(run.teacher_success, 4)};
     for (const auto& what : measures()) {
       const double value = what.of(run);

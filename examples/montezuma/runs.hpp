@@ -23,7 +23,7 @@
 namespace montezuma {
 
 struct finished_run {
-  std::string method, preset, map;
+  std::string method, preset, map, task;
   std::filesystem::path folder;
   long seed = 0, steps = 0;
   int games = 0, far_room = 7;
@@ -31,8 +31,9 @@ struct finished_run {
   std::map<std::string, double> at_end;               ///< far/success, far/return, start/return, …: many games, when training was over
   std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
 
-  std::string group() const { return map + " map, " + preset + " preset"; }
-  std::string slug() const { return map + "-" + preset; }
+  bool of_clone() const { return task == "cloning-gap"; }
+  std::string group() const { return map + " map, " + (of_clone() ? "cloning gap, " : "") + preset + " preset"; }
+  std::string slug() const { return map + (of_clone() ? "-clone-" : "-") + preset; }
 };
 
 inline finished_run read_run(const std::filesystem::path& path) {
@@ -50,6 +51,7 @@ inline finished_run read_run(const std::filesystem::path& path) {
     run.steps_per_second = file.value("steps_per_second", std::nan(""));
     run.far_room = file.at("teacher").at("room").get<int>();
     run.teacher_success = file.at("teacher").at("success").get<double>();
+    run.task = file.at("teacher").value("task", "coverage-gap");
     for (const auto* side : {"far", "start"})
       for (const auto& [what, value] : file.at(side).items()) run.at_end[std::string(side) + "/" + what] = value.get<double>();
   } catch (const nlohmann::json::exception& error) {
@@ -108,7 +110,7 @@ inline const std::vector<measure>& measures() {
       {"return from room 1: over training", 2, [](const finished_run& run) { return statistics::mean(curve(run, "start/return")); }},
       {"end", 2, [](const finished_run& run) { return at_end(run, "start/return"); }},
       {"rooms from room 1, end", 1, [](const finished_run& run) { return at_end(run, "start/rooms"); }},
-      {"KL FAR, end", 2,
+      {"KL, end", 2,
        [](const finished_run& run) {
          const auto values = curve(run, "far/kl");
          return values.empty() ? std::nan("") : values.back();

@@ -89,7 +89,7 @@ inline training_settings preset(const std::string& which) {
 
 struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false;
-  double l2_strength = 0.01, ewc_strength = 10, bc_strength = 1, ks_strength = 0.1;
+  double l2_strength = 0.003, ewc_strength = 30, bc_strength = 3, ks_strength = 0.1;
   double ks_factor = 0.9994;  ///< after each optimiser step
   std::int64_t bc_batch = 128;
 

@@ -15,6 +15,9 @@
 
 namespace montezuma {
 
+/// Why fine-tuning a teacher can hurt what it knows: it has never seen the beginning, or it is an imperfect copy all over.
+inline const std::string coverage_gap = "coverage-gap", cloning_gap = "cloning-gap";
+
 template <training_world World>
 struct teacher_in {
   using policy_type = typename World::policy_type;
@@ -22,10 +25,11 @@ struct teacher_in {
   policy_type network{nullptr};
   at::Tensor memory;  ///< [n, observation]
   World where;
-  int room = 7;       ///< where its episodes began
+  int room = 7;       ///< FAR: where its episodes began, or a clone is measured
   double success = 0; ///< there, when it was accepted
   std::uint64_t seed = 0;
   std::int64_t steps = 0;
+  std::string task = coverage_gap;
 
   void write(const std::string& path) const {
     retain::state out;
@@ -36,6 +40,7 @@ struct teacher_in {
     out.set("success", success);
     out.set("seed", seed);
     out.set("steps", steps);
+    out.set("task", task);
     out.write(path);
   }
   /// `where`: what of the world belongs to this machine, not to the file.
@@ -52,6 +57,7 @@ struct teacher_in {
     result.success = in.number("success");
     result.seed = in.integer<std::uint64_t>("seed");
     result.steps = in.integer("steps");
+    if (in.contains("task")) result.task = in.text("task");
     return result;
   }
 };

@@ -2,6 +2,7 @@
 // The agent: what it draws, counts and keeps; that it learns; that equal runs and resumed runs are equal bit for bit.
 #include "../support.hpp"
 
+#include "clone.hpp"
 #include "pyramid.hpp"
 #include "teacher.hpp"
 #include "trainer.hpp"
@@ -277,6 +278,34 @@ TEST_CASE("retention holds a policy where plain training moves it", "[montezuma]
     CAPTURE(retain, kept);
     CHECK(kept < plain / 2);
   }
+}
+
+TEST_CASE("a clone does what it was shown, mistakes included, and its values have learnt nothing", "[montezuma][agent]") {
+  auto expert = corridor_policy();
+  {
+    const at::NoGradGuard no_grad;  // goes right, except with chance sigmoid(-2) = .119
+    for (auto& parameter : expert->named_parameters())
+      if (parameter.key().starts_with("policy_head")) parameter.value().zero_();
+    expert->named_parameters()["policy_head.out.bias"].copy_(at::tensor({-1.0f, 1.0f}));
+  }
+  const auto make = [](std::uint64_t) { return corridor(); };
+  const auto exact = demonstrate(expert, make, 0, 1000, 0, 7), noisy = demonstrate(expert, make, 0, 1000, 0.5, 7);
+  const auto n = exact.actions.size(0);
+  CHECK(exact.observations.sizes() == at::IntArrayRef({n, 3}));
+  CHECK(noisy.observations.equal(exact.observations));  // mistakes are in the writing, not in the play
+  // The right share of 1 - .119 = .881; half of it and half of .5 with the noise: .690.
+  CHECK(exact.actions.to(at::kDouble).mean().item<double>() == Approx(0.881).margin(0.02));
+  CHECK(noisy.actions.to(at::kDouble).mean().item<double>() == Approx(0.690).margin(0.03));
+
+  auto copy = clone_from(noisy, expert, {.steps = 400, .batch = 256, .learning_rate = 1e-2, .seed = 4});
+  const auto said = retain::categorical{logits_of(copy, at::eye(3))}.log_probs().exp().select(1, 1);
+  for (int place = 0; place < 3; ++place) CHECK(said[place].item<double>() == Approx(0.690).margin(0.08));
+  CHECK(equal(copy, clone_from(noisy, expert, {.steps = 400, .batch = 256, .learning_rate = 1e-2, .seed = 4})));
+  at::manual_seed(4);
+  auto untaught = make_policy(shape_of(expert));
+  for (const auto& parameter : untaught->named_parameters())
+    if (parameter.key().starts_with("value_")) CHECK(parameter.value().equal(copy->named_parameters()[parameter.key()]));
+  CHECK_THROWS_WITH(clone_from({}, expert, {}), ContainsSubstring("demonstrations"));
 }
 
 TEST_CASE("the task's gradient is shortened, and what it was is reported", "[montezuma][agent]") {

@@ -82,7 +82,7 @@ class workplace {
 TEST_CASE("help names every subcommand, and each explains itself", "[montezuma][program]") {
   const auto all = run("--help");
   CHECK(all.code == 0);
-  for (const std::string command : {"pretrain", "finetune", "evaluate", "play", "make-states", "sweep", "report"}) {
+  for (const std::string command : {"pretrain", "clone", "finetune", "evaluate", "play", "make-states", "sweep", "report"}) {
     CAPTURE(command);
     CHECK(all.text.find("  " + command + " ") != std::string::npos);
     const auto help = run(command + " --help");
@@ -102,6 +102,9 @@ TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]"
   const auto teacher = run("finetune --teacher /nonexistent.pt");
   CHECK(teacher.code == 1);
   CHECK_THAT(teacher.text, ContainsSubstring("/nonexistent.pt") && ContainsSubstring("montezuma pretrain"));
+  const auto expert = run("clone --expert /nonexistent.pt");
+  CHECK(expert.code == 1);
+  CHECK_THAT(expert.text, ContainsSubstring("/nonexistent.pt") && ContainsSubstring("montezuma pretrain --room 1"));
   const auto map = run("play --random --map flat");
   CHECK(map.code != 0);
   CHECK_THAT(map.text, ContainsSubstring("flat") && ContainsSubstring("standard, deep"));
@@ -213,4 +216,31 @@ TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps wha
   const auto other = run("sweep --seeds 1 --steps 4096 --out " + (place / "sweep").string());
   CHECK(other.code == 1);
   CHECK_THAT(other.text, ContainsSubstring("another --out"));
+}
+
+TEST_CASE("a sweep over clones trains one expert, and a clone of it a seed", "[montezuma][program]") {
+  const workplace place;
+  const auto out = place / "sweep";
+  const auto command = "sweep --task cloning-gap --seeds 1,2 --methods none,ks --presets quick --steps 8192 --expert-steps 8192 --accept-return 0 --clone=--episodes=2 "
+                       "--clone=--steps=20 --clone=--final-games=4 --clone=--memory=100 --finetune=--evaluation-games=4 --finetune=--final-games=4 --out " + out.string();
+  const auto swept = run(command);
+  INFO(swept.text);
+  REQUIRE(swept.code == 0);
+  CHECK_THAT(swept.text, ContainsSubstring("standard map, cloning gap, quick preset") && ContainsSubstring("| ks "));
+  const auto clone = nlohmann::json::parse(read(out / "clone-seed1" / "teacher.json"));
+  CHECK(clone.at("episodes") == 2);
+  CHECK(clone.at("start").at("room") == 1);
+  CHECK(clone.at("far").at("room") == 7);
+  CHECK(read(out / "clone-seed1" / "teacher.pt") != read(out / "clone-seed2" / "teacher.pt"));
+  const auto evaluation = nlohmann::json::parse(read(out / "runs" / "quick-ks-seed2" / "evaluation.json"));
+  CHECK(evaluation.at("teacher").at("task") == "cloning-gap");
+  CHECK(evaluation.at("teacher").at("room") == 7);
+
+  const auto again = "clone --expert " + (out / "expert" / "teacher.pt").string() + " --episodes 1 --steps 5 --final-games 4 --out " + (out / "clone-seed1").string();
+  const auto there = run(again);
+  CHECK(there.code == 1);
+  CHECK_THAT(there.text, ContainsSubstring("--overwrite"));
+  const auto refused = run(again + " --overwrite --accept 1");
+  CHECK(refused.code == 1);
+  CHECK_THAT(refused.text, ContainsSubstring("--episodes"));
 }
