@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The agent of the robotic sequence: its loop, what it retains, its temperatures.
-
+#include "../support.hpp"
 
 #include <torch/csrc/autograd/autograd.h>
 
@@ -73,7 +73,7 @@ TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit f
   while (!first.finished()) first.step();
   retain::state saved;
   while (!second.finished()) {
-    if (second.steps() == 97) second.save_state(saved, "");
+    if (second.steps() == 97) second.save_state(saved, "learner.");
     second.step();
   }
   CHECK(same_weights(first_agent.actor(), second_agent.actor()));
@@ -81,7 +81,7 @@ TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit f
   sac_agent third_agent(settings.agent, known_kinds(), settings.seed);
   CHECK_FALSE(same_weights(first_agent.actor(), third_agent.actor()));
   auto third = begin(third_agent);
-  third.load_state(saved, "");
+  third.load_state(saved, "learner.");
   CHECK(third.steps() == 97);
   while (!third.finished()) third.step();
   CHECK(same_weights(first_agent.actor(), third_agent.actor()));
