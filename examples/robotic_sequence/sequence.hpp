@@ -192,7 +192,10 @@ class sequence {
 
   std::string names() const {
     std::string all;
-    for (const auto each : stages_) all += (all.empty() ? "" : " ") + std::string(name_of(each));
+    for (const auto each : stages_) {
+      if (!all.empty()) all += ' ';
+      all += name_of(each);
+    }
     return all;
   }
 
