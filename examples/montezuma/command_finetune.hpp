@@ -22,6 +22,7 @@
 #include <retain/monitor.hpp>
 
 #include "../common/files.hpp"
+#include "../common/resume.hpp"
 #include "backend.hpp"
 #include "finetune_options.hpp"
 #include "run.hpp"
@@ -187,7 +188,7 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      const auto said = options->resume.empty() ? *options : resumed_command(options->resume, arguments);
+      const auto said = options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune);
       return said.backend.is_ale() ? on_ale(said) : finetune(said, world_options{});
     };
   });

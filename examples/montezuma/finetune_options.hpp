@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The options of `montezuma finetune`, and how a stopped run finds its own again.
+// The options of `montezuma finetune`.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
-#include "../common/files.hpp"
 #include "backend.hpp"
 #include "settings.hpp"
 #include "training_options.hpp"
@@ -72,27 +68,6 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--bc-batch", o.strengths.bc_batch, "States drawn for each optimiser step");
   add("--ks-strength", o.strengths.ks_strength, "KL to the teacher on the states that the policy visits, at the start");
   add("--ks-factor", o.strengths.ks_factor, "Times this after each optimiser step");
-}
-
-/// The command line of the run in `folder`, read again, with what else was said at its end: of an option given twice the last holds.
-inline finetune_command resumed_command(const std::string& folder, const std::vector<std::string>& said) {
-  const auto place = std::filesystem::absolute(folder).lexically_normal();
-  const auto config = read_json(place / "config.json");
-  auto words = config.at("arguments").get<std::vector<std::string>>();
-  for (std::size_t i = 0; i < said.size(); ++i) {
-    if (said[i] == "--resume")
-      ++i;
-    else if (!said[i].starts_with("--resume="))
-      words.push_back(said[i]);
-  }
-  finetune_command restored;
-  CLI::App parser;
-  declare_finetune(&parser, restored);
-  parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 reads a vector from its end
-  restored.arguments = words;
-  restored.resume = restored.out = place.string();
-  std::filesystem::current_path(config.at("working_directory").get<std::string>());  // what its paths are relative to
-  return restored;
 }
 
 }  // namespace montezuma

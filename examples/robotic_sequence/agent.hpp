@@ -135,18 +135,16 @@ class sac_agent {
     critic_loss.backward();
     critic_adam_->step();
 
-    const auto log_probs = both.log_prob.narrow(0, 0, count);
     const auto values = critics_->forward(observations, both.action.narrow(0, 0, count));
-    auto loss = (temperature_.alpha(stage) * log_probs - std::get<0>(values.min(0))).mean();
-    update_losses said{critic_loss.detach(), loss.detach(), log_probs.detach().mean().neg()};
-    if (retention) loss = loss + retention(observations);
+    const auto actor = retain::sac_policy_loss(values, both.log_prob.narrow(0, 0, count), temperature_.alpha(stage));
+    const update_losses said{critic_loss.detach(), actor.loss.detach(), actor.log_probs.mean().neg()};
     actor_adam_->zero_grad();
-    loss.backward({}, false, false, actor_weights_);  // the critics' weights have no part in it
+    (retention ? actor.loss + retention(observations) : actor.loss).backward({}, false, false, actor_weights_);  // the critics' weights have no part in it
     if (pull) pull();
     actor_adam_->step();
 
     temperature_adam_->zero_grad();
-    temperature_.loss(log_probs, stage).backward();
+    temperature_.loss(actor.log_probs, stage).backward();
     temperature_adam_->step();
     retain::polyak_update(*targets_, *critics_, settings_.tau);
     return said;

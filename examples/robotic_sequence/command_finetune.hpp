@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/resume.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
 
@@ -78,27 +79,6 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--ks-strength", o.kept.ks_strength, "KL to the teacher on the states of the batch, at the start");
   add("--ks-factor", o.kept.ks_factor, "Times this after each update");
   add("--memory", o.kept.memory, "The teacher's transitions that BC clones on and EM protects");
-}
-
-/// The command line of the run in `folder`, read again, with what else was said at its end: of an option given twice the last holds.
-inline finetune_command resumed_command(const std::string& folder, const std::vector<std::string>& said) {
-  const auto place = std::filesystem::absolute(folder).lexically_normal();
-  const auto config = read_json(place / "config.json");
-  auto words = config.at("arguments").get<std::vector<std::string>>();
-  for (std::size_t i = 0; i < said.size(); ++i) {
-    if (said[i] == "--resume")
-      ++i;
-    else if (!said[i].starts_with("--resume="))
-      words.push_back(said[i]);
-  }
-  finetune_command restored;
-  CLI::App parser;
-  declare_finetune(&parser, restored);
-  parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 reads a vector from its end
-  restored.arguments = words;
-  restored.resume = restored.out = place.string();
-  std::filesystem::current_path(config.at("working_directory").get<std::string>());  // what its paths are relative to
-  return restored;
 }
 
 inline int finetune(finetune_command command) {
@@ -179,7 +159,7 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      return finetune(options->resume.empty() ? *options : resumed_command(options->resume, arguments));
+      return finetune(options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune));
     };
   });
 }

@@ -48,6 +48,17 @@ TEST_CASE("sac_target: the twin minimum, the entropy and the end of an episode, 
   CHECK(!drawn.requires_grad());
 }
 
+TEST_CASE("sac_policy_loss: of actions that were drawn before, as fixed numbers, with the gradient of the lower critic", "[sac]") {
+  const auto q = torch::tensor({{4.0, 9.0}, {5.0, 8.0}}).requires_grad_(), log_probs = torch::tensor({-1.0, 2.0}).requires_grad_();
+  const auto said = retain::sac_policy_loss(q, log_probs, torch::tensor({0.5, 3.0}));
+  CHECK(said.loss.item<double>() == Approx(((0.5 * -1 - 4) + (3.0 * 2 - 8)) / 2));
+  CHECK(!said.log_probs.requires_grad());
+  said.loss.backward();
+  CHECK(q.grad().equal(torch::tensor({{-0.5, 0.0}, {0.0, -0.5}})));
+  CHECK(at::allclose(log_probs.grad(), torch::tensor({0.25, 1.5})));
+  CHECK_THROWS_AS(retain::sac_policy_loss(q.select(0, 0), log_probs, torch::tensor(1.0)), retain::shape_error);
+}
+
 TEST_CASE("sac_critic_loss: half the squared error, summed over critics, with the gradient (Q - y) / N", "[sac]") {
   torch::manual_seed(1);
   const auto q = torch::randn({2, 5}, at::kDouble).requires_grad_(), y = torch::randn({5}, at::kDouble);

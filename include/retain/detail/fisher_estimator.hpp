@@ -376,7 +376,7 @@ class fisher_estimator {
       if (before == plain.end()) continue;
       for (const auto order : {row_order::sample_major, row_order::time_major}) {
         bool fits = true;
-        for (std::size_t u = 0; u < uses.size() && fits; ++u) 
+        for (std::size_t u = 0; u < uses.size() && fits; ++u)
           fits = per_sample_squares::belong(uses[u], before->second[u], weights, order, rows_tolerance(s->parameter));
         if (fits) orders[s].push_back(order);
       }

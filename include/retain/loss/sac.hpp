@@ -98,16 +98,20 @@ struct sac_actor_loss {
 ///
 ///     loss = mean [ alpha log pi(a|s) - min_k Q_k(s, a) ],   a ~ pi(.|s)
 ///
-/// critics(actions) returns Q(s, actions) as [K, N]; alpha is one number or [N]. Its gradient reaches the critics' parameters too: clear
+/// q [K, N] of those actions and their log_probs [N], both in the graph; alpha is one number or [N]. Its gradient reaches the critics' parameters too: clear
 /// theirs before the critics' own loss, as the usual zero_grad() there does. Throws shape_error where the shapes do not fit.
+inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
+  detail::check_critics("sac_policy_loss", q, log_probs.sizes());
+  detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
+  return {(alpha.detach() * log_probs - std::get<0>(q.min(0))).mean(), log_probs.detach()};
+}
+
+/// The same with the actions drawn here: critics(actions) returns Q(s, actions) as [K, N].
 template <reparametrised_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
 sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Tensor& alpha) {
   const auto [actions, log_probs] = detail::draw_with_log_prob(policy);
-  const at::Tensor q = critics(actions);
-  detail::check_critics("sac_policy_loss", q, log_probs.sizes());
-  detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
-  return {(alpha.detach() * log_probs - std::get<0>(q.min(0))).mean(), log_probs.detach()};
+  return sac_policy_loss(at::Tensor(critics(actions)), log_probs, alpha);
 }
 
 /// A target for the policy's entropy, in nats: that of a Gaussian with this standard deviation in each of d dimensions,
