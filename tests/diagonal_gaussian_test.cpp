@@ -56,7 +56,11 @@ TEST_CASE("diagonal_gaussian: every gradient against finite differences, log_std
         [&] { return diagonal_gaussian{mean, log_std}.entropy().square().sum(); },
         [&] { return kl(diagonal_gaussian{mean, log_std}, diagonal_gaussian{other_mean, other_log_std}).square().sum(); },
         [&] { return kl(diagonal_gaussian{other_mean, other_log_std}, diagonal_gaussian{mean, log_std}).square().sum(); },
-        [&] { return diagonal_gaussian{mean, log_std}.rsample(seeded(5)).pow(3).sum(); }};
+        [&] { return diagonal_gaussian{mean, log_std}.rsample(seeded(5)).pow(3).sum(); },
+        [&] {
+          const auto drawn = diagonal_gaussian{mean, log_std}.rsample_with_log_prob(seeded(5));
+          return drawn.action.pow(3).sum() + drawn.log_prob.square().sum();
+        }};
     for (const auto& value : values) {
       mean.mutable_grad() = log_std.mutable_grad() = at::Tensor();
       value().backward();
@@ -111,6 +115,21 @@ TEST_CASE("diagonal_gaussian: samples are normal, and do not depend on how rows 
   CHECK(!diagonal_gaussian(mean, parameter).sample().requires_grad());
   CHECK(!diagonal_gaussian(mean.clone().requires_grad_(), parameter).mode().requires_grad());
   CHECK(diagonal_gaussian(mean, parameter).rsample().requires_grad());
+}
+
+TEST_CASE("diagonal_gaussian: an action drawn with its log-density is the one drawn without, in each type", "[diagonal_gaussian]") {
+  torch::manual_seed(11);
+  for (const auto type : {torch::kDouble, torch::kFloat, torch::kBFloat16}) {
+    const diagonal_gaussian d{torch::randn({256, 3}).to(type), torch::randn({3}).to(type)};
+    const auto drawn = d.rsample_with_log_prob(seeded(12));
+    CHECK(drawn.action.equal(d.rsample(seeded(12))));
+    CHECK(drawn.action.scalar_type() == type);
+    // Against the density of the action itself: its rounding, a few units of the type's last place, is amplified by 1 / sigma.
+    const double tolerance = type == torch::kDouble ? 1e-12 : type == torch::kFloat ? 1e-4 : 1.0;
+    CHECK((drawn.log_prob - d.log_prob(drawn.action)).abs().max().item<double>() < tolerance);
+  }
+  const auto none = diagonal_gaussian{torch::zeros({0, 3}), torch::zeros({3})}.rsample_with_log_prob();
+  CHECK(none.log_prob.sizes() == at::IntArrayRef({0}));
 }
 
 TEST_CASE("diagonal_gaussian: quantiles against the distribution function, to its edges", "[diagonal_gaussian]") {

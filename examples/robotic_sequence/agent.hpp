@@ -118,25 +118,23 @@ class sac_agent {
                        const std::function<void()>& pull = {}) {
     const auto& observations = batch["observation"];
     const auto& next = batch["next"];
-    const auto count = observations.size(0);
     const auto stage = stage_of(observations);
 
-    // One forward pass for what the policy does now and next; the actor's graph holds both, and no gradient comes from the latter.
-    const auto both = actor_->forward(at::cat({observations, next})).rsample_with_log_prob(dice_);
+    const auto alpha = temperature_.alpha(stage);
     at::Tensor target;
     {
       const at::NoGradGuard no_grad;
       // A stage that goes on is its own successor; one that ended has none.
-      target = retain::sac_target(batch["reward"], batch["ended"], targets_->forward(next, both.action.narrow(0, count, count)),
-                                  both.log_prob.narrow(0, count, count), temperature_.alpha(stage), settings_.discount);
+      const auto then = actor_->forward(next).rsample_with_log_prob(dice_);
+      target = retain::sac_target(batch["reward"], batch["ended"], targets_->forward(next, then.action), then.log_prob, alpha, settings_.discount);
     }
+    const auto now = actor_->forward(observations).rsample_with_log_prob(dice_);
     critic_adam_->zero_grad();
     const auto critic_loss = retain::sac_critic_loss(critics_->forward(observations, batch["action"]), target);
     critic_loss.backward();
     critic_adam_->step();
 
-    const auto values = critics_->forward(observations, both.action.narrow(0, 0, count));
-    const auto actor = retain::sac_policy_loss(values, both.log_prob.narrow(0, 0, count), temperature_.alpha(stage));
+    const auto actor = retain::sac_policy_loss(critics_->forward(observations, now.action), now.log_prob, alpha);
     const update_losses said{critic_loss.detach(), actor.loss.detach(), actor.log_probs.mean().neg()};
     actor_adam_->zero_grad();
     (retention ? actor.loss + retention(observations) : actor.loss).backward({}, false, false, actor_weights_);  // the critics' weights have no part in it

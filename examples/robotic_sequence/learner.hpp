@@ -52,6 +52,11 @@ class learner {
   bool finished() const { return steps_ >= settings_.steps; }
   const training_settings& settings() const { return settings_; }
   const retain::episodic_memory& buffer() const { return buffer_; }
+  /// What was done before is left out of the speeds.
+  void start_clock() {
+    steps_here_ = updates_here_ = 0;
+    acting_ = learning_ = 0;
+  }
   double updates_per_second() const { return learning_ > 0 ? static_cast<double>(updates_here_) / learning_ : 0; }
   double steps_per_second() const { return learning_ + acting_ > 0 ? static_cast<double>(steps_here_) / (learning_ + acting_) : 0; }
 

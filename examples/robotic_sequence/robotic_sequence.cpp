@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/interrupt.hpp"
+#include "../common/memory.hpp"
 #include "command_evaluate.hpp"
 #include "command_finetune.hpp"
 #include "command_play.hpp"
@@ -20,6 +21,7 @@
 #include "experiments.hpp"
 
 int main(int argc, char** argv) {
+  training::keep_freed_memory();
   CLI::App app{
       "Fine-tunes a policy that knows the last two stages of a robot arm's task on the whole of it, with and without knowledge retention.\n"
       "Look at the world with `robotic_sequence play --scripted`; every subcommand explains itself with --help.",

@@ -1,25 +1,33 @@
 // SPDX-License-Identifier: MIT
-// How fast the world is: random decisions in each stage, with an observation after each.
-//   robotic_sequence_speed [decisions of a stage]
+// How fast the world and its learner are: random decisions in each stage, with an observation after each; then decisions with an update each.
+//   robotic_sequence_speed [decisions of a stage] [updates of a method]
 // `taskset -c 0` measures on one core. The sum keeps the compiler from leaving the observations out.
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <random>
 
+#include "../common/memory.hpp"
+#include "agent.hpp"
+#include "learner.hpp"
+#include "retention.hpp"
 #include "sequence.hpp"
 
 namespace {
 
-using robotic_sequence::sequence;
+using namespace robotic_sequence;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-void measure(int stage, long decisions) {
-  sequence world(robotic_sequence::all_stages, 1);
+void measure_world(int stage, long decisions) {
+  sequence world(all_stages, 1);
   world.start(stage);
   std::mt19937 dice(1);
   std::uniform_real_distribution<float> torque(-1, 1);
@@ -42,13 +50,43 @@ void measure(int stage, long decisions) {
               static_cast<double>(decisions) / passed, passed / static_cast<double>(decisions) * 1e6, sum);
 }
 
+/// A policy that is held to itself, and states at random: what is held costs the same whatever it is.
+void measure_learner(const char* method, long updates) {
+  training_settings settings;
+  retention_settings kept;
+  kept.choose(method);
+  std::vector<bool> known(static_cast<std::size_t>(kinds), false);
+  sac_agent agent(settings.agent, known, 1);
+  const auto kind = at::randint(kinds, {kept.memory});
+  const auto states = at::cat({at::randn({kept.memory, sequence::observation_size}), at::one_hot(kind, kinds).to(at::kFloat)}, 1);
+  retain::transitions protected_rows;
+  if (kept.em)
+    protected_rows = {{"observation", states}, {"action", at::zeros({kept.memory, sequence::action_size})}, {"reward", at::zeros({kept.memory})},
+                      {"next", states}, {"ended", at::zeros({kept.memory})}};
+  auto actor = agent.actor();
+  std::optional<retention_terms> terms;
+  if (kept.any_term()) terms.emplace(make_retention(actor, states, kept, 1));
+  learner learning(agent, tail(4), settings, episode_kind::whole, protected_rows, std::move(terms), kept);
+  const long warm_up = settings.learn_after + 500;
+  for (long i = 0; i < warm_up; ++i) learning.step();
+  learning.start_clock();
+  for (long i = 0; i < updates; ++i) learning.step();
+  std::printf("%-10s %9ld %12.0f %12.0f\n", method, updates, learning.updates_per_second(), learning.steps_per_second());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  training::keep_freed_memory();
+  at::globalContext().setFlushDenormal(true);
+  at::set_num_threads(1);
+  at::set_num_interop_threads(1);
   try {
-    const long decisions = argc > 1 ? std::atol(argv[1]) : 100'000;
+    const long decisions = argc > 1 ? std::atol(argv[1]) : 100'000, updates = argc > 2 ? std::atol(argv[2]) : 5'000;
     std::printf("stage      decisions  attempts    solved  decisions/s  us/decision   (checksum)\n");
-    for (int stage = 0; stage < static_cast<int>(robotic_sequence::all_stages.size()); ++stage) measure(stage, decisions);
+    for (int stage = 0; stage < static_cast<int>(all_stages.size()); ++stage) measure_world(stage, decisions);
+    std::printf("\nretention    updates    updates/s      steps/s\n");
+    for (const char* method : {"none", "l2", "ewc", "bc", "em", "bc+em", "ks"}) measure_learner(method, updates);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "robotic_sequence_speed: %s\n", error.what());
     return 1;

@@ -13,6 +13,12 @@
 
 namespace retain {
 
+/// An action and its log-density.
+struct gaussian_sample {
+  at::Tensor action;    ///< [..., D]
+  at::Tensor log_prob;  ///< [...]
+};
+
 /// A batch of Gaussians with a diagonal covariance over continuous actions, one per row of mean: [..., D] for D numbers an action.
 /// Actions are [..., D]; log-densities, entropies and divergences are sums over the D dimensions, [...], in nats.
 class diagonal_gaussian {
@@ -27,7 +33,7 @@ class diagonal_gaussian {
     if (!broadcasts)
       throw shape_error(detail::concat("diagonal_gaussian: log_std of shape ", detail::shape_text(log_std_.sizes()),
                                        " does not broadcast to a mean of shape ", detail::shape_text(mean_.sizes())));
-    log_std_ = log_std_.expand_as(mean_);
+    if (log_std_.sizes() != mean_.sizes()) log_std_ = log_std_.expand_as(mean_);
   }
 
   const at::Tensor& mean() const { return mean_; }
@@ -65,9 +71,13 @@ class diagonal_gaussian {
   }
 
   /// One action a row, mean + std * noise, in the graph of mean and log_std.
-  at::Tensor rsample(const at::Generator& generator = {}) const {
-    const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
-    return at_noise(standard_normal(generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options)));
+  at::Tensor rsample(const at::Generator& generator = {}) const { return at_noise(noise(generator)); }
+
+  /// One action a row with its log-density, both in the graph. The density comes from the noise that was drawn, without another pass over the
+  /// action: -sum_d [ noise_d^2 / 2 + log sigma_d + log(2 pi) / 2 ].
+  gaussian_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
+    const auto drawn = noise(generator);
+    return {at_noise(drawn), log_density_at(drawn).sum(-1)};
   }
 
   /// The same with standard normal distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in
@@ -92,6 +102,8 @@ class diagonal_gaussian {
   }
 
  private:
+  friend class tanh_gaussian;
+
   static constexpr double half_log_two_pi = 0.91893853320467274178;
   static constexpr double root_two = 1.41421356237309504880;
 
@@ -101,7 +113,14 @@ class diagonal_gaussian {
   static at::Tensor standard_normal(const at::Tensor& uniform) {
     return (uniform.to(at::kDouble) * 2 - 1).clamp_min(-1 + 0x1p-53).erfinv() * root_two;
   }
-  at::Tensor at_noise(const at::Tensor& normal) const { return mean_ + log_std_.exp() * normal.to(mean_.options().requires_grad(false)); }
+  /// Standard normal numbers in the shape and type of the mean.
+  at::Tensor noise(const at::Generator& generator) const {
+    const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
+    return standard_normal(generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options)).to(mean_.scalar_type());
+  }
+  at::Tensor at_noise(const at::Tensor& normal) const { return at::addcmul(mean_, log_std_.exp(), normal.to(mean_.scalar_type())); }
+  /// The terms of the log-density of at_noise(normal), [..., D].
+  at::Tensor log_density_at(const at::Tensor& normal) const { return normal.square() * -0.5 - half_log_two_pi - log_std_; }
 
   at::Tensor mean_, log_std_;
 };

@@ -51,7 +51,10 @@ class tanh_gaussian {
   const action_bounds& bounds() const { return bounds_; }
 
   /// centre + half tanh(u), for u [..., D].
-  at::Tensor squash(const at::Tensor& u) const { return u.tanh() * half() + centre(); }
+  at::Tensor squash(const at::Tensor& u) const {
+    const auto within = u.tanh();
+    return half() == 1 && centre() == 0 ? within : within * half() + centre();
+  }
 
   /// The log-density of the action squash(u), from u [..., D]. Throws shape_error unless there is one u a row.
   at::Tensor log_prob_unsquashed(const at::Tensor& u) const { return unsquashed_.log_prob(u) - log_slope(u).sum(-1); }
@@ -94,8 +97,9 @@ class tanh_gaussian {
 
   /// One action a row with its log-density, both in the graph: what the actor's loss of soft actor-critic needs. tanh is never inverted.
   squashed_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
-    auto u = unsquashed_.rsample(generator);
-    return {squash(u), log_prob_unsquashed(u), std::move(u)};
+    const auto noise = unsquashed_.noise(generator);
+    auto u = unsquashed_.at_noise(noise);
+    return {squash(u), (unsquashed_.log_density_at(noise) - log_slope(u)).sum(-1), std::move(u)};
   }
 
   /// The same with squashed standard normal distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in

@@ -85,7 +85,7 @@ at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const 
 /// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N].
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
-  return (q - target.detach()).square().mean(at::IntArrayRef{-1}).sum() * 0.5;
+  return (q - target.detach()).square().sum() * (0.5 / static_cast<double>(target.numel()));
 }
 
 /// The actor's loss, and what it drew.

@@ -85,10 +85,8 @@ class head_net : public torch::nn::Cloneable<head_net> {
     out = register_module("out", torch::nn::Linear(made->output_size(), outputs_));
   }
   at::Tensor forward(const at::Tensor& features) {
-    const auto rows = features.reshape({-1, inputs_});
-    auto sizes = features.sizes().vec();
-    sizes.back() = outputs_;
-    return out(hidden_.is_empty() ? rows : hidden_(rows)).view(sizes);
+    const auto rows = as_rows(features, inputs_);
+    return rows_as(out(hidden_.is_empty() ? rows : hidden_(rows)), features);
   }
 
   torch::nn::Linear out{nullptr};

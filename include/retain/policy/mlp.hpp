@@ -29,6 +29,21 @@ inline at::Tensor activate(const at::Tensor& x, activation_kind kind) {
   }
 }
 
+namespace detail {
+
+/// [..., width] as rows [n, width]. What has two dimensions is that already: a view would only be one more step of the backward pass.
+inline at::Tensor as_rows(const at::Tensor& x, std::int64_t width) { return x.dim() == 2 ? x : x.reshape({-1, width}); }
+
+/// Rows [n, width] in the leading dimensions of `x` [..., any].
+inline at::Tensor rows_as(const at::Tensor& rows, const at::Tensor& x) {
+  if (x.dim() == 2) return rows;
+  auto sizes = x.sizes().vec();
+  sizes.back() = rows.size(1);
+  return rows.view(sizes);
+}
+
+}  // namespace detail
+
 struct mlp_options {
   std::vector<std::int64_t> hidden = {256, 256};  ///< the widths of its layers; the last is what it answers with
   activation_kind activation = activation_kind::relu;
@@ -68,15 +83,13 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     if (x.dim() < 1 || x.size(-1) != inputs_)
       throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ", detail::shape_text(x.sizes())));
     // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's graph walk knows products.
-    auto hidden = x.reshape({-1, inputs_});
+    auto hidden = detail::as_rows(x, inputs_);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       hidden = layers_[i].linear(hidden);
       if (!layers_[i].norm.is_empty()) hidden = layers_[i].norm(hidden);
       hidden = activate(hidden, options_.normalised_input && i == 0 ? activation_kind::tanh : options_.activation);
     }
-    auto sizes = x.sizes().vec();
-    sizes.back() = output_size();
-    return hidden.view(sizes);
+    return detail::rows_as(hidden, x);
   }
 
  private:

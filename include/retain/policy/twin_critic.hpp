@@ -100,8 +100,8 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
         actions.size(-1) != actions_ || observations.sizes().slice(0, leading(observations)) != actions.sizes().slice(0, leading(actions)))
       throw shape_error(detail::concat("twin_critic: observations and actions must be [..., ", observations_ + extra, "] and [..., ", actions_, "], got ",
                                        detail::shape_text(observations.sizes()), " and ", detail::shape_text(actions.sizes())));
-    const auto seen = observations.reshape({-1, observations_ + extra});
-    const auto rows = at::cat({seen.narrow(1, 0, observations_), actions.reshape({-1, actions_})}, 1);
+    const auto seen = detail::as_rows(observations, observations_ + extra);
+    const auto rows = at::cat({seen.narrow(1, 0, observations_), detail::as_rows(actions, actions_)}, 1);
     auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       x = layers_[i]->forward(x);
