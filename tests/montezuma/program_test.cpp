@@ -1,81 +1,20 @@
 // SPDX-License-Identifier: MIT
 // The program as its user meets it: help, mistakes, Ctrl-C, and a sweep in miniature.
 #include <algorithm>
-#include <array>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
-#include "../nethack/catch2.hpp"
+#include "../common/program.hpp"
+
+using programs::read;
+using programs::workplace;
 
 namespace {
 
-struct outcome {
-  int code = -1;
-  std::string text;  ///< stdout and stderr
-};
-
-outcome run(const std::string& arguments) {
-  outcome result;
-  FILE* pipe = popen((std::string("'") + MONTEZUMA_PROGRAM + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> part;
-  while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
-  const int status = pclose(pipe);
-  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return result;
-}
-
-std::string read(const std::filesystem::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
-}
-
-/// Runs it until `file` has so many lines, and then presses Ctrl-C. Returns its exit code.
-int run_and_interrupt(const std::string& arguments, const std::filesystem::path& file, long lines) {
-  const auto command = std::string("exec '") + MONTEZUMA_PROGRAM + "' " + arguments + " >/dev/null 2>&1 </dev/null";
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
-    _exit(127);
-  }
-  int status = 0;
-  bool pressed = false;
-  while (waitpid(child, &status, WNOHANG) == 0) {
-    const auto text = read(file);
-    if (!pressed && std::count(text.begin(), text.end(), '\n') >= lines) {
-      kill(child, SIGINT);
-      pressed = true;
-    }
-    usleep(1000);
-  }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-class workplace {
- public:
-  workplace() {
-    char name[] = "/tmp/retain-montezuma-XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  workplace(const workplace&) = delete;
-  workplace& operator=(const workplace&) = delete;
-  ~workplace() { std::filesystem::remove_all(path_); }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
+const programs::program run(MONTEZUMA_PROGRAM);
 
 }  // namespace
 
@@ -173,10 +112,10 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
 
   // Stopped behind the second evaluation, and again behind the third: wherever in a rollout it happened to be.
   const auto metrics_of_part = place / "part" / "metrics.csv";
-  CHECK(run_and_interrupt(options + (place / "part").string(), metrics_of_part, 3) == 130);
+  CHECK(run.interrupted(options + (place / "part").string(), metrics_of_part, 3) == 130);
   CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
   const auto resume = "finetune --resume " + (place / "part").string();
-  CHECK(run_and_interrupt(resume, metrics_of_part, 4) == 130);
+  CHECK(run.interrupted(resume, metrics_of_part, 4) == 130);
   const auto part = run(resume);
   INFO(part.text);
   REQUIRE(part.code == 0);

@@ -1,43 +1,19 @@
 // SPDX-License-Identifier: MIT
 // The program as its user meets it: help, mistakes, and the whole demo in miniature.
-#include <array>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <sstream>
 #include <string>
-#include <sys/wait.h>
 
 #include <nlohmann/json.hpp>
 
 #include "../../examples/nethack/playground.hpp"
-#include "catch2.hpp"
+#include "../common/program.hpp"
+
+using programs::read;
 
 namespace {
 
-struct outcome {
-  int code = -1;
-  std::string text;  ///< stdout and stderr
-};
-
-outcome run(const std::string& arguments) {
-  outcome result;
-  FILE* pipe = popen((std::string("'") + NETHACK_PROGRAM + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> part;
-  while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
-  const int status = pclose(pipe);
-  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return result;
-}
-
-std::string read(const std::filesystem::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
+const programs::program run(NETHACK_PROGRAM);
 
 }  // namespace
 
@@ -79,8 +55,8 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
     std::cout << "SKIPPED: nethack-console is not installed\n";
     return;
   }
-  char name[] = "/tmp/retain-demo-XXXXXX";
-  const std::filesystem::path folder = mkdtemp(name);
+  const programs::workplace place;
+  const auto folder = place.path();
   const std::string command = "demo --minutes 0.3 --methods none,ewc,bc,ks --out " + folder.string();
   const auto first = run(command);
   INFO(first.text);
@@ -106,5 +82,4 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
   CHECK(again.code == 0);
   CHECK_THAT(again.text, ContainsSubstring("9 of 10 steps were finished before"));
   CHECK(std::filesystem::exists(folder / "runs/ks/evaluation.json"));
-  std::filesystem::remove_all(folder);
 }

@@ -111,6 +111,41 @@ TEST_CASE("protected transitions stay in the buffer, and are drawn in their shar
   CHECK(learning.buffer().size() == 400);
   CHECK(learning.buffer().protected_share() == 0.25);
   CHECK(at::equal(learning.buffer().gather(at::arange(100))["observation"], memory["observation"]));
+
+  // Drawn uniformly: a binomial number of them over many batches, within 4.5 of its deviations.
+  auto buffer = learning.buffer();
+  constexpr std::int64_t batches = 400, batch = 128, draws = batches * batch;
+  std::int64_t protected_draws = 0;
+  for (std::int64_t i = 0; i < batches; ++i) protected_draws += buffer.sample_indices(batch).lt(100).sum().item<std::int64_t>();
+  CHECK(std::abs(static_cast<double>(protected_draws) - 0.25 * draws) < 4.5 * std::sqrt(draws * 0.25 * 0.75));
+
+  // With a share of their own they are that share of every batch, to the row.
+  retain::episodic_memory exact(memory, {.capacity = 400, .share = 0.5});
+  exact.push(some_transitions(300));
+  for (int i = 0; i < 10; ++i) CHECK(exact.sample_indices(batch).lt(100).sum().item<std::int64_t>() == batch / 2);
+}
+
+TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by finite differences", "[robotic_sequence]") {
+  at::manual_seed(13);
+  auto settings = small_settings().agent;
+  settings.width = 6;
+  auto actor = make_actor(settings), taught = make_actor(settings);
+  actor->to(at::kDouble);
+  taught->to(at::kDouble);
+  const auto states = some_states(12).to(at::kDouble);
+  const auto target = answers_of(taught, states);
+  const auto loss = [&] { return kl(target.gather(at::arange(12)), actor->forward(states)).mean(); };
+  // The term draws states with replacement: with 4800 of 12 it is near the mean over all, which is what is differentiated below.
+  cloning_term term(states, target, retain::behavioral_cloning_options{.strength = 1, .batch_size = 4800, .seed = 1});
+  const auto asked = term.loss([&](const at::Tensor& s) { return actor->forward(s); });
+  CHECK(std::abs(asked.item<double>() - loss().item<double>()) < 0.1 * loss().item<double>());
+
+  loss().backward();
+  for (const auto& parameter : actor->named_parameters()) {
+    INFO(parameter.key());
+    const auto numeric = support::finite_differences(parameter.value(), [&] { return loss().item<double>(); }, 1e-6);
+    CHECK(support::relative_error(parameter.value().grad(), numeric) < 1e-5);
+  }
 }
 
 TEST_CASE("the actor's Fisher information is that of one state at a time", "[robotic_sequence]") {

@@ -1,55 +1,22 @@
 // SPDX-License-Identifier: MIT
 // The program as its user meets it: help, mistakes, files.
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
-#include <sys/wait.h>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
-#include "../nethack/catch2.hpp"
+#include "../common/program.hpp"
+
+using programs::read;
+using programs::workplace;
 
 namespace {
 
-struct outcome {
-  int code = -1;
-  std::string text;  ///< stdout and stderr
-};
-
-outcome run(const std::string& arguments) {
-  outcome result;
-  FILE* pipe = popen((std::string("'") + TOY_PROGRAM + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::array<char, 4096> part;
-  while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
-  const int status = pclose(pipe);
-  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return result;
-}
-
-std::string read(const std::filesystem::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
-struct folder {
-  folder() {
-    char name[] = "/tmp/retain-toy-XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~folder() { std::filesystem::remove_all(path); }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  std::filesystem::path path;
-};
+const programs::program run(TOY_PROGRAM);
 
 }  // namespace
 
@@ -64,8 +31,8 @@ TEST_CASE("toy: help names both problems and their options", "[toy][program]") {
 }
 
 TEST_CASE("toy: a mistake is one clear line and an exit code", "[toy][program]") {
-  const folder out;
-  const auto to = " --out " + (out.path / "x").string();
+  const workplace out;
+  const auto to = " --out " + (out / "x").string();
   // Each start of LibTorch takes a third of a second.
   for (const auto& [arguments, says] : {std::pair<std::string, std::string>{"apple --seed 1" + to, "toy apple --help"},
                                         {"apple --methods everything" + to, "everything"},
@@ -78,61 +45,61 @@ TEST_CASE("toy: a mistake is one clear line and an exit code", "[toy][program]")
     CHECK(failed.code != 0);
     CHECK_THAT(failed.text, ContainsSubstring(says));
   }
-  CHECK(!std::filesystem::exists(out.path / "x"));
+  CHECK(!std::filesystem::exists(out / "x"));
   const auto unwritable = run("two-state --out /dev/null/x");
   CHECK(unwritable.code == 1);
   CHECK_THAT(unwritable.text, ContainsSubstring("/dev/null"));
 }
 
 TEST_CASE("toy two-state: table, curve, ascents and optima", "[toy][program]") {
-  const folder out;
-  const auto ran = run("two-state --starts 11 --points 100 --out " + out.path.string());
+  const workplace out;
+  const auto ran = run("two-state --starts 11 --points 100 --out " + out.path().string());
   INFO(ran.text);
   REQUIRE(ran.code == 0);
   CHECK_THAT(ran.text, ContainsSubstring("0.1111") && ContainsSubstring("2.2222") && ContainsSubstring("9.9289"));
-  const auto file = nlohmann::json::parse(read(out.path / "two-state.json"));
+  const auto file = nlohmann::json::parse(read(out / "two-state.json"));
   CHECK(std::abs(file.at("scg").at("optima").at(0).at("value").get<double>() - 20.0 / 9) < 1e-9);
   CHECK(std::abs(file.at("icg").at("optima").at(0).at("theta").get<double>() - 0.0795) < 1e-3);
   const auto lines = [&](const char* name) {
-    const auto text = read(out.path / name);
+    const auto text = read(out / name);
     return std::count(text.begin(), text.end(), '\n');
   };
   CHECK(lines("curve.csv") == 1 + 2 * 101);
   CHECK(lines("ascents.csv") == 1 + 2 * 11 + 4);
-  CHECK(read(out.path / "table.md") == ran.text.substr(0, ran.text.rfind("in ")));
-  CHECK(std::filesystem::exists(out.path / "two-state.gp"));
+  CHECK(read(out / "table.md") == ran.text.substr(0, ran.text.rfind("in ")));
+  CHECK(std::filesystem::exists(out / "two-state.gp"));
 }
 
 TEST_CASE("toy apple: files, and the same runs whatever the number of jobs", "[toy][program]") {
-  const folder out;
-  const std::string small = "apple --distances 5,10 --signals 0.25,0.35 --distance 10 --seeds 1-2 --updates 40 --out " + out.path.string();
+  const workplace out;
+  const std::string small = "apple --distances 5,10 --signals 0.25,0.35 --distance 10 --seeds 1-2 --updates 40 --out " + out.path().string();
   const auto first = run(small + "/one --jobs 1"), second = run(small + "/two --jobs 2");
   INFO(first.text);
   REQUIRE(first.code == 0);
   REQUIRE(second.code == 0);
   for (const auto* file : {"table.md", "runs.csv", "curves.csv", "apple.json", "distances.gp", "signals.gp", "plane.gp", "charges.gp"}) {
     CAPTURE(file);
-    CHECK(std::filesystem::exists(out.path / "one" / file));
+    CHECK(std::filesystem::exists(out / "one" / file));
   }
-  const auto runs = read(out.path / "one/runs.csv");
+  const auto runs = read(out / "one/runs.csv");
   CHECK(std::count(runs.begin(), runs.end(), '\n') == 1 + 3 * 2 * 6);
-  CHECK(runs == read(out.path / "two/runs.csv"));
-  CHECK(read(out.path / "one/curves.csv") == read(out.path / "two/curves.csv"));
+  CHECK(runs == read(out / "two/runs.csv"));
+  CHECK(read(out / "one/curves.csv") == read(out / "two/curves.csv"));
   CHECK_THAT(first.text, ContainsSubstring("M = 5") && ContainsSubstring("c = 0.35") && ContainsSubstring("EWC, full Fisher"));
-  const auto file = nlohmann::json::parse(read(out.path / "one/apple.json"));
+  const auto file = nlohmann::json::parse(read(out / "one/apple.json"));
   CHECK(file.at("summary").size() == 3 * 6);
   CHECK(file.at("settings").at("updates") == 40);
 }
 
 TEST_CASE("toy apple --tune: a grid on other seeds, and its choice", "[toy][program]") {
-  const folder out;
-  const auto ran = run("apple --tune --methods none,bc --distance 10 --seeds 1-2 --tuning-seeds 11-12 --updates 60 --out " + out.path.string());
+  const workplace out;
+  const auto ran = run("apple --tune --methods none,bc --distance 10 --seeds 1-2 --tuning-seeds 11-12 --updates 60 --out " + out.path().string());
   INFO(ran.text);
   REQUIRE(ran.code == 0);
   CHECK_THAT(ran.text, ContainsSubstring("+ BC 10000") && ContainsSubstring("Largest mean over training"));
-  const auto tried = read(out.path / "strengths.csv");
+  const auto tried = read(out / "strengths.csv");
   CHECK(std::count(tried.begin(), tried.end(), '\n') == 1 + 18 * 2);
-  const auto file = nlohmann::json::parse(read(out.path / "strengths.json"));
+  const auto file = nlohmann::json::parse(read(out / "strengths.json"));
   CHECK(file.at("chosen").at("learns").contains("bc"));
-  CHECK(std::filesystem::exists(out.path / "chosen.csv"));
+  CHECK(std::filesystem::exists(out / "chosen.csv"));
 }

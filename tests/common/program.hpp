@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// A program as its user meets it: arguments, output, exit code, Ctrl-C.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+
+#include "../nethack/catch2.hpp"
+
+namespace programs {
+
+struct outcome {
+  int code = -1;
+  std::string text;  ///< stdout and stderr
+};
+
+inline std::string read(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+class program {
+ public:
+  explicit program(std::string path) : path_(std::move(path)) {}
+
+  outcome operator()(const std::string& arguments) const {
+    outcome result;
+    FILE* pipe = popen(("'" + path_ + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
+    REQUIRE(pipe != nullptr);
+    std::array<char, 4096> part;
+    while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
+    const int status = pclose(pipe);
+    result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return result;
+  }
+
+  /// Runs it until `file` has so many lines, and then presses Ctrl-C. Returns its exit code.
+  int interrupted(const std::string& arguments, const std::filesystem::path& file, long lines) const {
+    const auto command = "exec '" + path_ + "' " + arguments + " >/dev/null 2>&1 </dev/null";
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
+      _exit(127);
+    }
+    int status = 0;
+    bool pressed = false;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      const auto text = read(file);
+      if (!pressed && std::count(text.begin(), text.end(), '\n') >= lines) {
+        kill(child, SIGINT);
+        pressed = true;
+      }
+      usleep(1000);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+ private:
+  std::string path_;
+};
+
+/// A folder that is gone when the test ends.
+class workplace {
+ public:
+  workplace() : path_((std::filesystem::temp_directory_path() / "retain-XXXXXX").string()) { REQUIRE(mkdtemp(path_.data()) != nullptr); }
+  workplace(const workplace&) = delete;
+  workplace& operator=(const workplace&) = delete;
+  ~workplace() { std::filesystem::remove_all(path_); }
+  std::filesystem::path path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path() / name; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace programs

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// The program as its user meets it: help, mistakes, Ctrl-C, and a sweep in miniature.
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "../common/program.hpp"
+
+using programs::read;
+using programs::workplace;
+
+namespace {
+
+const programs::program run(ROBOTIC_SEQUENCE_PROGRAM);
+
+}  // namespace
+
+TEST_CASE("robotic_sequence: help names every subcommand, and each explains itself", "[robotic_sequence][program]") {
+  const auto all = run("--help");
+  CHECK(all.code == 0);
+  for (const std::string command : {"pretrain", "finetune", "evaluate", "play", "sweep", "report"}) {
+    CAPTURE(command);
+    CHECK(all.text.find("  " + command + " ") != std::string::npos);
+    const auto help = run(command + " --help");
+    CHECK(help.code == 0);
+    CHECK(help.text.find("--help") != std::string::npos);
+  }
+}
+
+TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code", "[robotic_sequence][program]") {
+  const auto option = run("finetune --retian ewc");
+  CHECK(option.code != 0);
+  CHECK_THAT(option.text, ContainsSubstring("--retian") && ContainsSubstring("robotic_sequence finetune --help"));
+  const auto method = run("finetune --retain everything");
+  CHECK(method.code != 0);
+  CHECK_THAT(method.text, ContainsSubstring("everything") && ContainsSubstring("bc+em"));
+  CHECK(run("").code != 0);
+  const auto teacher = run("finetune --teacher /nonexistent.pt");
+  CHECK(teacher.code == 1);
+  CHECK_THAT(teacher.text, ContainsSubstring("/nonexistent.pt") && ContainsSubstring("robotic_sequence pretrain"));
+  const auto both = run("finetune --from-scratch --retain ewc");
+  CHECK(both.code == 1);
+  CHECK_THAT(both.text, ContainsSubstring("nothing to retain"));
+  const auto nobody = run("play");
+  CHECK(nobody.code == 1);
+  CHECK_THAT(nobody.text, ContainsSubstring("--policy") && ContainsSubstring("--scripted"));
+  const auto policy = run("evaluate --policy /nonexistent.pt");
+  CHECK(policy.code == 1);
+  CHECK_THAT(policy.text, ContainsSubstring("/nonexistent.pt"));
+  const auto nowhere = run("report /nonexistent");
+  CHECK(nowhere.code == 1);
+  CHECK_THAT(nowhere.text, ContainsSubstring("/nonexistent"));
+  CHECK(run("sweep --stages 7").code != 0);
+  CHECK(run("sweep --methods ewc,nothing").code != 0);
+}
+
+TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bit for bit, with heads and with one-hots", "[robotic_sequence][program]") {
+  for (const std::string stages : {"", " --one-hot"}) {
+    CAPTURE(stages);
+    const workplace place;
+    const auto teacher = place / "teacher";
+    const auto made = run("pretrain --steps 2500 --accept 0 --memory 500 --width 16 --final-episodes 4 --out " + teacher.string() + stages);
+    INFO(made.text);
+    REQUIRE(made.code == 0);
+    CHECK(nlohmann::json::parse(read(teacher / "teacher.json")).at("success").contains("unplug"));
+    const auto refused = run("pretrain --steps 1500 --accept 1 --attempts 1 --width 16 --final-episodes 4 --out " + (place / "refused").string() + stages);
+    CHECK(refused.code == 1);
+    CHECK_THAT(refused.text, ContainsSubstring("--attempts"));
+
+    const auto options = "finetune --teacher " + (teacher / "teacher.pt").string() +
+                         " --retain ewc+bc+em+ks --steps 4000 --capacity 3000 --evaluate-every 500 --evaluation-episodes 2 --final-episodes 4 --out ";
+    const auto whole = run(options + (place / "whole").string());
+    INFO(whole.text);
+    REQUIRE(whole.code == 0);
+    CHECK_THAT(whole.text, ContainsSubstring("push-wall"));
+    const auto again = run(options + (place / "whole").string());
+    CHECK(again.code == 1);
+    CHECK_THAT(again.text, ContainsSubstring("--resume") && ContainsSubstring("--overwrite"));
+
+    CHECK(run.interrupted(options + (place / "part").string(), place / "part" / "metrics.csv", 5) == 130);
+    CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
+    const auto part = run("finetune --resume " + (place / "part").string());
+    INFO(part.text);
+    REQUIRE(part.code == 0);
+    CHECK(read(place / "part" / "policy.pt") == read(place / "whole" / "policy.pt"));
+    const auto one = nlohmann::json::parse(read(place / "part" / "evaluation.json")), other = nlohmann::json::parse(read(place / "whole" / "evaluation.json"));
+    CHECK(one.at("success") == other.at("success"));
+    const auto metrics = read(place / "whole" / "metrics.csv");
+    for (const std::string column : {"global_step", "success/all", "success/push-wall", "alpha/unplug", "charts/SPS", "losses/entropy", "retain/behavioral_cloning"})
+      CHECK_THAT(metrics.substr(0, metrics.find('\n')), ContainsSubstring(column));
+
+    const auto policy = (place / "whole" / "policy.pt").string();
+    const auto looked = run("evaluate --episodes 2 --policy " + policy);
+    INFO(looked.text);
+    CHECK(looked.code == 0);
+    CHECK_THAT(looked.text, ContainsSubstring("unplug"));
+    const auto shown = run("play --delay 0 --policy " + policy);
+    CHECK(shown.code == 0);
+  }
+}
+
+TEST_CASE("robotic_sequence: a sweep in miniature makes teachers, runs and a report, and keeps what is finished", "[robotic_sequence][program]") {
+  const workplace place;
+  const auto command = "sweep --seeds 1 --methods scratch,none,bc,ewc-cw --stages 3 --steps 1500 --teacher-steps 2500 --accept 0 "
+                       "--finetune=--evaluation-episodes=1 --finetune=--final-episodes=2 --out " + (place / "sweep").string();
+  const auto listed = run(command + " --dry-run");
+  CHECK(listed.code == 0);
+  CHECK_THAT(listed.text, ContainsSubstring("pretrain") && ContainsSubstring("--from-scratch") && ContainsSubstring("--fisher continual-world"));
+  CHECK_FALSE(std::filesystem::exists(place / "sweep"));
+  const auto first = run(command);
+  INFO(first.text);
+  REQUIRE(first.code == 0);
+  CHECK_THAT(first.text, ContainsSubstring("scratch") && ContainsSubstring("bc"));
+  CHECK(std::filesystem::exists(place / "sweep" / "report" / "runs.csv"));
+  CHECK_FALSE(std::filesystem::exists(place / "sweep" / "runs" / "3-stages-bc-seed1" / "checkpoint.state"));
+  const auto again = run(command);
+  CHECK(again.code == 0);
+  CHECK_THAT(again.text, ContainsSubstring("5 of 5 steps were finished before"));
+  const auto other = run("sweep --seeds 1 --steps 1600 --out " + (place / "sweep").string());
+  CHECK(other.code == 1);
+  CHECK_THAT(other.text, ContainsSubstring("another --out"));
+}
