@@ -44,7 +44,7 @@ enum class fisher_kind : std::uint8_t {
 
 struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false, em = false;
-  double l2_strength = 0.1, ewc_strength = 10, bc_strength = 1, ks_strength = 1;
+  double l2_strength = 0.001, ewc_strength = 1, bc_strength = 0.1, ks_strength = 1;
   double ks_factor = 1;         ///< after each update
   std::int64_t memory = 10'000; ///< transitions of pre-training: BC's states, EM's protected rows
   std::int64_t fisher_states = 2'560;
