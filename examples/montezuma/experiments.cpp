@@ -5,5 +5,5 @@
 
 void montezuma::add_experiments(CLI::App& app, std::function<int()>& chosen) {
   add_sweep(app, chosen);
-  add_report(app, chosen);
+  add_report(app, chosen, report_of);
 }

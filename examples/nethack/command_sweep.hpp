@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <iostream>
@@ -16,6 +15,7 @@
 
 #include "../common/jobs.hpp"
 #include "../common/seeds.hpp"
+#include "../common/sweep.hpp"
 #include "pipeline.hpp"
 #include "report.hpp"
 
@@ -37,16 +37,10 @@ struct sweep_options {
 
 namespace detail {
 
-/// What makes two runs comparable has to be the same in the whole folder; methods, recipes and seeds may be added.
-inline void check_same_sweep(const sweep_options& options, const std::filesystem::path& file) {
-  const nlohmann::json now{{"steps", options.steps}, {"games", options.games}, {"saved_games", options.saved_games},
-                           {"clone", options.clone}, {"seed", options.seed}, {"extra", options.extra}};
-  if (!std::filesystem::exists(file)) return write_json(file, now);
-  const auto before = read_json(file);
-  for (const auto& [option, value] : now.items())
-    if (before.value(option, nlohmann::json()) != value)
-      throw std::runtime_error(options.out + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() +
-                               ", not " + value.dump() + ": give the same, or another --out");
+/// What the runs of a folder have in common; methods, recipes and seeds may be added.
+inline nlohmann::json common_options(const sweep_options& options) {
+  return {{"steps", options.steps}, {"games", options.games}, {"saved_games", options.saved_games},
+          {"clone", options.clone}, {"seed", options.seed},   {"extra", options.extra}};
 }
 
 /// A file from elsewhere takes the place of a step that would make it.
@@ -84,16 +78,9 @@ inline int sweep(const sweep_options& options) {
           more.insert(more.begin(), "--discard-checkpoint");  // hundreds of them would fill a disk
           jobs.push_back(finetune_job(setup, plan, plan.name(), more));
         }
-  if (options.dry_run) {
-    for (const auto& each : jobs) {
-      std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
-      for (const auto& word : each.command) std::cout << ' ' << word;
-      std::cout << '\n';
-    }
-    return 0;
-  }
+  if (options.dry_run) return list_jobs(jobs);
 
-  detail::check_same_sweep(options, setup.folder / "sweep.json");
+  check_same_sweep(setup.folder, detail::common_options(options));
   detail::adopt(options.demonstrations, setup.demonstrations());
   detail::adopt(options.held_out, setup.held_out());
   detail::adopt(options.clone, setup.clone());

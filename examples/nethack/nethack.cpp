@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The program `nethack`: fine-tuning a cloned policy on the real game, with and without knowledge retention.
-#include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <functional>
-#include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include "../common/interrupt.hpp"
+#include "../common/program.hpp"
 #include "command_evaluate.hpp"
 #include "command_finetune.hpp"
 #include "command_play.hpp"
@@ -21,40 +15,16 @@
 #include "experiments.hpp"
 
 int main(int argc, char** argv) {
-  CLI::App app{
+  return run_program(argc, argv, "nethack",
       "Fine-tunes a cloned policy on the real NetHack, with and without knowledge retention.\n"
-      "Start with `nethack demo`; every subcommand explains itself with --help.",
-      "nethack"};
-  app.require_subcommand(1);
-  app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
-    const auto used = failed->get_subcommands();
-    const std::string which = used.empty() ? "nethack" : "nethack " + used.front()->get_name();
-    return which + ": " + error.what() + "\nAll options: " + which + " --help\n";
-  });
-  std::function<int()> chosen;
-  nethack::add_experiments(app, chosen);
-  nethack::add_record(app, chosen);
-  nethack::add_pretrain(app, chosen);
-  nethack::add_finetune(app, chosen, {argv + std::min(argc, 2), argv + argc});
-  nethack::add_evaluate(app, chosen);
-  nethack::add_save_states(app, chosen);
-  nethack::add_play(app, chosen);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  }
-
-  interrupt::install();
-  // One core a run: several runs side by side beat one run on several threads, whose OpenMP loops wait on each other.
-  at::set_num_threads(1);
-  at::set_num_interop_threads(1);
-  try {
-    return chosen();
-  } catch (const c10::Error& error) {
-    std::fprintf(stderr, "nethack: %s\n", error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "nethack: %s\n", error.what());
-  }
-  return interrupt::requested() ? interrupt::exit_code : 1;
+      "Start with `nethack demo`.",
+      [&](CLI::App& app, std::function<int()>& chosen) {
+        nethack::add_experiments(app, chosen);
+        nethack::add_record(app, chosen);
+        nethack::add_pretrain(app, chosen);
+        nethack::add_finetune(app, chosen, {argv + std::min(argc, 2), argv + argc});
+        nethack::add_evaluate(app, chosen);
+        nethack::add_save_states(app, chosen);
+        nethack::add_play(app, chosen);
+      });
 }

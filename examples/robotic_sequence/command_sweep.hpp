@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT
-// `robotic_sequence sweep` and `robotic_sequence report`: many seeds and methods, and what they say together.
+// `robotic_sequence sweep`: many seeds and methods.
 #pragma once
 
-#include <cstdio>
 #include <filesystem>
 #include <functional>
-#include <iostream>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,11 +12,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "../common/files.hpp"
-#include "../common/interrupt.hpp"
-#include "../common/jobs.hpp"
 #include "../common/methods.hpp"
 #include "../common/seeds.hpp"
+#include "../common/sweep.hpp"
 #include "../common/table.hpp"
 #include "report.hpp"
 
@@ -36,6 +31,11 @@ struct sweep_command {
   int jobs = 2;
   std::vector<std::string> extra;
   bool dry_run = false;
+};
+
+/// Reads the runs under the folders, and writes the report on them.
+inline const auto report_of = [](const std::vector<std::filesystem::path>& folders, const std::filesystem::path& out) {
+  return write_report(read_runs(folders), out);
 };
 
 namespace detail {
@@ -77,16 +77,9 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   return jobs;
 }
 
-/// What makes runs comparable has to be the same in the whole folder; methods, lengths of the sequence and seeds may be added.
-inline void check_same_sweep(const sweep_command& command) {
-  const auto file = std::filesystem::path(command.out) / "sweep.json";
-  const nlohmann::json now{{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
-  if (!std::filesystem::exists(file)) return write_json(file, now);
-  const auto before = read_json(file);
-  for (const auto& [option, value] : now.items())
-    if (before.value(option, nlohmann::json()) != value)
-      throw std::runtime_error(command.out + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() + ", not " +
-                               value.dump() + ": give the same, or another --out");
+/// What the runs of a folder have in common; methods, lengths of the sequence and seeds may be added.
+inline nlohmann::json common_options(const sweep_command& command) {
+  return {{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
 }
 
 inline std::vector<std::string> method_names() {
@@ -99,27 +92,9 @@ inline std::vector<std::string> method_names() {
 
 inline int sweep(const sweep_command& command) {
   const auto jobs = detail::sweep_jobs(command);
-  if (command.dry_run) {
-    for (const auto& each : jobs) {
-      std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
-      for (const auto& word : each.command) std::cout << ' ' << word;
-      std::cout << '\n';
-    }
-    return 0;
-  }
-  detail::check_same_sweep(command);
-  const auto result = job_runner(jobs, static_cast<std::size_t>(command.jobs), true).run();
-  if (result.interrupted) {
-    std::fprintf(stderr, "stopped. What is finished is kept; to go on: the same command\n");
-    return interrupt::exit_code;
-  }
-  if (!result.failed.empty())
-    throw std::runtime_error("the step " + result.failed + " failed: " + result.message + "\nIts whole output is in " +
-                             (std::filesystem::path(command.out) / "logs" / (result.failed + ".log")).string() +
-                             "; after mending, go on with the same command");
-  const auto report = std::filesystem::path(command.out) / "report";
-  std::cout << write_report(read_runs({std::filesystem::path(command.out) / "runs"}), report) << "in " << report.string() << "\n";
-  return 0;
+  if (command.dry_run) return list_jobs(jobs);
+  check_same_sweep(command.out, detail::common_options(command));
+  return run_sweep(jobs, command.out, command.jobs, report_of);
 }
 
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
@@ -140,24 +115,6 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
   command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });
-}
-
-inline void add_report(CLI::App& app, std::function<int()>& chosen) {
-  struct report_command {
-    std::vector<std::string> folders;
-    std::string out;
-  };
-  auto o = std::make_shared<report_command>();
-  auto* command = app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
-  command->add_option("folders", o->folders, "Folders of sweeps or single runs")->required();
-  command->add_option("--out", o->out, "Where to write; the first folder's report/ when not given");
-  command->callback([&chosen, o] {
-    chosen = [o] {
-      const auto out = o->out.empty() ? std::filesystem::path(o->folders.front()) / "report" : std::filesystem::path(o->out);
-      std::cout << write_report(read_runs({o->folders.begin(), o->folders.end()}), out) << "in " << out.string() << "\n";
-      return 0;
-    };
-  });
 }
 
 }  // namespace robotic_sequence

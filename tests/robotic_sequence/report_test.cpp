@@ -194,10 +194,11 @@ TEST_CASE("a sweep's folder holds runs that can be compared", "[robotic_sequence
   const folder made;
   robotic_sequence::sweep_command command;
   command.out = made.path.string();
-  robotic_sequence::detail::check_same_sweep(command);
+  const auto check = [&] { check_same_sweep(command.out, robotic_sequence::detail::common_options(command)); };
+  check();
   command.methods = {"ks"};
   command.stages = {6};
-  CHECK_NOTHROW(robotic_sequence::detail::check_same_sweep(command));
+  CHECK_NOTHROW(check());
   command.steps = 40'000;
-  CHECK_THROWS_WITH(robotic_sequence::detail::check_same_sweep(command), ContainsSubstring("80000") && ContainsSubstring("another --out"));
+  CHECK_THROWS_WITH(check(), ContainsSubstring("80000") && ContainsSubstring("another --out"));
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+// Many runs in one folder: listed, run, gone on with, reported.
+#pragma once
+
+#include "files.hpp"
+#include "interrupt.hpp"
+#include "jobs.hpp"
+
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+/// What --dry-run prints: each command, and whether what it makes is there.
+inline int list_jobs(const std::vector<job>& jobs) {
+  for (const auto& each : jobs) {
+    std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
+    for (const auto& word : each.command) std::cout << ' ' << word;
+    std::cout << '\n';
+  }
+  return 0;
+}
+
+/// What makes runs comparable has to be the same in a whole folder, where sweep.json keeps it. Throws with the first option that differs.
+inline void check_same_sweep(const std::filesystem::path& folder, const nlohmann::json& options) {
+  const auto file = folder / "sweep.json";
+  if (!std::filesystem::exists(file)) return write_json(file, options);
+  const auto before = read_json(file);
+  for (const auto& [option, value] : options.items())
+    if (before.value(option, nlohmann::json()) != value)
+      throw std::runtime_error(folder.string() + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() + ", not " +
+                               value.dump() + ": give the same, or another --out");
+}
+
+/// Runs what is not finished, so many at a time; then `report(runs, out)` says in Markdown what the runs in folder/runs say together, and writes
+/// it into folder/report. Throws with the log's place when a step fails.
+template <class Report>
+int run_sweep(const std::vector<job>& jobs, const std::filesystem::path& folder, int at_a_time, Report report) {
+  const auto result = job_runner(jobs, static_cast<std::size_t>(at_a_time), true).run();
+  if (result.interrupted) {
+    std::fprintf(stderr, "stopped. What is finished is kept; to go on: the same command\n");
+    return interrupt::exit_code;
+  }
+  if (!result.failed.empty())
+    throw std::runtime_error("the step " + result.failed + " failed: " + result.message + "\nIts whole output is in " +
+                             (folder / "logs" / (result.failed + ".log")).string() + "; after mending, go on with the same command");
+  const auto out = folder / "report";
+  std::cout << report(std::vector<std::filesystem::path>{folder / "runs"}, out) << "in " << out.string() << "\n";
+  return 0;
+}
+
+/// The subcommand `report FOLDER...`, with the same function.
+template <class Report>
+void add_report(CLI::App& app, std::function<int()>& chosen, Report report) {
+  struct options {
+    std::vector<std::string> folders;
+    std::string out;
+  };
+  auto o = std::make_shared<options>();
+  auto* command = app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
+  command->add_option("folders", o->folders, "Folders of sweeps or single runs")->required();
+  command->add_option("--out", o->out, "Where to write; the first folder's report/ when not given");
+  command->callback([&chosen, o, report] {
+    chosen = [o, report] {
+      const auto out = o->out.empty() ? std::filesystem::path(o->folders.front()) / "report" : std::filesystem::path(o->out);
+      std::cout << report(std::vector<std::filesystem::path>{o->folders.begin(), o->folders.end()}, out) << "in " << out.string() << "\n";
+      return 0;
+    };
+  });
+}
