@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,17 @@ inline std::string with_interval(const std::vector<double>& values, int digits) 
   if (values.size() < 2) return text;
   const auto interval = statistics::bootstrap_interval(values);
   return text + " [" + range_text(interval.low, interval.high, digits) + "]";
+}
+
+/// Of sorted runs: a seed that counted twice would make intervals narrower than they are. Throws with both folders.
+template <class Run>
+void check_one_run_a_seed(const std::vector<Run>& runs) {
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    const auto &one = runs[i - 1], &other = runs[i];
+    if (one.group() == other.group() && one.method == other.method && one.seed == other.seed)
+      throw std::runtime_error("two runs of " + one.method + ", seed " + std::to_string(one.seed) + ": " + one.folder.string() + " and " + other.folder.string() +
+                               "; a report counts each seed once: name the folders that belong together");
+  }
 }
 
 /// "+1.20 [0.40 … 2.10], 8/10": the same of differences, and how many are above zero.

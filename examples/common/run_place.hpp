@@ -14,6 +14,7 @@ struct run_place {
   std::int64_t checkpoint_every = 262'144;
 
   std::filesystem::path checkpoint() const { return folder / "checkpoint.state"; }
+  std::filesystem::path evaluation() const { return folder / "evaluation.json"; }  ///< there once a run is at its end
 
   /// Whether this run goes on with another. Throws where that cannot be, or a run would be lost.
   bool decide() const {
@@ -22,6 +23,11 @@ struct run_place {
     if ((resume || resume_if_possible) && there) return true;
     if (!resume_if_possible && !overwrite && std::filesystem::exists(folder / "config.json"))
       throw std::runtime_error(folder.string() + " holds a run already: --resume-if-possible goes on with it, --overwrite replaces it");
+    if (resume_if_possible && !overwrite && std::filesystem::exists(evaluation()))
+      throw std::runtime_error(folder.string() + " holds a finished run without a checkpoint to go on from: --overwrite replaces it");
     return false;
   }
+
+  /// What an earlier run said of its end is not true of one that begins or goes on.
+  void forget_evaluation() const { std::filesystem::remove(evaluation()); }
 };

@@ -2,11 +2,12 @@
 // Seeds as people write them on a command line.
 #pragma once
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-/// "1-3,7" as 1 2 3 7.
+/// "1-3,7" as 1 2 3 7; each once.
 inline std::vector<unsigned long> seed_list(const std::vector<std::string>& words, const std::string& option = "--seeds") {
   std::vector<unsigned long> seeds;
   for (const auto& word : words) {
@@ -17,7 +18,8 @@ inline std::vector<unsigned long> seed_list(const std::vector<std::string>& word
       return std::stoul(text);
     };
     const auto first = digits(word.substr(0, dash)), last = dash == std::string::npos ? first : digits(word.substr(dash + 1));
-    for (auto seed = first; seed <= last; ++seed) seeds.push_back(seed);
+    for (auto seed = first; seed <= last; ++seed)
+      if (std::find(seeds.begin(), seeds.end(), seed) == seeds.end()) seeds.push_back(seed);
   }
   if (seeds.empty()) throw std::runtime_error(option + " names no seed");
   return seeds;

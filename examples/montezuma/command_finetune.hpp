@@ -112,6 +112,7 @@ int finetune(const finetune_command& command, const World& base) {
     throw std::runtime_error("no teacher in " + command.teacher + ": name one with --teacher; `montezuma pretrain` makes it");
   const run_place place{command.out, !command.resume.empty(), command.resume_if_possible, command.overwrite, command.checkpoint_every};
   const bool resuming = place.decide();
+  place.forget_evaluation();
   const auto teacher = teacher_in<World>::read(command.teacher, base);
   const auto& where = teacher.where;
   const std::string preset_name = command.preset.empty() ? World::finetune_preset : command.preset;
@@ -188,7 +189,7 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      const auto said = options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune);
+      const auto said = options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change);
       return said.backend.is_ale() ? on_ale(said) : finetune(said, world_options{});
     };
   });

@@ -2,6 +2,7 @@
 // `montezuma sweep`: many seeds and methods.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -48,6 +49,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
   const auto add = [&](const std::string& name, const std::filesystem::path& product, std::vector<std::string> words, std::vector<std::string> after) {
+    if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; })) return;  // named twice
     words.insert(words.begin(), this_program());
     jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
   };

@@ -29,6 +29,11 @@ struct finetune_command {
   std::string method() const { return from_scratch ? "scratch" : retain; }
 };
 
+/// What a run that goes on need not have in common with its beginning.
+inline const std::vector<std::string> may_change{"--steps", "--learning-rate", "--entropy", "--novelty-weight", "--epochs", "--clip", "--longest-gradient",
+                                                 "--evaluate-every", "--evaluation-games", "--final-games", "--checkpoint-every", "--discard-checkpoint",
+                                                 "--quiet", "--resume-if-possible", "--overwrite", "--rom"};
+
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
   command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `montezuma pretrain`; its world is the run's")
@@ -49,7 +54,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       ->check(CLI::IsMember({"quick", "careful", "paper"}));
   command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
   command->add_option("--seed", o.seed, "Of games, actions and batches")->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, with its options (others given here replace them)");
+  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
   command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/columns.hpp"
+#include "../common/comparison.hpp"
 #include "../common/files.hpp"
 #include "../common/methods.hpp"
 #include "../common/statistics.hpp"
@@ -74,6 +75,7 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
     return std::make_tuple(a.group(), method_rank(a.method), a.method, a.seed, a.folder) <
            std::make_tuple(b.group(), method_rank(b.method), b.method, b.seed, b.folder);
   });
+  check_one_run_a_seed(runs);
   return runs;
 }
 

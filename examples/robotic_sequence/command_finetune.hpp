@@ -37,6 +37,10 @@ struct finetune_command {
   std::string method() const { return from_scratch ? "scratch" : retain; }
 };
 
+/// What a run that goes on need not have in common with its beginning.
+inline const std::vector<std::string> may_change{"--steps", "--learning-rate", "--evaluate-every", "--evaluation-episodes", "--final-episodes",
+                                                 "--checkpoint-every", "--discard-checkpoint", "--quiet", "--resume-if-possible", "--overwrite"};
+
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
   command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `robotic_sequence pretrain`")->capture_default_str();
@@ -54,7 +58,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_option("--fisher", o.fisher, "gaussian: exact, before the squash; continual-world: mean after the squash, heads excluded, floor 1e-5")
       ->check(CLI::IsMember({"gaussian", "continual-world"}))->capture_default_str();
   command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, with its options (others given here replace them)");
+  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
   command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
@@ -69,16 +73,28 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--learning-rate", o.learning.agent.learning_rate, "Adam's");
   add("--capacity", o.learning.capacity, "Transitions that the buffer keeps");
   add("--evaluate-every", o.learning.evaluate_every, "Steps between evaluations");
-  add("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them");
+  command->add_option("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them")->check(CLI::PositiveNumber)->capture_default_str();
   add("--alpha-floor", o.learning.agent.alpha_floor, "Least temperature of any stage");
   add("--known-alpha-cap", o.learning.agent.known_alpha_cap, "Greatest temperature of the pre-trained stages");
   add("--l2-strength", o.kept.l2_strength, "Pull to the teacher's weights");
   add("--ewc-strength", o.kept.ewc_strength, "The same, weighed by the Fisher information");
   add("--bc-strength", o.kept.bc_strength, "KL to the teacher on states of its memory");
-  add("--bc-batch", o.kept.bc_batch, "States drawn for each update");
+  command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")->check(CLI::PositiveNumber)->capture_default_str();
   add("--ks-strength", o.kept.ks_strength, "KL to the teacher on the states of the batch, at the start");
   add("--ks-factor", o.kept.ks_factor, "Times this after each update");
-  add("--memory", o.kept.memory, "The teacher's transitions that BC clones on and EM protects");
+  command->add_option("--memory", o.kept.memory, "The teacher's transitions that BC clones on and EM protects; all that it kept, if they are fewer")
+      ->check(CLI::PositiveNumber)->capture_default_str();
+}
+
+/// The strengths of the terms in use, and what episodic memory protects.
+inline nlohmann::json strengths_of(const retention_settings& kept) {
+  nlohmann::json used = nlohmann::json::object();
+  if (kept.l2) used["l2"] = kept.l2_strength;
+  if (kept.ewc) used["ewc"] = kept.ewc_strength;
+  if (kept.bc) used["bc"] = kept.bc_strength;
+  if (kept.ks) used["ks"] = {{"strength", kept.ks_strength}, {"factor", kept.ks_factor}};
+  if (kept.bc || kept.em) used["memory"] = kept.memory;
+  return used;
 }
 
 inline int finetune(finetune_command command) {
@@ -87,6 +103,7 @@ inline int finetune(finetune_command command) {
     throw std::runtime_error("no teacher in " + command.teacher + ": name one with --teacher; `robotic_sequence pretrain` makes it");
   const run_place place{command.out, !command.resume.empty(), command.resume_if_possible, command.overwrite, command.checkpoint_every};
   const bool resuming = place.decide();
+  place.forget_evaluation();
   const auto teacher = teacher_file::read(command.teacher);
   const auto stages = tail(command.stages);
   auto& settings = command.learning;
@@ -101,7 +118,7 @@ inline int finetune(finetune_command command) {
   if (!command.from_scratch) agent.begin_with(teacher.state, "agent.");
   auto actor = agent.actor();
   std::optional<retention_terms> terms;
-  if (kept.any_term()) terms.emplace(make_retention(actor, teacher.memory["observation"], kept, settings.seed));
+  if (kept.any_term()) terms.emplace(make_retention(actor, teacher.memory["observation"], kept, stream_seed(settings.seed, 2)));
   const auto protected_rows = kept.em ? teacher.memory.narrow(0, std::min(kept.memory, teacher.memory.size())) : retain::transitions{};
   learner learning(agent, stages, settings, episode_kind::whole, protected_rows, std::move(terms), kept);
   if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
@@ -118,6 +135,9 @@ inline int finetune(finetune_command command) {
                                             {"fisher", command.fisher},
                                             {"stages", stage_names},
                                             {"teacher", command.teacher},
+                                            {"seed", settings.seed},
+                                            {"capacity", settings.capacity},
+                                            {"retention", strengths_of(kept)},
                                             {"versions", {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}});
   const bool finished = run_training(learning, agent, stages, place, command.method(), term_names);
   retain::state policy;
@@ -134,6 +154,7 @@ inline int finetune(finetune_command command) {
   write_json(place.folder / "evaluation.json", {{"method", command.method()},
                                                 {"fisher", command.fisher},
                                                 {"stages", stage_names},
+                                                {"retention", strengths_of(kept)},
                                                 {"seed", settings.seed},
                                                 {"steps", learning.steps()},
                                                 {"steps_per_second", learning.steps_per_second()},
@@ -159,7 +180,7 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      return finetune(options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune));
+      return finetune(options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
     };
   });
 }

@@ -30,7 +30,7 @@ namespace robotic_sequence {
 
 /// Who decides: from what is seen in the stage of this number to two numbers in [-1, 1].
 using player = std::function<void(const float* observation, int stage, float* action)>;
-/// Reads a policy that was trained on these stages; throws when the file is of others.
+/// Reads a policy for these stages; those that it was not trained on it plays as it began.
 using policy_reader = std::function<player(const std::string& file, const std::vector<stage_kind>& stages)>;
 
 struct play_command {

@@ -45,6 +45,8 @@ inline retain::transitions practised(const retain::episodic_memory& buffer, std:
 /// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
 inline int pretrain(const pretrain_command& command) {
   const std::filesystem::path out = command.out;
+  if (std::filesystem::exists(out / "teacher.pt") && !command.overwrite)
+    throw std::runtime_error(out.string() + " holds a teacher already: --overwrite replaces it");
   for (int attempt = 0; attempt < command.attempts; ++attempt) {
     training_settings settings;
     settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);

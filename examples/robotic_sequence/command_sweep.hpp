@@ -2,6 +2,7 @@
 // `robotic_sequence sweep`: many seeds and methods.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "../common/sweep.hpp"
 #include "../common/table.hpp"
 #include "report.hpp"
+#include "settings.hpp"
 
 namespace robotic_sequence {
 
@@ -52,6 +54,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
   const auto add = [&](const std::string& name, const std::filesystem::path& product, std::vector<std::string> words, std::vector<std::string> after) {
+    if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; })) return;  // named twice
     words.insert(words.begin(), this_program());
     jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
   };
@@ -79,7 +82,9 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
 
 /// What the runs of a folder have in common; methods, lengths of the sequence and seeds may be added.
 inline nlohmann::json common_options(const sweep_command& command) {
-  return {{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra}};
+  const retention_settings usual;  // a later version may have others
+  return {{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra},
+          {"strengths", {{"l2", usual.l2_strength}, {"ewc", usual.ewc_strength}, {"bc", usual.bc_strength}, {"ks", usual.ks_strength}}}};
 }
 
 inline std::vector<std::string> method_names() {

@@ -2,6 +2,7 @@
 // How often a policy solves each stage by itself, and all of them in one episode.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -17,9 +18,10 @@
 namespace robotic_sequence {
 
 /// The share of `episodes` that are solved, from the start of `stage`: it alone, or with `onward` everything that follows in one episode.
-/// The policy plays its mode. Equal seeds give equal starts.
-inline double success_from(actor_network actor, const std::vector<stage_kind>& stages, int stage, bool onward, int episodes, std::uint64_t seed) {
-  const at::NoGradGuard no_grad;
+/// `play` answers observations [n, observation_width] with actions [n, action_size]. Equal seeds give equal starts.
+template <class Play>
+  requires std::invocable<Play&, const at::Tensor&>
+double success_from(Play&& play, const std::vector<stage_kind>& stages, int stage, bool onward, int episodes, std::uint64_t seed) {
   std::vector<sequence> playing;
   for (int i = 0; i < episodes; ++i) {
     playing.emplace_back(stages, seed * 1'000'003u + static_cast<std::uint64_t>(i));
@@ -30,7 +32,7 @@ inline double success_from(actor_network actor, const std::vector<stage_kind>& s
     const auto observations = at::empty({static_cast<std::int64_t>(playing.size()), observation_width});
     for (std::size_t i = 0; i < playing.size(); ++i)
       write_observation(playing[i], observations.data_ptr<float>() + i * static_cast<std::size_t>(observation_width));
-    const auto actions = actor->forward(observations).mode().contiguous();
+    const at::Tensor actions = play(observations);
     for (std::size_t i = 0; i < playing.size(); ++i) {
       const auto said = playing[i].step(actions.data_ptr<float>() + i * sequence::action_size);
       if (said.success && !(onward && playing[i].advance())) ++solved;
@@ -38,6 +40,12 @@ inline double success_from(actor_network actor, const std::vector<stage_kind>& s
     std::erase_if(playing, [](const sequence& each) { return each.over(); });
   }
   return static_cast<double>(solved) / static_cast<double>(episodes);
+}
+
+/// Of a policy that plays its mode.
+inline double success_from(actor_network actor, const std::vector<stage_kind>& stages, int stage, bool onward, int episodes, std::uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  return success_from([&](const at::Tensor& seen) { return actor->forward(seen).mode().contiguous(); }, stages, stage, onward, episodes, seed);
 }
 
 /// By stage, and "all" for the whole sequence.

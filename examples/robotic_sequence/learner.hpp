@@ -44,7 +44,7 @@ class learner {
   learner(sac_agent& agent, std::vector<stage_kind> stages, training_settings settings, episode_kind episodes, const retain::transitions& protected_rows = {},
           std::optional<retention_terms> retention = {}, retention_settings kept = {})
       : settings_(settings), kept_(kept), agent_(agent), episodes_(episodes), world_(std::move(stages), settings.seed), dice_(settings.seed),
-        buffer_(protected_rows, {.capacity = settings.capacity, .seed = settings.seed}), retention_(std::move(retention)) {
+        buffer_(protected_rows, {.capacity = settings.capacity, .seed = stream_seed(settings.seed, 1)}), retention_(std::move(retention)) {
     begin_episode();
   }
 
@@ -71,7 +71,7 @@ class learner {
     }
   }
 
-  /// Since the last call: losses, entropy, decisions by stage; and temperatures as they are.
+  /// Decisions by stage since the last call; losses and entropy of the last update, and temperatures as they are.
   std::map<std::string, double> report() {
     std::map<std::string, double> row{{"charts/SPS", steps_per_second()}};
     const auto alpha = agent_.temperature().alpha();
@@ -102,6 +102,7 @@ class learner {
     std::ostringstream dice;
     dice << dice_;
     out.set(prefix + "dice", dice.str());
+    out.set(prefix + "visits", at::tensor(at::ArrayRef<std::int64_t>(visits_.data(), visits_.size())));
     out.set(prefix + "steps", steps_);
     out.set(prefix + "updates", updates_);
   }
@@ -111,6 +112,8 @@ class learner {
     buffer_.load_state(in, prefix + "buffer.");
     if (retention_) retention_->load_state(in, prefix + "retention.");
     std::istringstream(in.text(prefix + "dice")) >> dice_;
+    const auto visits = in.tensor(prefix + "visits").contiguous();
+    std::copy_n(visits.data_ptr<std::int64_t>(), visits_.size(), visits_.begin());
     steps_ = in.integer(prefix + "steps");
     updates_ = in.integer(prefix + "updates");
     write_observation(world_, now_.data());

@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/columns.hpp"
+#include "../common/comparison.hpp"
 #include "../common/files.hpp"
 #include "../common/methods.hpp"
 #include "../common/statistics.hpp"
@@ -89,6 +90,7 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
     return std::make_tuple(run.steps, run.stages.size(), run.group(), method_rank(run.method), run.method, run.seed, run.folder);
   };
   std::sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
+  check_one_run_a_seed(runs);
   return runs;
 }
 

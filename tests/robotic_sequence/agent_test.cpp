@@ -14,6 +14,7 @@
 
 #include <retain/state.hpp>
 
+#include "../../examples/robotic_sequence/controller.hpp"
 #include "../../examples/robotic_sequence/evaluate.hpp"
 #include "../../examples/robotic_sequence/learner.hpp"
 #include "../../examples/robotic_sequence/teacher.hpp"
@@ -132,19 +133,28 @@ TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by f
   auto actor = make_actor(settings), taught = make_actor(settings);
   actor->to(at::kDouble);
   taught->to(at::kDouble);
-  const auto states = some_states(12).to(at::kDouble);
-  const auto target = answers_of(taught, states);
-  const auto loss = [&] { return kl(target.gather(at::arange(12)), actor->forward(states)).mean(); };
-  // The term draws states with replacement: with 4800 of 12 it is near the mean over all, which is what is differentiated below.
-  cloning_term term(states, target, retain::behavioral_cloning_options{.strength = 1, .batch_size = 4800, .seed = 1});
-  const auto asked = term.loss([&](const at::Tensor& s) { return actor->forward(s); });
-  CHECK(std::abs(asked.item<double>() - loss().item<double>()) < 0.1 * loss().item<double>());
-
-  loss().backward();
-  for (const auto& parameter : actor->named_parameters()) {
-    INFO(parameter.key());
-    const auto numeric = support::finite_differences(parameter.value(), [&] { return loss().item<double>(); }, 1e-6);
-    CHECK(support::relative_error(parameter.value().grad(), numeric) < 1e-5);
+  const auto states = some_states(4).to(at::kDouble);
+  for (std::int64_t i = 0; i < states.size(0); ++i) {
+    // Of a memory of one state every draw is that state.
+    const auto state = states.narrow(0, i, 1);
+    const auto target = answers_of(taught, state);
+    cloning_term term(state, target, retain::behavioral_cloning_options{.strength = 2, .batch_size = 3, .seed = 1});
+    for (auto& parameter : actor->parameters()) parameter.mutable_grad() = at::Tensor();
+    term.loss([&](const at::Tensor& seen) { return actor->forward(seen); }).backward();
+    const auto divergence = [&] {
+      const auto p = target.gather(at::zeros({1}, at::kLong)).unsquashed(), q = actor->forward(state).unsquashed();
+      double sum = 0;
+      for (std::int64_t d = 0; d < sequence::action_size; ++d) {
+        const double gap = (p.mean() - q.mean())[0][d].item<double>(), log_p = p.log_std()[0][d].item<double>(), log_q = q.log_std()[0][d].item<double>();
+        sum += log_q - log_p + (std::exp(2 * log_p) + gap * gap) / (2 * std::exp(2 * log_q)) - 0.5;
+      }
+      return 2 * sum;
+    };
+    for (const auto& parameter : actor->named_parameters()) {
+      INFO(parameter.key());
+      REQUIRE(parameter.value().grad().defined());
+      CHECK(support::relative_error(parameter.value().grad(), support::finite_differences(parameter.value(), divergence, 1e-6)) < 1e-5);
+    }
   }
 }
 
@@ -173,7 +183,7 @@ TEST_CASE("the actor's Fisher information is that of one state at a time", "[rob
 TEST_CASE("a policy that is held below the entropy target drives its temperature up, unless a cap stops it", "[robotic_sequence]") {
   auto settings = small_settings().agent;
   settings.learning_rate = 0.01;
-  const auto run = [&](const std::vector<bool>& known) {
+  const auto run = [&](const std::vector<bool>& known, double strength) {
     sac_agent agent(settings, known, 1);
     {
       // Narrow: the log of the standard deviation is the second half of every head.
@@ -184,16 +194,17 @@ TEST_CASE("a policy that is held below the entropy target drives its temperature
     const auto memory = some_transitions(64);
     retention_settings kept;
     kept.choose("bc");
-    kept.bc_strength = 100;
+    kept.bc_strength = strength;
     auto actor = agent.actor();
     auto terms = make_retention(actor, memory["observation"], kept, 1);
     for (int i = 0; i < 200; ++i)
       agent.update(memory, [&](const at::Tensor&) { return terms.distillation([&](const at::Tensor& s) { return actor->forward(s); }, nothing_visited{}); });
     return agent.temperature().alpha();
   };
-  const auto free = run({}), capped = run(known_kinds());
+  const auto free = run({}, 100), capped = run(known_kinds(), 100), not_held = run({}, 0);
   const auto push = static_cast<int>(stage_kind::push), wall = static_cast<int>(stage_kind::push_wall);
   CHECK(free[wall].item<double>() > 3 * settings.initial_alpha);
+  CHECK(not_held[wall].item<double>() < settings.initial_alpha);  // it has the entropy that is asked for
   CHECK(capped[push].item<double>() > 3 * settings.initial_alpha);
   CHECK(std::abs(capped[wall].item<double>() - settings.known_alpha_cap) < 1e-6);
 }
@@ -205,4 +216,34 @@ TEST_CASE("random weights solve no whole sequence, and equal seeds measure equal
   CHECK(once.at("all") == 0);
   CHECK(once.size() == 5);
   CHECK(once == measure_success(actor, tail(4), 10, 3));
+}
+
+TEST_CASE("success is measured from the stage that is asked for, and onward to the end", "[robotic_sequence]") {
+  // The scripted controller knows all stages but the last two; in those nobody moves.
+  std::vector<float> seen_first;
+  const auto play = [&](const at::Tensor& observations) {
+    if (seen_first.empty()) seen_first.assign(observations.data_ptr<float>(), observations.data_ptr<float>() + observations.numel());
+    auto actions = at::zeros({observations.size(0), sequence::action_size});
+    const auto stage = sac_agent::stage_of(observations);
+    for (std::int64_t i = 0; i < observations.size(0); ++i) {
+      const auto kind = static_cast<stage_kind>(stage[i].item<std::int64_t>());
+      if (kind != stage_kind::unplug && kind != stage_kind::push_wall)
+        control(kind, observations.data_ptr<float>() + i * observation_width, actions.data_ptr<float>() + i * sequence::action_size);
+    }
+    return actions;
+  };
+  const std::vector<stage_kind> known{stage_kind::window, stage_kind::press, stage_kind::push};
+  for (int stage = 0; stage < 3; ++stage) CHECK(success_from(play, known, stage, false, 20, 3) >= 0.9);
+  const double both = success_from(play, known, 0, true, 20, 3);
+  CHECK(both >= 0.8);
+  CHECK(success_from(play, tail(4), 1, false, 20, 3) >= 0.9);   // push
+  CHECK(success_from(play, tail(4), 1, true, 20, 3) == 0);      // and unplug behind it
+  CHECK(success_from(play, tail(4), 2, false, 20, 3) == 0);     // unplug
+  const auto starts = [&](std::uint64_t seed) {
+    seen_first.clear();
+    success_from(play, known, 2, false, 5, seed);
+    return seen_first;
+  };
+  CHECK(starts(3) == starts(3));
+  CHECK(starts(3) != starts(4));
 }

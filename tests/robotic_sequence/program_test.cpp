@@ -81,15 +81,34 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
 
     CHECK(run.interrupted(options + (place / "part").string(), place / "part" / "metrics.csv", 5) == 130);
     CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
+    const auto before = read(place / "part" / "metrics.csv");
+    const auto changed = run("finetune --seed 7 --resume " + (place / "part").string());
+    CHECK(changed.code == 1);
+    CHECK_THAT(changed.text, ContainsSubstring("--seed 1") && ContainsSubstring("7") && ContainsSubstring("--steps"));
+    CHECK(run("finetune --retain bc --resume " + (place / "part").string()).code == 1);
     const auto part = run("finetune --resume " + (place / "part").string());
     INFO(part.text);
     REQUIRE(part.code == 0);
+    CHECK(read(place / "part" / "metrics.csv").starts_with(before));  // it went on, speeds and all, and did not begin again
     CHECK(read(place / "part" / "policy.pt") == read(place / "whole" / "policy.pt"));
     const auto one = nlohmann::json::parse(read(place / "part" / "evaluation.json")), other = nlohmann::json::parse(read(place / "whole" / "evaluation.json"));
     CHECK(one.at("success") == other.at("success"));
     const auto metrics = read(place / "whole" / "metrics.csv");
     for (const std::string column : {"global_step", "success/all", "success/push-wall", "alpha/unplug", "charts/SPS", "losses/entropy", "retain/behavioral_cloning"})
       CHECK_THAT(metrics.substr(0, metrics.find('\n')), ContainsSubstring(column));
+
+    const auto config = nlohmann::json::parse(read(place / "whole" / "config.json"));
+    CHECK(config.at("retention").at("ewc") == 1);
+    CHECK(config.at("seed") == 1);
+
+    // A finished run is not lost to the line that made it, nor is its end said of a run that goes on from it.
+    std::filesystem::remove(place / "whole" / "checkpoint.state");
+    const auto finished = run(options + (place / "whole").string() + " --resume-if-possible");
+    CHECK(finished.code == 1);
+    CHECK_THAT(finished.text, ContainsSubstring("finished") && ContainsSubstring("--overwrite"));
+    CHECK(run("pretrain --steps 2500 --accept 0 --width 16 --resume-if-possible --out " + teacher.string()).code == 1);
+    CHECK(run.interrupted("finetune --steps 100000 --resume " + (place / "part").string(), place / "part" / "metrics.csv", 11) == 130);
+    CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
 
     const auto policy = (place / "whole" / "policy.pt").string();
     const auto looked = run("evaluate --episodes 2 --policy " + policy);

@@ -165,6 +165,26 @@ TEST_CASE("what is no run is named", "[robotic_sequence][report]") {
   CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("evaluation.json"));
 }
 
+TEST_CASE("a seed that would count twice is named with both folders", "[robotic_sequence][report]") {
+  const folder made;
+  const std::string text = R"({"method": "ewc", "fisher": "gaussian", "stages": ["push", "unplug", "push-wall"], "seed": 3, "steps": 10, "episodes": 2,
+    "success": {"push": 1, "unplug": 1, "push-wall": 1, "all": 1}})";
+  for (const auto* name : {"one", "other"}) {
+    write_file(made.path / name / "evaluation.json", text);
+    write_file(made.path / name / "metrics.csv", "global_step,success/all\n0,1\n10,1\n");
+  }
+  CHECK(robotic_sequence::read_runs({made.path / "one"}).size() == 1);
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("seed 3") && ContainsSubstring("/one") && ContainsSubstring("/other"));
+}
+
+TEST_CASE("what is named twice is done once", "[robotic_sequence][sweep]") {
+  robotic_sequence::sweep_command command;
+  command.seeds = {"1-2", "2"};
+  command.methods = {"bc", "none", "bc"};
+  command.stages = {4, 4};
+  CHECK(robotic_sequence::detail::sweep_jobs(command).size() == 2 * (1 + 2));
+}
+
 TEST_CASE("a sweep has a teacher a seed, shared by all lengths, and each method from it", "[robotic_sequence][sweep]") {
   robotic_sequence::sweep_command command;
   command.out = "there";

@@ -148,5 +148,6 @@ TEST_CASE("parallel: every piece once, and the first failure is told", "[toy][co
 TEST_CASE("seeds: lists and ranges", "[toy][common]") {
   CHECK(seed_list({"1-3", "7"}) == std::vector<unsigned long>{1, 2, 3, 7});
   CHECK_THROWS_WITH(seed_list({"x"}, "--tuning-seeds"), ContainsSubstring("--tuning-seeds"));
+  CHECK(seed_list({"2-4", "3", "1"}) == std::vector<unsigned long>{2, 3, 4, 1});
   CHECK_THROWS(seed_list({"3-1"}));
 }
