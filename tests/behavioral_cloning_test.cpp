@@ -372,3 +372,20 @@ TEST_CASE("behavioral_cloning: a load that fails late changes neither draws nor 
   CHECK_THROWS_AS(keep.load_state(saved, ""), retain::shape_error);
   for (int i = 0; i < 3; ++i) CHECK(keep.loss(student).equal(twin.loss(student)));
 }
+
+TEST_CASE("behavioral_cloning: last_rows are priorities, of near equals in float too, and belong to the last draw", "[behavioral_cloning]") {
+  torch::manual_seed(31);
+  const auto states = torch::randn({400, 6});
+  const auto said = states * 1.0f;
+  retain::behavioral_cloning term{states, said, retain::prioritised{400, {.seed = 3}},
+                                  {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}, .batch_size = 256}};
+  const auto nearly = [](const at::Tensor& x) { return retain::categorical{x + torch::randn_like(x) * 1e-4}; };
+  for (int i = 0; i < 5; ++i) {
+    term.loss(nearly);
+    CHECK(term.last_rows().min().item<double>() >= 0);
+    CHECK_NOTHROW(term.sampler().update(term.last_draw().indices, term.last_rows()));
+  }
+  term.step(10);
+  term.loss(nearly);
+  CHECK_FALSE(term.last_rows().defined());
+}

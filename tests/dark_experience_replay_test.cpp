@@ -142,3 +142,12 @@ TEST_CASE("dark_experience_replay: what does not fit is refused", "[dark_experie
   CHECK_THROWS_AS(keep.push(data.states, data.logits, data.labels), retain::config_error);
   CHECK_THROWS_WITH(keep.loss([](const at::Tensor& x) { return x.narrow(1, 0, 3); }), ContainsSubstring("[256, 3]") && ContainsSubstring("[256, 4]"));
 }
+
+TEST_CASE("dark_experience_replay: labels that are asked for later and are not there are missed aloud", "[dark_experience_replay]") {
+  retain::dark_experience_replay term{{.strength = 1.0, .label_strength = retain::linear{.initial = 0, .last = 1, .over = 10}, .batch_size = 4}};
+  term.push(torch::randn({6, 3}), torch::randn({6, 3}));
+  const auto student = [](const at::Tensor& x) { return x; };
+  CHECK_NOTHROW(term.loss(student));
+  term.step(10);
+  CHECK_THROWS_AS(term.loss(student), retain::config_error);
+}

@@ -164,3 +164,19 @@ TEST_CASE("episodic_memory: what does not fit is named and changes nothing", "[e
   CHECK(items(memory) == before);
   CHECK(memory.size() == 5);
 }
+
+TEST_CASE("episodic_memory: the remainders of a share go on bit for bit from wherever it is saved", "[episodic_memory]") {
+  const retain::transitions kept{{"x", torch::arange(10)}};
+  for (const double share : {0.1, 0.3, 0.7})
+    for (int saved_at = 1; saved_at < 12; ++saved_at) {
+      CAPTURE(share, saved_at);
+      const retain::episodic_memory_options options{.capacity = 40, .share = share, .seed = 5};
+      retain::episodic_memory one(kept, options), other(kept, options);
+      one.push({{"x", torch::arange(100, 120)}});
+      for (int i = 0; i < saved_at; ++i) one.sample_indices(1 + i % 3);
+      retain::state state;
+      one.save_state(state, "m.");
+      other.load_state(state, "m.");
+      for (int i = 0; i < 30; ++i) REQUIRE(one.sample_indices(1 + i % 3).equal(other.sample_indices(1 + i % 3)));
+    }
+}

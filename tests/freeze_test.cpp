@@ -222,3 +222,34 @@ TEST_CASE("freeze: what makes no sense is refused", "[freeze]") {
   retain::freeze_schedule layers{*model, {}};
   CHECK_THROWS_AS(layers.step(std::nan("")), retain::config_error);
 }
+
+TEST_CASE("freeze: a train() between freezing and releasing is remembered, whoever looks first", "[freeze]") {
+  torch::nn::Sequential model(torch::nn::Linear(2, 2), torch::nn::BatchNorm1d(2), torch::nn::Linear(2, 1));
+  model->eval();
+  retain::freeze_schedule schedule{*model, {{.pattern = "0", .until = 10}, {.pattern = "1", .until = 10}}};
+  model->train();
+  schedule.step(1);
+  CHECK_FALSE(model[1]->is_training());
+  schedule.step(20);
+  CHECK(model[0]->is_training());
+  CHECK(model[1]->is_training());
+}
+
+TEST_CASE("freeze: a shared tensor is named by its first name, another alone is refused", "[freeze]") {
+  struct shared : torch::nn::Module {
+    explicit shared(const at::Tensor& weight) { register_parameter("weight", weight); }
+  };
+  struct tied_net : torch::nn::Module {
+    torch::nn::Linear encoder = register_module("encoder", torch::nn::Linear(torch::nn::LinearOptions(3, 3).bias(false)));
+    std::shared_ptr<shared> decoder = register_module("decoder", std::make_shared<shared>(encoder->weight));
+  };
+  tied_net model;
+  CHECK_THROWS_WITH((retain::frozen{model, {"decoder"}}), ContainsSubstring("decoder.weight") && ContainsSubstring("encoder.weight"));
+  CHECK(model.encoder->weight.requires_grad());
+  {
+    const retain::frozen both{model, {"encoder", "decoder"}};
+    CHECK_FALSE(model.encoder->weight.requires_grad());
+  }
+  const retain::frozen first{model, {"encoder"}};
+  CHECK_FALSE(model.encoder->weight.requires_grad());
+}

@@ -163,3 +163,16 @@ TEST_CASE("gradient projection: saved and gone on with; errors say what to do", 
   CHECK(other[0].grad().equal(torch::ones({2})));
   CHECK_THROWS_AS((retain::gradient_projection{{.tolerance = 1}}), retain::config_error);
 }
+
+TEST_CASE("gradient projection: in half precision the share may be too large a number", "[gradient_projection]") {
+  for (const auto type : {torch::kHalf, torch::kBFloat16}) {
+    auto weight = torch::zeros({2}, type).requires_grad_();
+    const std::vector<retain::named_tensor> model{{"weight", weight}};
+    retain::gradient_projection projection;
+    weight.mutable_grad() = torch::tensor({1e-4, 0.0}).to(type);
+    projection.remember(model);
+    weight.mutable_grad() = torch::tensor({-8.0, 1.0}).to(type);  // a share of -8e4
+    projection.project(model);
+    CHECK(torch::allclose(weight.grad().to(torch::kFloat), torch::tensor({0.0f, 1.0f}), 0, 0.05));
+  }
+}

@@ -105,3 +105,9 @@ TEST_CASE("interpolation: what does not belong together is refused before anythi
   CHECK_THROWS_WITH(retain::interpolate(*model, other), ContainsSubstring("'head.bias' has shape [2]") && ContainsSubstring("[3]"));
   for (const auto& [name, tensor] : by_name(retain::snapshot(*model))) CHECK(tensor.equal(before.at(name)));
 }
+
+TEST_CASE("interpolation: one model twice is refused, whatever is excluded; excluding all of it leaves it as it is", "[interpolation]") {
+  torch::nn::Linear model(2, 2);
+  CHECK_THROWS_AS(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"bias"}}), retain::config_error);
+  CHECK_NOTHROW(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"*"}}));
+}

@@ -7,6 +7,7 @@
 #include <retain/mahalanobis_gate.hpp>
 
 #include <array>
+#include <limits>
 #include <tuple>
 
 #include "support.hpp"
@@ -366,4 +367,18 @@ TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and
   const auto plain = [&](const at::Tensor& o) { return std::get<0>(follow(net, o, no_memory(2), done)); };
   CHECK(keep.loss(plain, asked_rollout{xs, played.teacher}).item<double>() ==
         Approx(1.5 * kl(played.teacher, plain(xs)).mean().item<double>()));
+}
+
+TEST_CASE("kickstarting: a row counts where the rollout, the teacher and the student all say so", "[kickstarting]") {
+  struct masked_rollout {
+    at::Tensor observations, mask;
+    retain::masked<retain::categorical> teacher;
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto observations = torch::tensor({{0.5, -0.5}, {0.1, 0.2}, {0.3, 0.1}}, torch::kDouble);
+  const masked_rollout rollout{observations, torch::tensor({1, 1, 0}),
+                               {retain::categorical{torch::tensor({{0.0, 1.0}, {nan, nan}, {2.0, 0.0}}, torch::kDouble)}, torch::tensor({1, 0, 1})}};
+  retain::kickstarting asked{identity, {.strength = 1.0}};
+  const auto expected = retain::kl(retain::categorical{torch::tensor({{0.0, 1.0}}, torch::kDouble)}, retain::categorical{observations.narrow(0, 0, 1)});
+  CHECK(asked.loss(identity, rollout).item<double>() == Approx(expected.item<double>()));
 }

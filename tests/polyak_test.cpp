@@ -65,3 +65,13 @@ TEST_CASE("polyak_update: what does not belong together is named and nothing mov
   CHECK_THROWS_AS(retain::polyak_update(target, source, 1.5), retain::config_error);
   CHECK(target->weight.equal(before));
 }
+
+TEST_CASE("polyak_update: a target that is its source is refused", "[polyak]") {
+  torch::nn::Linear critic(2, 2);
+  const auto same = critic;
+  const auto before = critic->weight.detach().clone();
+  CHECK_THROWS_AS(retain::polyak_update(*same, *critic, 0.5), retain::config_error);
+  CHECK(critic->weight.equal(before));
+  const auto copy = std::dynamic_pointer_cast<torch::nn::LinearImpl>(critic->clone());
+  CHECK_NOTHROW(retain::polyak_update(*copy, *critic, 0.5));
+}

@@ -166,3 +166,16 @@ TEST_CASE("reference KL: composed with others, saved with its teacher and resume
   CHECK(resumed.loss(student, r).equal(keep.loss(student, r)));
   CHECK(resumed.breakdown().at(0).strength == 0.75);
 }
+
+TEST_CASE("reference KL: padding need not be an action, and the reference's own padding counts too", "[reference_kl]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto observations = torch::tensor({{0.5, -0.5}, {0.1, 0.2}, {0.3, 0.1}}, at::kDouble);
+  const masked_rollout rolled{observations, torch::tensor({0, -1, 1}), torch::tensor({1, 0, 1})};
+  const auto reference = [&](const at::Tensor&) {
+    return retain::masked<categorical>{categorical{torch::tensor({{0.0, 1.0}, {0.0, 0.0}, {nan, nan}}, at::kDouble)}, torch::tensor({1, 1, 0})};
+  };
+  retain::reference_kl term{reference, {.strength = 1.0, .estimator = kl_estimator::k3}};
+  const auto expected = retain::reference_kl_estimate(categorical{observations.narrow(0, 0, 1)}.log_prob(torch::tensor({0})),
+                                                      categorical{torch::tensor({{0.0, 1.0}}, at::kDouble)}.log_prob(torch::tensor({0})), kl_estimator::k3);
+  CHECK(term.loss(identity, rolled).item<double>() == Approx(expected.item<double>()));
+}

@@ -122,7 +122,10 @@ class behavioral_cloning : public detail::distillation_base {
   template <class Student>
   at::Tensor loss(Student&& student) {
     draw();
-    if (strength() == 0.0) return at::zeros({});
+    if (strength() == 0.0) {
+      rows_ = at::Tensor();
+      return at::zeros({});
+    }
     const auto observations = detail::gather(memory_, draw_.indices);
     const at::Tensor padding = on_device_of(observations, draw_.mask), done = on_device_of(observations, draw_.done);
     const auto answer = detail::ask_stored<sequential>(student, observations, done);
@@ -138,7 +141,7 @@ class behavioral_cloning : public detail::distillation_base {
     }
     if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.done));
     const at::Tensor mean = detail::masked_mean(draw_.weights.defined() ? rows_ * weights_like(rows_) : rows_, kept);
-    rows_ = rows_.detach();
+    rows_ = labels ? rows_.detach() : rows_.detach().clamp_min(0);  // rounding takes the divergence of near equals below 0
     last_ = mean.detach();
     return mean * strength();
   }
@@ -148,8 +151,9 @@ class behavioral_cloning : public detail::distillation_base {
     return loss(student);
   }
 
-  /// What the last `loss` drew, and the divergence (or -log pi) of each row of it, unweighted and without gradient: new priorities are
-  /// sampler().update(last_draw().indices, last_rows()).
+  /// What the last `loss` drew, and the divergence (or -log pi) of each row of it, unweighted and without gradient, undefined at strength 0:
+  /// new priorities are sampler().update(last_draw().indices, last_rows()). A divergence is never negative; -log of a density may be, and is
+  /// then no priority.
   const drawn& last_draw() const { return draw_; }
   const at::Tensor& last_rows() const { return rows_; }
   Sampler& sampler() { return sampler_; }

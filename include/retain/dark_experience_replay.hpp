@@ -68,6 +68,8 @@ class dark_experience_replay : public detail::distillation_base {
   template <class Student>
   at::Tensor loss(Student&& student) {
     if (memory_.size() == 0) return at::zeros({});
+    if (!labelled_ && label_strength() > 0)
+      throw config_error("dark_experience_replay: label_strength is above 0 by now, and what was pushed has no labels: push(observations, logits, labels)");
     const transitions dark = memory_.sample(batch_size_);
     const transitions light = labelled_ ? memory_.sample(batch_size_) : transitions();
     at::Tensor sum;

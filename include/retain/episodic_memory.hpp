@@ -103,6 +103,7 @@ class episodic_memory {
     out.set(prefix + "protected", protected_);
     out.set(prefix + "pushed", pushed_);
     out.set(prefix + "credit", credit_[0]);
+    out.set(prefix + "other_credit", credit_[1]);  // rounded by itself
     out.set(prefix + "random", random_.state());
     rows_.save_state(out, prefix + "rows.", size());
   }
@@ -112,11 +113,11 @@ class episodic_memory {
     if (capacity != this->capacity() || kept != protected_ || pushed < 0)
       throw state_error(detail::concat("episodic_memory: the state protects ", kept, " of ", capacity, " rows, this one ", protected_, " of ",
                                        this->capacity(), ": build it with the same data and capacity, then load"));
-    const double credit = in.number(prefix + "credit");
+    const std::vector<double> credit{in.number(prefix + "credit"), in.number(prefix + "other_credit")};
     const auto random = in.integer<std::uint64_t>(prefix + "random");
     rows_.assign(rows_.saved(in, prefix + "rows.", protected_ + std::min(pushed, capacity - protected_)));
     pushed_ = pushed;
-    credit_ = {credit, -credit};
+    credit_ = credit;
     random_.set_state(random);
   }
 

@@ -92,9 +92,9 @@ class gradient_projection {
     const auto opposed = product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
     const auto share = at::where(opposed, product / reference_size, at::zeros_like(product));
     for (const auto& p : pairs) {
-      // A share of 0 leaves every bit as it was.
-      const auto step = share.to(p.gradient.device(), p.gradient.scalar_type());
-      p.gradient.sub_(p.reference.to(p.gradient.scalar_type()) * step);
+      // A share of 0 leaves every bit as it was. In half precision the share itself may be too large a number.
+      const auto type = p.gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      p.gradient.copy_(p.gradient.to(type) - p.reference.to(type) * share.to(p.gradient.device(), type));
       if (!p.gradient.is_same(p.parameter.grad())) p.parameter.mutable_grad() = p.gradient;  // was sparse
     }
     return product;

@@ -55,7 +55,7 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
   const auto buffers = detail::buffers_of(fine_tuned);
 
   parameter_list mixed;
-  bool distinct = learnt.empty();
+  bool some = false, distinct = false;
   const auto mix = [&](const named_tensor& item, bool required) {
     const auto found = origins.find(item.name);
     const bool excluded = detail::matches_any(options.exclude, item.name);
@@ -63,7 +63,6 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
       throw state_error(detail::concat("interpolated: the fine-tuned model's '", item.name, "' ", detail::shape_text(item.tensor.sizes()),
                                        " is not in the pre-trained one: exclude it by pattern"));
     if (found == origins.end() || excluded || !at::isFloatingType(item.tensor.scalar_type())) {
-      distinct = distinct || excluded;
       mixed.push_back({item.name, item.tensor.detach().clone()});
     } else {
       const at::Tensor& origin = found->second;
@@ -71,6 +70,7 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
         throw shape_error(detail::concat("interpolated: '", item.name, "' has shape ", detail::shape_text(item.tensor.sizes()),
                                          " in the fine-tuned model and ", detail::shape_text(origin.sizes()),
                                          " in the pre-trained one: exclude it by pattern"));
+      some = true;
       distinct = distinct || !origin.is_alias_of(item.tensor);
       const auto type = item.tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
       const auto from = origin.detach().to(item.tensor.device(), type), to = item.tensor.detach().to(type);
@@ -85,7 +85,7 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
     if (origins.count(item.name) && !detail::matches_any(options.exclude, item.name))
       throw state_error(detail::concat("interpolated: the pre-trained model's '", item.name, "' ", detail::shape_text(item.tensor.sizes()),
                                        " is not in the fine-tuned one: exclude it by pattern"));
-  if (!distinct)
+  if (some && !distinct)
     throw config_error("interpolated: both models are made of the same tensors; take a snapshot() of the pre-trained one before training");
   return mixed;
 }

@@ -77,14 +77,15 @@ concept tensor_range = requires(const M& range) {
 template <class M>
 concept points_to_model = requires(const M& model) { requires has_named_parameters<std::remove_reference_t<decltype(*model)>>; };
 
+/// With `aliases`, a tensor of several names is listed under each of them.
 template <named_range R>
-parameter_list collect(const R& range) {
+parameter_list collect(const R& range, bool aliases = false) {
   parameter_list list;
   std::unordered_set<const at::TensorImpl*> seen;
   std::unordered_set<std::string> names;
   for (const auto& item : range) {
     auto entry = to_named_tensor(item);
-    if (!entry.tensor.defined() || !seen.insert(entry.tensor.unsafeGetTensorImpl()).second) continue;
+    if (!entry.tensor.defined() || (!seen.insert(entry.tensor.unsafeGetTensorImpl()).second && !aliases)) continue;
     if (!names.insert(entry.name).second)
       throw config_error(concat("parameters: two tensors are named '", entry.name, "': give the parts of a list different prefixes"));
     list.push_back(std::move(entry));
@@ -104,31 +105,35 @@ concept parameter_source = detail::has_named_parameters<const std::remove_cvref_
 
 namespace detail {
 
+template <bool aliases>
 struct parameters_fn {
   template <parameter_source M>
   parameter_list operator()(const M& model) const {
     using model_type = std::remove_cvref_t<M>;
     if constexpr (has_named_parameters<const model_type>) {
-      return collect(model.named_parameters());
+      return collect(model.named_parameters(), aliases);
     } else if constexpr (points_to_model<M>) {
       return (*this)(*model);
     } else if constexpr (named_range<model_type>) {
-      return collect(model);
+      return collect(model, aliases);
     } else if constexpr (tensor_range<model_type>) {
       std::vector<named_tensor> named;
       for (const at::Tensor& tensor : model) named.push_back({std::to_string(named.size()), tensor});
-      return collect(named);
+      return collect(named, aliases);
     } else {
       // named_parameters() that is not const although it changes nothing.
-      return collect(const_cast<model_type&>(model).named_parameters());
+      return collect(const_cast<model_type&>(model).named_parameters(), aliases);
     }
   }
 };
+
+/// The same with a tensor that several names share under each of them.
+inline constexpr parameters_fn<true> all_names{};
 
 }  // namespace detail
 
 /// parameters(model): the ordered names and tensors of a model. A tensor that several names share (a tied weight) is listed
 /// once, under its first name, so that a penalty counts it once. Throws config_error when two different tensors have one name.
-inline constexpr detail::parameters_fn parameters{};
+inline constexpr detail::parameters_fn<false> parameters{};
 
 }  // namespace retain

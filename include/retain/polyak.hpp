@@ -9,6 +9,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -47,13 +48,15 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_lis
 ///
 /// Parameters are matched by name. Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a
 /// target begins. Throws state_error for a name that only one side has, shape_error for another shape and config_error for a tau
-/// outside [0, 1], before anything is moved.
+/// outside [0, 1] or a target that is its source, before anything is moved.
 template <parameter_source Target, parameter_source Source>
 void polyak_update(const Target& target, const Source& source, double tau) {
   if (!(tau >= 0 && tau <= 1)) throw config_error(detail::concat("polyak_update: tau must lie in [0, 1], got ", tau));
   const at::NoGradGuard no_grad;
   const auto weights = detail::paired(parameters(target), parameters(source));
   const auto buffers = detail::paired(detail::buffers_of(target), detail::buffers_of(source));
+  if (!weights.empty() && std::all_of(weights.begin(), weights.end(), [](const auto& pair) { return pair.first.is_alias_of(pair.second); }))
+    throw config_error("polyak_update: the target is its source, tensor by tensor: a module holder's copy is the same network, clone() makes another");
   for (auto [to, from] : weights) {
     if (tau == 1)
       to.copy_(from);

@@ -13,7 +13,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <concepts>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -90,10 +92,8 @@ class reference_kl {
     if constexpr (requires { rollout.reference_log_probs; }) {
       return rollout.reference_log_probs;
     } else {
-      static_assert(std::invocable<Reference&, decltype((rollout.observations))>,
-                    "reference_kl: the reference is no callable of observations, so the rollout must carry reference_log_probs; a recurrent "
-                    "reference is asked once a rollout, by the caller");
-      return log_probs_of(detail::as_prediction(reference_(rollout.observations)), rollout.actions, mask_of(rollout));
+      const auto said = detail::as_prediction(asked(rollout));
+      return log_probs_of(said, rollout.actions, detail::common_mask(mask_of(rollout), detail::mask_of(said)));
     }
   }
 
@@ -103,9 +103,17 @@ class reference_kl {
   at::Tensor loss(Student&& student, const Rollout& rollout) {
     if (strength() == 0.0) return at::zeros({});
     const auto answer = detail::ask_student(student, rollout);
-    const auto kept = detail::common_mask(detail::mask_of(answer), mask_of(rollout));
+    auto kept = detail::common_mask(detail::mask_of(answer), mask_of(rollout));
+    at::Tensor reference;
+    if constexpr (requires { rollout.reference_log_probs; }) {
+      reference = rollout.reference_log_probs;
+    } else {
+      const at::NoGradGuard no_grad;
+      const auto said = detail::as_prediction(asked(rollout));
+      kept = detail::common_mask(kept, detail::mask_of(said));
+      reference = log_probs_of(said, rollout.actions, kept);
+    }
     auto own = log_probs_of(answer, rollout.actions, kept);
-    auto reference = reference_log_probs(rollout);
     if (kept.defined() && kept.sizes() == own.sizes() && kept.sizes() == reference.sizes()) {
       const auto dropped = kept.logical_not();
       own = own.masked_fill(dropped, 0);
@@ -142,8 +150,22 @@ class reference_kl {
     else
       return {};
   }
+  template <class Rollout>
+  auto asked(const Rollout& rollout) {
+    static_assert(std::invocable<Reference&, decltype((rollout.observations))>,
+                  "reference_kl: the reference is no callable of observations, so the rollout must carry reference_log_probs; a recurrent "
+                  "reference is asked once a rollout, by the caller");
+    return reference_(rollout.observations);
+  }
+  /// What stands in padding need not be an action.
   template <class Prediction>
-  static at::Tensor log_probs_of(const Prediction& prediction, const at::Tensor& actions, const at::Tensor& kept) {
+  static at::Tensor log_probs_of(const Prediction& prediction, at::Tensor actions, const at::Tensor& kept) {
+    const auto leading = kept.defined() ? static_cast<std::size_t>(std::min(kept.dim(), actions.dim())) : 0;
+    if (kept.defined() && kept.sizes() == actions.sizes().slice(0, leading)) {  // of another shape: it is refused with the distribution
+      auto dropped = kept.to(actions.device(), at::kBool).logical_not();
+      while (dropped.dim() < actions.dim()) dropped = dropped.unsqueeze(-1);
+      actions = actions.masked_fill(dropped, 0);
+    }
     return detail::where(detail::distribution_of(prediction), kept).log_prob(actions);
   }
 

@@ -105,3 +105,13 @@ TEST_CASE("ppo losses name what does not fit") {
   CHECK_THROWS_AS(retain::ppo_value_loss(at::zeros({3}), at::zeros({2})), retain::shape_error);
   CHECK_THROWS_AS(retain::ppo_value_loss(at::zeros({3}), at::zeros({3}), {}, 0.1), retain::shape_error);
 }
+
+TEST_CASE("ppo_policy_loss: approx_kl of a policy that has hardly moved is not negative, in float", "[ppo]") {
+  torch::manual_seed(4);
+  for (const float size : {1e-7f, 1e-6f, 1e-5f, 1e-3f}) {
+    const auto old = torch::randn({512}) - 2, now = old + torch::randn({512}) * size;
+    CHECK(retain::ppo_policy_loss(now, old, torch::ones({512})).approx_kl.item<double>() >= 0);
+  }
+  const auto far = retain::ppo_policy_loss(torch::tensor({1.0}, torch::kDouble), torch::tensor({0.5}, torch::kDouble), torch::ones({1}, torch::kDouble));
+  CHECK(far.approx_kl.item<double>() == Approx(std::exp(0.5) - 1 - 0.5));
+}

@@ -284,3 +284,23 @@ TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a polic
   const auto student = [&](const at::Tensor& o) { return recurrent->evaluate(o, played.state, played.done).distribution; };
   CHECK(along.loss(student, played).item<double>() == Approx(0).margin(1e-6));
 }
+
+TEST_CASE("actor_critic: a critic of its own begins as a copy, core and orthogonal initialisation included", "[actor_critic]") {
+  for (const bool orthogonal : {false, true}) {
+    CAPTURE(orthogonal);
+    torch::manual_seed(8);
+    retain::actor_critic policy{retain::mlp(5, retain::mlp_options{.hidden = {7}}), retain::categorical_head{.actions = 3},
+                                {.core = retain::core_kind::lstm, .core_width = 6, .critic = retain::critic_kind::separate, .orthogonal = orthogonal}};
+    const auto all = policy->named_parameters();
+    int copies = 0;
+    for (const auto& item : all)
+      if (item.key().starts_with("critic_")) {
+        INFO(item.key());
+        const auto& first = all[item.key().substr(std::string("critic_").size())];
+        CHECK(item.value().equal(first));
+        CHECK_FALSE(item.value().is_alias_of(first));
+        ++copies;
+      }
+    CHECK(copies > 4);
+  }
+}

@@ -3,6 +3,7 @@
 #include <retain/replay/file_memory.hpp>
 #include <retain/replay/file_writer.hpp>
 
+#include <filesystem>
 #include <fstream>
 
 #include "support.hpp"
@@ -180,4 +181,22 @@ TEST_CASE("file_memory: tensors that are not rows of one number of items are nam
   CHECK_THROWS_WITH(file_memory{folder.file("ragged")}, ContainsSubstring("'b' has shape [2]") && ContainsSubstring("'a' [3]"));
   retain::state{}.write(folder.file("empty"));
   CHECK_THROWS_AS(file_memory{folder.file("empty")}, retain::config_error);
+}
+
+TEST_CASE("file_writer: rows that come after a close that failed are not written over others", "[replay]") {
+  const support::temporary_folder folder;
+  const auto path = folder.file("rows");
+  std::filesystem::create_directories(path);  // in the way of the finished file
+  file_writer out{path};
+  const auto rows = [](std::int64_t from, std::int64_t to) { return retain::transitions{{"x", torch::arange(from, to)}, {"y", torch::arange(from, to) * 2}}; };
+  out.push(rows(0, 5));
+  CHECK_THROWS_AS(out.close(), retain::io_error);
+  out.push(rows(5, 7));
+  std::filesystem::remove(path);
+  out.close();
+  const retain::file_memory memory{path};
+  REQUIRE(memory.size() == 7);
+  const auto all = memory.gather(torch::arange(7));
+  CHECK(all["x"].equal(torch::arange(7)));
+  CHECK(all["y"].equal(torch::arange(7) * 2));
 }

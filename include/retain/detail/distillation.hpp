@@ -66,11 +66,13 @@ class distillation_base {
   /// weight 0 is still a valid row, but like padding it may hold anything.
   template <prediction Target, prediction Answer>
   at::Tensor weighted(const Target& target, const Answer& answer, const at::Tensor& mask, const at::Tensor& weights = {}) {
-    const at::Tensor own = mask_of(answer), given = mask.defined() ? mask : mask_of(target);
-    if (own.defined() && given.defined() && own.sizes() != given.sizes())
-      throw shape_error(concat("masks of shapes ", shape_text(own.sizes()), " and ", shape_text(given.sizes()), " do not belong together"));
+    const auto joined = [](const at::Tensor& one, const at::Tensor& other) {
+      if (one.defined() && other.defined() && one.sizes() != other.sizes())
+        throw shape_error(concat("masks of shapes ", shape_text(one.sizes()), " and ", shape_text(other.sizes()), " do not belong together"));
+      return common_mask(one, other);
+    };
     // Padded rows may hold anything, NaN too: they are replaced before the divergence, so that no NaN reaches a gradient.
-    const at::Tensor kept = common_mask(own, given);
+    const at::Tensor kept = joined(mask_of(answer), joined(mask, mask_of(target)));
     if (weights.defined() && kept.defined() && weights.sizes() != kept.sizes())
       throw shape_error(concat("weights of shape ", shape_text(weights.sizes()), " do not fit a mask of shape ", shape_text(kept.sizes())));
     const at::Tensor pulled = weights.defined() ? common_mask(kept, weights.gt(0)) : kept;

@@ -79,6 +79,9 @@ class freezer {
   template <parameter_source M>
   freezer(const char* kind, M& model) : kind_(kind) {
     for (auto& [name, tensor] : parameters(model)) parameters_.push_back({std::move(name), tensor, tensor.requires_grad(), false});
+    for (const auto& [name, tensor] : all_names(model))
+      for (const auto& p : parameters_)
+        if (p.tensor.is_same(tensor) && p.name != name) tied_.emplace_back(name, p.name);
     for (auto& handle : modules_of(model)) {
       module_entry entry{std::move(handle), {}, false, true};
       const auto prefix = entry.handle.name.empty() ? std::string() : entry.handle.name + ".";
@@ -88,13 +91,17 @@ class freezer {
     }
   }
 
-  /// Throws config_error for a pattern that covers nothing: a misspelt layer would go on learning.
+  /// Throws config_error for a pattern that covers nothing, or a shared tensor by another name than its first: it would go on learning.
   void check(const std::vector<std::string>& patterns) const {
     for (const auto& pattern : patterns) {
       bool used = false;
       for (const auto& p : parameters_) used = used || covers(pattern, p.name);
       for (const auto& m : modules_) used = used || (!m.handle.name.empty() && covers(pattern, m.handle.name));
       if (!used) throw config_error(concat(kind_, ": the pattern '", pattern, "' matches no parameter and no module"));
+      for (const auto& [name, first] : tied_)
+        if (covers(pattern, name) && !covered(patterns, first))
+          throw config_error(concat(kind_, ": the pattern '", pattern, "' covers '", name, "', which is the same tensor as '", first,
+                                    "': name it as '", first, "', by which a shared tensor is known"));
     }
   }
 
@@ -116,7 +123,7 @@ class freezer {
       for (const auto& above : modules_) freeze = freeze || (above.frozen && m.lies_in(above));
       before.push_back(m.handle.training());
       released.push_back(m.frozen && !freeze);
-      if (freeze && !m.frozen) m.was_training = before.back();
+      if (freeze && (!m.frozen || before.back())) m.was_training = before.back();  // a train() may have gone over what is frozen
       changed = changed || freeze != m.frozen;
       m.frozen = freeze;
     }
@@ -172,6 +179,7 @@ class freezer {
 
   const char* kind_;
   std::vector<parameter_entry> parameters_;
+  std::vector<std::pair<std::string, std::string>> tied_;  // another name of a parameter, and its first
   std::vector<module_entry> modules_;  // each before its children
 };
 

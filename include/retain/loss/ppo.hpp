@@ -53,7 +53,7 @@ inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& o
   const auto gain = advantages.detach();
   const auto loss = -at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain).mean();
   const at::NoGradGuard no_grad;
-  return {loss, (moved - 1 - difference.detach()).mean(),
+  return {loss, (difference.detach().expm1() - difference.detach()).clamp_min(0).mean(),
           at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()).mean()};
 }
 

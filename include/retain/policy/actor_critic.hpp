@@ -4,17 +4,20 @@
 #include <retain/concepts.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
+#include <retain/parameters.hpp>
 #include <retain/policy/mlp.hpp>
 #include <retain/policy/orthogonal.hpp>
 #include <retain/policy/recurrent_core.hpp>
 #include <retain/policy/select_head.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <numbers>
@@ -158,7 +161,10 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     if (own_critic()) {
       critic_encoder_ = detail::copy_of(registered_ ? critic_encoder_ : encoder_);
       this->register_module("critic_encoder", critic_encoder_);
-      if (recurrent) critic_core_ = make_core("critic_core");
+      if (recurrent) {
+        critic_core_ = make_core("critic_core");
+        copy_values(core_, critic_core_);
+      }
     }
     if (options_.values > 0)
       value_head_ = this->register_module(
@@ -214,6 +220,14 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   }
 
  private:
+  template <class Module>
+  static void copy_values(const Module& from, const Module& to) {
+    const at::NoGradGuard no_grad;
+    const auto values = parameters(from);
+    auto places = parameters(to);
+    for (std::size_t i = 0; i < values.size(); ++i) places[i].tensor.copy_(values[i].tensor);
+  }
+
   bool own_critic() const { return options_.values > 0 && options_.critic == critic_kind::separate; }
 
   void initialise() {
@@ -227,8 +241,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     if (recurrent()) orthogonal(core_weights(core_), 1);
     orthogonal(policy_head_, options_.encoder_gain);
     orthogonal(policy_head_->out, options_.policy_gain);
-    if (own_critic()) orthogonal(critic_encoder_, options_.encoder_gain);
-    if (own_critic() && recurrent()) orthogonal(core_weights(critic_core_), 1);
+    if (own_critic()) copy_values(encoder_, critic_encoder_);
+    if (own_critic() && recurrent()) copy_values(core_, critic_core_);
     if (options_.values == 0) return;
     orthogonal(value_head_, options_.encoder_gain);
     orthogonal(value_head_->out, options_.value_gain);

@@ -7,7 +7,9 @@
 #include <retain/policy/select_head.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/nn/cloneable.h>
+#include <torch/nn/init.h>
 #include <torch/nn/pimpl.h>
 
 #include <cmath>
@@ -130,5 +132,18 @@ class twin_critic : public torch::nn::ModuleHolder<twin_critic_net> {
  public:
   using torch::nn::ModuleHolder<twin_critic_net>::ModuleHolder;
 };
+
+/// The same as orthogonal() of each critic by itself: matrices with orthonormal rows or columns times `gain`, biases 0, scales as they were.
+inline void orthogonal(const twin_critic_net& critics, double gain) {
+  const at::NoGradGuard no_grad;
+  for (const auto& item : critics.named_parameters()) {
+    auto tensor = item.value();
+    if (item.key().ends_with("bias"))
+      tensor.zero_();
+    else if (!item.key().starts_with("norm"))
+      for (std::int64_t k = 0; k < tensor.size(0); ++k) torch::nn::init::orthogonal_(tensor[k], gain);
+  }
+}
+inline void orthogonal(const twin_critic& critics, double gain) { orthogonal(*critics, gain); }
 
 }  // namespace retain

@@ -47,6 +47,7 @@ class file_writer {
     intact_ = false;
     for (auto& column : columns_) {
       const at::Tensor bytes = rows[column.name].detach().to(at::kCPU).contiguous();
+      column.file.to_end();  // a close() that failed has read it from the beginning
       column.file.put(bytes.data_ptr(), bytes.nbytes());
     }
     intact_ = true;
@@ -115,6 +116,9 @@ class file_writer {
     }
     void rewind() {
       if (std::fflush(file_.get()) != 0 || std::fseek(file_.get(), 0, SEEK_SET) != 0) fail("write");
+    }
+    void to_end() {
+      if (std::fseek(file_.get(), 0, SEEK_END) != 0) fail("write");
     }
     void rename() {
       if (std::fflush(file_.get()) != 0) fail("write");
