@@ -61,18 +61,8 @@ inline std::string seeds_report(const std::vector<finished_run>& runs) {
     }
     text << lines.markdown() << "\n";
 
-    std::vector<std::string> against{"row − column, return from room 1 over training"};
-    for (const auto& [method, seeds] : group.methods) against.push_back(method);
-    text_table order(against);
-    for (const auto& [method, seeds] : group.methods) {
-      std::vector<std::string> row{method};
-      for (const auto& [other, others] : group.methods)
-        row.push_back(other == method ? "–" : difference_text(seed_differences(seeds, others, measures()[return_mean]), 2));
-      order.add(row);
-    }
-    text << "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. With so many intervals, one in twenty "
-            "leaves zero out by chance.\n\n"
-         << order.markdown() << "\n";
+    text << paired_table(group, "return from room 1 over training",
+                         [](const auto& one, const auto& other) { return seed_differences(one, other, measures()[return_mean]); });
 
     text_table points({"each seed", "FAR success: lowest", "end", "return from room 1: over training", "end"});
     for (const auto& [method, seeds] : group.methods)
@@ -101,11 +91,7 @@ inline std::string runs_csv(const std::vector<finished_run>& runs) {
 /// Everything into one folder: report.md, runs.csv, curves-*.png, points-*.png. Returns the Markdown.
 inline std::string write_report(const std::vector<finished_run>& runs, const std::filesystem::path& out) {
   std::filesystem::create_directories(out);
-  std::string markdown = seeds_report(runs);
-  for (const auto& group : group_runs(runs)) {
-    if (draw_curves(group, out / ("curves-" + group.slug))) markdown += "![" + group.title + ", over training](curves-" + group.slug + ".png)\n\n";
-    if (draw_points(group, out / ("points-" + group.slug))) markdown += "![" + group.title + ", each seed](points-" + group.slug + ".png)\n\n";
-  }
+  const auto markdown = seeds_report(runs) + draw_groups(group_runs(runs), out, draw_curves, draw_points);
   write_file(out / "runs.csv", runs_csv(runs));
   write_file(out / "report.md", markdown);
   return markdown;

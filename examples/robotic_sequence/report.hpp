@@ -118,21 +118,6 @@ inline std::string transfer_table(const run_group& group) {
          table.markdown() + "\n";
 }
 
-/// Every method against every other, seed by seed.
-inline std::string paired_table(const run_group& group) {
-  std::vector<std::string> against{"row − column, whole sequence over training"};
-  for (const auto& [method, seeds] : group.methods) against.push_back(method);
-  text_table order(against);
-  for (const auto& [method, seeds] : group.methods) {
-    std::vector<std::string> row{method};
-    for (const auto& [other, others] : group.methods) row.push_back(other == method ? "–" : difference_text(seed_differences(seeds, others), 2));
-    order.add(row);
-  }
-  return "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. With so many intervals, one in twenty leaves zero out "
-         "by chance.\n\n" +
-         order.markdown() + "\n";
-}
-
 inline std::string each_seed_table(const run_group& group) {
   const std::string one = far_stages[0], other = far_stages[1];
   text_table points({"each seed", "seeds", one + ": lowest", other + ": lowest", one + ": end", other + ": end", "whole sequence: over training", "end"});
@@ -182,7 +167,7 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
 /// The Markdown of one group: a table over seeds of what is kept, of what is reached and of forward transfer, paired differences, and each seed's numbers.
 inline std::string group_report(const run_group& group) {
   return "## " + group.title + "\n\n" + detail::conditions(group) + detail::kept_table(group) + detail::reached_table(group) + detail::transfer_table(group) +
-         detail::paired_table(group) + detail::each_seed_table(group);
+         paired_table(group, "whole sequence over training", seed_differences) + detail::each_seed_table(group);
 }
 
 /// A line a run. A stage that its sequence lacks stays empty.
@@ -216,11 +201,8 @@ inline std::string write_report(const std::vector<finished_run>& runs, const std
   std::filesystem::create_directories(out);
   const auto groups = group_runs(runs);
   std::string markdown;
-  for (const auto& group : groups) {
-    markdown += group_report(group);
-    if (draw_curves(group, out / ("curves-" + group.slug))) markdown += "![" + group.title + ", over training](curves-" + group.slug + ".png)\n\n";
-    if (draw_points(group, out / ("points-" + group.slug))) markdown += "![" + group.title + ", each seed](points-" + group.slug + ".png)\n\n";
-  }
+  for (const auto& group : groups) markdown += group_report(group);
+  markdown += draw_groups(groups, out, draw_curves, draw_points);
   markdown += detail::lengths_tables(groups);
   write_file(out / "runs.csv", runs_csv(groups));
   write_file(out / "report.md", markdown);
