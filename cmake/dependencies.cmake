@@ -10,6 +10,9 @@ if(NOT Torch_FOUND)
     "LibTorch was not found. Debian and Ubuntu: apt install libtorch-dev libopenblas0-pthread. "
     "Elsewhere: unpack LibTorch and configure with -DCMAKE_PREFIX_PATH=/path/to/libtorch.")
 endif()
+if(Torch_VERSION AND Torch_VERSION VERSION_LESS 1.13)
+  message(FATAL_ERROR "retain needs LibTorch 1.13 or newer; ${Torch_DIR} has ${Torch_VERSION}.")
+endif()
 message(STATUS "retain: LibTorch ${Torch_VERSION}")
 
 find_package(Eigen3 3.4 QUIET NO_MODULE)

@@ -151,7 +151,7 @@ int finetune(const finetune_command& command, const World& base) {
   const bool finished = run_training(learner, place, watch, command.method());
   write_policy((place.folder / "policy.pt").string(), network, where);
   if (!finished) {
-    std::fprintf(stderr, "stopped at step %lld and saved; to go on: montezuma finetune --resume %s\n", static_cast<long long>(learner.steps()),
+    std::fprintf(stderr, "stopped at step %lld and saved; to go on: ./run montezuma finetune --resume %s\n", static_cast<long long>(learner.steps()),
                  place.folder.string().c_str());
     return interrupt::exit_code;
   }

@@ -21,7 +21,7 @@
 namespace montezuma {
 
 struct sweep_command {
-  std::string out = "runs/sweep", task = "coverage-gap";
+  std::string out = "runs/pyramid-sweep", task = "coverage-gap";
   pyramid_choice where;
   std::vector<std::string> presets{"quick", "careful"};
   std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "ks"};

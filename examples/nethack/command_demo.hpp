@@ -122,8 +122,8 @@ inline int demo(const demo_options& options) {
             << "pictures  " << (setup.folder / "curves.png").string() << ", " << (setup.folder / "curves.svg").string() << "\n"
             << "numbers   " << (setup.folder / "table.csv").string() << ", " << (setup.folder / "report" / "report.json").string()
             << ", " << (setup.folder / "runs").string() << "/*/metrics.csv\n"
-            << "watch     nethack play --policy " << (setup.folder / "runs" / options.methods.back() / "policy.pt").string() << "\n"
-            << "next      nethack sweep --out runs/sweep --seeds 1-10   (hours: many seeds, and play from saved games)\n"
+            << "watch     ./run nethack play --policy " << (setup.folder / "runs" / options.methods.back() / "policy.pt").string() << "\n"
+            << "next      ./run nethack sweep --out runs/sweep --seeds 1-10   (hours: many seeds, and play from saved games)\n"
             << "One seed says nothing about score: games are heavy-tailed and runs differ. KL and agreement are steadier.\n";
   return 0;
 }

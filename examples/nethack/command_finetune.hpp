@@ -259,7 +259,7 @@ inline int finetune(const finetune_command& command) {
   shown.finish(static_cast<double>(learner.steps()), drift.empty() ? drift : drift.substr(2));
   save_policy((out / "policy.pt").string(), learner.network());
   if (interrupt::requested()) {
-    std::fprintf(stderr, "stopped at step %lld and saved; to go on: nethack finetune --resume %s\n", static_cast<long long>(learner.steps()),
+    std::fprintf(stderr, "stopped at step %lld and saved; to go on: ./run nethack finetune --resume %s\n", static_cast<long long>(learner.steps()),
                  out.string().c_str());
     return interrupt::exit_code;
   }

@@ -145,7 +145,7 @@ inline int finetune(finetune_command command) {
   agent.save_networks(policy, "agent.");
   policy.write((place.folder / "policy.pt").string());
   if (!finished) {
-    std::fprintf(stderr, "stopped at step %lld and saved; to go on: robotic_sequence finetune --resume %s\n", static_cast<long long>(learning.steps()),
+    std::fprintf(stderr, "stopped at step %lld and saved; to go on: ./run robotic_sequence finetune --resume %s\n", static_cast<long long>(learning.steps()),
                  place.folder.string().c_str());
     return interrupt::exit_code;
   }

@@ -23,7 +23,7 @@
 namespace robotic_sequence {
 
 struct sweep_command {
-  std::string out = "runs/sweep";
+  std::string out = "runs/robot-sweep";
   std::vector<std::string> methods{"scratch", "none", "l2", "ewc", "bc", "em", "bc+em"};
   std::vector<int> stages{4};
   std::vector<std::string> seeds{"1-20"};

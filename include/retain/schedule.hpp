@@ -55,8 +55,8 @@ struct constant {
   std::string describe() const { return detail::concat("constant{", detail::exact_text(value), "}"); }
 };
 
-/// max(floor, initial * factor^(progress / per)). The kickstarting schedule of Wołczyk et al. 2024 counts optimiser steps:
-/// {.initial = 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41 049.
+/// max(floor, initial * factor^(progress / per)). Kickstarting of Wołczyk et al. 2024 counts optimiser steps: {.initial = 0.5} in the paper,
+/// and in the code of its best agent {.initial = 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41 049.
 struct exponential_decay {
   double initial = 1.0;
   double factor = 0.99998;
