@@ -180,3 +180,11 @@ TEST_CASE("episodic_memory: the remainders of a share go on bit for bit from whe
       for (int i = 0; i < 30; ++i) REQUIRE(one.sample_indices(1 + i % 3).equal(other.sample_indices(1 + i % 3)));
     }
 }
+
+TEST_CASE("episodic_memory: a row that is not there yet is no row", "[episodic_memory]") {
+  retain::episodic_memory memory({}, {.capacity = 10});
+  CHECK_THROWS_AS(memory.gather(torch::tensor({0})), retain::config_error);
+  memory.push({{"x", torch::arange(3)}});
+  CHECK(memory.gather(torch::tensor({2}))["x"].item<std::int64_t>() == 2);
+  CHECK_THROWS(memory.gather(torch::tensor({3})));
+}

@@ -447,3 +447,29 @@ TEST_CASE("ewc: a parameter that only a later task trains has its importance fro
   retain::load(folder.file("first"), resumed);
   CHECK_THROWS_WITH(resumed.loss(net), ContainsSubstring("'head.bias' was frozen"));
 }
+
+TEST_CASE("ewc: advance moves a frozen parameter's task on too, of which the new importance says nothing", "[ewc]") {
+  auto encoder = torch::zeros({2}).requires_grad_(), head = torch::zeros({2}).requires_grad_();
+  const std::vector<retain::named_tensor> model{{"encoder", encoder}, {"head", head}};
+  const retain::parameter_list first{{"encoder", torch::ones({2})}, {"head", torch::ones({2})}}, second{{"head", torch::full({2}, 3.0)}};
+  for (const double decay : {0.0, 0.5}) {
+    torch::NoGradGuard no_grad;
+    encoder.zero_();
+    encoder.requires_grad_(true);
+    retain::ewc keep{model, first, {.strength = 1.0}};
+    encoder.fill_(2);
+    encoder.requires_grad_(false);
+    keep.advance(model, second, decay);
+    encoder.requires_grad_(true);
+    CHECK(keep.loss(model).item<double>() == 0);  // the anchor is where it stood
+    encoder.add_(1);
+    CHECK(keep.loss(model).item<double>() == Approx(2 * decay));
+  }
+}
+
+TEST_CASE("ewc: the loss of a half model is float at strength 0 too", "[ewc]") {
+  auto weight = torch::zeros({2}, torch::kBFloat16).requires_grad_();
+  const std::vector<retain::named_tensor> model{{"weight", weight}};
+  for (const double strength : {0.0, 1.0})
+    CHECK(retain::ewc(model, retain::parameter_list{{"weight", torch::ones({2})}}, {.strength = strength}).loss(model).scalar_type() == torch::kFloat);
+}

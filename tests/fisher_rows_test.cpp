@@ -116,7 +116,7 @@ TEST_CASE("kfac: a layer that sees two rows of one state and none of another is 
 
 TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing is spent on following them", "[fisher]") {
   const auto by_shape = [](const at::Tensor& logits, const at::Tensor& actions) {
-    return retain::detail::graph_walk({categorical{logits}.log_prob(actions)}).places_rows_by_shape();
+    return retain::detail::graph_walk({categorical{logits}.log_prob(actions)}, actions.size(0)).places_rows_by_shape();
   };
   torch::nn::Sequential mlp(torch::nn::Linear(4, 5), torch::nn::ReLU(), torch::nn::Linear(5, 3));
   const auto actions = torch::zeros({6}, at::kLong);
@@ -132,4 +132,51 @@ TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing
   CHECK(!by_shape(x.index_select(0, order), actions));
   CHECK(!by_shape(torch::eye(6).mm(x), actions));
   CHECK(!by_shape(torch::stack(x.unbind(0)), actions));
+}
+
+TEST_CASE("fisher: each layout of rows is decided by itself, whichever batch comes first", "[fisher]") {
+  torch::manual_seed(19);
+  // Entities of each step of each sample: rows stand in the order step, sample, entity.
+  struct entities : torch::nn::Module {
+    torch::nn::Linear each{register_module("each", torch::nn::Linear(2, 3))}, out{register_module("out", torch::nn::Linear(9, 4))};
+    at::Tensor forward(const at::Tensor& x) {  // [T, N, 3, 2]
+      const auto hidden = torch::relu(each(x.reshape({-1, 2})));
+      return out(hidden.view({x.size(0) * x.size(1), 9})).view({x.size(0), x.size(1), 4});
+    }
+  };
+  entities net;
+  const auto forward = [&](const at::Tensor& x) { return categorical{net.forward(x)}; };
+  const auto one_step = torch::randn({1, 4, 3, 2}), two_steps = torch::randn({2, 4, 3, 2});
+  for (const auto& order : {std::vector{one_step, two_steps}, std::vector{two_steps, one_step}}) {
+    at::manual_seed(3);
+    const auto walked = estimate_fisher(net, order, forward, retain::exact_actions{});
+    const auto looped = estimate_fisher(net, order, forward, retain::exact_actions{}, {.walk = false});
+    for (std::size_t i = 0; i < walked.values.size(); ++i) {
+      INFO(walked.values[i].name);
+      CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("fisher: rows that were laid side by side and chosen by the data are followed", "[fisher]") {
+  torch::manual_seed(20);
+  struct pick_batch {
+    at::Tensor observations, choice;  // [2 N, 4], one-hot [N, 2, 2 N]
+  };
+  torch::nn::Linear net(4, 1);
+  const auto one_hot = [](const at::Tensor& order) { return torch::one_hot(order, 8).view({4, 2, 8}).to(torch::kFloat); };
+  const auto forward = [&](const pick_batch& batch) { return categorical{(batch.choice * net(batch.observations).squeeze(-1)).sum(-1)}; };
+  const std::vector<pick_batch> data{{torch::randn({8, 4}), one_hot(torch::arange(8))}, {torch::randn({8, 4}), one_hot(torch::tensor({7, 2, 1, 3, 6, 5, 4, 0}))}};
+  const auto walked = estimate_fisher(net, data, forward, retain::exact_actions{});
+  const auto looped = estimate_fisher(net, data, forward, retain::exact_actions{}, {.walk = false});
+  for (std::size_t i = 0; i < walked.values.size(); ++i) CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
+}
+
+TEST_CASE("fisher: batch normalisation in training mode is refused for single states too, instance normalisation is not", "[fisher]") {
+  torch::nn::Sequential batch(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)), torch::nn::BatchNorm2d(2), torch::nn::Flatten(), torch::nn::Linear(8, 3));
+  torch::nn::Sequential instance(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)),
+                                 torch::nn::InstanceNorm2d(torch::nn::InstanceNorm2dOptions(2).affine(true)), torch::nn::Flatten(), torch::nn::Linear(8, 3));
+  const auto states = torch::randn({3, 1, 4, 4}).split(1);
+  CHECK_THROWS_AS(estimate_fisher(*batch, states, [&](const at::Tensor& x) { return categorical{batch->forward(x)}; }), retain::config_error);
+  CHECK_NOTHROW(estimate_fisher(*instance, states, [&](const at::Tensor& x) { return categorical{instance->forward(x)}; }));
 }

@@ -162,3 +162,14 @@ TEST_CASE("memory_aware_synapses: keeps a network at its answers, over two tasks
   move();
   CHECK(keep.loss(net).item<double>() == Approx(2 * (first + later[0].tensor.sum().item<double>())));
 }
+
+TEST_CASE("memory_aware_synapses: a mask that forward holds from elsewhere stays the whole batch's", "[memory_aware_synapses]") {
+  torch::manual_seed(6);
+  torch::nn::Linear net(4, 3);
+  const auto x = torch::randn({6, 4});
+  const auto mask = torch::tensor({1, 1, 0, 1, 0, 1});
+  const auto held = retain::estimate_sensitivity(*net, x, [&](const at::Tensor& o) { return retain::masked{retain::categorical{net(o)}, mask}; });
+  const auto kept = x.index_select(0, mask.nonzero().squeeze(1));
+  const auto plain = retain::estimate_sensitivity(*net, kept, [&](const at::Tensor& o) { return retain::categorical{net(o)}; });
+  for (std::size_t i = 0; i < held.size(); ++i) CHECK(torch::allclose(held[i].tensor, plain[i].tensor, 1e-5));
+}

@@ -73,6 +73,7 @@ class eigen_parameters {
                   "a parameter and its gradient must have one scalar type");
     static_assert(!std::is_const_v<std::remove_reference_t<E>> || !detail::eigen_owner<std::remove_cvref_t<E>>,
                   "a parameter with a gradient is trained: its matrix must not be const");
+    static_assert(!std::is_const_v<std::remove_pointer_t<decltype(gradient.data())>>, "a penalty is added to the gradient: it must not be const");
     return append({std::move(name), keep(std::forward<E>(values)), keep(std::forward<G>(gradient))});
   }
 

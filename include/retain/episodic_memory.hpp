@@ -86,7 +86,7 @@ class episodic_memory {
     return indices.tensor;
   }
 
-  transitions gather(const at::Tensor& indices) const { return rows_.gather(indices); }
+  transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
   /// The expected share of protected rows in a batch that is drawn now.
   double protected_share() const {

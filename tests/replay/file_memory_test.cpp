@@ -200,3 +200,14 @@ TEST_CASE("file_writer: rows that come after a close that failed are not written
   CHECK(all["x"].equal(torch::arange(7)));
   CHECK(all["y"].equal(torch::arange(7) * 2));
 }
+
+TEST_CASE("file_memory: a mask or a float is no index", "[replay]") {
+  const support::temporary_folder folder;
+  file_writer out{folder.file("rows")};
+  out.push({{"x", torch::arange(4)}});
+  out.close();
+  const file_memory memory{folder.file("rows")};
+  CHECK_THROWS_AS(memory.gather(torch::tensor({true, false, true, true})), retain::config_error);
+  CHECK_THROWS_AS(memory.gather(torch::tensor({1.7})), retain::config_error);
+  CHECK(memory.gather(torch::tensor({1, 3}))["x"].equal(torch::tensor({1, 3})));
+}

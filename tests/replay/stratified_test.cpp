@@ -151,3 +151,13 @@ TEST_CASE("stratified: what cannot be drawn is refused", "[replay]") {
   CHECK_THROWS_AS(sampler.load_state(damaged, ""), retain::state_error);
   CHECK(sampler.size(1) == 1);
 }
+
+TEST_CASE("stratified: a state with a key that has no share here is refused, and changes nothing", "[replay]") {
+  retain::stratified three(torch::tensor({0, 1, 2, 0}), {.seed = 1});
+  retain::state state;
+  three.save_state(state, "s.");
+  retain::stratified two(torch::tensor({0, 1}), {.shares = {{0, 1.0}, {1, 1.0}}, .seed = 1});
+  CHECK_THROWS_AS(two.load_state(state, "s."), retain::state_error);
+  CHECK(two.size() == 2);
+  CHECK_NOTHROW(two.sample(4));
+}

@@ -25,7 +25,6 @@
 #include <cstdint>
 #include <limits>
 #include <map>
-#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -135,7 +134,7 @@ class fisher_estimator {
     };
 
     // The walk is built over all passes at once, so that a use in any of them is seen.
-    graph_walk walk(passes.scores());
+    graph_walk walk(passes.scores(), samples);
     std::vector<covered_slot> covered;
     std::vector<slot*> alone;
     for (auto& s : slots_) {
@@ -153,6 +152,16 @@ class fisher_estimator {
     std::map<slot*, at::Tensor> sums, squared_gradients;
     std::map<slot*, std::vector<row_order>> orders;
     if (!covered.empty() && !walk.places_rows_by_shape()) orders = orders_of_rows(walk, passes, covered, dimension);
+    // A sequence of another length, or another number of entities, may have its rows in another order: each layout is decided by itself.
+    const auto layout = [&](const std::vector<parameter_use>& uses) {
+      auto key = per_sample_squares::rows_a_sample(uses, samples);
+      key.push_back(valid.dim() == 2 ? valid.size(1 - dimension) : 1);
+      return key;
+    };
+    const auto decided = [&](const covered_slot& entry) -> const row_order* {
+      const auto found = entry.owner->orders.find(layout(entry.uses));
+      return found == entry.owner->orders.end() ? nullptr : &found->second;
+    };
     const auto may_be = [&](slot* s, row_order order) {
       const auto found = orders.find(s);
       return found == orders.end() || std::find(found->second.begin(), found->second.end(), order) != found->second.end();
@@ -168,10 +177,11 @@ class fisher_estimator {
         auto& [s, uses] = entry;
         if (is_alone(s)) continue;
         const bool ambiguous = per_sample_squares::ambiguous(uses, samples);
-        const bool moved = ambiguous ? s->order && !may_be(s, *s->order) : !may_be(s, row_order::sample_major);
+        const auto* known = ambiguous ? decided(entry) : nullptr;
+        const bool moved = ambiguous ? known && !may_be(s, *known) : !may_be(s, row_order::sample_major);
         if (moved || !per_sample_squares::supported(uses, s->parameter, samples)) {
           alone.push_back(s);
-        } else if (ambiguous ? s->order.has_value() : s->checked) {
+        } else if (ambiguous ? known != nullptr : s->checked) {
           summed.push_back(&entry);
         } else if (!per_sample_squares::silent(uses)) {  // a pass over another head says nothing of this one, and adds nothing to it
           summed.push_back(&entry);
@@ -200,7 +210,7 @@ class fisher_estimator {
         if (each.candidates.empty() || (each.ambiguous && each.candidates.size() > 1))
           alone.push_back(&s);
         else if (each.ambiguous)
-          s.order = each.candidates.front();
+          s.orders[layout(each.entry->uses)] = each.candidates.front();
         else if (each.agreed > 0 || settings_.verify < 1)
           s.checked = true;
         else
@@ -209,7 +219,7 @@ class fisher_estimator {
       for (auto* entry : summed) {
         auto& [s, uses] = *entry;
         if (is_alone(s) || per_sample_squares::unreached(uses)) continue;
-        const auto order = per_sample_squares::ambiguous(uses, samples) ? *s->order : row_order::sample_major;
+        const auto order = per_sample_squares::ambiguous(uses, samples) ? *decided(*entry) : row_order::sample_major;
         const per_sample_squares squares(uses, s->parameter, samples, order, elements());
         if (passes.count() > 1 && per_sample_squares::separable(uses, samples))
           add_to(squared_gradients[s], squares.squared_gradients());
@@ -277,7 +287,7 @@ class fisher_estimator {
     std::string name;
     at::Tensor parameter;
     at::Tensor last = {}, before = {};    // sums over the last batch, and in double over those before it
-    std::optional<row_order> order = {};  // of batches where it matters; set once a batch has decided it
+    std::map<std::vector<std::int64_t>, row_order> orders = {};  // by layout, of batches where it matters; set once a batch has decided it
     bool checked = false;                 // a batch of several samples with one row each has agreed
     bool walkable = true;
     bool reached = false;

@@ -71,7 +71,7 @@ class graph_walk {
  public:
   /// Walks the graphs below `roots`. Throws config_error for batch normalisation in training mode: there, no sample has a
   /// gradient of its own.
-  explicit graph_walk(const std::vector<at::Tensor>& roots) {
+  graph_walk(const std::vector<at::Tensor>& roots, std::int64_t samples) {
     std::vector<node_pointer> pending;
     for (const auto& root : roots)
       if (root.grad_fn()) pending.push_back(root.grad_fn());
@@ -81,7 +81,7 @@ class graph_walk {
       pending.pop_back();
       if (!seen.insert(node.get()).second) continue;
       refuse_batch_statistics(*node);
-      by_shape_ = by_shape_ && places_by_shape(*node);
+      by_shape_ = by_shape_ && places_by_shape(*node, samples);
       const auto& edges = node->next_edges();
       for (std::size_t slot = 0; slot < edges.size(); ++slot) {
         if (!edges[slot].function) continue;
@@ -143,17 +143,21 @@ class graph_walk {
   }
 
   static void refuse_batch_statistics(const Node& node) {
-    // Instance normalisation runs through the same operation, as one batch whose channels are samples: that is no mixing.
-    const auto* batch_norm = dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node);
-    const auto* cudnn = dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node);
-    if ((batch_norm && batch_norm->training && batch_norm->input_.unpack().size(0) != 1) || (cudnn && cudnn->training))
+    // Instance normalisation runs through the same operation, as one batch whose channels are samples: that is no mixing. Its weight is repeated
+    // for each of them; that of batch normalisation is the parameter itself.
+    const auto mixes = [&](const auto* norm) {
+      if (!norm || !norm->training) return false;
+      const auto* weight = node.next_edges().size() > 1 ? node.next_edge(1).function.get() : nullptr;
+      return norm->input_.unpack().size(0) != 1 || dynamic_cast<const torch::autograd::AccumulateGrad*>(weight) != nullptr;
+    };
+    if (mixes(dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node)) || mixes(dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node)))
       throw config_error(
           "estimate_fisher: the policy runs batch normalisation in training mode, where no sample has a gradient of its own: "
           "call policy->eval() first");
   }
 
   /// Whether one operation does. One that is missing here costs time and no more.
-  static bool places_by_shape(Node& node) {
+  static bool places_by_shape(Node& node, std::int64_t samples) {
     constexpr std::array<std::string_view, 44> known{
         "Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Pow", "Sqrt", "Clamp", "ClampMin", "MaskedFill", "Relu", "Tanh", "Sigmoid", "Silu",
         "Gelu", "Elu", "LeakyRelu", "Softplus", "LogSoftmax", "Softmax", "Sum", "Addmm", "Mm", "T", "Stack", "Embedding",
@@ -168,11 +172,19 @@ class graph_walk {
     if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return of_parameter(edges[0]);  // of activations, it moves rows
     if (kind == "Mm" || kind == "Addmm") return of_parameter(edges.back());                          // a product from the left mixes them
     if (kind == "Stack") return std::none_of(edges.begin(), edges.end(), [](const auto& edge) { return is_part(edge); });
-    // A sum over any other dimension may be one of rows, each times a number that the data give it.
-    if (auto* sum = dynamic_cast<nodes::SumBackward1*>(&node)) return sum->dim.list == std::vector<std::int64_t>{-1};
+    // A sum over rows may have each times a number that the data give it.
+    if (auto* sum = dynamic_cast<nodes::SumBackward1*>(&node))
+      return sum->dim.list && sum->dim.list->size() == 1 && along_features(as_ints(sum->self_sym_sizes), sum->dim.list->front(), samples);
     if (kind == "Sum") return false;
-    if (auto* gather = dynamic_cast<nodes::GatherBackward0*>(&node)) return gather->dim != 0 && gather->index_.unpack().size(-1) == 1;
+    if (auto* gather = dynamic_cast<nodes::GatherBackward0*>(&node))
+      return along_features(gather->self_.unpack().sizes().vec(), gather->dim, samples) && gather->index_.unpack().size(-1) == 1;
     return true;
+  }
+  /// Whether a dimension holds numbers of one row: the last one of several, and not as many as the samples, or a multiple of them, which may
+  /// be rows that were laid side by side.
+  static bool along_features(const std::vector<std::int64_t>& sizes, std::int64_t dim, std::int64_t samples) {
+    const auto last = static_cast<std::int64_t>(sizes.size()) - 1;
+    return last > 0 && (dim == -1 || dim == last) && (samples <= 1 || sizes.back() % samples != 0);
   }
   static bool of_parameter(const torch::autograd::Edge& edge) {
     Node* source = edge.function.get();

@@ -52,7 +52,7 @@ class importance_penalty : public weight_penalty {
       // With all of the weight on one side the anchor is that side's to the bit.
       e.anchor = at::empty_like(e.anchor).copy_(at::where(share == 1, to, from + share * apart));
       e.importance = laid_out_like(e.anchor, total);
-    });
+    }, [](entry&, const at::Tensor&) {});
   }
   template <parameter_source M, holds_importance Estimate>
   void remember(const M& model, const Estimate& estimate) {
@@ -64,13 +64,18 @@ class importance_penalty : public weight_penalty {
   ///
   ///     F <- decay F + F_new,   theta* <- where the model stands now
   ///
-  /// decay in [0, 1]; at 0 only the new task is kept. Floor and clip limit F_new. Otherwise as `remember`.
+  /// decay in [0, 1]; at 0 only the new task is kept. Floor and clip limit F_new, which is 0 for a frozen parameter that the
+  /// importance leaves out. Otherwise as `remember`.
   template <parameter_source M>
   void advance(const M& model, const parameter_list& importance, double decay) {
     if (!(decay >= 0.0) || !(decay <= 1.0)) throw config_error(concat(kind_, ": decay must lie in [0, 1], got ", decay));
     each_new(parameters(model), importance, [&](entry& e, const at::Tensor& theta, const at::Tensor& added) {
       e.anchor = at::empty_like(e.anchor).copy_(theta);
       e.importance = laid_out_like(e.anchor, e.importance.defined() ? e.importance.to(at::kDouble) * decay + added : added);
+      e.constant = 0.0;
+    }, [&](entry& e, const at::Tensor& theta) {  // frozen: the new task adds nothing
+      e.anchor = at::empty_like(e.anchor).copy_(theta);
+      e.importance = laid_out_like(e.anchor, e.importance.to(at::kDouble) * decay);
       e.constant = 0.0;
     });
   }
@@ -87,21 +92,25 @@ class importance_penalty : public weight_penalty {
     if (!(clip_ > 0.0) || !(clip_ >= floor_))
       throw config_error(concat(kind_, ": clip must be positive and not below the floor ", floor_, ", got ", clip_));
     needs_importance_ = true;
-    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) { e.importance = laid_out_like(e.anchor, added); });
+    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) { e.importance = laid_out_like(e.anchor, added); },
+             [](entry&, const at::Tensor&) {});
   }
 
  private:
   /// Checks a model and an importance, and calls change(entry, theta, importance in float64) for every parameter that has one, on
-  /// a copy that becomes the penalty's own when nothing was thrown.
-  template <class Change>
-  void each_new(const parameter_list& model, const parameter_list& importance, Change change) {
+  /// a copy that becomes the penalty's own when nothing was thrown; absent(entry, theta) for a frozen one that has an old importance only.
+  template <class Change, class Absent>
+  void each_new(const parameter_list& model, const parameter_list& importance, Change change, Absent absent) {
     const at::NoGradGuard no_grad;
     const auto given = checked(importance);
     auto next = entries_;
     pair(model, next, [&](const std::string& name, const at::Tensor& tensor, entry& e) {
       const auto found = given.find(name);
       if (found == given.end()) {
-        if (!tensor.requires_grad()) return;
+        if (!tensor.requires_grad()) {
+          if (e.importance.defined()) absent(e, tensor.detach());
+          return;
+        }
         throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
                                  " has no importance: estimate it for this model, or exclude it by pattern"));
       }

@@ -58,7 +58,7 @@ class kronecker_estimator {
     if (passes.count() == 0)
       throw config_error("estimate_kfac: the policy's log-probabilities have no gradient: every parameter is frozen, or forward runs "
                          "without autograd");
-    graph_walk walk(passes.scores());
+    graph_walk walk(passes.scores(), valid.size(0));
     const auto found = layers_in(walk, valid.size(0));
 
     if (!walk.places_rows_by_shape()) refuse_moved_rows(walk, passes, found, valid.size(0));

@@ -161,6 +161,8 @@ struct mapped_state {
 
 /// Rows of a mapped tensor at `indices`, int64 [n] or [L, n]: only these are read. Copied byte by byte, since nothing aligns a tensor in the file.
 inline at::Tensor gather_mapped(const mapped_column& column, const at::Tensor& indices) {
+  if (indices.scalar_type() != at::kLong && indices.scalar_type() != at::kInt)
+    throw config_error(concat("file_memory: indices are whole numbers, int64, got ", indices.dtype(), "; those of a mask are mask.nonzero().squeeze(1)"));
   std::vector<std::int64_t> shape(indices.sizes().begin(), indices.sizes().end());
   shape.insert(shape.end(), column.shape.begin() + 1, column.shape.end());
   at::Tensor rows = at::empty(shape, at::TensorOptions().dtype(column.type));

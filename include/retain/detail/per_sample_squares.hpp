@@ -49,6 +49,13 @@ class per_sample_squares {
     return samples > 1 && std::any_of(uses.begin(), uses.end(), [&](const auto& use) { return use.gradient->defined() && rows_of(use) != samples; });
   }
 
+  /// How many rows of each use a sample has, -1 where no gradient arrived: two batches of one layout have their rows in one order.
+  static std::vector<std::int64_t> rows_a_sample(const std::vector<parameter_use>& uses, std::int64_t samples) {
+    std::vector<std::int64_t> rows;
+    for (const auto& use : uses) rows.push_back(use.gradient->defined() ? rows_of(use) / samples : -1);
+    return rows;
+  }
+
   /// Whether a use's rows belong to the samples in this order: the gradients of a sum of scores, `plain`, times each sample's `weights` [N]
   /// are then those of the weighted sum, which the use holds now. Waits for the device.
   static bool belong(const parameter_use& use, const at::Tensor& plain, const at::Tensor& weights, row_order order, double tolerance) {

@@ -59,9 +59,11 @@ class row_storage {
       tensor.index_copy_(0, slots.to(device_), gather_rows(rows[name].detach(), which).to(device_));
   }
 
-  transitions gather(const at::Tensor& indices) const {
+  /// Of the first `size` rows. Throws config_error when there are none, LibTorch's error for an index beyond them.
+  transitions gather(const at::Tensor& indices, std::int64_t size) const {
+    if (columns_.empty()) throw config_error(concat(owner_, ": there are no rows to gather from"));
     std::vector<named_tensor> rows;
-    for (const auto& [name, tensor] : columns_) rows.push_back({name, gather_rows(tensor, indices)});
+    for (const auto& [name, tensor] : columns_) rows.push_back({name, gather_rows(tensor.narrow(0, 0, size), indices)});
     return transitions(std::move(rows));
   }
 

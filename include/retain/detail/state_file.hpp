@@ -11,6 +11,7 @@
 #include <ATen/ATen.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -154,6 +156,13 @@ inline std::string checksum_text(std::uint64_t value) {
   return text;
 }
 
+/// Beside `path`, of nobody else: other threads, other processes and other machines may write the same file.
+inline std::string temporary_name(const std::string& path) {
+  static const unsigned process = std::random_device{}();
+  static std::atomic<unsigned> count{0};
+  return concat(path, '.', process, '.', count++, ".tmp");
+}
+
 inline void write_state_file(const std::string& path, const state_contents& contents) {
   // As a tensor lies in the file; made one at a time, so that writing takes no second copy of everything.
   const auto laid_out = [](const at::Tensor& tensor) { return tensor.detach().to(at::kCPU).contiguous(); };
@@ -183,17 +192,13 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   for (const auto& [key, tensor] : contents.tensors) crc.update(laid_out(tensor).data_ptr(), tensor.nbytes());
   header.replace(state_head.size(), zero_checksum.size(), checksum_text(crc.value()));
 
-#if defined(__unix__) || defined(__APPLE__)
-  const std::string temporary = concat(path, ".", ::getpid(), ".tmp");
-#else
-  const std::string temporary = path + ".tmp";
-#endif
+  const std::string temporary = temporary_name(path);
   const auto fail = [&](const char* what) {
     const std::string reason = std::strerror(errno);
     std::remove(temporary.c_str());
     throw io_error(concat("cannot ", what, " '", temporary, "': ", reason, "; '", path, "' is as it was"));
   };
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(temporary.c_str(), "wb"), &std::fclose);
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(temporary.c_str(), "wbx"), &std::fclose);
   if (!file) fail("create");
   const auto put = [&](const void* data, std::size_t size) {
     if (size != 0 && std::fwrite(data, 1, size, file.get()) != size) fail("write");

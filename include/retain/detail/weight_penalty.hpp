@@ -273,7 +273,9 @@ class weight_penalty {
   }
 
   static at::TensorOptions options_of(const std::vector<quadratic_item>& items) {
-    return items.empty() ? at::TensorOptions() : items.front().theta.options().requires_grad(false);
+    if (items.empty()) return {};
+    const at::Tensor& theta = items.front().theta;
+    return theta.options().dtype(theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).requires_grad(false);
   }
 };
 

@@ -73,8 +73,16 @@ class file_writer {
     put(&length, sizeof length);
     put(text.data(), text.size());
     std::vector<char> block(1 << 20);
-    for (auto& column : columns_)
-      while (const std::size_t got = column.file.get(block)) put(block.data(), got);
+    for (auto& column : columns_) {
+      std::size_t copied = 0;
+      while (const std::size_t got = column.file.get(block)) {
+        put(block.data(), got);
+        copied += got;
+      }
+      if (copied != bytes_of(column))
+        throw io_error(detail::concat("file_writer: the temporary file of '", column.name, "' for '", path_, "' has ", copied, " bytes, not the ",
+                                      bytes_of(column), " that were pushed; '", path_, "' is as it was"));
+    }
     out.put_at(static_cast<long>(sizeof length + detail::state_head.size()), detail::checksum_text(crc.value()));
     out.rename();
     columns_.clear();
@@ -86,12 +94,8 @@ class file_writer {
   class temporary_file {
    public:
     temporary_file(const std::string& path, const std::string& suffix) : path_(path) {
-#if defined(__unix__) || defined(__APPLE__)
-      name_ = detail::concat(path, ".", ::getpid(), suffix, ".tmp");
-#else
-      name_ = detail::concat(path, suffix, ".tmp");
-#endif
-      file_.reset(std::fopen(name_.c_str(), "w+b"));
+      name_ = detail::temporary_name(path + suffix);
+      file_.reset(std::fopen(name_.c_str(), "w+bx"));
       if (!file_) fail("create");
     }
     temporary_file(temporary_file&&) = default;
@@ -181,18 +185,20 @@ class file_writer {
         throw config_error(detail::concat("file_writer: the rows have '", name, "', which the first had not"));
   }
 
+  std::size_t bytes_of(const column_file& column) const {
+    std::int64_t bytes = rows_ * static_cast<std::int64_t>(c10::elementSize(column.type));
+    for (const std::int64_t size : column.row) bytes *= size;
+    return static_cast<std::size_t>(bytes);
+  }
+
   std::string header() const {
     std::string text = detail::concat(detail::state_head, detail::zero_checksum, "\",\"retain.format\":\"", detail::state_format, "\"}");
-    std::int64_t offset = 0;
-    for (const auto& [name, type, row, file] : columns_) {
-      std::int64_t bytes = rows_ * static_cast<std::int64_t>(c10::elementSize(type));
-      text += detail::concat(',', detail::json_string(name), ":{\"dtype\":\"", type_name(type), "\",\"shape\":[", rows_);
-      for (const std::int64_t size : row) {
-        text += detail::concat(',', size);
-        bytes *= size;
-      }
-      text += detail::concat("],\"data_offsets\":[", offset, ',', offset + bytes, "]}");
-      offset += bytes;
+    std::size_t offset = 0;
+    for (const auto& column : columns_) {
+      text += detail::concat(',', detail::json_string(column.name), ":{\"dtype\":\"", type_name(column.type), "\",\"shape\":[", rows_);
+      for (const std::int64_t size : column.row) text += detail::concat(',', size);
+      text += detail::concat("],\"data_offsets\":[", offset, ',', offset + bytes_of(column), "]}");
+      offset += bytes_of(column);
     }
     text += '}';
     text.append((8 - text.size() % 8) % 8, ' ');

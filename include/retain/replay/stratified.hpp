@@ -136,6 +136,9 @@ class stratified {
     loaded.places_.resize(static_cast<std::size_t>(items.numel()), {unplaced, 0});
     std::int64_t read = 0;
     for (std::int64_t k = 0; k < keys.numel(); ++k) {
+      if (!shares_.empty() && !shares_.count(key[k]))
+        throw state_error(detail::concat("stratified: the state under '", prefix, "' has items of the key ", key[k], ", which has no share here"));
+      if (!std::isfinite(credit[k])) wrong(prefix);
       loaded.strata_[loaded.stratum_of(key[k])].credit = credit[k];
       for (std::int64_t i = 0; i < number[k]; ++i, ++read) {
         if (read >= items.numel() || item[read] < 0 || item[read] >= items.numel()) wrong(prefix);
