@@ -271,13 +271,7 @@ class behavioral_cloning : public detail::distillation_base {
   /// -log pi(a*|s); what stands for an action in a row that is not kept may be out of the policy's range, and is replaced.
   template <class Distribution>
   at::Tensor surprise(const Distribution& distribution, const at::Tensor& kept) {
-    at::Tensor actions = detail::gather(target_.actions, draw_.indices);
-    if (kept.defined()) {
-      at::Tensor dropped = kept.logical_not();
-      while (dropped.dim() < actions.dim()) dropped = dropped.unsqueeze(-1);
-      actions = actions.masked_fill(dropped.to(actions.device()), 0);
-    }
-    return distribution.log_prob(actions).neg();
+    return distribution.log_prob(detail::harmless_actions(detail::gather(target_.actions, draw_.indices), kept)).neg();
   }
 
   /// The rows that both masks keep; an undefined one keeps all.

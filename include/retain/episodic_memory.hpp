@@ -86,6 +86,7 @@ class episodic_memory {
     return indices.tensor;
   }
 
+  /// Throws config_error when there are no rows, LibTorch's error for an index that is not below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
   /// The expected share of protected rows in a batch that is drawn now.
@@ -113,7 +114,8 @@ class episodic_memory {
     if (capacity != this->capacity() || kept != protected_ || pushed < 0)
       throw state_error(detail::concat("episodic_memory: the state protects ", kept, " of ", capacity, " rows, this one ", protected_, " of ",
                                        this->capacity(), ": build it with the same data and capacity, then load"));
-    const std::vector<double> credit{in.number(prefix + "credit"), in.number(prefix + "other_credit")};
+    const double first = in.number(prefix + "credit");  // the other one is not in the first files of version 0.1
+    const std::vector<double> credit{first, in.contains(prefix + "other_credit") ? in.number(prefix + "other_credit") : -first};
     const auto random = in.integer<std::uint64_t>(prefix + "random");
     rows_.assign(rows_.saved(in, prefix + "rows.", protected_ + std::min(pushed, capacity - protected_)));
     pushed_ = pushed;

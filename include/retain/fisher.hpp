@@ -95,7 +95,7 @@ struct fisher_options {
   std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
   int sample_dimension = -1;              ///< of log-probabilities; -1: 0 for [N], 1 for [T, N]
   bool walk = true;                       ///< false: one sample at a time for every parameter
-  int verify = 1;                         ///< samples whose plain gradients have to agree with each walked parameter's, once
+  int verify = 1;                         ///< samples whose plain gradients have to agree with each walked parameter's, once for each layout of rows
   std::int64_t memory = 64 << 20;         ///< bytes an intermediate tensor of the walk may take, at the least one sample's
   std::function<void(std::int64_t states)> progress = {};  ///< called after every batch
 };

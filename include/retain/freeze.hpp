@@ -31,7 +31,7 @@ namespace retain {
 /// and the model is. What an optimiser remembers of a parameter is where it stopped: after a long time, make the optimiser anew.
 ///
 /// The model (a torch::nn::Module, a holder or pointer, a torch::jit::Module, or bare parameters) must live as long. A tied parameter
-/// goes by its first name. Throws config_error for a pattern that matches nothing.
+/// goes by its first name. Throws config_error for a pattern that matches nothing, or a tied parameter by another name alone.
 class frozen {
  public:
   template <parameter_source M>

@@ -44,7 +44,7 @@ at::Tensor open_gate(Gate& gate, const Observations& observations, const Predict
 /// a graph.
 ///
 /// A rollout is any type with a member `observations`, and optionally
-///   mask     [...] 1 where a step counts (padding is 0),
+///   mask     [...] 1 where a step counts (padding is 0), beside what teacher and student mask themselves,
 ///   weights  [...] not negative: how much each step counts,
 ///   done     [...] 1 at the first step of an episode, where a recurrent teacher forgets the last one; note that gae() marks the last,
 ///   state    a recurrent student's state before the first step; with `done`, the student is called as

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -30,8 +31,10 @@ struct sensitivity_options {
 
 namespace detail {
 
-template <class Answer>
-bool mask_fits(const Answer& answer);
+/// Whether a mask has one number for each row of outputs [..., D].
+inline bool mask_fits(const at::Tensor& mask, const at::Tensor& outputs) {
+  return mask.dim() + 1 == outputs.dim() && mask.sizes() == outputs.sizes().slice(0, static_cast<std::size_t>(mask.dim()));
+}
 
 /// The outputs f(s) of an answer: a tensor as it is, distributions by their logits; padded rows as zeros.
 template <class Answer>
@@ -40,7 +43,7 @@ at::Tensor outputs_of(const Answer& answer) {
     return answer;
   } else if constexpr (is_masked<Answer>::value) {
     const at::Tensor outputs = outputs_of(answer.distribution);
-    if (!mask_fits(answer))
+    if (!mask_fits(answer.mask, outputs))
       throw shape_error(concat("estimate_sensitivity: a mask of shape ", shape_text(answer.mask.sizes()), " does not fit outputs of shape ",
                                shape_text(outputs.sizes())));
     return outputs.masked_fill(answer.mask.to(at::kBool).logical_not().unsqueeze(-1), 0);
@@ -49,16 +52,6 @@ at::Tensor outputs_of(const Answer& answer) {
                   "estimate_sensitivity: forward must return the outputs as a tensor [N, ...], or a distribution with logits");
     return answer.logits;
   }
-}
-
-/// Whether an answer's mask, where it has one, is of the shape of its rows.
-template <class Answer>
-bool mask_fits(const Answer& answer) {
-  if constexpr (is_masked<Answer>::value) {
-    const at::Tensor outputs = outputs_of(answer.distribution);
-    return answer.mask.dim() + 1 == outputs.dim() && answer.mask.sizes() == outputs.sizes().slice(0, static_cast<std::size_t>(answer.mask.dim()));
-  }
-  return true;
 }
 
 class sensitivity_estimator {
@@ -84,7 +77,8 @@ class sensitivity_estimator {
       if constexpr (sliceable_batch<Batch>)
         if (slices && count > 1) {
           const auto single = forward(slice_of(batch, dimension_, n));
-          slices = mask_fits(single);  // a mask that forward takes from elsewhere is still the whole batch's
+          if constexpr (is_masked<std::remove_cvref_t<decltype(single)>>::value)
+            slices = mask_fits(single.mask, outputs_of(single.distribution));  // one that forward takes from elsewhere is still the whole batch's
           if (slices) {
             const at::Tensor alone = norms(outputs_of(single));
             slices = alone.size(0) == 1;

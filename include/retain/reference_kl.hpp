@@ -13,9 +13,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <algorithm>
 #include <concepts>
-#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -157,16 +155,9 @@ class reference_kl {
                   "reference is asked once a rollout, by the caller");
     return reference_(rollout.observations);
   }
-  /// What stands in padding need not be an action.
   template <class Prediction>
-  static at::Tensor log_probs_of(const Prediction& prediction, at::Tensor actions, const at::Tensor& kept) {
-    const auto leading = kept.defined() ? static_cast<std::size_t>(std::min(kept.dim(), actions.dim())) : 0;
-    if (kept.defined() && kept.sizes() == actions.sizes().slice(0, leading)) {  // of another shape: it is refused with the distribution
-      auto dropped = kept.to(actions.device(), at::kBool).logical_not();
-      while (dropped.dim() < actions.dim()) dropped = dropped.unsqueeze(-1);
-      actions = actions.masked_fill(dropped, 0);
-    }
-    return detail::where(detail::distribution_of(prediction), kept).log_prob(actions);
+  static at::Tensor log_probs_of(const Prediction& prediction, const at::Tensor& actions, const at::Tensor& kept) {
+    return detail::where(detail::distribution_of(prediction), kept).log_prob(detail::harmless_actions(actions, kept));
   }
 
   Reference reference_;

@@ -38,6 +38,15 @@ inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) 
   return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
 }
 
+/// Actions with 0 in the rows that `kept` drops, where there need not be an action: [...] or [..., D] for rows [...]. An undefined mask
+/// keeps all; one of another shape is left for the rows themselves to refuse.
+inline at::Tensor harmless_actions(const at::Tensor& actions, const at::Tensor& kept) {
+  if (!kept.defined() || kept.dim() > actions.dim() || kept.sizes() != actions.sizes().slice(0, static_cast<std::size_t>(kept.dim()))) return actions;
+  at::Tensor dropped = kept.to(actions.device(), at::kBool).logical_not();
+  while (dropped.dim() < actions.dim()) dropped = dropped.unsqueeze(-1);
+  return actions.masked_fill(dropped, 0);
+}
+
 /// The product of two sets of row weights, either of which may be undefined and then stands for 1.
 inline at::Tensor product(const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined() || !second.defined()) return first.defined() ? first : second;

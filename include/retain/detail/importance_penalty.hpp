@@ -52,7 +52,7 @@ class importance_penalty : public weight_penalty {
       // With all of the weight on one side the anchor is that side's to the bit.
       e.anchor = at::empty_like(e.anchor).copy_(at::where(share == 1, to, from + share * apart));
       e.importance = laid_out_like(e.anchor, total);
-    }, [](entry&, const at::Tensor&) {});
+    });
   }
   template <parameter_source M, holds_importance Estimate>
   void remember(const M& model, const Estimate& estimate) {
@@ -73,10 +73,6 @@ class importance_penalty : public weight_penalty {
       e.anchor = at::empty_like(e.anchor).copy_(theta);
       e.importance = laid_out_like(e.anchor, e.importance.defined() ? e.importance.to(at::kDouble) * decay + added : added);
       e.constant = 0.0;
-    }, [&](entry& e, const at::Tensor& theta) {  // frozen: the new task adds nothing
-      e.anchor = at::empty_like(e.anchor).copy_(theta);
-      e.importance = laid_out_like(e.anchor, e.importance.to(at::kDouble) * decay);
-      e.constant = 0.0;
     });
   }
   template <parameter_source M, holds_importance Estimate>
@@ -92,30 +88,27 @@ class importance_penalty : public weight_penalty {
     if (!(clip_ > 0.0) || !(clip_ >= floor_))
       throw config_error(concat(kind_, ": clip must be positive and not below the floor ", floor_, ", got ", clip_));
     needs_importance_ = true;
-    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) { e.importance = laid_out_like(e.anchor, added); },
-             [](entry&, const at::Tensor&) {});
+    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) { e.importance = laid_out_like(e.anchor, added); });
   }
 
  private:
   /// Checks a model and an importance, and calls change(entry, theta, importance in float64) for every parameter that has one, on
-  /// a copy that becomes the penalty's own when nothing was thrown; absent(entry, theta) for a frozen one that has an old importance only.
-  template <class Change, class Absent>
-  void each_new(const parameter_list& model, const parameter_list& importance, Change change, Absent absent) {
+  /// a copy that becomes the penalty's own when nothing was thrown. A frozen one that has an old importance only has a new one of 0.
+  template <class Change>
+  void each_new(const parameter_list& model, const parameter_list& importance, Change change) {
     const at::NoGradGuard no_grad;
     const auto given = checked(importance);
     auto next = entries_;
     pair(model, next, [&](const std::string& name, const at::Tensor& tensor, entry& e) {
       const auto found = given.find(name);
-      if (found == given.end()) {
-        if (!tensor.requires_grad()) {
-          if (e.importance.defined()) absent(e, tensor.detach());
-          return;
-        }
+      if (found == given.end() && tensor.requires_grad())
         throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
                                  " has no importance: estimate it for this model, or exclude it by pattern"));
-      }
+      if (found == given.end() && !e.importance.defined()) return;
       follow(e, tensor);
-      change(e, tensor.detach(), found->second.to(tensor.device(), at::kDouble).clamp(floor_, clip_));
+      const at::Tensor added = found == given.end() ? at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))
+                                                    : found->second.to(tensor.device(), at::kDouble).clamp(floor_, clip_);
+      change(e, tensor.detach(), added);
       check_importance(name, e.importance);
     });
     entries_ = std::move(next);

@@ -107,6 +107,7 @@ class reservoir_memory {
 
   /// Throws config_error when nothing was pushed yet.
   transitions sample(std::int64_t n) { return gather(slots_.sample(n).indices); }
+  /// Throws config_error when nothing was pushed yet, LibTorch's error for an index that is not below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
   std::int64_t size() const { return slots_.size(); }
