@@ -118,7 +118,7 @@ inline int finetune(finetune_command command) {
   if (!command.from_scratch) agent.begin_with(teacher.state, "agent.");
   auto actor = agent.actor();
   std::optional<retention_terms> terms;
-  if (kept.any_term()) terms.emplace(make_retention(actor, teacher.memory["observation"], kept, stream_seed(settings.seed, 2)));
+  if (kept.any_term()) terms.emplace(make_retention(actor, teacher.memory["observation"], kept, stream_seed(settings.seed, random_stream::cloning)));
   const auto protected_rows = kept.em ? teacher.memory.narrow(0, std::min(kept.memory, teacher.memory.size())) : retain::transitions{};
   learner learning(agent, stages, settings, episode_kind::whole, protected_rows, std::move(terms), kept);
   if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");

@@ -44,7 +44,7 @@ class learner {
   learner(sac_agent& agent, std::vector<stage_kind> stages, training_settings settings, episode_kind episodes, const retain::transitions& protected_rows = {},
           std::optional<retention_terms> retention = {}, retention_settings kept = {})
       : settings_(settings), kept_(kept), agent_(agent), episodes_(episodes), world_(std::move(stages), settings.seed), dice_(settings.seed),
-        buffer_(protected_rows, {.capacity = settings.capacity, .seed = stream_seed(settings.seed, 1)}), retention_(std::move(retention)) {
+        buffer_(protected_rows, {.capacity = settings.capacity, .seed = stream_seed(settings.seed, random_stream::buffer)}), retention_(std::move(retention)) {
     begin_episode();
   }
 

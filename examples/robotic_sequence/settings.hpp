@@ -22,10 +22,11 @@ struct agent_settings {
   double known_alpha_cap = 0.03;     ///< of a stage that was learnt before: a policy that is held cannot raise its entropy
 };
 
-/// A seed of its own for each thing that draws numbers in a run, so that equal generators do not draw in step: the last lines are the mixing of
-/// splitmix64 (Steele, Lea & Flood 2014).
-inline std::uint64_t stream_seed(std::uint64_t seed, std::uint64_t stream) {
-  std::uint64_t mixed = seed * 0x9E3779B97F4A7C15u + stream * 0xD1342543DE82EF95u;
+/// What draws numbers in a run by a generator of the library.
+enum class random_stream : std::uint64_t { buffer = 1, cloning = 2 };
+/// A seed of its own for each of them, so that equal generators do not draw in step: mixed as splitmix64 does (Steele, Lea & Flood 2014).
+inline std::uint64_t stream_seed(std::uint64_t seed, random_stream stream) {
+  std::uint64_t mixed = seed * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(stream) * 0xD1342543DE82EF95u;
   mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
   mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBu;
   return mixed ^ (mixed >> 31);

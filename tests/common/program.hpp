@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include "../nethack/catch2.hpp"
 
@@ -70,6 +71,19 @@ class program {
  private:
   std::string path_;
 };
+
+/// --help names every subcommand, and each explains itself.
+inline void check_help(const program& run, const std::vector<std::string>& commands) {
+  const auto all = run("--help");
+  CHECK(all.code == 0);
+  for (const auto& command : commands) {
+    CAPTURE(command);
+    CHECK(all.text.find("  " + command + " ") != std::string::npos);
+    const auto help = run(command + " --help");
+    CHECK(help.code == 0);
+    CHECK(help.text.find("--help") != std::string::npos);
+  }
+}
 
 /// A folder that is gone when the test ends.
 class workplace {

@@ -19,15 +19,7 @@ const programs::program run(MONTEZUMA_PROGRAM);
 }  // namespace
 
 TEST_CASE("help names every subcommand, and each explains itself", "[montezuma][program]") {
-  const auto all = run("--help");
-  CHECK(all.code == 0);
-  for (const std::string command : {"pretrain", "clone", "finetune", "evaluate", "play", "make-states", "sweep", "report"}) {
-    CAPTURE(command);
-    CHECK(all.text.find("  " + command + " ") != std::string::npos);
-    const auto help = run(command + " --help");
-    CHECK(help.code == 0);
-    CHECK(help.text.find("--help") != std::string::npos);
-  }
+  programs::check_help(run, {"pretrain", "clone", "finetune", "evaluate", "play", "make-states", "sweep", "report"});
 }
 
 TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]") {

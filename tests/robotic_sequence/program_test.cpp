@@ -18,15 +18,7 @@ const programs::program run(ROBOTIC_SEQUENCE_PROGRAM);
 }  // namespace
 
 TEST_CASE("robotic_sequence: help names every subcommand, and each explains itself", "[robotic_sequence][program]") {
-  const auto all = run("--help");
-  CHECK(all.code == 0);
-  for (const std::string command : {"pretrain", "finetune", "evaluate", "play", "sweep", "report"}) {
-    CAPTURE(command);
-    CHECK(all.text.find("  " + command + " ") != std::string::npos);
-    const auto help = run(command + " --help");
-    CHECK(help.code == 0);
-    CHECK(help.text.find("--help") != std::string::npos);
-  }
+  programs::check_help(run, {"pretrain", "finetune", "evaluate", "play", "sweep", "report"});
 }
 
 TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code", "[robotic_sequence][program]") {
