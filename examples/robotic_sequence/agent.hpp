@@ -82,7 +82,7 @@ struct update_losses {
 /// The networks and what trains them. One update is
 ///
 ///     critics: (Q_k(s, a) − y)² / 2, y of retain::sac_target      actor: retain::sac_policy_loss + what retention asks for
-///     temperatures: retain::sac_temperature::loss                 target critics: a step of τ towards the critics
+///     temperatures: retain::sac_temperature::add_gradient         target critics: a step of τ towards the critics
 ///
 /// with the actor as it was before the update in all three.
 class sac_agent {
@@ -142,7 +142,7 @@ class sac_agent {
     actor_adam_->step();
 
     temperature_adam_->zero_grad();
-    temperature_.loss(actor.log_probs, stage).backward();
+    temperature_.add_gradient(actor.log_probs, stage);
     temperature_adam_->step();
     retain::polyak_update(*targets_, *critics_, settings_.tau);
     return said;

@@ -34,6 +34,36 @@ TEST_CASE("sac_temperature: the loss and its gradient, a stage at a time", "[sac
   CHECK_THROWS_WITH(t.loss(log_probs, torch::tensor({0, 1})), ContainsSubstring("[4]") && ContainsSubstring("[2]"));
 }
 
+TEST_CASE("sac_temperature: add_gradient is what the loss's backward gives, bit for bit, and adds to what is there", "[sac]") {
+  const auto stage = torch::tensor({0, 2, 2, 0, 2, 0, 0});
+  const auto log_probs = torch::tensor({0.31f, -1.7f, 4.13f, 2.9f, -0.001f, 17.3f, 1e-3f});
+  sac_temperature by_loss(-1.7, 3, {.cap = {0.5}}), direct(by_loss);
+  for (int round = 0; round < 2; ++round) {
+    by_loss.loss(log_probs, stage).backward();
+    direct.add_gradient(log_probs, stage);
+    CHECK(at::equal(tensors(direct)[0].grad(), tensors(by_loss)[0].grad()));
+    CHECK(at::equal(tensors(direct)[0], tensors(by_loss)[0]));  // moved back below the cap, both
+  }
+  const auto before = tensors(direct)[0].grad().clone();
+  direct.add_gradient(at::empty({0}), at::empty({0}, at::kLong));
+  CHECK(at::equal(tensors(direct)[0].grad(), before));
+
+  sac_temperature one(-2), same(one);
+  one.loss(log_probs).backward();
+  same.add_gradient(log_probs);
+  CHECK(tensors(same)[0].grad().item<double>() == Approx(tensors(one)[0].grad().item<double>()));
+  sac_temperature in_double(-2, 3), in_float(in_double);
+  in_double.add_gradient(log_probs.to(at::kDouble), stage);
+  in_float.add_gradient(log_probs, stage);
+  CHECK(at::allclose(tensors(in_double)[0].grad(), tensors(in_float)[0].grad()));
+
+  sac_temperature frozen(-2, 3);
+  tensors(frozen)[0].set_requires_grad(false);
+  frozen.add_gradient(log_probs, stage);
+  CHECK_FALSE(tensors(frozen)[0].grad().defined());
+  CHECK_THROWS_WITH(direct.add_gradient(log_probs), ContainsSubstring("3 stages"));
+}
+
 TEST_CASE("sac_temperature: alpha rises while the entropy is too low and falls while it is too high", "[sac]") {
   sac_temperature t(-1, 2);
   torch::optim::Adam adam(tensors(t), torch::optim::AdamOptions(1e-2));

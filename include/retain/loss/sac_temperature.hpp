@@ -30,8 +30,8 @@ struct sac_temperature_options {
 ///
 /// (Haarnoja et al. 2018, arXiv 1812.05905, with the logarithm of alpha for alpha, as everyone does). A policy that a retention term
 /// holds cannot raise its entropy: alpha then grows without bound and the critics learn little but entropy. Put a cap on the stages that
-/// are retained; a floor keeps new ones exploring. Bounds hold alpha() at once, and every loss() begins by moving the parameter back
-/// within them, so that it does not run away behind them.
+/// are retained; a floor keeps new ones exploring. Bounds hold alpha() at once, and every loss() and add_gradient() begins by moving the
+/// parameter back within them, so that it does not run away behind them.
 ///
 /// It is a parameter_source with one parameter, log_alpha [S], for an optimiser of its own. Copies have parameters of their own.
 class sac_temperature {
@@ -71,15 +71,29 @@ class sac_temperature {
   /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage int64 [N], needed with more than one. A stage
   /// that the batch does not hold has no gradient. Throws shape_error.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
-    if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
-      throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
-                                       detail::shape_text(log_probs.sizes()), " need a stage a sample, got ", stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
-    {
-      const at::NoGradGuard no_grad;
-      log_alpha_.copy_(bounded(log_alpha_));
-    }
+    begin(log_probs, stage);
     const auto own = stage.defined() ? log_alpha_.index_select(0, stage.reshape({-1})) : log_alpha_;
     return -(own * (log_probs.detach().reshape({-1}) + entropy_target_)).mean();
+  }
+
+  /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph: a handful of operations for some thirty.
+  /// An empty batch adds nothing, nor does anything to a log_alpha that asks for no gradient. Throws shape_error.
+  void add_gradient(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
+    begin(log_probs, stage);
+    if (!log_alpha_.requires_grad() || log_probs.numel() == 0) return;
+    const at::NoGradGuard no_grad;
+    const double share = -1.0 / static_cast<double>(log_probs.numel());
+    const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_).mul_(share).to(log_alpha_.scalar_type());
+    auto own = at::zeros_like(log_alpha_);
+    if (stage.defined())
+      own.index_add_(0, stage.reshape({-1}), shares);
+    else
+      own.add_(shares.sum());
+    auto& gradient = log_alpha_.mutable_grad();
+    if (gradient.defined())
+      gradient.add_(own);
+    else
+      gradient = own;
   }
 
   double entropy_target() const { return entropy_target_; }
@@ -100,6 +114,14 @@ class sac_temperature {
   }
 
  private:
+  void begin(const at::Tensor& log_probs, const at::Tensor& stage) {
+    if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
+      throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
+                                       detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
+                                       stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
+    const at::NoGradGuard no_grad;
+    log_alpha_.copy_(bounded(log_alpha_));
+  }
   static at::Tensor logarithms(const char* what, const std::vector<double>& values, std::int64_t stages, double otherwise) {
     auto result = at::full({stages}, otherwise);
     if (values.empty()) return result;
