@@ -181,6 +181,22 @@ TEST_CASE("episodic_memory: the remainders of a share go on bit for bit from whe
     }
 }
 
+TEST_CASE("episodic_memory: a state with one remainder, as the first files have, still loads", "[episodic_memory]") {
+  const retain::transitions kept{{"x", torch::arange(10)}};
+  const retain::episodic_memory_options options{.capacity = 40, .share = 0.25, .seed = 5};  // its remainders have no rounding
+  retain::episodic_memory one(kept, options), other(kept, options);
+  one.push({{"x", torch::arange(100, 120)}});
+  for (int i = 0; i < 5; ++i) one.sample_indices(3);
+  retain::state state, old;
+  one.save_state(state, "");
+  for (const char* key : {"capacity", "protected", "pushed", "random"}) old.set(key, state.text(key));
+  old.set("credit", state.number("credit"));
+  for (const auto& key : state.tensor_keys("rows.")) old.set(key, state.tensor(key));
+  REQUIRE(state.number("credit") != 0);
+  other.load_state(old, "");
+  for (int i = 0; i < 30; ++i) REQUIRE(one.sample_indices(3).equal(other.sample_indices(3)));
+}
+
 TEST_CASE("episodic_memory: a row that is not there yet is no row", "[episodic_memory]") {
   retain::episodic_memory memory({}, {.capacity = 10});
   CHECK_THROWS_AS(memory.gather(torch::tensor({0})), retain::config_error);

@@ -8,9 +8,12 @@
 #include <retain/kickstarting.hpp>
 #include <retain/l2_init.hpp>
 
+#include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <locale>
+#include <thread>
 
 #include "support.hpp"
 
@@ -146,6 +149,31 @@ TEST_CASE("state: files that are not there, are not ours, or cannot be written",
   CHECK_THROWS_WITH(out.write(folder.file("no/such/folder")), ContainsSubstring("cannot create"));
   out.write(folder.file("kept"));
   CHECK(std::distance(std::filesystem::directory_iterator(folder.file("")), {}) == 2);  // no temporary file is left
+}
+
+TEST_CASE("state: several may write one file at a time: it is always one of theirs, and nothing is left beside it", "[state]") {
+  const support::temporary_folder folder;
+  const std::string path = folder.file("state");
+  constexpr int writers = 4, rounds = 25;
+  std::atomic<int> failures{0};
+  std::vector<std::thread> threads;
+  for (int writer = 0; writer < writers; ++writer)
+    threads.emplace_back([&, writer] {
+      for (int round = 0; round < rounds; ++round) try {
+          retain::state out;
+          out.set("writer", writer);
+          out.set("rows", at::full({1000 * (writer + 1)}, writer));
+          out.write(path);
+          const auto in = retain::state::read(path);
+          const auto who = in.integer("writer");
+          if (in.tensor("rows").numel() != 1000 * (who + 1) || !in.tensor("rows").eq(who).all().item<bool>()) ++failures;
+        } catch (const std::exception&) {
+          ++failures;
+        }
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(failures == 0);
+  CHECK(std::distance(std::filesystem::directory_iterator(std::filesystem::path(path).parent_path()), {}) == 1);
 }
 
 TEST_CASE("state: what is not there is named", "[state]") {
