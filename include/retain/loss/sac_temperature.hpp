@@ -71,29 +71,32 @@ class sac_temperature {
   /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage int64 [N], needed with more than one. A stage
   /// that the batch does not hold has no gradient. Throws shape_error.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
-    begin(log_probs, stage);
+    check_and_bound(log_probs, stage);
     const auto own = stage.defined() ? log_alpha_.index_select(0, stage.reshape({-1})) : log_alpha_;
     return -(own * (log_probs.detach().reshape({-1}) + entropy_target_)).mean();
   }
 
-  /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph: a handful of operations for some thirty.
-  /// An empty batch adds nothing, nor does anything to a log_alpha that asks for no gradient. Throws shape_error.
+  /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph, which is most of what backward() costs:
+  ///
+  ///     grad_k += -1/N sum_{n: k(n)=k} (log pi(a_n|s_n) + H)
+  ///
+  /// log_probs and stage as for loss(). An empty batch adds nothing, and a log_alpha that asks for no gradient gets none. Throws shape_error.
   void add_gradient(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
-    begin(log_probs, stage);
+    check_and_bound(log_probs, stage);
     if (!log_alpha_.requires_grad() || log_probs.numel() == 0) return;
     const at::NoGradGuard no_grad;
     const double share = -1.0 / static_cast<double>(log_probs.numel());
     const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_).mul_(share).to(log_alpha_.scalar_type());
-    auto own = at::zeros_like(log_alpha_);
+    auto added = at::zeros_like(log_alpha_);
     if (stage.defined())
-      own.index_add_(0, stage.reshape({-1}), shares);
+      added.index_add_(0, stage.reshape({-1}), shares);
     else
-      own.add_(shares.sum());
+      added.add_(shares.sum());
     auto& gradient = log_alpha_.mutable_grad();
     if (gradient.defined())
-      gradient.add_(own);
+      gradient.add_(added);
     else
-      gradient = own;
+      gradient = added;
   }
 
   double entropy_target() const { return entropy_target_; }
@@ -114,7 +117,7 @@ class sac_temperature {
   }
 
  private:
-  void begin(const at::Tensor& log_probs, const at::Tensor& stage) {
+  void check_and_bound(const at::Tensor& log_probs, const at::Tensor& stage) {
     if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
       throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
                                        detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
