@@ -106,6 +106,36 @@ TEST_CASE("tanh_gaussian: a sample with its log-density, and its gradient agains
   }
 }
 
+TEST_CASE("tanh_gaussian: a sample as one node of the graph is its operations one by one, also differentiated again", "[tanh_gaussian]") {
+  for (const bool wide : {false, true}) {
+    const retain::action_bounds bounds{.low = wide ? -1.0 : -2.0, .high = wide ? 1.0 : 5.0};
+    const auto mean = (torch::randn({6, 3}, at::kDouble) * 3).requires_grad_(), log_std = torch::randn({6, 3}, at::kDouble).requires_grad_();
+    const retain::tanh_gaussian d(mean, log_std, bounds);
+    const auto drawn = d.rsample_with_log_prob();
+    const auto noise = ((drawn.unsquashed - mean) / log_std.exp()).detach();
+    const auto u = mean + log_std.exp() * noise;
+    const auto action = d.squash(u), log_prob = d.log_prob_unsquashed(u);
+    CHECK(at::allclose(drawn.action, action, 1e-12));
+    CHECK(at::allclose(drawn.log_prob, log_prob, 1e-10, 1e-10));
+    const auto a = torch::randn({6, 3}, at::kDouble), b = torch::randn({6}, at::kDouble), c = torch::randn({6, 3}, at::kDouble);
+    // Each output by itself and all together: what is not asked for has no gradient.
+    for (const int which : {0, 1, 2, 3}) {
+      const auto sum = [&](const at::Tensor& of_action, const at::Tensor& of_log_prob, const at::Tensor& of_u) {
+        if (which == 0) return (of_action * a).sum();
+        if (which == 1) return (of_log_prob * b).sum();
+        if (which == 2) return (of_u * c).sum();
+        return (of_action * a).sum() + (of_log_prob * b).sum() + (of_u * c).sum();
+      };
+      const auto one = torch::autograd::grad({sum(drawn.action, drawn.log_prob, drawn.unsquashed)}, {mean, log_std}, {}, true, true);
+      const auto other = torch::autograd::grad({sum(action, log_prob, u)}, {mean, log_std}, {}, true, true);
+      for (std::size_t i = 0; i < 2; ++i) CHECK(at::allclose(one[i], other[i], 1e-9, 1e-10));
+      const auto twice = torch::autograd::grad({one[0].square().sum() + one[1].square().sum()}, {log_std}, {}, true, false, true)[0];
+      const auto again = torch::autograd::grad({other[0].square().sum() + other[1].square().sum()}, {log_std}, {}, true, false, true)[0];
+      CHECK(at::allclose(twice, again, 1e-8, 1e-9));
+    }
+  }
+}
+
 TEST_CASE("tanh_gaussian: entropy against an integral and against samples", "[tanh_gaussian]") {
   for (const double log_std : {-3.0, -0.5, 0.7, 2.0})
     for (const double mean : {0.0, 1.3, -4.0}) {

@@ -76,7 +76,8 @@ inline retain::sac_temperature make_temperature(const agent_settings& settings, 
 }
 
 struct update_losses {
-  at::Tensor critics, actor, entropy;  ///< 0-dim, without graph
+  at::Tensor critics, actor;  ///< 0-dim, without graph
+  at::Tensor log_probs;       ///< [batch], of the actions that the actor drew
 };
 
 /// The networks and what trains them. One update is
@@ -135,7 +136,7 @@ class sac_agent {
     critic_adam_->step();
 
     const auto actor = retain::sac_policy_loss(critics_->forward(observations, now.action), now.log_prob, alpha);
-    const update_losses said{critic_loss.detach(), actor.loss.detach(), actor.log_probs.mean().neg()};
+    const update_losses said{critic_loss.detach(), actor.loss.detach(), actor.log_probs};
     actor_adam_->zero_grad();
     (retention ? actor.loss + retention(observations) : actor.loss).backward({}, false, false, actor_weights_);  // the critics' weights have no part in it
     if (pull) pull();

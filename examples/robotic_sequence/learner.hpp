@@ -84,7 +84,7 @@ class learner {
     if (last_.critics.defined()) {
       row["losses/critics"] = last_.critics.item<double>();
       row["losses/actor"] = last_.actor.item<double>();
-      row["losses/entropy"] = last_.entropy.item<double>();
+      row["losses/entropy"] = -last_.log_probs.mean().item<double>();
     }
     if (retention_)
       for (const auto& part : retention_->breakdown()) {

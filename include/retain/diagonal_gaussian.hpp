@@ -110,13 +110,12 @@ class diagonal_gaussian {
   at::IntArrayRef rows() const { return mean_.sizes().slice(0, static_cast<std::size_t>(mean_.dim() - 1)); }
 
   /// Through the inverse of the normal distribution function, so that one uniform number makes one normal one, wherever it stands.
-  static at::Tensor standard_normal(const at::Tensor& uniform) {
-    return (uniform.to(at::kDouble) * 2 - 1).clamp_min(-1 + 0x1p-53).erfinv() * root_two;
-  }
+  static at::Tensor standard_normal(const at::Tensor& uniform) { return normal_in_place(uniform.to(at::kDouble, false, true)); }
+  static at::Tensor normal_in_place(at::Tensor uniform) { return uniform.mul_(2).sub_(1).clamp_min_(-1 + 0x1p-53).erfinv_().mul_(root_two); }
   /// Standard normal numbers in the shape and type of the mean.
   at::Tensor noise(const at::Generator& generator) const {
     const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
-    return standard_normal(generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options)).to(mean_.scalar_type());
+    return normal_in_place(generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options)).to(mean_.scalar_type());
   }
   at::Tensor at_noise(const at::Tensor& normal) const { return at::addcmul(mean_, log_std_.exp(), normal.to(mean_.scalar_type())); }
   /// The terms of the log-density of at_noise(normal), [..., D].

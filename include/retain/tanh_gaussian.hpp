@@ -6,6 +6,9 @@
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 #include <cstdint>
@@ -25,6 +28,58 @@ struct squashed_sample {
   at::Tensor log_prob;    ///< [...]: its log-density, from `unsquashed` and not from the rounded action
   at::Tensor unsquashed;  ///< [..., D]: u of a = tanh(u)
 };
+
+namespace detail {
+
+/// An action and its log-density from standard normal noise, as one node of the autograd graph:
+///
+///     u = mean + std noise,     a = centre + half tanh(u)
+///     log pi = -sum_d [ noise^2 / 2 + log std + log(2 pi) / 2 + log half + 2 (log 2 - u - softplus(-2u)) ]
+///     du = half (1 - tanh(u)^2) da + 2 tanh(u) dlog pi,     dmean = du,     dlog std = std noise du - dlog pi
+///
+/// of mean, log_std and noise [..., D]; answers with a, log pi and u.
+struct squashed_sample_function : torch::autograd::Function<squashed_sample_function> {
+  static torch::autograd::variable_list draw(const at::Tensor& mean, const at::Tensor& log_std, const at::Tensor& noise, double centre, double half) {
+    constexpr double constant = 0.91893853320467274178 + 2 * 0.69314718055994530942;
+    auto u = at::addcmul(mean, log_std.exp(), noise);
+    auto within = u.tanh();
+    const auto half_softplus = at::softplus(u, -2, 40);  // -softplus(-2u) / 2
+    const auto terms = at::sub(at::addcmul(log_std, noise, noise, 0.5), at::sub(u, half_softplus, 2), 2);
+    auto log_prob = terms.sum(-1).neg_().sub_(static_cast<double>(mean.size(-1)) * (constant + std::log(half)));
+    return {half == 1 && centre == 0 ? std::move(within) : within.mul_(half).add_(centre), std::move(log_prob), std::move(u)};
+  }
+
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& mean, const at::Tensor& log_std,
+                                                const at::Tensor& noise, double centre, double half) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({mean, log_std, noise});
+    context->saved_data["half"] = half;
+    context->set_materialize_grads(false);
+    return draw(mean, log_std, noise, centre, half);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &log_std = saved[1], &noise = saved[2], &of_action = incoming[0], &of_log_prob = incoming[1], &of_u = incoming[2];
+    const double half = context->saved_data["half"].toDouble();
+    // Made anew rather than kept: so it may be differentiated again.
+    const auto spread = log_std.exp() * noise, within = (saved[0] + spread).tanh();
+    at::Tensor du = of_u;
+    const auto add = [&du](at::Tensor more) { du = du.defined() ? du + more : std::move(more); };
+    if (of_action.defined()) add(at::tanh_backward(half == 1 ? of_action : of_action * half, within));
+    at::Tensor each;
+    if (of_log_prob.defined()) {
+      each = of_log_prob.unsqueeze(-1);
+      du = du.defined() ? at::addcmul(du, within, each, 2) : within * each * 2;
+    }
+    if (!du.defined()) return torch::autograd::variable_list(5);
+    auto of_log_std = du * spread;
+    if (each.defined()) of_log_std = of_log_std - each;
+    return {du, of_log_std, {}, {}, {}};
+  }
+};
+
+}  // namespace detail
 
 /// A batch of Gaussians squashed into an interval, as soft actor-critic has them (Haarnoja et al. 2018, arXiv 1801.01290, appendix C):
 ///
@@ -98,8 +153,10 @@ class tanh_gaussian {
   /// One action a row with its log-density, both in the graph: what the actor's loss of soft actor-critic needs. tanh is never inverted.
   squashed_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
     const auto noise = unsquashed_.noise(generator);
-    auto u = unsquashed_.at_noise(noise);
-    return {squash(u), (unsquashed_.log_density_at(noise) - log_slope(u)).sum(-1), std::move(u)};
+    const auto &mean = unsquashed_.mean(), &log_std = unsquashed_.log_std();
+    using drawing = detail::squashed_sample_function;
+    const auto drawn = at::GradMode::is_enabled() ? drawing::apply(mean, log_std, noise, centre(), half()) : drawing::draw(mean, log_std, noise, centre(), half());
+    return {drawn[0], drawn[1], drawn[2]};
   }
 
   /// The same with squashed standard normal distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in

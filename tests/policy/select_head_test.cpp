@@ -23,6 +23,14 @@ TEST_CASE("select_head: every sample gets its own head's outputs, and only that 
   CHECK(outputs.grad().equal(expected));
 }
 
+TEST_CASE("select_head: its gradient can be differentiated again", "[select_head]") {
+  const auto outputs = torch::randn({4, 6}, at::kDouble).requires_grad_();
+  const auto stage = torch::tensor({0, 2, 1, 2}, at::kLong);
+  const auto slope = torch::autograd::grad({retain::select_head(outputs, 3, stage).pow(3).sum()}, {outputs}, {}, true, true)[0];
+  const auto curvature = torch::autograd::grad({slope.sum()}, {outputs})[0];
+  CHECK(at::allclose(curvature, at::where(slope != 0, outputs.detach() * 6, torch::zeros_like(outputs))));
+}
+
 TEST_CASE("select_head: one head is the outputs themselves; what does not fit is named", "[select_head]") {
   const auto outputs = torch::randn({5, 6});
   CHECK(retain::select_head(outputs, 1, torch::zeros({5}, at::kLong)).is_same(outputs));

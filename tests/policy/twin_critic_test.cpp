@@ -5,6 +5,7 @@
 #include <retain/polyak.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -114,4 +115,28 @@ TEST_CASE("twin_critic: what does not fit is named", "[twin_critic]") {
   CHECK(critics(torch::zeros({0, 4}), torch::zeros({0, 2})).sizes() == at::IntArrayRef({2, 0}));
   CHECK_THROWS_AS(twin_critic(0, 2), retain::config_error);
   CHECK_THROWS_AS(twin_critic(4, 2, twin_critic_options{.critics = 0}), retain::config_error);
+}
+
+TEST_CASE("twin_critic: its layers as one node are its layers one by one, in float too, with heads and for a gradient of the action alone", "[twin_critic]") {
+  torch::manual_seed(7);
+  for (const std::int64_t rows : {1, 5, 64}) {
+    twin_critic critics(4, 2, twin_critic_options{.hidden = {20, 17}, .critics = 3, .stages = 3});
+    const auto s = at::cat({torch::randn({rows, 4}), at::one_hot(torch::randint(0, 3, {rows}, at::kLong), 3).to(at::kFloat)}, 1);
+    const auto a = torch::randn({rows, 2}).requires_grad_();
+    const auto run = [&](bool apart, bool action_only) {
+      std::optional<retain::detail::separate_layers> scope;
+      if (apart) scope.emplace();
+      auto wanted = action_only ? std::vector<at::Tensor>{} : critics->parameters();
+      wanted.push_back(a);
+      const auto q = critics(s, a);
+      auto result = torch::autograd::grad({q}, wanted, {torch::linspace(-1, 1, q.numel()).view_as(q)});
+      result.push_back(q.detach());
+      return result;
+    };
+    for (const bool action_only : {false, true}) {
+      const auto joined = run(false, action_only), apart = run(true, action_only);
+      REQUIRE(joined.size() == (action_only ? 2U : 8U));
+      for (std::size_t i = 0; i < joined.size(); ++i) CHECK(at::allclose(joined[i], apart[i], 1e-4, 1e-5));
+    }
+  }
 }

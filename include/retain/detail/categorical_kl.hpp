@@ -54,10 +54,6 @@ RETAIN_AVX2 inline float max_avx2(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
 }
 
-/// Which lanes are actions in a row's last vector, where fewer than eight are left.
-RETAIN_AVX2 inline __m256i lanes_avx2(std::int64_t left) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
 /// The next eight logits, and minus infinity where there is no action.
 RETAIN_AVX2 inline __m256 logits_avx2(const float* from, std::int64_t left) {
   if (left >= 8) return _mm256_loadu_ps(from);

@@ -6,6 +6,8 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
+#include <cstdint>
+
 #define RETAIN_HAS_AVX2_TARGET 1
 /// Before a function: compiled for AVX2, FMA and F16C, whatever the flags. Call it only where retain::detail::has_avx2().
 #define RETAIN_AVX2 __attribute__((target("avx2,fma,f16c")))
@@ -33,5 +35,14 @@ inline bool has_avx2() {
   return false;
 #endif
 }
+
+#if RETAIN_HAS_AVX2_TARGET
+
+/// Which lanes of eight hold something where `left` numbers are left: all, some, or none.
+RETAIN_AVX2 inline __m256i lanes_avx2(std::int64_t left) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+#endif
 
 }  // namespace retain::detail

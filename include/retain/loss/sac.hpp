@@ -5,7 +5,9 @@
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 #include <concepts>
@@ -50,6 +52,24 @@ inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntA
     throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ", shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
+/// mean [ alpha log pi - min_k Q_k ] as one node of the autograd graph; the first of equal critics has the gradient.
+struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
+    const auto [least, which] = q.min(0);
+    context->saved_data["which"] = which;
+    context->saved_data["alpha"] = alpha;
+    context->saved_data["critics"] = q.size(0);
+    return (alpha * log_probs - least).mean();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto which = context->saved_data["which"].toTensor();
+    const auto share = incoming[0].div(which.numel()).expand(which.sizes());
+    auto sizes = which.sizes().vec();
+    sizes.insert(sizes.begin(), context->saved_data["critics"].toInt());
+    return {at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)), share * context->saved_data["alpha"].toTensor(), {}};
+  }
+};
+
 }  // namespace detail
 
 /// The target of soft actor-critic's critics (Haarnoja et al. 2018, arXiv 1812.05905), the least of several against overestimation,
@@ -85,7 +105,7 @@ at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const 
 /// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N].
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
-  return (q - target.detach()).square().sum() * (0.5 / static_cast<double>(target.numel()));
+  return at::mse_loss(q, target.detach().expand_as(q), at::Reduction::Sum) * (0.5 / static_cast<double>(target.numel()));
 }
 
 /// The actor's loss, and what it drew.
@@ -103,7 +123,7 @@ struct sac_actor_loss {
 inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
   detail::check_critics("sac_policy_loss", q, log_probs.sizes());
   detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
-  return {(alpha.detach() * log_probs - std::get<0>(q.min(0))).mean(), log_probs.detach()};
+  return {detail::sac_policy_function::apply(q, log_probs, alpha.detach()), log_probs.detach()};
 }
 
 /// The same with the actions drawn here: critics(actions) returns Q(s, actions) as [K, N].

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/concepts.hpp>
+#include <retain/detail/dense_layers.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -88,8 +89,9 @@ class head_net : public torch::nn::Cloneable<head_net> {
     out = register_module("out", torch::nn::Linear(made->output_size(), outputs_));
   }
   at::Tensor forward(const at::Tensor& features) {
-    const auto rows = as_rows(features, inputs_);
-    return rows_as(out(hidden_.is_empty() ? rows : hidden_(rows)), features);
+    const auto rows = as_rows(features, inputs_), before = hidden_.is_empty() ? rows : hidden_(rows);
+    const bool joined = joins_layers(before);
+    return rows_as(joined ? dense_layers(before, {out->weight, out->bias}, activation_, false) : out(before), features);
   }
 
   torch::nn::Linear out{nullptr};

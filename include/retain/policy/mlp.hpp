@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/dense_layers.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
+#include <retain/policy/activation.hpp>
 
 #include <ATen/ATen.h>
 #include <torch/nn/cloneable.h>
@@ -16,18 +18,6 @@
 #include <vector>
 
 namespace retain {
-
-enum class activation_kind : std::uint8_t { relu, leaky_relu, elu, tanh };
-
-/// leaky_relu has the slope 0.2 below 0.
-inline at::Tensor activate(const at::Tensor& x, activation_kind kind) {
-  switch (kind) {
-    case activation_kind::leaky_relu: return at::leaky_relu(x, 0.2);
-    case activation_kind::elu: return at::elu(x);
-    case activation_kind::tanh: return at::tanh(x);
-    default: return at::relu(x);
-  }
-}
 
 namespace detail {
 
@@ -84,6 +74,14 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
       throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ", detail::shape_text(x.sizes())));
     // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's graph walk knows products.
     auto hidden = detail::as_rows(x, inputs_);
+    if (!normalised() && !layers_.empty() && detail::joins_layers(hidden)) {
+      std::vector<at::Tensor> weights;
+      for (const auto& each : layers_) {
+        weights.push_back(each.linear->weight);
+        weights.push_back(each.linear->bias);
+      }
+      return detail::rows_as(detail::dense_layers(hidden, weights, options_.activation, true), x);
+    }
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       hidden = layers_[i].linear(hidden);
       if (!layers_[i].norm.is_empty()) hidden = layers_[i].norm(hidden);
@@ -97,6 +95,8 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     torch::nn::Linear linear{nullptr};
     torch::nn::LayerNorm norm{nullptr};
   };
+
+  bool normalised() const { return options_.layer_norm || options_.normalised_input; }
 
   std::int64_t inputs_;
   mlp_options options_;

@@ -1,15 +1,46 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/dense_layers.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cstdint>
 #include <vector>
 
 namespace retain {
+
+namespace detail {
+
+/// Picks row index[...] out of the S rows of width D of x [..., S, D], as one node of the autograd graph. index [..., 1, D].
+struct select_head_function : torch::autograd::Function<select_head_function> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& outputs, const at::Tensor& index, std::int64_t stages) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->saved_data["index"] = index;
+    context->saved_data["sizes"] = outputs.sizes();
+    context->saved_data["stages"] = stages;
+    return pick(outputs, index, stages);
+  }
+  static at::Tensor pick(const at::Tensor& outputs, const at::Tensor& index, std::int64_t stages) {
+    auto sizes = index.sizes().vec();
+    sizes[sizes.size() - 2] = stages;
+    return outputs.view(sizes).gather(-2, index).squeeze(-2);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto index = context->saved_data["index"].toTensor();
+    auto sizes = index.sizes().vec();
+    sizes[sizes.size() - 2] = context->saved_data["stages"].toInt();
+    const auto gradient = at::zeros(sizes, incoming[0].options()).scatter_(-2, index, incoming[0].unsqueeze(-2));
+    return {gradient.view(context->saved_data["sizes"].toIntVector()), {}, {}};
+  }
+};
+
+}  // namespace detail
 
 /// The outputs of each sample's own head, out of the outputs of all S heads of a layer:
 ///
@@ -30,8 +61,8 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, co
   sizes.back() = 1;
   sizes.push_back(width);
   const auto index = stage.unsqueeze(-1).unsqueeze(-1).expand(sizes);
-  sizes[sizes.size() - 2] = stages;
-  return outputs.view(sizes).gather(-2, index).squeeze(-2);
+  if (at::GradMode::is_enabled() && detail::joins_layers(outputs)) return detail::select_head_function::apply(outputs, index, stages);
+  return detail::select_head_function::pick(outputs, index, stages);
 }
 
 }  // namespace retain

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/dense_layers.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
+#include <retain/policy/activation.hpp>
 #include <retain/policy/mlp.hpp>
 #include <retain/policy/select_head.hpp>
 
@@ -104,13 +106,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
                                        detail::shape_text(observations.sizes()), " and ", detail::shape_text(actions.sizes())));
     const auto seen = detail::as_rows(observations, observations_ + extra);
     const auto rows = at::cat({seen.narrow(1, 0, observations_), detail::as_rows(actions, actions_)}, 1);
-    auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      x = layers_[i]->forward(x);
-      const bool first = options_.normalised_input && i == 0;
-      x = activate(first ? norm_->forward(x) : x, first ? activation_kind::tanh : options_.activation);
-    }
-    auto q = out_->forward(x);
+    auto q = evaluate(rows);
     if (extra > 0) q = select_head(q, options_.stages, seen.narrow(1, observations_, extra).argmax(-1));
     auto sizes = observations.sizes().slice(0, leading(observations)).vec();
     sizes.insert(sizes.begin(), options_.critics);
@@ -118,6 +114,23 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
   }
 
  private:
+  /// [N, inputs] -> [K, N, stages].
+  at::Tensor evaluate(const at::Tensor& rows) {
+    if (!options_.normalised_input && detail::joins_layers(rows)) {
+      std::vector<at::Tensor> weights;
+      for (const auto& layer : layers_) weights.insert(weights.end(), {layer->weight, layer->bias});
+      weights.insert(weights.end(), {out_->weight, out_->bias});
+      return detail::dense_layers(rows, weights, options_.activation, false);
+    }
+    auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      x = layers_[i]->forward(x);
+      const bool first = options_.normalised_input && i == 0;
+      x = activate(first ? norm_->forward(x) : x, first ? activation_kind::tanh : options_.activation);
+    }
+    return out_->forward(x);
+  }
+
   static std::size_t leading(const at::Tensor& tensor) { return static_cast<std::size_t>(tensor.dim() - 1); }
 
   std::int64_t observations_, actions_;
