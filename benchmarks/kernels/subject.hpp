@@ -51,6 +51,7 @@ struct subject {
 std::vector<subject> weight_penalties();
 std::vector<subject> fisher_estimates();
 std::vector<subject> distillation_terms();
+std::vector<subject> policy_layers();
 std::vector<subject> replay_memories();
 std::vector<subject> policy_updates();
 std::vector<subject> compile_times();

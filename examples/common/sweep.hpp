@@ -70,7 +70,8 @@ void add_report(CLI::App& app, std::function<int()>& chosen, Report report) {
   command->add_option("--out", o->out, "Where to write; the first folder's report/ when not given");
   command->callback([&chosen, o, report] {
     chosen = [o, report] {
-      const auto out = o->out.empty() ? std::filesystem::path(o->folders.front()) / "report" : std::filesystem::path(o->out);
+      const std::filesystem::path first(o->folders.front());
+      const auto out = !o->out.empty() ? std::filesystem::path(o->out) : (std::filesystem::is_regular_file(first) ? first.parent_path() : first) / "report";
       std::cout << report(std::vector<std::filesystem::path>{o->folders.begin(), o->folders.end()}, out) << "in " << out.string() << "\n";
       return 0;
     };

@@ -196,7 +196,8 @@ inline std::string runs_csv(const std::vector<run_group>& groups) {
   return lines.csv();
 }
 
-/// Everything into one folder: report.md, runs.csv, curves-*.png, points-*.png. Returns the Markdown.
+/// Everything into one folder: report.md, runs.csv, runs.jsonl with every evaluation, of which a report can be made again, and the pictures
+/// curves-*.png and points-*.png. Returns the Markdown.
 inline std::string write_report(const std::vector<finished_run>& runs, const std::filesystem::path& out) {
   std::filesystem::create_directories(out);
   const auto groups = group_runs(runs);
@@ -205,6 +206,9 @@ inline std::string write_report(const std::vector<finished_run>& runs, const std
   markdown += draw_groups(groups, out, draw_curves, draw_points);
   markdown += detail::lengths_tables(groups);
   write_file(out / "runs.csv", runs_csv(groups));
+  std::string lines;
+  for (const auto& run : runs) lines += line_of(run);
+  write_file(out / "runs.jsonl", lines);
   write_file(out / "report.md", markdown);
   return markdown;
 }

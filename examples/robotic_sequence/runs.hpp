@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -52,11 +54,11 @@ struct finished_run {
   std::string slug() const { return std::to_string(stages.size()) + "-stages-" + std::to_string(steps); }
 };
 
-inline finished_run read_run(const std::filesystem::path& path) {
-  const auto file = read_json(path);
+/// A run out of what its evaluation.json says, without its curves. `where` is named if that is something else.
+inline finished_run run_of(const nlohmann::json& file, const std::filesystem::path& where) {
   finished_run run;
   try {
-    run.folder = path.parent_path();
+    run.folder = where;
     run.method = file.at("method").get<std::string>();
     if (run.method.find("ewc") != std::string::npos && file.at("fisher").get<std::string>() == "continual-world") run.method += "-cw";
     run.stages = file.at("stages").get<std::vector<std::string>>();
@@ -70,28 +72,16 @@ inline finished_run read_run(const std::filesystem::path& path) {
     for (const auto& stage : run.stages) static_cast<void>(file.at("success").at(stage));
     static_cast<void>(file.at("success").at(whole));
   } catch (const nlohmann::json::exception& error) {
-    throw std::runtime_error(path.string() + " is not an evaluation of this program: " + error.what());
+    throw std::runtime_error(where.string() + " is not an evaluation of this program: " + error.what());
   }
-  run.curves = read_columns(run.folder / "metrics.csv");
   return run;
 }
 
-/// Every evaluation.json under the folders, in an order that does not depend on the file system.
-inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& folders) {
-  std::vector<finished_run> runs;
-  for (const auto& folder : folders) {
-    if (!std::filesystem::is_directory(folder)) throw std::runtime_error("no folder " + folder.string());
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-      if (entry.path().filename() == "evaluation.json") runs.push_back(read_run(entry.path()));
-  }
-  if (runs.empty())
-    throw std::runtime_error("no evaluation.json under the given folders: `robotic_sequence finetune` and `robotic_sequence sweep` write them");
-  const auto order = [](const finished_run& run) {
-    return std::make_tuple(run.steps, run.stages.size(), run.group(), method_rank(run.method), run.method, run.seed, run.folder);
-  };
-  std::sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
-  check_one_run_a_seed(runs);
-  return runs;
+inline finished_run read_run(const std::filesystem::path& path) {
+  auto run = run_of(read_json(path), path);
+  run.folder = path.parent_path();
+  run.curves = read_columns(run.folder / "metrics.csv");
+  return run;
 }
 
 /// (step, success) of the evaluations during training, of a stage or of the whole, without the rows that lack it.
@@ -102,6 +92,80 @@ inline std::vector<std::pair<double, double>> success_curve(const finished_run& 
   for (std::size_t i = 0; i < values->second.size(); ++i)
     if (std::isfinite(values->second[i])) points.emplace_back(steps->second[i], values->second[i]);
   return points;
+}
+
+/// The measurements of a run on one line: what its report is made of, and no more.
+inline std::string line_of(const finished_run& run) {
+  const std::string_view cw = "-cw";
+  const bool continual_world = run.method.ends_with(cw);
+  nlohmann::ordered_json line{{"method", continual_world ? run.method.substr(0, run.method.size() - cw.size()) : run.method},
+                              {"fisher", continual_world ? "continual-world" : "gaussian"},
+                              {"stages", run.stages}, {"seed", run.seed}, {"steps", run.steps}, {"episodes", run.episodes}};
+  if (std::isfinite(run.steps_per_second)) line["steps_per_second"] = run.steps_per_second;
+  if (!run.teacher.empty()) line["teacher"] = {{"success", run.teacher}};
+  line["success"] = run.at_end;
+  // The rows of metrics.csv that have a success, a column each; what is missing in them is null.
+  auto& training = line["training"] = nlohmann::ordered_json::object();
+  std::vector<std::string> columns{"global_step"};
+  for (const auto& stage : run.stages) columns.push_back("success/" + stage);
+  columns.push_back(std::string("success/") + whole);
+  const auto value = [&](const std::string& column, std::size_t row) {
+    const auto found = run.curves.find(column);
+    return found != run.curves.end() && row < found->second.size() ? found->second[row] : std::nan("");
+  };
+  const auto steps = run.curves.find("global_step");
+  for (std::size_t row = 0; steps != run.curves.end() && row < steps->second.size(); ++row)
+    if (std::any_of(columns.begin() + 1, columns.end(), [&](const auto& column) { return std::isfinite(value(column, row)); }))
+      for (const auto& column : columns) training[column].push_back(value(column, row));
+  return line.dump() + "\n";
+}
+
+/// The runs of a file of such lines.
+inline std::vector<finished_run> read_lines(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::vector<finished_run> runs;
+  std::string text;
+  for (long number = 1; std::getline(file, text); ++number) {
+    const auto where = path.string() + ", line " + std::to_string(number);
+    const auto line = nlohmann::json::parse(text, nullptr, false);
+    if (!line.is_object()) throw std::runtime_error(where + " is not a run: `robotic_sequence report` writes such files");
+    auto run = run_of(line, where);
+    try {
+      for (const auto& [column, values] : line.at("training").items())
+        for (const auto& value : values) run.curves[column].push_back(value.is_null() ? std::nan("") : value.get<double>());
+    } catch (const nlohmann::json::exception& error) {
+      throw std::runtime_error(where + " is not a run: " + error.what());
+    }
+    for (const auto& [column, values] : run.curves)
+      if (values.size() != run.curves["global_step"].size())
+        throw std::runtime_error(where + " is not a run: '" + column + "' has " + std::to_string(values.size()) + " values for " +
+                                 std::to_string(run.curves["global_step"].size()) + " steps");
+    runs.push_back(std::move(run));
+  }
+  return runs;
+}
+
+/// Every evaluation.json under the folders, and the runs of the files among them, in an order that does not depend on the file system.
+inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& places) {
+  std::vector<finished_run> runs;
+  for (const auto& place : places) {
+    if (std::filesystem::is_regular_file(place)) {
+      auto more = read_lines(place);
+      runs.insert(runs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+      continue;
+    }
+    if (!std::filesystem::is_directory(place)) throw std::runtime_error("no folder or file " + place.string());
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(place))
+      if (entry.path().filename() == "evaluation.json") runs.push_back(read_run(entry.path()));
+  }
+  if (runs.empty())
+    throw std::runtime_error("no evaluation.json under the given folders: `robotic_sequence finetune` and `robotic_sequence sweep` write them");
+  const auto order = [](const finished_run& run) {
+    return std::make_tuple(run.steps, run.stages.size(), run.group(), method_rank(run.method), run.method, run.seed, run.folder);
+  };
+  std::sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
+  check_one_run_a_seed(runs);
+  return runs;
 }
 
 /// AUC = 1/T ∫ p(t) dt by trapezoids: the evaluations stand closer together at the beginning, where their plain mean would look too often.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/joined.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/diagonal_gaussian.hpp>
 #include <retain/error.hpp>
@@ -154,6 +155,10 @@ class tanh_gaussian {
   squashed_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
     const auto noise = unsquashed_.noise(generator);
     const auto &mean = unsquashed_.mean(), &log_std = unsquashed_.log_std();
+    if (!detail::may_join(mean) || !detail::may_join(log_std)) {
+      auto u = unsquashed_.at_noise(noise);
+      return {squash(u), (unsquashed_.log_density_at(noise) - log_slope(u)).sum(-1), std::move(u)};
+    }
     using drawing = detail::squashed_sample_function;
     const auto drawn = at::GradMode::is_enabled() ? drawing::apply(mean, log_std, noise, centre(), half()) : drawing::draw(mean, log_std, noise, centre(), half());
     return {drawn[0], drawn[1], drawn[2]};

@@ -71,6 +71,29 @@ TEST_CASE("sac_critic_loss: half the squared error, summed over critics, with th
   CHECK(at::allclose(q.grad(), (q.detach() - y) / 5));
 }
 
+TEST_CASE("sac losses: other types, several alphas, and their gradients differentiated again", "[sac]") {
+  torch::manual_seed(3);
+  const auto q = torch::randn({2, 5}).requires_grad_(), y = torch::randn({5}, at::kDouble);
+  retain::sac_critic_loss(q, y).backward();
+  CHECK(q.grad().scalar_type() == at::kFloat);
+  CHECK(at::allclose(q.grad(), ((q.detach() - y) / 5).to(at::kFloat), 1e-5));
+  const auto slope = torch::autograd::grad({retain::sac_critic_loss(q, y)}, {q}, {}, true, true)[0];
+  const auto curvature = torch::autograd::grad({slope.square().sum()}, {q})[0];
+  CHECK(at::allclose(curvature, 2 * slope.detach() / 5, 1e-5));
+
+  const auto log_probs = torch::randn({5}).requires_grad_();
+  const auto lower = (q[0] <= q[1]).detach();
+  for (const auto& alpha : {torch::tensor(0.3), torch::tensor({0.3}), torch::rand({5})}) {
+    q.mutable_grad().reset();
+    log_probs.mutable_grad().reset();
+    const auto said = retain::sac_policy_loss(q, log_probs, alpha);
+    CHECK(said.loss.item<double>() == Approx((alpha * log_probs - at::minimum(q[0], q[1])).mean().item<double>()).epsilon(1e-5));
+    (said.loss * 3).backward();
+    CHECK(at::allclose(log_probs.grad(), (alpha * 0.6).expand({5}), 1e-5));
+    CHECK(at::allclose(q.grad(), at::stack({lower, lower.logical_not()}).to(at::kFloat) * -0.6, 1e-5));
+  }
+}
+
 TEST_CASE("sac_policy_loss: value and gradient against the formula on the same noise, over finite differences", "[sac]") {
   torch::manual_seed(2);
   const auto noise = torch::randn({6, 2}, at::kDouble), alpha = torch::rand({6}, at::kDouble) + 0.1;

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
 #include "support.hpp"
 
 using retain::activation_kind;
@@ -15,7 +17,7 @@ namespace {
 
 /// y, and the gradients of a weighted sum of y by x and every weight, with layers joined into one node or apart.
 std::vector<at::Tensor> values_and_gradients(retain::mlp& net, const at::Tensor& x, bool apart) {
-  std::optional<retain::detail::separate_layers> scope;
+  std::optional<retain::detail::separate_nodes> scope;
   if (apart) scope.emplace();
   std::vector<at::Tensor> wanted{x};
   for (const auto& weight : net->parameters())
@@ -119,7 +121,7 @@ TEST_CASE("mlp: its gradient can be differentiated again", "[mlp]") {
     net->to(at::kDouble);
     const auto x = torch::randn({4, 3}, at::kDouble).requires_grad_();
     const auto curvature = [&](bool apart) {
-      std::optional<retain::detail::separate_layers> scope;
+      std::optional<retain::detail::separate_nodes> scope;
       if (apart) scope.emplace();
       const auto slope = torch::autograd::grad({net(x).square().sum()}, {x}, {}, true, true)[0];
       return torch::autograd::grad({slope.square().sum()}, net->parameters(), {}, false, false, true);
@@ -142,4 +144,23 @@ TEST_CASE("mlp: in inference mode it answers the same", "[mlp]") {
   const auto before = net(x).detach();
   const c10::InferenceMode inference;
   CHECK(at::allclose(net(x), before, 1e-6, 1e-7));
+}
+
+TEST_CASE("mlp: under automatic casting it computes as its layers do", "[mlp]") {
+  retain::mlp net(3, retain::mlp_options{.hidden = {6, 2}});
+  const auto x = torch::randn({4, 3}).requires_grad_();
+  at::Tensor y;
+  {
+    struct autocast {
+      autocast() { c10::impl::tls_set_dispatch_key_excluded(c10::DispatchKey::AutocastCPU, false); }
+      ~autocast() { c10::impl::tls_set_dispatch_key_excluded(c10::DispatchKey::AutocastCPU, true); }
+    } on;
+    y = net(x);
+    CHECK_FALSE(retain::detail::may_join(x));
+  }
+  CHECK(retain::detail::may_join(x));
+  REQUIRE(y.scalar_type() == at::kBFloat16);
+  y.sum().backward();
+  CHECK(x.grad().scalar_type() == at::kFloat);
+  CHECK(at::allclose(y.to(at::kFloat), net(x), 0.1, 0.05));
 }

@@ -124,7 +124,7 @@ TEST_CASE("twin_critic: its layers as one node are its layers one by one, in flo
     const auto s = at::cat({torch::randn({rows, 4}), at::one_hot(torch::randint(0, 3, {rows}, at::kLong), 3).to(at::kFloat)}, 1);
     const auto a = torch::randn({rows, 2}).requires_grad_();
     const auto run = [&](bool apart, bool action_only) {
-      std::optional<retain::detail::separate_layers> scope;
+      std::optional<retain::detail::separate_nodes> scope;
       if (apart) scope.emplace();
       auto wanted = action_only ? std::vector<at::Tensor>{} : critics->parameters();
       wanted.push_back(a);

@@ -121,6 +121,24 @@ TEST_CASE("a report's numbers are those of its runs", "[robotic_sequence][report
                                     "0.0000,0.4375,0.8000,0.4375,0.0000,0.3000,0.6000,0.1765\n"));
   for (const auto* file : {"report.md", "curves-4-stages-8000.dat", "curves-4-stages-8000.gp", "points-4-stages-8000.gp"})
     CHECK(std::filesystem::exists(made.path / "report" / file));
+
+  // From its file alone, and from that together with further runs.
+  const auto lines = made.path / "report" / "runs.jsonl";
+  CHECK(robotic_sequence::write_report(robotic_sequence::read_runs({lines}), made.path / "again") == text);
+  CHECK(text_of(made.path / "again" / "runs.csv") == csv);
+  CHECK(text_of(made.path / "again" / "runs.jsonl") == text_of(lines));
+  const folder more;
+  more.add("bc", 7, {{"all", "01234"}});
+  CHECK(robotic_sequence::read_runs({lines, more.path}).size() == runs.size() + 1);
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({lines, made.path / "runs"}), ContainsSubstring("runs.jsonl, line"));
+  write_file(made.path / "no.jsonl", text_of(lines) + "{\"method\": \"l2\"}\n");
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "no.jsonl"}), ContainsSubstring("no.jsonl, line " + std::to_string(runs.size() + 1)));
+  auto cut = nlohmann::json::parse(text_of(lines).substr(0, text_of(lines).find('\n')));
+  cut["training"]["success/all"].erase(4);
+  write_file(made.path / "no.jsonl", cut.dump());
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "no.jsonl"}), ContainsSubstring("'success/all' has 4 values for 5 steps"));
+  write_file(made.path / "no.jsonl", "hello\n");
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "no.jsonl"}), ContainsSubstring("line 1 is not a run"));
 }
 
 TEST_CASE("sequences of several lengths are told apart, and compared by their new stages", "[robotic_sequence][report]") {

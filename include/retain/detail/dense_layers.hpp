@@ -9,42 +9,23 @@
 #include <ATen/ATen.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace retain::detail {
-
-/// While one lives, this thread's layers stand in the graph one by one: for those who walk it.
-class separate_layers {
- public:
-  separate_layers() { ++living(); }
-  ~separate_layers() { --living(); }
-  separate_layers(const separate_layers&) = delete;
-  separate_layers& operator=(const separate_layers&) = delete;
-  static bool wanted() { return living() > 0; }
-
- private:
-  static int& living() {
-    thread_local int count = 0;
-    return count;
-  }
-};
-
-/// Whether operations on x may be joined: not where somebody listens to each of them, as tracing, autocasting and transformations of functions do.
-inline bool joins_layers(const at::Tensor& x) {
-  return x.defined() && x.layout() == at::kStrided && !separate_layers::wanted() &&
-         (c10::impl::tls_local_dispatch_key_set().included_ - c10::default_included_set).empty();
-}
 
 /// y_i = activate(y_{i-1} W_i + b_i), without activation in the last layer unless `activate_last`. `weights` are W_0, b_0, W_1, b_1, ...,
 ///
 ///     of one network:   x [N, inputs],                  W_i [outputs, inputs], b_i [outputs]              -> [N, outputs]
 ///     of K networks:    x [N, inputs] for all of them,  W_i [K, inputs, outputs], b_i [K, 1, outputs]     -> [K, N, outputs]
 ///
-/// The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be differentiated again.
+/// Only where may_join(x). The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be
+/// differentiated again.
 struct dense_layers_function : torch::autograd::Function<dense_layers_function> {
   static std::vector<at::Tensor> outputs(const at::Tensor& x, at::TensorList weights, activation_kind kind, bool activate_last) {
     std::vector<at::Tensor> made;
@@ -83,6 +64,8 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
     if (at::GradMode::is_enabled()) made = outputs(saved[0], weights, kind, activate_last);
     const auto output = [&](std::size_t i) -> const at::Tensor& { return made.empty() ? saved[1 + 2 * layers + i] : made[i]; };
 
+    std::optional<at::AutoDispatchBelowADInplaceOrView> below_autograd;
+    if (made.empty()) below_autograd.emplace();
     torch::autograd::variable_list gradients(1 + 2 * layers + 2);  // kind and activate_last have none
     at::Tensor gradient = incoming[0];
     for (std::size_t i = layers; i-- > 0;) {
@@ -100,6 +83,7 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
   }
 };
 
+/// The same with a graph where one is wanted.
 inline at::Tensor dense_layers(const at::Tensor& x, const std::vector<at::Tensor>& weights, activation_kind kind, bool activate_last) {
   if (at::GradMode::is_enabled()) return dense_layers_function::apply(x, at::TensorList(weights), kind, activate_last);
   return dense_layers_function::outputs(x, weights, kind, activate_last).back();

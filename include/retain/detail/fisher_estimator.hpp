@@ -4,8 +4,8 @@
 #pragma once
 
 #include <retain/concepts.hpp>
-#include <retain/detail/dense_layers.hpp>
 #include <retain/detail/graph_walk.hpp>
+#include <retain/detail/joined.hpp>
 #include <retain/detail/per_sample_squares.hpp>
 #include <retain/detail/random.hpp>
 #include <retain/detail/scores.hpp>
@@ -93,7 +93,7 @@ class fisher_estimator {
   template <class Batch, class Forward, class Source>
   void add(const Batch& batch, Forward& forward, Source& source) {
     const at::AutoGradMode with_grad(true);
-    const separate_layers as_written;
+    const separate_nodes as_written;
     const auto answer = as_prediction(forward(batch));
     const auto unpadded = without_padding(answer);
     const auto& d = Source::scored(unpadded);

@@ -109,7 +109,9 @@ inline bool small_product([[maybe_unused]] const layer_sizes& sizes, [[maybe_unu
 #if RETAIN_HAS_AVX2_TARGET
   if (at::GradMode::is_enabled() || !has_avx2()) return false;
   for (const auto* tensor : tensors)
-    if (!tensor->device().is_cpu() || tensor->scalar_type() != at::kFloat || !tensor->is_contiguous() || tensor->is_neg() || tensor->_is_zerotensor()) return false;
+    if (!tensor->device().is_cpu() || tensor->scalar_type() != at::kFloat || !tensor->is_contiguous() || tensor->is_neg() || tensor->_is_zerotensor() ||
+        tensor->_fw_grad(0).defined())
+      return false;
   const auto work = sizes.networks * sizes.rows * sizes.inputs * sizes.outputs;
   return work > 0 && work <= (1 << 21);
 #else

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/joined.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
-#include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -52,21 +52,35 @@ inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntA
     throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ", shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
+/// sum_k (Q_k - y)^2 times `scale` as one node of the autograd graph.
+struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& target, double scale) {
+    context->save_for_backward({q, target});
+    context->saved_data["scale"] = scale;
+    return (q - target).square_().sum() * scale;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto saved = context->get_saved_variables();
+    const auto factor = incoming[0] * (2 * context->saved_data["scale"].toDouble());
+    return {((saved[0] - saved[1]) * factor).to(saved[0].scalar_type()), {}, {}};
+  }
+};
+
 /// mean [ alpha log pi - min_k Q_k ] as one node of the autograd graph; the first of equal critics has the gradient.
 struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
     const auto [least, which] = q.min(0);
-    context->saved_data["which"] = which;
-    context->saved_data["alpha"] = alpha;
+    context->save_for_backward({which, alpha});
     context->saved_data["critics"] = q.size(0);
     return (alpha * log_probs - least).mean();
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
-    const auto which = context->saved_data["which"].toTensor();
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &which = saved[0], &alpha = saved[1];
     const auto share = incoming[0].div(which.numel()).expand(which.sizes());
     auto sizes = which.sizes().vec();
     sizes.insert(sizes.begin(), context->saved_data["critics"].toInt());
-    return {at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)), share * context->saved_data["alpha"].toTensor(), {}};
+    return {at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)), share * alpha, {}};
   }
 };
 
@@ -105,7 +119,8 @@ at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const 
 /// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N].
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
-  return at::mse_loss(q, target.detach().expand_as(q), at::Reduction::Sum) * (0.5 / static_cast<double>(target.numel()));
+  const double scale = 0.5 / static_cast<double>(target.numel());
+  return detail::may_join(q) ? detail::sac_critic_function::apply(q, target.detach(), scale) : (q - target.detach()).square().sum() * scale;
 }
 
 /// The actor's loss, and what it drew.
@@ -123,7 +138,9 @@ struct sac_actor_loss {
 inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
   detail::check_critics("sac_policy_loss", q, log_probs.sizes());
   detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
-  return {detail::sac_policy_function::apply(q, log_probs, alpha.detach()), log_probs.detach()};
+  const bool joined = detail::may_join(q) && detail::may_join(log_probs);
+  return {joined ? detail::sac_policy_function::apply(q, log_probs, alpha.detach()) : (alpha.detach() * log_probs - std::get<0>(q.min(0))).mean(),
+          log_probs.detach()};
 }
 
 /// The same with the actions drawn here: critics(actions) returns Q(s, actions) as [K, N].

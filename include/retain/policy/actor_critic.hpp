@@ -3,6 +3,7 @@
 
 #include <retain/concepts.hpp>
 #include <retain/detail/dense_layers.hpp>
+#include <retain/detail/joined.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -90,7 +91,7 @@ class head_net : public torch::nn::Cloneable<head_net> {
   }
   at::Tensor forward(const at::Tensor& features) {
     const auto rows = as_rows(features, inputs_), before = hidden_.is_empty() ? rows : hidden_(rows);
-    const bool joined = joins_layers(before);
+    const bool joined = may_join(before);
     return rows_as(joined ? dense_layers(before, {out->weight, out->bias}, activation_, false) : out(before), features);
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/dense_layers.hpp>
+#include <retain/detail/joined.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/policy/activation.hpp>
@@ -74,7 +75,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
       throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ", detail::shape_text(x.sizes())));
     // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's graph walk knows products.
     auto hidden = detail::as_rows(x, inputs_);
-    if (!normalised() && !layers_.empty() && detail::joins_layers(hidden)) {
+    if (!normalised() && !layers_.empty() && detail::may_join(hidden)) {
       std::vector<at::Tensor> weights;
       for (const auto& each : layers_) {
         weights.push_back(each.linear->weight);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/dense_layers.hpp>
+#include <retain/detail/joined.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -21,7 +21,7 @@ namespace detail {
 struct select_head_function : torch::autograd::Function<select_head_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& outputs, const at::Tensor& index, std::int64_t stages) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    context->saved_data["index"] = index;
+    context->save_for_backward({index});
     context->saved_data["sizes"] = outputs.sizes();
     context->saved_data["stages"] = stages;
     return pick(outputs, index, stages);
@@ -32,7 +32,7 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
     return outputs.view(sizes).gather(-2, index).squeeze(-2);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
-    const auto index = context->saved_data["index"].toTensor();
+    const auto index = context->get_saved_variables()[0];
     auto sizes = index.sizes().vec();
     sizes[sizes.size() - 2] = context->saved_data["stages"].toInt();
     const auto gradient = at::zeros(sizes, incoming[0].options()).scatter_(-2, index, incoming[0].unsqueeze(-2));
@@ -61,7 +61,7 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, co
   sizes.back() = 1;
   sizes.push_back(width);
   const auto index = stage.unsqueeze(-1).unsqueeze(-1).expand(sizes);
-  if (at::GradMode::is_enabled() && detail::joins_layers(outputs)) return detail::select_head_function::apply(outputs, index, stages);
+  if (at::GradMode::is_enabled() && detail::may_join(outputs)) return detail::select_head_function::apply(outputs, index, stages);
   return detail::select_head_function::pick(outputs, index, stages);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/dense_layers.hpp>
+#include <retain/detail/joined.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/policy/activation.hpp>
@@ -68,9 +69,8 @@ class batched_norm : public torch::nn::Cloneable<batched_norm> {
 
 }  // namespace detail
 
-/// K independent critics Q_k(s, a), of which soft actor-critic believes the lowest, evaluated together: a batched matrix product a layer.
-/// That pays where calls cost more than arithmetic, with small layers or on a GPU; from a width of about 256 on, a CPU is as fast or
-/// faster with networks apart. Parameters, with the critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
+/// K independent critics Q_k(s, a), of which soft actor-critic believes the lowest, evaluated together: a batched matrix product a layer, or on
+/// a CPU with AVX2 loops for small ones. That pays where calls cost more than arithmetic, with small layers or on a GPU. Parameters, with the critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
 class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
  public:
   /// `observations` counts the numbers of an observation without a one-hot of stages. Throws config_error for a size below 1.
@@ -116,7 +116,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
  private:
   /// [N, inputs] -> [K, N, stages].
   at::Tensor evaluate(const at::Tensor& rows) {
-    if (!options_.normalised_input && detail::joins_layers(rows)) {
+    if (!options_.normalised_input && detail::may_join(rows)) {
       std::vector<at::Tensor> weights;
       for (const auto& layer : layers_) weights.insert(weights.end(), {layer->weight, layer->bias});
       weights.insert(weights.end(), {out_->weight, out_->bias});

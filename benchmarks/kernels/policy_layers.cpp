@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// The small networks of an agent without pictures, a batch forward and backward: the actor's layers, a pair of critics, and the action that
+// soft actor-critic draws.
+#include "subject.hpp"
+
+#include <retain/policy/mlp.hpp>
+#include <retain/policy/twin_critic.hpp>
+#include <retain/tanh_gaussian.hpp>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kernels {
+namespace {
+
+constexpr std::int64_t batch = 128, inputs = 19;
+
+void forget(const std::vector<at::Tensor>& parameters) {
+  for (const auto& parameter : parameters) parameter.mutable_grad().reset();
+}
+double relative_error(const at::Tensor& mine, const at::Tensor& theirs) { return (mine - theirs).norm().item<double>() / theirs.norm().item<double>(); }
+
+/// Forward, the gradients of the weights, and those of the inputs of every layer but the first.
+double operations(std::int64_t width, std::int64_t outputs) {
+  const auto products = static_cast<double>(3 * (width * width + width * outputs) + 2 * inputs * width);
+  return 2 * static_cast<double>(batch) * products;
+}
+
+struct actor_layers {
+  explicit actor_layers(std::int64_t width) : ours(inputs, retain::mlp_options{.hidden = {width, width}}) {
+    const auto weights = ours->parameters();
+    usual = torch::nn::Sequential(torch::nn::Linear(inputs, width), torch::nn::ReLU(), torch::nn::Linear(width, width), torch::nn::ReLU());
+    const at::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < weights.size(); ++i) usual->parameters()[i].copy_(weights[i]);
+    incoming = at::randn({batch, width});
+  }
+  void run_ours() {
+    forget(ours->parameters());
+    ours(x).backward(incoming);
+  }
+  void run_usual() {
+    forget(usual->parameters());
+    usual->forward(x).backward(incoming);
+  }
+  double error() {
+    run_ours();
+    run_usual();
+    return relative_error(ours->parameters()[0].grad(), usual->parameters()[0].grad());
+  }
+  retain::mlp ours;
+  torch::nn::Sequential usual;
+  at::Tensor x = at::randn({batch, inputs}), incoming;
+};
+
+struct critics {
+  explicit critics(std::int64_t width) : ours(inputs - 2, 2, retain::twin_critic_options{.hidden = {width, width}}) {
+    const at::NoGradGuard no_grad;
+    for (std::int64_t k = 0; k < 2; ++k) {
+      apart.emplace_back(torch::nn::Linear(inputs, width), torch::nn::ReLU(), torch::nn::Linear(width, width), torch::nn::ReLU(), torch::nn::Linear(width, 1));
+      for (std::size_t i = 0; i < 6; ++i) {
+        const auto own = ours->parameters()[i][k];
+        apart.back()->parameters()[i].copy_(i % 2 == 0 ? own.t() : own.squeeze(0));
+      }
+    }
+  }
+  void run_ours() {
+    forget(ours->parameters());
+    ours->forward(observations, actions).backward(incoming);
+  }
+  void run_usual() {
+    const auto seen = at::cat({observations, actions}, 1);
+    std::vector<at::Tensor> values;
+    for (auto& one : apart) {
+      forget(one->parameters());
+      values.push_back(one->forward(seen).squeeze(-1));
+    }
+    at::stack(values).backward(incoming);
+  }
+  double error() {
+    run_ours();
+    run_usual();
+    return relative_error(ours->parameters()[0].grad()[1], apart[1]->parameters()[0].grad().t());
+  }
+  retain::twin_critic ours;
+  std::vector<torch::nn::Sequential> apart;
+  at::Tensor observations = at::randn({batch, inputs - 2}), actions = at::randn({batch, 2}), incoming = at::randn({2, batch});
+};
+
+struct drawing {
+  /// As public code has it: the noise drawn as normal numbers, the logarithm of the squash's slope from softplus.
+  static at::Tensor run(const at::Tensor& mean, const at::Tensor& log_std, bool ours) {
+    forget({mean, log_std});
+    if (ours) {
+      const auto drawn = retain::tanh_gaussian(mean, log_std).rsample_with_log_prob();
+      return drawn.log_prob.sum() + drawn.action.sum();
+    }
+    const auto std = log_std.exp(), u = mean + std * at::randn_like(mean);
+    const auto density = -0.5 * ((u - mean) / std).square() - log_std - 0.91893853320467274178;
+    const auto slope = 2 * (0.69314718055994530942 - u - at::softplus(-2 * u));
+    return (density - slope).sum(-1).sum() + u.tanh().sum();
+  }
+};
+
+template <class Layers>
+subject layers(std::string name, std::int64_t width, double work, goals reach) {
+  reach.error = 1e-5;
+  return {.group = "policy layers, batch of 128", .name = std::move(name), .limited_by = bound::products, .work = work, .reach = reach, .prepare = [=] {
+    const auto data = std::make_shared<Layers>(width);
+    return prepared{.run = [data] { data->run_ours(); },
+                    .usual = way{"torch::nn layers", [data] { data->run_usual(); }},
+                    .error = [data] { return data->error(); }};
+  }};
+}
+
+}  // namespace
+
+std::vector<subject> policy_layers() {
+  const goals faster{.usual = 1.5}, no_slower{.usual = 1.0};
+  return {layers<actor_layers>("mlp 19-64-64, forward and backward", 64, operations(64, 0), faster),
+          layers<actor_layers>("mlp 19-256-256, forward and backward", 256, operations(256, 0), no_slower),
+          layers<critics>("two critics 19-64-64-1, forward and backward", 64, 2 * operations(64, 1), faster),
+          layers<critics>("two critics 19-256-256-1, forward and backward", 256, 2 * operations(256, 1), no_slower),
+          {.group = "policy layers, batch of 128", .name = "a squashed action of 2 with its log-density, forward and backward", .reach = faster, .prepare = [] {
+             const auto mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
+             return prepared{.run = [=] { drawing::run(mean, log_std, true).backward(); },
+                             .usual = way{"LibTorch's operations", [=] { drawing::run(mean, log_std, false).backward(); }}};
+           }}};
+}
+
+}  // namespace kernels

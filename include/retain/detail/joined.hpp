@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// Where several operations may stand in the autograd graph as one node.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+namespace retain::detail {
+
+/// While one lives, this thread's operations stand in the graph one by one: for those who walk it.
+class separate_nodes {
+ public:
+  separate_nodes() { ++living(); }
+  ~separate_nodes() { --living(); }
+  separate_nodes(const separate_nodes&) = delete;
+  separate_nodes& operator=(const separate_nodes&) = delete;
+  static bool wanted() { return living() > 0; }
+
+ private:
+  static int& living() {
+    thread_local int count = 0;
+    return count;
+  }
+};
+
+/// Whether operations on x may be joined: not where each of them is listened to, by tracing, autocasting (which is on where its key is not
+/// excluded), a transformation of functions or forward-mode derivatives.
+inline bool may_join(const at::Tensor& x) {
+  const auto& keys = c10::impl::tls_local_dispatch_key_set();
+  return x.defined() && x.layout() == at::kStrided && !separate_nodes::wanted() && (keys.included_ - c10::default_included_set).empty() &&
+         (c10::default_excluded_set - keys.excluded_).empty() && !x._fw_grad(0).defined() && (!x.is_inference() || !at::GradMode::is_enabled());
+}
+
+}  // namespace retain::detail
