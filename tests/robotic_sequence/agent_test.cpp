@@ -247,3 +247,22 @@ TEST_CASE("success is measured from the stage that is asked for, and onward to t
   CHECK(starts(3) == starts(3));
   CHECK(starts(3) != starts(4));
 }
+
+TEST_CASE("sac_agent: an update is the same with its operations joined and one by one", "[robotic_sequence][agent]") {
+  robotic_sequence::sac_agent joined({}, {false, false, false, false, true, true}, 2), apart({}, {false, false, false, false, true, true}, 2);
+  at::manual_seed(6);
+  const auto rows = [](const at::Tensor& kind) {
+    return at::cat({at::randn({128, robotic_sequence::sequence::observation_size}), at::one_hot(kind, robotic_sequence::kinds).to(at::kFloat)}, 1);
+  };
+  for (int i = 0; i < 20; ++i) {
+    const auto kind = at::randint(robotic_sequence::kinds, {128});
+    const retain::transitions batch{{"observation", rows(kind)}, {"action", at::rand({128, 2}) * 2 - 1}, {"reward", at::rand({128})}, {"next", rows(kind)},
+                                    {"ended", (at::rand({128}) < 0.05).to(at::kFloat)}};
+    const auto one = joined.update(batch);
+    const retain::detail::separate_nodes scope;
+    const auto other = apart.update(batch);
+    CHECK(one.critics.item<double>() == Approx(other.critics.item<double>()).epsilon(1e-3));
+    CHECK(one.actor.item<double>() == Approx(other.actor.item<double>()).epsilon(1e-3));
+    CHECK(at::allclose(one.log_probs, other.log_probs, 1e-2, 1e-3));
+  }
+}
