@@ -160,7 +160,8 @@ class tanh_gaussian {
       return {squash(u), (unsquashed_.log_density_at(noise) - log_slope(u)).sum(-1), std::move(u)};
     }
     using drawing = detail::squashed_sample_function;
-    const auto drawn = at::GradMode::is_enabled() ? drawing::apply(mean, log_std, noise, centre(), half()) : drawing::draw(mean, log_std, noise, centre(), half());
+    const bool with_graph = at::GradMode::is_enabled();
+    const auto drawn = with_graph ? drawing::apply(mean, log_std, noise, centre(), half()) : drawing::draw(mean, log_std, noise, centre(), half());
     return {drawn[0], drawn[1], drawn[2]};
   }
 

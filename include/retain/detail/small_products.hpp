@@ -66,8 +66,8 @@ RETAIN_AVX2 inline void product_tile_avx2(strided_matrix a, const float* b, std:
 }
 
 /// c [rows, columns] (+)= a [rows, depth] b [depth, columns], b and c with contiguous rows; begun with the row `bias`, which may be null.
-inline void product_avx2(std::int64_t rows, std::int64_t columns, std::int64_t depth, strided_matrix a, const float* b, float* c, const float* bias = nullptr,
-                         bool add = false) {
+inline void product_avx2(std::int64_t rows, std::int64_t columns, std::int64_t depth, strided_matrix a, const float* b, float* c,
+                         const float* bias = nullptr, bool add = false) {
   for (std::int64_t j = 0; j < columns; j += 16) {
     const std::int64_t left = columns - j;
     const auto rows_from = [&](std::int64_t i, auto count) {
@@ -154,7 +154,8 @@ inline at::Tensor layer_weight_gradient(const at::Tensor& x, const at::Tensor& w
       product_avx2(s.outputs, s.inputs, s.rows, {g, 1, s.outputs}, from, to);
     else
       for (std::int64_t k = 0; k < s.networks; ++k)
-        product_avx2(s.inputs, s.outputs, s.rows, {from + (s.shared ? 0 : k * s.rows * s.inputs), 1, s.inputs}, g + k * s.rows * s.outputs, to + k * s.inputs * s.outputs);
+        product_avx2(s.inputs, s.outputs, s.rows, {from + (s.shared ? 0 : k * s.rows * s.inputs), 1, s.inputs}, g + k * s.rows * s.outputs,
+                     to + k * s.inputs * s.outputs);
     return made;
   }
 #endif

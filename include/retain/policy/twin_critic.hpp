@@ -70,7 +70,8 @@ class batched_norm : public torch::nn::Cloneable<batched_norm> {
 }  // namespace detail
 
 /// K independent critics Q_k(s, a), of which soft actor-critic believes the lowest, evaluated together: a batched matrix product a layer, or on
-/// a CPU with AVX2 loops for small ones. That pays where calls cost more than arithmetic, with small layers or on a GPU. Parameters, with the critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
+/// a CPU with AVX2 loops for small ones. That pays where calls cost more than arithmetic, with small layers or on a GPU. Parameters, with the
+/// critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
 class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
  public:
   /// `observations` counts the numbers of an observation without a one-hot of stages. Throws config_error for a size below 1.
