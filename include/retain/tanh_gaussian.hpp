@@ -44,8 +44,8 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
     constexpr double constant = 0.91893853320467274178 + 2 * 0.69314718055994530942;
     auto u = at::addcmul(mean, log_std.exp(), noise);
     auto within = u.tanh();
-    const auto half_softplus = at::softplus(u, -2, 40);  // -softplus(-2u) / 2
-    const auto terms = at::sub(at::addcmul(log_std, noise, noise, 0.5), at::sub(u, half_softplus, 2), 2);
+    const auto minus_half_softplus = at::softplus(u, -2, 40);  // of -2u: softplus(x, b) = log(1 + exp(b x)) / b
+    const auto terms = at::sub(at::addcmul(log_std, noise, noise, 0.5), at::sub(u, minus_half_softplus, 2), 2);
     auto log_prob = terms.sum(-1).neg_().sub_(static_cast<double>(mean.size(-1)) * (constant + std::log(half)));
     return {half == 1 && centre == 0 ? std::move(within) : within.mul_(half).add_(centre), std::move(log_prob), std::move(u)};
   }
