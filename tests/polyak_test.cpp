@@ -43,6 +43,21 @@ TEST_CASE("polyak_update: the target is the running mean of its source, matched 
   CHECK(other->bias.equal(target->bias));
 }
 
+TEST_CASE("polyak_update: a graph that holds the target's weights is told that they moved; types and large weights are no different", "[polyak]") {
+  torch::manual_seed(3);
+  for (const std::int64_t width : {3, 300}) {
+    torch::nn::Linear target(width, width), source(width, width), exact(width, width);
+    retain::polyak_update(exact, target, 1);
+    exact->to(at::kDouble);
+    const auto x = torch::randn({2, width}).requires_grad_();
+    const auto held = target->forward(x).sum();
+    retain::polyak_update(target, source, 0.25);
+    retain::polyak_update(exact, source, 0.25);
+    CHECK_THROWS_WITH(held.backward(), ContainsSubstring("modified by an inplace operation"));
+    CHECK(support::relative_error(target->weight.detach(), exact->weight.detach()) < 1e-6);
+  }
+}
+
 TEST_CASE("polyak_update: buffers are copied, frozen targets are moved", "[polyak]") {
   torch::manual_seed(2);
   auto target = std::make_shared<normalised_net>(), source = std::make_shared<normalised_net>();

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "support.hpp"
 
@@ -132,6 +133,34 @@ TEST_CASE("tanh_gaussian: a sample as one node of the graph is its operations on
       const auto twice = torch::autograd::grad({one[0].square().sum() + one[1].square().sum()}, {log_std}, {}, true, false, true)[0];
       const auto again = torch::autograd::grad({other[0].square().sum() + other[1].square().sum()}, {log_std}, {}, true, false, true)[0];
       CHECK(at::allclose(twice, again, 1e-8, 1e-9));
+    }
+  }
+}
+
+TEST_CASE("tanh_gaussian: a sample in float is what it is in double, far out too", "[tanh_gaussian]") {
+  torch::manual_seed(4);
+  for (const bool wide : {false, true}) {
+    const retain::action_bounds bounds{.low = wide ? -2.0 : -1.0, .high = wide ? 5.0 : 1.0};
+    const auto mean = torch::randn({40, 3}) * 3, log_std = torch::randn({40, 3}), a = torch::randn({40, 3}), b = torch::randn({40}), c = torch::randn({40, 3});
+    mean[0].fill_(-30);  // where softplus is a straight line
+    mean[1].fill_(30);
+    for (const int which : {0, 1, 2, 3}) {
+      const auto run = [&](at::ScalarType type) {
+        const auto m = mean.to(type).clone().requires_grad_(), s = log_std.to(type).clone().requires_grad_();
+        auto dice = at::detail::createCPUGenerator(7);
+        const auto drawn = retain::tanh_gaussian(m, s, bounds).rsample_with_log_prob(dice);
+        at::Tensor sum = torch::zeros({}, type);
+        if (which == 0 || which == 3) sum = sum + (drawn.action * a.to(type)).sum();
+        if (which == 1 || which == 3) sum = sum + (drawn.log_prob * b.to(type)).sum();
+        if (which == 2 || which == 3) sum = sum + (drawn.unsquashed * c.to(type)).sum();
+        const auto slopes = torch::autograd::grad({sum}, {m, s});
+        return std::vector{drawn.action.detach(), drawn.log_prob.detach(), drawn.unsquashed.detach(), slopes[0], slopes[1]};
+      };
+      const auto in_float = run(at::kFloat), in_double = run(at::kDouble);
+      for (std::size_t i = 0; i < in_float.size(); ++i) {
+        CHECK(in_float[i].scalar_type() == at::kFloat);
+        CHECK(at::allclose(in_float[i].to(at::kDouble), in_double[i], 2e-5, 2e-5));
+      }
     }
   }
 }

@@ -127,7 +127,8 @@ class sac_agent {
       const at::NoGradGuard no_grad;
       // A stage that goes on is its own successor; one that ended has none.
       const auto then = actor_->forward(next).rsample_with_log_prob(dice_);
-      target = retain::sac_target(batch["reward"], batch["ended"], targets_->forward(next, then.action), then.log_prob, alpha, settings_.discount);
+      target = retain::sac_target(batch["reward"], batch["ended"], targets_->forward(next, then.action), then.log_prob, alpha, settings_.discount,
+                                  {-settings_.value_bound, settings_.value_bound});
     }
     const auto now = actor_->forward(observations).rsample_with_log_prob(dice_);
     critic_adam_->zero_grad();
@@ -150,7 +151,7 @@ class sac_agent {
   }
 
   /// The kind of stage of each row, int64.
-  static at::Tensor stage_of(const at::Tensor& observations) { return observations.narrow(1, sequence::observation_size, kinds).argmax(1); }
+  static at::Tensor stage_of(const at::Tensor& observations) { return retain::stage_of(observations, kinds); }
 
   /// Weights and temperatures of a pre-trained agent; the optimisers begin anew.
   void begin_with(const retain::state& in, const std::string& prefix) {

@@ -75,6 +75,8 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--evaluate-every", o.learning.evaluate_every, "Steps between evaluations");
   command->add_option("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them")->check(CLI::PositiveNumber)->capture_default_str();
   add("--alpha-floor", o.learning.agent.alpha_floor, "Least temperature of any stage");
+  command->add_option("--value-bound", o.learning.agent.value_bound, "Critics are taught no value beyond this, above or below 0; a large number for no bound")
+      ->check(CLI::PositiveNumber)->capture_default_str();
   add("--known-alpha-cap", o.learning.agent.known_alpha_cap, "Greatest temperature of the pre-trained stages");
   add("--l2-strength", o.kept.l2_strength, "Pull to the teacher's weights");
   add("--ewc-strength", o.kept.ewc_strength, "The same, weighed by the Fisher information");

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -115,7 +117,16 @@ class diagonal_gaussian {
   /// Standard normal numbers in the shape and type of the mean.
   at::Tensor noise(const at::Generator& generator) const {
     const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
-    return normal_in_place(generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options)).to(mean_.scalar_type());
+    auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options);
+    const at::NoGradGuard no_grad;
+    if (!detail::plain_floats({&mean_}) || mean_.numel() > detail::few_numbers) return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
+    auto* numbers = uniform.data_ptr<double>();  // normal_in_place in loops
+    for (std::int64_t i = 0; i < uniform.numel(); ++i) numbers[i] = std::max(2 * numbers[i] - 1, -1 + 0x1p-53);
+    uniform.erfinv_();
+    auto normal = at::empty(mean_.sizes(), mean_.options().requires_grad(false));
+    auto* to = normal.data_ptr<float>();
+    for (std::int64_t i = 0; i < normal.numel(); ++i) to[i] = static_cast<float>(numbers[i] * root_two);
+    return normal;
   }
   at::Tensor at_noise(const at::Tensor& normal) const { return at::addcmul(mean_, log_std_.exp(), normal.to(mean_.scalar_type())); }
   /// The terms of the log-density of at_noise(normal), [..., D].

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/module_tensors.hpp>
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -10,6 +11,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -40,6 +42,19 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_lis
   return pairs;
 }
 
+/// to += tau (from - to), without graph.
+inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
+  if (to.numel() > few_numbers || !plain_floats({&to, &from})) {
+    to.lerp_(from.to(to.options().requires_grad(false)), tau);
+    return;
+  }
+  auto* moved = to.data_ptr<float>();
+  const auto* goal = floats_of(from);
+  const auto step = static_cast<float>(tau);
+  for (std::int64_t i = 0; i < to.numel(); ++i) moved[i] += step * (goal[i] - moved[i]);
+  to.unsafeGetTensorImpl()->bump_version();  // as an operation in place does: a graph that holds it is told
+}
+
 }  // namespace detail
 
 /// Moves a target network towards its source, in place, without a graph, in one pass over each parameter:
@@ -61,7 +76,7 @@ void polyak_update(const Target& target, const Source& source, double tau) {
     if (tau == 1)
       to.copy_(from);
     else
-      to.lerp_(from.to(to.options().requires_grad(false)), tau);
+      detail::move_towards(to, from, tau);
   }
   for (auto [to, from] : buffers) to.copy_(from);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/joined.hpp>
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/diagonal_gaussian.hpp>
 #include <retain/error.hpp>
@@ -12,6 +13,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -42,6 +44,27 @@ namespace detail {
 struct squashed_sample_function : torch::autograd::Function<squashed_sample_function> {
   static torch::autograd::variable_list draw(const at::Tensor& mean, const at::Tensor& log_std, const at::Tensor& noise, double centre, double half) {
     constexpr double constant = 0.91893853320467274178 + 2 * 0.69314718055994530942;
+    if (mean.numel() <= few_numbers && plain_floats({&mean, &log_std, &noise})) {
+      const auto width = mean.size(-1);
+      const auto options = mean.options().requires_grad(false);
+      auto action = at::empty(mean.sizes(), options), unsquashed = at::empty(mean.sizes(), options),
+           log_prob = at::empty(mean.sizes().slice(0, static_cast<std::size_t>(mean.dim() - 1)), options);
+      const auto *of_mean = floats_of(mean), *of_log_std = floats_of(log_std), *of_noise = floats_of(noise);
+      auto *actions = action.data_ptr<float>(), *before = unsquashed.data_ptr<float>(), *densities = log_prob.data_ptr<float>();
+      const auto shift = static_cast<float>(centre), scale = static_cast<float>(half);
+      for (std::int64_t n = 0; n < log_prob.numel(); ++n) {
+        float sum = static_cast<float>(static_cast<double>(width) * (constant + std::log(half)));
+        for (std::int64_t i = n * width; i < (n + 1) * width; ++i) {
+          const float u = of_mean[i] + std::exp(of_log_std[i]) * of_noise[i];
+          const float softplus = u < -20 ? -2 * u : std::log1p(std::exp(-2 * u));
+          sum += of_log_std[i] + 0.5f * of_noise[i] * of_noise[i] - 2 * (u + softplus);
+          before[i] = u;
+          actions[i] = shift + scale * std::tanh(u);
+        }
+        densities[n] = -sum;
+      }
+      return {std::move(action), std::move(log_prob), std::move(unsquashed)};
+    }
     auto u = at::addcmul(mean, log_std.exp(), noise);
     auto within = u.tanh();
     const auto minus_half_softplus = at::softplus(u, -2, 40);  // of -2u: softplus(x, b) = log(1 + exp(b x)) / b
@@ -63,6 +86,21 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
     const auto saved = context->get_saved_variables();
     const at::Tensor &log_std = saved[1], &noise = saved[2], &of_action = incoming[0], &of_log_prob = incoming[1], &of_u = incoming[2];
     const double half = context->saved_data["half"].toDouble();
+    if (noise.numel() <= few_numbers && plain_floats({&saved[0], &log_std, &noise, &of_action, &of_log_prob, &of_u})) {
+      const auto width = noise.size(-1);
+      auto of_mean = at::empty(noise.sizes(), noise.options()), of_logarithm = at::empty(noise.sizes(), noise.options());
+      const auto *mean = floats_of(saved[0]), *logarithm = floats_of(log_std), *drawn = floats_of(noise), *actions = floats_of(of_action),
+                 *densities = floats_of(of_log_prob), *before = floats_of(of_u);
+      auto *to_mean = of_mean.data_ptr<float>(), *to_logarithm = of_logarithm.data_ptr<float>();
+      const auto scale = static_cast<float>(half);
+      for (std::int64_t i = 0; i < noise.numel(); ++i) {
+        const float spread = std::exp(logarithm[i]) * drawn[i], within = std::tanh(mean[i] + spread), density = densities ? densities[i / width] : 0;
+        const float du = (before ? before[i] : 0) + (actions ? actions[i] * scale * (1 - within * within) : 0) + 2 * within * density;
+        to_mean[i] = du;
+        to_logarithm[i] = du * spread - density;
+      }
+      return {of_mean, of_logarithm, {}, {}, {}};
+    }
     // Made anew rather than kept: so it may be differentiated again.
     const auto spread = log_std.exp() * noise, within = (saved[0] + spread).tanh();
     at::Tensor du = of_u;

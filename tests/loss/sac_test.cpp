@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <vector>
 
 #include "support.hpp"
 
@@ -46,6 +47,49 @@ TEST_CASE("sac_target: the twin minimum, the entropy and the end of an episode, 
                                         [&](const at::Tensor& actions) { return q * actions.select(-1, 0); }, torch::tensor({0.5}), 0.9);
   CHECK(drawn.equal(one));
   CHECK(!drawn.requires_grad());
+}
+
+TEST_CASE("sac_target: values beyond the bounds are moved to them, in any type", "[sac]") {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    const auto rewards = torch::tensor({1.0, -2.0, 0.5, 40.0}, type), ended = torch::tensor({0.0, 0.0, 0.0, 1.0}, type), none = torch::zeros({4}, type);
+    const auto q = torch::tensor({{90.0, -30.0, 1.0, 7.0}}, type), alpha = torch::zeros({1}, type);
+    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = -5, .greatest = 8}).equal(torch::tensor({8.0, -5.0, 1.5, 8.0}, type)));
+    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.greatest = 8}).equal(torch::tensor({8.0, -32.0, 1.5, 8.0}, type)));
+    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1).equal(torch::tensor({91.0, -32.0, 1.5, 40.0}, type)));
+    CHECK_THROWS_WITH(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = 2, .greatest = 1}), ContainsSubstring("between the bounds 2 and 1"));
+    CHECK_THROWS_AS(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = std::nan("")}), retain::config_error);
+  }
+}
+
+TEST_CASE("sac losses: in float, on the CPU, they are what they are in double, ties and what is no number included", "[sac]") {
+  torch::manual_seed(5);
+  for (const std::int64_t critics : {1, 2, 3}) {
+    auto q = torch::randn({critics, 9}, at::kDouble).to(at::kFloat).to(at::kDouble);
+    if (critics > 1) q.select(1, 4).fill_(0.25);  // level: the first has the gradient
+    const auto log_probs = torch::randn({9}).to(at::kDouble), rewards = torch::randn({9}).to(at::kDouble);
+    const auto ended = torch::tensor({0, 1, 0, 0, 1, 0, 0, 1, 0}).to(at::kDouble);
+    for (const auto& alpha : {torch::full({1}, 0.25, at::kDouble), torch::rand({9}).to(at::kDouble)}) {
+      const auto all = [&](at::ScalarType type) {
+        const auto values = q.to(type).clone().requires_grad_(), densities = log_probs.to(type).clone().requires_grad_();
+        const auto y = retain::sac_target(rewards.to(type), ended.to(type), values, densities, alpha.to(type), 0.9);
+        const auto taught = retain::sac_critic_loss(values, y);
+        const auto by_critics = torch::autograd::grad({taught * 3}, {values})[0];
+        const auto actor = retain::sac_policy_loss(values, densities, alpha.to(type));
+        const auto by_actor = torch::autograd::grad({actor.loss * -2}, {values, densities});
+        return std::vector<at::Tensor>{y, taught.detach(), by_critics, actor.loss.detach(), by_actor[0], by_actor[1]};
+      };
+      const auto in_float = all(at::kFloat), in_double = all(at::kDouble);
+      for (std::size_t i = 0; i < in_float.size(); ++i) {
+        CHECK(in_float[i].scalar_type() == at::kFloat);
+        CHECK(in_float[i].sizes() == in_double[i].sizes());
+        CHECK(at::allclose(in_float[i].to(at::kDouble), in_double[i], 1e-5, 1e-6));
+      }
+    }
+  }
+  // As LibTorch's minimum: no number in one critic is no number in the least of them.
+  const auto broken = torch::tensor({{1.0f, std::nanf("")}, {std::nanf(""), 2.0f}}), zero = torch::zeros({2});
+  CHECK(retain::sac_target(zero, zero, broken, zero, torch::zeros({1})).isnan().all().item<bool>());
+  CHECK(retain::sac_policy_loss(broken, zero, torch::zeros({1})).loss.isnan().item<bool>());
 }
 
 TEST_CASE("sac_policy_loss: of actions that were drawn before, as fixed numbers, with the gradient of the lower critic", "[sac]") {

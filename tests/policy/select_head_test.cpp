@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <retain/policy/select_head.hpp>
 
+#include <cmath>
+#include <vector>
+
 #include "support.hpp"
 
 TEST_CASE("select_head: every sample gets its own head's outputs, and only that head its gradient", "[select_head]") {
@@ -21,6 +24,40 @@ TEST_CASE("select_head: every sample gets its own head's outputs, and only that 
         }
   selected.sum().backward();
   CHECK(outputs.grad().equal(expected));
+}
+
+TEST_CASE("select_head: in float it is what it is in double, for one output a head too; a stage that is not there is refused", "[select_head]") {
+  torch::manual_seed(2);
+  for (const std::int64_t width : {1, 2}) {
+    const auto outputs = torch::randn({2, 5, 3 * width});
+    const auto stage = torch::tensor({2, 0, 1, 1, 2}), weight = torch::randn({2, 5, width});
+    const auto run = [&](at::ScalarType type) {
+      const auto x = outputs.to(type).clone().requires_grad_();
+      const auto picked = retain::select_head(x, 3, stage);
+      return std::vector{picked.detach(), torch::autograd::grad({picked}, {x}, {weight.to(type)})[0]};
+    };
+    const auto in_float = run(at::kFloat), in_double = run(at::kDouble);
+    for (std::size_t i = 0; i < 2; ++i) CHECK(in_float[i].to(at::kDouble).equal(in_double[i]));
+    for (const std::int64_t wrong : {-1, 3}) {
+      const auto beyond = torch::full({5}, wrong, at::kLong);
+      CHECK_THROWS_AS(retain::select_head(outputs, 3, beyond), c10::Error);
+    }
+  }
+}
+
+TEST_CASE("stage_of: the place of the one in the one-hot, for any type and layout", "[select_head]") {
+  torch::manual_seed(3);
+  const auto stage = torch::randint(0, 4, {3, 7}, at::kLong);
+  const auto observations = at::cat({torch::randn({3, 7, 5}) * 9, at::one_hot(stage, 4).to(at::kFloat)}, 2);
+  CHECK(retain::stage_of(observations, 4).equal(stage));
+  CHECK(retain::stage_of(observations.to(at::kDouble), 4).equal(stage));
+  CHECK(retain::stage_of(observations.transpose(0, 1), 4).equal(stage.t()));
+  CHECK(retain::stage_of(observations.clone().requires_grad_(), 4).equal(stage));
+  const auto odd = torch::tensor({{9.0f, 1.0f, 1.0f}, {9.0f, 1.0f, std::nanf("")}, {9.0f, -1.0f, -2.0f}});  // level, no number, none hot
+  CHECK(retain::stage_of(odd, 2).equal(torch::tensor({0, 1, 0})));
+  CHECK(retain::stage_of(odd, 2).equal(odd.narrow(1, 1, 2).argmax(1)));
+  CHECK_THROWS_WITH(retain::stage_of(observations, 9), ContainsSubstring("[3, 7, 9]"));
+  CHECK_THROWS_AS(retain::stage_of(torch::tensor(1.0), 1), retain::shape_error);
 }
 
 TEST_CASE("select_head: its gradient can be differentiated again", "[select_head]") {

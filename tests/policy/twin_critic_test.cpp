@@ -121,12 +121,13 @@ TEST_CASE("twin_critic: its layers as one node are its layers one by one, in flo
   torch::manual_seed(7);
   for (const std::int64_t rows : {1, 5, 64}) {
     twin_critic critics(4, 2, twin_critic_options{.hidden = {20, 17}, .critics = 3, .stages = 3});
-    const auto s = at::cat({torch::randn({rows, 4}), at::one_hot(torch::randint(0, 3, {rows}, at::kLong), 3).to(at::kFloat)}, 1);
+    const auto s = at::cat({torch::randn({rows, 4}), at::one_hot(torch::randint(0, 3, {rows}, at::kLong), 3).to(at::kFloat)}, 1).requires_grad_();
     const auto a = torch::randn({rows, 2}).requires_grad_();
     const auto run = [&](bool apart, bool action_only) {
       std::optional<retain::detail::separate_nodes> scope;
       if (apart) scope.emplace();
       auto wanted = action_only ? std::vector<at::Tensor>{} : critics->parameters();
+      if (!action_only) wanted.push_back(s);
       wanted.push_back(a);
       const auto q = critics(s, a);
       auto result = torch::autograd::grad({q}, wanted, {torch::linspace(-1, 1, q.numel()).view_as(q)});
@@ -135,7 +136,7 @@ TEST_CASE("twin_critic: its layers as one node are its layers one by one, in flo
     };
     for (const bool action_only : {false, true}) {
       const auto joined = run(false, action_only), apart = run(true, action_only);
-      REQUIRE(joined.size() == (action_only ? 2U : 8U));
+      REQUIRE(joined.size() == (action_only ? 2U : 9U));
       for (std::size_t i = 0; i < joined.size(); ++i) CHECK(at::allclose(joined[i], apart[i], 1e-4, 1e-5));
     }
   }

@@ -27,13 +27,14 @@ namespace retain::detail {
 /// Only where may_join(x). The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be
 /// differentiated again.
 struct dense_layers_function : torch::autograd::Function<dense_layers_function> {
+  /// Part of a wider row, as a few rows on their own: what small products read.
+  static at::Tensor packed(const at::Tensor& x) { return x.device().is_cpu() && x.numel() <= few_numbers && !x.is_contiguous() ? x.contiguous() : x; }
+
   static std::vector<at::Tensor> outputs(const at::Tensor& x, at::TensorList weights, activation_kind kind, bool activate_last) {
     std::vector<at::Tensor> made;
-    const bool differentiable = at::GradMode::is_enabled();
     for (std::size_t i = 0; i < weights.size(); i += 2) {
-      at::Tensor y = layer_output(i == 0 ? x : made.back(), weights[i], weights[i + 1]);
-      if (activate_last || i + 2 < weights.size()) y = differentiable ? activate(y, kind) : activate_in_place(std::move(y), kind);
-      made.push_back(std::move(y));
+      const bool activated = activate_last || i + 2 < weights.size();
+      made.push_back(layer_output(i == 0 ? packed(x) : made.back(), weights[i], weights[i + 1], activated ? std::optional(kind) : std::nullopt));
     }
     return made;
   }
@@ -66,11 +67,12 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
 
     std::optional<at::AutoDispatchBelowADInplaceOrView> below_autograd;
     if (made.empty()) below_autograd.emplace();
+    const at::Tensor x = packed(saved[0]);
     torch::autograd::variable_list gradients(1 + 2 * layers + 2);  // kind and activate_last have none
     at::Tensor gradient = incoming[0];
     for (std::size_t i = layers; i-- > 0;) {
-      if (activate_last || i + 1 < layers) gradient = activation_gradient(gradient, output(i), kind);
-      const at::Tensor &before = i == 0 ? saved[0] : output(i - 1), &weight = weights[2 * i];
+      if (activate_last || i + 1 < layers) gradient = layer_activation_gradient(gradient, output(i), kind);
+      const at::Tensor &before = i == 0 ? x : output(i - 1), &weight = weights[2 * i];
       if (context->needs_input_grad(1 + 2 * i)) gradients[1 + 2 * i] = layer_weight_gradient(before, weight, gradient);
       if (context->needs_input_grad(2 + 2 * i)) gradients[2 + 2 * i] = layer_bias_gradient(gradient);
       bool wanted = false;

@@ -2,13 +2,17 @@
 // Rows of whatever holds rows, by index.
 #pragma once
 
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <optional>
 #include <vector>
 
 namespace retain::detail {
@@ -29,8 +33,30 @@ std::int64_t size_of(const M& memory) {
     return static_cast<std::int64_t>(memory.size());
 }
 
-/// Rows of `rows` [n, ...] at `indices` [i, ...], as [i, ..., ...]: what the index has of dimensions stands first.
-inline at::Tensor gather_rows(const at::Tensor& rows, const at::Tensor& indices) {
+/// Of the first `size` rows those at `indices` [i], by a loop; undefined where that is not the way: for rows that are not contiguous on the CPU,
+/// or many, and for an index beyond them.
+inline at::Tensor gather_few_rows(const at::Tensor& rows, const at::Tensor& indices, std::int64_t size) {
+  constexpr std::size_t much = 1 << 17;  // bytes
+  if (rows.dim() < 1 || rows.layout() != at::kStrided || !rows.device().is_cpu() || !rows.is_contiguous() || rows.requires_grad() || rows.is_conj() ||
+      rows.is_neg() || rows._is_zerotensor() || rows._fw_grad(0).defined() || size < 1 || size > rows.size(0) || indices.dim() != 1)
+    return {};
+  const auto bytes = static_cast<std::size_t>(rows.numel() / rows.size(0)) * rows.element_size();
+  if (bytes * static_cast<std::size_t>(indices.numel()) > much || !plain_indices(indices, size)) return {};
+  auto shape = rows.sizes().vec();
+  shape[0] = indices.numel();
+  auto result = at::empty(shape, rows.options());
+  const auto* index = indices.data_ptr<std::int64_t>();
+  const auto* from = static_cast<const char*>(rows.data_ptr());
+  auto* to = static_cast<char*>(result.data_ptr());
+  for (std::int64_t i = 0; bytes > 0 && i < indices.numel(); ++i, to += bytes) std::memcpy(to, from + static_cast<std::size_t>(index[i]) * bytes, bytes);
+  return result;
+}
+
+/// Rows of `all` [n, ...] at `indices` [i, ...], as [i, ..., ...]: what the index has of dimensions stands first. With `size`, of the first of
+/// them only.
+inline at::Tensor gather_rows(const at::Tensor& all, const at::Tensor& indices, std::optional<std::int64_t> size = {}) {
+  if (auto few = gather_few_rows(all, indices, size ? *size : size_of(all)); few.defined()) return few;
+  const auto rows = size ? all.narrow(0, 0, *size) : all;
   const auto on_device = indices.to(rows.device());
   if (indices.dim() == 1) return rows.index_select(0, on_device);
   std::vector<std::int64_t> shape(indices.sizes().begin(), indices.sizes().end());

@@ -24,12 +24,17 @@ class separate_nodes {
   }
 };
 
-/// Whether operations on x may be joined: not where each of them is listened to, by tracing, autocasting (which is on where its key is not
-/// excluded), a transformation of functions or forward-mode derivatives.
-inline bool may_join(const at::Tensor& x) {
+/// Whether nobody listens to each operation of this thread: tracing, autocasting (which is on where its key is not excluded) or a transformation
+/// of functions.
+inline bool unobserved() {
   const auto& keys = c10::impl::tls_local_dispatch_key_set();
-  return x.defined() && x.layout() == at::kStrided && !separate_nodes::wanted() && (keys.included_ - c10::default_included_set).empty() &&
-         (c10::default_excluded_set - keys.excluded_).empty() && !x._fw_grad(0).defined() && (!x.is_inference() || !at::GradMode::is_enabled());
+  return (keys.included_ - c10::default_included_set).empty() && (c10::default_excluded_set - keys.excluded_).empty();
+}
+
+/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x has no forward-mode derivative.
+inline bool may_join(const at::Tensor& x) {
+  return x.defined() && x.layout() == at::kStrided && !separate_nodes::wanted() && unobserved() && !x._fw_grad(0).defined() &&
+         (!x.is_inference() || !at::GradMode::is_enabled());
 }
 
 }  // namespace retain::detail

@@ -63,7 +63,7 @@ class row_storage {
   transitions gather(const at::Tensor& indices, std::int64_t size) const {
     if (columns_.empty()) throw config_error(concat(owner_, ": there are no rows to gather from"));
     std::vector<named_tensor> rows;
-    for (const auto& [name, tensor] : columns_) rows.push_back({name, gather_rows(tensor.narrow(0, 0, size), indices)});
+    for (const auto& [name, tensor] : columns_) rows.push_back({name, gather_rows(tensor, indices, size)});
     return transitions(std::move(rows));
   }
 

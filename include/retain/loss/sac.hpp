@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/joined.hpp>
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <numbers>
 #include <tuple>
 #include <utility>
@@ -52,23 +54,72 @@ inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntA
     throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ", shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
+/// A tensor without dimensions.
+inline at::Tensor number(double value, const at::Tensor& like) {
+  auto result = at::empty({}, like.options().requires_grad(false));
+  *result.data_ptr<float>() = static_cast<float>(value);
+  return result;
+}
+
 /// sum_k (Q_k - y)^2 times `scale` as one node of the autograd graph.
 struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& target, double scale) {
     context->save_for_backward({q, target});
     context->saved_data["scale"] = scale;
+    if (target.numel() <= few_numbers && plain_floats({&q, &target}) && q.dim() == target.dim() + 1) {
+      double sum = 0;
+      const auto *values = floats_of(q), *aims = floats_of(target);
+      for (std::int64_t k = 0; k < q.size(0); ++k)
+        for (std::int64_t n = 0; n < target.numel(); ++n) {
+          const double error = static_cast<double>(values[k * target.numel() + n]) - static_cast<double>(aims[n]);
+          sum += error * error;
+        }
+      return number(sum * scale, q);
+    }
     return (q - target).square_().sum() * scale;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
+    const at::Tensor &q = saved[0], &target = saved[1];
+    if (target.numel() <= few_numbers && plain_floats({&q, &target, &incoming[0]})) {
+      auto gradient = at::empty(q.sizes(), q.options());
+      const auto *values = floats_of(q), *aims = floats_of(target);
+      auto* to = gradient.data_ptr<float>();
+      const auto factor = static_cast<float>(2 * context->saved_data["scale"].toDouble()) * *floats_of(incoming[0]);
+      for (std::int64_t k = 0; k < q.size(0); ++k)
+        for (std::int64_t n = 0; n < target.numel(); ++n, ++values) *to++ = (*values - aims[n]) * factor;
+      return {gradient, {}, {}};
+    }
     const auto factor = incoming[0] * (2 * context->saved_data["scale"].toDouble());
-    return {((saved[0] - saved[1]) * factor).to(saved[0].scalar_type()), {}, {}};
+    return {((q - target) * factor).to(q.scalar_type()), {}, {}};
   }
 };
+
+/// Which critic has the least of values that stand `stride` apart, the first of equals; one that is not a number counts as that.
+inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std::int64_t stride) {
+  std::int64_t lowest = 0;
+  for (std::int64_t k = 1; k < critics && !std::isnan(values[lowest * stride]); ++k)
+    if (!(values[k * stride] >= values[lowest * stride])) lowest = k;
+  return lowest;
+}
 
 /// mean [ alpha log pi - min_k Q_k ] as one node of the autograd graph; the first of equal critics has the gradient.
 struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
+    if (log_probs.numel() <= few_numbers && log_probs.numel() > 0 && plain_floats({&q, &log_probs, &alpha})) {
+      const auto rows = log_probs.numel();
+      const auto *values = floats_of(q), *densities = floats_of(log_probs), *alphas = floats_of(alpha);
+      const auto which = at::empty(log_probs.sizes(), log_probs.options().dtype(at::kLong));
+      auto* lowest = which.data_ptr<std::int64_t>();
+      double sum = 0;
+      for (std::int64_t n = 0; n < rows; ++n) {
+        lowest[n] = lowest_critic(values + n, q.size(0), rows);
+        sum += static_cast<double>(alphas[alpha.numel() == 1 ? 0 : n] * densities[n] - values[lowest[n] * rows + n]);
+      }
+      context->save_for_backward({which, alpha});
+      context->saved_data["critics"] = q.size(0);
+      return number(sum / static_cast<double>(rows), q);
+    }
     const auto [least, which] = q.min(0);
     context->save_for_backward({which, alpha});
     context->saved_data["critics"] = q.size(0);
@@ -77,43 +128,85 @@ struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &which = saved[0], &alpha = saved[1];
-    const auto share = incoming[0].div(which.numel()).expand(which.sizes());
     auto sizes = which.sizes().vec();
     sizes.insert(sizes.begin(), context->saved_data["critics"].toInt());
+    if (which.numel() <= few_numbers && which.is_contiguous() && plain_floats({&alpha, &incoming[0]})) {
+      const auto rows = which.numel();
+      auto of_q = at::zeros(sizes, incoming[0].options()), of_log_probs = at::empty(which.sizes(), incoming[0].options());
+      const auto* lowest = which.data_ptr<std::int64_t>();
+      auto *to_q = of_q.data_ptr<float>(), *to_log_probs = of_log_probs.data_ptr<float>();
+      const auto* alphas = floats_of(alpha);
+      const float share = *floats_of(incoming[0]) / static_cast<float>(rows);
+      for (std::int64_t n = 0; n < rows; ++n) {
+        to_q[lowest[n] * rows + n] = -share;
+        to_log_probs[n] = share * alphas[alpha.numel() == 1 ? 0 : n];
+      }
+      return {of_q, of_log_probs, {}};
+    }
+    const auto share = incoming[0].div(which.numel()).expand(which.sizes());
     return {at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)), share * alpha, {}};
   }
 };
 
 }  // namespace detail
 
+/// What values may be: targets outside are moved to the nearer end. All are let through by default.
+struct value_bounds {
+  double least = -std::numeric_limits<double>::infinity();
+  double greatest = std::numeric_limits<double>::infinity();
+};
+
 /// The target of soft actor-critic's critics (Haarnoja et al. 2018, arXiv 1812.05905), the least of several against overestimation,
 ///
-///     y = r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')),   a' ~ pi(.|s')
+///     y = clip( r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')), least, greatest ),   a' ~ pi(.|s')
 ///
 /// rewards, ended and next_log_probs [N]; next_q [K, N], of the target critics; alpha one number or [N]. `ended` is 1 where s' is
 /// terminal: nothing is earned behind it. A time limit of the task itself, that the observation shows, is such an end; an episode cut
-/// off for convenience is not, and has 0 there. No graph. Throws shape_error where the shapes do not fit.
+/// off for convenience is not, and has 0 there. No graph.
+///
+/// `bounds`: the returns, with their entropy, that the task can pay, where they are known (Andrychowicz et al. 2017, arXiv 1707.01495, clip to them). Set them
+/// when transitions of an earlier policy stand in the buffer (episodic_memory, replay of demonstrations): where the new policy does not go, nobody corrects
+/// what the critics say of its actions, and without bounds their error can feed on itself (Fujimoto et al. 2019, arXiv 1812.02900).
+///
+/// Throws shape_error where the shapes do not fit, config_error for bounds that hold no number.
 inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const at::Tensor& next_q, const at::Tensor& next_log_probs,
-                             const at::Tensor& alpha, double discount = 0.99) {
+                             const at::Tensor& alpha, double discount = 0.99, value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
+  if (!(bounds.least <= bounds.greatest))
+    throw config_error(detail::concat("sac_target: no value lies between the bounds ", bounds.least, " and ", bounds.greatest));
   if (ended.sizes() != rewards.sizes() || next_log_probs.sizes() != rewards.sizes())
     throw shape_error(detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ",
                                      detail::shape_text(rewards.sizes()), ", ", detail::shape_text(ended.sizes()), " and ", detail::shape_text(next_log_probs.sizes())));
   detail::check_critics("sac_target", next_q, rewards.sizes());
   detail::check_temperature("sac_target", alpha, rewards.sizes());
+  if (rewards.numel() <= detail::few_numbers && detail::plain_floats({&rewards, &ended, &next_q, &next_log_probs, &alpha})) {
+    const auto rows = rewards.numel();
+    auto target = at::empty(rewards.sizes(), rewards.options().requires_grad(false));
+    const auto *paid = detail::floats_of(rewards), *ends = detail::floats_of(ended), *values = detail::floats_of(next_q),
+               *densities = detail::floats_of(next_log_probs), *alphas = detail::floats_of(alpha);
+    auto* to = target.data_ptr<float>();
+    const auto gamma = static_cast<float>(discount);
+    const auto clip = [low = static_cast<float>(bounds.least), high = static_cast<float>(bounds.greatest)](float y) { return y < low ? low : y > high ? high : y; };
+    for (std::int64_t n = 0; n < rows; ++n) {
+      const float next = values[detail::lowest_critic(values + n, next_q.size(0), rows) * rows + n] - alphas[alpha.numel() == 1 ? 0 : n] * densities[n];
+      to[n] = clip(ends[n] != 0 ? paid[n] : paid[n] + gamma * next);
+    }
+    return target;
+  }
   const auto next = std::get<0>(next_q.detach().min(0)) - alpha.detach() * next_log_probs.detach();
   // Where the episode ended, what the critic says of the state behind it may be anything.
-  return rewards + discount * next.masked_fill(ended.to(at::kBool), 0);
+  const auto target = rewards + discount * next.masked_fill(ended.to(at::kBool), 0);
+  return std::isfinite(bounds.least) || std::isfinite(bounds.greatest) ? target.clamp(bounds.least, bounds.greatest) : target;
 }
 
 /// The same with the next action drawn here: `next` is pi(.|s') and target_critics(actions) returns Q'(s', actions) as [K, N].
 template <reparametrised_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
 at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const D& next, Critics&& target_critics, const at::Tensor& alpha,
-                      double discount = 0.99) {
+                      double discount = 0.99, value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
   const auto [actions, log_probs] = detail::draw_with_log_prob(next);
-  return sac_target(rewards, ended, at::Tensor(target_critics(actions)), log_probs, alpha, discount);
+  return sac_target(rewards, ended, at::Tensor(target_critics(actions)), log_probs, alpha, discount, bounds);
 }
 
 /// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N].

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/gather.hpp>
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -9,7 +11,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -64,9 +68,19 @@ class sac_temperature {
   }
 
   /// [S], without graph.
-  at::Tensor alpha() const { return bounded(log_alpha_.detach()).exp(); }
+  at::Tensor alpha() const {
+    const at::NoGradGuard no_grad;
+    if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_})) return bounded(log_alpha_.detach()).exp();
+    auto result = at::empty(log_alpha_.sizes(), lowest_.options());
+    auto* to = result.data_ptr<float>();
+    for (std::int64_t k = 0; k < result.numel(); ++k) to[k] = std::exp(bounded_at(k));
+    return result;
+  }
   /// The alpha of every sample, without graph: stage is int64 of any shape.
-  at::Tensor alpha(const at::Tensor& stage) const { return alpha().index_select(0, stage.reshape({-1})).view(stage.sizes()); }
+  at::Tensor alpha(const at::Tensor& stage) const {
+    if (stage.dim() == 1) return detail::gather_rows(alpha(), stage);
+    return alpha().index_select(0, stage.reshape({-1})).view(stage.sizes());
+  }
 
   /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage int64 [N], needed with more than one. A stage
   /// that the batch does not hold has no gradient. Throws shape_error.
@@ -86,13 +100,26 @@ class sac_temperature {
     if (!log_alpha_.requires_grad() || log_probs.numel() == 0) return;
     const at::NoGradGuard no_grad;
     const double share = -1.0 / static_cast<double>(log_probs.numel());
+    auto& gradient = log_alpha_.mutable_grad();
+    const bool plain = detail::plain_floats({&log_alpha_, &log_probs, &gradient}) && log_probs.numel() <= detail::few_numbers;
+    if (plain && (!stage.defined() || detail::plain_indices(stage, log_alpha_.numel()))) {
+      if (!gradient.defined()) gradient = at::zeros(log_alpha_.sizes(), lowest_.options());
+      std::vector<float> sums(static_cast<std::size_t>(log_alpha_.numel()), 0.0f);
+      const auto* density = detail::floats_of(log_probs);
+      const auto* which = stage.defined() ? stage.data_ptr<std::int64_t>() : nullptr;
+      for (std::int64_t n = 0; n < log_probs.numel(); ++n)
+        sums[static_cast<std::size_t>(which ? which[n] : 0)] += (density[n] + static_cast<float>(entropy_target_)) * static_cast<float>(share);
+      auto* to = gradient.data_ptr<float>();
+      for (std::size_t k = 0; k < sums.size(); ++k) to[k] += sums[k];
+      gradient.unsafeGetTensorImpl()->bump_version();
+      return;
+    }
     const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_).mul_(share).to(log_alpha_.scalar_type());
     auto added = at::zeros_like(log_alpha_);
     if (stage.defined())
       added.index_add_(0, stage.reshape({-1}), shares);
     else
       added.add_(shares.sum());
-    auto& gradient = log_alpha_.mutable_grad();
     if (gradient.defined())
       gradient.add_(added);
     else
@@ -123,7 +150,13 @@ class sac_temperature {
                                        detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
                                        stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
     const at::NoGradGuard no_grad;
-    log_alpha_.copy_(bounded(log_alpha_));
+    if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_})) {
+      log_alpha_.copy_(bounded(log_alpha_));
+      return;
+    }
+    auto* to = log_alpha_.data_ptr<float>();
+    for (std::int64_t k = 0; k < log_alpha_.numel(); ++k) to[k] = bounded_at(k);
+    log_alpha_.unsafeGetTensorImpl()->bump_version();
   }
   static at::Tensor logarithms(const char* what, const std::vector<double>& values, std::int64_t stages, double otherwise) {
     auto result = at::full({stages}, otherwise);
@@ -141,6 +174,11 @@ class sac_temperature {
   }
   at::Tensor bounded(const at::Tensor& logarithm) const {
     return at::min(at::max(logarithm, lowest_.to(logarithm.device())), highest_.to(logarithm.device()));
+  }
+
+  /// The same of one of plain floats.
+  float bounded_at(std::int64_t k) const {
+    return std::min(std::max(log_alpha_.data_ptr<float>()[k], lowest_.data_ptr<float>()[k]), highest_.data_ptr<float>()[k]);
   }
 
   double entropy_target_;

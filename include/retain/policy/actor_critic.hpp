@@ -261,7 +261,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
       if (seen < 1)
         throw shape_error(detail::concat("actor_critic: observations of shape ", detail::shape_text(all.sizes()), " do not end in a one-hot of ",
                                          options_.stages, " stages"));
-      return use(all.narrow(-1, 0, seen), all.narrow(-1, seen, options_.stages).argmax(-1));
+      return use(all.narrow(-1, 0, seen), stage_of(all, options_.stages));
     } else {
       throw config_error("actor_critic: stages are read off the end of an observation, which must be a tensor");
       return use(observations, at::Tensor());

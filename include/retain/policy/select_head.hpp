@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/joined.hpp>
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -10,6 +11,8 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -17,28 +20,73 @@ namespace retain {
 
 namespace detail {
 
-/// Picks row index[...] out of the S rows of width D of x [..., S, D], as one node of the autograd graph. index [..., 1, D].
+/// Picks part stage[n] of the S parts of row n of x [..., rows, S * D], as one node of the autograd graph: [..., rows, D], or with `single`,
+/// where D is 1, [..., rows].
 struct select_head_function : torch::autograd::Function<select_head_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& outputs, const at::Tensor& index, std::int64_t stages) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& outputs, const at::Tensor& stage, std::int64_t stages,
+                            bool single) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    context->save_for_backward({index});
+    context->save_for_backward({stage});
     context->saved_data["sizes"] = outputs.sizes();
     context->saved_data["stages"] = stages;
-    return pick(outputs, index, stages);
+    return pick(outputs, stage, stages, single);
   }
-  static at::Tensor pick(const at::Tensor& outputs, const at::Tensor& index, std::int64_t stages) {
-    auto sizes = index.sizes().vec();
-    sizes[sizes.size() - 2] = stages;
-    return outputs.view(sizes).gather(-2, index).squeeze(-2);
+  static at::Tensor pick(const at::Tensor& outputs, const at::Tensor& stage, std::int64_t stages, bool single) {
+    auto sizes = outputs.sizes().vec();
+    const auto width = sizes.back() / stages;
+    if (plain_floats({&outputs}) && plain_indices(stage, stages)) {
+      if (single)
+        sizes.pop_back();
+      else
+        sizes.back() = width;
+      auto picked = at::empty(sizes, outputs.options());
+      const auto* from = outputs.data_ptr<float>();
+      const auto* which = stage.data_ptr<std::int64_t>();
+      auto* to = picked.data_ptr<float>();
+      const auto rows = stage.numel(), all = picked.numel() / width;
+      for (std::int64_t i = 0, n = 0; i < all; ++i, n = n + 1 < rows ? n + 1 : 0)
+        for (std::int64_t j = 0; j < width; ++j) to[i * width + j] = from[(i * stages + which[n]) * width + j];
+      return picked;
+    }
+    sizes.back() = stages;
+    sizes.push_back(width);
+    const auto picked = outputs.view(sizes).gather(-2, positions(stage, sizes)).squeeze(-2);
+    return single ? picked.squeeze(-1) : picked;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
-    const auto index = context->get_saved_variables()[0];
-    auto sizes = index.sizes().vec();
-    sizes[sizes.size() - 2] = context->saved_data["stages"].toInt();
-    const auto gradient = at::zeros(sizes, incoming[0].options()).scatter_(-2, index, incoming[0].unsqueeze(-2));
-    return {gradient.view(context->saved_data["sizes"].toIntVector()), {}, {}};
+    const auto stage = context->get_saved_variables()[0];
+    const auto stages = context->saved_data["stages"].toInt();
+    auto sizes = context->saved_data["sizes"].toIntVector();
+    if (plain_floats({&incoming[0]}) && plain_indices(stage, stages)) {
+      const auto width = sizes.back() / stages;
+      const auto gradient = at::zeros(sizes, incoming[0].options());
+      const auto* from = incoming[0].data_ptr<float>();
+      const auto* which = stage.data_ptr<std::int64_t>();
+      auto* to = gradient.data_ptr<float>();
+      const auto rows = stage.numel(), all = incoming[0].numel() / width;
+      for (std::int64_t i = 0, n = 0; i < all; ++i, n = n + 1 < rows ? n + 1 : 0)
+        for (std::int64_t j = 0; j < width; ++j) to[(i * stages + which[n]) * width + j] = from[i * width + j];
+      return {gradient, {}, {}, {}};
+    }
+    const auto whole = sizes;
+    sizes.push_back(sizes.back() / stages);
+    sizes[sizes.size() - 2] = stages;
+    const auto index = positions(stage, sizes);
+    return {at::zeros(sizes, incoming[0].options()).scatter_(-2, index, incoming[0].view(index.sizes())).view(whole), {}, {}, {}};
+  }
+
+ private:
+  /// The stage as gather and scatter want it, for parts of `sizes` [..., rows, S, D].
+  static at::Tensor positions(const at::Tensor& stage, std::vector<std::int64_t> sizes) {
+    sizes[sizes.size() - 2] = 1;
+    return stage.unsqueeze(-1).unsqueeze(-1).expand(sizes);
   }
 };
+
+inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage, bool single) {
+  if (at::GradMode::is_enabled() && may_join(outputs)) return select_head_function::apply(outputs, stage, stages, single);
+  return select_head_function::pick(outputs, stage, stages, single);
+}
 
 }  // namespace detail
 
@@ -55,14 +103,29 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, co
   if (!fits)
     throw shape_error(detail::concat("select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " are not those of ", stages,
                                      " heads for stages of shape ", detail::shape_text(stage.sizes())));
-  if (stages == 1) return outputs;
-  const auto width = outputs.size(-1) / stages;
-  auto sizes = outputs.sizes().vec();
-  sizes.back() = 1;
-  sizes.push_back(width);
-  const auto index = stage.unsqueeze(-1).unsqueeze(-1).expand(sizes);
-  if (at::GradMode::is_enabled() && detail::may_join(outputs)) return detail::select_head_function::apply(outputs, index, stages);
-  return detail::select_head_function::pick(outputs, index, stages);
+  return stages == 1 ? outputs : detail::select_head(outputs, stages, stage, false);
+}
+
+/// The stage that the last S numbers of an observation name, a one-hot: [..., width] -> int64 [...], the place of the greatest of them, the
+/// first of equals. Throws shape_error for observations that are not longer than S.
+inline at::Tensor stage_of(const at::Tensor& observations, std::int64_t stages) {
+  const auto width = observations.dim() < 1 ? 0 : observations.size(-1);
+  if (stages < 1 || width <= stages)
+    throw shape_error(detail::concat("stage_of: observations of shape ", detail::shape_text(observations.sizes()), " do not end in a one-hot of ", stages, " stages"));
+  const at::NoGradGuard no_grad;
+  if (observations.numel() > detail::few_numbers || !detail::plain_floats({&observations})) return observations.narrow(-1, width - stages, stages).argmax(-1);
+  const auto rows = observations.sizes().slice(0, static_cast<std::size_t>(observations.dim() - 1));
+  auto found = at::empty(rows, observations.options().dtype(at::kLong).requires_grad(false));
+  const auto* from = observations.data_ptr<float>();
+  auto* to = found.data_ptr<std::int64_t>();
+  for (std::int64_t n = 0; n < found.numel(); ++n) {
+    const auto* hot = from + (n + 1) * width - stages;
+    std::int64_t best = 0;
+    for (std::int64_t k = 1; k < stages; ++k)
+      if (hot[k] > hot[best] || (std::isnan(hot[k]) && !std::isnan(hot[best]))) best = k;
+    to[n] = best;
+  }
+  return found;
 }
 
 }  // namespace retain

@@ -3,6 +3,7 @@
 
 #include <retain/detail/dense_layers.hpp>
 #include <retain/detail/joined.hpp>
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/policy/activation.hpp>
@@ -11,10 +12,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/init.h>
 #include <torch/nn/pimpl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -50,6 +53,40 @@ class batched_linear : public torch::nn::Cloneable<batched_linear> {
  private:
   std::vector<std::int64_t> sizes_;
 };
+
+/// Observations, of which a critic sees the first `seen` numbers, and actions, side by side as one node of the autograd graph.
+struct critic_rows_function : torch::autograd::Function<critic_rows_function> {
+  static at::Tensor join(const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
+    const auto rows = actions.size(0), width = actions.size(1), stride = observations.size(1);
+    auto joined = at::empty({rows, seen + width}, actions.options().requires_grad(false));
+    const auto *from = floats_of(observations), *acts = floats_of(actions);
+    auto* to = joined.data_ptr<float>();
+    for (std::int64_t n = 0; n < rows; ++n, from += stride, acts += width) to = std::copy_n(acts, width, std::copy_n(from, seen, to));
+    return joined;
+  }
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
+    context->saved_data["seen"] = seen;
+    context->saved_data["width"] = observations.size(1);
+    return join(observations, seen, actions);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto seen = context->saved_data["seen"].toInt(), width = context->saved_data["width"].toInt();
+    at::Tensor of_observations;
+    if (context->needs_input_grad(0)) of_observations = at::constant_pad_nd(incoming[0].narrow(1, 0, seen), {0, width - seen});
+    return {of_observations, {}, incoming[0].narrow(1, seen, incoming[0].size(1) - seen).contiguous()};
+  }
+};
+
+/// [N, seen + actions] of observations [N, at least seen] and actions [N, actions].
+inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
+  const bool plain = [&] {
+    const at::NoGradGuard no_grad;
+    return actions.numel() <= few_numbers && may_join(observations) && may_join(actions) && plain_floats({&observations, &actions});
+  }();
+  if (!plain) return at::cat({observations.narrow(1, 0, seen), actions}, 1);
+  if (!at::GradMode::is_enabled()) return critic_rows_function::join(observations, seen, actions);
+  return critic_rows_function::apply(observations, seen, actions);
+}
 
 /// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1, width].
 class batched_norm : public torch::nn::Cloneable<batched_norm> {
@@ -106,9 +143,9 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
       throw shape_error(detail::concat("twin_critic: observations and actions must be [..., ", observations_ + extra, "] and [..., ", actions_, "], got ",
                                        detail::shape_text(observations.sizes()), " and ", detail::shape_text(actions.sizes())));
     const auto seen = detail::as_rows(observations, observations_ + extra);
-    const auto rows = at::cat({seen.narrow(1, 0, observations_), detail::as_rows(actions, actions_)}, 1);
-    auto q = evaluate(rows);
-    if (extra > 0) q = select_head(q, options_.stages, seen.narrow(1, observations_, extra).argmax(-1));
+    const auto said = evaluate(detail::critic_rows(seen, observations_, detail::as_rows(actions, actions_)));
+    const auto q = extra > 0 ? detail::select_head(said, options_.stages, stage_of(seen, extra), true) : said.squeeze(-1);
+    if (observations.dim() == 2) return q;
     auto sizes = observations.sizes().slice(0, leading(observations)).vec();
     sizes.insert(sizes.begin(), options_.critics);
     return q.view(sizes);

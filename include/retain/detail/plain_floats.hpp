@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// Where loops over memory may stand in for LibTorch's operations. On a few hundred numbers an operation's time is its call's, and a loop does
+// the work of several.
+#pragma once
+
+#include <retain/detail/joined.hpp>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cstdint>
+#include <initializer_list>
+
+namespace retain::detail {
+
+/// Up to so many numbers one thread is what LibTorch's operations take too.
+inline constexpr std::int64_t few_numbers = 1 << 15;
+
+/// Whether these, as far as they are defined, are contiguous float32 on the CPU, with nothing to be recorded for a derivative and nobody who
+/// listens to operations.
+inline bool plain_floats(std::initializer_list<const at::Tensor*> tensors) {
+  if (at::GradMode::is_enabled() || !unobserved()) return false;
+  for (const auto* tensor : tensors)
+    if (tensor->defined() && (tensor->layout() != at::kStrided || !tensor->device().is_cpu() || tensor->scalar_type() != at::kFloat ||
+                              !tensor->is_contiguous() || tensor->is_neg() || tensor->_is_zerotensor() || tensor->_fw_grad(0).defined()))
+      return false;
+  return true;
+}
+
+/// Where a plain tensor's numbers are; null for an undefined one.
+inline const float* floats_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
+
+/// Whether these are contiguous int64 on the CPU, few, and each of them in [0, end).
+inline bool plain_indices(const at::Tensor& indices, std::int64_t end) {
+  if (!unobserved() || indices.layout() != at::kStrided || !indices.device().is_cpu() || indices.scalar_type() != at::kLong || !indices.is_contiguous() ||
+      indices.numel() > few_numbers)
+    return false;
+  const auto* index = indices.data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < indices.numel(); ++i)
+    if (index[i] < 0 || index[i] >= end) return false;
+  return true;
+}
+
+}  // namespace retain::detail
