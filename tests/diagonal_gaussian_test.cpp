@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <vector>
 
 #include "support.hpp"
 
@@ -93,6 +95,50 @@ TEST_CASE("diagonal_gaussian: KL by its formula, and as a mean over samples with
   // Close Gaussians in float: KL is about the squared distances in mean and logarithm, far below float's resolution at 1.
   const auto near = kl(diagonal_gaussian{torch::zeros({1, 1}), torch::full({1, 1}, 1e-4)}, diagonal_gaussian{torch::zeros({1, 1}), torch::zeros({1})});
   CHECK(near.item<double>() == Approx(1e-8).epsilon(1e-3));
+}
+
+TEST_CASE("diagonal_gaussian: KL in float is what it is in double, for whichever of the two learns, and differentiated again", "[diagonal_gaussian]") {
+  torch::manual_seed(6);
+  const auto numbers = torch::randn({4, 7, 3});  // means and logarithms of p and q
+  const auto weight = torch::randn({7});
+  for (const int learning : {1, 2, 3, 4, 12, 15}) {  // bit k: whether tensor k asks for a gradient
+    const auto run = [&](at::ScalarType type) {
+      std::vector<at::Tensor> given, asking;
+      for (int k = 0; k < 4; ++k) {
+        given.push_back(numbers[k].to(type).clone());
+        if ((learning >> k) % 2 == 1) asking.push_back(given.back().requires_grad_());
+      }
+      const auto value = kl(diagonal_gaussian{given[0], given[1]}, diagonal_gaussian{given[2], given[3]});
+      std::vector<at::Tensor> said{value.detach()};
+      for (const auto& slope : torch::autograd::grad({(value * weight.to(type)).sum()}, asking, {}, true)) said.push_back(slope);
+      const auto slopes = torch::autograd::grad({value.mean()}, asking, {}, true, true);
+      auto squares = torch::zeros({}, type);
+      for (const auto& slope : slopes) squares = squares + slope.square().sum();
+      for (const auto& again : torch::autograd::grad({squares}, asking)) said.push_back(again);
+      return said;
+    };
+    const auto in_float = run(at::kFloat), in_double = run(at::kDouble);
+    for (std::size_t i = 0; i < in_float.size(); ++i) {
+      CHECK(in_float[i].scalar_type() == at::kFloat);
+      CHECK(at::allclose(in_float[i].to(at::kDouble), in_double[i], 2e-5, 1e-5));
+    }
+  }
+}
+
+TEST_CASE("diagonal_gaussian: KL to a teacher that spoke in inference mode, and with one log_std for all rows", "[diagonal_gaussian]") {
+  const auto mean = torch::randn({4, 3}).requires_grad_(), log_std = torch::randn({3}).requires_grad_();
+  const auto plain_mean = torch::randn({4, 3}), plain_log_std = torch::randn({4, 3});
+  std::optional<diagonal_gaussian> spoken;
+  {
+    const c10::InferenceMode inference;
+    spoken.emplace(plain_mean + 0, plain_log_std + 0);
+  }
+  const diagonal_gaussian student{mean, log_std}, teacher{plain_mean, plain_log_std};
+  for (const bool forward : {false, true}) {
+    const auto there = [&](const diagonal_gaussian& other) { return forward ? kl(other, student) : kl(student, other); };
+    const auto asked = torch::autograd::grad({there(*spoken).sum()}, {mean, log_std}), expected = torch::autograd::grad({there(teacher).sum()}, {mean, log_std});
+    for (std::size_t i = 0; i < 2; ++i) CHECK(at::allclose(asked[i], expected[i], 1e-5, 1e-6));
+  }
 }
 
 TEST_CASE("diagonal_gaussian: samples are normal, and do not depend on how rows are batched", "[diagonal_gaussian]") {

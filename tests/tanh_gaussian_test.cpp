@@ -165,6 +165,12 @@ TEST_CASE("tanh_gaussian: a sample in float is what it is in double, far out too
   }
 }
 
+TEST_CASE("tanh_gaussian: what is not used of a sample adds nothing, where the mean is no number neither", "[tanh_gaussian]") {
+  const auto mean = torch::full({2, 3}, std::nanf("")).requires_grad_(), log_std = torch::zeros({2, 3}).requires_grad_();
+  retain::tanh_gaussian(mean, log_std).rsample_with_log_prob().unsquashed.sum().backward();
+  CHECK(mean.grad().equal(torch::ones({2, 3})));
+}
+
 TEST_CASE("tanh_gaussian: entropy against an integral and against samples", "[tanh_gaussian]") {
   for (const double log_std : {-3.0, -0.5, 0.7, 2.0})
     for (const double mean : {0.0, 1.3, -4.0}) {

@@ -139,6 +139,7 @@ inline int finetune(finetune_command command) {
                                             {"teacher", command.teacher},
                                             {"seed", settings.seed},
                                             {"capacity", settings.capacity},
+                                            {"value_bound", settings.agent.value_bound},
                                             {"retention", strengths_of(kept)},
                                             {"versions", {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}});
   const bool finished = run_training(learning, agent, stages, place, command.method(), term_names);

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/joined.hpp>
 #include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -119,11 +122,11 @@ class diagonal_gaussian {
     const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
     auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options);
     const at::NoGradGuard no_grad;
-    if (!detail::plain_floats({&mean_}) || mean_.numel() > detail::few_numbers) return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
+    if (!detail::plain_floats({&mean_}) || mean_.numel() > detail::few_functions) return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
     auto* numbers = uniform.data_ptr<double>();  // normal_in_place in loops
     for (std::int64_t i = 0; i < uniform.numel(); ++i) numbers[i] = std::max(2 * numbers[i] - 1, -1 + 0x1p-53);
     uniform.erfinv_();
-    auto normal = at::empty(mean_.sizes(), mean_.options().requires_grad(false));
+    auto normal = at::empty(mean_.sizes(), mean_.options());
     auto* to = normal.data_ptr<float>();
     for (std::int64_t i = 0; i < normal.numel(); ++i) to[i] = static_cast<float>(numbers[i] * root_two);
     return normal;
@@ -135,12 +138,66 @@ class diagonal_gaussian {
   at::Tensor mean_, log_std_;
 };
 
+namespace detail {
+
+/// KL(p || q) from plain means and logarithms of deviations [..., D], as one node of the autograd graph: [...]. With r = log sigma_p - log sigma_q
+/// and z = (mu_p - mu_q) / sigma_q, dimension by dimension,
+///
+///     KL = (exp(2r) - 1) / 2 - r + z^2 / 2
+///     dmu_p = z / sigma_q = -dmu_q,     dlog sigma_p = exp(2r) - 1,     dlog sigma_q = 1 - exp(2r) - z^2
+struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& p_mean, const at::Tensor& p_log_std, const at::Tensor& q_mean,
+                            const at::Tensor& q_log_std) {
+    context->save_for_backward({p_mean, p_log_std, q_mean, q_log_std});
+    const auto width = p_mean.size(-1);
+    auto result = at::empty(p_mean.sizes().slice(0, static_cast<std::size_t>(p_mean.dim() - 1)), p_mean.options());
+    const auto *mp = floats_of(p_mean), *lp = floats_of(p_log_std), *mq = floats_of(q_mean), *lq = floats_of(q_log_std);
+    auto* to = result.data_ptr<float>();
+    for (std::int64_t n = 0; n < result.numel(); ++n) {
+      float sum = 0;
+      for (std::int64_t i = n * width; i < (n + 1) * width; ++i) {
+        const float r = lp[i] - lq[i], z = (mp[i] - mq[i]) * std::exp(-lq[i]);
+        sum += 0.5f * std::expm1(2 * r) - r + 0.5f * z * z;
+      }
+      to[n] = sum;
+    }
+    return result;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+    const auto saved = context->get_saved_variables();
+    torch::autograd::variable_list made(4);
+    const auto of_rows = incoming[0].contiguous();
+    if (!plain_floats({&of_rows, &saved[0], &saved[1], &saved[2], &saved[3]})) {  // to be differentiated again
+      const auto each = of_rows.unsqueeze(-1), of_q = (-saved[3]).exp(), z = (saved[0] - saved[2]) * of_q, excess = ((saved[1] - saved[3]) * 2).expm1();
+      return {each * z * of_q, each * excess, -each * z * of_q, -each * (excess + z.square())};
+    }
+    const auto width = saved[0].size(-1);
+    float* to[4] = {};
+    for (std::size_t k = 0; k < 4; ++k)
+      if (context->needs_input_grad(k)) to[k] = (made[k] = at::empty(saved[0].sizes(), saved[0].options())).data_ptr<float>();
+    const auto *each = floats_of(of_rows), *mp = floats_of(saved[0]), *lp = floats_of(saved[1]), *mq = floats_of(saved[2]), *lq = floats_of(saved[3]);
+    for (std::int64_t i = 0; i < saved[0].numel(); ++i) {
+      const float share = each[i / width], of_q = std::exp(-lq[i]), z = (mp[i] - mq[i]) * of_q, excess = std::expm1(2 * (lp[i] - lq[i]));
+      const float slopes[4] = {z * of_q, excess, -z * of_q, -(excess + z * z)};
+      for (int k = 0; k < 4; ++k)
+        if (to[k]) to[k][i] = share * slopes[k];
+    }
+    return made;
+  }
+};
+
+}  // namespace detail
+
 /// KL(p || q) = sum_d [ log sigma_q - log sigma_p + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) - 1/2 ], [...], in nats,
 /// differentiable in both. Throws shape_error when the means differ in shape.
 inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
   if (p.mean().sizes() != q.mean().sizes())
     throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()), " and ", detail::shape_text(q.mean().sizes()),
                                      " do not belong together"));
+  const at::Tensor &p_mean = p.mean(), &p_log_std = p.log_std(), &q_mean = q.mean(), &q_log_std = q.log_std();
+  if (detail::may_join_in_loops({&p_mean, &p_log_std, &q_mean, &q_log_std}, detail::few_functions))
+    return detail::gaussian_kl_function::apply(p_mean, p_log_std, q_mean, q_log_std);
   // (exp(2 r) - 1) / 2 - r with r = log sigma_p - log sigma_q loses no digits where the two are close.
   const auto ratio = p.log_std() - q.log_std();
   const auto distance = (p.mean() - q.mean()) * q.log_std().neg().exp();

@@ -51,8 +51,11 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
   auto* moved = to.data_ptr<float>();
   const auto* goal = floats_of(from);
   const auto step = static_cast<float>(tau);
-  for (std::int64_t i = 0; i < to.numel(); ++i) moved[i] += step * (goal[i] - moved[i]);
-  to.unsafeGetTensorImpl()->bump_version();  // as an operation in place does: a graph that holds it is told
+  for (std::int64_t i = 0; i < to.numel(); ++i) {
+    const float way = goal[i] - moved[i];
+    moved[i] = step < 0.5f ? moved[i] + step * way : goal[i] - way * (1 - step);  // as lerp_
+  }
+  written(to);
 }
 
 }  // namespace detail

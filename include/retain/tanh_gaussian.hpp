@@ -44,9 +44,9 @@ namespace detail {
 struct squashed_sample_function : torch::autograd::Function<squashed_sample_function> {
   static torch::autograd::variable_list draw(const at::Tensor& mean, const at::Tensor& log_std, const at::Tensor& noise, double centre, double half) {
     constexpr double constant = 0.91893853320467274178 + 2 * 0.69314718055994530942;
-    if (mean.numel() <= few_numbers && plain_floats({&mean, &log_std, &noise})) {
+    if (mean.numel() <= few_functions && plain_floats({&mean, &log_std, &noise})) {
       const auto width = mean.size(-1);
-      const auto options = mean.options().requires_grad(false);
+      const auto options = mean.options();
       auto action = at::empty(mean.sizes(), options), unsquashed = at::empty(mean.sizes(), options),
            log_prob = at::empty(mean.sizes().slice(0, static_cast<std::size_t>(mean.dim() - 1)), options);
       const auto *of_mean = floats_of(mean), *of_log_std = floats_of(log_std), *of_noise = floats_of(noise);
@@ -86,7 +86,8 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
     const auto saved = context->get_saved_variables();
     const at::Tensor &log_std = saved[1], &noise = saved[2], &of_action = incoming[0], &of_log_prob = incoming[1], &of_u = incoming[2];
     const double half = context->saved_data["half"].toDouble();
-    if (noise.numel() <= few_numbers && plain_floats({&saved[0], &log_std, &noise, &of_action, &of_log_prob, &of_u})) {
+    if (!of_action.defined() && !of_log_prob.defined() && !of_u.defined()) return torch::autograd::variable_list(5);
+    if (noise.numel() <= few_functions && plain_floats({&saved[0], &log_std, &noise, &of_action, &of_log_prob, &of_u})) {
       const auto width = noise.size(-1);
       auto of_mean = at::empty(noise.sizes(), noise.options()), of_logarithm = at::empty(noise.sizes(), noise.options());
       const auto *mean = floats_of(saved[0]), *logarithm = floats_of(log_std), *drawn = floats_of(noise), *actions = floats_of(of_action),
@@ -95,7 +96,7 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
       const auto scale = static_cast<float>(half);
       for (std::int64_t i = 0; i < noise.numel(); ++i) {
         const float spread = std::exp(logarithm[i]) * drawn[i], within = std::tanh(mean[i] + spread), density = densities ? densities[i / width] : 0;
-        const float du = (before ? before[i] : 0) + (actions ? actions[i] * scale * (1 - within * within) : 0) + 2 * within * density;
+        const float du = (before ? before[i] : 0) + (actions ? actions[i] * scale * (1 - within * within) : 0) + (densities ? 2 * within * density : 0);
         to_mean[i] = du;
         to_logarithm[i] = du * spread - density;
       }
@@ -111,7 +112,6 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
       each = of_log_prob.unsqueeze(-1);
       du = du.defined() ? at::addcmul(du, within, each, 2) : within * each * 2;
     }
-    if (!du.defined()) return torch::autograd::variable_list(5);
     auto of_log_std = du * spread;
     if (each.defined()) of_log_std = of_log_std - each;
     return {du, of_log_std, {}, {}, {}};

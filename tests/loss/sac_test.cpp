@@ -55,6 +55,12 @@ TEST_CASE("sac_target: values beyond the bounds are moved to them, in any type",
     const auto q = torch::tensor({{90.0, -30.0, 1.0, 7.0}}, type), alpha = torch::zeros({1}, type);
     CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = -5, .greatest = 8}).equal(torch::tensor({8.0, -5.0, 1.5, 8.0}, type)));
     CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.greatest = 8}).equal(torch::tensor({8.0, -32.0, 1.5, 8.0}, type)));
+    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = -1e300, .greatest = 1e300}).equal(torch::tensor({91.0, -32.0, 1.5, 40.0}, type)));
+    CHECK(retain::sac_target(rewards.to(at::kHalf), ended, q, none, alpha, 1, {.greatest = 1e5}).max().item<double>() == 91);
+    const auto many = [](const at::Tensor& x) { return x.repeat_interleave(20'000, -1); };
+    CHECK(retain::sac_target(many(rewards), many(ended), many(q), many(none), alpha, 1, {.least = -5, .greatest = 1e300}).min().item<double>() == -5);
+    CHECK(retain::sac_target(rewards[0], ended[0], q.select(1, 0), none[0], alpha, 1).sizes().empty());
+    CHECK_THROWS_AS(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = HUGE_VAL}), retain::config_error);
     CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1).equal(torch::tensor({91.0, -32.0, 1.5, 40.0}, type)));
     CHECK_THROWS_WITH(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = 2, .greatest = 1}), ContainsSubstring("between the bounds 2 and 1"));
     CHECK_THROWS_AS(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = std::nan("")}), retain::config_error);

@@ -50,4 +50,5 @@ TEST_CASE("heads: a Gaussian's numbers in float are what they are in double, eac
   CHECK(head(outputs).log_std()[0][0].isnan().item<bool>());
   CHECK_THROWS_WITH(head(torch::zeros({3, 1})), ContainsSubstring("2 dimensions") && ContainsSubstring("[3, 1]"));
   CHECK_THROWS_AS(head(torch::zeros({3, 6})), retain::shape_error);
+  CHECK_THROWS_AS((retain::tanh_gaussian_head{.dimensions = 1, .least_log_std = 3, .greatest_log_std = 2}(torch::zeros({3, 2}))), retain::config_error);
 }

@@ -45,6 +45,15 @@ TEST_CASE("select_head: in float it is what it is in double, for one output a he
   }
 }
 
+TEST_CASE("select_head: heads without outputs, and no rows", "[select_head]") {
+  CHECK(retain::select_head(torch::zeros({3, 0}), 2, torch::zeros({3}, at::kLong)).sizes() == at::IntArrayRef({3, 0}));
+  const auto none = torch::zeros({4, 0, 6}).requires_grad_();
+  const auto picked = retain::select_head(none, 3, torch::zeros({0}, at::kLong));
+  CHECK(picked.sizes() == at::IntArrayRef({4, 0, 2}));
+  picked.sum().backward();
+  CHECK(none.grad().sizes() == none.sizes());
+}
+
 TEST_CASE("stage_of: the place of the one in the one-hot, for any type and layout", "[select_head]") {
   torch::manual_seed(3);
   const auto stage = torch::randint(0, 4, {3, 7}, at::kLong);

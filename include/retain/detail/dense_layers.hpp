@@ -27,7 +27,7 @@ namespace retain::detail {
 /// Only where may_join(x). The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be
 /// differentiated again.
 struct dense_layers_function : torch::autograd::Function<dense_layers_function> {
-  /// Part of a wider row, as a few rows on their own: what small products read.
+  /// A small tensor of the CPU made contiguous, as the loops want it: what a policy sees may be part of a wider row.
   static at::Tensor packed(const at::Tensor& x) { return x.device().is_cpu() && x.numel() <= few_numbers && !x.is_contiguous() ? x.contiguous() : x; }
 
   static std::vector<at::Tensor> outputs(const at::Tensor& x, at::TensorList weights, activation_kind kind, bool activate_last) {

@@ -31,7 +31,8 @@ inline bool unobserved() {
   return (keys.included_ - c10::default_included_set).empty() && (c10::default_excluded_set - keys.excluded_).empty();
 }
 
-/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x has no forward-mode derivative.
+/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x has no forward-mode derivative, is strided, and was
+/// not made in inference mode if a graph is to hold it.
 inline bool may_join(const at::Tensor& x) {
   return x.defined() && x.layout() == at::kStrided && !separate_nodes::wanted() && unobserved() && !x._fw_grad(0).defined() &&
          (!x.is_inference() || !at::GradMode::is_enabled());

@@ -103,14 +103,18 @@ inline void transpose(const float* a, std::int64_t rows, std::int64_t columns, f
 RETAIN_AVX2 inline void column_sums_avx2(const float* a, std::int64_t rows, std::int64_t columns, float* sums) {
   for (std::int64_t j = 0; j < columns; j += 8) {
     const __m256i lanes = lanes_avx2(columns - j);
-    __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
-    std::int64_t i = 0;
-    for (; i + 2 <= rows; i += 2) {
-      even = _mm256_add_ps(even, _mm256_maskload_ps(a + i * columns + j, lanes));
-      odd = _mm256_add_ps(odd, _mm256_maskload_ps(a + (i + 1) * columns + j, lanes));
+    __m256 total = _mm256_setzero_ps();
+    for (std::int64_t i = 0; i < rows;) {  // blocks keep a long sum accurate
+      __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+      const std::int64_t end = std::min<std::int64_t>(rows, i + 256);
+      for (; i + 2 <= end; i += 2) {
+        even = _mm256_add_ps(even, _mm256_maskload_ps(a + i * columns + j, lanes));
+        odd = _mm256_add_ps(odd, _mm256_maskload_ps(a + (i + 1) * columns + j, lanes));
+      }
+      for (; i < end; ++i) even = _mm256_add_ps(even, _mm256_maskload_ps(a + i * columns + j, lanes));
+      total = _mm256_add_ps(total, _mm256_add_ps(even, odd));
     }
-    if (i < rows) even = _mm256_add_ps(even, _mm256_maskload_ps(a + i * columns + j, lanes));
-    _mm256_maskstore_ps(sums + j, lanes, _mm256_add_ps(even, odd));
+    _mm256_maskstore_ps(sums + j, lanes, total);
   }
 }
 

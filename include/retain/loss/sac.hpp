@@ -54,9 +54,9 @@ inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntA
     throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ", shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
-/// A tensor without dimensions.
-inline at::Tensor number(double value, const at::Tensor& like) {
-  auto result = at::empty({}, like.options().requires_grad(false));
+/// A float32 without dimensions, on the CPU, as `like` is.
+inline at::Tensor float_scalar(double value, const at::Tensor& like) {
+  auto result = at::empty({}, like.options());
   *result.data_ptr<float>() = static_cast<float>(value);
   return result;
 }
@@ -66,7 +66,7 @@ struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& target, double scale) {
     context->save_for_backward({q, target});
     context->saved_data["scale"] = scale;
-    if (target.numel() <= few_numbers && plain_floats({&q, &target}) && q.dim() == target.dim() + 1) {
+    if (target.numel() <= few_numbers && plain_floats({&q, &target})) {
       double sum = 0;
       const auto *values = floats_of(q), *aims = floats_of(target);
       for (std::int64_t k = 0; k < q.size(0); ++k)
@@ -74,7 +74,7 @@ struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
           const double error = static_cast<double>(values[k * target.numel() + n]) - static_cast<double>(aims[n]);
           sum += error * error;
         }
-      return number(sum * scale, q);
+      return float_scalar(sum * scale, q);
     }
     return (q - target).square_().sum() * scale;
   }
@@ -118,7 +118,7 @@ struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
       }
       context->save_for_backward({which, alpha});
       context->saved_data["critics"] = q.size(0);
-      return number(sum / static_cast<double>(rows), q);
+      return float_scalar(sum / static_cast<double>(rows), q);
     }
     const auto [least, which] = q.min(0);
     context->save_for_backward({which, alpha});
@@ -156,6 +156,18 @@ struct value_bounds {
   double greatest = std::numeric_limits<double>::infinity();
 };
 
+namespace detail {
+
+/// The bounds without those that the type cannot hold.
+inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
+  const double largest = type == at::kDouble ? std::numeric_limits<double>::max() : type == at::kHalf ? 65504 : std::numeric_limits<float>::max();
+  if (bounds.least < -largest) bounds.least = -std::numeric_limits<double>::infinity();
+  if (bounds.greatest > largest) bounds.greatest = std::numeric_limits<double>::infinity();
+  return bounds;
+}
+
+}  // namespace detail
+
 /// The target of soft actor-critic's critics (Haarnoja et al. 2018, arXiv 1812.05905), the least of several against overestimation,
 ///
 ///     y = clip( r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')), least, greatest ),   a' ~ pi(.|s')
@@ -164,15 +176,17 @@ struct value_bounds {
 /// terminal: nothing is earned behind it. A time limit of the task itself, that the observation shows, is such an end; an episode cut
 /// off for convenience is not, and has 0 there. No graph.
 ///
-/// `bounds`: the returns, with their entropy, that the task can pay, where they are known (Andrychowicz et al. 2017, arXiv 1707.01495, clip to them). Set them
-/// when transitions of an earlier policy stand in the buffer (episodic_memory, replay of demonstrations): where the new policy does not go, nobody corrects
-/// what the critics say of its actions, and without bounds their error can feed on itself (Fujimoto et al. 2019, arXiv 1812.02900).
+/// `bounds`: the returns, with their entropy, that the task can pay, where they are known (Andrychowicz et al. 2017, arXiv 1707.01495,
+/// clip to them). Set them when transitions of an earlier policy stand in the buffer (episodic_memory, demonstrations): where the new
+/// policy does not go, nobody corrects what the critics say of its actions, and without bounds their error can feed on itself (Fujimoto
+/// et al. 2019, arXiv 1812.02900).
 ///
-/// Throws shape_error where the shapes do not fit, config_error for bounds that hold no number.
+/// Throws shape_error where the shapes do not fit, config_error where no number lies between the bounds.
 inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const at::Tensor& next_q, const at::Tensor& next_log_probs,
                              const at::Tensor& alpha, double discount = 0.99, value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
-  if (!(bounds.least <= bounds.greatest))
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  if (!(bounds.least <= bounds.greatest) || bounds.least == infinity || bounds.greatest == -infinity)
     throw config_error(detail::concat("sac_target: no value lies between the bounds ", bounds.least, " and ", bounds.greatest));
   if (ended.sizes() != rewards.sizes() || next_log_probs.sizes() != rewards.sizes())
     throw shape_error(detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ",
@@ -181,22 +195,25 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
   detail::check_temperature("sac_target", alpha, rewards.sizes());
   if (rewards.numel() <= detail::few_numbers && detail::plain_floats({&rewards, &ended, &next_q, &next_log_probs, &alpha})) {
     const auto rows = rewards.numel();
-    auto target = at::empty(rewards.sizes(), rewards.options().requires_grad(false));
+    auto target = at::empty(rewards.sizes(), rewards.options());
     const auto *paid = detail::floats_of(rewards), *ends = detail::floats_of(ended), *values = detail::floats_of(next_q),
                *densities = detail::floats_of(next_log_probs), *alphas = detail::floats_of(alpha);
     auto* to = target.data_ptr<float>();
     const auto gamma = static_cast<float>(discount);
-    const auto clip = [low = static_cast<float>(bounds.least), high = static_cast<float>(bounds.greatest)](float y) { return y < low ? low : y > high ? high : y; };
+    const auto within = detail::representable(bounds, at::kFloat);
+    const auto low = static_cast<float>(within.least), high = static_cast<float>(within.greatest);
     for (std::int64_t n = 0; n < rows; ++n) {
       const float next = values[detail::lowest_critic(values + n, next_q.size(0), rows) * rows + n] - alphas[alpha.numel() == 1 ? 0 : n] * densities[n];
-      to[n] = clip(ends[n] != 0 ? paid[n] : paid[n] + gamma * next);
+      to[n] = detail::clipped(ends[n] != 0 ? paid[n] : paid[n] + gamma * next, low, high);
     }
     return target;
   }
-  const auto next = std::get<0>(next_q.detach().min(0)) - alpha.detach() * next_log_probs.detach();
+  const auto temperature = alpha.numel() == 1 ? alpha.detach().reshape({}) : alpha.detach();
+  const auto next = std::get<0>(next_q.detach().min(0)) - temperature * next_log_probs.detach();
   // Where the episode ended, what the critic says of the state behind it may be anything.
   const auto target = rewards + discount * next.masked_fill(ended.to(at::kBool), 0);
-  return std::isfinite(bounds.least) || std::isfinite(bounds.greatest) ? target.clamp(bounds.least, bounds.greatest) : target;
+  const auto [least, greatest] = detail::representable(bounds, target.scalar_type());
+  return least > -infinity || greatest < infinity ? target.clamp(least, greatest) : target;
 }
 
 /// The same with the next action drawn here: `next` is pi(.|s') and target_critics(actions) returns Q'(s', actions) as [K, N].

@@ -111,7 +111,7 @@ class sac_temperature {
         sums[static_cast<std::size_t>(which ? which[n] : 0)] += (density[n] + static_cast<float>(entropy_target_)) * static_cast<float>(share);
       auto* to = gradient.data_ptr<float>();
       for (std::size_t k = 0; k < sums.size(); ++k) to[k] += sums[k];
-      gradient.unsafeGetTensorImpl()->bump_version();
+      detail::written(gradient);
       return;
     }
     const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_).mul_(share).to(log_alpha_.scalar_type());
@@ -156,7 +156,7 @@ class sac_temperature {
     }
     auto* to = log_alpha_.data_ptr<float>();
     for (std::int64_t k = 0; k < log_alpha_.numel(); ++k) to[k] = bounded_at(k);
-    log_alpha_.unsafeGetTensorImpl()->bump_version();
+    detail::written(log_alpha_);
   }
   static at::Tensor logarithms(const char* what, const std::vector<double>& values, std::int64_t stages, double otherwise) {
     auto result = at::full({stages}, otherwise);

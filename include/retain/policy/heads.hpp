@@ -34,15 +34,14 @@ struct gaussian_parameters_function : torch::autograd::Function<gaussian_paramet
   static torch::autograd::variable_list split(const at::Tensor& outputs, double least, double greatest) {
     auto sizes = outputs.sizes().vec();
     const auto width = sizes.back() /= 2;
-    auto mean = at::empty(sizes, outputs.options().requires_grad(false)), log_std = at::empty(sizes, mean.options());
+    auto mean = at::empty(sizes, outputs.options()), log_std = at::empty(sizes, mean.options());
     const auto* from = outputs.data_ptr<float>();
     auto *means = mean.data_ptr<float>(), *logarithms = log_std.data_ptr<float>();
     const auto low = static_cast<float>(least), high = static_cast<float>(greatest);
     for (std::int64_t n = 0; n < mean.numel(); n += width, from += 2 * width)
       for (std::int64_t d = 0; d < width; ++d) {
-        const float x = from[width + d];
         means[n + d] = from[d];
-        logarithms[n + d] = x < low ? low : x > high ? high : x;
+        logarithms[n + d] = clipped(from[width + d], low, high);
       }
     return {std::move(mean), std::move(log_std)};
   }
@@ -81,15 +80,13 @@ struct gaussian_parameters_function : torch::autograd::Function<gaussian_paramet
   }
 };
 
-/// Means and the logarithms of standard deviations, side by side. Beyond the bounds a deviation has no gradient. Throws shape_error.
+/// Means and the logarithms of standard deviations, side by side. Beyond the bounds a deviation has no gradient. Throws shape_error and config_error.
 inline diagonal_gaussian gaussian_of(const at::Tensor& outputs, std::int64_t dimensions, double least_log_std, double greatest_log_std) {
   if (outputs.dim() < 1 || outputs.size(-1) != 2 * dimensions)
     throw shape_error(concat("a Gaussian head of ", dimensions, " dimensions needs outputs [..., ", 2 * dimensions, "], got ", shape_text(outputs.sizes())));
-  const bool plain = [&] {
-    const at::NoGradGuard no_grad;
-    return outputs.numel() <= few_numbers && may_join(outputs) && plain_floats({&outputs});
-  }();
-  if (plain) {
+  if (!(least_log_std <= greatest_log_std))
+    throw config_error(concat("a Gaussian head's least log_std ", least_log_std, " lies above its greatest ", greatest_log_std));
+  if (may_join_in_loops({&outputs}, few_numbers)) {
     const bool with_graph = at::GradMode::is_enabled();
     auto parts = with_graph ? gaussian_parameters_function::apply(outputs, least_log_std, greatest_log_std)
                             : gaussian_parameters_function::split(outputs, least_log_std, greatest_log_std);
@@ -102,7 +99,8 @@ inline diagonal_gaussian gaussian_of(const at::Tensor& outputs, std::int64_t dim
 }  // namespace detail
 
 /// A diagonal Gaussian over `dimensions` numbers, whose standard deviations depend on the state: outputs [..., 2 * dimensions], the means and then the
-/// logarithms of the deviations, which the bounds hold. Throws shape_error for another number of outputs.
+/// logarithms of the deviations, which the bounds hold. Throws shape_error for another number of outputs, config_error for
+/// bounds that hold nothing.
 struct diagonal_gaussian_head {
   std::int64_t dimensions = 1;
   double least_log_std = -20, greatest_log_std = 2;

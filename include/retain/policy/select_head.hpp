@@ -34,7 +34,7 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
   static at::Tensor pick(const at::Tensor& outputs, const at::Tensor& stage, std::int64_t stages, bool single) {
     auto sizes = outputs.sizes().vec();
     const auto width = sizes.back() / stages;
-    if (plain_floats({&outputs}) && plain_indices(stage, stages)) {
+    if (width > 0 && outputs.numel() <= few_numbers && plain_floats({&outputs}) && plain_indices(stage, stages)) {
       if (single)
         sizes.pop_back();
       else
@@ -57,8 +57,8 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
     const auto stage = context->get_saved_variables()[0];
     const auto stages = context->saved_data["stages"].toInt();
     auto sizes = context->saved_data["sizes"].toIntVector();
-    if (plain_floats({&incoming[0]}) && plain_indices(stage, stages)) {
-      const auto width = sizes.back() / stages;
+    const auto width = sizes.back() / stages;
+    if (width > 0 && incoming[0].numel() <= few_numbers && plain_floats({&incoming[0]}) && plain_indices(stage, stages)) {
       const auto gradient = at::zeros(sizes, incoming[0].options());
       const auto* from = incoming[0].data_ptr<float>();
       const auto* which = stage.data_ptr<std::int64_t>();
@@ -69,7 +69,7 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
       return {gradient, {}, {}, {}};
     }
     const auto whole = sizes;
-    sizes.push_back(sizes.back() / stages);
+    sizes.push_back(width);
     sizes[sizes.size() - 2] = stages;
     const auto index = positions(stage, sizes);
     return {at::zeros(sizes, incoming[0].options()).scatter_(-2, index, incoming[0].view(index.sizes())).view(whole), {}, {}, {}};
@@ -83,7 +83,8 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
   }
 };
 
-inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage, bool single) {
+/// select_head of shapes that fit.
+inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage, bool single) {
   if (at::GradMode::is_enabled() && may_join(outputs)) return select_head_function::apply(outputs, stage, stages, single);
   return select_head_function::pick(outputs, stage, stages, single);
 }
@@ -103,7 +104,7 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, co
   if (!fits)
     throw shape_error(detail::concat("select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " are not those of ", stages,
                                      " heads for stages of shape ", detail::shape_text(stage.sizes())));
-  return stages == 1 ? outputs : detail::select_head(outputs, stages, stage, false);
+  return stages == 1 ? outputs : detail::pick_head(outputs, stages, stage, false);
 }
 
 /// The stage that the last S numbers of an observation name, a one-hot: [..., width] -> int64 [...], the place of the greatest of them, the
@@ -111,11 +112,13 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, co
 inline at::Tensor stage_of(const at::Tensor& observations, std::int64_t stages) {
   const auto width = observations.dim() < 1 ? 0 : observations.size(-1);
   if (stages < 1 || width <= stages)
-    throw shape_error(detail::concat("stage_of: observations of shape ", detail::shape_text(observations.sizes()), " do not end in a one-hot of ", stages, " stages"));
+    throw shape_error(detail::concat("stage_of: observations of shape ", detail::shape_text(observations.sizes()), " do not end in a one-hot of ",
+                                     stages, " stages"));
   const at::NoGradGuard no_grad;
-  if (observations.numel() > detail::few_numbers || !detail::plain_floats({&observations})) return observations.narrow(-1, width - stages, stages).argmax(-1);
+  if (observations.numel() > detail::few_numbers || !detail::plain_floats({&observations}))
+    return observations.narrow(-1, width - stages, stages).argmax(-1);
   const auto rows = observations.sizes().slice(0, static_cast<std::size_t>(observations.dim() - 1));
-  auto found = at::empty(rows, observations.options().dtype(at::kLong).requires_grad(false));
+  auto found = at::empty(rows, observations.options().dtype(at::kLong));
   const auto* from = observations.data_ptr<float>();
   auto* to = found.data_ptr<std::int64_t>();
   for (std::int64_t n = 0; n < found.numel(); ++n) {

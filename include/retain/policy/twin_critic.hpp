@@ -58,7 +58,7 @@ class batched_linear : public torch::nn::Cloneable<batched_linear> {
 struct critic_rows_function : torch::autograd::Function<critic_rows_function> {
   static at::Tensor join(const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
     const auto rows = actions.size(0), width = actions.size(1), stride = observations.size(1);
-    auto joined = at::empty({rows, seen + width}, actions.options().requires_grad(false));
+    auto joined = at::empty({rows, seen + width}, actions.options());
     const auto *from = floats_of(observations), *acts = floats_of(actions);
     auto* to = joined.data_ptr<float>();
     for (std::int64_t n = 0; n < rows; ++n, from += stride, acts += width) to = std::copy_n(acts, width, std::copy_n(from, seen, to));
@@ -79,11 +79,7 @@ struct critic_rows_function : torch::autograd::Function<critic_rows_function> {
 
 /// [N, seen + actions] of observations [N, at least seen] and actions [N, actions].
 inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
-  const bool plain = [&] {
-    const at::NoGradGuard no_grad;
-    return actions.numel() <= few_numbers && may_join(observations) && may_join(actions) && plain_floats({&observations, &actions});
-  }();
-  if (!plain) return at::cat({observations.narrow(1, 0, seen), actions}, 1);
+  if (!may_join_in_loops({&observations, &actions}, few_numbers)) return at::cat({observations.narrow(1, 0, seen), actions}, 1);
   if (!at::GradMode::is_enabled()) return critic_rows_function::join(observations, seen, actions);
   return critic_rows_function::apply(observations, seen, actions);
 }
@@ -144,7 +140,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
                                        detail::shape_text(observations.sizes()), " and ", detail::shape_text(actions.sizes())));
     const auto seen = detail::as_rows(observations, observations_ + extra);
     const auto said = evaluate(detail::critic_rows(seen, observations_, detail::as_rows(actions, actions_)));
-    const auto q = extra > 0 ? detail::select_head(said, options_.stages, stage_of(seen, extra), true) : said.squeeze(-1);
+    const auto q = extra > 0 ? detail::pick_head(said, options_.stages, stage_of(seen, extra), true) : said.squeeze(-1);
     if (observations.dim() == 2) return q;
     auto sizes = observations.sizes().slice(0, leading(observations)).vec();
     sizes.insert(sizes.begin(), options_.critics);
