@@ -142,11 +142,11 @@ TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other giv
     const auto* f = static_cast<const real*>(importance.data_ptr());
     auto wide = before.clone(), narrow = before.clone();
     const double first = retain::detail::quadratic_avx2<true, gradient_mode::add>(at(theta), at(anchor), f, at(wide), real(0.3), n);
-    const double second = retain::detail::quadratic_body<true, gradient_mode::add, false>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
+    const double second = retain::detail::quadratic_body<true, gradient_mode::add>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
     CHECK(first == second);
     CHECK(torch::equal(wide, narrow));
     retain::detail::quadratic_avx2<false, gradient_mode::assign>(at(theta), at(anchor), f, at(wide), real(0.3), n);
-    retain::detail::quadratic_body<false, gradient_mode::assign, false>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
+    retain::detail::quadratic_body<false, gradient_mode::assign>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
     CHECK(torch::equal(wide, narrow));
     CHECK(torch::equal(wide.signbit(), narrow.signbit()));  // of zeros
   }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The small networks of an agent without pictures, a batch forward and backward: the actor's layers, a pair of critics, and the action that
-// soft actor-critic draws.
+// The small networks of an agent without pictures, a batch forward and backward: the actor's layers, a pair of critics, the action that soft
+// actor-critic draws, what it is compared with, and the losses.
 #include "subject.hpp"
 
+#include <retain/diagonal_gaussian.hpp>
+#include <retain/loss/sac.hpp>
 #include <retain/policy/mlp.hpp>
 #include <retain/policy/twin_critic.hpp>
 #include <retain/tanh_gaussian.hpp>
@@ -16,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace kernels {
@@ -109,6 +112,69 @@ struct drawing {
   }
 };
 
+struct holding {
+  /// KL of Gaussians: by the formula of a textbook, on standard deviations.
+  double run(bool ours) {
+    forget({mean, log_std});
+    if (ours) {
+      const auto loss = kl(retain::diagonal_gaussian{other_mean, other_log_std}, retain::diagonal_gaussian{mean, log_std}).mean();
+      loss.backward();
+      return loss.item<double>();
+    }
+    const auto p_std = other_log_std.exp(), q_std = log_std.exp();
+    const auto loss = (log_std - other_log_std + (p_std.square() + (other_mean - mean).square()) / (2 * q_std.square()) - 0.5).sum(-1).mean();
+    loss.backward();
+    return loss.item<double>();
+  }
+  double error() {
+    run(true);
+    const auto mine = log_std.grad().clone();
+    run(false);
+    return relative_error(mine, log_std.grad());
+  }
+  at::Tensor mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
+  at::Tensor other_mean = at::randn({batch, 2}), other_log_std = at::randn({batch, 2});
+};
+
+struct learning {
+  /// The target, and the losses of critics and actor, from values and log-densities that are there.
+  double run(bool ours) {
+    forget({q, log_probs});
+    at::Tensor loss;
+    if (ours) {
+      const auto y = retain::sac_target(rewards, ended, next_q, next_log_probs, alpha);
+      loss = retain::sac_critic_loss(q, y) + retain::sac_policy_loss(q, log_probs, alpha).loss;
+    } else {
+      at::Tensor y;
+      {
+        const at::NoGradGuard no_grad;
+        y = rewards + 0.99 * (1 - ended) * (at::minimum(next_q[0], next_q[1]) - alpha * next_log_probs);
+      }
+      loss = 0.5 * (q[0] - y).square().mean() + 0.5 * (q[1] - y).square().mean() + (alpha * log_probs - at::minimum(q[0], q[1])).mean();
+    }
+    loss.backward();
+    return loss.item<double>();
+  }
+  double error() {
+    run(true);
+    const auto mine = q.grad().clone();
+    run(false);
+    return relative_error(mine, q.grad());
+  }
+  at::Tensor q = at::randn({2, batch}).set_requires_grad(true), log_probs = at::randn({batch}).set_requires_grad(true), next_q = at::randn({2, batch});
+  at::Tensor rewards = at::rand({batch}), ended = at::zeros({batch}), next_log_probs = at::randn({batch}), alpha = at::rand({batch});
+};
+
+template <class Step>
+subject step(std::string name) {
+  return {.group = "policy layers, batch of 128", .name = std::move(name), .reach = {.usual = 1.5, .error = 1e-5}, .prepare = [] {
+    const auto data = std::make_shared<Step>();
+    return prepared{.run = [data] { data->run(true); },
+                    .usual = way{"LibTorch's operations", [data] { data->run(false); }},
+                    .error = [data] { return data->error(); }};
+  }};
+}
+
 template <class Layers>
 subject layers(std::string name, std::int64_t width, double work, goals reach) {
   reach.error = 1e-5;
@@ -132,7 +198,9 @@ std::vector<subject> policy_layers() {
              const auto mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
              return prepared{.run = [=] { drawing::run(mean, log_std, true).backward(); },
                              .usual = way{"LibTorch's operations", [=] { drawing::run(mean, log_std, false).backward(); }}};
-           }}};
+           }},
+          step<holding>("KL of Gaussians of 2, forward and backward"),
+          step<learning>("target and losses of soft actor-critic, forward and backward")};
 }
 
 }  // namespace kernels

@@ -266,3 +266,22 @@ TEST_CASE("sac_agent: an update is the same with its operations joined and one b
     CHECK(at::allclose(one.log_probs, other.log_probs, 1e-2, 1e-3));
   }
 }
+
+TEST_CASE("no value beyond the bound is taught: stored transitions that lead on to themselves do not drive the critics up", "[robotic_sequence]") {
+  const auto greatest_value = [](double bound) {
+    auto settings = small_settings().agent;
+    settings.learning_rate = 0.01;
+    settings.tau = 0.5;
+    settings.initial_alpha = settings.alpha_floor;  // entropy adds next to nothing
+    settings.value_bound = bound;
+    sac_agent agent(settings, {}, 1);
+    at::manual_seed(9);
+    const auto states = some_states(64);
+    const retain::transitions memory{
+        {"observation", states}, {"action", at::rand({64, sequence::action_size}) * 2 - 1}, {"reward", at::ones({64})}, {"next", states}, {"ended", at::zeros({64})}};
+    for (int i = 0; i < 300; ++i) agent.update(memory);
+    return agent.critics()->forward(states, memory["action"]).max().item<double>();
+  };
+  CHECK(greatest_value(2) < 2.5);
+  CHECK(greatest_value(1e9) > 5);  // on its way to 1 / (1 - .99)
+}
