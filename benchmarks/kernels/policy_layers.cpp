@@ -112,8 +112,8 @@ struct drawing {
   }
 };
 
-struct holding {
-  /// KL of Gaussians: by the formula of a textbook, on standard deviations.
+struct gaussian_kl {
+  /// Otherwise by the formula of a textbook, on standard deviations.
   double run(bool ours) {
     forget({mean, log_std});
     if (ours) {
@@ -126,17 +126,12 @@ struct holding {
     loss.backward();
     return loss.item<double>();
   }
-  double error() {
-    run(true);
-    const auto mine = log_std.grad().clone();
-    run(false);
-    return relative_error(mine, log_std.grad());
-  }
+  const at::Tensor& compared() const { return log_std; }
   at::Tensor mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
   at::Tensor other_mean = at::randn({batch, 2}), other_log_std = at::randn({batch, 2});
 };
 
-struct learning {
+struct sac_losses {
   /// The target, and the losses of critics and actor, from values and log-densities that are there.
   double run(bool ours) {
     forget({q, log_probs});
@@ -155,23 +150,24 @@ struct learning {
     loss.backward();
     return loss.item<double>();
   }
-  double error() {
-    run(true);
-    const auto mine = q.grad().clone();
-    run(false);
-    return relative_error(mine, q.grad());
-  }
+  const at::Tensor& compared() const { return q; }
   at::Tensor q = at::randn({2, batch}).set_requires_grad(true), log_probs = at::randn({batch}).set_requires_grad(true), next_q = at::randn({2, batch});
   at::Tensor rewards = at::rand({batch}), ended = at::zeros({batch}), next_log_probs = at::randn({batch}), alpha = at::rand({batch});
 };
 
+/// Compared by the gradient of compared().
 template <class Step>
 subject step(std::string name) {
   return {.group = "policy layers, batch of 128", .name = std::move(name), .reach = {.usual = 1.5, .error = 1e-5}, .prepare = [] {
     const auto data = std::make_shared<Step>();
     return prepared{.run = [data] { data->run(true); },
                     .usual = way{"LibTorch's operations", [data] { data->run(false); }},
-                    .error = [data] { return data->error(); }};
+                    .error = [data] {
+                      data->run(true);
+                      const auto mine = data->compared().grad().clone();
+                      data->run(false);
+                      return relative_error(mine, data->compared().grad());
+                    }};
   }};
 }
 
@@ -199,8 +195,8 @@ std::vector<subject> policy_layers() {
              return prepared{.run = [=] { drawing::run(mean, log_std, true).backward(); },
                              .usual = way{"LibTorch's operations", [=] { drawing::run(mean, log_std, false).backward(); }}};
            }},
-          step<holding>("KL of Gaussians of 2, forward and backward"),
-          step<learning>("target and losses of soft actor-critic, forward and backward")};
+          step<gaussian_kl>("KL of Gaussians of 2, forward and backward"),
+          step<sac_losses>("target and losses of soft actor-critic, forward and backward")};
 }
 
 }  // namespace kernels

@@ -16,7 +16,7 @@ namespace retain::detail {
 /// Up to so many numbers one thread is what LibTorch's operations take too.
 inline constexpr std::int64_t few_numbers = 1 << 15;
 /// The same where each is put through exp, tanh or log, of which LibTorch makes eight at a time.
-inline constexpr std::int64_t few_functions = 1 << 11;
+inline constexpr std::int64_t few_functions = 1 << 10;
 
 /// Whether these, as far as they are defined, are contiguous float32 on the CPU, and nobody listens to operations. Never while gradients are
 /// recorded: it is asked in a node's forward and backward, or under a NoGradGuard.
