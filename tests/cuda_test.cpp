@@ -3,7 +3,13 @@
 // checks themselves are known to hold, and is reported as SKIPPED.
 #include <retain/retain.hpp>
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <iostream>
+#include <limits>
+#include <optional>
+#include <vector>
 
 #include "support.hpp"
 
@@ -85,6 +91,89 @@ TEST_CASE("cuda: weight penalties, value and both gradients", "[cuda]") {
   }
 }
 
+TEST_CASE("cuda: penalties on tensors of every type, size and place", "[cuda]") {
+  const auto type = GENERATE(at::kFloat, at::kDouble, at::kHalf, at::kBFloat16);
+  const bool weighted = GENERATE(true, false);
+  const double tolerance = type == at::kDouble ? 1e-12 : type == at::kFloat ? 1e-6 : type == at::kHalf ? 1e-3 : 4e-3;
+  std::vector<at::Tensor> anchors, moved, importances;  // as they are on every device
+  torch::manual_seed(9);
+  std::vector<std::int64_t> sizes{0, 1, 7, 8191, 8192, 8193, 50'000};
+  sizes.resize(90, 33);  // more than a launch takes
+  for (const auto n : sizes) {
+    anchors.push_back(torch::randn({n}));
+    moved.push_back(anchors.back() + 0.5 * torch::randn({n}));
+    importances.push_back(torch::rand({n}));
+  }
+  double expected = 0;
+  on_devices([&](at::Device device) {
+    std::vector<at::Tensor> weights;
+    retain::parameter_list importance;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      // Every other one begins beside a multiple of 16 bytes.
+      auto place = torch::zeros({sizes[i] + 1}, at::TensorOptions().dtype(type).device(device)).narrow(0, i % 2 ? 1 : 0, sizes[i]);
+      place.copy_(anchors[i]);
+      weights.push_back(place.detach().set_requires_grad(true));
+      importance.push_back({std::to_string(i), importances[i].to(device)});
+    }
+    const auto check = [&](const auto& keep) {
+      std::vector<at::Tensor> forces;  // F d, in double
+      double truth = 0;
+      for (std::size_t i = 0; i < sizes.size(); ++i) {
+        const at::NoGradGuard no_grad;
+        const auto was = weights[i].to(at::kCPU, at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+        weights[i].copy_(moved[i]);
+        weights[i].mutable_grad() = torch::ones_like(weights[i]);
+        const auto d = weights[i].to(at::kCPU, at::kDouble) - was;
+        forces.push_back(weighted ? d * importances[i].to(at::kDouble) : d);
+        truth += 0.75 * (forces[i] * d).sum().template item<double>();
+      }
+      const auto check_gradients = [&](double before) {
+        for (std::size_t i = 1; i < sizes.size(); ++i) {
+          INFO(device << ", " << type << ", tensor " << i << " of " << sizes[i]);
+          CHECK(support::relative_error(weights[i].grad().cpu(), before + 1.5 * forces[i]) < tolerance);
+          weights[i].mutable_grad() = at::Tensor();
+        }
+      };
+      const double value = keep.add_gradient(weights).template item<double>();
+      CHECK(value == Approx(truth).epsilon(type == at::kDouble ? 1e-12 : 1e-6));
+      check_gradients(1);
+      keep.loss(weights).backward();  // assigns where add_gradient adds
+      check_gradients(0);
+      if (device.is_cpu()) expected = value;
+      else CHECK(value == Approx(expected).epsilon(1e-6));
+    };
+    if (weighted)
+      check(retain::ewc{weights, importance, {.strength = 0.75}});
+    else
+      check(retain::l2_init{weights, {.strength = 0.75}});
+  });
+}
+
+TEST_CASE("cuda: a penalty waits for what is queued before it on a stream of the caller's", "[cuda]") {
+  on_devices([&](at::Device device) {
+    const at::TensorOptions on_device{device};
+    auto weight = torch::zeros({1 << 20}, on_device).set_requires_grad(true);
+    const retain::l2_init keep{std::vector{weight}, {.strength = 2.0}};
+    const auto slow = torch::rand({2048, 2048}, on_device) / 1024;
+    const auto ones = torch::ones({1 << 20}, on_device);
+    keep.add_gradient(std::vector{weight});  // what is compiled once is compiled
+
+    std::optional<c10::StreamGuard> aside;
+    if (device.is_cuda()) {
+      torch::cuda::synchronize();
+      aside.emplace(c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(at::Device(at::kCUDA, 0)));
+    }
+    auto product = slow;
+    for (int i = 0; i < (device.is_cuda() ? 50 : 1); ++i) product = product.mm(slow);
+    {
+      const at::NoGradGuard no_grad;
+      weight.add_(ones + 0 * product[0][0]);
+    }
+    CHECK(keep.add_gradient(std::vector{weight}).item<double>() == 2.0 * (1 << 20));
+    CHECK((weight.grad() == 4.0).all().item<bool>());
+  });
+}
+
 TEST_CASE("cuda: a penalty follows a model that is moved, and a state goes from one device to the other", "[cuda]") {
   const support::temporary_folder folder;
   on_devices([&](at::Device device) {
@@ -142,7 +231,13 @@ TEST_CASE("cuda: the Fisher of an LSTM in eval mode", "[cuda]") {
     net.to(device);
     net.eval();
     const auto forward = [&](const at::Tensor& o) { return retain::categorical{net.head(std::get<0>(net.core->forward(o)))}; };
-    found.push_back(retain::estimate_fisher(net, std::vector{states}, forward, retain::sampled_actions{.per_state = 1, .seed = 1}));
+    const auto estimate = [&] { return retain::estimate_fisher(net, std::vector{states}, forward, retain::sampled_actions{.per_state = 1, .seed = 1}); };
+    if (device.is_cuda()) {
+      CHECK_THROWS_AS(estimate(), retain::config_error);  // says what to do, which is this:
+      at::globalContext().setUserEnabledCuDNN(false);
+    }
+    found.push_back(estimate());
+    at::globalContext().setUserEnabledCuDNN(true);
   });
   for (std::size_t d = 1; d < found.size(); ++d)
     for (std::size_t i = 0; i < found[d].values.size(); ++i) {
@@ -150,6 +245,36 @@ TEST_CASE("cuda: the Fisher of an LSTM in eval mode", "[cuda]") {
       CHECK(support::relative_error(found[d].values[i].tensor.cpu(), found[0].values[i].tensor) < 1e-3);
     }
   CHECK(found[0].states == 15);
+}
+
+TEST_CASE("cuda: KL of categoricals, value and both gradients", "[cuda]") {
+  const auto sizes = GENERATE(std::vector<std::int64_t>{1, 1}, std::vector<std::int64_t>{5, 18}, std::vector<std::int64_t>{301, 121}, std::vector<std::int64_t>{3, 7, 33},
+                              std::vector<std::int64_t>{9, 4096}, std::vector<std::int64_t>{40});
+  const bool alike = GENERATE(true, false);  // what comes in for each row
+  torch::manual_seed(11);
+  auto p = 3 * torch::randn(sizes, at::kDouble) + 100, q = 3 * torch::randn(sizes, at::kDouble) - 50;
+  if (sizes.back() > 2) {  // actions that only the teacher leaves out, and one that both do
+    p.select(-1, 0).fill_(-std::numeric_limits<double>::infinity());
+    p.select(-1, 2).fill_(-std::numeric_limits<double>::infinity());
+    q.select(-1, 2).fill_(-std::numeric_limits<double>::infinity());
+  }
+  p = p.to(at::kFloat).to(at::kDouble).set_requires_grad(true);
+  q = q.to(at::kFloat).to(at::kDouble).set_requires_grad(true);
+  const auto weights = torch::rand(at::IntArrayRef(sizes).slice(0, sizes.size() - 1), at::kDouble);
+  const auto total = [&](const at::Tensor& rows) { return alike ? rows.mean() : (rows * weights.to(rows.options())).sum(); };
+  const auto expected = retain::detail::kl_by_operations(retain::categorical{p}, retain::categorical{q});
+  const auto forces = torch::autograd::grad({total(expected)}, {p, q});
+  on_devices([&](at::Device device) {
+    const auto on = [&](const at::Tensor& x) { return x.detach().to(device, at::kFloat).set_requires_grad(true); };
+    const auto left = on(p), right = on(q);
+    const auto rows = kl(retain::categorical{left}, retain::categorical{right});
+    CHECK(support::relative_error(rows.cpu(), expected) < 1e-5);
+    const auto gradients = torch::autograd::grad({total(rows)}, {left, right});
+    INFO(device << " " << p.sizes());
+    for (std::size_t i = 0; i < 2; ++i) CHECK((gradients[i].cpu().to(at::kDouble) - forces[i]).norm().item<double>() <= 1e-5 * (forces[0].norm() + forces[1].norm()).item<double>());
+    const auto alone = torch::autograd::grad({total(kl(retain::categorical{left.detach()}, retain::categorical{right}))}, {right});
+    CHECK(at::equal(alone[0], gradients[1]));
+  });
 }
 
 TEST_CASE("cuda: kickstarting and cloning, value and gradient", "[cuda]") {

@@ -14,9 +14,12 @@ using Catch::Matchers::ContainsSubstring;
 inline auto ContainsSubstring(const std::string& text) { return Catch::Matchers::Contains(text); }
 #endif
 
+#include <cstdio>
 #include <filesystem>
+#include <ftw.h>
 #include <functional>
 #include <string>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -55,7 +58,10 @@ class temporary_folder {
     if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make a temporary folder");
     path_ = name;
   }
-  ~temporary_folder() { std::filesystem::remove_all(path_); }
+  // Not std::filesystem::remove_all: LibTorch as it is packaged for Python exports that of another libstdc++, and it crashes.
+  ~temporary_folder() {
+    ::nftw(path_.c_str(), [](const char* path, const struct stat*, int, FTW*) { return std::remove(path); }, 8, FTW_DEPTH | FTW_PHYS);
+  }
   temporary_folder(const temporary_folder&) = delete;
   temporary_folder& operator=(const temporary_folder&) = delete;
   std::string file(const std::string& name) const { return (path_ / name).string(); }

@@ -112,14 +112,12 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 
 /// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0. Do not write to either's logits
 /// between this and the backward pass. Float32 on a processor with AVX2 takes one pass forward and one back, where a probability below
-/// e^-87 of the row's largest counts as 0: see detail/categorical_kl.hpp.
+/// e^-87 of the row's largest counts as 0, and on an NVIDIA GPU a kernel forward and one back: see detail/categorical_kl.hpp.
 inline at::Tensor kl(const categorical& p, const categorical& q) {
   if (p.logits.sizes() != q.logits.sizes())
     throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()), " and ",
                                      detail::shape_text(q.logits.sizes()), " do not belong together"));
-#if RETAIN_HAS_AVX2_TARGET
   if (detail::fuses_kl(p.logits, q.logits)) return detail::kl_function::apply(p.logits, q.logits);
-#endif
   return detail::kl_by_operations(p, q);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// KL(p || q) between rows of logits and its gradient in one pass each way, for float32 on processors with AVX2:
+// KL(p || q) between rows of logits and its gradient in one pass each way, for float32 on processors with AVX2 and on NVIDIA GPUs:
 //
 //     KL = sum_a P_a (log P_a - log Q_a),   dKL/dq = Q - P,   dKL/dp_a = P_a (log P_a - log Q_a - KL)
 //
@@ -7,6 +7,7 @@
 // first cache, and what is kept are five numbers a row: exponentials are cheaper to take again than to fetch.
 #pragma once
 
+#include <retain/detail/cuda_kl.hpp>
 #include <retain/detail/instruction_set.hpp>
 
 #include <ATen/ATen.h>
@@ -110,6 +111,8 @@ RETAIN_AVX2 inline void kl_backward_avx2(const float* p, const float* q, std::in
   }
 }
 
+#endif  // RETAIN_HAS_AVX2_TARGET
+
 template <class Row>
 void each_kl_row(std::int64_t rows, std::int64_t actions, Row row) {
   at::parallel_for(0, rows, std::max<std::int64_t>(1, 16384 / actions), [&](std::int64_t begin, std::int64_t end) {
@@ -124,13 +127,20 @@ struct kl_function : torch::autograd::Function<kl_function> {
     const auto actions = left.size(-1), rows = left.numel() / actions;
     const auto divergences = at::empty(p.sizes().slice(0, static_cast<std::size_t>(p.dim() - 1)), p.options());
     const auto kept = at::empty({rows, kl_numbers}, p.options());
-    const auto *of_p = static_cast<const float*>(left.data_ptr()), *of_q = static_cast<const float*>(right.data_ptr());
-    auto* result = static_cast<float*>(divergences.data_ptr());
+    [[maybe_unused]] const auto *of_p = static_cast<const float*>(left.data_ptr()), *of_q = static_cast<const float*>(right.data_ptr());
+    [[maybe_unused]] auto* result = static_cast<float*>(divergences.data_ptr());
+#if RETAIN_HAS_CUDA_KERNELS
+    if (left.is_cuda())
+      cuda_kl("kl_forward", {of_p, of_q, static_cast<float*>(kept.data_ptr()), result, nullptr, nullptr, nullptr, rows, actions, 0}, left.device());
+#endif
+#if RETAIN_HAS_AVX2_TARGET
     auto* keep = static_cast<kl_row*>(kept.data_ptr());
-    each_kl_row(rows, actions, [&](std::int64_t r) {
-      keep[r] = kl_forward_avx2(of_p + r * actions, of_q + r * actions, actions);
-      result[r] = keep[r].divergence;
-    });
+    if (left.device().is_cpu())
+      each_kl_row(rows, actions, [&](std::int64_t r) {
+        keep[r] = kl_forward_avx2(of_p + r * actions, of_q + r * actions, actions);
+        result[r] = keep[r].divergence;
+      });
+#endif
     context->save_for_backward({p, q, kept});
     return divergences;
   }
@@ -148,38 +158,50 @@ struct kl_function : torch::autograd::Function<kl_function> {
       if (wants_q) gradients[1] = scale * (log_q.exp() - probabilities);
       return gradients;
     }
-    const auto left = p.contiguous(), right = q.contiguous(), scales = incoming[0].contiguous();
+    // What a mean sends back is one number for all rows.
+    const auto steps = incoming[0].strides();
+    const bool one_for_all = std::all_of(steps.begin(), steps.end(), [](std::int64_t step) { return step == 0; });
+    const auto left = p.contiguous(), right = q.contiguous(), scales = one_for_all ? incoming[0] : incoming[0].contiguous();
     const auto actions = left.size(-1), rows = left.numel() / actions;
-    const auto *of_p = static_cast<const float*>(left.data_ptr()), *of_q = static_cast<const float*>(right.data_ptr());
-    const auto* scale = static_cast<const float*>(scales.data_ptr());
-    const auto* kept = static_cast<const kl_row*>(saved[2].data_ptr());
+    [[maybe_unused]] const std::int64_t step = one_for_all ? 0 : 1;
+    [[maybe_unused]] const auto *of_p = static_cast<const float*>(left.data_ptr()), *of_q = static_cast<const float*>(right.data_ptr());
+    [[maybe_unused]] const auto* scale = static_cast<const float*>(scales.data_ptr());
     const auto place = [&](bool wanted, at::Tensor& gradient, const at::Tensor& like) {
       if (wanted) gradient = at::empty(like.sizes(), like.options());
       return wanted ? static_cast<float*>(gradient.data_ptr()) : nullptr;
     };
-    auto *to_p = place(wants_p, gradients[0], left), *to_q = place(wants_q, gradients[1], right);
-    each_kl_row(rows, actions, [&](std::int64_t r) {
-      const auto at = r * actions;
-      kl_backward_avx2(of_p + at, of_q + at, actions, kept[r], scale[r], to_p ? to_p + at : nullptr, to_q ? to_q + at : nullptr);
-    });
+    [[maybe_unused]] auto *to_p = place(wants_p, gradients[0], left), *to_q = place(wants_q, gradients[1], right);
+#if RETAIN_HAS_CUDA_KERNELS
+    if (left.is_cuda())
+      cuda_kl("kl_backward", {of_p, of_q, static_cast<float*>(saved[2].data_ptr()), nullptr, scale, to_p, to_q, rows, actions, step}, left.device());
+#endif
+#if RETAIN_HAS_AVX2_TARGET
+    const auto* kept = static_cast<const kl_row*>(saved[2].data_ptr());
+    if (left.device().is_cpu())
+      each_kl_row(rows, actions, [&](std::int64_t r) {
+        const auto at = r * actions;
+        kl_backward_avx2(of_p + at, of_q + at, actions, kept[r], scale[r * step], to_p ? to_p + at : nullptr, to_q ? to_q + at : nullptr);
+      });
+#endif
     return gradients;
   }
 };
 
-#endif  // RETAIN_HAS_AVX2_TARGET
-
 /// Whether kl_function takes these logits, which are of one shape.
-inline bool fuses_kl([[maybe_unused]] const at::Tensor& p, [[maybe_unused]] const at::Tensor& q) {
-#if RETAIN_HAS_AVX2_TARGET
+inline bool fuses_kl(const at::Tensor& p, const at::Tensor& q) {
   const auto fits = [](const at::Tensor& x) {
     // What was made in inference mode cannot be kept for a backward pass; what is negated lazily does not stand in memory as it reads.
     const bool can_be_kept = !x.is_inference() || !at::GradMode::is_enabled();
-    return x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && can_be_kept && !x.is_neg() && !x._is_zerotensor();
+    return x.layout() == at::kStrided && x.scalar_type() == at::kFloat && can_be_kept && !x.is_neg() && !x._is_zerotensor();
   };
-  return has_avx2() && fits(p) && fits(q) && p.numel() > 0;
-#else
-  return false;
+  if (p.device() != q.device() || p.numel() == 0 || !fits(p) || !fits(q)) return false;
+#if RETAIN_HAS_CUDA_KERNELS
+  if (p.is_cuda()) return has_cuda_kl(p.size(-1), p.device());
 #endif
+#if RETAIN_HAS_AVX2_TARGET
+  if (p.device().is_cpu()) return has_avx2();
+#endif
+  return false;
 }
 
 }  // namespace retain::detail

@@ -75,6 +75,32 @@ bool samples_fit(const Batch& batch, std::int64_t dimension, std::int64_t sample
   return true;
 }
 
+/// While it lives, products and convolutions of float32 on a GPU are made in float32, not in TF32, whose 10 bits of mantissa would move a gradient by a
+/// thousandth, and the batch's gradients away from those of single samples. For the whole process, as LibTorch has the switches.
+class float32_throughout {
+ public:
+  float32_throughout() {
+    if (!at::hasCUDA()) return;
+    try {
+      convolutions_ = at::globalContext().allowTF32CuDNN();
+      products_ = at::globalContext().allowTF32CuBLAS();
+    } catch (const c10::Error&) {  // set through LibTorch's newer switches, which these do not mix with: as the caller wants it
+      convolutions_ = products_ = false;
+    }
+    set(false);
+  }
+  ~float32_throughout() { set(true); }
+  float32_throughout(const float32_throughout&) = delete;
+  float32_throughout& operator=(const float32_throughout&) = delete;
+
+ private:
+  void set(bool on) const {
+    if (convolutions_) at::globalContext().setAllowTF32CuDNN(on);
+    if (products_) at::globalContext().setAllowTF32CuBLAS(on);
+  }
+  bool convolutions_ = false, products_ = false;
+};
+
 class fisher_estimator {
  public:
   fisher_estimator(const parameter_list& chosen, fisher_settings settings) : settings_(settings) {
@@ -94,6 +120,7 @@ class fisher_estimator {
   void add(const Batch& batch, Forward& forward, Source& source) {
     const at::AutoGradMode with_grad(true);
     const separate_nodes as_written;
+    const float32_throughout precise;
     const auto answer = as_prediction(forward(batch));
     const auto unpadded = without_padding(answer);
     const auto& d = Source::scored(unpadded);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // sum_i scale_i * (sum F_i (theta_i - anchor_i)^2 + constant_i) and its gradient, over a list of parameters: the arithmetic of every
-// weight-space penalty. On the CPU it is one pass over theta, anchor, F and .grad, bound by memory bandwidth; elsewhere and
-// for strided or sparse tensors it is LibTorch's own operations, without a host synchronisation.
+// weight-space penalty. On the CPU and on NVIDIA GPUs it is one pass over theta, anchor, F and .grad, bound by memory bandwidth; elsewhere and
+// for strided or sparse tensors it is LibTorch's own operations. Nothing waits for a device.
 #pragma once
 
+#include <retain/detail/cuda_quadratic.hpp>
 #include <retain/detail/instruction_set.hpp>
 
 #include <ATen/ATen.h>
@@ -12,7 +13,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -146,15 +149,15 @@ double quadratic_kernel(const T* theta, const T* anchor, const F* importance, T*
   return quadratic_body<HasImportance, Mode>(theta, anchor, importance, g, factor, n);
 }
 
-/// Whether the tensors' elements lie in memory one for one, so that the kernel may walk them as flat arrays.
+/// Whether the tensors' elements lie in memory one for one, so that a kernel may walk them as flat arrays.
 inline bool flat_alike(const at::Tensor& a, const at::Tensor& b) {
-  return b.layout() == at::kStrided && b.device().is_cpu() && a.strides() == b.strides();
+  return b.layout() == at::kStrided && b.device() == a.device() && a.strides() == b.strides();
 }
 inline bool fusible(const quadratic_item& item, const at::Tensor& gradient) {
   const auto type = item.theta.scalar_type();
   const bool known = type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
   const bool reduced = type == at::kHalf || type == at::kBFloat16;
-  return known && item.theta.device().is_cpu() && item.theta.layout() == at::kStrided && item.theta.is_non_overlapping_and_dense() &&
+  return known && item.theta.layout() == at::kStrided && item.theta.is_non_overlapping_and_dense() &&
          flat_alike(item.theta, item.anchor) && item.anchor.scalar_type() == type &&
          (!item.importance.defined() ||
           (flat_alike(item.theta, item.importance) && item.importance.scalar_type() == (reduced ? at::kFloat : type))) &&
@@ -202,6 +205,22 @@ at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double fact
   return at::mul(w, d).sum(at::kDouble) * item.scale;
 }
 
+#if RETAIN_HAS_CUDA_KERNELS
+/// The same for tensors of one GPU and one type. Undefined, with nothing done, where there is no kernel.
+template <gradient_mode Mode>
+at::Tensor fused_on_cuda(const std::vector<quadratic_item>& items, const std::vector<std::size_t>& which, const std::vector<at::Tensor>& gradients,
+                         double factor) {
+  std::vector<cuda_quadratic_tensor> tensors;
+  for (const auto i : which) {
+    const auto& item = items[i];
+    tensors.push_back({item.theta.data_ptr(), item.anchor.data_ptr(), item.importance.defined() ? item.importance.data_ptr() : nullptr,
+                       Mode == gradient_mode::none ? nullptr : gradients[i].data_ptr(), item.theta.numel(), item.scale, 0, 0});
+  }
+  const auto& first = items[which.front()].theta;
+  return cuda_quadratic(std::move(tensors), first.scalar_type(), static_cast<int>(Mode), factor, first.device());
+}
+#endif
+
 /// sum_i scale_i (sum F_i d_i^2 + constant_i) as a 0-dim float64 tensor. `gradients[i]`, where gradients are asked for, receives
 /// factor * scale_i * F_i d_i. The order of the sums does not depend on the number of threads.
 template <gradient_mode Mode>
@@ -212,30 +231,46 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
   };
   constexpr std::int64_t chunk_size = 1 << 18;
   std::vector<chunk> chunks;
-  at::Tensor elsewhere;
+  at::Tensor elsewhere, none;
+  const auto add_elsewhere = [&](const at::Tensor& value) {
+    elsewhere = elsewhere.defined() ? elsewhere + value.to(elsewhere.device()) : value;
+  };
+  const auto gradient_of = [&](std::size_t i) -> at::Tensor& { return Mode == gradient_mode::none ? none : gradients[i]; };
+  const auto by_operations = [&](std::size_t i) { add_elsewhere(unfused<Mode>(items[i], gradient_of(i), factor)); };
+#if RETAIN_HAS_CUDA_KERNELS
+  std::map<std::pair<c10::DeviceIndex, at::ScalarType>, std::vector<std::size_t>> on_gpus;
+#endif
   for (std::size_t i = 0; i < items.size(); ++i) {
-    at::Tensor none;
-    if (fusible(items[i], Mode == gradient_mode::none ? none : gradients[i])) {
-      for (std::int64_t from = 0, n = items[i].theta.numel(); from < n; from += chunk_size)
-        chunks.push_back({i, from, std::min(chunk_size, n - from)});
+    const auto& theta = items[i].theta;
+    const bool fits = fusible(items[i], gradient_of(i));
+    if (fits && theta.device().is_cpu()) {
+      for (std::int64_t from = 0, n = theta.numel(); from < n; from += chunk_size) chunks.push_back({i, from, std::min(chunk_size, n - from)});
+#if RETAIN_HAS_CUDA_KERNELS
+    } else if (fits && theta.is_cuda()) {
+      on_gpus[{theta.device().index(), theta.scalar_type()}].push_back(i);
+#endif
     } else {
-      const at::Tensor value = unfused<Mode>(items[i], Mode == gradient_mode::none ? none : gradients[i], factor);
-      elsewhere = elsewhere.defined() ? elsewhere + value.to(elsewhere.device()) : value;
+      by_operations(i);
     }
   }
+#if RETAIN_HAS_CUDA_KERNELS
+  for (const auto& [place, which] : on_gpus)
+    if (const auto value = fused_on_cuda<Mode>(items, which, gradients, factor); value.defined())
+      add_elsewhere(value);
+    else
+      std::for_each(which.begin(), which.end(), by_operations);
+#endif
   std::vector<double> partial(chunks.size());
   at::parallel_for(0, static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
       const auto& [i, from, count] = chunks[static_cast<std::size_t>(c)];
-      const at::Tensor none;
-      partial[static_cast<std::size_t>(c)] =
-          items[i].scale * fused_chunk<Mode>(items[i], Mode == gradient_mode::none ? none : gradients[i], factor, from, count);
+      partial[static_cast<std::size_t>(c)] = items[i].scale * fused_chunk<Mode>(items[i], gradient_of(i), factor, from, count);
     }
   });
   double sum = 0;
   for (const double value : partial) sum += value;
   for (const auto& item : items) sum += item.scale * item.constant;
-  if (elsewhere.defined()) return elsewhere + sum;
+  if (elsewhere.defined()) return sum == 0 ? elsewhere : elsewhere + sum;
   return at::scalar_tensor(sum, at::TensorOptions().dtype(at::kDouble));
 }
 
