@@ -39,7 +39,7 @@ class including {
 };
 
 subject header(const std::string& name, const std::string& beside, double at_most) {
-  return {.group = "compile time of a file with one include", .name = "<" + name + ">", .reach = {.yardstick = at_most}, .prepare = [=] {
+  return {.group = "compile time of a file with one include", .name = "<" + name + ">", .reach = {.yardstick = at_most}, .prepare = [=](at::Device) {
     const auto ours = std::make_shared<including>(name), theirs = std::make_shared<including>(beside);
     return prepared{.run = [ours] { ours->compile(); }, .yardstick = way{"<" + beside + ">", [theirs] { theirs->compile(); }}};
   }, .one_thread_only = true, .most_repetitions = 3};

@@ -17,8 +17,8 @@ namespace kernels {
 namespace {
 
 struct rows {
-  rows(std::int64_t n, std::int64_t actions)
-      : teacher(3 * at::randn({n, actions})), student((teacher + at::randn({n, actions})).set_requires_grad(true)) {}
+  rows(at::Device device, std::int64_t n, std::int64_t actions)
+      : teacher(3 * at::randn({n, actions}, device)), student((teacher + at::randn({n, actions}, device)).set_requires_grad(true)) {}
 
   void ours() {
     student.mutable_grad() = at::Tensor();
@@ -42,12 +42,12 @@ subject divergence(std::int64_t n, std::int64_t actions, goals reach) {
   reach.error = 1e-5;
   // Both logits are read and the gradient is written, at the least.
   return {.group = "distillation", .name = "KL(teacher ‖ student), value and gradient, " + std::to_string(n) + " x " + std::to_string(actions),
-          .limited_by = bound::memory, .work = 16.0 * static_cast<double>(n * actions), .reach = reach, .prepare = [=] {
-    const auto data = std::make_shared<rows>(n, actions);
+          .limited_by = bound::memory, .work = 16.0 * static_cast<double>(n * actions), .reach = reach, .prepare = [=](at::Device device) {
+    const auto data = std::make_shared<rows>(device, n, actions);
     return prepared{.run = [data] { data->ours(); },
                     .usual = way{"LibTorch's kl_div", [data] { data->usual(); }},
                     .error = [data] { return data->disagreement(); }};
-  }};
+  }, .on_gpu = true};
 }
 
 }  // namespace

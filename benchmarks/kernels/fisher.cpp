@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -64,7 +65,8 @@ struct nature_cnn : torch::nn::Module {
 /// A network, states, and one action a state, drawn once, so that every way squares the same gradients.
 template <class Network>
 struct task {
-  explicit task(std::int64_t n) : states(Network::states(n)) {
+  task(at::Device device, std::int64_t n) : states(Network::states(n).to(device)) {
+    network.to(device);
     const at::NoGradGuard no_grad;
     actions = retain::categorical{network.forward(states)}.sample();
     network.eval();
@@ -94,6 +96,7 @@ struct task {
   }
 
   double error() {
+    const retain::detail::float32_throughout precise;
     const auto truth = loop();
     const auto ours = estimate();
     double worst = 0;
@@ -109,19 +112,28 @@ struct task {
 template <class Network>
 subject diagonal(std::string name, goals reach) {
   reach.error = 1e-5;
-  return {.group = "diagonal Fisher, 256 states", .name = std::move(name), .reach = reach, .prepare = [] {
-    const auto t = std::make_shared<task<Network>>(256);
+  return {.group = "diagonal Fisher, 256 states", .name = std::move(name), .reach = reach, .prepare = [](at::Device device) {
+    const auto t = std::make_shared<task<Network>>(device, 256);
     return prepared{.run = [t] { t->estimate(); },
                     .usual = way{"a gradient a sample", [t] { t->loop(); }},
                     .yardstick = way{"forward + backward", [t] { t->forward_backward(); }},
                     .error = [t] { return t->error(); }};
-  }};
+  }, .on_gpu = !std::is_same_v<Network, lstm>};  // cuDNN has no backward pass in eval mode
+}
+
+/// A batch that is worth a GPU.
+template <class Network>
+subject many(std::string name, std::int64_t states) {
+  return {.group = "diagonal Fisher of many states", .name = name + ", " + std::to_string(states) + " states", .prepare = [states](at::Device device) {
+    const auto t = std::make_shared<task<Network>>(device, states);
+    return prepared{.run = [t] { t->estimate(); }, .yardstick = way{"forward + backward", [t] { t->forward_backward(); }}};
+  }, .on_cpu = false, .on_gpu = true};
 }
 
 /// All 121 actions, against as many backward passes of the whole batch, without any squares.
 subject exact() {
-  return {.group = "diagonal Fisher, 256 states", .name = "MLP, exact over 121 actions", .prepare = [] {
-    const auto t = std::make_shared<task<mlp>>(256);
+  return {.group = "diagonal Fisher, 256 states", .name = "MLP, exact over 121 actions", .prepare = [](at::Device device) {
+    const auto t = std::make_shared<task<mlp>>(device, 256);
     const auto forward = [t](const at::Tensor& x) { return retain::categorical{t->network.forward(x)}; };
     return prepared{.run = [t, forward] { retain::estimate_fisher(t->network, t->states, forward, retain::exact_actions{}); },
                     .usual = way{"121 backward passes", [t] {
@@ -130,7 +142,7 @@ subject exact() {
                                      torch::autograd::grad({scores.score(a).sum()}, t->network.parameters(), {}, /*retain_graph=*/true);
                                  }},
                     .yardstick = way{"forward + backward", [t] { t->forward_backward(); }}};
-  }};
+  }, .on_gpu = true};
 }
 
 }  // namespace
@@ -138,7 +150,8 @@ subject exact() {
 std::vector<subject> fisher_estimates() {
   return {diagonal<mlp>("MLP 256-512-512-121, sampled", {.usual = 12.0, .yardstick = 1.4}),
           diagonal<lstm>("LSTM 64-128, 16 steps, sampled", {.usual = 9.0, .yardstick = 1.6}),
-          diagonal<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", {.usual = 2.0, .yardstick = 1.6}), exact()};
+          diagonal<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", {.usual = 2.0, .yardstick = 1.6}), exact(),
+          many<mlp>("MLP 256-512-512-121, sampled", 65'536), many<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", 2048)};
 }
 
 }  // namespace kernels

@@ -9,7 +9,7 @@
 
 namespace kernels {
 
-/// The STREAM triad a = b + s c (McCalpin 1995) on arrays far larger than the caches. A store reads its line first ("write allocate"), so an
+/// For the CPU: the STREAM triad a = b + s c (McCalpin 1995) on arrays far larger than the caches. A store reads its line first ("write allocate"), so an
 /// element moves 16 bytes: two reads, one read for ownership, one write.
 class triad {
  public:
@@ -29,16 +29,29 @@ class triad {
   at::Tensor a_, b_, c_;
 };
 
+/// A copy from one place of a GPU's memory to another, far larger than its caches: every byte is read and written.
+class device_copy {
+ public:
+  static constexpr std::int64_t elements = std::int64_t{1} << 28;
+  static constexpr double bytes = 8.0 * elements;
+
+  explicit device_copy(at::Device device) : from_(at::rand({elements}, device)), to_(at::empty({elements}, device)) {}
+  void operator()() const { to_.copy_(from_); }
+
+ private:
+  at::Tensor from_, to_;
+};
+
 /// A product of two square float32 matrices, as LibTorch has it from the BLAS.
 class matrix_product {
  public:
-  static constexpr std::int64_t size = 1024;
-  static constexpr double operations = 2.0 * size * size * size;
-
-  matrix_product() : a_(at::rand({size, size})), b_(at::rand({size, size})), c_(at::empty({size, size})) {}
+  explicit matrix_product(at::Device device)
+      : size_(device.is_cpu() ? 1024 : 8192), a_(at::rand({size_, size_}, device)), b_(at::rand({size_, size_}, device)), c_(at::empty_like(a_)) {}
   void operator()() const { at::mm_out(c_, a_, b_); }
+  double operations() const { return 2.0 * static_cast<double>(size_ * size_ * size_); }
 
  private:
+  std::int64_t size_;
   at::Tensor a_, b_;
   mutable at::Tensor c_;
 };

@@ -20,7 +20,7 @@ namespace {
 std::vector<kernels::subject> all_subjects() {
   std::vector<kernels::subject> all;
   for (auto part : {kernels::weight_penalties(), kernels::fisher_estimates(), kernels::distillation_terms(), kernels::policy_layers(), kernels::replay_memories(),
-                    kernels::policy_updates(), kernels::compile_times(), kernels::python_ways()})
+                    kernels::policy_updates(), kernels::paper_updates(), kernels::compile_times(), kernels::python_ways()})
     all.insert(all.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
   return all;
 }
@@ -31,27 +31,34 @@ int main(int argc, char** argv) {
   CLI::App app{"Measures retain's inner loops beside the machine's limits and the ways of public code.", "kernels"};
   kernels::settings how;
   std::string json, only;
-  bool list = false, quick = false;
+  bool gpu = false, list = false, quick = false;
   app.add_option("--json", json, "Write what was measured to this file as well");
   app.add_option("--only", only, "Only what has this text in its group or name");
   app.add_option("--threads", how.threads, "Numbers of threads to measure with")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--seconds", how.seconds, "That a repetition takes at least")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there");
   app.add_flag("--quick", quick, "One short repetition of each: shows that all of it runs, not how fast");
   app.add_flag("--list", list, "Only list what there is to measure");
   CLI11_PARSE(app, argc, argv);
   if (quick) how.repetitions = 1, how.seconds = 1e-3;
+  if (gpu) how.device = at::Device(at::kCUDA, 0), how.threads = {1};
 
   try {
     std::vector<kernels::subject> chosen;
     for (auto& each : all_subjects())
-      if ((each.group + ": " + each.name).find(only) != std::string::npos) chosen.push_back(std::move(each));
+      if ((gpu ? each.on_gpu : each.on_cpu) && (each.group + ": " + each.name).find(only) != std::string::npos) chosen.push_back(std::move(each));
     if (chosen.empty()) {
       std::fprintf(stderr, "kernels: nothing has \"%s\" in its name; see kernels --list\n", only.c_str());
       return 1;
     }
     if (list) {
       for (const auto& each : chosen) std::printf("%s: %s\n", each.group.c_str(), each.name.c_str());
+      return 0;
+    }
+
+    if (gpu && !torch::cuda::is_available()) {
+      std::cout << "SKIPPED: no GPU that LibTorch can use\n";
       return 0;
     }
 
@@ -83,7 +90,7 @@ int main(int argc, char** argv) {
         }
       }
     }
-    const auto machine = kernels::describe_machine();
+    const auto machine = kernels::describe_machine(how.device);
     std::cout << kernels::report(results, machine);
     if (quick) std::cout << "\n--quick: one short repetition each. These figures say that it runs, nothing of how fast.\n";
     if (interrupt::requested()) std::cout << "\nStopped before the end: " << results.size() << " rows.\n";

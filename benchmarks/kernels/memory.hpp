@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Counts what LibTorch allocates on the CPU, so that the table can say how much memory a piece of work takes on top of its data.
+// Counts what LibTorch allocates, so that the table can say how much memory a piece of work takes on top of its data.
 #pragma once
+
+
+#if __has_include(<ATen/cuda/CUDAConfig.h>)  // LibTorch was built with CUDA
+#define RETAIN_COUNTS_ON_GPU 1
+#include <c10/cuda/CUDACachingAllocator.h>
+#else
+#define RETAIN_COUNTS_ON_GPU 0
+#endif
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -31,9 +39,19 @@ class counting_allocator final : public c10::Allocator {
 #endif
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
 
-  /// The most that `run` held at a time beyond what was held before, in bytes.
+  /// The most that `run` held at a time on the device beyond what was held before, in bytes.
   template <class Run>
-  std::int64_t extra(Run run) const {
+  std::int64_t extra(Run run, [[maybe_unused]] c10::Device device) const {
+#if RETAIN_COUNTS_ON_GPU
+    if (device.is_cuda()) {
+      namespace allocator = c10::cuda::CUDACachingAllocator;
+      const auto held = [&] { return allocator::getDeviceStats(device.index()).allocated_bytes[0]; };
+      const auto before = held().current;
+      allocator::resetPeakStats(device.index());
+      run();
+      return held().peak - before;
+    }
+#endif
     const auto before = current().load();
     peak() = before;
     run();

@@ -158,7 +158,7 @@ struct sac_losses {
 /// Compared by the gradient of compared().
 template <class Step>
 subject step(std::string name) {
-  return {.group = "policy layers, batch of 128", .name = std::move(name), .reach = {.usual = 1.5, .error = 1e-5}, .prepare = [] {
+  return {.group = "policy layers, batch of 128", .name = std::move(name), .reach = {.usual = 1.5, .error = 1e-5}, .prepare = [](at::Device) {
     const auto data = std::make_shared<Step>();
     return prepared{.run = [data] { data->run(true); },
                     .usual = way{"LibTorch's operations", [data] { data->run(false); }},
@@ -174,7 +174,7 @@ subject step(std::string name) {
 template <class Layers>
 subject layers(std::string name, std::int64_t width, double work, goals reach) {
   reach.error = 1e-5;
-  return {.group = "policy layers, batch of 128", .name = std::move(name), .limited_by = bound::products, .work = work, .reach = reach, .prepare = [=] {
+  return {.group = "policy layers, batch of 128", .name = std::move(name), .limited_by = bound::products, .work = work, .reach = reach, .prepare = [=](at::Device) {
     const auto data = std::make_shared<Layers>(width);
     return prepared{.run = [data] { data->run_ours(); },
                     .usual = way{"torch::nn layers", [data] { data->run_usual(); }},
@@ -190,7 +190,7 @@ std::vector<subject> policy_layers() {
           layers<actor_layers>("mlp 19-256-256, forward and backward", 256, operations(256, 0), no_slower),
           layers<critics>("two critics 19-64-64-1, forward and backward", 64, 2 * operations(64, 1), faster),
           layers<critics>("two critics 19-256-256-1, forward and backward", 256, 2 * operations(256, 1), no_slower),
-          {.group = "policy layers, batch of 128", .name = "a squashed action of 2 with its log-density, forward and backward", .reach = faster, .prepare = [] {
+          {.group = "policy layers, batch of 128", .name = "a squashed action of 2 with its log-density, forward and backward", .reach = faster, .prepare = [](at::Device) {
              const auto mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
              return prepared{.run = [=] { drawing::run(mean, log_std, true).backward(); },
                              .usual = way{"LibTorch's operations", [=] { drawing::run(mean, log_std, false).backward(); }}};

@@ -127,7 +127,7 @@ struct update {
 subject part_of(std::string name, void (update::*work)(), std::optional<double> at_most = {}) {
   return {.group = "a PPO update of the NetHack policy: 2048 steps, 2 epochs, minibatches of 512, EWC + BC + KS",
           .name = std::move(name),
-          .reach = {.yardstick = at_most}, .prepare = [work] {
+          .reach = {.yardstick = at_most}, .prepare = [work](at::Device) {
     const auto u = std::make_shared<update>();
     prepared result{.run = [u, work] { ((*u).*work)(); }};
     if (work != &update::whole) result.yardstick = way{"the whole", [u] { u->whole(); }};

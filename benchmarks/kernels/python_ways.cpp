@@ -45,8 +45,8 @@ std::vector<subject> python_ways() {
                   pair{distillation_terms(), "KL(teacher ‖ student), value and gradient, 4096 x 121", "kl"}}) {
     const auto found = std::find_if(from.begin(), from.end(), [&, &name = name](const subject& each) { return each.name == name; });
     if (found == from.end()) throw std::logic_error("python_ways: nothing is called " + name);
-    subject same{.group = "beside Python's torch", .name = name, .prepare = [prepare = found->prepare, script = script, python] {
-      auto work = prepare();
+    subject same{.group = "beside Python's torch", .name = name, .prepare = [prepare = found->prepare, script = script, python](at::Device device) {
+      auto work = prepare(device);
       return prepared{.run = work.run, .usual = way{"Python's torch", {}, [=](int threads) { return python_seconds(python, script, threads); }}};
     }};
     if (python.empty()) same.needs = "python3 has no torch here (Debian: apt install python3-torch)";

@@ -24,7 +24,7 @@ constexpr std::int64_t items = 10'000'000, batch = 4096;
 subject gather() {
   static constexpr std::int64_t width = 256, stored = 1'000'000;
   return {.group = "replay", .name = "draw 4096 rows of 1 KiB out of 1M, uniform, and copy them", .limited_by = bound::memory,
-          .work = 12.0 * batch * width, .prepare = [] {
+          .work = 12.0 * batch * width, .prepare = [](at::Device) {
     const auto memory = std::make_shared<at::Tensor>(at::empty({stored, width}).uniform_());
     const auto sampler = std::make_shared<retain::uniform>(stored);
     return prepared{.run = [=] { retain::detail::gather_rows(*memory, sampler->sample(batch).indices); },
@@ -33,7 +33,7 @@ subject gather() {
 }
 
 subject prioritised() {
-  return {.group = "replay", .name = "prioritised: draw 4096 of 10M", .prepare = [] {
+  return {.group = "replay", .name = "prioritised: draw 4096 of 10M", .prepare = [](at::Device) {
     const auto sampler = std::make_shared<retain::prioritised>(items);
     const auto priorities = std::make_shared<at::Tensor>(at::rand({items}));
     sampler->update(at::arange(items), *priorities);
@@ -46,7 +46,7 @@ subject prioritised() {
 }
 
 subject prioritised_update() {
-  return {.group = "replay", .name = "prioritised: 4096 new priorities among 10M", .prepare = [] {
+  return {.group = "replay", .name = "prioritised: 4096 new priorities among 10M", .prepare = [](at::Device) {
     const auto sampler = std::make_shared<retain::prioritised>(items);
     const auto indices = at::randint(items, {batch}, at::kLong), values = at::rand({batch});
     return prepared{.run = [=] { sampler->update(indices, values); }};
@@ -54,7 +54,7 @@ subject prioritised_update() {
 }
 
 subject stratified() {
-  return {.group = "replay", .name = "stratified: draw 4096 of 10M in 50 strata", .prepare = [] {
+  return {.group = "replay", .name = "stratified: draw 4096 of 10M in 50 strata", .prepare = [](at::Device) {
     const auto keys = std::make_shared<at::Tensor>(at::randint(50, {items}, at::kLong));
     const auto sampler = std::make_shared<retain::stratified>(*keys);
     return prepared{.run = [=] { sampler->sample(batch); },
@@ -68,7 +68,7 @@ subject stratified() {
 }
 
 subject growth() {
-  return {.group = "replay", .name = "prioritised: draw 4096 of 10k, for comparison", .prepare = [] {
+  return {.group = "replay", .name = "prioritised: draw 4096 of 10k, for comparison", .prepare = [](at::Device) {
     const auto sampler = std::make_shared<retain::prioritised>(10'000);
     sampler->update(at::arange(10'000), at::rand({10'000}));
     return prepared{.run = [=] { sampler->sample(batch); }};

@@ -6,8 +6,13 @@
 
 #include "../../examples/common/table.hpp"
 
+#include <ATen/Context.h>
 #include <nlohmann/json.hpp>
 #include <torch/version.h>
+
+#if RETAIN_COUNTS_ON_GPU
+#include <ATen/cuda/CUDAContext.h>
+#endif
 
 #include <ctime>
 #include <fstream>
@@ -20,13 +25,16 @@
 namespace kernels {
 
 struct machine {
-  std::string processor = "unknown processor", compiler, date;
+  std::string processor = "unknown processor", gpu, compiler, date;
   unsigned cores = std::thread::hardware_concurrency();
   std::string libtorch = TORCH_VERSION;
 };
 
-inline machine describe_machine() {
+inline machine describe_machine([[maybe_unused]] at::Device device) {
   machine here;
+#if RETAIN_COUNTS_ON_GPU
+  if (device.is_cuda()) here.gpu = at::cuda::getDeviceProperties(device.index())->name;
+#endif
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);)
     if (line.rfind("model name", 0) == 0) {
@@ -69,7 +77,7 @@ inline std::string against(std::optional<double> figure, std::optional<double> g
 }  // namespace detail
 
 inline std::string report(const std::vector<measurement>& results, const machine& here) {
-  std::string text = "\n" + here.processor + ", " + std::to_string(here.cores) + " cores; LibTorch " + here.libtorch + ", " + here.compiler + "; " +
+  std::string text = "\n" + (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") + here.processor + ", " + std::to_string(here.cores) + " cores; LibTorch " + here.libtorch + ", " + here.compiler + "; " +
                      here.date + "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is not.\n";
   std::string group;
   std::optional<text_table> table;
@@ -136,7 +144,7 @@ inline void write_json(const std::string& path, const std::vector<measurement>& 
     rows.push_back(row);
   }
   std::ofstream file(path);
-  const nlohmann::json of{{"processor", here.processor}, {"cores", here.cores}, {"libtorch", here.libtorch}, {"compiler", here.compiler}};
+  const nlohmann::json of{{"processor", here.processor}, {"gpu", here.gpu}, {"cores", here.cores}, {"libtorch", here.libtorch}, {"compiler", here.compiler}};
   file << nlohmann::json{{"machine", of},
                          {"date", here.date}, {"repetitions", how.repetitions}, {"seconds_per_repetition", how.seconds}, {"measurements", rows}}
               .dump(2)

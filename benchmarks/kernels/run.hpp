@@ -9,12 +9,16 @@
 
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
+#include <torch/cuda.h>
 
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -28,6 +32,7 @@ namespace kernels {
 struct settings {
   double seconds = 0.15;  ///< that a repetition takes at least
   int repetitions = 7;
+  at::Device device = at::kCPU;
   std::vector<int> threads = {1, 2};
 };
 
@@ -73,12 +78,33 @@ class fastest : public benchmark::BenchmarkReporter {
   std::map<std::string, double> seconds;
 };
 
+/// Work on a GPU is queued: it is waited for once in so many runs that the waiting does not count, as in a loop that learns.
+inline std::int64_t runs_between_waits(const std::function<void()>& run) {
+  const auto time = [&](std::int64_t runs) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::int64_t i = 0; i < runs; ++i) run();
+    torch::cuda::synchronize();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  time(1);
+  return std::clamp<std::int64_t>(std::lround(0.01 / time(1)), 1, 1000);
+}
+
 inline std::map<std::string, double> time_all(const std::vector<way>& ways, const settings& how) {
   benchmark::ClearRegisteredBenchmarks();
-  for (const auto& each : ways)
-    benchmark::RegisterBenchmark(each.name.c_str(), [run = each.run](benchmark::State& state) {
-      for (auto _ : state) run();
+  for (const auto& each : ways) {
+    const auto together = how.device.is_cuda() ? runs_between_waits(each.run) : 0;
+    benchmark::RegisterBenchmark(each.name.c_str(), [run = each.run, together](benchmark::State& state) {
+      if (together == 0) {
+        for (auto _ : state) run();
+        return;
+      }
+      while (state.KeepRunningBatch(together)) {
+        for (std::int64_t i = 0; i < together; ++i) run();
+        torch::cuda::synchronize();
+      }
     })->UseRealTime()->MinTime(how.seconds)->Repetitions(how.repetitions);
+  }
   fastest reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter, "all");
   return std::move(reporter.seconds);
@@ -94,14 +120,14 @@ inline measurement measure(const subject& what, int threads, const settings& how
   if (!result.skipped.empty()) return result;
 
   set_threads(threads);
-  const prepared work = what.prepare();
+  const prepared work = what.prepare(how.device);
   work.run();  // what is made once is made
-  result.extra_bytes = memory.extra(work.run);
+  result.extra_bytes = memory.extra(work.run, how.device);
   std::vector<way> ways{{"retain", work.run}};
   if (work.usual) result.usual_name = work.usual->name;
   if (work.usual && work.usual->run) {
     work.usual->run();
-    result.usual_extra_bytes = memory.extra(work.usual->run);
+    result.usual_extra_bytes = memory.extra(work.usual->run, how.device);
     ways.push_back({"usual", work.usual->run});
   }
   if (work.yardstick) {
@@ -109,8 +135,12 @@ inline measurement measure(const subject& what, int threads, const settings& how
     ways.push_back({"yardstick", work.yardstick->run});
   }
   double limit_work = 0;
-  if (what.limited_by == bound::memory) ways.push_back({"limit", triad{}}), limit_work = triad::bytes;
-  if (what.limited_by == bound::products) ways.push_back({"limit", matrix_product{}}), limit_work = matrix_product::operations;
+  if (what.limited_by == bound::memory && how.device.is_cpu()) ways.push_back({"limit", triad{}}), limit_work = triad::bytes;
+  if (what.limited_by == bound::memory && !how.device.is_cpu()) ways.push_back({"limit", device_copy{how.device}}), limit_work = device_copy::bytes;
+  if (what.limited_by == bound::products) {
+    const matrix_product product{how.device};
+    ways.push_back({"limit", product}), limit_work = product.operations();
+  }
 
   auto repeat = how;
   repeat.repetitions = std::min(how.repetitions, what.most_repetitions);

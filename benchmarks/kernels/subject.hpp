@@ -2,6 +2,8 @@
 // What a benchmark measures: a piece of work that retain does, the least that the machine could do it in, and the other ways.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -42,8 +44,9 @@ struct subject {
   bound limited_by = bound::none;
   double work = 0;  ///< bytes that have to move, or floating-point operations that have to be done
   goals reach = {};
-  std::function<prepared()> prepare;
+  std::function<prepared(at::Device)> prepare;  ///< with its data on that device
   bool one_thread_only = false;
+  bool on_cpu = true, on_gpu = false;  ///< where it is measured
   int most_repetitions = 1000;  ///< of work that takes seconds
   std::string needs = {};  ///< why it cannot run here; empty where it can
 };
@@ -54,6 +57,7 @@ std::vector<subject> distillation_terms();
 std::vector<subject> policy_layers();
 std::vector<subject> replay_memories();
 std::vector<subject> policy_updates();
+std::vector<subject> paper_updates();
 std::vector<subject> compile_times();
 std::vector<subject> python_ways();
 

@@ -22,13 +22,13 @@ struct weights {
   std::vector<at::Tensor> parameters, anchors;
   retain::parameter_list importances;
 
-  weights(std::int64_t total, std::int64_t tensors, at::ScalarType type = at::kFloat) {
+  weights(at::Device device, std::int64_t total, std::int64_t tensors, at::ScalarType type = at::kFloat) {
     for (std::int64_t i = 0; i < tensors; ++i) {
-      const auto anchor = at::rand({total / tensors});
+      const auto anchor = at::rand({total / tensors}, device);
       anchors.push_back(anchor.to(type));
       parameters.push_back(anchor.to(type).clone().set_requires_grad(true));
       parameters.back().mutable_grad() = at::zeros_like(anchors.back());
-      importances.push_back({std::to_string(i), at::rand({total / tensors})});
+      importances.push_back({std::to_string(i), at::rand({total / tensors}, device)});
     }
   }
 
@@ -67,7 +67,7 @@ constexpr double strength = 0.3;
 /// The loss that people write, in the graph, tensor by tensor. Undefined importances count 1; scales default to 1.
 std::function<void()> by_autograd(const std::shared_ptr<weights>& w, bool importance, std::vector<double> scales = {}) {
   return [w, importance, scales] {
-    at::Tensor sum = at::zeros({});
+    at::Tensor sum = at::zeros({}, w->parameters.front().device());
     for (std::size_t i = 0; i < w->parameters.size(); ++i) {
       if (!w->parameters[i].requires_grad()) continue;
       auto square = (w->parameters[i] - w->anchors[i]).pow(2);
@@ -78,9 +78,9 @@ std::function<void()> by_autograd(const std::shared_ptr<weights>& w, bool import
   };
 }
 
-subject penalty(std::string name, double bytes, goals reach, std::function<prepared()> prepare) {
+subject penalty(std::string name, double bytes, goals reach, std::function<prepared(at::Device)> prepare) {
   return {.group = "weight penalties", .name = std::move(name), .limited_by = bound::memory, .work = bytes, .reach = reach,
-          .prepare = std::move(prepare)};
+          .prepare = std::move(prepare), .on_gpu = true};
 }
 
 template <class Penalty>
@@ -92,8 +92,8 @@ prepared compare(const std::shared_ptr<weights>& w, Penalty keep, std::function<
 }
 
 subject ewc(const std::string& name, std::int64_t total, std::int64_t tensors, goals reach) {
-  return penalty("ewc, " + name, 20.0 * static_cast<double>(total), reach, [=] {
-    const auto w = std::make_shared<weights>(total, tensors);
+  return penalty("ewc, " + name, 20.0 * static_cast<double>(total), reach, [=](at::Device device) {
+    const auto w = std::make_shared<weights>(device, total, tensors);
     return compare(w, retain::ewc{w->parameters, w->importances, {.strength = strength}}, by_autograd(w, true));
   });
 }
@@ -101,15 +101,15 @@ subject ewc(const std::string& name, std::int64_t total, std::int64_t tensors, g
 constexpr std::int64_t million = 1'000'000;
 
 subject l2_init() {
-  return penalty("l2_init, 30M in 60 tensors", 16.0 * 30 * million, {.limit = 0.9, .usual = 3.0}, [] {
-    const auto w = std::make_shared<weights>(30 * million, 60);
+  return penalty("l2_init, 30M in 60 tensors", 16.0 * 30 * million, {.limit = 0.9, .usual = 3.0}, [](at::Device device) {
+    const auto w = std::make_shared<weights>(device, 30 * million, 60);
     return compare(w, retain::l2_init{w->parameters, {.strength = strength}}, by_autograd(w, false));
   });
 }
 
 subject three_tasks() {
-  return penalty("ewc of 3 tasks, 30M in 60", 20.0 * 30 * million, {.limit = 0.85}, [] {
-    const auto w = std::make_shared<weights>(30 * million, 60);
+  return penalty("ewc of 3 tasks, 30M in 60", 20.0 * 30 * million, {.limit = 0.85}, [](at::Device device) {
+    const auto w = std::make_shared<weights>(device, 30 * million, 60);
     retain::ewc keep{w->parameters, w->importances, {.strength = strength}};
     struct task {
       std::vector<at::Tensor> anchors;
@@ -123,7 +123,7 @@ subject three_tasks() {
       keep.remember(w->parameters, w->importances);
     }
     const auto usual = [w, tasks] {
-      at::Tensor sum = at::zeros({});
+      at::Tensor sum = at::zeros({}, w->parameters.front().device());
       for (const auto& each : *tasks)
         for (std::size_t i = 0; i < w->parameters.size(); ++i)
           sum = sum + (w->importances[i].tensor * (w->parameters[i] - each.anchors[i]).pow(2)).sum();
@@ -134,8 +134,8 @@ subject three_tasks() {
 }
 
 subject grouped() {
-  return penalty("ewc with 3 groups, 30M in 60", 20.0 * 30 * million, {.limit = 0.85}, [] {
-    const auto w = std::make_shared<weights>(30 * million, 60);
+  return penalty("ewc with 3 groups, 30M in 60", 20.0 * 30 * million, {.limit = 0.85}, [](at::Device device) {
+    const auto w = std::make_shared<weights>(device, 30 * million, 60);
     std::vector<double> scales;
     for (int i = 0; i < 60; ++i) scales.push_back(i < 10 ? 0.5 : i < 20 ? 2.0 : i < 30 ? 4.0 : 1.0);
     retain::ewc_options options{.strength = strength, .groups = {{"?", 0.5}, {"1?", 2.0}, {"2?", 4.0}}};
@@ -144,8 +144,8 @@ subject grouped() {
 }
 
 subject half_frozen() {
-  return penalty("ewc, 30M of which 15M frozen", 20.0 * 15 * million, {.limit = 0.85}, [] {
-    const auto w = std::make_shared<weights>(30 * million, 60);
+  return penalty("ewc, 30M of which 15M frozen", 20.0 * 15 * million, {.limit = 0.85}, [](at::Device device) {
+    const auto w = std::make_shared<weights>(device, 30 * million, 60);
     retain::ewc keep{w->parameters, w->importances, {.strength = strength}};
     for (std::size_t i = 0; i < 30; ++i) w->parameters[i].set_requires_grad(false);
     w->clear();
@@ -155,8 +155,8 @@ subject half_frozen() {
 
 subject reduced(const std::string& name, at::ScalarType type) {
   // 2 bytes of theta, anchor and the gradient twice, 4 of the importance.
-  return penalty("ewc in " + name + ", 30M in 60", 12.0 * 30 * million, {.limit = 0.85}, [type] {
-    const auto w = std::make_shared<weights>(30 * million, 60, type);
+  return penalty("ewc in " + name + ", 30M in 60", 12.0 * 30 * million, {.limit = 0.85}, [type](at::Device device) {
+    const auto w = std::make_shared<weights>(device, 30 * million, 60, type);
     return compare(w, retain::ewc{w->parameters, w->importances, {.strength = strength}}, by_autograd(w, true));
   });
 }
@@ -166,16 +166,16 @@ subject kronecker() {
   constexpr std::int64_t layers = 4, width = 1024;
   const double operations = layers * 4.0 * width * width * width;
   return {.group = "weight penalties", .name = "kfac_ewc, 4 layers of 1024 x 1024", .limited_by = bound::products, .work = operations,
-          .reach = {.limit = 0.7}, .prepare = [] {
-    auto w = std::make_shared<weights>(0, 0);
+          .reach = {.limit = 0.7}, .prepare = [](at::Device device) {
+    auto w = std::make_shared<weights>(device, 0, 0);
     retain::kronecker_fisher factors;
     for (std::int64_t l = 0; l < layers; ++l) {
-      const auto anchor = at::rand({width, width});
+      const auto anchor = at::rand({width, width}, device);
       w->anchors.push_back(anchor);
       w->parameters.push_back(anchor.clone().set_requires_grad(true));
       w->parameters.back().mutable_grad() = at::zeros_like(anchor);
-      const auto factor = [] {
-        const auto rows = at::randn({2 * width, width}, at::TensorOptions().dtype(at::kDouble));
+      const auto factor = [&] {
+        const auto rows = at::randn({2 * width, width}, at::TensorOptions().dtype(at::kDouble).device(device));
         return rows.t().mm(rows) / (2.0 * width);
       };
       factors.layers.push_back({std::to_string(l), "", factor(), factor()});
@@ -185,7 +185,7 @@ subject kronecker() {
                          for (const auto& layer : factors.layers) list.emplace_back(layer.inputs.to(at::kFloat), layer.outputs.to(at::kFloat));
                          return list;
                        }())] {
-      at::Tensor sum = at::zeros({});
+      at::Tensor sum = at::zeros({}, w->parameters.front().device());
       for (std::size_t l = 0; l < w->parameters.size(); ++l) {
         const auto moved = w->parameters[l] - w->anchors[l];
         const auto& [inputs, outputs] = (*factors)[l];
@@ -194,7 +194,7 @@ subject kronecker() {
       (sum * strength).backward();
     };
     return compare(w, retain::kfac_ewc{w->parameters, factors, {.strength = strength}}, usual);
-  }};
+  }, .on_gpu = true};
 }
 
 }  // namespace
