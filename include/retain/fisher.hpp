@@ -120,6 +120,8 @@ struct fisher_options {
 /// weights: a random factor for each sample has to come back in its own rows and in no others, or the layer is computed one sample at a
 /// time. What that leaves open: rows cut apart, computed with and stacked again in an order that depends on the data, by operations that
 /// each look as if shapes alone decided. For such a policy set `walk` to false.
+/// On a GPU, float32 products are made without TF32 until it is done, for the whole process; an LSTM in eval mode needs cuDNN switched off, which
+/// the error says. Under autocast gradients can be too coarse for the check; samples are then computed one at a time.
 /// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out. Throws config_error when no parameter is
 /// reached, when a batch normalisation is in training mode, or when there is no data; state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
