@@ -46,13 +46,13 @@ TEST_CASE("fisher: convolutions, strided, padded, dilated, grouped and one-dimen
   check(line, torch::randn({9, 3, 14}), 3, [&](const at::Tensor& x) { return categorical{line->forward(x)}; }, {});
 }
 
-TEST_CASE("fisher: the patches of all images at once, as a GPU takes them, are im2col's", "[fisher]") {
+TEST_CASE("fisher: the patches that a convolution reads are im2col's", "[fisher]") {
   using ints = std::vector<std::int64_t>;
   const auto [kernel, dilation, padding, stride] =
       GENERATE(std::array<ints, 4>{ints{3, 3}, ints{1, 1}, ints{0, 0}, ints{1, 1}}, std::array<ints, 4>{ints{8, 8}, ints{1, 1}, ints{0, 0}, ints{4, 4}},
                std::array<ints, 4>{ints{2, 3}, ints{2, 1}, ints{1, 2}, ints{3, 2}}, std::array<ints, 4>{ints{1, 5}, ints{1, 3}, ints{0, 4}, ints{1, 1}});
   const auto images = torch::randn({3, 12, 17, 2}).permute({0, 3, 1, 2});  // strided as channels-last images are
-  CHECK(at::equal(retain::detail::patches_at_once(images, kernel, dilation, padding, stride), at::im2col(images, kernel, dilation, padding, stride)));
+  CHECK(at::equal(retain::detail::patches_of(images, kernel, dilation, padding, stride), at::im2col(images, kernel, dilation, padding, stride)));
 }
 
 TEST_CASE("fisher: LSTM and GRU over time, squares of sums and not sums of squares", "[fisher]") {

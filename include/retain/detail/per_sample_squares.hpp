@@ -23,10 +23,9 @@ inline double rows_tolerance(const at::Tensor& parameter) {
   return parameter.scalar_type() == at::kDouble ? 1e-9 : parameter.scalar_type() == at::kFloat ? 1e-4 : 5e-2;
 }
 
-/// The patches of images [n, C, H, W] that a convolution reads, [n, C kh kw, L] as at::im2col has them: that starts a kernel an image on a GPU, this
-/// copies all of them at once.
-inline at::Tensor patches_at_once(const at::Tensor& images, at::IntArrayRef kernel, at::IntArrayRef dilation, at::IntArrayRef padding,
-                                  at::IntArrayRef stride) {
+/// The patches of images [n, C, H, W] that a convolution reads, [n, C kh kw, L], in the order of at::im2col. That goes image by image, with a kernel
+/// each on a GPU; this is one copy.
+inline at::Tensor patches_of(const at::Tensor& images, at::IntArrayRef kernel, at::IntArrayRef dilation, at::IntArrayRef padding, at::IntArrayRef stride) {
   const auto padded = at::constant_pad_nd(images, {padding[1], padding[1], padding[0], padding[0]}).contiguous();
   const auto places = [&](std::size_t d) {
     return (padded.size(static_cast<std::int64_t>(d) + 2) - dilation[d] * (kernel[d] - 1) - 1) / stride[d] + 1;
@@ -194,9 +193,7 @@ class per_sample_squares {
     auto flat = total.view({groups, outputs / groups, patch / groups});
     in_chunks(to - from, std::max(total.numel(), k * patch * positions), [&](std::int64_t a, std::int64_t b) {
       const std::int64_t n = b - a;
-      const auto some = images.slice(0, a, b).flatten(0, 1).to(real());
-      const auto columns = (some.device().is_cpu() ? at::im2col(some, kernel, dilation, padding, stride)
-                                                   : patches_at_once(some, kernel, dilation, padding, stride))
+      const auto columns = patches_of(images.slice(0, a, b).flatten(0, 1).to(real()), kernel, dilation, padding, stride)
                                .reshape({n, k, groups, patch / groups, positions});
       const auto g = gradients.slice(0, a, b).to(real()).reshape({n, k, groups, outputs / groups, positions});
       // Positions and the sample's own rows are summed by the product: [n, G, O/G, K L] times [n, G, K L, P/G].
