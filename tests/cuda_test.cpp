@@ -192,8 +192,21 @@ TEST_CASE("cuda: a penalty follows a model that is moved, and a state goes from 
   });
 }
 
+#if RETAIN_HAS_CUDA_KERNELS
+TEST_CASE("cuda: the kernel's source and what starts it agree on sizes", "[cuda]") {
+  const std::string source = retain::detail::cuda_quadratic_source;
+  const auto has = [&](const std::string& text) { return source.find(text) != std::string::npos; };
+  CHECK(has("chunk = " + std::to_string(retain::detail::cuda_quadratic_chunk) + ","));
+  CHECK(has("threads = " + std::to_string(retain::detail::cuda_quadratic_threads) + ","));
+  CHECK(has("tensors[" + std::to_string(retain::detail::cuda_quadratic_arguments::most) + "]"));
+  CHECK(std::string(retain::detail::cuda_kl_source).find("all.kept + " + std::to_string(retain::detail::kl_numbers) + " * row") != std::string::npos);
+  CHECK(sizeof(retain::detail::cuda_quadratic_arguments) <= 4096);
+}
+#endif
+
 TEST_CASE("cuda: the Fisher, by the walk and one sample at a time", "[cuda]") {
   std::vector<retain::fisher> found;
+  const bool in_tf32 = at::globalContext().allowTF32CuDNN();
   on_devices([&](at::Device device) {
     const auto net = make_network(device);
     const auto forward = [&](const at::Tensor& o) { return retain::categorical{net->forward(o)}; };
@@ -205,6 +218,7 @@ TEST_CASE("cuda: the Fisher, by the walk and one sample at a time", "[cuda]") {
     // Actions are drawn from numbers of the CPU's generator, so that equal seeds draw equal actions on every device.
     found.push_back(retain::estimate_fisher(net, observations(device), forward, retain::sampled_actions{.per_state = 2, .seed = 3}));
   });
+  CHECK(at::globalContext().allowTF32CuDNN() == in_tf32);  // as it was
   for (std::size_t d = 3; d < found.size(); ++d)
     for (std::size_t i = 0; i < found[d].values.size(); ++i) {
       INFO(found[d].values[i].name);

@@ -42,10 +42,10 @@ int main(int argc, char** argv) {
   bool gpu = false, list = false, quick = false;
   app.add_option("--json", json, "Write what was measured to this file as well");
   app.add_option("--only", only, "Only what has this text in its group or name");
-  app.add_option("--threads", how.threads, "Numbers of threads to measure with")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
+  auto* thread_option = app.add_option("--threads", how.threads, "Numbers of threads to measure with")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--seconds", how.seconds, "That a repetition takes at least")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there");
+  app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there")->excludes(thread_option);
   app.add_flag("--quick", quick, "One short repetition of each: shows that all of it runs, not how fast");
   app.add_flag("--list", list, "Only list what there is to measure");
   CLI11_PARSE(app, argc, argv);

@@ -3,11 +3,11 @@
 #pragma once
 
 
-#if __has_include(<ATen/cuda/CUDAConfig.h>)  // LibTorch was built with CUDA
-#define RETAIN_COUNTS_ON_GPU 1
+#if __has_include(<ATen/cuda/CUDAConfig.h>)
+#define RETAIN_LIBTORCH_HAS_CUDA 1
 #include <c10/cuda/CUDACachingAllocator.h>
 #else
-#define RETAIN_COUNTS_ON_GPU 0
+#define RETAIN_LIBTORCH_HAS_CUDA 0
 #endif
 
 #include <c10/core/Allocator.h>
@@ -42,7 +42,7 @@ class counting_allocator final : public c10::Allocator {
   /// The most that `run` held at a time on the device beyond what was held before, in bytes.
   template <class Run>
   std::int64_t extra(Run run, [[maybe_unused]] c10::Device device) const {
-#if RETAIN_COUNTS_ON_GPU
+#if RETAIN_LIBTORCH_HAS_CUDA
     if (device.is_cuda()) {
       namespace allocator = c10::cuda::CUDACachingAllocator;
       const auto held = [&] { return allocator::getDeviceStats(device.index()).allocated_bytes[0]; };

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/version.h>
 
-#if RETAIN_COUNTS_ON_GPU
+#if RETAIN_LIBTORCH_HAS_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #endif
 
@@ -32,7 +32,7 @@ struct machine {
 
 inline machine describe_machine([[maybe_unused]] at::Device device) {
   machine here;
-#if RETAIN_COUNTS_ON_GPU
+#if RETAIN_LIBTORCH_HAS_CUDA
   if (device.is_cuda()) here.gpu = at::cuda::getDeviceProperties(device.index())->name;
 #endif
   std::ifstream file("/proc/cpuinfo");

@@ -199,7 +199,8 @@ void launch_cuda(cuda_function kernel, std::int64_t blocks, unsigned threads, Ar
   const auto& cuda = cuda_library::get(device);
   bind_cuda_context(cuda, device);
   void *stream = nullptr, *list[] = {&arguments};
-  cuda_stream(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(device), stream);
+  const bool told = cuda_stream(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(device), stream);
+  TORCH_CHECK(told, "retain: this LibTorch does not tell the CUDA stream that it queues on: use the default stream");
   cuda.check(cuda.launch(kernel, static_cast<unsigned>(blocks), 1, 1, threads, 1, 1, 0, stream, list, nullptr), "started");
 }
 

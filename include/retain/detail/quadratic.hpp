@@ -31,7 +31,7 @@ struct quadratic_item {
   double constant = 0.0;
 };
 
-enum class gradient_mode { none, add, assign };
+enum class gradient_mode { none = 0, add = 1, assign = 2 };  // the CUDA kernel knows them by these numbers
 
 template <class T>
 using accumulate_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
