@@ -16,12 +16,12 @@ inline auto ContainsSubstring(const std::string& text) { return Catch::Matchers:
 
 #include <cstdio>
 #include <filesystem>
-#include <ftw.h>
 #include <functional>
 #include <string>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
+
+#include "../examples/common/temporary_folder.hpp"
 
 namespace support {
 
@@ -50,24 +50,6 @@ inline at::Tensor finite_differences(at::Tensor x, const std::function<double()>
   return gradient;
 }
 
-/// A folder that is removed with everything in it.
-class temporary_folder {
- public:
-  temporary_folder() {
-    auto name = (std::filesystem::temp_directory_path() / "retain-test-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make a temporary folder");
-    path_ = name;
-  }
-  // Not std::filesystem::remove_all: LibTorch as it is packaged for Python exports that of another libstdc++, and it crashes.
-  ~temporary_folder() {
-    ::nftw(path_.c_str(), [](const char* path, const struct stat*, int, FTW*) { return std::remove(path); }, 8, FTW_DEPTH | FTW_PHYS);
-  }
-  temporary_folder(const temporary_folder&) = delete;
-  temporary_folder& operator=(const temporary_folder&) = delete;
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using ::temporary_folder;
 
 }  // namespace support

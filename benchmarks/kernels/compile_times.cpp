@@ -2,15 +2,14 @@
 // What including a header costs a user's file, beside the LibTorch header that they would have included anyway.
 #include "subject.hpp"
 
-#include <unistd.h>
-
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "../../examples/common/temporary_folder.hpp"
 
 namespace kernels {
 namespace {
@@ -18,24 +17,15 @@ namespace {
 /// A file that does nothing but include one header; gone with its owner.
 class including {
  public:
-  explicit including(const std::string& header) {
-    auto name = (std::filesystem::temp_directory_path() / "retain-compile-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder");
-    folder_ = name;
-    std::ofstream(folder_ / "file.cpp") << "#include <" << header << ">\n";
-  }
-  ~including() { std::filesystem::remove_all(folder_); }
-  including(const including&) = delete;
-  including& operator=(const including&) = delete;
+  explicit including(const std::string& header) { std::ofstream(folder_ / "file.cpp") << "#include <" << header << ">\n"; }
 
   void compile() const {
-    const std::string command = RETAIN_COMPILER " -std=c++20 -O2 @" RETAIN_COMPILER_FLAGS " -c -o '" + (folder_ / "file.o").string() + "' '" +
-                                (folder_ / "file.cpp").string() + "'";
+    const std::string command = RETAIN_COMPILER " -std=c++20 -O2 @" RETAIN_COMPILER_FLAGS " -c -o '" + folder_.file("file.o") + "' '" + folder_.file("file.cpp") + "'";
     if (std::system(command.c_str()) != 0) throw std::runtime_error("does not compile: " + command);
   }
 
  private:
-  std::filesystem::path folder_;
+  temporary_folder folder_;
 };
 
 subject header(const std::string& name, const std::string& beside, double at_most) {

@@ -19,6 +19,8 @@
 #include <string>
 #include <system_error>
 
+#include "../common/temporary_folder.hpp"
+
 namespace nethack {
 
 /// Where Debian's package nethack-console puts the game and its data.
@@ -41,8 +43,7 @@ class process_folder {
 
   ~process_folder() {
     if (owner_ != getpid()) return;  // a fork's copy: the folder is not its own
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+    remove_folder(path_);
     if (lock_ >= 0) close(lock_);
   }
   process_folder(const process_folder&) = delete;
@@ -86,8 +87,7 @@ class process_folder {
       std::filesystem::copy_file(original, program());
       std::filesystem::permissions(program(), std::filesystem::perms::owner_all);
     } catch (...) {
-      std::error_code ignored;
-      std::filesystem::remove_all(path_, ignored);
+      remove_folder(path_);
       if (lock_ >= 0) close(lock_);
       throw;
     }
@@ -104,8 +104,7 @@ class process_folder {
       if (process <= 0 || kill(static_cast<pid_t>(process), 0) == 0 || errno != ESRCH) continue;
       const int lock = open((entry->path() / "lock").c_str(), O_RDWR | O_CLOEXEC);
       const bool held = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0;
-      std::error_code ignored;
-      if (!held) std::filesystem::remove_all(entry->path(), ignored);
+      if (!held) remove_folder(entry->path());
       if (lock >= 0) close(lock);
     }
   }
@@ -123,8 +122,7 @@ class playground {
   explicit playground(const std::string& package)
       : process_(process_folder::of(package)), path_(process_->new_game_folder()) {}
   ~playground() {
-    std::error_code ignored;
-    if (process_) std::filesystem::remove_all(path_, ignored);
+    if (process_) remove_folder(path_);
   }
   playground(playground&&) noexcept = default;
   playground& operator=(playground&&) = delete;

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../examples/common/temporary_folder.hpp"
 #include "../nethack/catch2.hpp"
 
 namespace programs {
@@ -84,19 +85,5 @@ inline void check_help(const program& run, const std::vector<std::string>& comma
     CHECK(help.text.find("--help") != std::string::npos);
   }
 }
-
-/// A folder that is gone when the test ends.
-class workplace {
- public:
-  workplace() : path_((std::filesystem::temp_directory_path() / "retain-XXXXXX").string()) { REQUIRE(mkdtemp(path_.data()) != nullptr); }
-  workplace(const workplace&) = delete;
-  workplace& operator=(const workplace&) = delete;
-  ~workplace() { std::filesystem::remove_all(path_); }
-  std::filesystem::path path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path() / name; }
-
- private:
-  std::string path_;
-};
 
 }  // namespace programs

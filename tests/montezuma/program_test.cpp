@@ -10,7 +10,6 @@
 #include "../common/program.hpp"
 
 using programs::read;
-using programs::workplace;
 
 namespace {
 
@@ -51,7 +50,7 @@ TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]"
 }
 
 TEST_CASE("who asks for the real game is told what is missing and where to put it", "[montezuma][program]") {
-  const workplace place;
+  const temporary_folder place;
   const auto file = place / "other.bin";
   std::ofstream(file) << "abc";
   const auto nothing = place / "nothing";
@@ -85,7 +84,7 @@ TEST_CASE("play draws the world", "[montezuma][program]") {
 }
 
 TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[montezuma][program]") {
-  const workplace place;
+  const temporary_folder place;
   const auto teacher = place / "teacher";
   const auto made = run("pretrain --steps 16384 --accept 0 --memory 200 --evaluation-games 8 --out " + teacher.string());
   INFO(made.text);
@@ -128,7 +127,7 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
 }
 
 TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps what is finished", "[montezuma][program]") {
-  const workplace place;
+  const temporary_folder place;
   const auto command = "sweep --seeds 1 --methods scratch,none,bc --presets quick --steps 8192 --teacher-steps 8192 --accept 0 "
                        "--finetune=--evaluation-games=4 --finetune=--final-games=4 --out " + (place / "sweep").string();
   const auto listed = run(command + " --dry-run");
@@ -150,7 +149,7 @@ TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps wha
 }
 
 TEST_CASE("a sweep over clones trains one expert, and a clone of it a seed", "[montezuma][program]") {
-  const workplace place;
+  const temporary_folder place;
   const auto out = place / "sweep";
   const auto command = "sweep --task cloning-gap --seeds 1,2 --methods none,ks --presets quick --steps 8192 --expert-steps 8192 --accept-return 0 --clone=--episodes=2 "
                        "--clone=--steps=20 --clone=--final-games=4 --clone=--memory=100 --finetune=--evaluation-games=4 --finetune=--final-games=4 --out " + out.string();

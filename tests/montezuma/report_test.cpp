@@ -8,23 +8,15 @@
 #include <vector>
 
 #include "../../examples/common/files.hpp"
+#include "../../examples/common/temporary_folder.hpp"
 #include "../nethack/catch2.hpp"
 #include "report.hpp"
 
 namespace {
 
-struct folder {
-  std::filesystem::path path;
-  folder() {
-    char name[] = "/tmp/retain-report-XXXXXX";
-    path = mkdtemp(name);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  ~folder() { std::filesystem::remove_all(path); }
-
+struct folder : temporary_folder {
   void add(const std::string& method, long seed, const std::string& success, const std::string& reward, double end) const {
-    const auto place = path / "runs" / (method + std::to_string(seed));
+    const auto place = path() / "runs" / (method + std::to_string(seed));
     std::ostringstream rows;
     rows << "global_step,far/success,start/return,far/kl\n";
     for (std::size_t i = 0; i < success.size(); ++i)
@@ -47,7 +39,7 @@ TEST_CASE("a report's numbers are those of its runs", "[montezuma][report]") {
   made.add("none", 1, "820", "222", 0.25);
   made.add("none", 2, "840", "228", 0);
   made.add("scratch", 1, "000", "012", 0);
-  const auto runs = montezuma::read_runs({made.path});
+  const auto runs = montezuma::read_runs({made.path()});
   REQUIRE(runs.size() == 5);
   const auto groups = montezuma::group_runs(runs);
   REQUIRE(groups.size() == 1);
@@ -65,15 +57,15 @@ TEST_CASE("a report's numbers are those of its runs", "[montezuma][report]") {
   const auto differences = montezuma::seed_differences(groups[0].methods[2].second, groups[0].methods[1].second, montezuma::measures()[montezuma::return_mean]);
   CHECK(differences == std::vector<double>{2.0, 0.0});
 
-  const auto text = montezuma::write_report(runs, made.path / "report");
+  const auto text = montezuma::write_report(runs, made.path() / "report");
   CHECK_THAT(text, ContainsSubstring("| none ") && ContainsSubstring("+1.00 [0.00 … 2.00], 1/2") && ContainsSubstring("0.25, 0.00"));
-  for (const auto* file : {"report.md", "runs.csv", "curves-standard-quick.dat", "points-standard-quick.gp"}) CHECK(std::filesystem::exists(made.path / "report" / file));
+  for (const auto* file : {"report.md", "runs.csv", "curves-standard-quick.dat", "points-standard-quick.gp"}) CHECK(std::filesystem::exists(made.path() / "report" / file));
 }
 
 TEST_CASE("what is no run is named", "[montezuma][report]") {
   const folder made;
-  CHECK_THROWS_WITH(montezuma::read_runs({made.path}), ContainsSubstring("montezuma sweep"));
-  CHECK_THROWS_WITH(montezuma::read_runs({made.path / "nowhere"}), ContainsSubstring("nowhere"));
-  write_file(made.path / "evaluation.json", "{\"method\": \"ewc\"}");
-  CHECK_THROWS_WITH(montezuma::read_runs({made.path}), ContainsSubstring("evaluation.json"));
+  CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring("montezuma sweep"));
+  CHECK_THROWS_WITH(montezuma::read_runs({made.path() / "nowhere"}), ContainsSubstring("nowhere"));
+  write_file(made.path() / "evaluation.json", "{\"method\": \"ewc\"}");
+  CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring("evaluation.json"));
 }

@@ -24,6 +24,7 @@ static Catch::Matchers::StdString::ContainsMatcher ContainsSubstring(const std::
 #include <string>
 #include <vector>
 
+#include "../../examples/common/temporary_folder.hpp"
 #include "vector_environment.hpp"
 
 namespace fs = std::filesystem;
@@ -39,25 +40,20 @@ bool skipped() {
 }
 
 /// A folder of the test's own as TMPDIR, so that what is left behind shows.
-class temporary_folder {
+class own_tmpdir : public temporary_folder {
  public:
-  temporary_folder() {
-    std::string name = (fs::path(nethack::process_folder::parent()) / "nethack-test-XXXXXX").string();
-    path_ = mkdtemp(name.data());
+  own_tmpdir() {
     if (const char* old = std::getenv("TMPDIR")) old_ = old;
-    setenv("TMPDIR", path_.c_str(), 1);
+    setenv("TMPDIR", path().c_str(), 1);
   }
-  ~temporary_folder() {
+  ~own_tmpdir() {
     if (old_.empty())
       unsetenv("TMPDIR");
     else
       setenv("TMPDIR", old_.c_str(), 1);
-    fs::remove_all(path_);
   }
-  const fs::path& path() const { return path_; }
 
  private:
-  fs::path path_;
   std::string old_;
 };
 
@@ -346,7 +342,7 @@ TEST_CASE("a game that is killed or hangs is replaced and counted") {
 
 TEST_CASE("a game is saved and goes on from there") {
   if (skipped()) return;
-  const temporary_folder folder;
+  const own_tmpdir folder;
   const fs::path saved = folder.path() / "saves" / "game";
   nethack::environment game;
   game.reset(4);
@@ -376,7 +372,7 @@ TEST_CASE("a game is saved and goes on from there") {
 
 TEST_CASE("no file is left behind") {
   if (skipped()) return;
-  const temporary_folder folder;
+  const own_tmpdir folder;
   {
     nethack::vector_environment games(2, 1);
     games.reset();

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "catch2.hpp"
+#include "../../examples/common/temporary_folder.hpp"
 #include "../../examples/nethack/save_states.hpp"
 #include "../../examples/nethack/vector_environment.hpp"
 
@@ -23,17 +24,6 @@ nethack::environment_options short_games(int turns) {
   options.turn_cap = turns;
   return options;
 }
-
-struct temporary_folder {
-  std::filesystem::path path;
-  temporary_folder() {
-    char name[] = "/tmp/retain-evaluate-XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~temporary_folder() { std::filesystem::remove_all(path); }
-  temporary_folder(const temporary_folder&) = delete;
-  temporary_folder& operator=(const temporary_folder&) = delete;
-};
 
 }  // namespace
 
@@ -68,13 +58,13 @@ TEST_CASE("the same games come out the same, whatever is played beside them", "[
 TEST_CASE("the scripted player's arrivals are saved, restored, and played on", "[nethack][evaluate]") {
   if (game_is_missing()) return;
   const temporary_folder folder;
-  const auto made = nethack::make_saved_games(folder.path / "depth2", 2, 2, 1);
+  const auto made = nethack::make_saved_games(folder.path() / "depth2", 2, 2, 1);
   REQUIRE(made.saved.size() == 2);
   for (const auto& game : made.saved) {
     CHECK(game.depth == 2);
     CHECK(std::filesystem::exists(nethack::memory_file(game.file)));
   }
-  const auto starts = nethack::saved_games(folder.path / "depth2/", 2);
+  const auto starts = nethack::saved_games(folder.path() / "depth2/", 2);
   REQUIRE(starts.size() == 4);
   CHECK(starts[0].name == "depth2/000");
   CHECK(starts[0].seed != starts[2].seed);  // the same save with other dice
@@ -89,6 +79,6 @@ TEST_CASE("the scripted player's arrivals are saved, restored, and played on", "
 
 TEST_CASE("a folder that is missing or holds no saved games says so", "[nethack][evaluate]") {
   const temporary_folder folder;
-  CHECK_THROWS_WITH(nethack::saved_games(folder.path / "none"), ContainsSubstring("save-states"));
-  CHECK_THROWS_WITH(nethack::saved_games(folder.path), ContainsSubstring("no saved games"));
+  CHECK_THROWS_WITH(nethack::saved_games(folder.path() / "none"), ContainsSubstring("save-states"));
+  CHECK_THROWS_WITH(nethack::saved_games(folder.path()), ContainsSubstring("no saved games"));
 }

@@ -50,7 +50,7 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
     std::cout << "SKIPPED: nethack-console is not installed\n";
     return;
   }
-  const programs::workplace place;
+  const temporary_folder place;
   const auto folder = place.path();
   const std::string command = "demo --minutes 0.3 --methods none,ewc,bc,ks --out " + folder.string();
   const auto first = run(command);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "catch2.hpp"
+#include "../../examples/common/temporary_folder.hpp"
 #include "../../examples/nethack/screen_view.hpp"
 
 namespace {
@@ -17,20 +18,14 @@ std::vector<nethack::game_result> some_games(double level) {
 }
 
 /// A folder as a sweep leaves it: a clone, and two methods with two seeds each.
-struct sweep_folder {
-  std::filesystem::path path;
+struct sweep_folder : temporary_folder {
   sweep_folder() {
-    char name[] = "/tmp/retain-report-XXXXXX";
-    path = mkdtemp(name);
     write("clone", "", 0, 300);
     for (const int seed : {1, 2}) {
       write("none-" + std::to_string(seed), "none", seed, 100 + 10 * seed);
       write("ewc-" + std::to_string(seed), "ewc", seed, 250 + 10 * seed);
     }
   }
-  ~sweep_folder() { std::filesystem::remove_all(path); }
-  sweep_folder(const sweep_folder&) = delete;
-  sweep_folder& operator=(const sweep_folder&) = delete;
 
   void write(const std::string& name, const std::string& method, int seed, double level) const {
     nlohmann::json file{{"name", name},
@@ -38,12 +33,12 @@ struct sweep_folder {
                         {"monitor", {{"kl/close", 0.1}, {"kl/far", 0.2}, {"agreement/close", 0.9}, {"agreement/far", nullptr}}}};
     if (!method.empty()) {
       file["training"] = {{"method", method}, {"recipe", "quick"}, {"seed", seed}, {"steps", 1000}, {"turns", 2000}};
-      write_file(path / name / "metrics.csv", "global_step,kl/close,kl/far\n0,0,0\n500,0.05,\n1000,0.1,0.2\n");
+      write_file(path() / name / "metrics.csv", "global_step,kl/close,kl/far\n0,0,0\n500,0.05,\n1000,0.1,0.2\n");
       std::string episodes = "step,score,depth,turns,ending\n";
       for (int step = 0; step <= 1000; step += 10) episodes += std::to_string(step) + "," + std::to_string(step / 4) + ",1,100,death\n";
-      write_file(path / name / "episodes.csv", episodes);
+      write_file(path() / name / "episodes.csv", episodes);
     }
-    write_json(path / name / "evaluation.json", file);
+    write_json(path() / name / "evaluation.json", file);
   }
 };
 
@@ -72,7 +67,7 @@ TEST_CASE("a summary holds mean, median, interval, and the share of endings", "[
 
 TEST_CASE("the report pairs seeds and games, and keeps its order", "[nethack][report]") {
   const sweep_folder folder;
-  const auto runs = nethack::read_evaluations({folder.path});
+  const auto runs = nethack::read_evaluations({folder.path()});
   REQUIRE(runs.size() == 5);
   CHECK(runs[0].name == "clone");
   CHECK(runs[1].method == "none");
@@ -86,10 +81,10 @@ TEST_CASE("the report pairs seeds and games, and keeps its order", "[nethack][re
 
 TEST_CASE("the report compares the methods with each other on equal games", "[nethack][report]") {
   const sweep_folder folder;
-  CHECK(nethack::seeds_report(nethack::read_evaluations({folder.path})).find("row − column") == std::string::npos);  // one method alone
+  CHECK(nethack::seeds_report(nethack::read_evaluations({folder.path()})).find("row − column") == std::string::npos);  // one method alone
   for (const int seed : {1, 2}) folder.write("bc-" + std::to_string(seed), "bc", seed, 280 + 20 * seed);
   folder.write("bc-3", "bc", 3, 1000);  // a seed that the other lacks
-  const auto text = nethack::seeds_report(nethack::read_evaluations({folder.path}));
+  const auto text = nethack::seeds_report(nethack::read_evaluations({folder.path()}));
   const auto table = text.substr(text.find("row − column"));
   CHECK(table.find("+45 [40 … 50], 2/2") != std::string::npos);   // bc − ewc: 300 − 260 and 320 − 270
   CHECK(table.find("-45 [-50 … -40], 0/2") != std::string::npos);
@@ -98,8 +93,8 @@ TEST_CASE("the report compares the methods with each other on equal games", "[ne
 
 TEST_CASE("a report writes its tables", "[nethack][report]") {
   const sweep_folder folder;
-  nethack::write_report(nethack::read_evaluations({folder.path}), folder.path / "report");
-  for (const auto* name : {"report.md", "runs.csv", "report.json"}) CHECK(std::filesystem::file_size(folder.path / "report" / name) > 100);
+  nethack::write_report(nethack::read_evaluations({folder.path()}), folder.path() / "report");
+  for (const auto* name : {"report.md", "runs.csv", "report.json"}) CHECK(std::filesystem::file_size(folder.path() / "report" / name) > 100);
 }
 
 TEST_CASE("a report draws its pictures", "[nethack][report]") {
@@ -108,18 +103,18 @@ TEST_CASE("a report draws its pictures", "[nethack][report]") {
     return;
   }
   const sweep_folder folder;
-  nethack::write_report(nethack::read_evaluations({folder.path}), folder.path / "report");
+  nethack::write_report(nethack::read_evaluations({folder.path()}), folder.path() / "report");
   for (const auto* name : {"curves-quick-2000.png", "curves-quick-2000.svg", "scores-quick-2000.png", "scores-quick-2000.svg"})
-    CHECK(std::filesystem::file_size(folder.path / "report" / name) > 1000);
+    CHECK(std::filesystem::file_size(folder.path() / "report" / name) > 1000);
 }
 
 TEST_CASE("a folder without evaluations, and a file that is none, say so", "[nethack][report]") {
   const sweep_folder folder;
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path / "nowhere"}), ContainsSubstring("no folder"));
-  write_file(folder.path / "clone" / "evaluation.json", "{\"name\": \"clone\"}");
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), ContainsSubstring("is not an evaluation"));
-  write_file(folder.path / "clone" / "evaluation.json", "{");
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path}), ContainsSubstring("not valid JSON"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path() / "nowhere"}), ContainsSubstring("no folder"));
+  write_file(folder.path() / "clone" / "evaluation.json", "{\"name\": \"clone\"}");
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path()}), ContainsSubstring("is not an evaluation"));
+  write_file(folder.path() / "clone" / "evaluation.json", "{");
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path()}), ContainsSubstring("not valid JSON"));
 }
 
 TEST_CASE("a frame keeps its characters, with or without colours", "[nethack][report]") {

@@ -9,7 +9,6 @@
 #include "../common/program.hpp"
 
 using programs::read;
-using programs::workplace;
 
 namespace {
 
@@ -51,7 +50,7 @@ TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code", "[ro
 TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bit for bit, with heads and with one-hots", "[robotic_sequence][program]") {
   for (const std::string stages : {"", " --one-hot"}) {
     CAPTURE(stages);
-    const workplace place;
+    const temporary_folder place;
     const auto teacher = place / "teacher";
     const auto made = run("pretrain --steps 2500 --accept 0 --memory 500 --width 16 --final-episodes 4 --out " + teacher.string() + stages);
     INFO(made.text);
@@ -113,7 +112,7 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
 }
 
 TEST_CASE("robotic_sequence: a sweep in miniature makes teachers, runs and a report, and keeps what is finished", "[robotic_sequence][program]") {
-  const workplace place;
+  const temporary_folder place;
   const auto command = "sweep --seeds 1 --methods scratch,none,bc,ewc-cw --stages 3 --steps 1500 --teacher-steps 2500 --accept 0 "
                        "--finetune=--evaluation-episodes=1 --finetune=--final-episodes=2 --out " + (place / "sweep").string();
   const auto listed = run(command + " --dry-run");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../../examples/common/files.hpp"
+#include "../../examples/common/temporary_folder.hpp"
 #include "../nethack/catch2.hpp"
 #include "command_sweep.hpp"
 #include "report.hpp"
@@ -20,16 +21,7 @@ namespace {
 using curves_of = std::map<std::string, std::string>;
 
 /// Runs of 8000 steps, evaluated at 0, 1000, 2000, 4000 and 8000 steps: widths of 1, 1, 2 and 4 thousand.
-struct folder {
-  std::filesystem::path path;
-  folder() {
-    char name[] = "/tmp/retain-report-XXXXXX";
-    path = mkdtemp(name);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  ~folder() { std::filesystem::remove_all(path); }
-
+struct folder : temporary_folder {
   /// `tenths`: by stage, five digits: tenths of success. A stage that is not named fails throughout. The last digit is the end's too.
   void add(const std::string& method, long seed, const curves_of& tenths, int stages = 4, const std::string& fisher = "gaussian") const {
     const std::vector<std::string> sequence{"window", "faucet", "press", "push", "unplug", "push-wall"};
@@ -49,7 +41,7 @@ struct folder {
     }
     auto success = nlohmann::json::object();
     for (const auto& stage : measured) success[stage] = (digits(stage)[4] - '0') / 10.0;
-    const auto place = path / "runs" / (std::to_string(stages) + method + fisher + std::to_string(seed));
+    const auto place = path() / "runs" / (std::to_string(stages) + method + fisher + std::to_string(seed));
     write_file(place / "metrics.csv", rows.str());
     write_json(place / "evaluation.json",
                {{"method", method}, {"fisher", fisher}, {"stages", tail}, {"seed", seed}, {"steps", 8000}, {"steps_per_second", 500.0}, {"episodes", 100},
@@ -79,7 +71,7 @@ TEST_CASE("a report's numbers are those of its runs", "[robotic_sequence][report
   made.add("none", 2, {{"unplug", "84000"}, {"all", "00044"}});
   made.add("scratch", 1, {{"all", "00004"}});  // 0.8 of 8
   made.add("scratch", 2, {{"all", "00008"}});  // 1.6 of 8
-  const auto runs = robotic_sequence::read_runs({made.path});
+  const auto runs = robotic_sequence::read_runs({made.path()});
   REQUIRE(runs.size() == 6);
   const auto groups = robotic_sequence::group_runs(runs);
   REQUIRE(groups.size() == 1);
@@ -110,35 +102,35 @@ TEST_CASE("a report's numbers are those of its runs", "[robotic_sequence][report
   CHECK(differences[0] == Approx(0.2));
   CHECK(differences[1] == Approx(0.0).margin(1e-12));
 
-  const auto text = robotic_sequence::write_report(runs, made.path / "report");
+  const auto text = robotic_sequence::write_report(runs, made.path() / "report");
   CHECK_THAT(text, ContainsSubstring("500 steps/s") && ContainsSubstring("push-wall 0.95 to 0.96, unplug 0.90 to 0.90") && ContainsSubstring("100 episodes"));
   CHECK_THAT(text, ContainsSubstring("0.44 [0.44 … 0.44]") && ContainsSubstring("0.80 [0.80 … 0.80]") && ContainsSubstring("+0.10 [0.00 … 0.20], 1/2"));
   CHECK_THAT(text, ContainsSubstring("0.30, 0.25 ") && !ContainsSubstring("in front of what is known"));
-  const auto csv = text_of(made.path / "report" / "runs.csv");
+  const auto csv = text_of(made.path() / "report" / "runs.csv");
   CHECK_THAT(csv, ContainsSubstring("stages,method,seed,steps,steps_per_second,press_lowest,press_mean,press_end,press_transfer,push_lowest"));
   // press, push: failed throughout, in scratch's runs too; unplug, push-wall and the whole as above
   CHECK_THAT(csv, ContainsSubstring("4,bc,1,8000,500,0.0000,0.0000,0.0000,0.0000,0.0000,0.0000,0.0000,0.0000,0.8000,0.8000,0.8000,0.8000,"
                                     "0.0000,0.4375,0.8000,0.4375,0.0000,0.3000,0.6000,0.1765\n"));
   for (const auto* file : {"report.md", "curves-4-stages-8000.dat", "curves-4-stages-8000.gp", "points-4-stages-8000.gp"})
-    CHECK(std::filesystem::exists(made.path / "report" / file));
+    CHECK(std::filesystem::exists(made.path() / "report" / file));
 
   // From its file alone, and from that together with further runs.
-  const auto lines = made.path / "report" / "runs.jsonl";
-  CHECK(robotic_sequence::write_report(robotic_sequence::read_runs({lines}), made.path / "again") == text);
-  CHECK(text_of(made.path / "again" / "runs.csv") == csv);
-  CHECK(text_of(made.path / "again" / "runs.jsonl") == text_of(lines));
+  const auto lines = made.path() / "report" / "runs.jsonl";
+  CHECK(robotic_sequence::write_report(robotic_sequence::read_runs({lines}), made.path() / "again") == text);
+  CHECK(text_of(made.path() / "again" / "runs.csv") == csv);
+  CHECK(text_of(made.path() / "again" / "runs.jsonl") == text_of(lines));
   const folder more;
   more.add("bc", 7, {{"all", "01234"}});
-  CHECK(robotic_sequence::read_runs({lines, more.path}).size() == runs.size() + 1);
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({lines, made.path / "runs"}), ContainsSubstring("runs.jsonl, line"));
-  write_file(made.path / "no.jsonl", text_of(lines) + "{\"method\": \"l2\"}\n");
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "no.jsonl"}), ContainsSubstring("no.jsonl, line " + std::to_string(runs.size() + 1)));
+  CHECK(robotic_sequence::read_runs({lines, more.path()}).size() == runs.size() + 1);
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({lines, made.path() / "runs"}), ContainsSubstring("runs.jsonl, line"));
+  write_file(made.path() / "no.jsonl", text_of(lines) + "{\"method\": \"l2\"}\n");
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path() / "no.jsonl"}), ContainsSubstring("no.jsonl, line " + std::to_string(runs.size() + 1)));
   auto cut = nlohmann::json::parse(text_of(lines).substr(0, text_of(lines).find('\n')));
   cut["training"]["success/all"].erase(4);
-  write_file(made.path / "no.jsonl", cut.dump());
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "no.jsonl"}), ContainsSubstring("'success/all' has 4 values for 5 steps"));
-  write_file(made.path / "no.jsonl", "hello\n");
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "no.jsonl"}), ContainsSubstring("line 1 is not a run"));
+  write_file(made.path() / "no.jsonl", cut.dump());
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path() / "no.jsonl"}), ContainsSubstring("'success/all' has 4 values for 5 steps"));
+  write_file(made.path() / "no.jsonl", "hello\n");
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path() / "no.jsonl"}), ContainsSubstring("line 1 is not a run"));
 }
 
 TEST_CASE("sequences of several lengths are told apart, and compared by their new stages", "[robotic_sequence][report]") {
@@ -149,7 +141,7 @@ TEST_CASE("sequences of several lengths are told apart, and compared by their ne
     made.add("ewc", 1, {{"unplug", "22222"}, {"push-wall", "11111"}}, stages, "continual-world");
   }
   made.add("em", 1, {{"unplug", "99999"}, {"push-wall", "88888"}}, 4);
-  const auto runs = robotic_sequence::read_runs({made.path});
+  const auto runs = robotic_sequence::read_runs({made.path()});
   const auto groups = robotic_sequence::group_runs(runs);
   REQUIRE(groups.size() == 2);
   CHECK(groups[0].title == "push, unplug, push-wall; 8000 steps");
@@ -158,29 +150,29 @@ TEST_CASE("sequences of several lengths are told apart, and compared by their ne
   CHECK(groups[1].methods[1].first == "ewc");
   CHECK(groups[1].methods[2].first == "ewc-cw");
   CHECK(groups[1].methods[3].first == "em");
-  const auto text = robotic_sequence::write_report(runs, made.path / "report");
+  const auto text = robotic_sequence::write_report(runs, made.path() / "report");
   const auto table = text.substr(text.find("## New stages in front; 8000 steps"));
   CHECK_THAT(table, ContainsSubstring("| unplug: new stages |  ewc | ewc-cw |   em |\n"));
   CHECK_THAT(table, ContainsSubstring("| 1                  | 0.70 |   0.20 |    – |\n| 2                  | 0.50 |   0.20 | 0.90 |\n"));
   CHECK_THAT(table, ContainsSubstring("| 1                     | 0.30 |   0.10 |    – |\n| 2                     | 0.30 |   0.10 | 0.80 |\n"));
-  CHECK_THAT(text_of(made.path / "report" / "runs.csv"), ContainsSubstring("\n3,scratch,1,8000,500,,,,,0.0000,"));
+  CHECK_THAT(text_of(made.path() / "report" / "runs.csv"), ContainsSubstring("\n3,scratch,1,8000,500,,,,,0.0000,"));
 }
 
 TEST_CASE("without runs from scratch there is no forward transfer, and the report says so", "[robotic_sequence][report]") {
   const folder made;
   made.add("none", 1, {{"unplug", "88888"}});
-  const auto runs = robotic_sequence::read_runs({made.path});
+  const auto runs = robotic_sequence::read_runs({made.path()});
   const auto groups = robotic_sequence::group_runs(runs);
   CHECK(std::isnan(groups[0].forward_transfer(runs[0], "unplug")));
-  CHECK_THAT(robotic_sequence::write_report(runs, made.path / "report"), ContainsSubstring("No forward transfer") && !ContainsSubstring("nan"));
+  CHECK_THAT(robotic_sequence::write_report(runs, made.path() / "report"), ContainsSubstring("No forward transfer") && !ContainsSubstring("nan"));
 }
 
 TEST_CASE("what is no run is named", "[robotic_sequence][report]") {
   const folder made;
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("robotic_sequence sweep"));
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path / "nowhere"}), ContainsSubstring("nowhere"));
-  write_file(made.path / "evaluation.json", "{\"method\": \"l2\"}");
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("evaluation.json"));
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("robotic_sequence sweep"));
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path() / "nowhere"}), ContainsSubstring("nowhere"));
+  write_file(made.path() / "evaluation.json", "{\"method\": \"l2\"}");
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("evaluation.json"));
 }
 
 TEST_CASE("a seed that would count twice is named with both folders", "[robotic_sequence][report]") {
@@ -188,11 +180,11 @@ TEST_CASE("a seed that would count twice is named with both folders", "[robotic_
   const std::string text = R"({"method": "ewc", "fisher": "gaussian", "stages": ["push", "unplug", "push-wall"], "seed": 3, "steps": 10, "episodes": 2,
     "success": {"push": 1, "unplug": 1, "push-wall": 1, "all": 1}})";
   for (const auto* name : {"one", "other"}) {
-    write_file(made.path / name / "evaluation.json", text);
-    write_file(made.path / name / "metrics.csv", "global_step,success/all\n0,1\n10,1\n");
+    write_file(made.path() / name / "evaluation.json", text);
+    write_file(made.path() / name / "metrics.csv", "global_step,success/all\n0,1\n10,1\n");
   }
-  CHECK(robotic_sequence::read_runs({made.path / "one"}).size() == 1);
-  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path}), ContainsSubstring("seed 3") && ContainsSubstring("/one") && ContainsSubstring("/other"));
+  CHECK(robotic_sequence::read_runs({made.path() / "one"}).size() == 1);
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("seed 3") && ContainsSubstring("/one") && ContainsSubstring("/other"));
 }
 
 TEST_CASE("what is named twice is done once", "[robotic_sequence][sweep]") {
@@ -231,7 +223,7 @@ TEST_CASE("a sweep has a teacher a seed, shared by all lengths, and each method 
 TEST_CASE("a sweep's folder holds runs that can be compared", "[robotic_sequence][sweep]") {
   const folder made;
   robotic_sequence::sweep_command command;
-  command.out = made.path.string();
+  command.out = made.path().string();
   const auto check = [&] { check_same_sweep(command.out, robotic_sequence::detail::common_options(command)); };
   check();
   command.methods = {"ks"};

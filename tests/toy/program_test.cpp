@@ -12,7 +12,6 @@
 #include "../common/program.hpp"
 
 using programs::read;
-using programs::workplace;
 
 namespace {
 
@@ -31,7 +30,7 @@ TEST_CASE("toy: help names both problems and their options", "[toy][program]") {
 }
 
 TEST_CASE("toy: a mistake is one clear line and an exit code", "[toy][program]") {
-  const workplace out;
+  const temporary_folder out;
   const auto to = " --out " + (out / "x").string();
   // Each start of LibTorch takes a third of a second.
   for (const auto& [arguments, says] : {std::pair<std::string, std::string>{"apple --seed 1" + to, "toy apple --help"},
@@ -52,7 +51,7 @@ TEST_CASE("toy: a mistake is one clear line and an exit code", "[toy][program]")
 }
 
 TEST_CASE("toy two-state: table, curve, ascents and optima", "[toy][program]") {
-  const workplace out;
+  const temporary_folder out;
   const auto ran = run("two-state --starts 11 --points 100 --out " + out.path().string());
   INFO(ran.text);
   REQUIRE(ran.code == 0);
@@ -71,7 +70,7 @@ TEST_CASE("toy two-state: table, curve, ascents and optima", "[toy][program]") {
 }
 
 TEST_CASE("toy apple: files, and the same runs whatever the number of jobs", "[toy][program]") {
-  const workplace out;
+  const temporary_folder out;
   const std::string small = "apple --distances 5,10 --signals 0.25,0.35 --distance 10 --seeds 1-2 --updates 40 --out " + out.path().string();
   const auto first = run(small + "/one --jobs 1"), second = run(small + "/two --jobs 2");
   INFO(first.text);
@@ -92,7 +91,7 @@ TEST_CASE("toy apple: files, and the same runs whatever the number of jobs", "[t
 }
 
 TEST_CASE("toy apple --tune: a grid on other seeds, and its choice", "[toy][program]") {
-  const workplace out;
+  const temporary_folder out;
   const auto ran = run("apple --tune --methods none,bc --distance 10 --seeds 1-2 --tuning-seeds 11-12 --updates 60 --out " + out.path().string());
   INFO(ran.text);
   REQUIRE(ran.code == 0);
