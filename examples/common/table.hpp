@@ -7,15 +7,16 @@
 #include <cstddef>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-/// `value` with so many decimals; "–" for a gap.
+/// `value` with so many decimals; "–" for a gap. What rounds to 0 has no sign.
 inline std::string decimals(double value, int digits = 0) {
   if (!std::isfinite(value)) return "–";
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return std::string(text) == "-0" ? "0" : text;
+  return std::string_view(text).find_first_not_of("-0.") == std::string_view::npos && *text == '-' ? text + 1 : text;
 }
 
 /// "312 … 405", the way an interval stands in every table.
