@@ -40,7 +40,7 @@ inline at::Tensor gather_few_rows(const at::Tensor& rows, const at::Tensor& indi
   if (rows.dim() < 1 || rows.layout() != at::kStrided || !rows.device().is_cpu() || !rows.is_contiguous() || rows.requires_grad() || rows.is_conj() ||
       rows.is_neg() || rows._is_zerotensor() || rows.is_quantized() || rows._fw_grad(0).defined() || size < 1 || size > rows.size(0) || indices.dim() != 1)
     return {};
-  const auto bytes = static_cast<std::size_t>(rows.numel() / rows.size(0)) * rows.element_size();
+  const auto bytes = static_cast<std::size_t>(rows.numel() / rows.size(0)) * rows.itemsize();
   if (bytes * static_cast<std::size_t>(indices.numel()) > much || !plain_indices(indices, size)) return {};
   auto shape = rows.sizes().vec();
   shape[0] = indices.numel();
