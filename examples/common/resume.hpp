@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -18,6 +17,26 @@
 /// What an option says: as given, or by itself.
 inline std::string value_of(const CLI::Option& option) { return option.results().empty() ? option.get_default_str() : option.results().back(); }
 
+/// Throws with the first option in which two command lines of the run in `folder` differ and that is not among `may_change`.
+inline void check_same_options(const CLI::App& before, const CLI::App& now, const std::string& folder, const std::vector<std::string>& may_change) {
+  for (const auto* option : now.get_options()) {
+    const auto name = option->get_name();
+    const auto was = value_of(*before.get_option(name)), is = value_of(*option);
+    if (was == is || std::find(may_change.begin(), may_change.end(), name) != may_change.end()) continue;
+    std::string allowed;
+    for (const auto& each : may_change) allowed += (allowed.empty() ? "" : ", ") + each;
+    throw std::runtime_error("the run in " + folder + " has " + name + " " + (was.empty() ? "not given" : was) + ", and cannot go on with " +
+                             (is.empty() ? "it left out" : is) + "; what may change: " + allowed);
+  }
+}
+
+/// Reads a command line into `command`. CLI11 reads a vector from its end.
+template <class Command, class Declare>
+void parse_words(CLI::App& parser, Command& command, const std::vector<std::string>& words, Declare declare) {
+  declare(&parser, command);
+  parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+}
+
 /// The command line of the run in `folder`, from its config.json, read again with what else was said at its end: of an option given twice the
 /// last holds. `declare(CLI::App*, Command&)` adds the options; a Command has `arguments`, `resume` and `out`. The working directory
 /// becomes the run's, which its paths are relative to. Throws when an option would change that is not among `may_change`: a run's seed, teacher and
@@ -27,33 +46,31 @@ Command resumed_command(const std::string& folder, const std::vector<std::string
   const auto place = std::filesystem::absolute(folder).lexically_normal();
   const auto config = read_json(place / "config.json");
   auto words = config.at("arguments").template get<std::vector<std::string>>();
-  const auto parse = [&](CLI::App& parser, Command& command) {
-    declare(&parser, command);
-    parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 reads a vector from its end
-  };
-  Command original;
-  CLI::App original_parser;
-  parse(original_parser, original);
+  Command original, restored;
+  CLI::App before, now;
+  parse_words(before, original, words, declare);
   for (std::size_t i = 0; i < said.size(); ++i) {
     if (said[i] == "--resume")
       ++i;
     else if (!said[i].starts_with("--resume="))
       words.push_back(said[i]);
   }
-  Command restored;
-  CLI::App parser;
-  parse(parser, restored);
-  for (const auto* option : std::as_const(parser).get_options()) {
-    const auto name = option->get_name();
-    const auto before = value_of(*original_parser.get_option(name)), now = value_of(*option);
-    if (before == now || std::find(may_change.begin(), may_change.end(), name) != may_change.end()) continue;
-    std::string allowed;
-    for (const auto& each : may_change) allowed += (allowed.empty() ? "" : ", ") + each;
-    throw std::runtime_error("the run in " + folder + " has " + name + " " + (before.empty() ? "not given" : before) + ", and cannot go on with " +
-                             (now.empty() ? "it left out" : now) + "; what may change: " + allowed);
-  }
+  parse_words(now, restored, words, declare);
+  check_same_options(before, now, folder, may_change);
   restored.arguments = words;
   restored.resume = restored.out = place.string();
   std::filesystem::current_path(config.at("working_directory").template get<std::string>());
   return restored;
+}
+
+/// For --resume-if-possible, which says the whole command again: throws where the run in `folder` was begun otherwise, in an option that is not among
+/// `may_change`.
+template <class Command, class Declare>
+void check_same_run(const std::string& folder, const std::vector<std::string>& said, Declare declare, std::vector<std::string> may_change) {
+  Command original, repeated;
+  CLI::App before, now;
+  parse_words(before, original, read_json(std::filesystem::path(folder) / "config.json").at("arguments").template get<std::vector<std::string>>(), declare);
+  parse_words(now, repeated, said, declare);
+  may_change.insert(may_change.end(), {"--out", "--resume"});  // which led here
+  check_same_options(before, now, folder, may_change);
 }

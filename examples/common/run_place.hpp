@@ -28,6 +28,9 @@ struct run_place {
     return false;
   }
 
-  /// What an earlier run said of its end is not true of one that begins or goes on.
-  void forget_evaluation() const { std::filesystem::remove(evaluation()); }
+  /// Once a run is known to begin or go on: what an earlier one said of its end is not true of this, and its checkpoint is not one of a run that begins.
+  void clear(bool resuming) const {
+    std::filesystem::remove(evaluation());
+    if (!resuming) std::filesystem::remove(checkpoint());
+  }
 };

@@ -112,7 +112,6 @@ int finetune(const finetune_command& command, const World& base) {
     throw std::runtime_error("no teacher in " + command.teacher + ": name one with --teacher; `montezuma pretrain` makes it");
   const run_place place{command.out, !command.resume.empty(), command.resume_if_possible, command.overwrite, command.checkpoint_every};
   const bool resuming = place.decide();
-  place.forget_evaluation();
   const auto teacher = teacher_in<World>::read(command.teacher, base);
   const auto& where = teacher.where;
   const std::string preset_name = command.preset.empty() ? World::finetune_preset : command.preset;
@@ -133,6 +132,7 @@ int finetune(const finetune_command& command, const World& base) {
     learner.load_state(in, "trainer.");
     examiner.load_state(in, "monitor.");
   }
+  place.clear(resuming);
   write_json(place.folder / "config.json", detail::config_of(command, preset_name, settings, kept, where.to_json()));
 
   run_watch watch;
@@ -189,6 +189,8 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
+      if (options->resume.empty() && options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
+        check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);
       const auto said = options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change);
       return said.backend.is_ale() ? on_ale(said) : finetune(said, world_options{});
     };

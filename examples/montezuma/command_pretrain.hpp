@@ -52,6 +52,7 @@ int pretrain(const pretrain_command& command, const World& where) {
     auto network = where.new_policy(command.width);
     trainer<typename World::game_type, typename World::policy_type> learner(network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
+    place.clear(resuming);
     write_json(place.folder / "config.json", {{"world", where.to_json()}, {"settings", to_json(settings)}});
     run_watch watch;
     watch.columns = training_columns({});

@@ -105,7 +105,6 @@ inline int finetune(finetune_command command) {
     throw std::runtime_error("no teacher in " + command.teacher + ": name one with --teacher; `robotic_sequence pretrain` makes it");
   const run_place place{command.out, !command.resume.empty(), command.resume_if_possible, command.overwrite, command.checkpoint_every};
   const bool resuming = place.decide();
-  place.forget_evaluation();
   const auto teacher = teacher_file::read(command.teacher);
   const auto stages = tail(command.stages);
   auto& settings = command.learning;
@@ -131,6 +130,7 @@ inline int finetune(finetune_command command) {
   if (kept.ewc) term_names.emplace_back(retain::ewc::name);
   if (kept.bc) term_names.emplace_back(cloning_term::name);
   if (kept.ks) term_names.emplace_back(retain::kickstarting<actor_teacher>::name);
+  place.clear(resuming);
   write_json(place.folder / "config.json", {{"arguments", command.arguments},
                                             {"working_directory", std::filesystem::current_path().string()},
                                             {"method", command.method()},
@@ -154,17 +154,18 @@ inline int finetune(finetune_command command) {
   }
 
   const auto success = measure_success(actor, stages, command.final_episodes, settings.seed * 31 + 999'999'937u);
-  write_json(place.folder / "evaluation.json", {{"method", command.method()},
-                                                {"fisher", command.fisher},
-                                                {"stages", stage_names},
-                                                {"retention", strengths_of(kept)},
-                                                {"seed", settings.seed},
-                                                {"steps", learning.steps()},
-                                                {"steps_per_second", learning.steps_per_second()},
-                                                {"updates_per_second", learning.updates_per_second()},
-                                                {"episodes", command.final_episodes},
-                                                {"teacher", {{"file", command.teacher}, {"seed", teacher.seed}, {"success", teacher.success}}},
-                                                {"success", success}});
+  nlohmann::json evaluation{{"method", command.method()},
+                            {"fisher", command.fisher},
+                            {"stages", stage_names},
+                            {"retention", strengths_of(kept)},
+                            {"seed", settings.seed},
+                            {"steps", learning.steps()},
+                            {"episodes", command.final_episodes},
+                            {"teacher", {{"file", command.teacher}, {"seed", teacher.seed}, {"success", teacher.success}}},
+                            {"success", success}};
+  if (learning.steps_per_second() > 0) evaluation["steps_per_second"] = learning.steps_per_second();  // 0: it went on from its last step
+  if (learning.updates_per_second() > 0) evaluation["updates_per_second"] = learning.updates_per_second();
+  write_json(place.evaluation(), evaluation);
   if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());
   if (!command.quiet) {
     text_table lines({command.method(), "success"});
@@ -183,7 +184,10 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      return finetune(options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
+      if (!options->resume.empty()) return finetune(resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
+      if (options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
+        check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);
+      return finetune(*options);
     };
   });
 }

@@ -40,6 +40,15 @@ inline retain::transitions practised(const retain::episodic_memory& buffer, std:
   return buffer.gather(at::randperm(buffer.size() - from, dice).narrow(0, 0, std::min(count, buffer.size() - from)) + from);
 }
 
+/// Throws where the attempt in `folder` is another than `config` says; it may go on for longer.
+inline void check_same_attempt(const std::filesystem::path& folder, const nlohmann::json& config) {
+  const auto before = read_json(folder / "config.json");
+  for (const auto* option : {"seed", "width", "one_hot"})
+    if (before.at(option) != config.at(option))
+      throw std::runtime_error(folder.string() + " holds an attempt with " + option + " = " + before.at(option).dump() + ", which cannot go on with " +
+                               config.at(option).dump() + ": give the same, --overwrite, or another --out");
+}
+
 }  // namespace detail
 
 /// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
@@ -59,8 +68,11 @@ inline int pretrain(const pretrain_command& command) {
     const bool resuming = place.decide();
     sac_agent agent(settings.agent, {}, settings.seed);
     learner learning(agent, known_stages, settings, episode_kind::single_stage);
+    const nlohmann::json config{{"seed", settings.seed}, {"steps", settings.steps}, {"width", command.width}, {"one_hot", command.one_hot}};
+    if (resuming) detail::check_same_attempt(place.folder, config);
     if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
-    write_json(place.folder / "config.json", {{"seed", settings.seed}, {"steps", settings.steps}, {"width", command.width}, {"one_hot", command.one_hot}});
+    place.clear(resuming);
+    write_json(place.folder / "config.json", config);
     if (!run_training(learning, agent, known_stages, place, "pretrain", {})) {
       std::fprintf(stderr, "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n", static_cast<long long>(learning.steps()));
       return interrupt::exit_code;
@@ -88,7 +100,7 @@ inline int pretrain(const pretrain_command& command) {
     std::cout << "in " << (out / "teacher.pt").string() << "\n";
     return 0;
   }
-  throw std::runtime_error("no attempt solved both stages in a share of " + decimals(command.accept, 2) + " of its episodes: give more --steps or --attempts, or a lower --accept");
+  throw std::runtime_error("no attempt solved both stages in a share of " + decimals(command.accept, 2) + " of its episodes: give more --attempts or --steps, or a lower --accept");
 }
 
 inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {

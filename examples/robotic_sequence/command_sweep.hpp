@@ -30,6 +30,7 @@ struct sweep_command {
   long steps = 80'000;
   long teacher_steps = 0;  ///< 0: as many as `pretrain` takes by itself
   double accept = 0.9;
+  int attempts = 3;
   int jobs = 2;
   std::vector<std::string> extra;
   bool dry_run = false;
@@ -62,7 +63,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
     const auto number = std::to_string(seed), teacher = "teacher-seed" + number;
     const auto policy = out / teacher / "teacher.pt";
     std::vector<std::string> lesson{"pretrain", "--out", (out / teacher).string(), "--seed", number, "--accept", decimals(command.accept, 4),
-                                    "--resume-if-possible"};
+                                    "--attempts", std::to_string(command.attempts), "--resume-if-possible"};
     if (command.teacher_steps > 0) lesson.insert(lesson.end(), {"--steps", std::to_string(command.teacher_steps)});
     add(teacher, policy, lesson, {});
     for (const int stages : command.stages)
@@ -83,7 +84,10 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
 /// What the runs of a folder have in common; methods, lengths of the sequence and seeds may be added.
 inline nlohmann::json common_options(const sweep_command& command) {
   const retention_settings usual;  // a later version may have others
+  const training_settings learning;
   return {{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra},
+          {"capacity", learning.capacity}, {"value_bound", learning.agent.value_bound}, {"alpha_floor", learning.agent.alpha_floor},
+          {"known_alpha_cap", learning.agent.known_alpha_cap},
           {"strengths", {{"l2", usual.l2_strength}, {"ewc", usual.ewc_strength}, {"bc", usual.bc_strength}, {"ks", usual.ks_strength}}}};
 }
 
@@ -116,6 +120,8 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
       ->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_option("--accept", o->accept, "Least success of a teacher in the stages that it is to know")
       ->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command->add_option("--attempts", o->attempts, "How often a teacher begins anew with another seed until it is accepted")
+      ->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");

@@ -77,13 +77,6 @@ inline finished_run run_of(const nlohmann::json& file, const std::filesystem::pa
   return run;
 }
 
-inline finished_run read_run(const std::filesystem::path& path) {
-  auto run = run_of(read_json(path), path);
-  run.folder = path.parent_path();
-  run.curves = read_columns(run.folder / "metrics.csv");
-  return run;
-}
-
 /// (step, success) of the evaluations during training, of a stage or of the whole, without the rows that lack it.
 inline std::vector<std::pair<double, double>> success_curve(const finished_run& run, const std::string& stage) {
   std::vector<std::pair<double, double>> points;
@@ -92,6 +85,15 @@ inline std::vector<std::pair<double, double>> success_curve(const finished_run& 
   for (std::size_t i = 0; i < values->second.size(); ++i)
     if (std::isfinite(values->second[i])) points.emplace_back(steps->second[i], values->second[i]);
   return points;
+}
+
+inline finished_run read_run(const std::filesystem::path& path) {
+  auto run = run_of(read_json(path), path);
+  run.folder = path.parent_path();
+  run.curves = read_columns(run.folder / "metrics.csv");
+  if (success_curve(run, whole).empty())
+    throw std::runtime_error(run.folder.string() + " has an evaluation.json, but no success/all in a metrics.csv: bring the file back, or leave the run out");
+  return run;
 }
 
 /// The measurements of a run on one line: what its report is made of, and no more.

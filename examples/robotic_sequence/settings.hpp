@@ -15,8 +15,8 @@ struct agent_settings {
   double learning_rate = 1e-3;       ///< Adam's, of actor, critics and temperatures
   std::int64_t batch = 128;
   double discount = 0.99, tau = 0.005;
-  /// What the critics are taught lies between minus this and this. A stage pays 7.5 at most, to a policy that solves it at once, and entropy adds 2.1 at
-  /// most in a known stage, 5.5 in a new one at the first temperature, while nothing is paid there. What lies beyond is an error that feeds on itself, as
+  /// What the critics are taught lies between minus this and this. A stage pays 7.5 at most, to a policy that solves it at once, and entropy adds 1.6 at
+  /// most in a known stage, discounted, 5.5 in a new one at the first temperature, while nothing is paid there. What lies beyond is an error that feeds on itself, as
   /// it can where stored transitions of stages that the policy does not reach are all that critics learn from.
   double value_bound = 10;
   double entropy_target = -2;        ///< in nats, of an action: minus its dimensions

@@ -4,6 +4,7 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -34,11 +35,11 @@ training_settings small_settings() {
   return settings;
 }
 
-/// Random states of every kind of stage.
-at::Tensor some_states(std::int64_t count) {
+/// Random states of every kind of stage from the first that is given.
+at::Tensor some_states(std::int64_t count, std::int64_t first = 0) {
   auto states = at::zeros({count, observation_width});
   states.narrow(1, 0, sequence::observation_size).normal_();
-  for (std::int64_t i = 0; i < count; ++i) states[i][sequence::observation_size + i % kinds].fill_(1);
+  for (std::int64_t i = 0; i < count; ++i) states[i][sequence::observation_size + first + i % (kinds - first)].fill_(1);
   return states;
 }
 
@@ -158,26 +159,96 @@ TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by f
   }
 }
 
-TEST_CASE("the actor's Fisher information is that of one state at a time", "[robotic_sequence]") {
+TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 in the heads of stages without states", "[robotic_sequence]") {
   at::manual_seed(3);
   auto actor = make_actor(small_settings().agent);
-  const auto states = some_states(48);
-  const auto weight = actor->named_parameters()["encoder.linear1.weight"];
-  auto expected = at::zeros_like(weight);
-  for (std::int64_t i = 0; i < states.size(0); ++i)
-    for (std::int64_t d = 0; d < sequence::action_size; ++d) {
+  const auto unplug = static_cast<std::int64_t>(stage_kind::unplug);
+  const auto states = some_states(48, unplug);
+  std::vector<std::string> names;
+  std::vector<at::Tensor> weights;
+  for (const auto& parameter : actor->named_parameters()) {
+    names.push_back(parameter.key());
+    weights.push_back(parameter.value());
+  }
+  for (const auto kind : {fisher_kind::gaussian, fisher_kind::continual_world}) {
+    const bool squashed = kind == fisher_kind::continual_world;
+    CAPTURE(squashed);
+    std::vector<at::Tensor> expected;
+    for (const auto& weight : weights) expected.push_back(at::zeros_like(weight));
+    const auto add = [&](const at::Tensor& output, double factor) {
+      const auto slopes = torch::autograd::grad({output}, weights, {}, true, false, true);
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        if (slopes[i].defined()) expected[i] += factor * slopes[i].square() / static_cast<double>(states.size(0));
+    };
+    for (std::int64_t i = 0; i < states.size(0); ++i) {
       const auto said = actor->forward(states.narrow(0, i, 1)).unsquashed();
-      const auto mean = torch::autograd::grad({said.mean()[0][d]}, {weight}, {}, true)[0] / said.std()[0][d];
-      const auto spread = torch::autograd::grad({said.log_std()[0][d]}, {weight})[0];
-      expected += (mean.square() + 2 * spread.square()).detach();
+      const auto mean = squashed ? said.mean().tanh() : said.mean();
+      for (std::int64_t d = 0; d < sequence::action_size; ++d) {
+        add(mean[0][d], 1 / said.std()[0][d].square().item<double>());  // of a Gaussian: 1/σ² (∂μ)² + 2 (∂ log σ)²
+        add(said.log_std()[0][d], 2);
+      }
     }
-  expected /= states.size(0);
-  const auto fisher = fisher_of(actor, states, fisher_kind::gaussian);
-  at::Tensor found;
-  for (const auto& [name, tensor] : fisher.values)
-    if (name == "encoder.linear1.weight") found = tensor;
-  REQUIRE(found.defined());
-  CHECK(at::allclose(found, expected, 1e-4, 1e-8));
+    const auto fisher = fisher_of(actor, states, kind);
+    std::size_t compared = 0;
+    for (const auto& [name, found] : fisher.values) {
+      CAPTURE(name);
+      const auto at = std::find(names.begin(), names.end(), name);
+      REQUIRE(at != names.end());
+      CHECK(at::allclose(found, expected[static_cast<std::size_t>(at - names.begin())], 1e-4, 1e-8));
+      ++compared;
+      if (!name.starts_with("policy_head.")) continue;
+      CHECK_FALSE(squashed);  // the heads are left out
+      const auto heads = found.view({kinds, -1});
+      CHECK(at::count_nonzero(heads.narrow(0, 0, unplug)).item<std::int64_t>() == 0);
+      CHECK(heads.narrow(0, unplug, kinds - unplug).sum().item<double>() > 0);
+    }
+    CHECK(compared == (squashed ? 4u : names.size()));
+  }
+}
+
+TEST_CASE("what is learnt from ends with each stage, solved or out of time, and its successor is of the same stage", "[robotic_sequence]") {
+  auto settings = small_settings();
+  settings.steps = settings.random_steps = settings.learn_after = settings.capacity = 40'000;
+  sac_agent agent(settings.agent, {}, 1);
+  learner learning(agent, tail(5), settings, episode_kind::whole);  // the faucet comes first, which is solved by chance at times
+  while (!learning.finished()) learning.step();
+  const auto rows = learning.buffer().gather(at::arange(settings.steps));
+  const auto& observation = rows["observation"];
+  const auto& next = rows["next"];
+  const auto kind = sac_agent::stage_of(observation);
+  CHECK(at::equal(sac_agent::stage_of(next), kind));
+  const auto* kinds_seen = kind.data_ptr<std::int64_t>();
+  const auto* ended = rows["ended"].data_ptr<float>();
+  const auto* reward = rows["reward"].data_ptr<float>();
+  const auto goes_on = (next.narrow(0, 0, settings.steps - 1) == observation.narrow(0, 1, settings.steps - 1)).all(1);
+  const auto* is_successor = goes_on.data_ptr<bool>();
+  const auto faucet = static_cast<std::int64_t>(stage_kind::faucet);
+  std::int64_t began = 0, solved = 0, wrong_ends = 0, wrong_lengths = 0, wrong_kinds = 0;
+  double least_solved = 1e9, greatest_other = -1e9;
+  for (std::int64_t i = 0; i + 1 < settings.steps; ++i) {
+    const bool end = ended[i] == 1;
+    wrong_ends += end == is_successor[i] || (!end && ended[i] != 0);
+    if (!end) {
+      wrong_kinds += kinds_seen[i + 1] != kinds_seen[i];
+      greatest_other = std::max<double>(greatest_other, reward[i]);
+      continue;
+    }
+    const auto decisions = i + 1 - began;
+    began = i + 1;
+    if (kinds_seen[i + 1] == kinds_seen[i] + 1) {
+      ++solved;
+      least_solved = std::min<double>(least_solved, reward[i]);
+      wrong_lengths += decisions > 50;
+    } else {
+      wrong_kinds += kinds_seen[i + 1] != faucet;
+      wrong_lengths += decisions != 50;
+    }
+  }
+  CHECK(wrong_ends == 0);
+  CHECK(wrong_kinds == 0);
+  CHECK(wrong_lengths == 0);
+  CHECK(solved >= 1);
+  CHECK(least_solved > greatest_other);
 }
 
 TEST_CASE("a policy that is held below the entropy target drives its temperature up, unless a cap stops it", "[robotic_sequence]") {

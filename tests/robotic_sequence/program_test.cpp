@@ -56,9 +56,15 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     INFO(made.text);
     REQUIRE(made.code == 0);
     CHECK(nlohmann::json::parse(read(teacher / "teacher.json")).at("success").contains("unplug"));
-    const auto refused = run("pretrain --steps 1500 --accept 1 --attempts 1 --width 16 --final-episodes 4 --out " + (place / "refused").string() + stages);
+    const auto hopeless = "pretrain --accept 1 --width 16 --final-episodes 4 --out " + (place / "refused").string() + stages;
+    const auto refused = run(hopeless + " --steps 1500 --attempts 1");
     CHECK(refused.code == 1);
     CHECK_THAT(refused.text, ContainsSubstring("--attempts"));
+    const auto another = run(hopeless + " --steps 1500 --attempts 2 --resume-if-possible --seed 7");
+    CHECK(another.code == 1);
+    CHECK_THAT(another.text, ContainsSubstring("seed = 1") && ContainsSubstring("7") && !ContainsSubstring("attempt 1:"));
+    const auto more = run(hopeless + " --steps 1500 --attempts 2 --resume-if-possible");
+    CHECK_THAT(more.text, ContainsSubstring("attempt 2:"));  // the first is not trained again
 
     const auto options = "finetune --teacher " + (teacher / "teacher.pt").string() +
                          " --retain ewc+bc+em+ks --steps 4000 --capacity 3000 --evaluate-every 500 --evaluation-episodes 2 --final-episodes 4 --out ";
@@ -77,6 +83,14 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     CHECK(changed.code == 1);
     CHECK_THAT(changed.text, ContainsSubstring("--seed 1") && ContainsSubstring("7") && ContainsSubstring("--steps"));
     CHECK(run("finetune --retain bc --resume " + (place / "part").string()).code == 1);
+    // Nor does the whole command said again make another run of it.
+    for (const std::string other : {" --seed 7", " --value-bound 100", " --from-scratch"}) {
+      CAPTURE(other);
+      const auto mixed = run(options + (place / "part").string() + " --resume-if-possible" + other);
+      CHECK(mixed.code == 1);
+      CHECK_THAT(mixed.text, ContainsSubstring(other.substr(1, 6)));
+    }
+    CHECK(read(place / "part" / "metrics.csv") == before);
     const auto part = run("finetune --resume " + (place / "part").string());
     INFO(part.text);
     REQUIRE(part.code == 0);
@@ -91,6 +105,12 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     const auto config = nlohmann::json::parse(read(place / "whole" / "config.json"));
     CHECK(config.at("retention").at("ewc") == 1);
     CHECK(config.at("seed") == 1);
+
+    // Nor is it lost to one that cannot begin.
+    const auto no_teacher = run("finetune --teacher " + (place / "whole" / "config.json").string() + " --overwrite --out " + (place / "whole").string());
+    CHECK(no_teacher.code == 1);
+    CHECK(std::filesystem::exists(place / "whole" / "evaluation.json"));
+    CHECK(std::filesystem::exists(place / "whole" / "checkpoint.state"));
 
     // A finished run is not lost to the line that made it, nor is its end said of a run that goes on from it.
     std::filesystem::remove(place / "whole" / "checkpoint.state");

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#include "../../examples/common/run_place.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include "../../examples/common/temporary_folder.hpp"
+#include "support.hpp"
+
+TEST_CASE("a folder says whether a run begins in it or goes on, and none is lost unasked", "[run_place]") {
+  const temporary_folder folder;
+  run_place place{folder.path()};
+  CHECK_FALSE(place.decide());
+  place.resume = true;
+  CHECK_THROWS_WITH(place.decide(), ContainsSubstring("no checkpoint"));
+
+  std::ofstream(folder / "config.json") << "{}";
+  std::ofstream(place.checkpoint()) << "a";
+  std::ofstream(place.evaluation()) << "{}";
+  CHECK(place.decide());
+  place.resume = false;
+  CHECK_THROWS_WITH(place.decide(), ContainsSubstring("--resume-if-possible") && ContainsSubstring("--overwrite"));
+  place.resume_if_possible = true;
+  CHECK(place.decide());
+
+  // What goes on keeps its checkpoint; what it said of its end is not true any more.
+  place.clear(true);
+  CHECK(std::filesystem::exists(place.checkpoint()));
+  CHECK_FALSE(std::filesystem::exists(place.evaluation()));
+
+  // What begins anew must not be taken for the old run if it is stopped before it is saved.
+  std::ofstream(place.evaluation()) << "{}";
+  place.resume_if_possible = false;
+  place.overwrite = true;
+  CHECK_FALSE(place.decide());
+  place.clear(false);
+  CHECK_FALSE(std::filesystem::exists(place.checkpoint()));
+  CHECK_FALSE(std::filesystem::exists(place.evaluation()));
+
+  std::ofstream(place.evaluation()) << "{}";
+  place = {.folder = folder.path(), .resume_if_possible = true};
+  CHECK_THROWS_WITH(place.decide(), ContainsSubstring("finished") && ContainsSubstring("--overwrite"));
+}
