@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -17,12 +18,16 @@
 /// What an option says: as given, or by itself.
 inline std::string value_of(const CLI::Option& option) { return option.results().empty() ? option.get_default_str() : option.results().back(); }
 
-/// Throws with the first option in which two command lines of the run in `folder` differ and that is not among `may_change`.
-inline void check_same_options(const CLI::App& before, const CLI::App& now, const std::string& folder, const std::vector<std::string>& may_change) {
+/// Throws with the first option in which two command lines of the run in `folder` differ and that is not among `may_change`. With `began_in`, the working
+/// directory of the first, a file that is named in another way is the same.
+inline void check_same_options(const CLI::App& before, const CLI::App& now, const std::string& folder, const std::vector<std::string>& may_change,
+                               const std::filesystem::path& began_in = {}) {
   for (const auto* option : now.get_options()) {
     const auto name = option->get_name();
     const auto was = value_of(*before.get_option(name)), is = value_of(*option);
     if (was == is || std::find(may_change.begin(), may_change.end(), name) != may_change.end()) continue;
+    std::error_code neither_is_there;
+    if (!began_in.empty() && std::filesystem::equivalent(began_in / was, is, neither_is_there)) continue;
     std::string allowed;
     for (const auto& each : may_change) allowed += (allowed.empty() ? "" : ", ") + each;
     throw std::runtime_error("the run in " + folder + " has " + name + " " + (was.empty() ? "not given" : was) + ", and cannot go on with " +
@@ -69,8 +74,9 @@ template <class Command, class Declare>
 void check_same_run(const std::string& folder, const std::vector<std::string>& said, Declare declare, std::vector<std::string> may_change) {
   Command original, repeated;
   CLI::App before, now;
-  parse_words(before, original, read_json(std::filesystem::path(folder) / "config.json").at("arguments").template get<std::vector<std::string>>(), declare);
+  const auto config = read_json(std::filesystem::path(folder) / "config.json");
+  parse_words(before, original, config.at("arguments").template get<std::vector<std::string>>(), declare);
   parse_words(now, repeated, said, declare);
   may_change.insert(may_change.end(), {"--out", "--resume"});  // which led here
-  check_same_options(before, now, folder, may_change);
+  check_same_options(before, now, folder, may_change, config.at("working_directory").template get<std::string>());
 }

@@ -91,7 +91,8 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
       CHECK_THAT(mixed.text, ContainsSubstring(other.substr(1, 6)));
     }
     CHECK(read(place / "part" / "metrics.csv") == before);
-    const auto part = run("finetune --resume " + (place / "part").string());
+    const auto again_in_full = options + (place / "part").string() + " --resume-if-possible --teacher " + (teacher / ".." / "teacher" / "teacher.pt").string();
+    const auto part = run(stages.empty() ? "finetune --resume " + (place / "part").string() : again_in_full);
     INFO(part.text);
     REQUIRE(part.code == 0);
     CHECK(read(place / "part" / "metrics.csv").starts_with(before));  // it went on, speeds and all, and did not begin again
