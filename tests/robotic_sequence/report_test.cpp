@@ -184,6 +184,9 @@ TEST_CASE("a seed that would count twice is named with both folders", "[robotic_
     write_file(made.path() / name / "metrics.csv", "global_step,success/all\n0,1\n10,1\n");
   }
   CHECK(robotic_sequence::read_runs({made.path() / "one"}).size() == 1);
+  std::filesystem::remove(made.path() / "one" / "metrics.csv");  // without it the run would be left out of every mean
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path() / "one"}), ContainsSubstring("/one") && ContainsSubstring("metrics.csv"));
+  write_file(made.path() / "one" / "metrics.csv", "global_step,success/all\n0,1\n10,1\n");
   CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("seed 3") && ContainsSubstring("/one") && ContainsSubstring("/other"));
 }
 
@@ -205,7 +208,7 @@ TEST_CASE("a sweep has a teacher a seed, shared by all lengths, and each method 
   const auto jobs = robotic_sequence::detail::sweep_jobs(command);
   REQUIRE(jobs.size() == 2 * (1 + 2 * 3));
   CHECK(jobs[0].name == "teacher-seed1");
-  CHECK(has(jobs[0].command, {"pretrain", "--out", "there/teacher-seed1", "--seed", "1", "--accept", "0.9000", "--resume-if-possible"}));
+  CHECK(has(jobs[0].command, {"pretrain", "--out", "there/teacher-seed1", "--seed", "1", "--accept", "0.9000", "--attempts", "3", "--resume-if-possible"}));
   CHECK_FALSE(has(jobs[0].command, {"--steps"}));
   CHECK(jobs[7].name == "teacher-seed2");
   const auto& last = jobs.back();
