@@ -47,6 +47,35 @@ TEST_CASE("episodic_memory: protected rows stay, the rest is a ring, whatever th
   }
 }
 
+TEST_CASE("episodic_memory: rows arrive whatever lies behind them", "[episodic_memory]") {
+  const auto numbers = torch::arange(1.0f, 25.0f).view({4, 6});
+  const auto complex = torch::complex(numbers, numbers + 1);
+  const auto wide = torch::randn({2, 40'000});
+  const auto columns = GENERATE_COPY(values<std::pair<const char*, at::Tensor>>({{"contiguous", numbers}, {"every second", numbers.slice(1, 0, 6, 2)}, {"turned", numbers.t()},
+                                                                               {"the middle", numbers.narrow(0, 1, 2)}, {"in a graph", numbers.clone().requires_grad_()},
+                                                                               {"negative", torch::_neg_view(numbers)}, {"conjugate", complex.conj()}, {"many bytes", wide},
+                                                                               {"double", numbers.to(at::kDouble)}, {"bool", numbers.gt(5)}, {"no numbers", torch::empty({3, 0})},
+                                                                               {"one a row", numbers.select(1, 0).contiguous()}, {"repeated", torch::ones({1, 2}).expand({5, 2})}}));
+  CAPTURE(columns.first);
+  const auto& given = columns.second;
+  episodic_memory memory{{}, {.capacity = 7}};
+  const auto push = [&] {
+    const auto again = given.detach().clone();
+    for (int i = 0; i < 5; ++i) memory.push({{"x", given}});
+    const auto kept = memory.gather(torch::arange(memory.size()))["x"];
+    CHECK_FALSE(kept.requires_grad());
+    REQUIRE(kept.size(0) == 7);
+    for (std::int64_t i = 0; i < 7; ++i) {  // row p of all that were pushed lies in slot p % 7
+      const auto total = 5 * given.size(0), newest = total - 1 - ((total - 1 - i) % 7);
+      CHECK(kept[i].equal(again[newest % given.size(0)]));
+    }
+  };
+  push();
+  memory = episodic_memory{{}, {.capacity = 7}};
+  const c10::InferenceMode inference;
+  push();
+}
+
 TEST_CASE("episodic_memory: drawn uniformly, a batch holds M / size protected rows on average, by a binomial test", "[episodic_memory]") {
   episodic_memory memory{rows(-10, 0), {.capacity = 50, .seed = 3}};
   const auto check = [&](double share) {

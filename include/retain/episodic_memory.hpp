@@ -60,7 +60,7 @@ class episodic_memory {
     pushed_ += skipped;
     for (std::int64_t from = skipped; from < batch.size();) {
       const std::int64_t slot = pushed_ % ring, run = std::min(ring - slot, batch.size() - from);
-      rows_.put(protected_ + slot, batch.narrow(from, run));
+      rows_.put(protected_ + slot, run == batch.size() ? batch : batch.narrow(from, run));
       pushed_ += run;
       from += run;
     }

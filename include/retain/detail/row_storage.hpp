@@ -2,6 +2,7 @@
 // The rows that a memory of fixed capacity keeps, and which row goes where is the memory's to say.
 #pragma once
 
+#include <retain/detail/gather.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/replay/transitions.hpp>
@@ -49,7 +50,7 @@ class row_storage {
   void put(std::int64_t start, const transitions& rows) {
     own(rows);
     if (rows.size() == 0) return;
-    for (auto& [name, tensor] : columns_) tensor.narrow(0, start, rows.size()).copy_(rows[name].detach());
+    for (auto& [name, tensor] : columns_) put_rows(tensor, start, rows[name]);
   }
   /// Row `which[i]` of `rows` goes to slot `slots[i]`; int64 [m] both, no slot twice.
   void put(const at::Tensor& slots, const transitions& rows, const at::Tensor& which) {
