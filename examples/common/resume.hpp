@@ -15,8 +15,15 @@
 
 #include "files.hpp"
 
-/// What an option says: as given, or by itself.
-inline std::string value_of(const CLI::Option& option) { return option.results().empty() ? option.get_default_str() : option.results().back(); }
+/// What an option says: as given, or by itself. Of one given twice the last holds, or all where all are taken.
+inline std::string value_of(const CLI::Option& option) {
+  const auto& given = option.results();
+  if (given.empty()) return option.get_default_str();
+  if (option.get_multi_option_policy() != CLI::MultiOptionPolicy::TakeAll) return given.back();
+  std::string all;
+  for (const auto& each : given) all += (all.empty() ? "" : " ") + each;
+  return all;
+}
 
 /// Throws with the first option in which two command lines of the run in `folder` differ and that is not among `may_change`. With `began_in`, the working
 /// directory of the first, a file that is named in another way is the same.
@@ -35,6 +42,16 @@ inline void check_same_options(const CLI::App& before, const CLI::App& now, cons
   }
 }
 
+/// Throws with the first setting of `now` that is another in `before`, and not among `may_change`: `folder` holds a `what` that was begun with `before`.
+inline void check_same_settings(const std::filesystem::path& folder, const std::string& what, const nlohmann::json& before, const nlohmann::json& now,
+                                const std::vector<std::string>& may_change = {}) {
+  for (const auto& [name, is] : now.items()) {
+    const auto was = before.value(name, nlohmann::json());
+    if (was == is || std::find(may_change.begin(), may_change.end(), name) != may_change.end()) continue;
+    throw std::runtime_error(folder.string() + " holds " + what + " with " + name + " = " + was.dump() + ", not " + is.dump() + ": give the same, or another --out");
+  }
+}
+
 /// Reads a command line into `command`. CLI11 reads a vector from its end.
 template <class Command, class Declare>
 void parse_words(CLI::App& parser, Command& command, const std::vector<std::string>& words, Declare declare) {
@@ -42,8 +59,7 @@ void parse_words(CLI::App& parser, Command& command, const std::vector<std::stri
   parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));
 }
 
-/// The command line of the run in `folder`, from its config.json, read again with what else was said at its end: of an option given twice the
-/// last holds. `declare(CLI::App*, Command&)` adds the options; a Command has `arguments`, `resume` and `out`. The working directory
+/// The command line of the run in `folder`, from its config.json, read again with what else was said at its end. `declare(CLI::App*, Command&)` adds the options; a Command has `arguments`, `resume` and `out`. The working directory
 /// becomes the run's, which its paths are relative to. Throws when an option would change that is not among `may_change`: a run's seed, teacher and
 /// retention are what it is.
 template <class Command, class Declare>

@@ -5,6 +5,7 @@
 #include "files.hpp"
 #include "interrupt.hpp"
 #include "jobs.hpp"
+#include "resume.hpp"
 
 #include <cstddef>
 #include <cstdio>
@@ -33,11 +34,7 @@ inline int list_jobs(const std::vector<job>& jobs) {
 inline void check_same_sweep(const std::filesystem::path& folder, const nlohmann::json& options) {
   const auto file = folder / "sweep.json";
   if (!std::filesystem::exists(file)) return write_json(file, options);
-  const auto before = read_json(file);
-  for (const auto& [option, value] : options.items())
-    if (before.value(option, nlohmann::json()) != value)
-      throw std::runtime_error(folder.string() + " holds a sweep with " + option + " = " + before.value(option, nlohmann::json()).dump() + ", not " +
-                               value.dump() + ": give the same, or another --out");
+  check_same_settings(folder, "a sweep", read_json(file), options);
 }
 
 /// Runs what is not finished, so many at a time; then `report(runs, out)` says in Markdown what the runs in folder/runs say together, and writes

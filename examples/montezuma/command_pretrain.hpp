@@ -9,11 +9,13 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/resume.hpp"
 #include "backend.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
@@ -36,6 +38,10 @@ struct pretrain_command {
   bool resume_if_possible = false, overwrite = false;
 };
 
+/// What an attempt that goes on need not have in common with its beginning.
+inline const std::vector<std::string> setting_may_change{"steps", "learning_rate", "entropy", "novelty_weight", "epochs", "clip", "longest_gradient",
+                                                         "evaluate_every", "evaluation_games"};
+
 /// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
 template <training_world World>
 int pretrain(const pretrain_command& command, const World& where) {
@@ -48,12 +54,18 @@ int pretrain(const pretrain_command& command, const World& where) {
     settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);
     run_place place{out / ("attempt" + std::to_string(attempt + 1)), false, command.resume_if_possible, command.overwrite};
     const bool resuming = place.decide();
+    const nlohmann::json config{{"world", where.to_json()}, {"settings", to_json(settings)}};
+    if (resuming) {
+      const auto before = read_json(place.folder / "config.json");
+      check_same_settings(place.folder, "an attempt", before.at("world"), config.at("world"), {"saved_states"});
+      check_same_settings(place.folder, "an attempt", before.at("settings"), config.at("settings"), setting_may_change);
+    }
     at::manual_seed(settings.seed);
     auto network = where.new_policy(command.width);
     trainer<typename World::game_type, typename World::policy_type> learner(network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
     place.clear(resuming);
-    write_json(place.folder / "config.json", {{"world", where.to_json()}, {"settings", to_json(settings)}});
+    write_json(place.folder / "config.json", config);
     run_watch watch;
     watch.columns = training_columns({});
     for (const auto* what : {"/success", "/return", "/rooms"}) watch.columns.push_back(room + what);

@@ -22,7 +22,9 @@
 
 #include "../common/interrupt.hpp"
 #include "../common/progress.hpp"
+#include "../common/resume.hpp"
 #include "../common/run_log.hpp"
+#include "../common/run_place.hpp"
 #include "command_evaluate.hpp"
 #include "demonstration_states.hpp"
 #include "finetune.hpp"
@@ -51,6 +53,12 @@ struct finetune_command {
 
   std::string method() const { return from_scratch ? "scratch" : retain; }
 };
+
+/// What a run that goes on need not have in common with its beginning.
+inline const std::vector<std::string> may_change{"--steps", "--max-minutes", "--learning-rate", "--entropy", "--epochs", "--clip", "--longest-gradient", "--name",
+                                                 "--monitor-every", "--monitor-states", "--checkpoint-every", "--keep-policies", "--discard-checkpoint",
+                                                 "--evaluation-games", "--evaluation-turns", "--saves", "--saved-turns", "--repeats", "--quiet",
+                                                 "--resume-if-possible", "--overwrite"};
 
 namespace detail {
 
@@ -170,11 +178,8 @@ inline std::vector<std::string> metric_columns(const retention_options& retentio
 
 inline int finetune(const finetune_command& command) {
   const std::filesystem::path out = command.out;
-  const auto checkpoint = out / "checkpoint.state";
-  const bool resuming = (!command.resume.empty() || command.resume_if_possible) && std::filesystem::exists(checkpoint);
-  if (!command.resume.empty() && !resuming) throw std::runtime_error("there is no checkpoint to resume in " + out.string());
-  if (!resuming && !command.resume_if_possible && !command.overwrite && std::filesystem::exists(out / "config.json"))
-    throw std::runtime_error(out.string() + " holds a run already: --resume " + out.string() + " goes on with it, --overwrite replaces it");
+  const run_place place{out, !command.resume.empty(), command.resume_if_possible, command.overwrite};
+  const bool resuming = place.decide();
   if (command.from_scratch && command.retain != "none")
     throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
   const auto settings = detail::settings_of(command);
@@ -199,9 +204,10 @@ inline int finetune(const finetune_command& command) {
   game_options.turn_cap = command.turns;
   vector_environment games(static_cast<std::size_t>(settings.games), settings.seed, game_options);
   finetuner<> learner(network, games, demonstrations, settings);
-  if (resuming) learner.resume(checkpoint.string());
+  if (resuming) learner.resume(place.checkpoint().string());
   const auto begun_at = learner.steps();
   std::filesystem::create_directories(out);
+  place.clear(resuming);
   write_json(out / "config.json", detail::config_of(command, settings));
   run_log metrics(out / "metrics.csv", detail::metric_columns(settings.retention), begun_at);
   run_log episodes(out / "episodes.csv", {"step", "score", "score_1000", "depth", "turns", "steps", "ending"}, begun_at);
@@ -244,7 +250,7 @@ inline int finetune(const finetune_command& command) {
     };
   hooks.checkpoint = [&](std::int64_t step) {
     write_row();
-    learner.save(checkpoint.string());
+    learner.save(place.checkpoint().string());
     if (command.keep_policies) save_policy((out / ("policy-" + std::to_string(step) + ".pt")).string(), learner.network());
   };
   const auto begin = std::chrono::steady_clock::now();
@@ -281,8 +287,8 @@ inline int finetune(const finetune_command& command) {
                         {"games_replaced", games.replaced()}}}};
   if (monitor) file["monitor"] = monitor->measure(finished).named();
   write_file(out / "games.csv", games_csv(results));
-  write_json(out / "evaluation.json", file);
-  if (command.discard_checkpoint) std::filesystem::remove(checkpoint);
+  write_json(place.evaluation(), file);
+  if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());
   if (!command.quiet) std::cout << summary_table(file.at("name").get<std::string>(), results) << "in " << out.string() << "\n";
   return 0;
 }
@@ -316,7 +322,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_option("--turns", o.turns, "Cap of a training game, in game turns")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--max-minutes", o.max_minutes, "Stop training after so long and evaluate; 0: when the steps are done")
       ->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, with its options (others given here replace them)");
+  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
   command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
@@ -372,21 +378,6 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
 
 }
 
-/// The command line of the run in `folder`, read again, with `more` at its end: of an option given twice the last holds.
-inline finetune_command resumed_command(const std::filesystem::path& folder, const std::vector<std::string>& more) {
-  const auto config = read_json(folder / "config.json");
-  auto words = config.at("arguments").get<std::vector<std::string>>();
-  words.insert(words.end(), more.begin(), more.end());
-  finetune_command restored;
-  CLI::App parser;
-  declare_finetune(&parser, restored);
-  parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // CLI11 reads a vector from its end
-  restored.arguments = words;
-  restored.resume = restored.out = folder.string();
-  std::filesystem::current_path(config.at("working_directory").get<std::string>());  // what its paths are relative to
-  return restored;
-}
-
 }  // namespace detail
 
 /// `arguments`: the command line behind the subcommand's name.
@@ -397,16 +388,10 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, options, arguments] {
     chosen = [options, arguments] {
       options->arguments = arguments;
-      if (options->resume.empty()) return finetune(*options);
-      std::vector<std::string> more;
-      for (std::size_t i = 0; i < arguments.size(); ++i) {
-        if (arguments[i] == "--resume")
-          ++i;
-        else if (!arguments[i].starts_with("--resume="))
-          more.push_back(arguments[i]);
-      }
-      const auto folder = std::filesystem::absolute(options->resume).lexically_normal();
-      return finetune(detail::resumed_command(folder, more));
+      if (!options->resume.empty()) return finetune(resumed_command<finetune_command>(options->resume, arguments, detail::declare_finetune, may_change));
+      if (options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
+        check_same_run<finetune_command>(options->out, arguments, detail::declare_finetune, may_change);
+      return finetune(*options);
     };
   });
 }

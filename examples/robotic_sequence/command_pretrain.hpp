@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/resume.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
 
@@ -40,15 +41,6 @@ inline retain::transitions practised(const retain::episodic_memory& buffer, std:
   return buffer.gather(at::randperm(buffer.size() - from, dice).narrow(0, 0, std::min(count, buffer.size() - from)) + from);
 }
 
-/// Throws where the attempt in `folder` is another than `config` says; it may go on for longer.
-inline void check_same_attempt(const std::filesystem::path& folder, const nlohmann::json& config) {
-  const auto before = read_json(folder / "config.json");
-  for (const auto* option : {"seed", "width", "one_hot"})
-    if (before.at(option) != config.at(option))
-      throw std::runtime_error(folder.string() + " holds an attempt with " + option + " = " + before.at(option).dump() + ", which cannot go on with " +
-                               config.at(option).dump() + ": give the same, --overwrite, or another --out");
-}
-
 }  // namespace detail
 
 /// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
@@ -69,7 +61,7 @@ inline int pretrain(const pretrain_command& command) {
     sac_agent agent(settings.agent, {}, settings.seed);
     learner learning(agent, known_stages, settings, episode_kind::single_stage);
     const nlohmann::json config{{"seed", settings.seed}, {"steps", settings.steps}, {"width", command.width}, {"one_hot", command.one_hot}};
-    if (resuming) detail::check_same_attempt(place.folder, config);
+    if (resuming) check_same_settings(place.folder, "an attempt", read_json(place.folder / "config.json"), config, {"steps"});
     if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
     place.clear(resuming);
     write_json(place.folder / "config.json", config);

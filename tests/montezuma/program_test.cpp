@@ -90,7 +90,14 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
   INFO(made.text);
   REQUIRE(made.code == 0);
   CHECK(std::filesystem::exists(teacher / "teacher.json"));
-  CHECK(run("pretrain --steps 16384 --accept 1 --attempts 1 --evaluation-games 8 --out " + (place / "refused").string()).code == 1);
+  const auto hopeless = "pretrain --steps 16384 --accept 1 --attempts 1 --evaluation-games 8 --out " + (place / "refused").string();
+  CHECK(run(hopeless).code == 1);
+  for (const std::string other : {" --seed 7", " --horizon 64", " --sticky 0.5"}) {
+    CAPTURE(other);
+    const auto another = run(hopeless + " --resume-if-possible" + other);
+    CHECK(another.code == 1);
+    CHECK_THAT(another.text, ContainsSubstring(other.substr(3, 4)) && ContainsSubstring("give the same"));
+  }
 
   const auto options = "finetune --teacher " + (teacher / "teacher.pt").string() + " --retain ewc+bc+ks --steps 98304 --evaluate-every 16384 --evaluation-games 8 --final-games 8 --out ";
   const auto whole = run(options + (place / "whole").string());
@@ -105,6 +112,12 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
   const auto metrics_of_part = place / "part" / "metrics.csv";
   CHECK(run.interrupted(options + (place / "part").string(), metrics_of_part, 3) == 130);
   CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
+  for (const std::string other : {" --seed 7", " --retain bc"}) {  // another run does not go on from it
+    CAPTURE(other);
+    const auto mixed = run(options + (place / "part").string() + " --resume-if-possible" + other);
+    CHECK(mixed.code == 1);
+    CHECK_THAT(mixed.text, ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot go on"));
+  }
   const auto resume = "finetune --resume " + (place / "part").string();
   CHECK(run.interrupted(resume, metrics_of_part, 4) == 130);
   const auto part = run(resume);

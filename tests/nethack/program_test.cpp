@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -76,5 +77,24 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
   const auto again = run(command);
   CHECK(again.code == 0);
   CHECK_THAT(again.text, ContainsSubstring("9 of 10 steps were finished before"));
-  CHECK(std::filesystem::exists(folder / "runs/ks/evaluation.json"));
+  REQUIRE(std::filesystem::exists(folder / "runs/ks/evaluation.json"));
+
+  // A run goes on as it was begun, whether its folder is named or its whole command said again; and it is not lost to one that cannot begin.
+  const auto run_of_ks = folder / "runs/ks";
+  const auto found = read(run_of_ks / "evaluation.json"), checkpoint = read(run_of_ks / "checkpoint.state");
+  const auto begun_with = nlohmann::json::parse(read(run_of_ks / "config.json")).at("arguments").get<std::vector<std::string>>();
+  std::string whole = "finetune";
+  for (const auto& word : begun_with) whole.append(" ").append(word);
+  for (const std::string other : {" --seed 7", " --retain bc", " --ks-strength 3", " --turns 100"}) {
+    CAPTURE(other);
+    for (const auto& begun : {"finetune --resume " + run_of_ks.string(), whole}) {
+      const auto refused = run(begun + other);
+      CHECK(refused.code == 1);
+      CHECK_THAT(refused.text, ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot go on"));
+    }
+  }
+  const auto no_policy = run("finetune --overwrite --policy " + (folder / "nothing.pt").string() + " --out " + run_of_ks.string());
+  CHECK(no_policy.code == 1);
+  CHECK(read(run_of_ks / "evaluation.json") == found);
+  CHECK(read(run_of_ks / "checkpoint.state") == checkpoint);
 }
