@@ -32,6 +32,31 @@ TEST_CASE("l2_init: the value is c times the squared distance, groups scale it",
   CHECK_THROWS_AS((retain::l2_init{net, {.groups = {{"*", -1.0}}}}), retain::config_error);
 }
 
+TEST_CASE("l2_init: a pattern covers by the name of a module, whole or with wildcards, and no other that begins alike", "[l2_init]") {
+  const auto t = [] { return torch::ones({1}).requires_grad_(); };
+  const retain::parameter_list net{{"body.0.weight", t()}, {"body.0.bias", t()}, {"body2.weight", t()}, {"head.out.weight", t()}};
+  const auto kept = [&](const std::string& pattern) {
+    const retain::l2_init keep{net, {.exclude = {pattern}}};
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : net)
+      if (keep.covers(name)) names.push_back(name);
+    return names;
+  };
+  using names = std::vector<std::string>;
+  CHECK(kept("body") == names{"body2.weight", "head.out.weight"});
+  CHECK(kept("body.0") == names{"body2.weight", "head.out.weight"});
+  CHECK(kept("body?") == names{"body.0.weight", "body.0.bias", "head.out.weight"});
+  CHECK(kept("head.out.weight") == names{"body.0.weight", "body.0.bias", "body2.weight"});
+  CHECK(kept("out") == names{"body.0.weight", "body.0.bias", "body2.weight", "head.out.weight"});  // a name is read from its beginning
+  CHECK(kept("*.out") == names{"body.0.weight", "body.0.bias", "body2.weight"});
+
+  const retain::l2_init grouped{net, {.groups = {{"body", 3.0}, {"head.*", 0.5}}}};
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : net) at::Tensor(tensor).add_(1);
+  CHECK(grouped.add_gradient(net).item<double>() == Approx(3 + 3 + 1 + 0.5));
+  CHECK_THROWS_WITH((retain::l2_init{net, {.groups = {{"bod", 1.0}}}}), ContainsSubstring("'bod' matches no parameter"));
+}
+
 TEST_CASE("l2_init: frozen parameters are skipped, and penalised again once unfrozen", "[l2_init]") {
   torch::nn::Linear net(3, 2);
   const retain::l2_init keep{net};

@@ -101,7 +101,7 @@ class finetuner {
       network_->reset_critic(options_.separate_critic);
     std::vector<std::pair<std::string, at::Tensor>> learning;
     for (auto& parameter : network_->named_parameters()) {
-      const bool frozen = retain::detail::matches_any(options_.freeze, parameter.key());
+      const bool frozen = retain::detail::covered(options_.freeze, parameter.key());
       parameter.value().set_requires_grad(!frozen);
       if (!frozen) learning.emplace_back(parameter.key(), parameter.value());
     }

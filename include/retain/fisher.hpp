@@ -128,7 +128,7 @@ template <parameter_source M, class Data, class Forward, class Actions = sampled
 fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const fisher_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
-    if (entry.tensor.requires_grad() && !detail::matches_any(options.exclude, entry.name)) chosen.push_back(entry);
+    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty()) throw config_error("estimate_fisher: the model has no trainable parameter that is not excluded");
 
   detail::fisher_settings settings{options.sample_dimension, options.walk, options.verify, options.memory};

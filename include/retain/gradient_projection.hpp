@@ -112,7 +112,7 @@ class gradient_projection {
 
  private:
   bool takes_part(const std::string& name, const at::Tensor& tensor) const {
-    return tensor.requires_grad() && tensor.grad().defined() && !detail::matches_any(options_.exclude, name);
+    return tensor.requires_grad() && tensor.grad().defined() && !detail::covered(options_.exclude, name);
   }
   static at::Tensor dense(const at::Tensor& gradient) { return gradient.is_sparse() ? gradient.to_dense() : gradient; }
 

@@ -58,7 +58,7 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
   bool some = false, distinct = false;
   const auto mix = [&](const named_tensor& item, bool required) {
     const auto found = origins.find(item.name);
-    const bool excluded = detail::matches_any(options.exclude, item.name);
+    const bool excluded = detail::covered(options.exclude, item.name);
     if (found == origins.end() && required && !excluded)
       throw state_error(detail::concat("interpolated: the fine-tuned model's '", item.name, "' ", detail::shape_text(item.tensor.sizes()),
                                        " is not in the pre-trained one: exclude it by pattern"));
@@ -82,7 +82,7 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
   for (const auto& item : buffers) mix(item, false);
   // What the pre-trained model has too much; a module's buffers may be left over when the fine-tuned one is bare parameters.
   for (const auto& item : parameters(pretrained))
-    if (origins.count(item.name) && !detail::matches_any(options.exclude, item.name))
+    if (origins.count(item.name) && !detail::covered(options.exclude, item.name))
       throw state_error(detail::concat("interpolated: the pre-trained model's '", item.name, "' ", detail::shape_text(item.tensor.sizes()),
                                        " is not in the fine-tuned one: exclude it by pattern"));
   if (some && !distinct)

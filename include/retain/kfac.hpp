@@ -77,7 +77,7 @@ template <parameter_source M, class Data, class Forward, class Actions = sampled
 kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const kfac_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
-    if (entry.tensor.requires_grad() && !detail::matches_any(options.exclude, entry.name)) chosen.push_back(entry);
+    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty()) throw config_error("estimate_kfac: the model has no trainable parameter that is not excluded");
 
   detail::kronecker_estimator estimator(chosen);

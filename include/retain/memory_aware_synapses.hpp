@@ -158,7 +158,7 @@ template <parameter_source M, class Data, class Forward>
 parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forward, const sensitivity_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
-    if (entry.tensor.requires_grad() && !detail::matches_any(options.exclude, entry.name)) chosen.push_back(entry);
+    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty()) throw config_error("estimate_sensitivity: the model has no trainable parameter that is not excluded");
 
   detail::sensitivity_estimator estimator(chosen, options.sample_dimension);

@@ -48,7 +48,7 @@ class packnet {
   explicit packnet(const M& model, packnet_options options = {}) : exclude_(std::move(options.exclude)) {
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : parameters(model))
-      if (!detail::matches_any(exclude_, name))
+      if (!detail::covered(exclude_, name))
         entries_.emplace(name, entry{at::zeros(tensor.sizes(), tensor.options().dtype(at::kByte).requires_grad(false)), tensor.detach().clone()});
     if (entries_.empty()) throw config_error("packnet: every parameter is excluded");
   }
@@ -186,7 +186,7 @@ class packnet {
   std::vector<std::pair<at::Tensor, entry*>> match(const M& model) const {
     std::vector<std::pair<at::Tensor, entry*>> items;
     for (const auto& [name, tensor] : parameters(model)) {
-      if (detail::matches_any(exclude_, name)) continue;
+      if (detail::covered(exclude_, name)) continue;
       const auto found = entries_.find(name);
       if (found == entries_.end())
         throw state_error(detail::concat("packnet: the model's parameter '", name, "' ", detail::shape_text(tensor.sizes()),

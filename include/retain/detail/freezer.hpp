@@ -61,18 +61,6 @@ std::vector<module_handle> modules_of(M& model) {
   }
 }
 
-/// Whether a pattern matches the name, or the name of a module that it lies in: "encoder" covers "encoder.0.weight".
-inline bool covers(const std::string& pattern, std::string_view name) {
-  for (auto end = name.find('.'); end != std::string_view::npos; end = name.find('.', end + 1))
-    if (matches(pattern, name.substr(0, end))) return true;
-  return matches(pattern, name);
-}
-inline bool covered(const std::vector<std::string>& patterns, std::string_view name) {
-  for (const auto& pattern : patterns)
-    if (covers(pattern, name)) return true;
-  return false;
-}
-
 /// Freezes and unfreezes parts of one model. It refers to the model, which must live as long.
 class freezer {
  public:

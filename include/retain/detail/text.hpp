@@ -57,9 +57,15 @@ inline bool matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-inline bool matches_any(const std::vector<std::string>& patterns, std::string_view name) {
+/// Whether a pattern matches the name, or the name of a module that it lies in: "encoder" covers "encoder.0.weight".
+inline bool covers(std::string_view pattern, std::string_view name) {
+  for (auto end = name.find('.'); end != std::string_view::npos; end = name.find('.', end + 1))
+    if (matches(pattern, name.substr(0, end))) return true;
+  return matches(pattern, name);
+}
+inline bool covered(const std::vector<std::string>& patterns, std::string_view name) {
   for (const auto& pattern : patterns)
-    if (matches(pattern, name)) return true;
+    if (covers(pattern, name)) return true;
   return false;
 }
 

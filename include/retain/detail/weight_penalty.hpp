@@ -21,7 +21,8 @@
 
 namespace retain {
 
-/// Multiplies the strength of the parameters whose names match `pattern` (`*` any run of characters, `?` any one).
+/// Multiplies the strength of the parameters that `pattern` covers, by their names or that of a module they lie in (`*` any run of characters, `?` any one):
+/// "encoder" is all of "encoder.0.weight", "encoder.0.bias" and so on. config_error for a pattern that covers nothing, and for a negative scale.
 struct group_scale {
   std::string pattern;
   double scale = 1.0;
@@ -141,7 +142,7 @@ class weight_penalty {
       if (excluded(name)) continue;
       entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad(), 0.0};
       for (const auto& group : groups)
-        if (matches(group.pattern, name)) e.scale *= group.scale;
+        if (detail::covers(group.pattern, name)) e.scale *= group.scale;
       if (!(e.scale >= 0.0) || !std::isfinite(e.scale))
         throw config_error(concat(kind_, ": the scale of '", name, "' must be finite and not negative, got ", e.scale));
       entries_.emplace(name, std::move(e));
@@ -175,7 +176,7 @@ class weight_penalty {
     }
   }
 
-  bool excluded(const std::string& name) const { return matches_any(exclude_, name); }
+  bool excluded(const std::string& name) const { return covered(exclude_, name); }
 
   void check_importance(const std::string& name, const at::Tensor& importance) const {
     if (importance.numel() == 0) return;
@@ -243,7 +244,7 @@ class weight_penalty {
  private:
   bool used(const std::string& pattern) const {
     for (const auto& [name, e] : entries_)
-      if (matches(pattern, name)) return true;
+      if (detail::covers(pattern, name)) return true;
     return false;
   }
 
