@@ -79,14 +79,16 @@ inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const 
 ///     behavioral_cloning{states, logits, {.strength = 2.0}}
 ///     behavioral_cloning{states, expert_actions{actions}, stratified{regions}, {.batch_size = 256}}
 ///
+/// The student is asked about observations where the memory keeps them, on its device: a callable may move them.
+///
 /// States are drawn uniformly with replacement, or as the sampler says that is given third: stratified, prioritised, sequences, or
 /// any retain::sampler. w is 1, or the sampler's weights. Equal seeds draw equal batches. At strength 0 nobody is asked, but the draw
 /// goes on.
 ///
 /// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher that takes (observations, done)
 /// is called so, may answer {prediction, state}, and starts from an initial state of its own; a recurrent retain::teacher is reset before
-/// every batch. That start is wrong where a sequence begins inside an episode: `burn_in` leaves the first steps of those, and only those,
-/// out of the loss. (Later losses still reach back through them, unless the student detaches its state.) Where a memory's own items are
+/// every batch, so its initial state has to be one of batch_size sequences. That start is wrong where a sequence begins inside an
+/// episode: `burn_in` leaves the first steps of those, and only those, out of the loss. (Later losses still reach back through them, unless the student detaches its state.) Where a memory's own items are
 /// sequences [T, N], the student and the teacher see what `gather` returns and mark padding by answering retain::masked.
 ///
 /// Throws config_error for an empty memory, a batch size below 1 or a burn-in that leaves no step; shape_error when targets are not as

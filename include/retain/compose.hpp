@@ -142,7 +142,8 @@ class composition {
     return or_zero(sum);
   }
 
-  /// Moves every schedule. A term whose schedule counts something else is stepped by itself: `keep.term<1>().step(updates)`.
+  /// Moves every schedule. A term whose schedule counts something else is stepped by itself: `keep.term<1>().step(updates)`; one whose
+  /// strength adapts to what is measured is told by itself: `keep.term<1>().observe(watch.kl("FAR"))`.
   void step(double progress) {
     each([&](auto& term, term_report&) { term.step(progress); });
   }

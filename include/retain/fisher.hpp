@@ -102,7 +102,7 @@ struct fisher_options {
 
 /// The diagonal Fisher information of a policy, from per-sample gradients, always: a mini-batch gradient squared is not it.
 ///
-///     F_i = 1/n sum_s E_a [ (d log pi(a|s) / d theta_i)^2 ],   one value per weight, in nats^2 per squared weight
+///     F_i = 1/n sum_s E_a [ (d log pi(a|s) / d theta_i)^2 ],   one value per weight, in nats per squared weight
 ///
 /// `data` is a range of batches, or one batch; `forward(batch)` returns the policy's distributions for its N samples as rows [N]
 /// (or logits as a tensor, or retain::masked). For sequences the rows are [T, N]: the scores of a sequence are summed before

@@ -36,7 +36,8 @@ struct gradient_projection_options {
 ///     guard.project(*policy);              // changes .grad
 ///     optimizer.step();
 ///
-/// What holds is that g . g_ref >= 0 in the end, for plain gradient descent: Adam's scaling, momentum and weight decay come after it.
+/// What holds is that g . g_ref >= 0 in the end (with a tolerance t: that their cosine is at least -t), for plain gradient descent: Adam's
+/// scaling, momentum and weight decay come after it.
 /// Parameters that are frozen, excluded or without a `.grad` on either side take no part, and none is made for them. Nothing is read
 /// back from a device; sums are in double. Memory: one copy of the gradients.
 class gradient_projection {

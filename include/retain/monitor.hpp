@@ -56,7 +56,7 @@ at::Tensor divergence_rows(const D& p, const D& q) {
 ///     watch.add("FAR", later_rooms);                   // the teacher is asked now, once
 ///     watch.report_success("FAR", share_of_wins);      // optional, whenever it was measured
 ///     for (const auto& row : watch.measure(policy, env_steps)) log(row.probe, row.kl, row.agreement, row.forgetting);
-///     keep.observe(watch.kl("FAR"));                   // a strength that adapts, see dual_ascent
+///     cloning.observe(watch.kl("FAR"));                // a term whose strength adapts, see dual_ascent
 ///
 /// Teacher and policy are callables from observations to a prediction; put a policy with dropout or BatchNorm into eval mode first.
 /// Observations are a tensor [n, ...], or, with the second template argument, a type with size() and gather(indices). Where a row is a

@@ -133,7 +133,7 @@ struct adaptive_kl {
 ///
 /// so one observation changes c by a factor of at most e^rate. It is smoother than adaptive_kl and settles at the target instead of
 /// within a band around it; the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2) with wider error limits.
-/// The measurement may come from the batch (`last_divergence`), or from states that are not trained on: `keep.observe(watch.kl("FAR"))`.
+/// The measurement may come from the batch (`last_divergence`), or from states that are not trained on: `term.observe(watch.kl("FAR"))`.
 struct dual_ascent {
   double initial = 1.0;
   double target = 0.01;  ///< the budget, in nats where a KL is observed
@@ -159,7 +159,7 @@ struct dual_ascent {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// maximum * max(0, 1 - R_student / R_teacher), with the student's return given to `observe`
+/// maximum * clamp(1 - R_student / R_teacher, 0, 1), with the student's return given to `observe`
 /// (Agarwal et al. 2022, arXiv 2206.01626). `maximum` until the first observation.
 struct return_ratio {
   double teacher_return = 1.0;

@@ -17,7 +17,7 @@ namespace retain {
 struct warm_start_options {
   double collect = 0;  ///< progress from 0 on for which the policy plays and nothing learns
   double critic = 0;   ///< progress after that for which only the critic learns
-  std::vector<std::string> critic_parameters = {"value_head.*"};  ///< name patterns of what is the critic's alone
+  std::vector<std::string> critic_parameters = {"value_head.*"};  ///< name patterns of what is the critic's alone; with critic_kind::separate {"critic_*", "value_head"}
 };
 
 /// What a warm start has come to.

@@ -30,7 +30,7 @@ struct prioritised_options {
 /// by the largest there could be, that of the least likely of all N items, so that they only ever scale a loss down and an item's
 /// weight does not hang on what it was drawn with. New items have the largest priority seen, so that each is likely to be seen soon.
 ///
-///     prioritised sampler{states, {.beta = linear{.initial = 0.4, .last = 1, .over = 1e6}}};
+///     prioritised sampler{states.size(0), {.beta = linear{.initial = 0.4, .last = 1, .over = 1e6}}};
 ///     sampler.update(drawn.indices, errors);      // after learning from them
 ///     sampler.step(env_steps);                    // moves beta
 ///
