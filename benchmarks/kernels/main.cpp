@@ -4,6 +4,7 @@
 #include "run.hpp"
 
 #include "../../examples/common/interrupt.hpp"
+#include "../../examples/common/option_checks.hpp"
 
 #include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
@@ -44,7 +45,7 @@ int main(int argc, char** argv) {
   app.add_option("--only", only, "Only what has this text in its group or name");
   auto* thread_option = app.add_option("--threads", how.threads, "Numbers of threads to measure with")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")->check(CLI::Range(1, 1000))->capture_default_str();
-  app.add_option("--seconds", how.seconds, "That a repetition takes at least")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--seconds", how.seconds, "That a repetition takes at least")->check(positive_number)->capture_default_str();
   app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there")->excludes(thread_option);
   app.add_flag("--quick", quick, "One short repetition of each: shows that all of it runs, not how fast");
   app.add_flag("--list", list, "Only list what there is to measure");

@@ -6,6 +6,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "../common/option_checks.hpp"
+
 namespace montezuma {
 
 struct backend_options {
@@ -29,7 +31,7 @@ inline void declare_backend(CLI::App* command, backend_options& o) {
   command->add_option("--backend", o.name, "pyramid, or ale: the real game")->check(CLI::IsMember({"pyramid", "ale"}))->capture_default_str();
   declare_cartridge(command, o);
   command->add_option("--states", o.states, "Where episodes begin that do not begin in room 1: the file of `montezuma make-states`")->group(group);
-  command->add_option("--threads", o.threads, "Of network and games; 0: one a core")->check(CLI::NonNegativeNumber)
+  command->add_option("--threads", o.threads, "Of network and games; 0: one a core")->check(non_negative_number)
       ->capture_default_str()->group(group);
 }
 

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/table.hpp"
 #include "clone.hpp"
 #include "evaluate.hpp"
@@ -76,16 +77,16 @@ inline void add_clone(CLI::App& app, std::function<int()>& chosen) {
   auto* command = app.add_subcommand("clone", "Clones an expert on the whole task from few games, with mistakes: a teacher that is imperfect everywhere (pyramid)");
   command->add_option("--expert", o->expert, "teacher.pt of `montezuma pretrain --room 1`")->capture_default_str();
   command->add_option("--out", o->out, "Folder for the clone's teacher.pt")->capture_default_str();
-  command->add_option("--episodes", o->episodes, "Games of the expert that are shown")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--episodes", o->episodes, "Games of the expert that are shown")->check(positive_number)->capture_default_str();
   command->add_option("--noise", o->noise, "Share of the shown actions that are drawn at random instead")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--far", o->far_room, "The later room in which its success is measured from here on")->check(CLI::Range(0, 23))->capture_default_str();
   command->add_option("--accept", o->accept, "Least success there, over --final-games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--memory", o->memory, "States that the clone visits, kept for cloning and the Fisher information")
-      ->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--steps", o->learning.steps, "Optimiser steps")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--batch", o->learning.batch, "Shown actions in each")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--learning-rate", o->learning.learning_rate, "Of Adam")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--final-games", o->final_games, "Games that measure it")->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
+  command->add_option("--steps", o->learning.steps, "Optimiser steps")->check(positive_number)->capture_default_str();
+  command->add_option("--batch", o->learning.batch, "Shown actions in each")->check(positive_number)->capture_default_str();
+  command->add_option("--learning-rate", o->learning.learning_rate, "Of Adam")->check(positive_number)->capture_default_str();
+  command->add_option("--final-games", o->final_games, "Games that measure it")->check(positive_number)->capture_default_str();
   command->add_option("--seed", o->learning.seed, "Of games, mistakes, weights and batches")->capture_default_str();
   command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
   command->callback([&chosen, o] { chosen = [o] { return clone(*o); }; });

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/statistics.hpp"
 #include "../common/table.hpp"
 #include "backend.hpp"
@@ -56,7 +57,7 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->check(CLI::ExistingFile)->capture_default_str();
   command->add_option("--rooms", o->rooms, "Rooms to begin in, separated by commas; all that can be begun in where not given")->delimiter(',')->check(CLI::Range(0, 23));
   declare_backend(command, o->backend);
-  command->add_option("--games", o->games, "Games from each")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--games", o->games, "Games from each")->check(positive_number)->capture_default_str();
   command->add_option("--seed", o->seed, "Of games and actions")->capture_default_str();
   command->add_option("--out", o->out, "File for the numbers, as JSON");
   command->callback([&chosen, o] { chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : evaluate(*o, world_options{}); }; });

@@ -15,6 +15,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/progress.hpp"
 #include "backend.hpp"
 #include "explore.hpp"
@@ -72,8 +73,8 @@ inline void add_make_states(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--out", o->out, "File for the states")->capture_default_str();
   command->add_option("--rooms", o->rooms, "Rooms to look for, separated by commas; what is found of others is kept too")
       ->delimiter(',')->check(CLI::Range(0, game_rooms - 1))->capture_default_str();
-  command->add_option("--per-room", o->explore.per_room, "States kept of a room")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--minutes", o->minutes, "End after so many, with what was found")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--per-room", o->explore.per_room, "States kept of a room")->check(positive_number)->capture_default_str();
+  command->add_option("--minutes", o->minutes, "End after so many, with what was found")->check(positive_number)->capture_default_str();
   command->add_option("--seed", o->explore.seed, "Of the walks")->capture_default_str();
   command->add_flag("--overwrite", o->overwrite, "Replace the file in --out");
   command->callback([&chosen, o] {

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/screen.hpp"
 #include "../common/table.hpp"
 #include "drawing.hpp"
@@ -126,8 +127,8 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_flag("--random", o->random, "Watch random actions");
   command->add_option("--room", o->room, "Where to begin")->check(CLI::Range(0, room_count - 1))->capture_default_str();
   command->add_option("--seed", o->seed, "Which game, and which dice")->capture_default_str();
-  command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--steps", o->steps, "End after so many; 0: play to the end")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")->check(non_negative_number)->capture_default_str();
+  command->add_option("--steps", o->steps, "End after so many; 0: play to the end")->check(non_negative_number)->capture_default_str();
   declare_world(command, o->where);
   command->footer(drawing_legend);
   command->callback([&chosen, o] { chosen = [o] { return play(*o); }; });

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "../common/option_checks.hpp"
 #include "maps.hpp"
 #include "pyramid_state.hpp"
 
@@ -28,7 +29,7 @@ inline void declare_world(CLI::App* command, pyramid_choice& where) {
       })->capture_default_str()->group(group);
   command->add_option("--sticky", where.game.sticky, "Chance that a step repeats the action before it")->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()->group(group);
-  command->add_option("--step-cap", where.game.step_cap, "Steps of an episode; 0: the map's, or the real game's 4500")->check(CLI::NonNegativeNumber)
+  command->add_option("--step-cap", where.game.step_cap, "Steps of an episode; 0: the map's, or the real game's 4500")->check(non_negative_number)
       ->capture_default_str()->group(group);
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "evaluate.hpp"
 #include "policy_player.hpp"
 #include "screen_view.hpp"
@@ -109,10 +110,10 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_flag("--random", options->random, "Watch random keys");
   command->add_option("--saved", options->saved, "Saved game to begin from: saves/depth4/000.save")->check(CLI::ExistingFile);
   command->add_option("--seed", options->seed, "Which game, and which dice")->capture_default_str();
-  command->add_option("--delay", options->delay, "Milliseconds between frames; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--every", options->every, "Show every n-th step")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--steps", options->steps, "End after so many keys; 0: play to the end")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--turns", options->turns, "Cap of the game, in game turns")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--delay", options->delay, "Milliseconds between frames; 0 for none")->check(non_negative_number)->capture_default_str();
+  command->add_option("--every", options->every, "Show every n-th step")->check(positive_number)->capture_default_str();
+  command->add_option("--steps", options->steps, "End after so many keys; 0: play to the end")->check(non_negative_number)->capture_default_str();
+  command->add_option("--turns", options->turns, "Cap of the game, in game turns")->check(positive_number)->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return play(*options); }; });
 }
 

@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/progress.hpp"
 #include "../common/table.hpp"
 #include "record.hpp"
@@ -60,11 +61,11 @@ inline void add_record(CLI::App& app, std::function<int()>& chosen) {
   auto& recording = options->recording;
   auto* command = app.add_subcommand("record", "A scripted player plays NetHack; what it saw and pressed is written down as demonstrations");
   command->add_option("--out", options->out, "File for the demonstrations")->capture_default_str();
-  command->add_option("--steps", recording.steps, "Steps to record")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--games", recording.games, "Whole games to record, instead of steps")->check(CLI::PositiveNumber);
+  command->add_option("--steps", recording.steps, "Steps to record")->check(positive_number)->capture_default_str();
+  command->add_option("--games", recording.games, "Whole games to record, instead of steps")->check(positive_number);
   command->add_option("--seed", recording.seed, "Seed of the games; another seed records other games")
       ->check(CLI::Range(std::uint64_t{0}, (std::uint64_t{1} << 28) - 1))->capture_default_str();
-  command->add_option("--turns", recording.turn_cap, "Cap of a game, in game turns")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--turns", recording.turn_cap, "Cap of a game, in game turns")->check(positive_number)->capture_default_str();
   command->add_option("--noise", recording.noise, "Share of moves replaced at random, labelled with what the player wanted")
       ->check(CLI::Range(0.0, 0.9))->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return run_record(*options); }; });

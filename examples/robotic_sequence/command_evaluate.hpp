@@ -11,6 +11,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "../common/option_checks.hpp"
 #include "../common/table.hpp"
 #include "command_play.hpp"
 #include "evaluate.hpp"
@@ -28,7 +29,7 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   auto* command = app.add_subcommand("evaluate", "Success of a policy in each stage, begun there, and in all in one episode");
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->required();
   command->add_option("--stages", o->stages, "The last 2 to 6 of window, faucet, press, push, unplug, push-wall")->check(CLI::Range(2, 6))->capture_default_str();
-  command->add_option("--episodes", o->episodes, "From each stage")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--episodes", o->episodes, "From each stage")->check(positive_number)->capture_default_str();
   command->add_option("--seed", o->seed, "Of where everything lies")->capture_default_str();
   command->callback([&chosen, o] {
     chosen = [o] {

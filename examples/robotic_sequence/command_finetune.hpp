@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/resume.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
@@ -62,30 +63,30 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
-  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--final-episodes", o.final_episodes, "Episodes from each stage at the end")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number)->capture_default_str();
+  command->add_option("--final-episodes", o.final_episodes, "Episodes from each stage at the end")->check(positive_number)->capture_default_str();
   command->add_flag("--quiet", o.quiet, "No table on stdout");
   const auto add = [&](const char* flag, auto& where, const char* text) {
-    command->add_option(flag, where, text)->check(CLI::NonNegativeNumber)->capture_default_str();
+    command->add_option(flag, where, text)->check(non_negative_number)->capture_default_str();
   };
   add("--seed", o.learning.seed, "Of weights, world and batches");
   add("--steps", o.learning.steps, "Decisions; one update each");
   add("--learning-rate", o.learning.agent.learning_rate, "Adam's");
   add("--capacity", o.learning.capacity, "Transitions that the buffer keeps");
   add("--evaluate-every", o.learning.evaluate_every, "Steps between evaluations");
-  command->add_option("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them")->check(positive_number)->capture_default_str();
   add("--alpha-floor", o.learning.agent.alpha_floor, "Least temperature of any stage");
   command->add_option("--value-bound", o.learning.agent.value_bound, "Critics are taught no value beyond this, above or below 0; a large number for no bound")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
   add("--known-alpha-cap", o.learning.agent.known_alpha_cap, "Greatest temperature of the pre-trained stages");
   add("--l2-strength", o.kept.l2_strength, "Pull to the teacher's weights");
   add("--ewc-strength", o.kept.ewc_strength, "The same, weighed by the Fisher information");
   add("--bc-strength", o.kept.bc_strength, "KL to the teacher on states of its memory");
-  command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")->check(positive_number)->capture_default_str();
   add("--ks-strength", o.kept.ks_strength, "KL to the teacher on the states of the batch, at the start");
   add("--ks-factor", o.kept.ks_factor, "Times this after each update");
   command->add_option("--memory", o.kept.memory, "The teacher's transitions that BC clones on and EM protects; all that it kept, if they are fewer")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
 }
 
 /// The strengths of the terms in use, and what episodic memory protects.

@@ -21,6 +21,7 @@
 
 #include "../common/files.hpp"
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/screen.hpp"
 #include "../common/table.hpp"
 #include "controller.hpp"
@@ -118,7 +119,7 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen, policy_reader 
   command->add_option("--from", o->from, "Name of the stage to begin with; without it, the first");
   command->add_option("--seed", o->seed, "Where things are, and random torques")->capture_default_str();
   command->add_option("--delay", o->delay, "Milliseconds between frames; 50 is as fast as the arm, 0 for none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--frames", o->frames, "Folder for an image of each frame (PPM)");
   command->footer(drawing_legend);

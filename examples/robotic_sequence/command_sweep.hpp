@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/methods.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/seeds.hpp"
 #include "../common/sweep.hpp"
 #include "../common/table.hpp"
@@ -115,13 +116,13 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--stages", o->stages, "Lengths of the sequence, separated by commas; the last two stages are known, the others new")
       ->delimiter(',')->check(CLI::Range(3, 6))->capture_default_str();
   command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
-  command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--steps", o->steps, "Training steps of a run")->check(positive_number)->capture_default_str();
   command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher; 0: as `robotic_sequence pretrain` has it")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
   command->add_option("--accept", o->accept, "Least success of a teacher in the stages that it is to know")
       ->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--attempts", o->attempts, "How often a teacher begins anew with another seed until it is accepted")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");

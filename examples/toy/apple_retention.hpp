@@ -66,7 +66,10 @@ inline std::function<void()> make_retention(const std::string& method, const tor
     // Drawn one at a time, for they are all alike.
     auto keep = std::make_shared<retain::behavioral_cloning<at::Tensor, at::Tensor>>(
         states, logits, retain::behavioral_cloning_options{.strength = strength, .batch_size = 1});
-    return [keep, policy] { keep->loss([&](const at::Tensor& o) { return act(policy, o); }).backward(); };
+    return [keep, policy] {
+      const auto loss = keep->loss([&](const at::Tensor& o) { return act(policy, o); });
+      if (loss.requires_grad()) loss.backward();  // not at strength 0
+    };
   }
   return [] {};
 }

@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/seeds.hpp"
 #include "apple_pictures.hpp"
 #include "apple_strengths.hpp"
@@ -163,7 +164,7 @@ inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
   for (const auto& method : apple_methods)
     if (method.strength > 0)
       command->add_option(std::string("--") + method.name + "-strength", options->strengths[method.name], std::string("Strength of ") + method.name)
-          ->check(CLI::NonNegativeNumber)->capture_default_str();
+          ->check(non_negative_number)->capture_default_str();
   command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
   command->add_option("--distances", options->distances, "M: steps to the apple, at the reference signal")
       ->delimiter(',')->check(CLI::Range(1, 1000))->capture_default_str();
@@ -175,7 +176,7 @@ inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--updates", options->updates, "Updates of fine-tuning")->check(CLI::Range(1, 10'000'000))->capture_default_str();
   command->add_option("--every", options->every, "Updates between two measurements")->check(CLI::Range(1, 1'000'000))->capture_default_str();
   command->add_option("--episodes", options->learning.episodes, "Episodes of an update")->check(CLI::Range(1, 100'000))->capture_default_str();
-  command->add_option("--rate", options->learning.rate, "Learning rate")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--rate", options->learning.rate, "Learning rate")->check(positive_number)->capture_default_str();
   command->add_option("--discount", options->learning.discount, "Discount of the return from a step on")
       ->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--mastery", options->learning.mastery, "Pre-training ends when phase 2 goes left with this probability")

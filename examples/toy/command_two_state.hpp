@@ -17,6 +17,7 @@
 
 #include "../common/files.hpp"
 #include "../common/gnuplot.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/table.hpp"
 #include "two_state.hpp"
 
@@ -144,7 +145,7 @@ inline void add_two_state(CLI::App& app, std::function<int()>& chosen) {
       ->delimiter(',')->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--starts", options->starts, "Ascents from so many equally spaced θ, written to ascents.csv")
       ->check(CLI::Range(1, 100'000))->capture_default_str();
-  command->add_option("--rate", options->climbing.rate, "θ moves by rate · dv(s0)/dθ")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--rate", options->climbing.rate, "θ moves by rate · dv(s0)/dθ")->check(positive_number)->capture_default_str();
   command->add_option("--points", options->points, "Points of the curve")->check(CLI::Range(2, 1'000'000))->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return two_state(*options); }; });
 }

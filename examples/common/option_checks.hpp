@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// What an option's number has to be. CLI11's own PositiveNumber and NonNegativeNumber answer with the greatest double, in 309 digits.
+#pragma once
+
+#include <cmath>
+#include <cstdlib>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+/// A check of a finite number, whose error says what it must be.
+template <class Fits>
+CLI::Validator number_check(const std::string& what, Fits fits, const std::string& description) {
+  return {[=](std::string& text) {
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            if (end != text.c_str() && *end == '\0' && std::isfinite(value) && fits(value)) return std::string();
+            return std::string("must be a number ").append(what).append(", not '").append(text).append("'");
+          },
+          description};
+}
+
+inline const CLI::Validator positive_number = number_check("above 0", [](double value) { return value > 0; }, "POSITIVE");
+inline const CLI::Validator non_negative_number = number_check("not below 0", [](double value) { return value >= 0; }, "NONNEGATIVE");
