@@ -52,6 +52,16 @@ inline void check_same_settings(const std::filesystem::path& folder, const std::
   }
 }
 
+/// Takes an option and its values out of a command line.
+inline void forget_option(std::vector<std::string>& words, const std::string& name) {
+  for (auto word = words.begin(); word != words.end();) {
+    if (*word == name || word->starts_with(name + "="))
+      word = words.erase(word, std::find_if(word + 1, words.end(), [](const std::string& next) { return next.starts_with("--"); }));
+    else
+      ++word;
+  }
+}
+
 /// Reads a command line into `command`. CLI11 reads a vector from its end.
 template <class Command, class Declare>
 void parse_words(CLI::App& parser, Command& command, const std::vector<std::string>& words, Declare declare) {
@@ -67,15 +77,15 @@ Command resumed_command(const std::string& folder, const std::vector<std::string
   const auto place = std::filesystem::absolute(folder).lexically_normal();
   const auto config = read_json(place / "config.json");
   auto words = config.at("arguments").template get<std::vector<std::string>>();
-  Command original, restored;
-  CLI::App before, now;
+  Command original, restored, added;
+  CLI::App before, now, only_new;
   parse_words(before, original, words, declare);
-  for (std::size_t i = 0; i < said.size(); ++i) {
-    if (said[i] == "--resume")
-      ++i;
-    else if (!said[i].starts_with("--resume="))
-      words.push_back(said[i]);
-  }
+  auto more = said;
+  forget_option(more, "--resume");
+  parse_words(only_new, added, more, declare);
+  for (const auto* option : only_new.get_options())  // of which all values count: those said anew are all of them
+    if (option->count() > 0 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll) forget_option(words, option->get_name());
+  words.insert(words.end(), more.begin(), more.end());
   parse_words(now, restored, words, declare);
   check_same_options(before, now, folder, may_change);
   restored.arguments = words;

@@ -31,10 +31,25 @@ inline int list_jobs(const std::vector<job>& jobs) {
 }
 
 /// What makes runs comparable has to be the same in a whole folder, where sweep.json keeps it. Throws with the first option that differs.
-inline void check_same_sweep(const std::filesystem::path& folder, const nlohmann::json& options) {
+inline void check_same_sweep(const std::filesystem::path& folder, const nlohmann::json& options, const std::string& what = "a sweep") {
   const auto file = folder / "sweep.json";
   if (!std::filesystem::exists(file)) return write_json(file, options);
-  check_same_settings(folder, "a sweep", read_json(file), options);
+  check_same_settings(folder, what, read_json(file), options);
+}
+
+/// What a sweep hands on to each of its runs: throws for words that the run's command does not take, and for an option of `own`, which the sweep itself
+/// says of every run.
+template <class Command, class Declare>
+void check_extra_options(const std::vector<std::string>& extra, Declare declare, const std::vector<std::string>& own) {
+  Command command;
+  CLI::App parser;
+  try {
+    parse_words(parser, command, extra, declare);
+  } catch (const CLI::ParseError& error) {
+    throw std::runtime_error(std::string("--finetune: ") + error.what());
+  }
+  for (const auto& name : own)
+    if (parser.get_option(name)->count() > 0) throw std::runtime_error("--finetune: " + name + " is said by the sweep, of each run");
 }
 
 /// Runs what is not finished, so many at a time; then `report(runs, out)` says in Markdown what the runs in folder/runs say together, and writes

@@ -10,6 +10,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 
 #include "../common/jobs.hpp"
 #include "../common/progress.hpp"
+#include "../common/sweep.hpp"
 #include "pipeline.hpp"
 #include "report.hpp"
 
@@ -51,8 +53,9 @@ inline experiment demo_sizes(const demo_options& options) {
 inline std::string demo_command(const demo_options& options) {
   std::string methods;
   for (const auto& method : options.methods) methods += (methods.empty() ? "" : ",") + method;
-  return "nethack demo --out " + options.out + " --minutes " + decimals(options.minutes, options.minutes < 1 ? 2 : 0) + " --seed " +
-         std::to_string(options.seed) + " --methods " + methods;
+  std::ostringstream command;
+  command << "nethack demo --out " << options.out << " --minutes " << options.minutes << " --seed " << options.seed << " --jobs " << options.jobs << " --methods " << methods;
+  return command.str();
 }
 
 }  // namespace detail
@@ -60,6 +63,7 @@ inline std::string demo_command(const demo_options& options) {
 inline int demo(const demo_options& options) {
   using clock = std::chrono::steady_clock;
   const auto setup = detail::demo_sizes(options);
+  check_same_sweep(setup.folder, {{"minutes", options.minutes}, {"seed", options.seed}, {"steps", setup.steps}}, "a demo");
   const auto begin = clock::now();
   const auto spent = [&] { return std::chrono::duration<double>(clock::now() - begin).count(); };
   const double deadline = 60 * options.minutes;

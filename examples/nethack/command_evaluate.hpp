@@ -7,6 +7,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/progress.hpp"
 #include "demonstration_states.hpp"
 #include "evaluate.hpp"
@@ -33,6 +35,16 @@ struct evaluation_plan {
   int saved_turns = 1000;         ///< cap of a game that begins from a save
 };
 
+/// Throws for a folder without saved games, and for two whose games would go by one name.
+inline void check_starts(const evaluation_plan& plan) {
+  std::set<std::string> names{"new"};
+  for (const auto& folder : plan.from) {
+    const auto name = saved_games(folder).front().group();
+    if (!names.insert(name).second)
+      throw std::runtime_error("the games of " + folder + " would go by the name " + name + ", as others do: rename the folder, or evaluate it by itself");
+  }
+}
+
 /// Plays the plan with progress on stderr. Throws when the user stops it: half an evaluation is none.
 inline results_by_start run_evaluation(const evaluation_plan& plan, const std::function<std::unique_ptr<game_player>(std::size_t)>& make) {
   const auto play = [&](const std::vector<game_start>& starts, int turns, const std::string& what) {
@@ -49,6 +61,7 @@ inline results_by_start run_evaluation(const evaluation_plan& plan, const std::f
     shown.finish(static_cast<double>(starts.size()), short_number(static_cast<double>(pressed) / shown.seconds()) + " steps/s");
     return results;
   };
+  check_starts(plan);
   results_by_start all;
   if (plan.games > 0) all.merge(play(new_games(plan.games), plan.turns, "new games"));
   for (const auto& folder : plan.from) all.merge(play(saved_games(folder, plan.repeats), plan.saved_turns, folder));
@@ -65,6 +78,11 @@ struct evaluate_options {
 inline int evaluate(const evaluate_options& options) {
   if (static_cast<int>(options.random) + static_cast<int>(options.player) + static_cast<int>(!options.policy.empty()) != 1)
     throw std::runtime_error("evaluate: say who plays, with one of --policy FILE, --player and --random");
+  if (options.held_out.empty() != options.teacher.empty())
+    throw std::runtime_error("evaluate: KL and agreement need both --teacher, the clone that the policy began from, and --held-out, what they are measured on");
+  const std::filesystem::path out = options.out;
+  if (!options.out.empty() && std::filesystem::exists(out / "config.json"))
+    throw std::runtime_error("evaluate: " + options.out + " is the folder of a training run, which has its own evaluation: give another --out");
   std::function<std::unique_ptr<game_player>(std::size_t)> make;
   nlohmann::json file{{"who", options.random ? "random" : options.player ? "player" : "policy"}};
   if (options.random) {
@@ -76,8 +94,10 @@ inline int evaluate(const evaluate_options& options) {
     make = [network](std::size_t places) { return std::make_unique<policy_player>(network, places); };
     file["policy"] = options.policy;
     if (!options.held_out.empty()) {
-      forgetting_monitor monitor(load_states(options.held_out, network->config().features()), load_policy(options.teacher.empty() ? options.policy : options.teacher),
-                                 options.monitor_states);
+      const auto teacher = load_policy(options.teacher);
+      if (teacher->config().compass != network->config().compass)
+        throw std::runtime_error("evaluate: one of " + options.policy + " and " + options.teacher + " was made with --no-compass: they are not asked about the same states");
+      forgetting_monitor monitor(load_states(options.held_out, network->config().features()), teacher, options.monitor_states);
       file["monitor"] = monitor.measure(network).named();
     }
   }
@@ -87,9 +107,8 @@ inline int evaluate(const evaluate_options& options) {
   file["turns"] = options.plan.turns;
   file["starts"] = to_json(results);
   if (!options.out.empty()) {
-    const std::filesystem::path folder = options.out;
-    write_file(folder / "games.csv", games_csv(results));
-    write_json(folder / "evaluation.json", file);
+    write_file(out / "games.csv", games_csv(results));
+    write_json(out / "evaluation.json", file);
   }
   if (!options.quiet) {
     std::cout << summary_table(name, results);
@@ -105,17 +124,17 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--policy", options->policy, "Policy that plays: a clone or a fine-tuned one (policy.pt)")->check(CLI::ExistingFile);
   command->add_flag("--player", options->player, "The scripted player plays");
   command->add_flag("--random", options->random, "Random keys play");
-  command->add_option("--games", options->plan.games, "New games; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--turns", options->plan.turns, "Cap of a new game, in game turns")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--games", options->plan.games, "New games; 0 for none")->check(non_negative_number)->capture_default_str();
+  command->add_option("--turns", options->plan.turns, "Cap of a new game, in game turns")->check(positive_number)->capture_default_str();
   command->add_option("--from", options->plan.from, "Folders of saved games: saves/depth3 saves/depth4 (see save-states)");
   command->add_option("--repeats", options->plan.repeats, "Times that each saved game is played, with other dice")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
   command->add_option("--saved-turns", options->plan.saved_turns, "Cap of a game from a save, in game turns")
-      ->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--held-out", options->held_out, "Demonstrations to measure KL and agreement with the teacher on")->check(CLI::ExistingFile);
+      ->check(positive_number)->capture_default_str();
+  command->add_option("--held-out", options->held_out, "Demonstrations to measure KL and agreement with --teacher on")->check(CLI::ExistingFile);
   command->add_option("--teacher", options->teacher, "Whom the policy should agree with: the clone that it began from")->check(CLI::ExistingFile);
   command->add_option("--monitor-states", options->monitor_states, "Held-out states, near and far each")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
   command->add_option("--out", options->out, "Folder for evaluation.json and games.csv");
   command->add_option("--name", options->name, "Name in tables");
   command->add_flag("--quiet", options->quiet, "No table on stdout");
@@ -127,10 +146,14 @@ struct save_states_options {
   std::vector<int> depths{3, 4};
   int count = 40;
   std::uint64_t seed = 1;
+  bool overwrite = false;
 };
 
 inline int save_states(const save_states_options& options) {
   const std::filesystem::path out = options.out;
+  if (std::filesystem::exists(out / "saves.json") && !options.overwrite)
+    throw std::runtime_error(options.out + " holds saved games already: --overwrite replaces them");
+  std::filesystem::remove(out / "saves.json");  // which says that all are there
   nlohmann::json all{{"seed", options.seed}};
   for (const int depth : options.depths) {
     const std::string name = "depth" + std::to_string(depth);
@@ -155,8 +178,9 @@ inline void add_save_states(CLI::App& app, std::function<int()>& chosen) {
   auto* command = app.add_subcommand("save-states", "Saves games where the scripted player first arrives on a level, to evaluate from");
   command->add_option("--out", options->out, "Folder; depth3/ and so on are made in it")->capture_default_str();
   command->add_option("--depths", options->depths, "Dungeon levels")->delimiter(',')->check(CLI::Range(2, 10))->capture_default_str();
-  command->add_option("--count", options->count, "Saved games of each level")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--count", options->count, "Saved games of each level")->check(positive_number)->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the games")->capture_default_str();
+  command->add_flag("--overwrite", options->overwrite, "Replace the saved games in --out");
   command->callback([&chosen, options] { chosen = [options] { return save_states(*options); }; });
 }
 

@@ -21,6 +21,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/progress.hpp"
 #include "../common/resume.hpp"
 #include "../common/run_log.hpp"
@@ -51,7 +52,12 @@ struct finetune_command {
 
   std::vector<std::string> arguments;  ///< as given, for config.json
 
-  std::string method() const { return from_scratch ? "scratch" : retain; }
+  std::string method() const {
+    if (from_scratch) return "scratch";
+    retention_options terms;
+    terms.choose(retain);
+    return terms.name();
+  }
 };
 
 /// What a run that goes on need not have in common with its beginning.
@@ -183,6 +189,7 @@ inline int finetune(const finetune_command& command) {
   if (command.from_scratch && command.retain != "none")
     throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
   const auto settings = detail::settings_of(command);
+  check_starts(command.evaluation);  // now, not when the training is over
   const bool has_clone = std::filesystem::exists(command.policy);
   if (!has_clone && !command.from_scratch)
     throw std::runtime_error("no policy to fine-tune in " + command.policy + ": name one with --policy; `nethack pretrain` makes it");
@@ -283,8 +290,8 @@ inline int finetune(const finetune_command& command) {
                         {"seed", settings.seed},
                         {"steps", learner.steps()},
                         {"turns", command.turns},
-                        {"steps_per_second", steps_per_second},
                         {"games_replaced", games.replaced()}}}};
+  if (steps_per_second > 0) file["training"]["steps_per_second"] = steps_per_second;  // none was measured where only the evaluation was left
   if (monitor) file["monitor"] = monitor->measure(finished).named();
   write_file(out / "games.csv", games_csv(results));
   write_json(place.evaluation(), file);
@@ -316,12 +323,12 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_option("--held-out", o.held_out, "Another recording: KL and agreement with the clone are measured on it while training");
   command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, episodes.csv, checkpoint.state, policy.pt, evaluation.json")
       ->capture_default_str();
-  command->add_option("--name", o.name, "Name in tables and progress");
+  command->add_option("--name", o.name, "Name in its own table and in runs.csv");
   command->add_option("--seed", o.seed, "Seed of games, actions and batches")->capture_default_str();
-  command->add_option("--steps", o.steps, "Environment steps, all games together");
-  command->add_option("--turns", o.turns, "Cap of a training game, in game turns")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--steps", o.steps, "Environment steps, all games together")->check(positive_number);
+  command->add_option("--turns", o.turns, "Cap of a training game, in game turns")->check(positive_number)->capture_default_str();
   command->add_option("--max-minutes", o.max_minutes, "Stop training after so long and evaluate; 0: when the steps are done")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
   command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
   command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
@@ -331,29 +338,29 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
 
   const std::string learning = "Learning (the recipe's values where not given)";
   const auto add = [&](const char* flag, auto& where, const char* text) { return command->add_option(flag, where, text)->group(learning); };
-  add("--learning-rate", o.learning_rate, "Of Adam");
+  add("--learning-rate", o.learning_rate, "Of Adam")->check(positive_number);
   add("--schedule", o.schedule, "constant, or linear: to 0 over the steps")->check(CLI::IsMember({"constant", "linear"}));
-  add("--games", o.games, "Games side by side");
-  add("--horizon", o.horizon, "Steps of each game between updates");
-  add("--epochs", o.epochs, "Times that an update shows its steps");
-  add("--minibatch", o.minibatch, "Steps of an optimiser step");
-  add("--clip", o.clip, "PPO: ratios beyond 1/(1+x) ... 1+x gain nothing");
-  add("--discount", o.discount, "Gamma");
-  add("--gae-decay", o.gae_decay, "Lambda");
-  add("--entropy", o.entropy, "Weight of the entropy bonus");
-  add("--value-weight", o.value_weight, "Weight of the critic's loss");
-  add("--value-clip", o.value_clip, "Clip of the critic's change; 0: none");
-  add("--longest-gradient", o.longest_gradient, "Gradients are shortened to this norm");
-  add("--reward-scale", o.reward_scale, "Points to reward");
-  add("--reward-clip", o.reward_clip, "Largest reward of a step, after scaling");
+  add("--games", o.games, "Games side by side")->check(positive_number);
+  add("--horizon", o.horizon, "Steps of each game between updates")->check(positive_number);
+  add("--epochs", o.epochs, "Times that an update shows its steps")->check(positive_number);
+  add("--minibatch", o.minibatch, "Steps of an optimiser step")->check(positive_number);
+  add("--clip", o.clip, "PPO: ratios beyond 1/(1+x) ... 1+x gain nothing")->check(positive_number);
+  add("--discount", o.discount, "Gamma")->check(CLI::Range(0.0, 1.0));
+  add("--gae-decay", o.gae_decay, "Lambda")->check(CLI::Range(0.0, 1.0));
+  add("--entropy", o.entropy, "Weight of the entropy bonus")->check(non_negative_number);
+  add("--value-weight", o.value_weight, "Weight of the critic's loss")->check(non_negative_number);
+  add("--value-clip", o.value_clip, "Clip of the critic's change; 0: none")->check(non_negative_number);
+  add("--longest-gradient", o.longest_gradient, "Gradients are shortened to this norm; 0: never")->check(non_negative_number);
+  add("--reward-scale", o.reward_scale, "Points to reward")->check(positive_number);
+  add("--reward-clip", o.reward_clip, "Largest reward of a step, after scaling")->check(positive_number);
   add("--critic", o.critic, "shared trunk, or separate: its gradient does not reach the policy")->check(CLI::IsMember({"shared", "separate"}));
-  add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns");
-  add("--critic-warmup-rate", o.warmup_rate, "Learning rate in those steps");
+  add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns")->check(non_negative_number);
+  add("--critic-warmup-rate", o.warmup_rate, "Learning rate in those steps")->check(positive_number);
   add("--collect-first", o.collect_first, "Share of the steps, at the start, that are played and not learnt from")->check(CLI::Range(0.0, 1.0));
-  add("--freeze", o.freeze, "Patterns of parameter names that do not learn: 'encoder.*'")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  add("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints");
-  add("--monitor-every", o.monitor_every, "Steps between measurements of KL and agreement");
-  add("--monitor-states", o.monitor_states, "Held-out states, near and far each")->check(CLI::PositiveNumber);
+  add("--freeze", o.freeze, "Names or patterns of parameters and modules that do not learn: encoder")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number);
+  add("--monitor-every", o.monitor_every, "Steps between measurements of KL and agreement; 0: never")->check(non_negative_number);
+  add("--monitor-states", o.monitor_states, "Held-out states, near and far each")->check(positive_number);
 
   const std::string strengths = "Retention strengths (the recipe's values where not given)";
   const auto strength = [&](const char* flag, auto& where, const char* text) { command->add_option(flag, where, text)->group(strengths); };
@@ -369,12 +376,12 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
 
   const std::string evaluation = "Evaluation at the end";
   command->add_option("--evaluation-games", o.evaluation.games, "New games on held-out seeds; 0: none")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(evaluation);
-  command->add_option("--evaluation-turns", o.evaluation.turns, "Their cap, in game turns")->check(CLI::PositiveNumber)->capture_default_str()->group(evaluation);
+      ->check(non_negative_number)->capture_default_str()->group(evaluation);
+  command->add_option("--evaluation-turns", o.evaluation.turns, "Their cap, in game turns")->check(positive_number)->capture_default_str()->group(evaluation);
   command->add_option("--saves", o.evaluation.from, "Folders of saved games to play from: saves/depth3 saves/depth4")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->group(evaluation);
-  command->add_option("--saved-turns", o.evaluation.saved_turns, "Their cap, in game turns")->check(CLI::PositiveNumber)->capture_default_str()->group(evaluation);
-  command->add_option("--repeats", o.evaluation.repeats, "Times that each saved game is played")->check(CLI::PositiveNumber)->capture_default_str()->group(evaluation);
+  command->add_option("--saved-turns", o.evaluation.saved_turns, "Their cap, in game turns")->check(positive_number)->capture_default_str()->group(evaluation);
+  command->add_option("--repeats", o.evaluation.repeats, "Times that each saved game is played")->check(positive_number)->capture_default_str()->group(evaluation);
 
 }
 

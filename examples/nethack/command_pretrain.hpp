@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/interrupt.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/progress.hpp"
 #include "command_evaluate.hpp"
 #include "demonstration_states.hpp"
@@ -24,11 +26,15 @@ struct pretrain_command {
   std::string demonstrations = "demonstrations.bin", held_out, out = "clone.pt", core = "none";
   pretrain_options learning;
   double max_minutes = 0;
-  bool no_compass = false;
+  bool no_compass = false, overwrite = false;
   int games = 100, turns = 2000;
 };
 
 inline int run_pretrain(pretrain_command options) {
+  const std::filesystem::path out = options.out;
+  if (std::filesystem::exists(out) && !options.overwrite)
+    throw std::runtime_error(options.out + " is there already, and runs may have begun from it: --overwrite replaces it");
+  if (out.has_parent_path()) std::filesystem::create_directories(out.parent_path());
   options.learning.seconds = 60 * options.max_minutes;
   options.learning.network.compass = !options.no_compass;
   options.learning.network.core = core_of_name(options.core);
@@ -78,23 +84,24 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--demonstrations", options->demonstrations, "File from `nethack record`")->check(CLI::ExistingFile)->capture_default_str();
   command->add_option("--held-out", options->held_out, "Another recording, to validate on (record it with another --seed)")->check(CLI::ExistingFile);
   command->add_option("--out", options->out, "File for the clone; what came of it is written beside it, as .json")->capture_default_str();
+  command->add_flag("--overwrite", options->overwrite, "Replace the clone in --out");
   command->add_option("--seed", learning.seed, "Seed of weights and batches")->capture_default_str();
-  command->add_option("--epochs", learning.epochs, "Times that all states are shown")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--epochs", learning.epochs, "Times that all states are shown")->check(positive_number)->capture_default_str();
   command->add_option("--max-minutes", options->max_minutes, "Stop after so long even if the epochs are not through; 0: do not")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--batch-size", learning.batch_size, "States of a step")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--learning-rate", learning.learning_rate, "Of Adam; falls in a line to a fiftieth")->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
+  command->add_option("--batch-size", learning.batch_size, "States of a step")->check(positive_number)->capture_default_str();
+  command->add_option("--learning-rate", learning.learning_rate, "Of Adam; falls in a line to a fiftieth")->check(positive_number)->capture_default_str();
   command->add_option("--rare-repeats", learning.rare_repeats, "Extra times that states with rare, important keys count")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--encoder-width", learning.network.encoder_width, "Width of the first layer")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--trunk-width", learning.network.trunk_width, "Width of the second layer")->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
+  command->add_option("--encoder-width", learning.network.encoder_width, "Width of the first layer")->check(positive_number)->capture_default_str();
+  command->add_option("--trunk-width", learning.network.trunk_width, "Width of the second layer")->check(positive_number)->capture_default_str();
   command->add_option("--core", options->core, "none: feed-forward; gru, lstm: a recurrent layer behind the second, which fine-tuning then keeps")
       ->check(CLI::IsMember({"none", "gru", "lstm"}))->capture_default_str();
   command->add_option("--stretch", learning.stretch, "With a core: steps that its gradient runs through; a batch is so many of as many games as fit")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
   command->add_flag("--no-compass", options->no_compass, "Do not tell the network the way to stairs, unexplored places and gold");
-  command->add_option("--games", options->games, "New games that the clone plays at the end; 0 for none")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--turns", options->turns, "Cap of those games, in game turns")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--games", options->games, "New games that the clone plays at the end; 0 for none")->check(non_negative_number)->capture_default_str();
+  command->add_option("--turns", options->turns, "Cap of those games, in game turns")->check(positive_number)->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return run_pretrain(*options); }; });
 }
 

@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/jobs.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/seeds.hpp"
 #include "../common/sweep.hpp"
 #include "pipeline.hpp"
@@ -39,8 +40,9 @@ namespace detail {
 
 /// What the runs of a folder have in common; methods, recipes and seeds may be added.
 inline nlohmann::json common_options(const sweep_options& options) {
-  return {{"steps", options.steps}, {"games", options.games}, {"saved_games", options.saved_games},
-          {"clone", options.clone}, {"seed", options.seed},   {"extra", options.extra}};
+  return {{"steps", options.steps}, {"games", options.games}, {"saved_games", options.saved_games}, {"monitor_states", options.monitor_states},
+          {"clone", options.clone}, {"demonstrations", options.demonstrations}, {"held_out", options.held_out}, {"saves", options.saves},
+          {"seed", options.seed},   {"extra", options.extra}};
 }
 
 /// A file from elsewhere takes the place of a step that would make it.
@@ -99,21 +101,24 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--out", options->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
   command->add_option("--methods", options->methods, "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
       ->delimiter(',')->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))->capture_default_str();
-  command->add_option("--recipes", options->recipes, "quick and careful: see `nethack finetune --help`")->delimiter(',')->capture_default_str();
+  command->add_option("--recipes", options->recipes, "quick, careful, paper: see `nethack finetune --help`")
+      ->delimiter(',')->check(CLI::IsMember({"quick", "careful", "paper"}))->capture_default_str();
   command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-10 or 1,2,7")->delimiter(',')->capture_default_str();
   command->add_option("--turns", options->turns, "Caps of the training games, in game turns: 2000,300")
       ->delimiter(',')->check(CLI::Range(50, 1000000))->capture_default_str();
-  command->add_option("--steps", options->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--games", options->games, "New games that each run is evaluated on")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--steps", options->steps, "Training steps of a run")->check(positive_number)->capture_default_str();
+  command->add_option("--games", options->games, "New games that each run is evaluated on")->check(positive_number)->capture_default_str();
   command->add_option("--clone-games", options->clone_games, "New games for the clone, the player and the random policy")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive_number)->capture_default_str();
   command->add_option("--saved-games", options->saved_games, "Saved games at depth 3 and at depth 4; 0: none")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--clone", options->clone, "A clone to start from (with --demonstrations and --held-out); otherwise one is made");
-  command->add_option("--demonstrations", options->demonstrations, "What the clone learnt from; otherwise recorded");
-  command->add_option("--held-out", options->held_out, "Demonstrations it did not learn from; otherwise recorded");
-  command->add_option("--saves", options->saves, "A folder that `nethack save-states` made; otherwise made");
-  command->add_option("--monitor-states", options->monitor_states, "Held-out states, near and far each")->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
+  command->add_option("--clone", options->clone, "A clone to start from (with --demonstrations and --held-out); otherwise one is made")
+      ->check(CLI::ExistingFile);
+  command->add_option("--demonstrations", options->demonstrations, "What the clone learnt from; otherwise recorded")->check(CLI::ExistingFile);
+  command->add_option("--held-out", options->held_out, "Demonstrations it did not learn from; otherwise recorded")->check(CLI::ExistingFile);
+  command->add_option("--saves", options->saves, "A folder that `nethack save-states` made; otherwise made")->check(CLI::ExistingDirectory);
+  command->add_option("--monitor-states", options->monitor_states, "Held-out states, near and far each")
+      ->check(positive_number)->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the recording, the clone and the saves")->capture_default_str();
   command->add_option("--jobs", options->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", options->extra, "More options for every run, quoted one by one: --finetune=--learning-rate=1e-4");

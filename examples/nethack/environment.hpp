@@ -213,9 +213,10 @@ inline void environment::settle_reset() {
   view_.message.clear();
   view_.changed_rows = (1u << rows) - 1;
   ending_ = nethack::ending::lost;
-  bool restored = false;
+  bool answered = false, restored = false;
   for (int screens = 0; screens < most_screens; ++screens) {
     if (game_.receive() != answer::waiting) break;
+    answered = true;
     look();
     append_message();
     restored = restored || view_.message.find("welcome back") != std::string::npos;
@@ -227,7 +228,7 @@ inline void environment::settle_reset() {
     game_.send(now == wait::more || now == wait::command ? keys::enter : keys::escape);
   }
   // From a file it cannot use the game starts afresh, or not at all.
-  if (!saved_.empty() && !restored) {
+  if (!saved_.empty() && answered && !restored) {
     game_.stop();
     ending_ = nethack::ending::lost;
     throw std::runtime_error("not a saved game of this NetHack: " + saved_.string());

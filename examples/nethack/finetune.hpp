@@ -89,12 +89,19 @@ class finetuner {
         scaler_(games.size(), options_.discount) {
     if (static_cast<std::int64_t>(games_.size()) != options_.games)
       throw retain::config_error("finetuner: " + std::to_string(games_.size()) + " games, but the options say " + std::to_string(options_.games));
+    if (options_.games < 1 || options_.horizon < 1 || options_.minibatch < 1 || options_.epochs < 1)
+      throw retain::config_error("finetuner: games, horizon, minibatch and epochs are at least 1");
     if (options_.games * options_.horizon % options_.minibatch != 0)
       throw retain::config_error("finetuner: games × horizon = " + std::to_string(options_.games * options_.horizon) +
                                  " steps do not divide into minibatches of " + std::to_string(options_.minibatch));
     if (network_->recurrent() && options_.minibatch % options_.horizon != 0)
       throw retain::config_error("finetuner: a recurrent policy learns from whole rollouts of some games: the minibatch of " +
                                  std::to_string(options_.minibatch) + " steps must be a multiple of the horizon of " + std::to_string(options_.horizon));
+    for (const auto& pattern : options_.freeze) {
+      bool used = false;
+      for (const auto& parameter : network_->named_parameters()) used = used || retain::detail::covers(pattern, parameter.key());
+      if (!used) throw retain::config_error("finetuner: '" + pattern + "' is to be frozen and covers no parameter");
+    }
     torch::manual_seed(options_.seed);
     retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));
     if (options_.fresh_critic || options_.separate_critic != network_->config().separate_critic)
@@ -105,6 +112,7 @@ class finetuner {
       parameter.value().set_requires_grad(!frozen);
       if (!frozen) learning.emplace_back(parameter.key(), parameter.value());
     }
+    if (learning.empty()) throw retain::config_error("finetuner: every parameter is frozen");
     optimizer_.emplace(std::move(learning), training::adam_options{.learning_rate = options_.learning_rate, .epsilon = options_.adam_epsilon});
     state_ = network_->initial_state(options_.games);
     rollout_.emplace(options_.horizon, options_.games, network_->config().actions, state_);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace nethack {
@@ -25,6 +26,14 @@ struct retention_options {
 
   bool any() const { return l2 || ewc || behavioral_cloning || kickstarting; }
   bool needs_demonstrations() const { return ewc || behavioral_cloning; }
+
+  /// What is chosen, in the order of the tables: "bc+ks".
+  std::string name() const {
+    std::string terms;
+    for (const auto& [chosen, term] : {std::pair{l2, "l2"}, std::pair{ewc, "ewc"}, std::pair{behavioral_cloning, "bc"}, std::pair{kickstarting, "ks"}})
+      if (chosen) terms.append(terms.empty() ? "" : "+").append(term);
+    return terms.empty() ? "none" : terms;
+  }
 
   /// "none", or any of l2, ewc, bc and ks joined by +. Throws retain::config_error for anything else.
   void choose(std::string_view terms) {

@@ -91,11 +91,11 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
     for (const auto& [method, seeds] : group.methods)
       for (const auto* run : seeds) {
         steps.insert(run->steps);
-        speeds.push_back(run->steps_per_second);
+        if (std::isfinite(run->steps_per_second)) speeds.push_back(run->steps_per_second);
       }
     text << "## " << group.title << "\n\n";
     text << "Trained for " << *steps.begin() << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
-         << " steps at " << decimals(statistics::mean(speeds)) << " steps/s a run. In brackets: 95 % bootstrap interval over seeds.\n\n";
+         << " steps" << (speeds.empty() ? "" : " at " + decimals(statistics::mean(speeds)) + " steps/s a run") << ". In brackets: 95 % bootstrap interval over seeds.\n\n";
     text_table lines(header);
     for (const auto& [method, seeds] : group.methods) {
       std::vector<std::string> row{method, std::to_string(seeds.size())};

@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "../common/comparison.hpp"
 #include "../common/methods.hpp"
 #include "../common/statistics.hpp"
 #include "results.hpp"
@@ -26,7 +27,7 @@ struct evaluated {
   std::string name, method, recipe;
   std::filesystem::path folder;
   long seed = 0, steps = 0;
-  int training_turns = 0;
+  int training_turns = 0, evaluation_turns = 0;  ///< caps of a game
   double steps_per_second = std::nan("");
   results_by_start results;
   std::map<std::string, double> monitor;  ///< kl/close, kl/far, agreement/close, …
@@ -41,6 +42,7 @@ inline evaluated read_evaluation(const std::filesystem::path& path) {
     run.folder = path.parent_path();
     run.name = file.at("name").get<std::string>();
     run.results = results_from_json(file.at("starts"));
+    run.evaluation_turns = file.value("turns", 0);
     const auto monitor = file.value("monitor", nlohmann::json::object());
     for (const auto& [which, value] : monitor.items())
       if (value.is_number()) run.monitor[which] = value.get<double>();
@@ -59,7 +61,26 @@ inline evaluated read_evaluation(const std::filesystem::path& path) {
   return run;
 }
 
-/// Every evaluation.json under the folders, in an order that does not depend on the file system.
+namespace detail {
+
+/// What stands in one table is of one reference by each name and of games of one length: all are compared on equal games. Throws with both folders.
+inline void check_comparable(const std::vector<evaluated>& runs) {
+  for (const auto& run : runs) {
+    const auto& first = runs.front();
+    if (run.evaluation_turns != first.evaluation_turns)
+      throw std::runtime_error(first.folder.string() + " was evaluated on games of " + std::to_string(first.evaluation_turns) + " turns, " + run.folder.string() +
+                               " on games of " + std::to_string(run.evaluation_turns) + ": they do not belong in one report");
+    for (const auto& other : runs)
+      if (&run < &other && run.method.empty() && other.method.empty() && run.name == other.name)
+        throw std::runtime_error("two evaluations of '" + run.name + "': " + run.folder.string() + " and " + other.folder.string() +
+                                 "; a report compares with one: name the folders that belong together, or give each a --name");
+  }
+}
+
+}  // namespace detail
+
+/// Every evaluation.json under the folders, in an order that does not depend on the file system. Throws where two runs have one group, method and seed,
+/// two references one name, or games of another length were played.
 inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem::path>& folders) {
   std::vector<evaluated> runs;
   for (const auto& folder : folders) {
@@ -78,8 +99,10 @@ inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem
     return method_rank(run.method);
   };
   std::stable_sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) {
-    return std::make_tuple(a.group(), rank(a), a.seed) < std::make_tuple(b.group(), rank(b), b.seed);
+    return std::make_tuple(a.group(), rank(a), a.method, a.seed) < std::make_tuple(b.group(), rank(b), b.method, b.seed);
   });
+  detail::check_comparable(runs);
+  check_one_run_a_seed(std::vector<evaluated>(std::find_if(runs.begin(), runs.end(), [](const evaluated& run) { return !run.method.empty(); }), runs.end()));
   return runs;
 }
 

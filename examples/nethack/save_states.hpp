@@ -55,10 +55,14 @@ inline bool play_to_depth(environment& game, player& hero, memory& mind, int dep
 
 }  // namespace detail
 
-/// Writes FOLDER/NNN.save and NNN.memory, `count` of them. `report(saved, games)` is called after every game.
+/// Writes FOLDER/NNN.save and NNN.memory, `count` of them, in place of those that are there. `report(saved, games)` is called after every game.
 inline save_states_result make_saved_games(const std::filesystem::path& folder, int depth, int count, std::uint64_t seed,
                                            const std::function<void(long, long)>& report = {}) {
   std::filesystem::create_directories(folder);
+  std::vector<std::filesystem::path> before;  // of another seed, or more of them
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".save" || entry.path().extension() == ".memory") before.push_back(entry.path());
+  for (const auto& file : before) std::filesystem::remove(file);
   environment game({.turn_cap = 6000, .game = {}});
   player hero(seed);
   memory mind;

@@ -81,4 +81,6 @@ TEST_CASE("a folder that is missing or holds no saved games says so", "[nethack]
   const temporary_folder folder;
   CHECK_THROWS_WITH(nethack::saved_games(folder.path() / "none"), ContainsSubstring("save-states"));
   CHECK_THROWS_WITH(nethack::saved_games(folder.path()), ContainsSubstring("no saved games"));
+  std::ofstream(folder / "1.save") << "a";
+  CHECK(nethack::saved_games(folder.path()).front().group() == folder.path().filename().string());
 }

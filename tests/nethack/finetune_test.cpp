@@ -178,6 +178,25 @@ TEST_CASE("fine-tuning learns what pays") {
   }
 }
 
+TEST_CASE("what cannot be trained is refused when it is said") {
+  arrow_games games;
+  const auto refused = [&](const std::string& why, auto change) {
+    auto options = small_options("none");
+    change(options);
+    CHECK_THROWS_WITH((finetuner{start_policy(nethack::core_kind::none), games, at::Tensor(), options}), ContainsSubstring(why));
+  };
+  refused("'encodr' is to be frozen and covers no parameter", [](auto& options) { options.freeze = {"encodr"}; });
+  refused("every parameter is frozen", [](auto& options) { options.freeze = {"*"}; });
+  refused("at least 1", [](auto& options) { options.minibatch = 0; });
+  refused("at least 1", [](auto& options) { options.horizon = 0; });
+  refused("at least 1", [](auto& options) { options.epochs = 0; });
+  nethack::retention_options terms;
+  terms.choose("ks+bc");
+  CHECK(terms.name() == "bc+ks");
+  terms.choose("none");
+  CHECK(terms.name() == "none");
+}
+
 TEST_CASE("each retention term keeps the policy closer to where it began, and is reported by its name") {
   const auto states = some_states(640);
   for (const auto core : every_core) {
@@ -196,7 +215,8 @@ TEST_CASE("each retention term keeps the policy closer to where it began, and is
         for (const auto& term : report.retention) names.insert(term.name);
       }});
       distance[terms] = retain::kl(said_of(start_policy(core), states), said_of(run.network(), states)).mean().item<double>();
-      CHECK(names.size() == (terms == "none" ? 0u : 1u));
+      const std::map<std::string, std::string> name{{"l2", "l2_init"}, {"ewc", "ewc"}, {"bc", "behavioral_cloning"}, {"ks", "kickstarting"}};
+      CHECK(names == (terms == "none" ? std::set<std::string>{} : std::set<std::string>{name.at(terms)}));
     }
     for (const std::string terms : {"l2", "ewc", "bc", "ks"}) {
       INFO(nethack::name(core) << ", " << terms << " " << distance[terms] << " against " << distance["none"]);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The program as its user meets it: help, mistakes, and the whole demo in miniature.
 #include <filesystem>
+#include <fstream>
 #include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,20 @@ TEST_CASE("a mistake is one clear line and an exit code", "[nethack][program]") 
   const auto nowhere = run("report /nonexistent");
   CHECK(nowhere.code == 1);
   CHECK_THAT(nowhere.text, ContainsSubstring("/nonexistent"));
+  for (const std::string nothing_to_learn : {"--minibatch 0", "--games 0", "--epochs 0", "--clip -0.5"}) {
+    CAPTURE(nothing_to_learn);
+    CHECK_THAT(run("finetune " + nothing_to_learn).text, ContainsSubstring(nothing_to_learn.substr(0, 6)) && ContainsSubstring("must be a number above 0, not"));
+  }
+  CHECK(run("sweep --dry-run --recipes hasty").code != 0);
+  CHECK_THAT(run("sweep --dry-run --clone /nonexistent.pt").text, ContainsSubstring("/nonexistent.pt"));
+  const temporary_folder saves;
+  for (const auto* half : {"a", "b"}) {
+    std::filesystem::create_directories(saves / half / "depth3");
+    std::ofstream(saves / half / "depth3" / "000.save") << "a";
+  }
+  const auto twice = run("evaluate --random --games 0 --from " + (saves / "a" / "depth3").string() + " " + (saves / "b" / "depth3").string());
+  CHECK(twice.code == 1);
+  CHECK_THAT(twice.text, ContainsSubstring("by the name depth3"));
   const auto seeds = run("sweep --dry-run --seeds one");
   CHECK(seeds.code == 1);
   CHECK_THAT(seeds.text, ContainsSubstring("--seeds"));
@@ -93,6 +109,41 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
       CHECK_THAT(refused.text, ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot go on"));
     }
   }
+
+  // Stopped in the middle, it goes on to its end, and its log has every step once.
+  const auto part = folder / "part";
+  const auto options = "finetune --policy " + (folder / "clone.pt").string() + " --demonstrations " + (folder / "demonstrations.bin").string() +
+                       " --retain ks+bc --bc-states 2000 --steps 16384 --evaluation-games 2 --evaluation-turns 50 --out " + part.string();
+  const auto no_saves = run(options + " --saves " + (folder / "nowhere").string());
+  CHECK(no_saves.code == 1);  // now, not when the training is over
+  CHECK_THAT(no_saves.text, ContainsSubstring("nowhere") && ContainsSubstring("save-states"));
+  CHECK_FALSE(std::filesystem::exists(part / "config.json"));
+  CHECK(run.interrupted(options, part / "metrics.csv", 3) == 130);
+  CHECK_FALSE(std::filesystem::exists(part / "evaluation.json"));
+  const auto resumed = run("finetune --resume " + part.string());
+  INFO(resumed.text);
+  REQUIRE(resumed.code == 0);
+  const auto evaluation = nlohmann::json::parse(read(part / "evaluation.json"));
+  CHECK(evaluation.at("training").at("method") == "bc+ks");
+  CHECK(evaluation.at("training").at("steps") == 16384);
+  CHECK(evaluation.at("training").at("steps_per_second").get<double>() > 0);
+  std::vector<long> steps;
+  std::istringstream lines(read(part / "metrics.csv"));
+  std::string line;
+  for (std::getline(lines, line); std::getline(lines, line);) steps.push_back(std::stol(line));
+  CHECK(steps == std::vector<long>{2048, 4096, 6144, 8192, 10240, 12288, 14336, 16384});
+  // Only its evaluation again: no speed was measured.
+  std::filesystem::remove(part / "evaluation.json");
+  CHECK(run("finetune --resume " + part.string()).code == 0);
+  CHECK_FALSE(nlohmann::json::parse(read(part / "evaluation.json")).at("training").contains("steps_per_second"));
+
+  const auto into_run = run("evaluate --random --games 1 --turns 10 --out " + part.string());
+  CHECK(into_run.code == 1);
+  CHECK_THAT(into_run.text, ContainsSubstring("another --out"));
+  CHECK_THAT(run("evaluate --games 1 --policy " + (part / "policy.pt").string() + " --held-out " + (folder / "held_out.bin").string()).text, ContainsSubstring("--teacher"));
+  CHECK_THAT(run("pretrain --demonstrations " + (folder / "demonstrations.bin").string() + " --out " + (folder / "clone.pt").string()).text, ContainsSubstring("--overwrite"));
+  CHECK_THAT(run("demo --minutes 0.5 --out " + folder.string()).text, ContainsSubstring("minutes = 0.3, not 0.5"));
+
   const auto no_policy = run("finetune --overwrite --policy " + (folder / "nothing.pt").string() + " --out " + run_of_ks.string());
   CHECK(no_policy.code == 1);
   CHECK(read(run_of_ks / "evaluation.json") == found);

@@ -3,6 +3,10 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "catch2.hpp"
 #include "../../examples/common/temporary_folder.hpp"
@@ -89,6 +93,37 @@ TEST_CASE("the report compares the methods with each other on equal games", "[ne
   CHECK(table.find("+45 [40 … 50], 2/2") != std::string::npos);   // bc − ewc: 300 − 260 and 320 − 270
   CHECK(table.find("-45 [-50 … -40], 0/2") != std::string::npos);
   CHECK(table.find("none |") == std::string::npos);
+}
+
+TEST_CASE("methods that no table has a place for stay apart, each with its seeds together", "[nethack][report]") {
+  const sweep_folder folder;
+  for (const int seed : {1, 2, 3})
+    for (const std::string method : {"l2+ks", "l2+bc"}) folder.write(method + "-" + std::to_string(seed), method, seed, 200);
+  const auto groups = nethack::group_runs(nethack::read_evaluations({folder.path()}));
+  REQUIRE(groups.size() == 1);
+  std::vector<std::pair<std::string, std::size_t>> seeds;
+  for (const auto& [method, runs] : groups[0].methods) seeds.emplace_back(method, runs.size());
+  CHECK(seeds == std::vector<std::pair<std::string, std::size_t>>{{"none", 2}, {"ewc", 2}, {"l2+bc", 3}, {"l2+ks", 3}});
+}
+
+TEST_CASE("a report counts each seed once, has one reference of a name, and games of one length", "[nethack][report]") {
+  const auto read = [](const temporary_folder& folder) { return nethack::read_evaluations({folder.path()}); };
+  {
+    const sweep_folder folder;
+    folder.write("again/none-2", "none", 2, 500);
+    CHECK_THROWS_WITH(read(folder), ContainsSubstring("two runs of none, seed 2") && ContainsSubstring("again"));
+  }
+  {
+    const sweep_folder folder;
+    const auto clone = nlohmann::json::parse(std::ifstream(folder / "clone" / "evaluation.json"));
+    write_json(folder / "other" / "evaluation.json", clone);
+    CHECK_THROWS_WITH(read(folder), ContainsSubstring("two evaluations of 'clone'") && ContainsSubstring("other"));
+  }
+  const sweep_folder folder;
+  auto clone = nlohmann::json::parse(std::ifstream(folder / "clone" / "evaluation.json"));
+  clone["turns"] = 300;
+  write_json(folder / "clone" / "evaluation.json", clone);
+  CHECK_THROWS_WITH(read(folder), ContainsSubstring("300 turns"));
 }
 
 TEST_CASE("a report writes its tables", "[nethack][report]") {
