@@ -93,7 +93,7 @@ bool draw_method_points(const Group& group, const std::filesystem::path& stem, c
   script << "set title " << gnuplot::quoted(title) << " . \"\\n\" . "
          << gnuplot::quoted("square: mean over " + seeds_text(group) + ", bar: its 95 % interval, dot: one seed") << "\nset ylabel " << gnuplot::quoted(what)
          << "\nset grid ytics back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:" << greatest
+         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:" << (greatest > 0 ? decimals(greatest, 2) : "*")
          << "]\nset xtics (" << tics.str() << ")\nplot " << plots;
   return gnuplot::draw(stem, script.str() + "\nreset", 900, 480);
 }

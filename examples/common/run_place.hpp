@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 struct run_place {
   std::filesystem::path folder;
@@ -28,9 +30,19 @@ struct run_place {
     return false;
   }
 
-  /// Once a run is known to begin or go on: what an earlier one said of its end is not true of this, and its checkpoint is not one of a run that begins.
+  /// Once a run is known to begin or go on: what an earlier one said of its end is not true of this, and its checkpoint and policies are not of a run
+  /// that begins.
   void clear(bool resuming) const {
     std::filesystem::remove(evaluation());
-    if (!resuming) std::filesystem::remove(checkpoint());
+    if (resuming) return;
+    std::filesystem::remove(checkpoint());
+    if (!std::filesystem::exists(folder / "config.json")) return;  // no run's folder: what lies there is not a run's
+    std::filesystem::remove(folder / "games.csv");
+    std::vector<std::filesystem::path> policies;  // policy.pt, policy-STEP.pt
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      if (const auto name = entry.path().stem().string(); entry.path().extension() == ".pt" &&
+          (name == "policy" || (name.starts_with("policy-") && name.find_first_not_of("0123456789", 7) == std::string::npos)))
+        policies.push_back(entry.path());
+    for (const auto& policy : policies) std::filesystem::remove(policy);
   }
 };

@@ -34,12 +34,13 @@ namespace detail {
 
 /// Every option with the value it came to have, and what the run was made with.
 inline nlohmann::json config_of(const finetune_command& command, const std::string& preset_name, const training_settings& settings, const retention_settings& kept,
-                                const nlohmann::json& where) {
+                                const nlohmann::json& where, std::uint64_t teacher_seed) {
   return {{"arguments", command.arguments},
           {"working_directory", std::filesystem::current_path().string()},
           {"method", command.method()},
           {"preset", preset_name},
           {"teacher", command.teacher},
+          {"teacher_seed", teacher_seed},
           {"world", where},
           {"settings", to_json(settings)},
           {"retention", to_json(kept)},
@@ -127,13 +128,19 @@ int finetune(const finetune_command& command, const World& base) {
   if (kept.any()) terms.emplace(make_retention(network, teacher.memory, kept, settings.seed));
   trainer<typename World::game_type, policy_type> learner(network, games_of(where, settings.seed, settings.games), settings, std::move(terms), kept);
   detail::examiner<World> examiner(teacher, !command.from_scratch);
+  const auto config = detail::config_of(command, preset_name, settings, kept, where.to_json(), teacher.seed);
   if (resuming) {
+    // The same file may hold another teacher by now.
+    const auto before = read_json(place.folder / "config.json");
+    check_same_settings(place.folder, "a run", before.at("world"), config.at("world"), {"saved_states"});
+    if (before.contains("teacher_seed")) check_same_settings(place.folder, "a run", before, {{"teacher_seed", teacher.seed}});
     const auto in = retain::state::read(place.checkpoint().string());
     learner.load_state(in, "trainer.");
     examiner.load_state(in, "monitor.");
   }
+  where(settings.seed).reset(teacher.room);  // throws where no episode can begin there, before anything is lost
   place.clear(resuming);
-  write_json(place.folder / "config.json", detail::config_of(command, preset_name, settings, kept, where.to_json()));
+  write_json(place.folder / "config.json", config);
 
   run_watch watch;
   watch.columns = detail::examiner<World>::columns();
@@ -160,17 +167,17 @@ int finetune(const finetune_command& command, const World& base) {
   const auto far = summary_of(play_episodes(network, where, teacher.room, command.final_games, seed));
   const auto start = summary_of(play_episodes(network, where, 1, command.final_games, seed + 1));
   const auto side = [](const summary& of) { return nlohmann::json{{"success", of.success}, {"return", of.reward}, {"rooms", of.rooms}, {"steps", of.steps}}; };
-  write_json(place.folder / "evaluation.json",
-             {{"method", command.method()},
+  nlohmann::json file{{"method", command.method()},
               {"preset", preset_name},
               {"world", where.to_json()},
               {"seed", settings.seed},
               {"steps", learner.steps()},
-              {"steps_per_second", steps_per_second},
               {"games", command.final_games},
               {"teacher", {{"file", command.teacher}, {"seed", teacher.seed}, {"room", teacher.room}, {"success", teacher.success}, {"task", teacher.task}}},
               {"far", side(far)},
-              {"start", side(start)}});
+              {"start", side(start)}};
+  if (steps_per_second > 0) file["steps_per_second"] = steps_per_second;  // none was measured where only this was left
+  write_json(place.evaluation(), file);
   if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());
   if (!command.quiet) {
     text_table lines({command.method(), "success there", "return", "rooms", "steps"});

@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/resume.hpp"
 #include "backend.hpp"
 #include "run.hpp"
@@ -50,6 +51,8 @@ int pretrain(const pretrain_command& command, const World& where) {
   settings.room = command.room;
   const std::filesystem::path out = command.out;
   const auto room = "room" + std::to_string(settings.room);
+  if (std::filesystem::exists(out / "teacher.pt") && !command.overwrite)
+    throw std::runtime_error(out.string() + " holds a teacher already: --overwrite replaces it");
   for (int attempt = 0; attempt < command.attempts; ++attempt) {
     settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);
     run_place place{out / ("attempt" + std::to_string(attempt + 1)), false, command.resume_if_possible, command.overwrite};
@@ -65,6 +68,7 @@ int pretrain(const pretrain_command& command, const World& where) {
     trainer<typename World::game_type, typename World::policy_type> learner(network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
     place.clear(resuming);
+    for (const auto* old : {"teacher.pt", "teacher.json"}) std::filesystem::remove(out / old);
     write_json(place.folder / "config.json", config);
     run_watch watch;
     watch.columns = training_columns({});
@@ -112,11 +116,11 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--room", o->room, "Where its episodes begin")->check(CLI::Range(0, 23))->capture_default_str();
   command->add_option("--accept", o->accept, "Least success there, over --final-games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--accept-return", o->accept_return, "Least return from there, for an expert on the whole task")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--final-games", o->final_games, "Games that decide it")->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
+  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(positive_number)->capture_default_str();
+  command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")->check(positive_number)->capture_default_str();
+  command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")->check(positive_number)->capture_default_str();
+  command->add_option("--final-games", o->final_games, "Games that decide it")->check(positive_number)->capture_default_str();
   command->add_option("--preset", o->preset, "pretrain, for the pyramid; paper, for the real game, as published; the backend's where not given")
       ->check(CLI::IsMember({"pretrain", "paper"}));
   command->add_flag("--resume-if-possible", o->resume_if_possible, "Go on where an earlier start stopped");

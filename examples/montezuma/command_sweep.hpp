@@ -12,9 +12,11 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "../common/option_checks.hpp"
 #include "../common/seeds.hpp"
 #include "../common/sweep.hpp"
 #include "../common/table.hpp"
+#include "finetune_options.hpp"
 #include "pyramid_choice.hpp"
 #include "report.hpp"
 
@@ -104,6 +106,7 @@ inline nlohmann::json common_options(const sweep_command& command) {
 
 inline int sweep(const sweep_command& command) {
   const auto jobs = detail::sweep_jobs(command);
+  check_extra_options<finetune_command>(command.extra, declare_finetune, {"--teacher", "--preset", "--seed", "--steps", "--out", "--retain", "--from-scratch"});
   if (command.dry_run) return list_jobs(jobs);
   check_same_sweep(command.out, detail::common_options(command));
   return run_sweep(jobs, command.out, command.jobs, report_of);
@@ -121,13 +124,13 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--presets", o->presets, "quick and careful: see `montezuma finetune --help`")
       ->delimiter(',')->check(CLI::IsMember({"quick", "careful"}))->capture_default_str();
   command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
-  command->add_option("--steps", o->steps, "Training steps of a run")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--steps", o->steps, "Training steps of a run")->check(positive_number)->capture_default_str();
+  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")->check(positive_number)->capture_default_str();
   command->add_option("--accept", o->accept, "Least success of a teacher in room 7")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--expert-steps", o->expert_steps, "Training steps of the expert (cloning-gap)")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--expert-steps", o->expert_steps, "Training steps of the expert (cloning-gap)")->check(positive_number)->capture_default_str();
   command->add_option("--expert-seed", o->expert_seed, "Of the expert (cloning-gap)")->capture_default_str();
   command->add_option("--accept-return", o->accept_return, "Least return of the expert from room 1 (cloning-gap)")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(non_negative_number)->capture_default_str();
   command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
   command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_option("--clone", o->clone_extra, "The same for every clone: --clone=--noise=0.3");

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "../common/option_checks.hpp"
 #include "backend.hpp"
 #include "settings.hpp"
 #include "training_options.hpp"
@@ -31,7 +32,7 @@ struct finetune_command {
 
 /// What a run that goes on need not have in common with its beginning.
 inline const std::vector<std::string> may_change{"--steps", "--learning-rate", "--entropy", "--novelty-weight", "--epochs", "--clip", "--longest-gradient",
-                                                 "--evaluate-every", "--evaluation-games", "--final-games", "--checkpoint-every", "--discard-checkpoint",
+                                                 "--evaluation-games", "--final-games", "--checkpoint-every", "--discard-checkpoint",
                                                  "--quiet", "--resume-if-possible", "--overwrite", "--rom"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
@@ -58,14 +59,14 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
-  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command->add_option("--final-games", o.final_games, "Games from each room at the end")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number)->capture_default_str();
+  command->add_option("--final-games", o.final_games, "Games from each room at the end")->check(positive_number)->capture_default_str();
   command->add_flag("--quiet", o.quiet, "No table on stdout");
   declare_backend(command, o.backend);
   declare_training(command, o.learning);
   const std::string strengths = "Retention strengths";
   const auto add = [&](const char* flag, auto& where, const char* text) {
-    command->add_option(flag, where, text)->check(CLI::NonNegativeNumber)->capture_default_str()->group(strengths);
+    command->add_option(flag, where, text)->check(non_negative_number)->capture_default_str()->group(strengths);
   };
   add("--l2-strength", o.strengths.l2_strength, "Pull to the teacher's weights");
   add("--ewc-strength", o.strengths.ewc_strength, "The same, weighed by the Fisher information");

@@ -2,6 +2,7 @@
 // A training run in a folder: measured again and again, logged, saved, and gone on with.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -9,6 +10,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <retain/state.hpp>
@@ -39,10 +41,18 @@ bool run_training(Trainer& learner, const run_place& place, const run_watch& wat
   shown.start_at(static_cast<double>(begun_at));
   const auto each = learner.settings().games * learner.settings().horizon;
   const auto due = [&](std::int64_t every) { return every > 0 && learner.steps() / every != (learner.steps() - each) / every; };
+  double reward = 0, length = 0, rooms = 0, episodes = 0;  // of training games since the last row
+  const std::array<std::pair<const char*, double*>, 4> since_row{{{"reward", &reward}, {"length", &length}, {"rooms", &rooms}, {"episodes", &episodes}}};
+  if (begun_at > 0) {
+    const auto in = retain::state::read(place.checkpoint().string());
+    for (const auto& [name, sum] : since_row)
+      if (const auto key = std::string("since_row.") + name; in.contains(key)) *sum = in.number(key);  // not in the first checkpoints
+  }
   const auto save = [&] {
     retain::state out;
     learner.save_state(out, "trainer.");
     watch.save(out);
+    for (const auto& [name, sum] : since_row) out.set(std::string("since_row.") + name, *sum);
     out.write(place.checkpoint().string());
   };
   std::string note;
@@ -52,7 +62,6 @@ bool run_training(Trainer& learner, const run_place& place, const run_watch& wat
     note = watch.note(row);
   };
   if (begun_at == 0) measure({});
-  double reward = 0, length = 0, rooms = 0, episodes = 0;  // of training games since the last row
   bool stopped = false;
   while (!learner.finished() && !stopped) {
     const auto report = learner.update();

@@ -37,6 +37,15 @@ struct finished_run {
   std::string slug() const { return map + (of_clone() ? "-clone-" : "-") + preset; }
 };
 
+/// A column of the evaluations during training, without the rows that lack it.
+inline std::vector<double> curve(const finished_run& run, const std::string& name) {
+  std::vector<double> values;
+  if (const auto found = run.curves.find(name); found != run.curves.end())
+    for (const double value : found->second)
+      if (std::isfinite(value)) values.push_back(value);
+  return values;
+}
+
 inline finished_run read_run(const std::filesystem::path& path) {
   const auto file = read_json(path);
   finished_run run;
@@ -59,6 +68,8 @@ inline finished_run read_run(const std::filesystem::path& path) {
     throw std::runtime_error(path.string() + " is not an evaluation of this program: " + error.what());
   }
   run.curves = read_columns(run.folder / "metrics.csv");
+  if (curve(run, "far/success").empty())
+    throw std::runtime_error(run.folder.string() + " has an evaluation.json, but no far/success in a metrics.csv: bring the file back, or leave the run out");
   return run;
 }
 
@@ -76,16 +87,13 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
            std::make_tuple(b.group(), method_rank(b.method), b.method, b.seed, b.folder);
   });
   check_one_run_a_seed(runs);
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    const auto &one = runs[i - 1], &other = runs[i];
+    if (one.group() == other.group() && (one.sticky != other.sticky || one.far_room != other.far_room || one.games != other.games))
+      throw std::runtime_error(one.folder.string() + " and " + other.folder.string() +
+                               " differ in sticky actions, in the teacher's room or in the games at the end: they do not belong in one table");
+  }
   return runs;
-}
-
-/// A column of the evaluations during training, without the rows that lack it.
-inline std::vector<double> curve(const finished_run& run, const std::string& name) {
-  std::vector<double> values;
-  if (const auto found = run.curves.find(name); found != run.curves.end())
-    for (const double value : found->second)
-      if (std::isfinite(value)) values.push_back(value);
-  return values;
 }
 
 inline double at_end(const finished_run& run, const std::string& name) {
@@ -93,7 +101,7 @@ inline double at_end(const finished_run& run, const std::string& name) {
   return found == run.at_end.end() ? std::nan("") : found->second;
 }
 
-/// What is measured of one run, one number each. "over training": the mean over its evaluations, which stand at equal distances.
+/// What is measured of one run, one number each. "over training": the mean over its evaluations, which stand at equal distances: a run keeps its --evaluate-every.
 struct measure {
   const char* name;
   int digits;

@@ -237,7 +237,8 @@ class trainer {
         return observations.is_same(some.observations) ? said.distribution : network_->forward(observations);
       };
       const retain::categorical teacher{some.teacher_logits.defined() ? some.teacher_logits : said.distribution.logits.detach()};
-      retention_->distillation(student, visited_steps{some.observations, teacher}).backward();
+      // Without a graph where every strength has come to 0.
+      if (const auto distance = retention_->distillation(student, visited_steps{some.observations, teacher}); distance.requires_grad()) distance.backward();
     }
     if (kept_.l2 || kept_.ewc) retention_->add_gradient(*network_);
     optimizer_->step();

@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
+#include "../common/option_checks.hpp"
 #include "../common/resume.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
@@ -64,6 +65,7 @@ inline int pretrain(const pretrain_command& command) {
     if (resuming) check_same_settings(place.folder, "an attempt", read_json(place.folder / "config.json"), config, {"steps"});
     if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
     place.clear(resuming);
+    for (const auto* old : {"teacher.pt", "teacher.json"}) std::filesystem::remove(out / old);
     write_json(place.folder / "config.json", config);
     if (!run_training(learning, agent, known_stages, place, "pretrain", {})) {
       std::fprintf(stderr, "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n", static_cast<long long>(learning.steps()));
@@ -100,13 +102,13 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto* command = app.add_subcommand("pretrain", "Trains a policy on the last two stages, and keeps transitions that it lived through: the teacher");
   command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")->capture_default_str();
   command->add_option("--seed", o->seed, "Of weights, world and batches")->capture_default_str();
-  command->add_option("--steps", o->steps, "Decisions, and updates")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--steps", o->steps, "Decisions, and updates")->check(positive_number)->capture_default_str();
   command->add_option("--accept", o->accept, "Least success in each of the two, over --final-episodes")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--memory", o->memory, "Transitions kept")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--width", o->width, "Of the two hidden layers")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(positive_number)->capture_default_str();
+  command->add_option("--memory", o->memory, "Transitions kept")->check(positive_number)->capture_default_str();
+  command->add_option("--width", o->width, "Of the two hidden layers")->check(positive_number)->capture_default_str();
   command->add_flag("--one-hot", o->one_hot, "The networks see which stage it is; without it each kind of stage has a head of its own");
-  command->add_option("--final-episodes", o->final_episodes, "Episodes that decide it")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--final-episodes", o->final_episodes, "Episodes that decide it")->check(positive_number)->capture_default_str();
   command->add_flag("--resume-if-possible", o->resume_if_possible, "Go on where an earlier start stopped");
   command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
   command->callback([&chosen, o] { chosen = [o] { return pretrain(*o); }; });

@@ -29,14 +29,18 @@ TEST_CASE("a folder says whether a run begins in it or goes on, and none is lost
 
   // What begins anew must not be taken for the old run if it is stopped before it is saved.
   std::ofstream(place.evaluation()) << "{}";
+  for (const auto* made : {"policy.pt", "policy-2000.pt", "games.csv", "teacher.pt"}) std::ofstream(folder / made) << "a";
   place.resume_if_possible = false;
   place.overwrite = true;
   CHECK_FALSE(place.decide());
   place.clear(false);
+  for (const auto* made : {"policy.pt", "policy-2000.pt", "games.csv"}) CHECK_FALSE(std::filesystem::exists(folder / made));
+  CHECK(std::filesystem::exists(folder / "teacher.pt"));
   CHECK_FALSE(std::filesystem::exists(place.checkpoint()));
   CHECK_FALSE(std::filesystem::exists(place.evaluation()));
 
   std::ofstream(place.evaluation()) << "{}";
+  CHECK_NOTHROW(run_place{folder / "nowhere yet"}.clear(false));
   place = {.folder = folder.path(), .resume_if_possible = true};
   CHECK_THROWS_WITH(place.decide(), ContainsSubstring("finished") && ContainsSubstring("--overwrite"));
 }

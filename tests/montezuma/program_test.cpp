@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The program as its user meets it: help, mistakes, Ctrl-C, and a sweep in miniature.
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include <nlohmann/json.hpp>
 
+#include "../../examples/common/columns.hpp"
 #include "../common/program.hpp"
 
 using programs::read;
@@ -124,9 +126,35 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
   INFO(part.text);
   REQUIRE(part.code == 0);
   CHECK(read(place / "part" / "policy.pt") == read(place / "whole" / "policy.pt"));
+  // Row by row the same log, but for what was timed.
+  const auto one_log = read_columns(metrics_of_part), other_log = read_columns(place / "whole" / "metrics.csv");
+  REQUIRE(one_log.size() == other_log.size());
+  for (const auto& [column, values] : one_log) {
+    CAPTURE(column);
+    const auto& others = other_log.at(column);
+    REQUIRE(values.size() == others.size());
+    if (column == "charts/SPS" || column.starts_with("time/")) continue;
+    for (std::size_t i = 0; i < values.size(); ++i) CHECK((values[i] == others[i] || (std::isnan(values[i]) && std::isnan(others[i]))));
+  }
   const auto one = nlohmann::json::parse(read(place / "part" / "evaluation.json")), other = nlohmann::json::parse(read(place / "whole" / "evaluation.json"));
   CHECK(one.at("start") == other.at("start"));
   CHECK(one.at("far") == other.at("far"));
+
+  // What is at an end goes on with nothing: only its evaluation is made again, and no speed with it.
+  const auto evaluated = run(resume + " --final-games 4");
+  CHECK(evaluated.code == 0);
+  CHECK_FALSE(nlohmann::json::parse(read(place / "part" / "evaluation.json")).contains("steps_per_second"));
+  // At strength 0 there is nothing to pull, and nothing to fail.
+  CHECK(run("finetune --teacher " + (teacher / "teacher.pt").string() + " --retain bc --bc-strength 0 --steps 4096 --evaluation-games 2 --final-games 2 --out " +
+            (place / "free").string()).code == 0);
+  // Another teacher under the same name is another run's.
+  const auto there = run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --out " + teacher.string());
+  CHECK(there.code == 1);
+  CHECK_THAT(there.text, ContainsSubstring("holds a teacher already"));
+  CHECK(run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --final-games 8 --seed 2 --overwrite --out " + teacher.string()).code == 0);
+  const auto other_teacher = run(resume);
+  CHECK(other_teacher.code == 1);
+  CHECK_THAT(other_teacher.text, ContainsSubstring("teacher_seed = 1, not 2"));
 
   const auto config = nlohmann::json::parse(read(place / "whole" / "config.json"));
   CHECK(config.at("settings").at("learning_rate") == 2e-3);
@@ -146,6 +174,9 @@ TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps wha
   const auto listed = run(command + " --dry-run");
   CHECK(listed.code == 0);
   CHECK_THAT(listed.text, ContainsSubstring("pretrain") && ContainsSubstring("--from-scratch") && ContainsSubstring("--retain bc"));
+  CHECK_FALSE(std::filesystem::exists(place / "sweep"));
+  CHECK_THAT(run(command + " --finetune=--ewc-strenght=3").text, ContainsSubstring("--finetune:") && ContainsSubstring("--ewc-strenght"));
+  CHECK_THAT(run(command + " --finetune=--seed=3").text, ContainsSubstring("--seed is said by the sweep"));
   CHECK_FALSE(std::filesystem::exists(place / "sweep"));
   const auto first = run(command);
   INFO(first.text);

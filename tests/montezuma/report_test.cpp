@@ -32,6 +32,26 @@ struct folder : temporary_folder {
 
 }  // namespace
 
+TEST_CASE("runs of different worlds are in no table together, and one without measurements is named", "[montezuma][report]") {
+  const folder made;
+  made.add("none", 1, "888", "246", 0.75);
+  made.add("none", 2, "888", "246", 0.75);
+  CHECK(montezuma::read_runs({made.path()}).size() == 2);
+  const auto evaluation = [&] {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(made.path()))
+      if (entry.path().filename() == "evaluation.json") return entry.path();
+    return std::filesystem::path();
+  }();
+  const auto file = read_json(evaluation);
+  auto other = file;
+  other["world"]["sticky"] = 0.0;
+  write_json(evaluation, other);
+  CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring("sticky"));
+  write_json(evaluation, file);
+  std::filesystem::remove(evaluation.parent_path() / "metrics.csv");
+  CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring(evaluation.parent_path().string()) && ContainsSubstring("far/success"));
+}
+
 TEST_CASE("a report's numbers are those of its runs", "[montezuma][report]") {
   const folder made;
   made.add("ewc", 1, "888", "246", 0.75);
