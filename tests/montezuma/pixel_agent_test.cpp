@@ -349,6 +349,14 @@ TEST_CASE("the commands go the whole way on pictures", "[montezuma][ale]") {
   CHECK(found.at("preset") == "paper");
   CHECK(found.at("world").at("step_cap") == 12);
 
+  // Where no episode can begin in the teacher's room, the run that is there is not lost to one that cannot begin.
+  auto without_states = where;
+  without_states.states = nullptr;
+  second.overwrite = true;
+  CHECK_THROWS_WITH(finetune(second, without_states), ContainsSubstring("room 7"));
+  CHECK(read_json(folder.file("run/evaluation.json")) == found);
+  CHECK(std::filesystem::exists(folder.file("run/policy.pt")));
+
   evaluate_command third;
   third.policy = folder.file("run/policy.pt");
   third.games = 2;
