@@ -64,7 +64,8 @@ std::string legend_plot(const Group& group) {
   return legend;
 }
 
-/// One measure by method: a point a run, the mean with its 95 % interval. STEM.png, STEM.svg, STEM.dat. `values(runs)`: of each run, where it has one.
+/// One measure by method: a point a run, the mean with its 95 % interval. STEM.png, STEM.svg, STEM.dat. `values(runs)`: of each run, where it has
+/// one. Up to `greatest`; as far as they go where that is 0.
 template <class Group, class Values>
 bool draw_method_points(const Group& group, const std::filesystem::path& stem, const std::string& title, const std::string& what, double greatest,
                         Values values_of) {
@@ -93,8 +94,8 @@ bool draw_method_points(const Group& group, const std::filesystem::path& stem, c
   script << "set title " << gnuplot::quoted(title) << " . \"\\n\" . "
          << gnuplot::quoted("square: mean over " + seeds_text(group) + ", bar: its 95 % interval, dot: one seed") << "\nset ylabel " << gnuplot::quoted(what)
          << "\nset grid ytics back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:" << (greatest > 0 ? decimals(greatest, 2) : "*")
-         << "]\nset xtics (" << tics.str() << ")\nplot " << plots;
+         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:"
+         << (greatest > 0 ? decimals(greatest, 2) : "*") << "]\nset xtics (" << tics.str() << ")\nplot " << plots;
   return gnuplot::draw(stem, script.str() + "\nreset", 900, 480);
 }
 

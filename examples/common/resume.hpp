@@ -69,9 +69,9 @@ void parse_words(CLI::App& parser, Command& command, const std::vector<std::stri
   parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));
 }
 
-/// The command line of the run in `folder`, from its config.json, read again with what else was said at its end. `declare(CLI::App*, Command&)` adds the options; a Command has `arguments`, `resume` and `out`. The working directory
-/// becomes the run's, which its paths are relative to. Throws when an option would change that is not among `may_change`: a run's seed, teacher and
-/// retention are what it is.
+/// The command line of the run in `folder`, from its config.json, read again with what else was said at its end. `declare(CLI::App*, Command&)` adds the
+/// options; a Command has `arguments`, `resume` and `out`. The working directory becomes the run's, which its paths are relative to. Throws when an option
+/// would change that is not among `may_change`: a run's seed, teacher and retention are what it is.
 template <class Command, class Declare>
 Command resumed_command(const std::string& folder, const std::vector<std::string>& said, Declare declare, const std::vector<std::string>& may_change) {
   const auto place = std::filesystem::absolute(folder).lexically_normal();

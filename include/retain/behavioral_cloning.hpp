@@ -88,8 +88,9 @@ inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const 
 /// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher that takes (observations, done)
 /// is called so, may answer {prediction, state}, and starts from an initial state of its own; a recurrent retain::teacher is reset before
 /// every batch, so its initial state has to be one of batch_size sequences. That start is wrong where a sequence begins inside an
-/// episode: `burn_in` leaves the first steps of those, and only those, out of the loss. (Later losses still reach back through them, unless the student detaches its state.) Where a memory's own items are
-/// sequences [T, N], the student and the teacher see what `gather` returns and mark padding by answering retain::masked.
+/// episode: `burn_in` leaves the first steps of those, and only those, out of the loss. (Later losses still reach back through them,
+/// unless the student detaches its state.) Where a memory's own items are sequences [T, N], the student and the teacher see what
+/// `gather` returns and mark padding by answering retain::masked.
 ///
 /// Throws config_error for an empty memory, a batch size below 1 or a burn-in that leaves no step; shape_error when targets are not as
 /// many as states, or the sampler draws from more items than there are.
