@@ -102,7 +102,7 @@ inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem
     return std::make_tuple(a.group(), rank(a), a.method, a.seed) < std::make_tuple(b.group(), rank(b), b.method, b.seed);
   });
   detail::check_comparable(runs);
-  check_one_run_a_seed(std::vector<evaluated>(std::find_if(runs.begin(), runs.end(), [](const evaluated& run) { return !run.method.empty(); }), runs.end()));
+  check_one_run_a_seed(runs);
   return runs;
 }
 

@@ -7,7 +7,7 @@
 namespace retain {
 
 struct ewc_options {
-  strength_schedule strength = 1.0;       ///< c of the formula; in the examples 1 (Gaussian policy) to 3000 (121 actions) was best: try decades
+  strength_schedule strength = 1.0;       ///< c of the formula; the examples came to 1 (Gaussian policy) and up to 3000 (NetHack): try decades
   std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
   std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern; of several that match, the product
   double floor = 0.0;                     ///< every importance is at least this
