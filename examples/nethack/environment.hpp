@@ -227,8 +227,8 @@ inline void environment::settle_reset() {
     }
     game_.send(now == wait::more || now == wait::command ? keys::enter : keys::escape);
   }
-  // From a file it cannot use the game starts afresh, or not at all.
-  if (!saved_.empty() && answered && !restored) {
+  // From a file it cannot use the game starts afresh, or leaves without a question.
+  if (!saved_.empty() && (answered || game_.left()) && !restored) {
     game_.stop();
     ending_ = nethack::ending::lost;
     throw std::runtime_error("not a saved game of this NetHack: " + saved_.string());

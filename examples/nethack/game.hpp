@@ -89,6 +89,8 @@ class game {
   }
 
   bool running() const { return process_ > 0; }
+  /// Whether the last game left by itself, content or not; false while it runs and if it was lost without a word.
+  bool left() const { return left_; }
   pid_t process() const { return process_; }
 
   /// Sends one key without waiting. A game that is gone shows in the next `receive()`.
@@ -173,6 +175,7 @@ class game {
 
   void spawn(std::uint64_t seed) {
     screen_.reset();
+    left_ = false;
     const int memory = link_memory();
     const std::string folder = playground_.path().string(), program = playground_.program().string();
     std::vector<std::string> variables{game_settings,
@@ -275,7 +278,8 @@ class game {
     while (waitpid(process_, &state, 0) < 0 && errno == EINTR) {
     }
     process_ = -1;
-    if (WIFEXITED(state) && WEXITSTATUS(state) == 0) return answer::ended;
+    left_ = WIFEXITED(state);
+    if (left_ && WEXITSTATUS(state) == 0) return answer::ended;
     ++crashes_;
     return answer::lost;
   }
@@ -285,6 +289,7 @@ class game {
   playground playground_;
   terminal screen_;
   pid_t process_ = -1;
+  bool left_ = false;
   nethack_link* link_ = nullptr;
   std::uint32_t frames_seen_ = 0;
   long hangs_ = 0, crashes_ = 0;

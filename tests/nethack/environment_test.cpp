@@ -365,9 +365,27 @@ TEST_CASE("a game is saved and goes on from there") {
   const fs::path garbage = folder.path() / "garbage";
   std::ofstream(garbage) << "not a saved game";
   CHECK_THROWS_WITH(other.reset_from(garbage, 1), ContainsSubstring("not a saved game"));
-  fs::resize_file(saved, fs::file_size(saved) / 2);
+  fs::resize_file(saved, fs::file_size(saved) / 2);  // the game leaves without a question
   CHECK_THROWS_WITH(other.reset_from(saved, 1), ContainsSubstring("not a saved game"));
+  CHECK(other.game().left());
   CHECK(other.reset(1).stats.turn == 1);
+}
+
+TEST_CASE("a game that never answers is not blamed on the saved file") {
+  const own_tmpdir folder;
+  const fs::path package = folder.path() / "package", saved = folder.path() / "saved";
+  fs::create_directory(package);
+  std::ofstream(package / "nethack-console") << "#!/bin/sh\nwhile :; do :; done\n";
+  std::ofstream(package / "nhdat");
+  std::ofstream(saved) << "who can tell?";
+  nethack::environment_options options;
+  options.game.package = package.string();
+  options.game.hang_timeout_ms = 60;
+  nethack::environment game(options);
+  CHECK_THROWS_WITH(game.reset_from(saved, 1), ContainsSubstring("does not start"));
+  CHECK(game.game().hangs() == 3);
+  CHECK_FALSE(game.game().left());
+  CHECK(game.done());
 }
 
 TEST_CASE("no file is left behind") {
