@@ -6,7 +6,6 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <iostream>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -22,7 +21,7 @@ void on_devices(Check check) {
   if (torch::cuda::is_available())
     check(at::Device(at::kCUDA));
   else
-    std::cout << "SKIPPED: no GPU that LibTorch can use\n";
+    skip_test("no GPU that LibTorch can use");
 }
 
 struct network : torch::nn::Cloneable<network> {

@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-#include <iostream>
 
 #include "support.hpp"
 #include "weight_penalties.hpp"
@@ -127,7 +126,7 @@ TEST_CASE("ewc: the number of threads changes neither value nor gradient", "[ewc
 TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other gives", "[ewc]", float, double, at::Half, at::BFloat16) {
   using retain::detail::gradient_mode;
   if (!retain::detail::has_avx2()) {
-    std::cout << "SKIPPED: this processor has no AVX2\n";
+    skip_test("this processor has no AVX2");
     return;
   }
   using real = retain::detail::accumulate_t<TestType>;

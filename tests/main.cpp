@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <ATen/Parallel.h>
 
+#include "skipped.hpp"
+
 #undef CHECK
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
@@ -11,5 +13,5 @@
 
 int main(int argc, char** argv) {
   at::set_num_threads(1);  // spinning threads on busy cores make small operations many times slower
-  return Catch::Session().run(argc, argv);
+  return report_skipped(Catch::Session().run(argc, argv));
 }

@@ -22,6 +22,7 @@ inline auto ContainsSubstring(const std::string& text) { return Catch::Matchers:
 #include <vector>
 
 #include "../examples/common/temporary_folder.hpp"
+#include "skipped.hpp"
 
 namespace support {
 

@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <utility>
@@ -47,20 +50,27 @@ class program {
     return result;
   }
 
-  /// Runs it until `file` has so many lines, and then presses Ctrl-C. Returns its exit code.
+  /// Runs it until `file` has so many lines, and more than before, and then presses Ctrl-C. Returns its exit code, -1 if that did not end it.
   int interrupted(const std::string& arguments, const std::filesystem::path& file, long lines) const {
+    const auto lines_of = [&] {
+      const auto text = read(file);
+      return std::count(text.begin(), text.end(), '\n');
+    };
+    const auto needed = std::max<std::ptrdiff_t>(lines, lines_of() + 1);
     const auto command = "exec '" + path_ + "' " + arguments + " >/dev/null 2>&1 </dev/null";
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is ended takes it along
       execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
       _exit(127);
     }
     int status = 0;
     bool pressed = false;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(4);
     while (waitpid(child, &status, WNOHANG) == 0) {
-      const auto text = read(file);
-      if (!pressed && std::count(text.begin(), text.end(), '\n') >= lines) {
+      if (std::chrono::steady_clock::now() > deadline) kill(child, SIGKILL);
+      if (!pressed && lines_of() >= needed) {
         kill(child, SIGINT);
         pressed = true;
       }

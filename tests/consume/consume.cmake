@@ -13,7 +13,7 @@ step("install" ${CMAKE_COMMAND} --install ${build} --prefix ${work}/installed)
 file(RENAME ${work}/installed ${work}/moved)
 function(build_and_run how)
   step("configure ${how}" ${CMAKE_COMMAND} -S ${source}/tests/consume -B ${work}/${how} -G ${generator}
-       -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_CXX_COMPILER_LAUNCHER=${launcher} ${ARGN})
+       -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_CXX_COMPILER_LAUNCHER=${launcher} -DTorch_DIR=${torch} -DEigen3_DIR=${eigen} ${ARGN})
   step("build ${how}" ${CMAKE_COMMAND} --build ${work}/${how} -j 2)
   step("run ${how}" ${work}/${how}/consumer)
 endfunction()

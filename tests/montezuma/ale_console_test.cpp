@@ -3,7 +3,6 @@
 // names. What only Montezuma's Revenge can show is skipped with another.
 #include "../support.hpp"
 
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -28,14 +27,14 @@ std::optional<rom_file> cartridge() {
     if (const char* file = std::getenv("RETAIN_TEST_ROM"); file != nullptr) return find_rom(file, true);
     return find_rom("", false);
   } catch (const std::exception& error) {
-    std::printf("SKIPPED: %s; or name any cartridge that the emulator knows with RETAIN_TEST_ROM\n", error.what());
+    skip_test(std::string(error.what()) + "; or name any cartridge that the emulator knows with RETAIN_TEST_ROM");
     return {};
   }
 }
 std::optional<rom_file> montezuma_cartridge() {
   const auto rom = cartridge();
   if (!rom || rom->md5 == montezuma_md5) return rom;
-  std::printf("SKIPPED: %s is not Montezuma's Revenge\n", rom->path.c_str());
+  skip_test(rom->path.string() + " is not Montezuma's Revenge");
   return {};
 }
 
@@ -119,6 +118,6 @@ TEST_CASE("the real game begins in room 1 with what is known of it, and rooms ar
 }
 #else
 TEST_CASE("the real emulator", "[montezuma][ale]") {
-  std::printf("SKIPPED: built without the Arcade Learning Environment: install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale\n");
+  skip_test("built without the Arcade Learning Environment: install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale");
 }
 #endif

@@ -4,7 +4,6 @@
 
 #include <unistd.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -22,7 +21,7 @@ namespace {
 
 bool game_is_missing() {
   if (access((nethack::default_package + "/nethack-console").c_str(), R_OK) == 0) return false;
-  std::puts("SKIPPED: nethack-console is not installed");
+  skip_test("nethack-console is not installed");
   return true;
 }
 

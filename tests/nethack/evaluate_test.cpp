@@ -3,7 +3,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <iostream>
 #include <set>
 
 #include "catch2.hpp"
@@ -15,7 +14,7 @@ namespace {
 
 bool game_is_missing() {
   if (std::filesystem::exists(nethack::default_package)) return false;
-  std::cout << "SKIPPED: the game is missing (apt install nethack-console)\n";
+  skip_test("the game is missing (apt install nethack-console)");
   return true;
 }
 

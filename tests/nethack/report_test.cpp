@@ -134,7 +134,7 @@ TEST_CASE("a report writes its tables", "[nethack][report]") {
 
 TEST_CASE("a report draws its pictures", "[nethack][report]") {
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) {
-    WARN("SKIPPED: gnuplot is missing (apt install gnuplot-nox)");
+    skip_test("gnuplot is missing (apt install gnuplot-nox)");
     return;
   }
   const sweep_folder folder;
