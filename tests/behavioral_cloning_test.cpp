@@ -128,6 +128,9 @@ TEST_CASE("behavioral_cloning: sequences with padding", "[behavioral_cloning]") 
     count += static_cast<double>(valid.size(0));
   }
   CHECK(value == Approx(sum / count));
+  const auto first_step = [](const padded_sequences::batch& b) { return retain::masked{categorical{b.steps}, b.mask[0]}; };
+  behavioral_cloning other{memory, first_step, {.batch_size = 4}};
+  CHECK_THROWS_WITH(other.loss(student), ContainsSubstring("behavioral_cloning: masks of shapes [4] and [5, 4]"));
 }
 
 TEST_CASE("behavioral_cloning: a state of other data is refused and changes nothing", "[behavioral_cloning]") {
@@ -388,4 +391,26 @@ TEST_CASE("behavioral_cloning: last_rows are priorities, of near equals in float
   term.step(10);
   term.loss(nearly);
   CHECK_FALSE(term.last_rows().defined());
+}
+
+// Of half, LibTorch 1.13 has no log_softmax on the CPU.
+TEST_CASE("behavioral_cloning: in bfloat16 loss and gradient are what they are in double, to its precision", "[behavioral_cloning]") {
+  torch::manual_seed(13);
+  const auto states = torch::randn({30, 4}).to(at::kBFloat16), logits = torch::randn({30, 4}).to(at::kBFloat16), offset = torch::randn({4}).to(at::kBFloat16);
+  const auto actions = torch::randint(4, {30});
+  const auto all = [&](at::ScalarType type) {
+    const auto bias = offset.to(type).clone().requires_grad_();
+    const auto student = [&](const at::Tensor& x) { return categorical{x + bias}; };
+    behavioral_cloning said{states.to(type), logits.to(type), {.strength = 0.5, .batch_size = 16, .seed = 1}};
+    behavioral_cloning done{states.to(type), retain::expert_actions{actions}, {.strength = 0.5, .batch_size = 16, .seed = 1}};
+    const auto divergence = said.loss(student), surprise = done.loss(student);
+    return std::vector<at::Tensor>{divergence.detach(), torch::autograd::grad({divergence}, {bias})[0], surprise.detach(),
+                                   torch::autograd::grad({surprise}, {bias})[0]};
+  };
+  const auto narrow = all(at::kBFloat16), wide = all(at::kDouble);
+  for (std::size_t i = 0; i < wide.size(); ++i) {
+    INFO(i);
+    CHECK(narrow[i].scalar_type() == at::kBFloat16);
+    CHECK(support::relative_error(narrow[i], wide[i]) < 0x1p-6);
+  }
 }

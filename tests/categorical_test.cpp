@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "support.hpp"
 
@@ -254,4 +255,31 @@ TEST_CASE("categorical: shapes are checked", "[categorical]") {
   CHECK_THROWS_AS(categorical{torch::tensor(1.0)}, retain::shape_error);
   CHECK_THROWS_AS((categorical{torch::zeros({3, 0})}), retain::shape_error);
   CHECK_THROWS_WITH(kl(categorical{torch::zeros({3, 2})}, categorical{torch::zeros({3, 4})}), ContainsSubstring("[3, 2] and [3, 4]"));
+}
+
+// LibTorch 1.13 has no log_softmax of half on the CPU, so that bfloat16 alone stands for half precision here.
+TEST_CASE("categorical: in bfloat16 everything is what it is in double, to its precision", "[categorical]") {
+  torch::manual_seed(9);
+  const auto p = torch::randn({40, 6}).to(at::kBFloat16), q = torch::randn({40, 6}).to(at::kBFloat16);
+  const auto actions = torch::randint(6, {40}), mask = torch::rand({40}).gt(0.3);
+  const auto all = [&](at::ScalarType type) {
+    const auto mine = p.to(type).clone().requires_grad_(), other = q.to(type).clone().requires_grad_();
+    const categorical d{mine};
+    const std::vector<at::Tensor> values{d.log_probs(), d.log_prob(actions), d.entropy(), d.score(2), kl(d, categorical{other}), d.where(mask).entropy()};
+    auto results = values;
+    for (std::size_t i = 1; i < values.size(); ++i) {
+      const auto gradients = torch::autograd::grad({values[i].sum()}, {mine, other}, {}, true, false, true);
+      for (const auto& gradient : gradients)
+        if (gradient.defined()) results.push_back(gradient);
+    }
+    return results;
+  };
+  const auto narrow = all(at::kBFloat16), wide = all(at::kDouble);
+  REQUIRE(narrow.size() == wide.size());
+  for (std::size_t i = 0; i < wide.size(); ++i) {
+    INFO(i);
+    CHECK(narrow[i].scalar_type() == at::kBFloat16);
+    CHECK(support::relative_error(narrow[i].detach(), wide[i].detach()) < 0x1p-6);
+  }
+  CHECK(categorical{p}.mode().equal(categorical{p.to(at::kDouble)}.mode()));
 }

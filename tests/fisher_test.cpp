@@ -3,6 +3,9 @@
 
 #include <torch/script.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "fisher_loop.hpp"
 
 using retain::categorical;
@@ -92,6 +95,47 @@ TEST_CASE("fisher: a bound on memory changes nothing but memory", "[fisher]") {
   const auto wide = estimate_fisher(net, x, forward), narrow = estimate_fisher(net, x, forward, retain::sampled_actions{}, {.memory = 1});
   for (std::size_t i = 0; i < wide.values.size(); ++i)
     CHECK(support::relative_error(narrow.values[i].tensor, wide.values[i].tensor) < 1e-5);
+}
+
+TEST_CASE("fisher: however many samples verify the walk, its values are those of one sample at a time", "[fisher]") {
+  torch::manual_seed(26);
+  torch::nn::Sequential net(torch::nn::Linear(4, 6), torch::nn::Tanh(), torch::nn::Linear(6, 3));
+  net->to(at::kDouble);
+  const auto x = torch::randn({7, 4}, at::kDouble);
+  std::int64_t asked = 0;
+  const auto forward = [&](const at::Tensor& o) {
+    asked += o.size(0);
+    return categorical{net->forward(o)};
+  };
+  const auto plain = estimate_fisher(net, x, forward, retain::sampled_actions{.seed = 2}, {.walk = false});
+  for (const int verify : {-1, 0, 1, 5, 100, std::numeric_limits<int>::max()}) {
+    asked = 0;
+    const auto walked = estimate_fisher(net, x, forward, retain::sampled_actions{.seed = 2}, {.verify = verify});
+    CHECK(asked == 7 + std::clamp(verify, 0, 7));  // each sample that verifies is asked about once more
+    for (std::size_t i = 0; i < plain.values.size(); ++i) {
+      CHECK((walked.paths.at(plain.values[i].name) == fisher_path::graph_walk));
+      CHECK(support::relative_error(walked.values[i].tensor, plain.values[i].tensor) < 1e-12);
+    }
+  }
+}
+
+TEST_CASE("fisher: which dimension the samples lie along", "[fisher]") {
+  torch::manual_seed(27);
+  torch::nn::Linear net(4, 3);
+  net->to(at::kDouble);
+  const auto x = torch::randn({5, 6, 4}, at::kDouble);
+  const auto forward = [&](const at::Tensor& o) { return categorical{net->forward(o)}; };
+  const auto actions = torch::randint(3, {5, 6});
+  const auto along = [&](int dimension, const at::Tensor& o, const at::Tensor& a) {
+    return estimate_fisher(net, o, forward, retain::dataset_actions{[&](const at::Tensor&) { return a; }}, {.sample_dimension = dimension}).values[0].tensor;
+  };
+  const auto second = along(1, x, actions);
+  CHECK(along(-1, x, actions).equal(second));
+  CHECK(support::relative_error(along(0, x.transpose(0, 1).contiguous(), actions.t().contiguous()), second) < 1e-12);
+  CHECK(support::relative_error(along(0, x, actions), second) > 1e-3);  // sums over another dimension before squaring
+  CHECK_THROWS_AS(along(2, x, actions), retain::config_error);
+  CHECK_THROWS_WITH(along(2, x, actions), ContainsSubstring("sample_dimension 2 for rows of shape [5, 6]"));
+  CHECK_THROWS_AS(along(1, x[0], actions[0]), retain::config_error);
 }
 
 TEST_CASE("fisher: frozen, excluded and unused parameters", "[fisher]") {

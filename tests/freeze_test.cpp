@@ -201,6 +201,12 @@ TEST_CASE("freeze: by schedule, saved and restored", "[freeze]") {
   CHECK(layers.step(20));
   CHECK(count() == 0);
   CHECK(layers.step(7));
+  model->train();
+  model->encoder->parameters()[0].requires_grad_();
+  layers.enforce();
+  CHECK(!model->encoder->parameters()[0].requires_grad());
+  CHECK(!model->encoder->is_training());
+  CHECK(model->plain->is_training());
 
   const support::temporary_folder folder;
   retain::save(folder.file("f"), layers);
@@ -219,6 +225,8 @@ TEST_CASE("freeze: what makes no sense is refused", "[freeze]") {
   CHECK_THROWS_WITH((retain::frozen{*model, {"enc"}}), ContainsSubstring("'enc' matches no parameter"));
   CHECK(model->encoder->parameters()[0].requires_grad());
   CHECK_THROWS_WITH((retain::freeze_schedule{*model, {{.pattern = "head", .from = 3, .until = 3}}}), ContainsSubstring("from 3 until 3"));
+  CHECK_THROWS_WITH((retain::freeze_schedule{*model, {{.pattern = "head"}, {.pattern = "tail"}}}), ContainsSubstring("'tail' matches no parameter"));
+  CHECK(model->head->weight.requires_grad());
   retain::freeze_schedule layers{*model, {}};
   CHECK_THROWS_AS(layers.step(std::nan("")), retain::config_error);
 }
@@ -233,6 +241,28 @@ TEST_CASE("freeze: a train() between freezing and releasing is remembered, whoev
   schedule.step(20);
   CHECK(model[0]->is_training());
   CHECK(model[1]->is_training());
+}
+
+TEST_CASE("freeze: a gradient that came while a parameter was frozen goes at its release, others stay", "[freeze]") {
+  torch::nn::Linear layer(2, 1);
+  const auto learn = [&] { layer->forward(torch::ones({1, 2})).sum().backward(); };
+  const auto both = [&](auto& hold, auto release) {
+    layer->weight.requires_grad_(true);  // not followed by enforce()
+    learn();
+    REQUIRE(layer->weight.grad().defined());
+    const auto bias = layer->bias.grad().clone();
+    release(hold);
+    CHECK(layer->weight.requires_grad());
+    CHECK_FALSE(layer->weight.grad().defined());
+    CHECK(layer->bias.grad().equal(bias));
+    learn();
+    release(hold);  // there is nothing to give back any more
+    CHECK(layer->weight.grad().equal(torch::ones({1, 2})));
+  };
+  retain::frozen hold{*layer, {"weight"}};
+  both(hold, [](auto& h) { h.release(); });
+  retain::freeze_schedule schedule{*layer, {{.pattern = "weight", .until = 5}}};
+  both(schedule, [](auto& s) { s.step(s.progress() + 5); });
 }
 
 TEST_CASE("freeze: a shared tensor is named by its first name, another alone is refused", "[freeze]") {

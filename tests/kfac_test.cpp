@@ -70,7 +70,9 @@ TEST_CASE("kfac: the factors of two layers against one state at a time, written 
   };
   const auto exact = estimate_kfac(net, x, forward, retain::exact_actions{});
   check(exact, 1e-12);
-  check(estimate_kfac(net, x.split(3), forward, retain::exact_actions{}), 1e-12);
+  std::vector<std::int64_t> told;
+  check(estimate_kfac(net, x.split(3), forward, retain::exact_actions{}, {.progress = [&](std::int64_t states) { told.push_back(states); }}), 1e-12);
+  CHECK(told == std::vector<std::int64_t>{3, 6, 7});
   check(estimate_kfac(net, x.split(1), forward, retain::exact_actions{}), 1e-12);
   check(estimate_kfac(net, x, forward, retain::sampled_actions{.per_state = 3000, .seed = 2}), 0.05);
   CHECK(exact.actions == "exact");

@@ -115,6 +115,8 @@ TEST_CASE("kickstarting: padded steps count neither in value nor in gradient", "
   }
   CHECK(keep.loss(student, masked_rollout{observations, torch::zeros({5, 3})}).item<double>() == 0);
   CHECK_THROWS_AS(keep.loss(student, masked_rollout{observations, torch::ones({5})}), retain::shape_error);
+  const auto padded = [](const at::Tensor& o) { return retain::masked<categorical>{categorical{o}, torch::ones({5, 3})}; };
+  CHECK_THROWS_WITH(keep.loss(padded, masked_rollout{observations, torch::ones({3})}), ContainsSubstring("kickstarting: masks of shapes [5, 3] and [3]"));
 }
 
 TEST_CASE("kickstarting: an empty batch adds 0, one action is always agreed on", "[kickstarting]") {
@@ -381,4 +383,28 @@ TEST_CASE("kickstarting: a row counts where the rollout, the teacher and the stu
   retain::kickstarting asked{identity, {.strength = 1.0}};
   const auto expected = retain::kl(retain::categorical{torch::tensor({{0.0, 1.0}}, torch::kDouble)}, retain::categorical{observations.narrow(0, 0, 1)});
   CHECK(asked.loss(identity, rollout).item<double>() == Approx(expected.item<double>()));
+}
+
+// Of half, LibTorch 1.13 has no log_softmax on the CPU.
+TEST_CASE("kickstarting: in bfloat16 loss and gradient are what they are in double, to its precision", "[kickstarting]") {
+  struct weighted_rollout {
+    at::Tensor observations, mask, weights;
+  };
+  torch::manual_seed(12);
+  const auto x = torch::randn({20, 4}).to(at::kBFloat16), weights = torch::rand({20}).to(at::kBFloat16), mask = torch::rand({20}).gt(0.3);
+  const auto offset = torch::randn({4}).to(at::kBFloat16);
+  for (const auto direction : {retain::divergence::teacher_student, retain::divergence::student_teacher}) {
+    const auto both = [&](at::ScalarType type) {
+      const auto bias = offset.to(type).clone().requires_grad_();
+      retain::kickstarting keep{[](const at::Tensor& o) { return categorical{o * 2}; }, {.strength = 0.5, .direction = direction}};
+      const auto loss = keep.loss([&](const at::Tensor& o) { return categorical{o + bias}; }, weighted_rollout{x.to(type), mask, weights.to(type)});
+      loss.backward();
+      return std::vector<at::Tensor>{loss.detach(), bias.grad()};
+    };
+    const auto narrow = both(at::kBFloat16), wide = both(at::kDouble);
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(narrow[i].scalar_type() == at::kBFloat16);
+      CHECK(support::relative_error(narrow[i], wide[i]) < 0x1p-6);
+    }
+  }
 }

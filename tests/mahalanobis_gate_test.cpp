@@ -68,6 +68,15 @@ TEST_CASE("mahalanobis gate: saved and restored, another one is refused", "[maha
   CHECK(copy.distance(x).equal(before));
   mahalanobis_gate wide{torch::randn({50, 4})};
   CHECK_THROWS_WITH(retain::load(folder.file("g"), wide), ContainsSubstring("[3]") && ContainsSubstring("[4]"));
+  for (const char* key : {"mean", "whitening"}) {
+    retain::state saved;
+    copy.save_state(saved, "");
+    saved.set(key, saved.tensor(key).to(at::kFloat));
+    CHECK_THROWS_WITH(other.load_state(saved, ""), ContainsSubstring("float64"));
+    CHECK_THROWS_AS(other.load_state(saved, ""), retain::state_error);
+    CHECK(other.distance(x).equal(gate.distance(x)));
+    CHECK(other.threshold() == gate.threshold());
+  }
 }
 
 TEST_CASE("mahalanobis gate: bad input says what is wrong", "[mahalanobis_gate]") {

@@ -183,6 +183,28 @@ TEST_CASE("monitor: saved, restored and gone on with", "[monitor]") {
   CHECK(resumed.last("b").success == 0.6);
   auto another = make("c");
   CHECK_THROWS_WITH(retain::load(folder.file("m"), another), ContainsSubstring("'c.history'"));
+
+  // Probes are read in order: of the first everything fits, and it stays as it was all the same.
+  const auto refused = [&](const char* key, const at::Tensor& instead) {
+    auto older = make("b");
+    older.measure(policy, 7);
+    std::ostringstream before, after;
+    older.write_csv(before);
+    retain::state saved;
+    watch.save_state(saved, "");
+    saved.set(key, instead);
+    CHECK_THROWS_WITH(older.load_state(saved, ""), ContainsSubstring("'b'") && ContainsSubstring("no history"));
+    CHECK_THROWS_AS(older.load_state(saved, ""), retain::shape_error);
+    older.write_csv(after);
+    CHECK(after.str() == before.str());
+    CHECK(std::isnan(older.measure(policy)[0].success));
+    CHECK(std::isnan(older.last("a").forgetting));
+  };
+  refused("b.history", torch::zeros({2, 4}, at::kDouble));
+  refused("b.history", torch::zeros({2, 5}));
+  refused("b.history", torch::zeros({5}, at::kDouble));
+  refused("b.success", torch::zeros({2}, at::kDouble));
+  refused("b.success", torch::zeros({3}));
 }
 
 TEST_CASE("monitor: holds the KL on states that are not trained on at a budget", "[monitor]") {
@@ -220,12 +242,15 @@ TEST_CASE("monitor: bad input says what is wrong", "[monitor]") {
   retain::monitor watch{identity};
   watch.add("a", torch::zeros({2, 3}));
   CHECK_THROWS_WITH(watch.add("a", torch::zeros({2, 3})), ContainsSubstring("already"));
-  CHECK_THROWS_AS(watch.add("x,y", torch::zeros({2, 3})), retain::config_error);
+  for (const char* name : {"", "x,y", "x\"y", "x\ny", "x\ry"}) {
+    CHECK_THROWS_AS(watch.add(name, torch::zeros({2, 3})), retain::config_error);
+    CHECK_THROWS_WITH(watch.add(name, torch::zeros({2, 3})), ContainsSubstring("cannot name a probe"));
+  }
   CHECK_THROWS_WITH(watch.add("none", torch::zeros({0, 3})), ContainsSubstring("'none' has no states"));
   CHECK_THROWS_WITH(watch.kl("b"), ContainsSubstring("no probe 'b'") && ContainsSubstring("'a'"));
   CHECK_THROWS_WITH(watch.kl("a"), ContainsSubstring("not been measured"));
   CHECK_THROWS_AS(watch.report_success("a", std::nan("")), retain::config_error);
   CHECK_THROWS_AS((retain::monitor{identity, {.batch_size = 0}}), retain::config_error);
-  watch.measure(identity, 5);
+  CHECK(watch.measure(identity, 5).size() == 1);
   CHECK_THROWS_WITH(watch.measure(identity, 4), ContainsSubstring("measured at 4 after 5"));
 }

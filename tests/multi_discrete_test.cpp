@@ -142,3 +142,20 @@ TEST_CASE("multi_discrete: sizes and shapes are checked", "[multi_discrete]") {
   CHECK(multi_discrete{torch::zeros({0, 5}), {2, 3}}.sample().sizes() == at::IntArrayRef({0, 2}));
   CHECK(multi_discrete{torch::zeros({5}), {2, 3}}.sample().sizes() == at::IntArrayRef({2}));
 }
+
+// Of half, LibTorch 1.13 has no log_softmax on the CPU.
+TEST_CASE("multi_discrete: in bfloat16 everything is what it is in double, to its precision", "[multi_discrete]") {
+  torch::manual_seed(9);
+  const auto p = torch::randn({40, 8}).to(at::kBFloat16), q = torch::randn({40, 8}).to(at::kBFloat16);
+  const auto actions = torch::stack({torch::randint(3, {40}), torch::zeros({40}, at::kLong), torch::randint(4, {40})}, -1);
+  const auto all = [&](at::ScalarType type) {
+    const multi_discrete d{p.to(type), sizes}, other{q.to(type), sizes};
+    return std::vector<at::Tensor>{d.log_prob(actions), d.entropy(), d.score(1), d.score(5), kl(d, other)};
+  };
+  const auto narrow = all(at::kBFloat16), wide = all(at::kDouble);
+  for (std::size_t i = 0; i < wide.size(); ++i) {
+    INFO(i);
+    CHECK(narrow[i].scalar_type() == at::kBFloat16);
+    CHECK(support::relative_error(narrow[i], wide[i]) < 0x1p-6);
+  }
+}

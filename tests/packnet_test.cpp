@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <retain/packnet.hpp>
 
+#include <cmath>
 #include <map>
 
 #include "support.hpp"
@@ -181,9 +182,75 @@ TEST_CASE("packnet: saved, restored and gone on with, bit for bit; copies stay a
   CHECK_THROWS_AS(retain::load(folder.file("p"), other), retain::state_error);
 }
 
+TEST_CASE("packnet: a state that does not fit is refused and changes nothing", "[packnet]") {
+  torch::manual_seed(5);
+  net model;
+  retain::packnet owned{model, free_value};
+  owned.prune(model, 0.5);
+  const auto owners = by_name(owned.owners()), network = by_name(owned.weights_of(model, 1));
+  const auto refused = [&](const auto& change) {
+    retain::packnet other{model, free_value};
+    other.prune(model, 1.0);
+    other.release(model);
+    retain::state saved;
+    other.save_state(saved, "");
+    change(saved);
+    std::string said;
+    try {
+      owned.load_state(saved, "");
+    } catch (const retain::shape_error& e) {
+      said = std::string("shape: ") + e.what();
+    } catch (const retain::state_error& e) {
+      said = std::string("state: ") + e.what();
+    }
+    CHECK(owned.tasks() == 1);
+    CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("pruned already"));
+    for (const auto& [name, tensor] : by_name(owned.owners())) CHECK(tensor.equal(owners.at(name)));
+    owned.restore(model);
+    for (const auto& [name, tensor] : by_name(owned.weights_of(model, 1))) CHECK(tensor.equal(network.at(name)));
+    return said;
+  };
+  const auto with = [&](const char* key, const at::Tensor& tensor) { return refused([&](retain::state& s) { s.set(key, tensor); }); };
+  CHECK_THAT(with("owner.head.weight", torch::zeros({4, 5}, at::kByte)), ContainsSubstring("shape: ") && ContainsSubstring("[4, 5]"));
+  CHECK_THAT(with("fixed.head.weight", torch::zeros({6, 4})), ContainsSubstring("shape: ") && ContainsSubstring("[6, 4]"));
+  CHECK_THAT(with("owner.head.weight", torch::zeros({4, 6})), ContainsSubstring("state: ") && ContainsSubstring("'owner.head.weight' is float"));
+  CHECK_THAT(with("fixed.head.weight", torch::zeros({4, 6}, at::kDouble)), ContainsSubstring("state: ") && ContainsSubstring("double"));
+  for (const int task : {-1, 0, 257}) CHECK_THAT(refused([&](retain::state& s) { s.set("task", task); }), ContainsSubstring("state: "));
+  CHECK_THAT(refused([](retain::state& s) {
+               s.set("task", 256);
+               s.set("pruned", 1);
+             }),
+             ContainsSubstring("state: ") && ContainsSubstring("the saved task is 256"));
+}
+
+TEST_CASE("packnet: an owner is a byte, so there are 255 tasks and no more", "[packnet]") {
+  const std::vector<at::Tensor> model{torch::ones({1, 300}).requires_grad_()};
+  retain::packnet owned{model};
+  for (int task = 1; task <= 255; ++task) {
+    owned.prune(model, 1.0 / (301 - task));  // one weight each
+    owned.release(model);
+    const at::NoGradGuard no_grad;
+    model[0].masked_fill_(model[0].eq(0), 1);
+  }
+  CHECK(owned.tasks() == 255);
+  const auto owners = by_name(owned.owners()).at("0");
+  CHECK(owners.eq(0).sum().item<int>() == 45);
+  CHECK(std::get<0>(owners.masked_select(owners.ne(0)).sort()).equal(torch::arange(1, 256, at::kByte)));
+  CHECK_THROWS_AS(owned.prune(model, 0.5), retain::config_error);
+  CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("at most 255 tasks"));
+  CHECK(by_name(owned.weights_of(model, 254)).at("0").count_nonzero().item<int>() == 254);
+  const support::temporary_folder folder;
+  retain::save(folder.file("p"), owned);
+  retain::packnet resumed{model};
+  retain::load(folder.file("p"), resumed);
+  CHECK(resumed.tasks() == 255);
+}
+
 TEST_CASE("packnet: misuse says what to do", "[packnet]") {
   net model;
   retain::packnet owned{model, free_value};
+  CHECK_THROWS_AS(owned.weights_of(model, 0), retain::config_error);
+  for (const double keep : {-0.5, 1.5, std::nan("")}) CHECK_THROWS_WITH(owned.prune(model, keep), ContainsSubstring("must be in (0, 1]"));
   CHECK_THROWS_WITH(owned.release(model), ContainsSubstring("call prune()"));
   CHECK_THROWS_WITH(owned.weights_of(model, 1), ContainsSubstring("no network of task 1"));
   CHECK_THROWS_AS(owned.prune(model, 0), retain::config_error);
@@ -195,6 +262,8 @@ TEST_CASE("packnet: misuse says what to do", "[packnet]") {
   CHECK_THROWS_WITH(owned.prune(retain::parameter_list{{"body.bias", torch::zeros({6})}}, 0.5), ContainsSubstring("1 of the 4"));
   for (const auto& [name, tensor] : by_name(retain::parameters(model))) CHECK(tensor.equal(before.at(name)));
   owned.prune(model, 0.5);
+  CHECK_THROWS_AS(owned.weights_of(model, 0), retain::config_error);
+  CHECK_THROWS_WITH(owned.weights_of(model, 2), ContainsSubstring("no network of task 2 yet: 1 have"));
   CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("task 1 is pruned already"));
   CHECK_THROWS_AS((retain::packnet{model, {.exclude = {"*"}}}), retain::config_error);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <retain/polyak.hpp>
 
+#include <cmath>
 #include <memory>
 
 #include "support.hpp"
@@ -13,6 +14,13 @@ struct normalised_net : torch::nn::Cloneable<normalised_net> {
     layers = register_module("layers", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
   }
   torch::nn::Sequential layers{nullptr};
+};
+
+struct buffered : torch::nn::Module {
+  explicit buffered(const at::Tensor& mean) {
+    if (mean.defined()) register_buffer("mean", mean);
+  }
+  at::Tensor weight = register_parameter("weight", torch::randn({3}));
 };
 
 }  // namespace
@@ -58,6 +66,24 @@ TEST_CASE("polyak_update: a graph that holds the target's weights is told that t
   }
 }
 
+TEST_CASE("polyak_update: half types are moved too, to their precision", "[polyak]") {
+  torch::manual_seed(4);
+  for (const auto type : {at::kHalf, at::kBFloat16}) {
+    torch::nn::Linear target(30, 20), source(30, 20), wide(30, 20);
+    for (auto* layer : {&target, &source}) (*layer)->to(type);
+    const double tolerance = type == at::kHalf ? 0x1p-11 : 0x1p-8;
+    for (const torch::nn::Linear& from : {source, wide}) {
+      const auto expected = (target->weight.to(at::kDouble) * 0.75 + from->weight.to(at::kDouble) * 0.25).detach();
+      retain::polyak_update(target, from, 0.25);
+      CHECK(target->weight.scalar_type() == type);
+      CHECK(target->weight.requires_grad());
+      CHECK(support::relative_error(target->weight.detach(), expected) < tolerance);
+    }
+    retain::polyak_update(target, source, 1);
+    CHECK(target->weight.equal(source->weight));
+  }
+}
+
 TEST_CASE("polyak_update: buffers are copied, frozen targets are moved", "[polyak]") {
   torch::manual_seed(2);
   auto target = std::make_shared<normalised_net>(), source = std::make_shared<normalised_net>();
@@ -77,8 +103,17 @@ TEST_CASE("polyak_update: what does not belong together is named and nothing mov
   CHECK_THROWS_WITH(with({{"weight", source->weight}}), ContainsSubstring("'bias'"));
   CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", torch::zeros({3})}}), ContainsSubstring("[2]") && ContainsSubstring("[3]"));
   CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", source->bias}, {"scale", torch::zeros({})}}), ContainsSubstring("'scale'"));
-  CHECK_THROWS_AS(retain::polyak_update(target, source, 1.5), retain::config_error);
+  for (const double tau : {1.5, -0.1, std::nan("")}) CHECK_THROWS_AS(retain::polyak_update(target, source, tau), retain::config_error);
   CHECK(target->weight.equal(before));
+
+  const buffered normalised(torch::zeros({3})), plain{at::Tensor()}, wider(torch::zeros({4}));
+  const auto weight = normalised.weight.detach().clone();
+  CHECK_THROWS_WITH(retain::polyak_update(normalised, plain, 0.5), ContainsSubstring("the target's 'mean' [3]"));
+  CHECK_THROWS_WITH(retain::polyak_update(plain, normalised, 0.5), ContainsSubstring("the source's 'mean'"));
+  CHECK_THROWS_AS(retain::polyak_update(normalised, plain, 0.5), retain::state_error);
+  CHECK_THROWS_AS(retain::polyak_update(normalised, wider, 0.5), retain::shape_error);
+  CHECK_THROWS_WITH(retain::polyak_update(normalised, wider, 1), ContainsSubstring("[3]") && ContainsSubstring("[4]"));
+  CHECK(normalised.weight.equal(weight));
 }
 
 TEST_CASE("polyak_update: a target that is its source is refused", "[polyak]") {

@@ -138,6 +138,24 @@ TEST_CASE("reference KL: padding counts neither in value nor in gradient, whatev
   CHECK(keep.loss(student, rollout{torch::zeros({0, 4}, at::kDouble), torch::zeros({0}, at::kLong)}).item<double>() == 0);
 }
 
+TEST_CASE("reference KL: masks that do not belong together are refused, not broadcast", "[reference_kl]") {
+  const auto x = torch::zeros({2, 3, 4}), actions = torch::zeros({2, 3}, at::kLong);
+  const auto masked = [](const at::Tensor& o) { return retain::masked<categorical>{categorical{o}, torch::ones({2, 3})}; };
+  retain::reference_kl plain{identity};
+  retain::reference_kl padded{masked};
+  for (const auto& mask : {torch::ones({3}), torch::ones({1}), torch::ones({2, 1})}) {
+    const masked_rollout rolled{x, actions, mask};
+    CHECK_THROWS_AS(plain.loss(identity, rolled), retain::shape_error);
+    CHECK_THROWS_WITH(plain.loss(masked, rolled), ContainsSubstring("reference_kl: masks of shapes [2, 3] and") && ContainsSubstring("do not belong together"));
+    CHECK_THROWS_AS(padded.loss(masked, rolled), retain::shape_error);
+    CHECK_THROWS_AS(padded.reference_log_probs(rolled), retain::shape_error);
+  }
+  const auto narrow = [](const at::Tensor& o) { return retain::masked<categorical>{categorical{o}, torch::ones({3})}; };
+  retain::reference_kl other{narrow};
+  CHECK_THROWS_WITH(other.loss(masked, rollout{x, actions}), ContainsSubstring("[2, 3] and [3]"));
+  CHECK(padded.loss(masked, masked_rollout{x, actions, torch::ones({2, 3})}).item<double>() == 0);
+}
+
 TEST_CASE("reference KL: k1 is refused with the reason, strength 0 asks nobody", "[reference_kl]") {
   CHECK_THROWS_WITH((retain::reference_kl{identity, {.estimator = kl_estimator::k1}}), ContainsSubstring("zero") && ContainsSubstring("k2"));
   const auto nobody = [](const at::Tensor& o) -> categorical {

@@ -66,6 +66,15 @@ TEST_CASE("running_statistics: normalising, clipped and not, of any type", "[run
   running_statistics constant({}, {.initial_count = 0});
   constant.update(torch::full({3}, 7.0));
   CHECK(constant.normalise(torch::full({1}, 9.0)).item<double>() == 0);
+  for (const std::int64_t count : {3, 1000, 100'000}) {  // the mean of numbers that are no sums of powers of two is not quite theirs
+    running_statistics tenth({}, {.initial_count = 0});
+    tenth.update(torch::full({count}, 0.1, at::kDouble));
+    tenth.update(torch::full({count + 1}, 0.1, at::kDouble));
+    CHECK(tenth.normalise(torch::full({1}, 0.2, at::kDouble)).item<double>() == 0);
+  }
+  running_statistics narrow({}, {.initial_count = 0});
+  narrow.update(torch::tensor({1e6 - 1e-5, 1e6 + 1e-5}, at::kDouble));  // by 1e-11 of its mean
+  CHECK(narrow.normalise(torch::full({1}, 1e6 + 1e-5, at::kDouble)).item<double>() == Approx(1).epsilon(1e-4));
   running_statistics softened({}, {.initial_count = 0, .epsilon = 4});
   softened.update(torch::full({3}, 7.0));
   CHECK(softened.normalise(torch::full({1}, 9.0)).item<double>() == 1);
@@ -121,6 +130,45 @@ TEST_CASE("running_statistics: saved, loaded and gone on with, to the bit", "[ru
   running_statistics other({4});
   CHECK_THROWS_AS(retain::load(folder.file("s"), other), retain::shape_error);
   CHECK(other.count() == 0);
+}
+
+TEST_CASE("running_statistics: a state of no statistics is refused and changes nothing", "[running_statistics]") {
+  running_statistics seen({2});
+  seen.update(torch::tensor({{1.0, 2.0}, {3.0, 5.0}}));
+  const auto mean = seen.mean(), variance = seen.variance();
+  const auto with = [&](const auto& change) {
+    retain::state saved;
+    running_statistics other({2});
+    other.update(torch::ones({4, 2}));
+    other.save_state(saved, "");
+    change(saved);
+    return saved;
+  };
+  for (const double count : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()})
+    CHECK_THROWS_AS(seen.load_state(with([&](retain::state& s) { s.set("count", count); }), ""), retain::state_error);
+  CHECK_THROWS_AS(seen.load_state(with([](retain::state& s) { s.set("mean", torch::zeros({2})); }), ""), retain::state_error);
+  CHECK_THROWS_AS(seen.load_state(with([](retain::state& s) { s.set("squares", torch::zeros({2})); }), ""), retain::state_error);
+  CHECK_THROWS_AS(seen.load_state(with([](retain::state& s) { s.set("squares", torch::zeros({3}, at::kDouble)); }), ""), retain::shape_error);
+  CHECK(seen.count() == 2);
+  CHECK(seen.mean().equal(mean));
+  CHECK(seen.variance().equal(variance));
+  seen.load_state(with([](retain::state&) {}), "");
+  CHECK(seen.count() == 4);
+
+  discounted_return_scale scale(2);
+  scale.update(torch::ones({3, 2}));
+  const auto deviation = scale.deviation();
+  retain::state saved;
+  scale.save_state(saved, "");
+  saved.set("returns", torch::zeros({2}));
+  saved.set("statistics.count", 99);
+  CHECK_THROWS_WITH(scale.load_state(saved, ""), ContainsSubstring("not double"));
+  CHECK(scale.deviation().equal(deviation));
+  saved.set("returns", torch::zeros({2}, at::kDouble));
+  saved.set("statistics.count", -1);
+  CHECK_THROWS_AS(scale.load_state(saved, ""), retain::state_error);
+  CHECK(scale.statistics().count() == 6);
+  CHECK(scale.deviation().equal(deviation));
 }
 
 TEST_CASE("discounted_return_scale: one return per environment over time, through episode ends, as fixed numbers", "[running_statistics]") {

@@ -33,6 +33,17 @@ std::string read_all(const std::string& path) {
 }
 void write_all(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
 
+/// A state file's bytes with another format in them and the checksum that belongs to that.
+std::string of_format(std::string bytes, char format) {
+  const std::string before = R"("retain.checksum":")", now = R"("retain.format":"1")";
+  bytes[bytes.find(now) + now.size() - 2] = format;
+  const auto digits = bytes.find(before) + before.size();
+  bytes.replace(digits, 16, std::string(16, '0'));
+  retain::detail::crc64 crc;
+  crc.update(bytes.data(), bytes.size());
+  return bytes.replace(digits, 16, retain::detail::checksum_text(crc.value()));
+}
+
 }  // namespace
 
 TEST_CASE("state: the checksum is CRC-64/XZ, however the bytes are divided", "[state]") {
@@ -142,13 +153,37 @@ TEST_CASE("state: every flipped byte and every truncation is an error", "[state]
 TEST_CASE("state: files that are not there, are not ours, or cannot be written", "[state]") {
   const support::temporary_folder folder;
   CHECK_THROWS_WITH(retain::state::read(folder.file("none")), ContainsSubstring("none") && ContainsSubstring("No such file"));
-  write_all(folder.file("text"), std::string(500, 'x'));
-  CHECK_THROWS_AS(retain::state::read(folder.file("text")), retain::io_error);
+  CHECK_THROWS_WITH(retain::state::read(folder.file("")), ContainsSubstring("is a folder"));
+  const std::string json = R"({"episodes": 12, "returns": [1.5, 2.5], "name": "a log of something else, longer than a state's beginning"})";
+  for (const auto& other : {std::string(500, 'x'), json, json.substr(0, 30)}) {
+    write_all(folder.file("text"), other);
+    CHECK_THROWS_WITH(retain::state::read(folder.file("text")), ContainsSubstring("text' is no state of retain") && !ContainsSubstring("truncated"));
+  }
+  for (const char* few : {"", "{}\n"}) {
+    write_all(folder.file("text"), few);
+    CHECK_THROWS_WITH(retain::state::read(folder.file("text")), ContainsSubstring("too few"));
+  }
   retain::state out;
   out.set("x", 1);
   CHECK_THROWS_WITH(out.write(folder.file("no/such/folder")), ContainsSubstring("cannot create"));
   out.write(folder.file("kept"));
+  for (const std::size_t size : {20, 60}) {
+    write_all(folder.file("text"), read_all(folder.file("kept")).substr(0, size));
+    CHECK_THROWS_WITH(retain::state::read(folder.file("text")), ContainsSubstring("is truncated") && ContainsSubstring("earlier copy"));
+  }
   CHECK(std::distance(std::filesystem::directory_iterator(folder.file("")), {}) == 2);  // no temporary file is left
+}
+
+TEST_CASE("state: a file of a newer format is refused as that, not as damaged", "[state]") {
+  const support::temporary_folder folder;
+  retain::state out;
+  out.set("w", torch::ones({3}));
+  out.write(folder.file("s"));
+  const auto bytes = read_all(folder.file("s"));
+  REQUIRE(of_format(bytes, '1') == bytes);
+  write_all(folder.file("s"), of_format(bytes, '9'));
+  CHECK_THROWS_WITH(retain::state::read(folder.file("s")), ContainsSubstring("format 9") && ContainsSubstring("newer"));
+  CHECK_THROWS_AS(retain::state::read(folder.file("s")), retain::io_error);
 }
 
 TEST_CASE("state: several may write one file at a time: it is always one of theirs, and nothing is left beside it", "[state]") {
@@ -203,8 +238,19 @@ TEST_CASE("state: a file of version 0.1 still loads, and goes on where it stoppe
   CHECK(keep.term<0>().loss(model).item<double>() == 1.0 * (0.5 * 5 + 0.25 * 55));
   CHECK(keep.term<1>().strength() == Approx(0.8));
   CHECK(keep.term<1>().loss(model).item<double>() == Approx(0.8 * (5 + 55)));
+  // The three states that come next, of four: an index is the upper two bits of what the generator gives.
+  const auto file = retain::state::read(RETAIN_TEST_DATA "/retention_0.1.state");
+  retain::detail::splitmix64 random(file.integer<std::uint64_t>("behavioral_cloning.random"));
+  double divergence = 0;
+  for (int i = 0; i < 3; ++i) {
+    const auto drawn = static_cast<std::int64_t>(random() >> 62);
+    const auto said = file.tensor("behavioral_cloning.target")[drawn].to(at::kDouble).log_softmax(0);
+    const auto own = file.tensor("behavioral_cloning.memory")[drawn].narrow(0, 0, 2).to(at::kDouble).log_softmax(0);
+    divergence += (said.exp() * (said - own)).sum().item<double>() / 3;
+  }
+  CHECK(divergence > 0.01);
   CHECK(keep.term<2>().loss([](const at::Tensor& o) { return retain::categorical{o.narrow(1, 0, 2)}; }).item<double>() ==
-        Approx(0.185114).epsilon(1e-5));
+        Approx(2.0 * divergence).epsilon(1e-5));
   CHECK(keep.term<3>().strength() == 2.0);
   const auto answer = keep.term<3>().teacher()(torch::eye(3)).logits;
   CHECK(answer.equal(torch::tensor({{0.f, 4.f}, {1.f, 5.f}, {2.f, 6.f}})));

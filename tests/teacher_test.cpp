@@ -159,4 +159,16 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
   CHECK_THROWS_WITH(retain::load(folder.file("t"), crowd), ContainsSubstring("number of games"));
   CHECK_THROWS_AS(retain::load(folder.file("t"), loaded), retain::state_error);
   CHECK(loaded(y).logits.equal(normalised(y).logits));
+
+  retain::state saved;
+  normalised.save_state(saved, "");
+  const std::string last = "layers.4.bias";
+  saved.set("layers.0.weight", saved.tensor("layers.0.weight") + 1);  // read before what does not fit
+  saved.set(last, torch::zeros({3}, at::kDouble));
+  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring(last) && ContainsSubstring("double") && ContainsSubstring("float"));
+  CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::state_error);
+  saved.set(last, torch::zeros({4}));
+  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring(last) && ContainsSubstring("[4]") && ContainsSubstring("another network"));
+  CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::shape_error);
+  CHECK(loaded(y).logits.equal(normalised(y).logits));
 }

@@ -74,6 +74,26 @@ TEST_CASE("warm start: without phases everything learns at once; a phase may be 
   CHECK(!only_critic.policy_learns());
 }
 
+TEST_CASE("warm start: enforce() freezes what went learning, and a step to nowhere changes nothing", "[warm_start]") {
+  auto model = std::make_shared<actor_critic>();
+  retain::warm_start warm{*model, {.critic = 5}};
+  warm.step(2);
+  model->train();
+  model->policy_head->weight.requires_grad_();
+  model->policy_head->forward(torch::ones({1, 4})).sum().backward();
+  warm.enforce();
+  CHECK(!model->policy_head->weight.requires_grad());
+  CHECK(!model->policy_head->weight.grad().defined());
+  CHECK(!model->trunk->is_training());
+  CHECK(model->value_head->is_training());
+  CHECK(model->value_head->parameters()[0].requires_grad());
+  for (const double nowhere : {std::nan(""), static_cast<double>(INFINITY)}) {
+    CHECK_THROWS_AS(warm.step(nowhere), retain::config_error);
+    CHECK(warm.progress() == 2);
+    CHECK(warm.phase() == warm_start_phase::critic);
+  }
+}
+
 TEST_CASE("warm start: saved and resumed", "[warm_start]") {
   const support::temporary_folder folder;
   auto model = std::make_shared<actor_critic>(), other = std::make_shared<actor_critic>();

@@ -278,12 +278,7 @@ class behavioral_cloning : public detail::distillation_base {
   }
 
   /// The rows that both masks keep; an undefined one keeps all.
-  static at::Tensor valid(const at::Tensor& first, const at::Tensor& second) {
-    if (first.defined() && second.defined() && first.sizes() != second.sizes())
-      throw shape_error(detail::concat("behavioral_cloning: masks of shapes ", detail::shape_text(first.sizes()), " and ",
-                                       detail::shape_text(second.sizes()), " do not belong together"));
-    return detail::common_mask(first, second);
-  }
+  static at::Tensor valid(const at::Tensor& first, const at::Tensor& second) { return detail::common_mask(name, first, second); }
 
   /// The weights of the items, which are the last dimension of `rows`.
   at::Tensor weights_like(const at::Tensor& rows) const {

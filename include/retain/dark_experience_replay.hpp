@@ -80,14 +80,14 @@ class dark_experience_replay : public detail::distillation_base {
       if (logits.sizes() != stored.sizes())
         throw shape_error(detail::concat("dark_experience_replay: the student's logits have shape ", detail::shape_text(logits.sizes()),
                                          ", the stored ones ", detail::shape_text(stored.sizes())));
-      const at::Tensor distance = detail::masked_mean((stored - logits).square().sum(-1), detail::common_mask(detail::mask_of(answer), {}));
+      const at::Tensor distance = detail::masked_mean((stored - logits).square().sum(-1), detail::common_mask(name, detail::mask_of(answer), {}));
       last_ = distance.detach();
       sum = distance * strength();
     }
     if (labelled_ && label_strength() > 0) {
       const auto answer = detail::as_prediction(student(light["observations"]));
       const at::Tensor surprise = detail::where(detail::distribution_of(answer), detail::mask_of(answer)).log_prob(light["labels"]).neg();
-      const at::Tensor mean = detail::masked_mean(surprise, detail::common_mask(detail::mask_of(answer), {}));
+      const at::Tensor mean = detail::masked_mean(surprise, detail::common_mask(name, detail::mask_of(answer), {}));
       sum = sum.defined() ? sum + mean * label_strength() : mean * label_strength();
     }
     return sum.defined() ? sum : at::zeros({});

@@ -137,7 +137,7 @@ class kickstarting : public detail::distillation_base {
     if constexpr (requires { rollout.mask; }) mask = rollout.mask;
     if constexpr (requires { rollout.weights; }) weights = rollout.weights;
     weights = detail::product(weights, detail::open_gate(gate_, rollout.observations, said));
-    return weighted(said, detail::ask_student(student, rollout), mask, weights);
+    return weighted(name, said, detail::ask_student(student, rollout), mask, weights);
   }
 
   Teacher teacher_;

@@ -134,8 +134,12 @@ inline double linear_cka(const at::Tensor& x, const at::Tensor& y) {
     throw shape_error(detail::concat("linear_cka: needs [n, p] and [n, q] of the same n > 1 states, got ", detail::shape_text(x.sizes()), " and ",
                                      detail::shape_text(y.sizes())));
   const at::NoGradGuard no_grad;
-  const auto a = x.to(at::kDouble), b = y.to(at::kDouble);
-  const auto p = a - a.mean(0), q = b - b.mean(0);
+  // What is left of a column that does not vary is the rounding of its mean.
+  const auto centred = [](const at::Tensor& columns) {
+    const auto left = columns - columns.mean(0);
+    return left.masked_fill(left.square().sum(0) <= 1e-24 * columns.square().sum(0), 0);
+  };
+  const auto p = centred(x.to(at::kDouble)), q = centred(y.to(at::kDouble));
   // The Gram matrices of n states are the smaller ones when there are fewer states than features.
   const bool by_state = p.size(0) < std::min(p.size(1), q.size(1));
   const auto inner = [&](const at::Tensor& u, const at::Tensor& v) {

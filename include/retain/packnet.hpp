@@ -54,13 +54,13 @@ class packnet {
   }
 
   /// The current task keeps `keep` of each layer's free weights, in (0, 1], the rest are set to 0 in the model. Only what is kept learns
-  /// until `release`. Throws config_error for another share or when a task has been pruned already, state_error or shape_error when the
-  /// model is another one, before anything is changed.
+  /// until `release`. Throws config_error for another share, when a task has been pruned already or when there are 255 tasks, state_error or
+  /// shape_error when the model is another one, before anything is changed.
   template <parameter_source M>
   void prune(const M& model, double keep) {
     if (!(keep > 0 && keep <= 1)) throw config_error(detail::concat("packnet: the share to keep must be in (0, 1], got ", keep));
     if (pruned_) throw config_error(detail::concat("packnet: task ", task_, " is pruned already: release() its other weights first"));
-    if (task_ == most_tasks) throw config_error(detail::concat("packnet: at most ", most_tasks, " tasks"));
+    if (task_ > most_tasks) throw config_error(detail::concat("packnet: at most ", most_tasks, " tasks"));
     const at::NoGradGuard no_grad;
     for (auto& [theta, e] : match(model)) {
       const auto free = e->owner.eq(0);
@@ -160,7 +160,7 @@ class packnet {
     }
     const auto task = in.integer(prefix + "task");
     const auto pruned = in.integer(prefix + "pruned");
-    if (task < 1 || task > most_tasks) throw state_error(detail::concat("packnet: the saved task is ", task));
+    if (task < 1 || task > (pruned != 0 ? most_tasks : most_tasks + 1)) throw state_error(detail::concat("packnet: the saved task is ", task));
     entries_ = std::move(loaded);
     task_ = task;
     pruned_ = pruned != 0;

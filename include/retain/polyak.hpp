@@ -44,6 +44,10 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_lis
 
 /// to += tau (from - to), without graph.
 inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
+  if (to.scalar_type() == at::kHalf && to.is_cpu()) {  // LibTorch 1.13 has no lerp of these
+    to.copy_(to.to(at::kFloat).lerp_(from.to(to.device(), at::kFloat), tau));
+    return;
+  }
   if (to.numel() > few_numbers || !plain_floats({&to, &from})) {
     to.lerp_(from.to(to.options().requires_grad(false)), tau);
     return;

@@ -83,7 +83,7 @@ class reference_kl {
                          "take k2, whose mean gradient is that of KL(pi || pi*)");
   }
 
-  /// log pi*(a|s) of the rollout's actions, [...], without a graph: to keep as rollout.reference_log_probs.
+  /// log pi*(a|s) of the rollout's actions, [...], without a graph: to keep as rollout.reference_log_probs. Throws shape_error where masks do not fit.
   template <class Rollout>
   at::Tensor reference_log_probs(const Rollout& rollout) {
     const at::NoGradGuard no_grad;
@@ -91,7 +91,7 @@ class reference_kl {
       return rollout.reference_log_probs;
     } else {
       const auto said = detail::as_prediction(asked(rollout));
-      return log_probs_of(said, rollout.actions, detail::common_mask(mask_of(rollout), detail::mask_of(said)));
+      return log_probs_of(said, rollout.actions, detail::common_mask(name, mask_of(rollout), detail::mask_of(said)));
     }
   }
 
@@ -101,14 +101,14 @@ class reference_kl {
   at::Tensor loss(Student&& student, const Rollout& rollout) {
     if (strength() == 0.0) return at::zeros({});
     const auto answer = detail::ask_student(student, rollout);
-    auto kept = detail::common_mask(detail::mask_of(answer), mask_of(rollout));
+    auto kept = detail::common_mask(name, detail::mask_of(answer), mask_of(rollout));
     at::Tensor reference;
     if constexpr (requires { rollout.reference_log_probs; }) {
       reference = rollout.reference_log_probs;
     } else {
       const at::NoGradGuard no_grad;
       const auto said = detail::as_prediction(asked(rollout));
-      kept = detail::common_mask(kept, detail::mask_of(said));
+      kept = detail::common_mask(name, kept, detail::mask_of(said));
       reference = log_probs_of(said, rollout.actions, kept);
     }
     auto own = log_probs_of(answer, rollout.actions, kept);

@@ -90,12 +90,12 @@ class running_statistics {
   at::Tensor deviation() const { return (variance() + options_.epsilon).sqrt(); }
 
   /// (x - mean) / deviation, within [-clip, clip] where clip is above 0. x [..., shape] of any type; the answer is of its type, float for
-  /// integers. An element that never varied, whose deviation is 0, becomes 0.
+  /// integers. An element that never varied, whose deviation is 0 but for the rounding of its mean, becomes 0.
   at::Tensor normalise(const at::Tensor& x, double clip = 0) const {
     const auto type = at::isFloatingType(x.scalar_type()) ? x.scalar_type() : at::kFloat;
-    const auto spread = deviation();
-    const auto factor = spread.reciprocal().masked_fill(spread == 0, 0);
-    const auto result = (x.to(type) - mean().to(x.device(), type)) * factor.to(x.device(), type);
+    const auto centre = mean(), spread = deviation();
+    const auto factor = spread.reciprocal().masked_fill(options_.epsilon > 0 ? spread == 0 : spread <= 1e-13 * centre.abs(), 0);
+    const auto result = (x.to(type) - centre.to(x.device(), type)) * factor.to(x.device(), type);
     return clip > 0 ? result.clamp(-clip, clip) : result;
   }
 

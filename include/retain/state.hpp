@@ -67,7 +67,7 @@ class state {
   /// is either the old file or the complete new one. Throws io_error.
   void write(const std::string& path) const { detail::write_state_file(path, contents_); }
 
-  /// Throws io_error when the file is missing, truncated, damaged by as much as a bit, or of a newer format.
+  /// Throws io_error when the file is missing, no state, truncated, damaged by as much as a bit, or of a newer format.
   static state read(const std::string& path) {
     state result;
     result.contents_ = detail::read_state_file(path);

@@ -71,3 +71,19 @@ TEST_CASE("gae leaves no graph and names shapes that do not fit") {
   CHECK_THROWS_AS(retain::gae(at::zeros({3, 2}), at::zeros({2, 3}), at::zeros({3, 2}), at::zeros({2})), retain::shape_error);
   CHECK_THROWS_WITH(retain::gae(at::zeros({3, 2}), at::zeros({3, 2}), at::zeros({3, 2}), at::zeros({3})), ContainsSubstring("[2]"));
 }
+
+TEST_CASE("gae: in half types it is what it is in double, to their precision") {
+  torch::manual_seed(7);
+  const auto rewards = torch::randn({20, 3}), values = torch::randn({20, 3}), last = torch::randn({3});
+  const auto ended = torch::rand({20, 3}).lt(0.1);
+  for (const auto type : {at::kHalf, at::kBFloat16}) {
+    const auto in = [&](at::ScalarType t) {
+      const auto given = [&](const at::Tensor& x) { return x.to(type).to(t); };
+      return retain::gae(given(rewards), given(values), ended, given(last));
+    };
+    const auto narrow = in(type), wide = in(at::kDouble);
+    CHECK(narrow.advantages.scalar_type() == type);
+    CHECK(support::relative_error(narrow.advantages, wide.advantages) < (type == at::kHalf ? 0x1p-9 : 0x1p-6));
+    CHECK(support::relative_error(narrow.returns, wide.returns) < (type == at::kHalf ? 0x1p-9 : 0x1p-6));
+  }
+}

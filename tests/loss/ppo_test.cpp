@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "support.hpp"
 
@@ -94,14 +95,37 @@ TEST_CASE("normalized advantages and explained variance") {
   const auto a = retain::normalized(at::tensor({1.0, 2.0, 6.0}, at::kDouble));
   CHECK(a.mean().item<double>() == Approx(0).margin(1e-12));
   CHECK(a.std().item<double>() == Approx(1).margin(1e-6));
+  CHECK(retain::normalized(at::tensor({7.0}, at::kDouble)).equal(at::zeros({1}, at::kDouble)));
+  CHECK(retain::normalized(at::zeros({0})).sizes() == at::IntArrayRef({0}));
   const auto returns = at::tensor({1.0, 2.0, 4.0}, at::kDouble);
   CHECK(retain::explained_variance(returns, returns).item<double>() == Approx(1));
   CHECK(retain::explained_variance(returns.mean().expand({3}), returns).item<double>() == Approx(0).margin(1e-12));
+  CHECK(retain::explained_variance(at::ones({1}), at::ones({1})).isnan().item<bool>());
+  CHECK_THROWS_WITH(retain::explained_variance(returns.unsqueeze(1), returns), ContainsSubstring("[3, 1]") && ContainsSubstring("[3]"));
+}
+
+TEST_CASE("of an empty batch the ppo losses are 0, and so is their gradient") {
+  const auto weight = at::ones({1}).set_requires_grad(true);
+  const auto none = at::zeros({0});
+  const auto predicted = [&] { return none * weight; };
+  const auto zero = [&](const at::Tensor& loss) {
+    weight.mutable_grad() = at::Tensor();
+    loss.backward();
+    return loss.item<double>() == 0 && weight.grad().item<double>() == 0;
+  };
+  const auto said = retain::ppo_policy_loss(predicted(), none, none);
+  CHECK(zero(said.loss));
+  CHECK(said.approx_kl.item<double>() == 0);
+  CHECK(said.clip_fraction.item<double>() == 0);
+  CHECK(zero(retain::ppo_policy_loss(predicted(), none, none, {.least_ratio = 0.05, .greatest_ratio = 20}).loss));
+  CHECK(zero(retain::ppo_value_loss(predicted(), none)));
+  CHECK(zero(retain::ppo_value_loss(predicted(), none, none, 0.2)));
 }
 
 TEST_CASE("ppo losses name what does not fit") {
   CHECK_THROWS_AS(retain::ppo_policy_loss(at::zeros({3}), at::zeros({2}), at::zeros({3})), retain::shape_error);
   CHECK_THROWS_AS(retain::ppo_policy_loss(at::zeros({3}), at::zeros({3}), at::zeros({3}), {1.1, 1.2}), retain::config_error);
+  CHECK_THROWS_WITH(retain::ppo_policy_loss(at::zeros({3}), at::zeros({3}), at::zeros({3}), {0, 2}), ContainsSubstring("above 0"));
   CHECK_THROWS_AS(retain::ppo_value_loss(at::zeros({3}), at::zeros({2})), retain::shape_error);
   CHECK_THROWS_AS(retain::ppo_value_loss(at::zeros({3}), at::zeros({3}), {}, 0.1), retain::shape_error);
 }
@@ -114,4 +138,26 @@ TEST_CASE("ppo_policy_loss: approx_kl of a policy that has hardly moved is not n
   }
   const auto far = retain::ppo_policy_loss(torch::tensor({1.0}, torch::kDouble), torch::tensor({0.5}, torch::kDouble), torch::ones({1}, torch::kDouble));
   CHECK(far.approx_kl.item<double>() == Approx(std::exp(0.5) - 1 - 0.5));
+}
+
+// Of half, LibTorch 1.13 has no exp on the CPU.
+TEST_CASE("ppo_policy_loss: in bfloat16 loss and gradient are what they are in double, to its precision", "[ppo]") {
+  torch::manual_seed(9);
+  // Steps of 1/8 from numbers in quarters are exact in both types, and so no ratio lies on the other side of the range.
+  const auto old = torch::randint(-12, 0, {64}) / 4.0, advantages = (torch::randn({64}) + 1).to(at::kBFloat16).to(at::kDouble);
+  const auto now = old + torch::randint(-3, 4, {64}) / 8.0;
+  for (const auto& range : {retain::clip_range{}, retain::clip_range{.least_ratio = 0.75, .greatest_ratio = 1.25}}) {
+    const auto in = [&](at::ScalarType t) {
+      const auto log_probs = now.to(t).clone().requires_grad_();
+      const auto said = retain::ppo_policy_loss(log_probs, old.to(t), advantages.to(t), range);
+      said.loss.backward();
+      return std::vector<at::Tensor>{log_probs.grad(), said.loss.detach(), said.approx_kl, said.clip_fraction};
+    };
+    const auto narrow = in(at::kBFloat16), wide = in(at::kDouble);
+    for (std::size_t i = 0; i < wide.size(); ++i) {
+      INFO(i);
+      CHECK(narrow[i].scalar_type() == at::kBFloat16);
+      CHECK(support::relative_error(narrow[i], wide[i]) < 0x1p-6);
+    }
+  }
 }

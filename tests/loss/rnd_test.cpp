@@ -165,4 +165,23 @@ TEST_CASE("rnd: saved, loaded and gone on with, to the bit; what does not fit ch
   CHECK_THROWS_WITH(unequal.errors(torch::zeros({2, 3})), ContainsSubstring("[2, 4]") && ContainsSubstring("[2, 5]"));
   CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 1, {.fraction = 0}}), retain::config_error);
   CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 0}), retain::config_error);
+  for (const double bad : {0.0, -1.0, std::nan("")}) CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 1, {.observation_clip = bad}}), retain::config_error);
+  CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.rows = 0}}), ContainsSubstring("rows at least 1"));
+  for (const double bad : {-0.1, 1.1, std::nan("")}) CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.discount = bad}}), ContainsSubstring("discount"));
+}
+
+TEST_CASE("rnd: copies have statistics of their own", "[rnd]") {
+  torch::manual_seed(6);
+  retain::rnd bonus{zero, identity, {2}, 1};
+  bonus.warm_up(torch::randn({50, 2}));
+  auto copy = bonus;
+  const auto seen = torch::randn({4, 1, 2}) * 3, later = torch::randn({4, 1, 2});
+  const auto before = copy.errors(seen);
+  const auto first = bonus.rewards(seen);
+  CHECK(copy.observation_statistics().count() == 50);
+  CHECK(copy.return_scale().statistics().count() == 0);
+  CHECK(copy.errors(seen).equal(before));
+  CHECK(!bonus.errors(seen).equal(before));
+  CHECK(copy.rewards(seen).equal(first));  // goes the same way, from where it was
+  CHECK(copy.rewards(later).equal(bonus.rewards(later)));
 }

@@ -30,6 +30,11 @@ TEST_CASE("sac_temperature: the loss and its gradient, a stage at a time", "[sac
 
   sac_temperature one(-2);
   CHECK(one.loss(log_probs).item<double>() == 0);  // log 1
+  const auto several = torch::tensor({{0, 2}, {1, 1}});
+  CHECK(t.alpha(several).sizes() == at::IntArrayRef({2, 2}));
+  CHECK(at::allclose(t.alpha(several), torch::tensor({{1.0f, 0.5f}, {std::exp(1.0f), std::exp(1.0f)}})));
+  CHECK(t.alpha(torch::tensor(2)).dim() == 0);
+  CHECK(t.alpha(torch::zeros({0}, at::kLong)).sizes() == at::IntArrayRef({0}));
   CHECK_THROWS_WITH(t.loss(log_probs), ContainsSubstring("3 stages"));
   CHECK_THROWS_WITH(t.loss(log_probs, torch::tensor({0, 1})), ContainsSubstring("[4]") && ContainsSubstring("[2]"));
 }
@@ -62,6 +67,16 @@ TEST_CASE("sac_temperature: add_gradient is what the loss's backward gives, bit 
   frozen.add_gradient(log_probs, stage);
   CHECK_FALSE(tensors(frozen)[0].grad().defined());
   CHECK_THROWS_WITH(direct.add_gradient(log_probs), ContainsSubstring("3 stages"));
+}
+
+TEST_CASE("sac_temperature: of an empty batch the loss is 0, and so is its gradient", "[sac]") {
+  sac_temperature one(-2, 1, {.initial = {3.0}}), three(-2, 3, {.initial = {3.0}});
+  for (auto* t : {&one, &three}) {
+    const auto loss = t->loss(at::empty({0}), t == &one ? at::Tensor() : at::empty({0}, at::kLong));
+    CHECK(loss.item<double>() == 0);
+    loss.backward();
+    CHECK(tensors(*t)[0].grad().equal(at::zeros_like(tensors(*t)[0])));
+  }
 }
 
 TEST_CASE("sac_temperature: alpha rises while the entropy is too low and falls while it is too high", "[sac]") {
@@ -118,6 +133,11 @@ TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser
   CHECK(alpha_at(t, 0) < alpha_at(resumed, 0));
   sac_temperature three(-1, 3);
   CHECK_THROWS_AS(retain::load(folder.file("t"), three), retain::shape_error);
+  retain::state in_double;
+  in_double.set("log_alpha", torch::zeros({2}, at::kDouble));
+  const auto kept = t.alpha();
+  CHECK_THROWS_AS(t.load_state(in_double, ""), retain::state_error);
+  CHECK(t.alpha().equal(kept));
   copy = t;
   CHECK(copy.alpha().equal(t.alpha()));
   CHECK(!tensors(copy)[0].is_same(tensors(t)[0]));

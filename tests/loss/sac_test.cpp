@@ -243,6 +243,28 @@ TEST_CASE("soft actor-critic: with its parts together a policy learns two stages
   CHECK(played.entropy().mean().item<double>() < -0.2);  // begins near log 2 and falls towards its target
 }
 
+TEST_CASE("sac losses: of an empty batch they are 0, and so is their gradient, as one node and as several", "[sac]") {
+  const auto all_zero = [](at::ScalarType type) {
+    const auto weight = torch::ones({1}, type).requires_grad_(), none = torch::zeros({0}, type);
+    const auto q = [&] { return torch::zeros({2, 0}, type) * weight; };
+    const auto zero = [&](const at::Tensor& loss) {
+      weight.mutable_grad() = at::Tensor();
+      loss.backward();
+      CHECK(loss.dim() == 0);
+      CHECK(loss.item<double>() == 0);
+      CHECK(weight.grad().item<double>() == 0);
+    };
+    zero(retain::sac_critic_loss(q(), none));
+    for (const auto& alpha : {torch::ones({1}, type), torch::ones({}, type), none}) zero(retain::sac_policy_loss(q(), none * weight, alpha).loss);
+    CHECK(retain::sac_target(none, none, q(), none, torch::ones({1}, type)).sizes() == at::IntArrayRef({0}));
+  };
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    all_zero(type);
+    const retain::detail::separate_nodes one_by_one;
+    all_zero(type);
+  }
+}
+
 TEST_CASE("sac losses name what does not fit", "[sac]") {
   const auto r = torch::zeros({3});
   CHECK_THROWS_WITH(retain::sac_target(r, r, torch::zeros({3}), r, torch::ones({1})), ContainsSubstring("[critics, samples]"));

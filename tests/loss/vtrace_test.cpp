@@ -104,3 +104,17 @@ TEST_CASE("vtrace leaves no graph, takes empty rollouts and names what does not 
   CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 0}), retain::config_error);
   CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 1, .c_bar = 2}), retain::config_error);
 }
+
+// Of half, LibTorch 1.13 has no exp on the CPU.
+TEST_CASE("vtrace: in bfloat16 it is what it is in double, to its precision") {
+  torch::manual_seed(8);
+  const auto some = [](at::IntArrayRef sizes) { return torch::randn(sizes).to(at::kBFloat16); };
+  const auto own = some({20, 3}), behaviour = some({20, 3}), rewards = some({20, 3}), values = some({20, 3}), last = some({3});
+  const auto ended = torch::rand({20, 3}).lt(0.1);
+  const auto in = [&](at::ScalarType t) { return retain::vtrace(own.to(t), behaviour.to(t), rewards.to(t), values.to(t), ended, last.to(t)); };
+  const auto narrow = in(at::kBFloat16), wide = in(at::kDouble);
+  CHECK(narrow.values.scalar_type() == at::kBFloat16);
+  CHECK(narrow.advantages.scalar_type() == at::kBFloat16);
+  CHECK(support::relative_error(narrow.values, wide.values) < 0x1p-6);
+  CHECK(support::relative_error(narrow.advantages, wide.advantages) < 0x1p-6);
+}

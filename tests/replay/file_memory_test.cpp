@@ -111,6 +111,24 @@ TEST_CASE("file_memory: a damaged or truncated file is refused", "[replay]") {
   CHECK_THROWS_WITH(file_memory{folder.file("missing")}, ContainsSubstring("cannot open") && ContainsSubstring("missing"));
 }
 
+TEST_CASE("file_memory: a newer format, a folder and what is no state are refused as what they are", "[replay]") {
+  const support::temporary_folder folder;
+  file_writer out{folder.file("rows")};
+  out.push(odd_columns(4));
+  out.close();
+  const std::string now = R"("retain.format":"1")";
+  auto bytes = bytes_of(folder.file("rows"));
+  bytes.replace(bytes.find(now), now.size(), R"("retain.format":"9")");
+  write_bytes(folder.file("newer"), bytes);
+  CHECK_THROWS_WITH((file_memory{folder.file("newer"), {.verify = false}}), ContainsSubstring("format 9") && ContainsSubstring("newer"));
+  CHECK_THROWS_AS((file_memory{folder.file("newer"), {.verify = false}}), retain::io_error);
+  CHECK_THROWS_WITH(file_memory{folder.file("")}, ContainsSubstring("is a folder"));
+  write_bytes(folder.file("json"), R"({"episodes": 12, "returns": [1.5, 2.5]})");
+  CHECK_THROWS_WITH(file_memory{folder.file("json")}, ContainsSubstring("is no state of retain") && !ContainsSubstring("truncated"));
+  write_bytes(folder.file("empty"), "");
+  CHECK_THROWS_WITH(file_memory{folder.file("empty")}, ContainsSubstring("too few"));
+}
+
 TEST_CASE("file_memory: a file much larger than the memory is opened and read where it is asked", "[replay]") {
   const support::temporary_folder folder;
   constexpr std::int64_t rows = std::int64_t{1} << 26, width = 256;  // 64 GiB of zeros, which the disk does not store
@@ -122,7 +140,7 @@ TEST_CASE("file_memory: a file much larger than the memory is opened and read wh
   std::error_code error;
   std::filesystem::resize_file(folder.file("huge"), 8 + length + static_cast<std::uint64_t>(rows * width * 4), error);
   if (error) {
-    WARN("SKIPPED: no sparse file of 64 GiB here: " << error.message());
+    skip_test("no sparse file of 64 GiB here: " + error.message());
     return;
   }
   {

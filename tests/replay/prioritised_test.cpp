@@ -59,6 +59,7 @@ TEST_CASE("sum_tree: sums do not drift over many changes of very different size"
 }
 
 TEST_CASE("prioritised: P is p^alpha over its sum, by chi-square", "[replay]") {
+  torch::manual_seed(1);
   for (const double alpha : {0.0, 0.6, 1.0}) {
     prioritised sampler{12, {.alpha = alpha, .epsilon = 0.1, .seed = 4}};
     const auto priorities = torch::rand({12}, at::kDouble) * 5;
@@ -161,6 +162,9 @@ TEST_CASE("prioritised: what has no meaning is refused and changes nothing", "[r
   prioritised sampler{4}, untouched{4};
   for (const double bad : {-1.0, std::nan(""), static_cast<double>(INFINITY)})
     CHECK_THROWS_WITH(sampler.update(range(2), torch::tensor({1.0, bad})), ContainsSubstring("item 1"));
+  CHECK_THROWS_WITH(sampler.push(-1), ContainsSubstring("cannot add -1 items"));
+  CHECK_THROWS_AS(sampler.push(-1), retain::config_error);
+  CHECK(sampler.size() == 4);
   CHECK_THROWS_AS(sampler.update(range(5), torch::ones({5})), retain::config_error);
   CHECK_THROWS_AS(sampler.update(range(4), torch::ones({3})), retain::shape_error);
   retain::state wrong;

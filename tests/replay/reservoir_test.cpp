@@ -69,6 +69,8 @@ TEST_CASE("reservoir: batches keep what single items would, and name no slot twi
     }
     CHECK(by_batch == by_one);
   }
+  CHECK_THROWS_WITH(one.offer(-1), ContainsSubstring("cannot offer -1 items"));
+  CHECK_THROWS_AS(one.offer(-1), retain::config_error);
   CHECK(one.seen() == 254);
   CHECK(one.size() == 7);
 }

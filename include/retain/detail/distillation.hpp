@@ -3,6 +3,7 @@
 #pragma once
 
 #include <retain/concepts.hpp>
+#include <retain/detail/mean.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/schedule.hpp>
@@ -23,16 +24,18 @@ enum class divergence {
 
 namespace detail {
 
-/// The rows that both masks keep, as bool; undefined when neither is given.
-inline at::Tensor common_mask(const at::Tensor& first, const at::Tensor& second) {
+/// The rows that both masks keep, as bool; undefined when neither is given. Throws shape_error, which begins with `who`, for masks of two shapes.
+inline at::Tensor common_mask(const char* who, const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined()) return second.defined() ? second.to(at::kBool) : at::Tensor();
+  if (second.defined() && first.sizes() != second.sizes())
+    throw shape_error(concat(who, ": masks of shapes ", shape_text(first.sizes()), " and ", shape_text(second.sizes()), " do not belong together"));
   return second.defined() ? first.to(at::kBool).logical_and(second.to(at::kBool)) : first.to(at::kBool);
 }
 
 /// Mean of `values` over the rows that `kept` (bool, of their shape) keeps; undefined keeps all. 0 when none is kept, so that an
 /// empty batch adds nothing instead of NaN.
 inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) {
-  if (!kept.defined()) return values.numel() == 0 ? values.sum() : values.mean();
+  if (!kept.defined()) return mean_of(values);
   if (kept.sizes() != values.sizes())
     throw shape_error(concat("a mask of shape ", shape_text(kept.sizes()), " does not fit rows of shape ", shape_text(values.sizes())));
   return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
@@ -74,17 +77,12 @@ class distillation_base {
   /// c times the sum over valid rows of weight times divergence, over the number of valid rows; undefined weights are 1. A row of
   /// weight 0 is still a valid row, but like padding it may hold anything.
   template <prediction Target, prediction Answer>
-  at::Tensor weighted(const Target& target, const Answer& answer, const at::Tensor& mask, const at::Tensor& weights = {}) {
-    const auto joined = [](const at::Tensor& one, const at::Tensor& other) {
-      if (one.defined() && other.defined() && one.sizes() != other.sizes())
-        throw shape_error(concat("masks of shapes ", shape_text(one.sizes()), " and ", shape_text(other.sizes()), " do not belong together"));
-      return common_mask(one, other);
-    };
+  at::Tensor weighted(const char* who, const Target& target, const Answer& answer, const at::Tensor& mask, const at::Tensor& weights = {}) {
     // Padded rows may hold anything, NaN too: they are replaced before the divergence, so that no NaN reaches a gradient.
-    const at::Tensor kept = joined(mask_of(answer), joined(mask, mask_of(target)));
+    const at::Tensor kept = common_mask(who, mask_of(answer), common_mask(who, mask, mask_of(target)));
     if (weights.defined() && kept.defined() && weights.sizes() != kept.sizes())
       throw shape_error(concat("weights of shape ", shape_text(weights.sizes()), " do not fit a mask of shape ", shape_text(kept.sizes())));
-    const at::Tensor pulled = weights.defined() ? common_mask(kept, weights.gt(0)) : kept;
+    const at::Tensor pulled = weights.defined() ? common_mask(who, kept, weights.gt(0)) : kept;
     const auto p = where(distribution_of(target), pulled);
     const auto q = where(distribution_of(answer), pulled);
     at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);

@@ -429,7 +429,7 @@ class fisher_estimator {
     const auto by_sample = [&](const at::Tensor& rows) { return rows.dim() == 2 ? rows.sum(1 - dimension) : rows; };
     const at::Tensor score = by_sample(scores.detach()).masked_fill(by_sample(weight != 0) == 0, std::numeric_limits<double>::infinity());
     constexpr int spare = 3;  // for parameters of which the first say nothing
-    const std::int64_t count = std::min<std::int64_t>(score.size(0), std::max(settings_.verify, 1) + spare);
+    const std::int64_t count = std::min<std::int64_t>(score.size(0), std::max<std::int64_t>(settings_.verify, 1) + spare);
     const at::Tensor least = std::get<1>(score.topk(count, 0, /*largest=*/false)).to(at::kCPU);
     const auto* index = static_cast<const std::int64_t*>(least.data_ptr());
     return {index, index + count};

@@ -100,7 +100,10 @@ class freezer {
     for (auto& p : parameters_) {
       const bool freeze = wanted(p.name);
       changed = changed || freeze != p.frozen;
-      if (p.frozen && !freeze) p.tensor.requires_grad_(p.trainable);
+      if (p.frozen && !freeze) {
+        p.tensor.requires_grad_(p.trainable);
+        p.tensor.mutable_grad() = at::Tensor();  // what a backward() put there after a requires_grad_() that went over it
+      }
       p.frozen = freeze;
     }
     std::vector<bool> before, released;

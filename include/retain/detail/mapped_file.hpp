@@ -34,6 +34,7 @@ class file_mapping {
  public:
   explicit file_mapping(const std::string& path) {
 #if defined(__unix__) || defined(__APPLE__)
+    refuse_folder(path);
     const auto fail = [&](const char* what) { throw io_error(concat("cannot ", what, " '", path, "': ", std::strerror(errno))); };
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) fail("open");
@@ -91,20 +92,19 @@ struct mapped_state {
   /// Throws io_error as `read_state_file` does; the checksum is compared, and with it every byte read, only when `verify` is set.
   mapped_state(const std::string& path, bool verify) : file(path) {
     const auto damaged = [&](const char* what) { throw io_error(concat("'", path, "' is ", what, "; go back to an earlier copy of it")); };
+    const std::string_view beginning(file.data(), std::min<std::uint64_t>(checksum_end, file.size()));
+    check_beginning(path, beginning);
     std::uint64_t length = 0;
-    const std::size_t checksum_end = state_head.size() + zero_checksum.size();
-    if (file.size() < sizeof length + checksum_end) damaged("truncated, or no state of retain");
     std::memcpy(&length, file.data(), sizeof length);
-    const std::string_view head(file.data() + sizeof length, checksum_end);
-    if (head.substr(0, state_head.size()) != state_head) damaged("no state of retain, or damaged at its beginning");
-    checksum = head.substr(state_head.size());
-    if (length > file.size() - sizeof length || length < checksum_end) damaged("truncated or damaged (its header is longer than the file)");
+    checksum = beginning.substr(sizeof length + state_head.size());
+    if (length > file.size() - sizeof length || length < checksum_end - sizeof length)
+      damaged("truncated or damaged (its header is longer than the file)");
     const std::uint64_t start = sizeof length + length;
     if (verify) {
       crc64 crc;
       crc.update(file.data(), sizeof length + state_head.size());
       crc.update(zero_checksum.data(), zero_checksum.size());
-      crc.update(file.data() + sizeof length + checksum_end, file.size() - sizeof length - checksum_end);
+      crc.update(file.data() + checksum_end, file.size() - checksum_end);
       if (checksum_text(crc.value()) != checksum) damaged("truncated or damaged (its checksum does not match)");
     }
     read_header(path, std::string_view(file.data() + sizeof length, length), start);

@@ -10,18 +10,21 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <random>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -217,22 +220,41 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   if (std::rename(temporary.c_str(), path.c_str()) != 0) fail("rename");
 }
 
+inline constexpr std::size_t checksum_end = sizeof(std::uint64_t) + state_head.size() + zero_checksum.size();
+
+inline void refuse_folder(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) throw io_error(concat("cannot read '", path, "': it is a folder, not a file"));
+}
+
+/// `beginning` is what a file has of its first `checksum_end` bytes. Throws io_error unless it is all of a state's.
+inline void check_beginning(const std::string& path, std::string_view beginning) {
+  if (beginning.size() <= sizeof(std::uint64_t))
+    throw io_error(concat("'", path, "' has ", beginning.size(), " bytes, too few for a state of retain: it is truncated, or something else"));
+  const auto head = beginning.substr(sizeof(std::uint64_t), state_head.size());
+  if (head != state_head.substr(0, head.size())) throw io_error(concat("'", path, "' is no state of retain: it does not begin as one"));
+  if (beginning.size() < checksum_end) throw io_error(concat("'", path, "' is truncated; go back to an earlier copy of it"));
+}
+
 inline state_contents read_state_file(const std::string& path) {
+  refuse_folder(path);
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) throw io_error(concat("cannot open '", path, "': ", std::strerror(errno)));
   const auto size = static_cast<std::uint64_t>(file.tellg());
   const auto damaged = [&](const char* what) -> void {
     throw io_error(concat("'", path, "' is ", what, "; go back to an earlier copy of it"));
   };
+  std::string beginning(std::min<std::uint64_t>(checksum_end, size), '\0');
   file.seekg(0);
+  file.read(beginning.data(), static_cast<std::streamsize>(beginning.size()));
+  if (!file) throw io_error(concat("cannot read '", path, "': ", std::strerror(errno)));
+  check_beginning(path, beginning);
   std::uint64_t length = 0;
-  file.read(reinterpret_cast<char*>(&length), sizeof length);
-  const std::size_t checksum_end = state_head.size() + zero_checksum.size();
-  if (!file || size < 8 + checksum_end) damaged("truncated, or no state of retain");
-  std::string header(std::min<std::uint64_t>(length, size - 8), '\0');
+  std::memcpy(&length, beginning.data(), sizeof length);
+  if (length > size - sizeof length || length < checksum_end - sizeof length) damaged("truncated or damaged (its header is longer than the file)");
+  std::string header(length, '\0');
+  file.seekg(sizeof length);
   file.read(header.data(), static_cast<std::streamsize>(header.size()));
-  if (header.compare(0, state_head.size(), state_head) != 0) damaged("no state of retain, or damaged at its beginning");
-  if (length != header.size()) damaged("truncated or damaged (its header is longer than the file)");
 
   // The checksum first: nothing of a damaged file is interpreted.
   const std::string stored = header.substr(state_head.size(), zero_checksum.size());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/mean.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -32,8 +33,8 @@ struct ppo_loss {
 ///     r = exp(log pi(a|s) - log pi_old(a|s)),     loss = -mean min(r A, clip(r, lowest, highest) A)
 ///
 /// with r kept within [least_ratio, greatest_ratio] first. approx_kl and clip_fraction are of the ratio as it was.
-/// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized().
-/// Throws shape_error where shapes differ, config_error for a range that does not hold 1.
+/// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized(). Of an empty batch
+/// everything is 0. Throws shape_error where shapes differ, config_error for a range that does not hold 1 or does not lie above 0.
 inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& old_log_probs, const at::Tensor& advantages,
                                 const clip_range& range = {}) {
   if (log_probs.sizes() != old_log_probs.sizes() || log_probs.sizes() != advantages.sizes())
@@ -41,7 +42,7 @@ inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& o
                                      detail::shape_text(log_probs.sizes()), ", ", detail::shape_text(old_log_probs.sizes()), " and ",
                                      detail::shape_text(advantages.sizes())));
   if (!(range.lowest > 0 && range.lowest <= 1 && range.highest >= 1))
-    throw config_error(detail::concat("ppo_policy_loss: the clip range must hold 1, got ", range.lowest, " to ", range.highest));
+    throw config_error(detail::concat("ppo_policy_loss: the clip range must hold 1 and lie above 0, got ", range.lowest, " to ", range.highest));
   if (!(range.least_ratio >= 0 && range.least_ratio <= range.lowest && range.greatest_ratio >= range.highest))
     throw config_error(detail::concat("ppo_policy_loss: the ratio is kept within ", range.least_ratio, " to ", range.greatest_ratio,
                                       ", which must hold the clip range, ", range.lowest, " to ", range.highest));
@@ -51,27 +52,28 @@ inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& o
   // The bounds are put on the logarithm: a ratio that overflows would have a gradient of 0 times infinity behind them.
   const auto ratio = bounded ? difference.clamp(std::log(range.least_ratio), std::log(range.greatest_ratio)).exp() : difference.exp();
   const auto gain = advantages.detach();
-  const auto loss = -at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain).mean();
+  const auto loss = -detail::mean_of(at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain));
   const at::NoGradGuard no_grad;
-  return {loss, (difference.detach().expm1() - difference.detach()).clamp_min(0).mean(),
-          at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()).mean()};
+  return {loss, detail::mean_of((difference.detach().expm1() - difference.detach()).clamp_min(0)),
+          detail::mean_of(at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()))};
 }
 
 /// The critic's squared error, mean over samples:
 ///
 ///     clip = 0:  mean (V - R)^2           clip > 0:  mean max((V - R)^2, (V_old + clamp(V - V_old, -clip, clip) - R)^2)
 ///
-/// values [N] carries the graph; returns [N] is what gae() gives; old_values [N] is only asked for with a clip.
+/// values [N] carries the graph; returns [N] is what gae() gives; old_values [N] is only asked for with a clip. 0 for an empty batch. Throws
+/// shape_error where shapes differ.
 inline at::Tensor ppo_value_loss(const at::Tensor& values, const at::Tensor& returns, const at::Tensor& old_values = {}, double clip = 0) {
   if (values.sizes() != returns.sizes())
     throw shape_error(detail::concat("ppo_value_loss: values and returns must have one shape, got ", detail::shape_text(values.sizes()), " and ",
                                      detail::shape_text(returns.sizes())));
   const auto error = (values - returns.detach()).square();
-  if (clip <= 0) return error.mean();
+  if (clip <= 0) return detail::mean_of(error);
   if (!old_values.defined() || old_values.sizes() != values.sizes())
     throw shape_error("ppo_value_loss: a value clip needs old_values of the shape of values");
   const auto old = old_values.detach();
-  return at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()).mean();
+  return detail::mean_of(at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()));
 }
 
 /// Advantages with mean 0 and standard deviation 1 over the batch; 0 for a single one.
@@ -80,8 +82,12 @@ inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7
   return (advantages - advantages.mean()) / (advantages.std() + epsilon);
 }
 
-/// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their mean. 0-dim.
+/// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their mean. 0-dim; NaN for fewer than two samples,
+/// which have no variance. Throws shape_error where shapes differ.
 inline at::Tensor explained_variance(const at::Tensor& values, const at::Tensor& returns) {
+  if (values.sizes() != returns.sizes())
+    throw shape_error(detail::concat("explained_variance: values and returns must have one shape, got ", detail::shape_text(values.sizes()), " and ",
+                                     detail::shape_text(returns.sizes())));
   const at::NoGradGuard no_grad;
   return 1 - (returns - values).var() / (returns.var() + 1e-12);
 }

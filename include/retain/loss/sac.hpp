@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/joined.hpp>
+#include <retain/detail/mean.hpp>
 #include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -10,6 +11,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -123,7 +125,7 @@ struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
     const auto [least, which] = q.min(0);
     context->save_for_backward({which, alpha});
     context->saved_data["critics"] = q.size(0);
-    return (alpha * log_probs - least).mean();
+    return mean_of(alpha * log_probs - least);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
@@ -226,10 +228,11 @@ at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const 
   return sac_target(rewards, ended, at::Tensor(target_critics(actions)), log_probs, alpha, discount, bounds);
 }
 
-/// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N].
+/// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N]. 0 for an empty
+/// batch. Throws shape_error where the shapes do not fit.
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
-  const double scale = 0.5 / static_cast<double>(target.numel());
+  const double scale = 0.5 / static_cast<double>(std::max<std::int64_t>(target.numel(), 1));
   return detail::may_join(q) ? detail::sac_critic_function::apply(q, target.detach(), scale) : (q - target.detach()).square().sum() * scale;
 }
 
@@ -244,12 +247,13 @@ struct sac_actor_loss {
 ///     loss = mean [ alpha log pi(a|s) - min_k Q_k(s, a) ],   a ~ pi(.|s)
 ///
 /// q [K, N] of those actions and their log_probs [N], both in the graph; alpha is one number or [N]. Its gradient reaches the critics' parameters too: clear
-/// theirs before the critics' own loss, as the usual zero_grad() there does. Throws shape_error where the shapes do not fit.
+/// theirs before the critics' own loss, as the usual zero_grad() there does. The loss of an empty batch is 0. Throws shape_error where the shapes do
+/// not fit.
 inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
   detail::check_critics("sac_policy_loss", q, log_probs.sizes());
   detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
   const bool joined = detail::may_join(q) && detail::may_join(log_probs);
-  return {joined ? detail::sac_policy_function::apply(q, log_probs, alpha.detach()) : (alpha.detach() * log_probs - std::get<0>(q.min(0))).mean(),
+  return {joined ? detail::sac_policy_function::apply(q, log_probs, alpha.detach()) : detail::mean_of(alpha.detach() * log_probs - std::get<0>(q.min(0))),
           log_probs.detach()};
 }
 

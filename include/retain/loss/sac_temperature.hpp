@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/gather.hpp>
+#include <retain/detail/mean.hpp>
 #include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -83,11 +84,11 @@ class sac_temperature {
   }
 
   /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage int64 [N], needed with more than one. A stage
-  /// that the batch does not hold has no gradient. Throws shape_error.
+  /// that the batch does not hold has no gradient, and an empty batch is a loss of 0. Throws shape_error.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     check_and_bound(log_probs, stage);
     const auto own = stage.defined() ? log_alpha_.index_select(0, stage.reshape({-1})) : log_alpha_;
-    return -(own * (log_probs.detach().reshape({-1}) + entropy_target_)).mean();
+    return -detail::mean_of(own * (log_probs.detach().reshape({-1}) + entropy_target_));
   }
 
   /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph, which is most of what backward() costs:

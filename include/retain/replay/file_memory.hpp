@@ -56,8 +56,8 @@ class file_column {
 /// It must not change while it is open: replace it by renaming, as this library's writers do. What is saved of it is its checksum alone.
 class file_memory {
  public:
-  /// Throws io_error when the file is missing, truncated, damaged or of a newer format, shape_error when its tensors have not all the same
-  /// number of rows. Without `verify` damage inside the rows is not seen.
+  /// Throws io_error when the file is missing, no state, truncated, damaged or of a newer format, shape_error when its tensors have not all the
+  /// same number of rows. Without `verify` damage inside the rows is not seen.
   explicit file_memory(const std::string& path, file_memory_options options = {})
       : file_(std::make_shared<const detail::mapped_state>(path, options.verify)), device_(options.device) {
     if (file_->columns.empty()) throw config_error(detail::concat("file_memory: '", path, "' holds no tensors"));
