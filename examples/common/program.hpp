@@ -23,7 +23,7 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
   app.failure_message([&name](const CLI::App* failed, const CLI::Error& error) {
     const auto used = failed->get_subcommands();
     const std::string which = used.empty() ? name : name + " " + used.front()->get_name();
-    return which + ": " + error.what() + "\nAll options: " + which + " --help\n";
+    return which + ": " + error.what() + " (all options: " + which + " --help)\n";  // one line, which a sweep repeats
   });
   std::function<int()> chosen;
   declare(app, chosen);

@@ -24,6 +24,7 @@ class run_log {
     std::string text = header();
     if (resumed_at > 0) {
       std::ifstream before(path_);
+      if (!before) throw std::runtime_error(path_.string() + " is gone, and with it what the run wrote so far: bring it back, or begin anew with --overwrite");
       std::string line;
       std::getline(before, line);
       if (before && line + "\n" != text)

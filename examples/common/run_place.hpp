@@ -30,6 +30,13 @@ struct run_place {
     return false;
   }
 
+  /// Throws when a run that goes on has more steps behind it than it is to make, of which it makes `at_once` between two looks at their number.
+  void check_steps(std::int64_t made, std::int64_t wanted, std::int64_t at_once = 1) const {
+    if (made >= wanted + at_once)
+      throw std::runtime_error("the run in " + folder.string() + " has made " + std::to_string(made) + " steps, and cannot end at " + std::to_string(wanted) +
+                               ": give --steps " + std::to_string(made) + " or more");
+  }
+
   /// Once a run is known to begin or go on: what an earlier one said of its end is not true of this, and its checkpoint and policies are not of a run
   /// that begins.
   void clear(bool resuming) const {

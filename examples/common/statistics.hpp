@@ -111,6 +111,24 @@ inline interval bootstrap_interval(std::span<const double> values, const bootstr
   return bootstrap_interval(values, [](std::span<const double> draw) { return mean(draw); }, options);
 }
 
+/// Bootstrap of pairs, drawn together: what both share from pair to pair is not taken for an accident. `statistic` takes two spans of equal length.
+template <class Statistic>
+interval paired_bootstrap_interval(std::span<const double> a, std::span<const double> b, Statistic statistic, const bootstrap_options& options = {}) {
+  if (a.size() != b.size()) throw std::invalid_argument("statistics::paired_bootstrap_interval: not as many of one as of the other");
+  if (a.empty()) return {};
+  std::mt19937_64 random(options.seed);
+  std::vector<double> one(a.size()), other(b.size()), resampled(options.resamples);
+  for (double& result : resampled) {
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      const auto drawn = detail::below(random, a.size());
+      one[i] = a[drawn];
+      other[i] = b[drawn];
+    }
+    result = statistic(std::span<const double>(one), std::span<const double>(other));
+  }
+  return detail::percentile_interval(resampled, options.level);
+}
+
 /// Bootstrap within each stratum, never across: strata are what was chosen (starts, tasks), their values what
 /// was drawn (seeds). `statistic` sees all strata of a resample joined.
 template <class Statistic>

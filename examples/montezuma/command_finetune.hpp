@@ -137,6 +137,7 @@ int finetune(const finetune_command& command, const World& base) {
     const auto in = retain::state::read(place.checkpoint().string());
     learner.load_state(in, "trainer.");
     examiner.load_state(in, "monitor.");
+    place.check_steps(learner.steps(), settings.steps, settings.games * settings.horizon);
   }
   where(settings.seed).reset(teacher.room);  // throws where no episode can begin there, before anything is lost
   place.clear(resuming);
@@ -193,9 +194,14 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   auto options = std::make_shared<finetune_command>();
   auto* command = app.add_subcommand("finetune", "Trains a teacher on the whole task, with or without retention");
   declare_finetune(command, *options);
-  command->callback([&chosen, options, arguments] {
-    chosen = [options, arguments] {
+  command->callback([&chosen, command, options, arguments] {
+    chosen = [command, options, arguments] {
       options->arguments = arguments;
+      if (options->resume.empty()) {
+        retention_settings kept;
+        kept.choose(options->retain);
+        note_unused_options(*command, kept.terms());
+      }
       if (options->resume.empty() && options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
         check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);
       const auto said = options->resume.empty() ? *options : resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change);

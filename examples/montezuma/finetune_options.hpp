@@ -27,7 +27,12 @@ struct finetune_command {
 
   std::vector<std::string> arguments;  ///< as given, for config.json
 
-  std::string method() const { return from_scratch ? "scratch" : retain; }
+  std::string method() const {
+    if (from_scratch) return "scratch";
+    retention_settings terms;
+    terms.choose(retain);
+    return terms.name();
+  }
 };
 
 /// What a run that goes on need not have in common with its beginning.
@@ -40,14 +45,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `montezuma pretrain`; its world is the run's")
       ->capture_default_str();
   command->add_option("--retain", o.retain, "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
-      ->check([](const std::string& text) {
-        try {
-          retention_settings{}.choose(text);
-          return std::string();
-        } catch (const std::exception& error) {
-          return std::string(error.what());
-        }
-      })->capture_default_str();
+      ->check(retention_check<retention_settings>())->capture_default_str();
   command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
   command->add_option("--preset", o.preset,
                       "quick, the pyramid's: fast, and shows what plain fine-tuning forgets; careful: half the learning rate, a third of the entropy "

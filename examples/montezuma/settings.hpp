@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
+
+#include "../common/retention_terms.hpp"
 
 namespace montezuma {
 
@@ -96,21 +99,12 @@ struct retention_settings {
   bool any() const { return l2 || ewc || bc || ks; }
   bool needs_memory() const { return ewc || bc; }
 
+  /// In the order of tables: bc+ks.
+  std::vector<std::pair<std::string, bool>> terms() const { return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"ks", ks}}; }
+  std::string name() const { return chosen_terms(terms()); }
+
   /// "none", or terms joined by +. Throws for anything else.
-  void choose(const std::string& text) {
-    l2 = ewc = bc = ks = false;
-    if (text == "none") return;
-    std::istringstream terms(text);
-    std::string term;
-    bool some = false;
-    while (std::getline(terms, term, '+')) {
-      some = true;
-      bool* wanted = term == "l2" ? &l2 : term == "ewc" ? &ewc : term == "bc" ? &bc : term == "ks" ? &ks : nullptr;
-      if (wanted == nullptr) throw std::runtime_error("no retention '" + term + "': none, l2, ewc, bc, ks, or several joined by + as in bc+ks");
-      *wanted = true;
-    }
-    if (!some) throw std::runtime_error("no retention '': none, l2, ewc, bc, ks, or several joined by + as in bc+ks");
-  }
+  void choose(const std::string& text) { choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"ks", &ks}}); }
 };
 
 }  // namespace montezuma

@@ -20,20 +20,13 @@
 #include "../common/progress.hpp"
 #include "demonstration_states.hpp"
 #include "evaluate.hpp"
+#include "evaluation_plan.hpp"
 #include "monitor.hpp"
 #include "policy_player.hpp"
 #include "results.hpp"
 #include "save_states.hpp"
 
 namespace nethack {
-
-/// Games to play: new ones, and every saved game of some folders.
-struct evaluation_plan {
-  int games = 200, turns = 2000;
-  std::vector<std::string> from;  ///< folders of saved games
-  int repeats = 1;                ///< times each saved game is played
-  int saved_turns = 1000;         ///< cap of a game that begins from a save
-};
 
 /// Throws for a folder without saved games, and for two whose games would go by one name.
 inline void check_starts(const evaluation_plan& plan) {

@@ -17,6 +17,7 @@
 #include "../common/option_checks.hpp"
 #include "../common/seeds.hpp"
 #include "../common/sweep.hpp"
+#include "finetune_command.hpp"
 #include "pipeline.hpp"
 #include "report.hpp"
 
@@ -80,6 +81,9 @@ inline int sweep(const sweep_options& options) {
           more.insert(more.begin(), "--discard-checkpoint");  // hundreds of them would fill a disk
           jobs.push_back(finetune_job(setup, plan, plan.name(), more));
         }
+  check_extra_options<finetune_command>(options.extra, declare_finetune,
+                                        {"--policy", "--demonstrations", "--held-out", "--recipe", "--retain", "--from-scratch", "--seed", "--steps",
+                                         "--turns", "--out", "--name", "--saves", "--evaluation-games", "--monitor-states"});
   if (options.dry_run) return list_jobs(jobs);
 
   check_same_sweep(setup.folder, detail::common_options(options));

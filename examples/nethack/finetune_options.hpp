@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "../common/retention_terms.hpp"
+
 namespace nethack {
 
 /// Which retention terms, and how strong. The strengths of L2 and EWC are those that hold the policy about as close to the clone
@@ -27,28 +29,14 @@ struct retention_options {
   bool any() const { return l2 || ewc || behavioral_cloning || kickstarting; }
   bool needs_demonstrations() const { return ewc || behavioral_cloning; }
 
-  /// What is chosen, in the order of the tables: "bc+ks".
-  std::string name() const {
-    std::string terms;
-    for (const auto& [chosen, term] : {std::pair{l2, "l2"}, std::pair{ewc, "ewc"}, std::pair{behavioral_cloning, "bc"}, std::pair{kickstarting, "ks"}})
-      if (chosen) terms.append(terms.empty() ? "" : "+").append(term);
-    return terms.empty() ? "none" : terms;
+  /// In the order of tables: bc+ks.
+  std::vector<std::pair<std::string, bool>> terms() const {
+    return {{"l2", l2}, {"ewc", ewc}, {"bc", behavioral_cloning}, {"ks", kickstarting}};
   }
+  std::string name() const { return chosen_terms(terms()); }
 
-  /// "none", or any of l2, ewc, bc and ks joined by +. Throws retain::config_error for anything else.
-  void choose(std::string_view terms) {
-    l2 = ewc = behavioral_cloning = kickstarting = false;
-    if (terms == "none") return;
-    for (;;) {
-      const auto plus = terms.find('+');
-      const std::string term(terms.substr(0, plus));
-      bool* const chosen = term == "l2" ? &l2 : term == "ewc" ? &ewc : term == "bc" ? &behavioral_cloning : term == "ks" ? &kickstarting : nullptr;
-      if (chosen == nullptr) throw retain::config_error("no retention term '" + term + "': none, or l2, ewc, bc and ks joined by +");
-      *chosen = true;
-      if (plus == std::string_view::npos) return;
-      terms.remove_prefix(plus + 1);
-    }
-  }
+  /// "none", or terms joined by +. Throws for anything else.
+  void choose(const std::string& text) { choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &behavioral_cloning}, {"ks", &kickstarting}}); }
 };
 
 enum class rate_schedule : std::uint8_t { constant, linear };  ///< linear: to 0 over `steps`

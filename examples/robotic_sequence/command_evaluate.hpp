@@ -30,7 +30,7 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->required();
   command->add_option("--stages", o->stages, "The last 2 to 6 of window, faucet, press, push, unplug, push-wall")->check(CLI::Range(2, 6))->capture_default_str();
   command->add_option("--episodes", o->episodes, "From each stage")->check(positive_number)->capture_default_str();
-  command->add_option("--seed", o->seed, "Of where everything lies")->capture_default_str();
+  command->add_option("--seed", o->seed, "Of where everything lies")->check(non_negative_number)->capture_default_str();
   command->callback([&chosen, o] {
     chosen = [o] {
       const auto stages = tail(o->stages);

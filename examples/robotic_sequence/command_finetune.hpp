@@ -19,82 +19,26 @@
 #include <nlohmann/json.hpp>
 
 #include "../common/files.hpp"
-#include "../common/option_checks.hpp"
 #include "../common/resume.hpp"
+#include "finetune_options.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
 
 namespace robotic_sequence {
 
-struct finetune_command {
-  std::string teacher = "runs/robot-teacher/teacher.pt", out = "runs/robot", retain = "none", fisher = "gaussian", resume;
-  bool from_scratch = false, resume_if_possible = false, overwrite = false, discard_checkpoint = false, quiet = false;
-  int stages = 4, final_episodes = 100;
-  std::int64_t checkpoint_every = 20'000;
-  training_settings learning;
-  retention_settings kept;
-  std::vector<std::string> arguments;  ///< as given, for config.json
-
-  std::string method() const { return from_scratch ? "scratch" : retain; }
-};
-
-/// What a run that goes on need not have in common with its beginning.
-inline const std::vector<std::string> may_change{"--steps", "--learning-rate", "--evaluate-every", "--evaluation-episodes", "--final-episodes",
-                                                 "--checkpoint-every", "--discard-checkpoint", "--quiet", "--resume-if-possible", "--overwrite"};
-
-inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
-  command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `robotic_sequence pretrain`")->capture_default_str();
-  command->add_option("--retain", o.retain, "none, or what keeps the knowledge: l2, ewc, bc, em, ks, or several joined by + (bc+em)")
-      ->check([](const std::string& text) {
-        try {
-          retention_settings{}.choose(text);
-          return std::string();
-        } catch (const std::exception& error) {
-          return std::string(error.what());
-        }
-      })->capture_default_str();
-  command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
-  command->add_option("--stages", o.stages, "The last 3 to 6 of window, faucet, press, push, unplug, push-wall")->check(CLI::Range(3, 6))->capture_default_str();
-  command->add_option("--fisher", o.fisher, "gaussian: exact, before the squash; continual-world: mean after the squash, heads excluded, floor 1e-5")
-      ->check(CLI::IsMember({"gaussian", "continual-world"}))->capture_default_str();
-  command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
-  command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
-  command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
-  command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
-  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number)->capture_default_str();
-  command->add_option("--final-episodes", o.final_episodes, "Episodes from each stage at the end")->check(positive_number)->capture_default_str();
-  command->add_flag("--quiet", o.quiet, "No table on stdout");
-  const auto add = [&](const char* flag, auto& where, const char* text) {
-    command->add_option(flag, where, text)->check(non_negative_number)->capture_default_str();
-  };
-  add("--seed", o.learning.seed, "Of weights, world and batches");
-  add("--steps", o.learning.steps, "Decisions; one update each");
-  add("--learning-rate", o.learning.agent.learning_rate, "Adam's");
-  add("--capacity", o.learning.capacity, "Transitions that the buffer keeps");
-  add("--evaluate-every", o.learning.evaluate_every, "Steps between evaluations");
-  command->add_option("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them")->check(positive_number)->capture_default_str();
-  add("--alpha-floor", o.learning.agent.alpha_floor, "Least temperature of any stage");
-  command->add_option("--value-bound", o.learning.agent.value_bound, "Critics are taught no value beyond this, above or below 0; a large number for no bound")
-      ->check(positive_number)->capture_default_str();
-  add("--known-alpha-cap", o.learning.agent.known_alpha_cap, "Greatest temperature of the pre-trained stages");
-  add("--l2-strength", o.kept.l2_strength, "Pull to the teacher's weights");
-  add("--ewc-strength", o.kept.ewc_strength, "The same, weighed by the Fisher information");
-  add("--bc-strength", o.kept.bc_strength, "KL to the teacher on states of its memory");
-  command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")->check(positive_number)->capture_default_str();
-  add("--ks-strength", o.kept.ks_strength, "KL to the teacher on the states of the batch, at the start");
-  add("--ks-factor", o.kept.ks_factor, "Times this after each update");
-  command->add_option("--memory", o.kept.memory, "The teacher's transitions that BC clones on and EM protects; all that it kept, if they are fewer")
-      ->check(positive_number)->capture_default_str();
+/// What makes a run what it is beside its method and its seed.
+inline nlohmann::json to_json(const training_settings& settings) {
+  return {{"width", settings.agent.width}, {"one_hot", settings.agent.one_hot}, {"learning_rate", settings.agent.learning_rate},
+          {"capacity", settings.capacity}, {"value_bound", settings.agent.value_bound}, {"alpha_floor", settings.agent.alpha_floor},
+          {"known_alpha_cap", settings.agent.known_alpha_cap}};
 }
 
 /// The strengths of the terms in use, and what episodic memory protects.
 inline nlohmann::json strengths_of(const retention_settings& kept) {
   nlohmann::json used = nlohmann::json::object();
   if (kept.l2) used["l2"] = kept.l2_strength;
-  if (kept.ewc) used["ewc"] = kept.ewc_strength;
-  if (kept.bc) used["bc"] = kept.bc_strength;
+  if (kept.ewc) used["ewc"] = kept.ewc_strength, used["fisher_states"] = kept.fisher_states;
+  if (kept.bc) used["bc"] = kept.bc_strength, used["bc_batch"] = kept.bc_batch;
   if (kept.ks) used["ks"] = {{"strength", kept.ks_strength}, {"factor", kept.ks_factor}};
   if (kept.bc || kept.em) used["memory"] = kept.memory;
   return used;
@@ -111,6 +55,11 @@ inline int finetune(finetune_command command) {
   auto& settings = command.learning;
   auto& kept = command.kept;
   kept.choose(command.retain);
+  kept.memory = std::min(kept.memory, teacher.memory.size());
+  if (settings.agent.alpha_floor > settings.agent.known_alpha_cap && !command.from_scratch)
+    throw std::runtime_error("--alpha-floor " + decimals(settings.agent.alpha_floor, 4) + " lies above --known-alpha-cap " + decimals(settings.agent.known_alpha_cap, 4));
+  if (kept.em && kept.memory >= settings.capacity)
+    throw std::runtime_error("--memory " + std::to_string(kept.memory) + " transitions of the teacher leave no room in a --capacity of " + std::to_string(settings.capacity));
   kept.fisher = command.fisher == "gaussian" ? fisher_kind::gaussian : fisher_kind::continual_world;
   settings.agent.width = teacher.shape.width;
   settings.agent.one_hot = teacher.shape.one_hot;
@@ -121,9 +70,10 @@ inline int finetune(finetune_command command) {
   auto actor = agent.actor();
   std::optional<retention_terms> terms;
   if (kept.any_term()) terms.emplace(make_retention(actor, teacher.memory["observation"], kept, stream_seed(settings.seed, random_stream::cloning)));
-  const auto protected_rows = kept.em ? teacher.memory.narrow(0, std::min(kept.memory, teacher.memory.size())) : retain::transitions{};
+  const auto protected_rows = kept.em ? teacher.memory.narrow(0, kept.memory) : retain::transitions{};
   learner learning(agent, stages, settings, episode_kind::whole, protected_rows, std::move(terms), kept);
   if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
+  place.check_steps(learning.steps(), settings.steps);
 
   std::vector<std::string> stage_names, term_names;
   for (const auto kind : stages) stage_names.emplace_back(name_of(kind));
@@ -139,8 +89,7 @@ inline int finetune(finetune_command command) {
                                             {"stages", stage_names},
                                             {"teacher", command.teacher},
                                             {"seed", settings.seed},
-                                            {"capacity", settings.capacity},
-                                            {"value_bound", settings.agent.value_bound},
+                                            {"settings", to_json(settings)},
                                             {"retention", strengths_of(kept)},
                                             {"versions", {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}});
   const bool finished = run_training(learning, agent, stages, place, command.method(), term_names);
@@ -158,6 +107,7 @@ inline int finetune(finetune_command command) {
   nlohmann::json evaluation{{"method", command.method()},
                             {"fisher", command.fisher},
                             {"stages", stage_names},
+                            {"settings", to_json(settings)},
                             {"retention", strengths_of(kept)},
                             {"seed", settings.seed},
                             {"steps", learning.steps()},
@@ -182,9 +132,14 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   auto options = std::make_shared<finetune_command>();
   auto* command = app.add_subcommand("finetune", "Trains a teacher on the whole sequence, with or without retention");
   declare_finetune(command, *options);
-  command->callback([&chosen, options, arguments] {
-    chosen = [options, arguments] {
+  command->callback([&chosen, command, options, arguments] {
+    chosen = [command, options, arguments] {
       options->arguments = arguments;
+      if (options->resume.empty()) {
+        retention_settings kept;
+        kept.choose(options->retain);
+        note_unused_options(*command, kept.terms(), {{"--fisher", {"ewc"}}, {"--memory", {"bc", "em"}}});
+      }
       if (!options->resume.empty()) return finetune(resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
       if (options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
         check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);

@@ -49,6 +49,8 @@ inline int play(const play_command& command, const policy_reader& read_policy) {
   if (first == stages.end())
     throw std::runtime_error("play: the last " + std::to_string(command.stages) + " stages begin with " + name_of(stages.front()) + ", without '" +
                              command.from + "'; see --stages");
+  if (command.scripted && !controller_knows(*first))
+    throw std::runtime_error(std::string("play: the scripted controller does not know ") + name_of(*first) + ", where this would begin: see --from");
   sequence world(stages, command.seed);
   world.start(static_cast<int>(first - stages.begin()));
 
@@ -117,7 +119,7 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen, policy_reader 
       ->check(CLI::Range(1, static_cast<int>(all_stages.size())))
       ->capture_default_str();
   command->add_option("--from", o->from, "Name of the stage to begin with; without it, the first");
-  command->add_option("--seed", o->seed, "Where things are, and random torques")->capture_default_str();
+  command->add_option("--seed", o->seed, "Where things are, and random torques")->check(non_negative_number)->capture_default_str();
   command->add_option("--delay", o->delay, "Milliseconds between frames; 50 is as fast as the arm, 0 for none")
       ->check(non_negative_number)
       ->capture_default_str();

@@ -101,7 +101,7 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<pretrain_command>();
   auto* command = app.add_subcommand("pretrain", "Trains a policy on the last two stages, and keeps transitions that it lived through: the teacher");
   command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")->capture_default_str();
-  command->add_option("--seed", o->seed, "Of weights, world and batches")->capture_default_str();
+  command->add_option("--seed", o->seed, "Of weights, world and batches")->check(non_negative_number)->capture_default_str();
   command->add_option("--steps", o->steps, "Decisions, and updates")->check(positive_number)->capture_default_str();
   command->add_option("--accept", o->accept, "Least success in each of the two, over --final-episodes")->check(CLI::Range(0.0, 1.0))->capture_default_str();
   command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(positive_number)->capture_default_str();

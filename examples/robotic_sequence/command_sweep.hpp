@@ -18,6 +18,7 @@
 #include "../common/seeds.hpp"
 #include "../common/sweep.hpp"
 #include "../common/table.hpp"
+#include "finetune_options.hpp"
 #include "report.hpp"
 #include "settings.hpp"
 
@@ -102,6 +103,8 @@ inline std::vector<std::string> method_names() {
 
 inline int sweep(const sweep_command& command) {
   const auto jobs = detail::sweep_jobs(command);
+  check_extra_options<finetune_command>(command.extra, declare_finetune,
+                                        {"--teacher", "--stages", "--seed", "--steps", "--out", "--retain", "--from-scratch", "--fisher"});
   if (command.dry_run) return list_jobs(jobs);
   check_same_sweep(command.out, detail::common_options(command));
   return run_sweep(jobs, command.out, command.jobs, report_of);

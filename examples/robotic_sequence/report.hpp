@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <set>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -39,9 +40,27 @@ std::string each_seed(const std::vector<const finished_run*>& runs, const Measur
 inline const auto mean_of = [](const std::string& stage) { return [stage](const finished_run& run) { return mean_success(run, stage); }; };
 inline const auto lowest_of = [](const std::string& stage) { return [stage](const finished_run& run) { return lowest_success(run, stage); }; };
 inline const auto end_of = [](const std::string& stage) { return [stage](const finished_run& run) { return end_success(run, stage); }; };
-inline const auto transfer_of = [](const run_group& group, const std::string& stage) {
-  return [&group, stage](const finished_run& run) { return group.forward_transfer(run, stage); };
-};
+
+/// (A − B) / (1 − B) of the means over the seeds that a method and scratch both have, with the interval over them.
+inline std::string forward_transfer_text(const run_group& group, const std::vector<const finished_run*>& runs, const std::string& stage) {
+  std::vector<double> areas, scratch;
+  for (const auto* run : runs)
+    for (const auto* other : group.methods.front().second)
+      if (run != other && run->seed == other->seed && other->method == "scratch") {
+        areas.push_back(mean_success(*run, stage));
+        scratch.push_back(mean_success(*other, stage));
+      }
+  const auto transfer = [](std::span<const double> a, std::span<const double> b) {
+    const double base = statistics::mean(b);
+    return (statistics::mean(a) - base) / (1 - base);
+  };
+  const double mean = transfer(areas, scratch);
+  if (!std::isfinite(mean)) return "–";
+  std::string text = decimals(mean, 2);
+  if (areas.size() < 2) return text;
+  const auto interval = statistics::paired_bootstrap_interval(areas, scratch, transfer);
+  return text + " [" + range_text(interval.low, interval.high, 2) + "]";
+}
 
 /// What all runs of the group have in common, and how good their teachers are.
 inline std::string conditions(const run_group& group) {
@@ -111,10 +130,11 @@ inline std::string transfer_table(const run_group& group) {
   if (group.from_scratch.empty()) return "No forward transfer: it is measured against runs from scratch, and there are none.\n\n";
   text_table table({"forward transfer", "seeds", far_stages[0], far_stages[1], title_of(whole)});
   for (const auto& [method, seeds] : group.methods)
-    table.add({method, std::to_string(seeds.size()), over_seeds(seeds, transfer_of(group, far_stages[0])),
-               over_seeds(seeds, transfer_of(group, far_stages[1])), over_seeds(seeds, transfer_of(group, whole))});
-  return "Forward transfer is (A − B) / (1 − B), A a run's success over training and B that from scratch, mean over seeds: 0 as from scratch, 1 without a "
-         "failure. The interval takes B as it is.\n\n" +
+    if (method != "scratch")
+      table.add({method, std::to_string(seeds.size()), forward_transfer_text(group, seeds, far_stages[0]), forward_transfer_text(group, seeds, far_stages[1]),
+                 forward_transfer_text(group, seeds, whole)});
+  return "Forward transfer is (A − B) / (1 − B), A success over training and B that from scratch, means over the seeds that both have: 0 as from scratch, 1 "
+         "without a failure. The interval draws seeds for both together.\n\n" +
          table.markdown() + "\n";
 }
 
@@ -152,7 +172,7 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
         std::vector<std::string> row{std::to_string(group->new_stages())};
         for (const auto& name : methods) {
           const auto found = std::find_if(group->methods.begin(), group->methods.end(), [&](const auto& each) { return each.first == name; });
-          row.push_back(found == group->methods.end() ? "–" : over_seeds(found->second, transfer_of(*group, stage)));
+          row.push_back(found == group->methods.end() ? "–" : forward_transfer_text(*group, found->second, stage));
         }
         table.add(row);
       }

@@ -45,6 +45,7 @@ struct finished_run {
   std::map<std::string, double> teacher;              ///< its success by stage; empty where there is none
   std::map<std::string, double> at_end;               ///< success by stage, and of the whole: many episodes, when training was over
   std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
+  nlohmann::json how;                                 ///< its strengths and settings, as far as they are known
 
   std::string group() const {
     std::string text;
@@ -68,6 +69,8 @@ inline finished_run run_of(const nlohmann::json& file, const std::filesystem::pa
     run.steps_per_second = file.value("steps_per_second", std::nan(""));
     if (const auto teacher = file.find("teacher"); teacher != file.end() && teacher->is_object())
       run.teacher = teacher->at("success").get<std::map<std::string, double>>();
+    for (const auto* part : {"retention", "settings"})
+      if (file.contains(part)) run.how[part] = file.at(part);
     run.at_end = file.at("success").get<std::map<std::string, double>>();
     for (const auto& stage : run.stages) static_cast<void>(file.at("success").at(stage));
     static_cast<void>(file.at("success").at(whole));
@@ -91,8 +94,12 @@ inline finished_run read_run(const std::filesystem::path& path) {
   auto run = run_of(read_json(path), path);
   run.folder = path.parent_path();
   run.curves = read_columns(run.folder / "metrics.csv");
-  if (success_curve(run, whole).empty())
+  const auto curve = success_curve(run, whole);
+  if (curve.empty())
     throw std::runtime_error(run.folder.string() + " has an evaluation.json, but no success/all in a metrics.csv: bring the file back, or leave the run out");
+  if (curve.front().first != 0 || curve.back().first != static_cast<double>(run.steps))
+    throw std::runtime_error((run.folder / "metrics.csv").string() + " does not reach from step 0 to " + std::to_string(run.steps) +
+                             ", where the run ended: part of it is gone; leave the run out");
   return run;
 }
 
@@ -105,6 +112,7 @@ inline std::string line_of(const finished_run& run) {
                               {"stages", run.stages}, {"seed", run.seed}, {"steps", run.steps}, {"episodes", run.episodes}};
   if (std::isfinite(run.steps_per_second)) line["steps_per_second"] = run.steps_per_second;
   if (!run.teacher.empty()) line["teacher"] = {{"success", run.teacher}};
+  for (const auto& [part, values] : run.how.items()) line[part] = values;
   line["success"] = run.at_end;
   // The rows of metrics.csv that have a success, a column each; what is missing in them is null.
   auto& training = line["training"] = nlohmann::ordered_json::object();
@@ -147,6 +155,19 @@ inline std::vector<finished_run> read_lines(const std::filesystem::path& path) {
   return runs;
 }
 
+/// Of sorted runs: those of one method are means over seeds only where all else is equal. Throws with both folders and what is not.
+inline void check_alike(const std::vector<finished_run>& runs) {
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    const auto &one = runs[i - 1], &other = runs[i];
+    if (one.group() != other.group() || one.method != other.method) continue;
+    const auto here = one.how.flatten(), there = other.how.flatten();
+    for (const auto& [setting, value] : here.items())
+      if (there.contains(setting) && there.at(setting) != value)
+        throw std::runtime_error(one.folder.string() + " and " + other.folder.string() + " are both runs of " + one.method + ", and differ: " + setting.substr(1) + " is " +
+                                 value.dump() + " and " + there.at(setting).dump() + "; report on them apart");
+  }
+}
+
 /// Every evaluation.json under the folders, and the runs of the files among them, in an order that does not depend on the file system.
 inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& places) {
   std::vector<finished_run> runs;
@@ -167,6 +188,7 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
   };
   std::sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
   check_one_run_a_seed(runs);
+  check_alike(runs);
   return runs;
 }
 

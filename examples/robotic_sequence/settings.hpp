@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <sstream>
-#include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
+
+#include "../common/retention_terms.hpp"
 
 namespace robotic_sequence {
 
@@ -68,21 +70,12 @@ struct retention_settings {
   /// What adds to the actor's loss or gradient; episodic memory is in the buffer.
   bool any_term() const { return l2 || ewc || bc || ks; }
 
+  /// In the order of tables: bc+em.
+  std::vector<std::pair<std::string, bool>> terms() const { return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"em", em}, {"ks", ks}}; }
+  std::string name() const { return chosen_terms(terms()); }
+
   /// "none", or terms joined by +. Throws for anything else.
-  void choose(const std::string& text) {
-    l2 = ewc = bc = ks = em = false;
-    if (text == "none") return;
-    std::istringstream terms(text);
-    std::string term;
-    bool some = false;
-    while (std::getline(terms, term, '+')) {
-      some = true;
-      bool* wanted = term == "l2" ? &l2 : term == "ewc" ? &ewc : term == "bc" ? &bc : term == "ks" ? &ks : term == "em" ? &em : nullptr;
-      if (wanted == nullptr) throw std::runtime_error("no retention '" + term + "': none, l2, ewc, bc, em, ks, or several joined by + as in bc+em");
-      *wanted = true;
-    }
-    if (!some) throw std::runtime_error("no retention '': none, l2, ewc, bc, em, ks, or several joined by + as in bc+em");
-  }
+  void choose(const std::string& text) { choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"em", &em}, {"ks", &ks}}); }
 };
 
 }  // namespace robotic_sequence

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 // How fast the world and its learner are: random decisions in each stage, with an observation after each; then decisions with an update each.
-//   robotic_sequence_speed [decisions of a stage] [updates of a method]
 // `taskset -c 0` measures on one core. The sum keeps the compiler from leaving the observations out.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <optional>
 #include <random>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
 
 #include "../common/memory.hpp"
 #include "agent.hpp"
@@ -74,15 +76,33 @@ void measure_learner(const char* method, long updates) {
   std::printf("%-10s %9ld %12.0f %12.0f\n", method, updates, learning.updates_per_second(), learning.steps_per_second());
 }
 
+/// The argument at this place, a whole number above 0; `otherwise` where there is none. Throws for anything else.
+long number(int argc, char** argv, int place, long otherwise) {
+  if (argc <= place) return otherwise;
+  const std::string_view text = argv[place];
+  long value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1) throw std::invalid_argument(argv[place]);
+  return value;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  long decisions = 0, updates = 0;
+  try {
+    decisions = number(argc, argv, 1, 100'000);
+    updates = number(argc, argv, 2, 5'000);
+    if (argc > 3) throw std::invalid_argument(argv[3]);
+  } catch (const std::invalid_argument& wrong) {
+    std::fprintf(stderr, "usage: robotic_sequence_speed [decisions of a stage] [updates of a method], whole numbers above 0, not '%s'\n", wrong.what());
+    return 2;
+  }
   training::keep_freed_memory();
   at::globalContext().setFlushDenormal(true);
   at::set_num_threads(1);
   at::set_num_interop_threads(1);
   try {
-    const long decisions = argc > 1 ? std::atol(argv[1]) : 100'000, updates = argc > 2 ? std::atol(argv[2]) : 5'000;
     std::printf("stage      decisions  attempts    solved  decisions/s  us/decision   (checksum)\n");
     for (int stage = 0; stage < static_cast<int>(all_stages.size()); ++stage) measure_world(stage, decisions);
     std::printf("\nretention    updates    updates/s      steps/s\n");

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+
 #include "../../examples/common/temporary_folder.hpp"
 #include "support.hpp"
 
@@ -43,4 +44,13 @@ TEST_CASE("a folder says whether a run begins in it or goes on, and none is lost
   CHECK_NOTHROW(run_place{folder / "nowhere yet"}.clear(false));
   place = {.folder = folder.path(), .resume_if_possible = true};
   CHECK_THROWS_WITH(place.decide(), ContainsSubstring("finished") && ContainsSubstring("--overwrite"));
+}
+
+TEST_CASE("a run does not go on to an end that lies behind it", "[run_place]") {
+  const run_place place{"runs/some"};
+  CHECK_NOTHROW(place.check_steps(3000, 3000));
+  CHECK_THROWS_WITH(place.check_steps(3000, 2999), ContainsSubstring("runs/some") && ContainsSubstring("--steps 3000"));
+  // 4096 steps at once: the end of 3000 is 4096.
+  CHECK_NOTHROW(place.check_steps(4096, 3000, 4096));
+  CHECK_THROWS(place.check_steps(8192, 3000, 4096));
 }

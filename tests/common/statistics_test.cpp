@@ -12,6 +12,18 @@ std::vector<double> one_to(int n) {
 }
 }  // namespace
 
+TEST_CASE("pairs are drawn together", "[statistics]") {
+  const std::vector<double> a{1, 2, 3, 10}, b{2, 4, 6, 20};
+  const auto ratio = [](std::span<const double> x, std::span<const double> y) { return statistics::mean(y) / statistics::mean(x); };
+  const auto always = statistics::paired_bootstrap_interval(a, b, ratio);
+  CHECK(always.low == Approx(2));  // in every draw, which the two by themselves would not have
+  CHECK(always.high == Approx(2));
+  const auto first = [](std::span<const double> x, std::span<const double>) { return statistics::mean(x); };
+  CHECK(statistics::paired_bootstrap_interval(a, b, first).low == statistics::bootstrap_interval(a).low);
+  CHECK(std::isnan(statistics::paired_bootstrap_interval(std::span<const double>(), std::span<const double>(), ratio).low));
+  CHECK_THROWS_AS(statistics::paired_bootstrap_interval(a, std::span<const double>(b).first(3), ratio), std::invalid_argument);
+}
+
 TEST_CASE("mean, spread and quantiles have their closed forms", "[statistics]") {
   const auto values = one_to(9);
   CHECK(statistics::mean(values) == Approx(5));

@@ -381,6 +381,9 @@ TEST_CASE("what does not fit together is refused before it runs", "[montezuma][a
   retention_settings kept;
   CHECK_THROWS_WITH(kept.choose("ewc+magic"), ContainsSubstring("magic") && ContainsSubstring("bc+ks"));
   CHECK_THROWS(kept.choose(""));
+  CHECK_THROWS(kept.choose("bc+"));
+  kept.choose("ks+bc+ks");
+  CHECK(kept.name() == "bc+ks");
   kept.choose("bc+ks");
   CHECK((kept.bc && kept.ks && !kept.ewc && !kept.l2 && kept.needs_memory()));
   kept.choose("ks");

@@ -2,7 +2,6 @@
 // The program as its user meets it: help, mistakes, and the whole demo in miniature.
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -57,6 +56,9 @@ TEST_CASE("a mistake is one clear line and an exit code", "[nethack][program]") 
   const auto twice = run("evaluate --random --games 0 --from " + (saves / "a" / "depth3").string() + " " + (saves / "b" / "depth3").string());
   CHECK(twice.code == 1);
   CHECK_THAT(twice.text, ContainsSubstring("by the name depth3"));
+  CHECK_THAT(run("sweep --dry-run --finetune=--ewc-strenght=3").text, ContainsSubstring("--finetune:") && ContainsSubstring("--ewc-strenght"));
+  CHECK_THAT(run("sweep --dry-run --finetune=--freeze=encoder --finetune=--recipe=paper").text, ContainsSubstring("--recipe is said by the sweep"));
+  CHECK(run("sweep --dry-run --finetune=--freeze=encoder --finetune=--ks-floor=0.05").code == 0);
   const auto seeds = run("sweep --dry-run --seeds one");
   CHECK(seeds.code == 1);
   CHECK_THAT(seeds.text, ContainsSubstring("--seeds"));
@@ -64,7 +66,7 @@ TEST_CASE("a mistake is one clear line and an exit code", "[nethack][program]") 
 
 TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][program]") {
   if (!std::filesystem::exists(nethack::default_package)) {
-    std::cout << "SKIPPED: nethack-console is not installed\n";
+    skip_test("nethack-console is not installed");
     return;
   }
   const temporary_folder place;

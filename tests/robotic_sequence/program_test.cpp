@@ -26,7 +26,7 @@ TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code", "[ro
   CHECK_THAT(option.text, ContainsSubstring("--retian") && ContainsSubstring("robotic_sequence finetune --help"));
   const auto method = run("finetune --retain everything");
   CHECK(method.code != 0);
-  CHECK_THAT(method.text, ContainsSubstring("everything") && ContainsSubstring("bc+em"));
+  CHECK_THAT(method.text, ContainsSubstring("everything") && ContainsSubstring("em, ks, or several joined by +"));
   CHECK(run("").code != 0);
   const auto teacher = run("finetune --teacher /nonexistent.pt");
   CHECK(teacher.code == 1);
@@ -34,6 +34,9 @@ TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code", "[ro
   const auto both = run("finetune --from-scratch --retain ewc");
   CHECK(both.code == 1);
   CHECK_THAT(both.text, ContainsSubstring("nothing to retain"));
+  CHECK_THAT(run("finetune --retain bc+").text, ContainsSubstring("no retention ''"));
+  CHECK_THAT(run("finetune --alpha-floor 0").text, ContainsSubstring("--alpha-floor") && ContainsSubstring("above 0"));
+  CHECK_THAT(run("play --scripted --from unplug").text, ContainsSubstring("does not know unplug") && ContainsSubstring("--from"));
   const auto nobody = run("play");
   CHECK(nobody.code == 1);
   CHECK_THAT(nobody.text, ContainsSubstring("--policy") && ContainsSubstring("--scripted"));
@@ -82,7 +85,9 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     const auto changed = run("finetune --seed 7 --resume " + (place / "part").string());
     CHECK(changed.code == 1);
     CHECK_THAT(changed.text, ContainsSubstring("--seed 1") && ContainsSubstring("7") && ContainsSubstring("--steps"));
-    CHECK(run("finetune --retain bc --resume " + (place / "part").string()).code == 1);
+    const auto kept_otherwise = run("finetune --retain bc --resume " + (place / "part").string());
+    CHECK(kept_otherwise.code == 1);
+    CHECK_THAT(kept_otherwise.text, ContainsSubstring("has --retain ewc+bc+em+ks") && ContainsSubstring("cannot go on with bc"));
     // Nor does the whole command said again make another run of it.
     for (const std::string other : {" --seed 7", " --value-bound 100", " --from-scratch"}) {
       CAPTURE(other);
@@ -106,6 +111,25 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     const auto config = nlohmann::json::parse(read(place / "whole" / "config.json"));
     CHECK(config.at("retention").at("ewc") == 1);
     CHECK(config.at("seed") == 1);
+    CHECK(config.at("method") == "ewc+bc+em+ks");
+    CHECK(config.at("retention").at("memory") == 500);  // what the teacher has
+    CHECK(config.at("settings").at("capacity") == 3000);
+
+    // An end that lies behind it is none, and nothing is lost to the attempt.
+    const auto shorter = run("finetune --steps 2000 --resume " + (place / "whole").string());
+    CHECK(shorter.code == 1);
+    CHECK_THAT(shorter.text, ContainsSubstring("4000 steps") && ContainsSubstring("2000"));
+    CHECK(std::filesystem::exists(place / "whole" / "evaluation.json"));
+
+    const auto briefly = "finetune --steps 1001 --evaluation-episodes 1 --final-episodes 1 --teacher " + (teacher / "teacher.pt").string() + " --out ";
+    const auto unused = run(briefly + (place / "unused").string() + " --ewc-strength 3 --fisher continual-world --memory 100 --steps 1001");
+    INFO(unused.text);
+    CHECK(unused.code == 0);
+    CHECK_THAT(unused.text, ContainsSubstring("note: ") && ContainsSubstring("--fisher") && ContainsSubstring("--ewc-strength") && ContainsSubstring("--memory") &&
+                                ContainsSubstring("of no effect with --retain none") && !ContainsSubstring("--steps,"));
+    CHECK_THAT(run(briefly + (place / "full").string() + " --retain em --capacity 500").text, ContainsSubstring("--memory 500") && ContainsSubstring("--capacity of 500"));
+    CHECK_THAT(run(briefly + (place / "hot").string() + " --alpha-floor 1").text, ContainsSubstring("--alpha-floor 1") && ContainsSubstring("--known-alpha-cap"));
+    CHECK_FALSE(std::filesystem::exists(place / "hot"));
 
     // Nor is it lost to one that cannot begin.
     const auto no_teacher = run("finetune --teacher " + (place / "whole" / "config.json").string() + " --overwrite --out " + (place / "whole").string());
@@ -139,6 +163,8 @@ TEST_CASE("robotic_sequence: a sweep in miniature makes teachers, runs and a rep
   const auto listed = run(command + " --dry-run");
   CHECK(listed.code == 0);
   CHECK_THAT(listed.text, ContainsSubstring("pretrain") && ContainsSubstring("--from-scratch") && ContainsSubstring("--fisher continual-world"));
+  CHECK_THAT(run(command + " --finetune=--ewc-strenght=3").text, ContainsSubstring("--finetune:") && ContainsSubstring("--ewc-strenght"));
+  CHECK_THAT(run(command + " --finetune=--stages=4").text, ContainsSubstring("--stages is said by the sweep"));
   CHECK_FALSE(std::filesystem::exists(place / "sweep"));
   const auto first = run(command);
   INFO(first.text);

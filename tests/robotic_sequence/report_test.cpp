@@ -190,6 +190,60 @@ TEST_CASE("a seed that would count twice is named with both folders", "[robotic_
   CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("seed 3") && ContainsSubstring("/one") && ContainsSubstring("/other"));
 }
 
+TEST_CASE("runs that are not alike are no means over seeds", "[robotic_sequence][report]") {
+  const folder made;
+  for (const long seed : {1L, 2L}) made.add("bc", seed, {{"all", "01234"}});
+  const auto set = [&](long seed, const std::string& part, const nlohmann::json& values) {
+    const auto file = made.path() / "runs" / ("4bcgaussian" + std::to_string(seed)) / "evaluation.json";
+    auto text = read_json(file);
+    text[part] = values;
+    write_json(file, text);
+  };
+  set(1, "retention", {{"bc", 1.0}, {"memory", 500}});
+  CHECK_NOTHROW(robotic_sequence::read_runs({made.path()}));  // of the other it is not known
+  set(2, "retention", {{"bc", 1.0}});
+  set(2, "settings", {{"value_bound", 10.0}});
+  const auto alike = robotic_sequence::read_runs({made.path()});
+  REQUIRE(alike.size() == 2);
+  robotic_sequence::write_report(alike, made.path() / "report");
+  set(2, "retention", {{"bc", 2.0}});
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}),
+                    ContainsSubstring("retention/bc is 1.0 and 2.0") && ContainsSubstring("4bcgaussian1") && ContainsSubstring("4bcgaussian2"));
+  set(2, "retention", {{"bc", 1.0}});
+  // The lines of a report say it too.
+  const auto lines = made.path() / "report" / "runs.jsonl";
+  CHECK_NOTHROW(robotic_sequence::read_runs({lines}));
+  set(1, "seed", 3);
+  set(1, "settings", {{"value_bound", 20.0}});
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({lines, made.path() / "runs" / "4bcgaussian1"}), ContainsSubstring("settings/value_bound is"));
+}
+
+TEST_CASE("a run whose log lost a part is left out by name", "[robotic_sequence][report]") {
+  const folder made;
+  made.add("bc", 1, {{"all", "01234"}});
+  const auto log = made.path() / "runs" / "4bcgaussian1" / "metrics.csv";
+  const auto whole = text_of(log);
+  const auto header = whole.substr(0, whole.find('\n') + 1), rows = whole.substr(header.size());
+  write_file(log, header + rows.substr(rows.find('\n') + 1));
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("metrics.csv") && ContainsSubstring("from step 0 to 8000"));
+  write_file(log, whole.substr(0, whole.rfind('\n', whole.size() - 2) + 1));
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("from step 0 to 8000"));
+}
+
+TEST_CASE("the interval of forward transfer draws a method's seeds and those from scratch together", "[robotic_sequence][report]") {
+  const folder made;
+  // Seed 1 is hard, seed 2 easy, for both: areas .1 and .5 beside .2 and .6. Of two seeds a draw has one of four means.
+  made.add("scratch", 1, {{"all", "11111"}});
+  made.add("scratch", 2, {{"all", "55555"}});
+  made.add("none", 1, {{"all", "22222"}});
+  made.add("none", 2, {{"all", "66666"}});
+  made.add("none", 3, {{"all", "99999"}});  // no run from scratch has its seed
+  const auto runs = robotic_sequence::read_runs({made.path()});
+  const auto text = robotic_sequence::write_report(runs, made.path() / "report");
+  // (.4 − .3) / .7; at the ends (.2 − .1) / .9 and (.6 − .5) / .5
+  CHECK_THAT(text, ContainsSubstring("0.14 [0.11 … 0.20]"));
+}
+
 TEST_CASE("what is named twice is done once", "[robotic_sequence][sweep]") {
   robotic_sequence::sweep_command command;
   command.seeds = {"1-2", "2"};
