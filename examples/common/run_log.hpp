@@ -24,20 +24,27 @@ class run_log {
     std::string text = header();
     if (resumed_at > 0) {
       std::ifstream before(path_);
-      if (!before) throw std::runtime_error(path_.string() + " is gone, and with it what the run wrote so far: bring it back, or begin anew with --overwrite");
+      if (!before) throw std::runtime_error(path_.string() + " is gone, and with it what the run wrote so far: bring it back, or remove the folder to begin anew");
       std::string line;
       std::getline(before, line);
       if (before && line + "\n" != text)
         throw std::runtime_error(path_.string() + " has other columns than this run writes: it is of another run or version");
       while (std::getline(before, line))
-        if (std::strtoll(line.c_str(), nullptr, 10) <= resumed_at) text += line + "\n";
+        if (const auto step = std::strtoll(line.c_str(), nullptr, 10); step <= resumed_at) {
+          text += line + "\n";
+          last_step_ = step;
+        }
     }
     write_file(path_, text);
     file_.open(path_, std::ios::app);
     if (!file_) throw std::runtime_error("cannot write " + path_.string());
   }
 
+  /// Of the last row; -1 without one.
+  std::int64_t last_step() const { return last_step_; }
+
   void add(std::int64_t step, const std::vector<std::string>& cells) {
+    last_step_ = step;
     file_ << step;
     for (const auto& cell : cells) file_ << ',' << cell;
     file_ << '\n';
@@ -67,4 +74,5 @@ class run_log {
   std::filesystem::path path_;
   std::vector<std::string> names_;
   std::ofstream file_;
+  std::int64_t last_step_ = -1;
 };

@@ -21,6 +21,8 @@ struct run_place {
   /// Whether this run goes on with another. Throws where that cannot be, or a run would be lost.
   bool decide() const {
     const bool there = std::filesystem::exists(checkpoint());
+    if ((resume || resume_if_possible) && there && !std::filesystem::exists(folder / "metrics.csv"))
+      throw std::runtime_error((folder / "metrics.csv").string() + " is gone, and with it what the run wrote so far: bring it back, or remove the folder to begin anew");
     if (resume && !there) throw std::runtime_error("there is no checkpoint to resume in " + folder.string());
     if ((resume || resume_if_possible) && there) return true;
     if (!resume_if_possible && !overwrite && std::filesystem::exists(folder / "config.json"))

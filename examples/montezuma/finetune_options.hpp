@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/option_checks.hpp"
+#include "../common/retention_options.hpp"
 #include "backend.hpp"
 #include "settings.hpp"
 #include "training_options.hpp"

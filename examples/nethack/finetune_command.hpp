@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/option_checks.hpp"
+#include "../common/retention_options.hpp"
 #include "evaluation_plan.hpp"
 #include "finetune_options.hpp"
 

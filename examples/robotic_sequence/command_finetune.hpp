@@ -34,13 +34,13 @@ inline nlohmann::json to_json(const training_settings& settings) {
 }
 
 /// The strengths of the terms in use, and what episodic memory protects.
-inline nlohmann::json strengths_of(const retention_settings& kept) {
+inline nlohmann::json strengths_of(const retention_settings& kept, std::int64_t memory_rows) {
   nlohmann::json used = nlohmann::json::object();
   if (kept.l2) used["l2"] = kept.l2_strength;
   if (kept.ewc) used["ewc"] = kept.ewc_strength, used["fisher_states"] = kept.fisher_states;
   if (kept.bc) used["bc"] = kept.bc_strength, used["bc_batch"] = kept.bc_batch;
   if (kept.ks) used["ks"] = {{"strength", kept.ks_strength}, {"factor", kept.ks_factor}};
-  if (kept.bc || kept.em) used["memory"] = kept.memory;
+  if (kept.bc || kept.em) used["memory"] = kept.memory, used["memory_rows"] = memory_rows;  // as asked for, and as the teacher has
   return used;
 }
 
@@ -55,11 +55,11 @@ inline int finetune(finetune_command command) {
   auto& settings = command.learning;
   auto& kept = command.kept;
   kept.choose(command.retain);
-  kept.memory = std::min(kept.memory, teacher.memory.size());
+  const auto memory_rows = std::min(kept.memory, teacher.memory.size());
   if (settings.agent.alpha_floor > settings.agent.known_alpha_cap && !command.from_scratch)
     throw std::runtime_error("--alpha-floor " + decimals(settings.agent.alpha_floor, 4) + " lies above --known-alpha-cap " + decimals(settings.agent.known_alpha_cap, 4));
-  if (kept.em && kept.memory >= settings.capacity)
-    throw std::runtime_error("--memory " + std::to_string(kept.memory) + " transitions of the teacher leave no room in a --capacity of " + std::to_string(settings.capacity));
+  if (kept.em && memory_rows >= settings.capacity)
+    throw std::runtime_error("--memory: " + std::to_string(memory_rows) + " transitions of the teacher leave no room in a --capacity of " + std::to_string(settings.capacity));
   kept.fisher = command.fisher == "gaussian" ? fisher_kind::gaussian : fisher_kind::continual_world;
   settings.agent.width = teacher.shape.width;
   settings.agent.one_hot = teacher.shape.one_hot;
@@ -70,7 +70,7 @@ inline int finetune(finetune_command command) {
   auto actor = agent.actor();
   std::optional<retention_terms> terms;
   if (kept.any_term()) terms.emplace(make_retention(actor, teacher.memory["observation"], kept, stream_seed(settings.seed, random_stream::cloning)));
-  const auto protected_rows = kept.em ? teacher.memory.narrow(0, kept.memory) : retain::transitions{};
+  const auto protected_rows = kept.em ? teacher.memory.narrow(0, memory_rows) : retain::transitions{};
   learner learning(agent, stages, settings, episode_kind::whole, protected_rows, std::move(terms), kept);
   if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
   place.check_steps(learning.steps(), settings.steps);
@@ -90,7 +90,7 @@ inline int finetune(finetune_command command) {
                                             {"teacher", command.teacher},
                                             {"seed", settings.seed},
                                             {"settings", to_json(settings)},
-                                            {"retention", strengths_of(kept)},
+                                            {"retention", strengths_of(kept, memory_rows)},
                                             {"versions", {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}});
   const bool finished = run_training(learning, agent, stages, place, command.method(), term_names);
   retain::state policy;
@@ -108,7 +108,7 @@ inline int finetune(finetune_command command) {
                             {"fisher", command.fisher},
                             {"stages", stage_names},
                             {"settings", to_json(settings)},
-                            {"retention", strengths_of(kept)},
+                            {"retention", strengths_of(kept, memory_rows)},
                             {"seed", settings.seed},
                             {"steps", learning.steps()},
                             {"episodes", command.final_episodes},

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../common/option_checks.hpp"
+#include "../common/retention_options.hpp"
 #include "settings.hpp"
 
 namespace robotic_sequence {

@@ -54,6 +54,7 @@ inline bool run_training(learner& learning, sac_agent& agent, const std::vector<
     if (settings.evaluation_due(step)) measure();
     if (learning.finished() || stopped || (place.checkpoint_every > 0 && step % place.checkpoint_every == 0)) save();
   }
+  if (learning.finished() && metrics.last_step() != learning.steps()) measure();  // it was stopped here, and is not to go further
   shown.finish(static_cast<double>(learning.steps()), note);
   return learning.finished();
 }

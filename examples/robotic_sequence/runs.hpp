@@ -157,14 +157,17 @@ inline std::vector<finished_run> read_lines(const std::filesystem::path& path) {
 
 /// Of sorted runs: those of one method are means over seeds only where all else is equal. Throws with both folders and what is not.
 inline void check_alike(const std::vector<finished_run>& runs) {
-  for (std::size_t i = 1; i < runs.size(); ++i) {
-    const auto &one = runs[i - 1], &other = runs[i];
-    if (one.group() != other.group() || one.method != other.method) continue;
-    const auto here = one.how.flatten(), there = other.how.flatten();
-    for (const auto& [setting, value] : here.items())
-      if (there.contains(setting) && there.at(setting) != value)
-        throw std::runtime_error(one.folder.string() + " and " + other.folder.string() + " are both runs of " + one.method + ", and differ: " + setting.substr(1) + " is " +
-                                 value.dump() + " and " + there.at(setting).dump() + "; report on them apart");
+  std::map<std::string, std::pair<nlohmann::json, const finished_run*>> first;  // the first that says it, of each setting
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const auto& run = runs[i];
+    if (i > 0 && (run.group() != runs[i - 1].group() || run.method != runs[i - 1].method)) first.clear();
+    const auto settings = run.how.flatten();
+    for (const auto& [setting, value] : settings.items()) {
+      const auto& [expected, other] = first.try_emplace(setting, value, &run).first->second;
+      if (value != expected)
+        throw std::runtime_error(other->folder.string() + " and " + run.folder.string() + " are both runs of " + run.method + ", and differ: " + setting.substr(1) + " is " +
+                                 expected.dump() + " and " + value.dump() + "; report on them apart");
+    }
   }
 }
 

@@ -28,6 +28,7 @@ TEST_CASE("a log is on the disk row by row, and goes on without what is played a
   const auto path = folder / "metrics.csv";
   {
     run_log log(path, {"global_step", "a", "b"});
+    CHECK(log.last_step() == -1);
     log.add(0, numbers{{"b", 0.5}});
     log.add(100, numbers{{"a", 1.0}, {"b", 2.0}});
     CHECK(text_of(path) == "global_step,a,b\n0,,0.5\n100,1,2\n");
@@ -35,6 +36,7 @@ TEST_CASE("a log is on the disk row by row, and goes on without what is played a
   }
   {
     run_log log(path, {"global_step", "a", "b"}, 100);  // the checkpoint is of step 100
+    CHECK(log.last_step() == 100);
     log.add(200, words{"again", ""});
   }
   CHECK(text_of(path) == "global_step,a,b\n0,,0.5\n100,1,2\n200,again,\n");
@@ -42,5 +44,5 @@ TEST_CASE("a log is on the disk row by row, and goes on without what is played a
   CHECK(text_of(path).size() > 40);  // and is left as it was
   { const run_log anew(path, {"global_step", "c"}); }
   CHECK(text_of(path) == "global_step,c\n");
-  CHECK_THROWS_WITH((run_log(folder / "gone.csv", {"global_step"}, 100)), ContainsSubstring("gone.csv") && ContainsSubstring("--overwrite"));
+  CHECK_THROWS_WITH((run_log(folder / "gone.csv", {"global_step"}, 100)), ContainsSubstring("gone.csv") && ContainsSubstring("begin anew"));
 }

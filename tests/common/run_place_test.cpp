@@ -17,6 +17,8 @@ TEST_CASE("a folder says whether a run begins in it or goes on, and none is lost
   std::ofstream(folder / "config.json") << "{}";
   std::ofstream(place.checkpoint()) << "a";
   std::ofstream(place.evaluation()) << "{}";
+  CHECK_THROWS_WITH(place.decide(), ContainsSubstring("metrics.csv is gone"));
+  std::ofstream(folder / "metrics.csv") << "global_step\n0\n";
   CHECK(place.decide());
   place.resume = false;
   CHECK_THROWS_WITH(place.decide(), ContainsSubstring("--resume-if-possible") && ContainsSubstring("--overwrite"));

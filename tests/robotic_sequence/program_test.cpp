@@ -14,6 +14,14 @@ namespace {
 
 const programs::program run(ROBOTIC_SEQUENCE_PROGRAM);
 
+/// The number of steps in "has made N steps".
+std::string steps_made(const std::string& text) {
+  const std::string before = "has made ";
+  const auto at = text.find(before);
+  REQUIRE(at != std::string::npos);
+  return text.substr(at + before.size(), text.find(' ', at + before.size()) - at - before.size());
+}
+
 }  // namespace
 
 TEST_CASE("robotic_sequence: help names every subcommand, and each explains itself", "[robotic_sequence][program]") {
@@ -112,7 +120,7 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     CHECK(config.at("retention").at("ewc") == 1);
     CHECK(config.at("seed") == 1);
     CHECK(config.at("method") == "ewc+bc+em+ks");
-    CHECK(config.at("retention").at("memory") == 500);  // what the teacher has
+    CHECK(config.at("retention").at("memory_rows") == 500);  // what the teacher has
     CHECK(config.at("settings").at("capacity") == 3000);
 
     // An end that lies behind it is none, and nothing is lost to the attempt.
@@ -121,13 +129,32 @@ TEST_CASE("robotic_sequence: a run that Ctrl-C stops goes on to the same end, bi
     CHECK_THAT(shorter.text, ContainsSubstring("4000 steps") && ContainsSubstring("2000"));
     CHECK(std::filesystem::exists(place / "whole" / "evaluation.json"));
 
+    // One that was stopped anywhere may end there, and can be reported on.
+    const auto cut = place / "cut";
+    CHECK(run.interrupted(options + cut.string(), cut / "metrics.csv", 4) == 130);
+    const auto at = steps_made(run("finetune --steps 1 --resume " + cut.string()).text);
+    const auto ended = run("finetune --steps " + at + " --resume " + cut.string());
+    INFO(ended.text);
+    CHECK(ended.code == 0);
+    CHECK(run("report " + cut.string() + " --out " + (place / "report").string()).code == 0);
+    const auto rows = read(cut / "metrics.csv");
+    CHECK(run("finetune --steps " + at + " --resume " + cut.string()).code == 0);
+    CHECK(read(cut / "metrics.csv") == rows);  // not measured twice
+
+    // Without its log it does not go on, and keeps what there is.
+    std::filesystem::remove(cut / "metrics.csv");
+    const auto no_log = run("finetune --steps 5000 --resume " + cut.string());
+    CHECK(no_log.code == 1);
+    CHECK_THAT(no_log.text, ContainsSubstring("metrics.csv is gone"));
+    CHECK(std::filesystem::exists(cut / "evaluation.json"));
+
     const auto briefly = "finetune --steps 1001 --evaluation-episodes 1 --final-episodes 1 --teacher " + (teacher / "teacher.pt").string() + " --out ";
     const auto unused = run(briefly + (place / "unused").string() + " --ewc-strength 3 --fisher continual-world --memory 100 --steps 1001");
     INFO(unused.text);
     CHECK(unused.code == 0);
     CHECK_THAT(unused.text, ContainsSubstring("note: ") && ContainsSubstring("--fisher") && ContainsSubstring("--ewc-strength") && ContainsSubstring("--memory") &&
                                 ContainsSubstring("of no effect with --retain none") && !ContainsSubstring("--steps,"));
-    CHECK_THAT(run(briefly + (place / "full").string() + " --retain em --capacity 500").text, ContainsSubstring("--memory 500") && ContainsSubstring("--capacity of 500"));
+    CHECK_THAT(run(briefly + (place / "full").string() + " --retain em --capacity 500").text, ContainsSubstring("--memory: 500") && ContainsSubstring("--capacity of 500"));
     CHECK_THAT(run(briefly + (place / "hot").string() + " --alpha-floor 1").text, ContainsSubstring("--alpha-floor 1") && ContainsSubstring("--known-alpha-cap"));
     CHECK_FALSE(std::filesystem::exists(place / "hot"));
 

@@ -203,6 +203,15 @@ TEST_CASE("runs that are not alike are no means over seeds", "[robotic_sequence]
   CHECK_NOTHROW(robotic_sequence::read_runs({made.path()}));  // of the other it is not known
   set(2, "retention", {{"bc", 1.0}});
   set(2, "settings", {{"value_bound", 10.0}});
+  // One that does not say stands between two that differ.
+  made.add("bc", 3, {{"all", "01234"}});
+  set(3, "settings", {{"value_bound", 20.0}});
+  set(2, "settings", nlohmann::json::object());
+  set(1, "settings", {{"value_bound", 10.0}});
+  CHECK_THROWS_WITH(robotic_sequence::read_runs({made.path()}), ContainsSubstring("4bcgaussian1") && ContainsSubstring("4bcgaussian3"));
+  remove_folder(made.path() / "runs" / "4bcgaussian3");
+  set(1, "settings", nlohmann::json::object());
+  set(2, "settings", {{"value_bound", 10.0}});
   const auto alike = robotic_sequence::read_runs({made.path()});
   REQUIRE(alike.size() == 2);
   robotic_sequence::write_report(alike, made.path() / "report");
