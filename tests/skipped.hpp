@@ -18,10 +18,16 @@ inline void skip_test(const std::string& reason) {
   if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end()) reasons.push_back(reason);
 }
 
-/// The end of main: passes on how many tests failed, and says for ctest what was skipped. Only where none failed: to ctest a test that prints such a line
-/// is skipped, whatever its exit code.
-inline int report_skipped(int failed) {
+/// What ctest is told of them. Nothing where a test failed: to ctest one that prints such a line is skipped, whatever its exit code.
+inline std::string skipped_lines(int failed, const std::vector<std::string>& reasons) {
+  std::string lines;
   if (failed == 0)
-    for (const auto& reason : skipped_because()) std::printf("SKIPPED: %s\n", reason.c_str());
+    for (const auto& reason : reasons) lines += "SKIPPED: " + reason + "\n";
+  return lines;
+}
+
+/// The end of main: says what was skipped, and passes on how many tests failed.
+inline int report_skipped(int failed) {
+  std::fputs(skipped_lines(failed, skipped_because()).c_str(), stdout);
   return failed;
 }

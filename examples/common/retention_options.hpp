@@ -13,12 +13,12 @@
 
 #include "retention_terms.hpp"
 
-/// A check of what `Settings::choose` takes.
+/// A check of what `retention_named<Settings>` takes.
 template <class Settings>
 CLI::Validator retention_check() {
   return {[](const std::string& text) {
             try {
-              Settings{}.choose(text);
+              retention_named<Settings>(text);
               return std::string();
             } catch (const std::exception& error) {
               return std::string(error.what());

@@ -34,3 +34,11 @@ inline std::string chosen_terms(const std::vector<std::pair<std::string, bool>>&
     if (chosen) names.append(names.empty() ? "" : "+").append(name);
   return names.empty() ? "none" : names;
 }
+
+/// The settings with what `text` chooses, and else as they are by themselves. Throws as `Settings::choose`.
+template <class Settings>
+Settings retention_named(const std::string& text) {
+  Settings settings;
+  settings.choose(text);
+  return settings;
+}

@@ -276,11 +276,7 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, command, options, arguments] {
     chosen = [command, options, arguments] {
       options->arguments = arguments;
-      if (options->resume.empty()) {
-        retention_options kept;
-        kept.choose(options->retain);
-        note_unused_options(*command, kept.terms());
-      }
+      if (options->resume.empty()) note_unused_options(*command, retention_named<retention_options>(options->retain).terms());
       if (!options->resume.empty()) return finetune(resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
       if (options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
         check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);

@@ -135,11 +135,7 @@ inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std:
   command->callback([&chosen, command, options, arguments] {
     chosen = [command, options, arguments] {
       options->arguments = arguments;
-      if (options->resume.empty()) {
-        retention_settings kept;
-        kept.choose(options->retain);
-        note_unused_options(*command, kept.terms(), {{"--fisher", {"ewc"}}, {"--memory", {"bc", "em"}}});
-      }
+      if (options->resume.empty()) note_unused_options(*command, retention_named<retention_settings>(options->retain).terms(), {{"--fisher", {"ewc"}}, {"--memory", {"bc", "em"}}});
       if (!options->resume.empty()) return finetune(resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
       if (options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
         check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);

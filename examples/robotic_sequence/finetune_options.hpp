@@ -23,12 +23,7 @@ struct finetune_command {
   retention_settings kept;
   std::vector<std::string> arguments;  ///< as given, for config.json
 
-  std::string method() const {
-    if (from_scratch) return "scratch";
-    retention_settings terms;
-    terms.choose(retain);
-    return terms.name();
-  }
+  std::string method() const { return from_scratch ? "scratch" : retention_named<retention_settings>(retain).name(); }
 };
 
 /// What a run that goes on need not have in common with its beginning.

@@ -41,12 +41,12 @@ inline const auto mean_of = [](const std::string& stage) { return [stage](const 
 inline const auto lowest_of = [](const std::string& stage) { return [stage](const finished_run& run) { return lowest_success(run, stage); }; };
 inline const auto end_of = [](const std::string& stage) { return [stage](const finished_run& run) { return end_success(run, stage); }; };
 
-/// (A − B) / (1 − B) of the means over the seeds that a method and scratch both have, with the interval over them.
+/// (A − B) / (1 − B) of the means over the seeds that a method and scratch both have, with the interval over them; of a group that has runs from scratch.
 inline std::string forward_transfer_text(const run_group& group, const std::vector<const finished_run*>& runs, const std::string& stage) {
   std::vector<double> areas, scratch;
   for (const auto* run : runs)
     for (const auto* other : group.methods.front().second)
-      if (run != other && run->seed == other->seed && other->method == "scratch") {
+      if (run->seed == other->seed) {
         areas.push_back(mean_success(*run, stage));
         scratch.push_back(mean_success(*other, stage));
       }
