@@ -9,6 +9,7 @@
 
 #include <retain/detail/cuda_kl.hpp>
 #include <retain/detail/instruction_set.hpp>
+#include <retain/detail/joined.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -189,11 +190,8 @@ struct kl_function : torch::autograd::Function<kl_function> {
 
 /// Whether kl_function takes these logits, which are of one shape.
 inline bool fuses_kl(const at::Tensor& p, const at::Tensor& q) {
-  const auto fits = [](const at::Tensor& x) {
-    // What was made in inference mode cannot be kept for a backward pass; what is negated lazily does not stand in memory as it reads.
-    const bool can_be_kept = !x.is_inference() || !at::GradMode::is_enabled();
-    return x.layout() == at::kStrided && x.scalar_type() == at::kFloat && can_be_kept && !x.is_neg() && !x._is_zerotensor();
-  };
+  // What is negated lazily does not stand in memory as it reads.
+  const auto fits = [](const at::Tensor& x) { return x.scalar_type() == at::kFloat && !x.is_neg() && !x._is_zerotensor() && may_join(x); };
   if (p.device() != q.device() || p.numel() == 0 || !fits(p) || !fits(q)) return false;
 #if RETAIN_HAS_CUDA_KERNELS
   if (p.is_cuda()) return has_cuda_kl(p.size(-1), p.device());

@@ -24,7 +24,7 @@ namespace retain::detail {
 ///     of one network:   x [N, inputs],                  W_i [outputs, inputs], b_i [outputs]              -> [N, outputs]
 ///     of K networks:    x [N, inputs] for all of them,  W_i [K, inputs, outputs], b_i [K, 1, outputs]     -> [K, N, outputs]
 ///
-/// Only where may_join(x). The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be
+/// Only where x and the weights may be joined. The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be
 /// differentiated again.
 struct dense_layers_function : torch::autograd::Function<dense_layers_function> {
   /// A small tensor of the CPU made contiguous, as the loops want it: what a policy sees may be part of a wider row.

@@ -31,11 +31,22 @@ inline bool unobserved() {
   return (keys.included_ - c10::default_included_set).empty() && (c10::default_excluded_set - keys.excluded_).empty();
 }
 
-/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x has no forward-mode derivative, is strided, and was
-/// not made in inference mode if a graph is to hold it.
-inline bool may_join(const at::Tensor& x) {
-  return x.defined() && x.layout() == at::kStrided && !separate_nodes::wanted() && unobserved() && !x._fw_grad(0).defined() &&
-         (!x.is_inference() || !at::GradMode::is_enabled());
+/// Whether x fits a joined node: it has no forward-mode derivative (of which LibTorch keeps level 0 only), is strided, and was not made in inference
+/// mode if a graph is to hold it.
+inline bool fits_joined(const at::Tensor& x) {
+  return x.defined() && x.layout() == at::kStrided && !x._fw_grad(0).defined() && (!x.is_inference() || !at::GradMode::is_enabled());
+}
+
+/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x fits. Asked of every tensor that goes into the node, weights
+/// too: a custom node throws where one of its inputs has a forward-mode derivative, and a trace keeps what it answers as a constant.
+inline bool may_join(const at::Tensor& x) { return !separate_nodes::wanted() && unobserved() && fits_joined(x); }
+
+/// The same of several tensors.
+inline bool may_join_each(at::TensorList tensors) {
+  if (separate_nodes::wanted() || !unobserved()) return false;
+  for (const auto& tensor : tensors)
+    if (!fits_joined(tensor)) return false;
+  return true;
 }
 
 }  // namespace retain::detail

@@ -154,7 +154,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
       std::vector<at::Tensor> weights;
       for (const auto& layer : layers_) weights.insert(weights.end(), {layer->weight, layer->bias});
       weights.insert(weights.end(), {out_->weight, out_->bias});
-      return detail::dense_layers(rows, weights, options_.activation, false);
+      if (detail::may_join_each(weights)) return detail::dense_layers(rows, weights, options_.activation, false);
     }
     auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
     for (std::size_t i = 0; i < layers_.size(); ++i) {
