@@ -8,6 +8,7 @@
 
 #include <limits>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "support.hpp"
@@ -200,6 +201,26 @@ TEST_CASE("cuda: the kernel's source and what starts it agree on sizes", "[cuda]
   CHECK(has("tensors[" + std::to_string(retain::detail::cuda_quadratic_arguments::most) + "]"));
   CHECK(std::string(retain::detail::cuda_kl_source).find("all.kept + " + std::to_string(retain::detail::kl_numbers) + " * row") != std::string::npos);
   CHECK(sizeof(retain::detail::cuda_quadratic_arguments) <= 4096);
+}
+
+TEST_CASE("cuda: a kernel is known by its source too", "[cuda]") {
+  retain::detail::cuda_kernel_cache cache;
+  const std::vector<std::string> options{"-Dnumber=float"}, none;
+  std::vector<retain::detail::cuda_function*> places;
+  const auto is_new = [&](int device, const char* name, const std::vector<std::string>& words, const std::string& source) {
+    const auto [place, made] = cache.place(static_cast<c10::DeviceIndex>(device), name, words, source);
+    places.push_back(place);
+    return made;
+  };
+  CHECK(is_new(0, "add", options, "one source"));
+  CHECK(is_new(0, "add", options, "another one"));
+  CHECK(is_new(0, "add", none, "one source"));
+  CHECK(is_new(0, "sub", options, "one source"));
+  CHECK(is_new(1, "add", options, "one source"));
+  CHECK(std::set(places.begin(), places.end()).size() == 5);
+  CHECK(!is_new(0, "add", options, "one source"));
+  CHECK(places.back() == places.front());
+  CHECK(*places.back() == nullptr);
 }
 #endif
 

@@ -22,11 +22,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -141,16 +143,30 @@ inline void bind_cuda_context(const cuda_library& cuda, at::Device device) {
   if (context == nullptr) at::zeros({1}, at::TensorOptions().dtype(at::kByte).device(device));
 }
 
+/// The kernels of a process: one for each device, name, list of options and source.
+class cuda_kernel_cache {
+ public:
+  /// The place of a kernel, and whether this call made it, empty.
+  std::pair<cuda_function*, bool> place(c10::DeviceIndex device, std::string_view name, const std::vector<std::string>& options, std::string_view source) {
+    // The source, which is long, is compared last and copied once.
+    const auto found = ready_.find(std::tuple<c10::DeviceIndex, std::string_view, const std::vector<std::string>&, std::string_view>(device, name, options, source));
+    if (found != ready_.end()) return {&found->second, false};
+    return {&ready_.emplace(key(device, std::string(name), options, std::string(source)), nullptr).first->second, true};
+  }
+
+ private:
+  using key = std::tuple<c10::DeviceIndex, std::string, std::vector<std::string>, std::string>;
+  std::map<key, cuda_function, std::less<>> ready_;
+};
+
 /// The function `name` of `source`, compiled for the device, once a process for each device and each list of options (such as
 /// "-Dnumber=float"). nullptr where it cannot be had, which is warned of once. Expects a guard on the device.
 inline cuda_function cuda_kernel(const char* source, const char* name, const std::vector<std::string>& options, at::Device device) {
   static std::mutex one_at_a_time;
-  static std::map<std::pair<c10::DeviceIndex, std::vector<std::string>>, cuda_function> ready;
+  static cuda_kernel_cache ready;
   const std::lock_guard lock(one_at_a_time);
-  std::pair key(device.index(), options);
-  key.second.emplace_back(name);
-  const auto [place, is_new] = ready.try_emplace(std::move(key), nullptr);
-  if (!is_new) return place->second;
+  const auto [place, is_new] = ready.place(device.index(), name, options, source);
+  if (!is_new) return *place;
   try {
     const auto& cuda = cuda_library::get(device);
     bind_cuda_context(cuda, device);
@@ -166,12 +182,12 @@ inline cuda_function cuda_kernel(const char* source, const char* name, const std
     }
     void* module = nullptr;  // lives as long as the process
     cuda.check(cuda.load_module(&module, code.data()), "loaded");
-    cuda.check(cuda.get_function(&place->second, module, name), "found");
+    cuda.check(cuda.get_function(place, module, name), "found");
   } catch (const c10::Error& error) {
-    place->second = nullptr;
+    *place = nullptr;
     TORCH_WARN(error.what_without_backtrace(), "\nLibTorch's operations do its work, and take longer.");
   }
-  return place->second;
+  return *place;
 }
 
 /// The stream that LibTorch's operations are queued on, for the driver; nullptr is the default stream. False where this LibTorch does not tell.
