@@ -177,3 +177,32 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   retain::strength_schedule nearly = retain::exponential_decay{.factor = 0.9999988};
   CHECK_THROWS_AS(nearly.load_state(fine, ""), retain::state_error);
 }
+
+TEST_CASE("schedule: a state that no schedule can come to is refused and changes nothing", "[schedule]") {
+  const auto refused = [](const retain::strength_schedule& schedule, const char* key, double value) {
+    auto loaded = schedule;
+    retain::state saved;
+    loaded.save_state(saved, "x.");
+    saved.set("x.progress", 7.0);
+    saved.set(key, value);
+    INFO(key << " " << value);
+    CHECK_THROWS_AS(loaded.load_state(saved, "x."), retain::state_error);
+    CHECK_THROWS_WITH(loaded.load_state(saved, "x."), ContainsSubstring("'x.'"));
+    CHECK(loaded.value() == schedule.value());
+    CHECK(loaded.progress() == 0);
+  };
+  const double nan = std::nan(""), infinity = INFINITY;
+  for (const double bad : {nan, infinity, -infinity}) {
+    refused(2.0, "x.progress", bad);
+    refused(retain::linear{}, "x.progress", bad);
+  }
+  for (const double bad : {nan, infinity, 0.0, -1.0}) {
+    refused(retain::adaptive_kl{}, "x.memory.0", bad);
+    refused(retain::dual_ascent{}, "x.memory.0", bad);
+  }
+  refused(retain::return_ratio{}, "x.memory.0", nan);
+  refused([](double progress) { return 1 - progress; }, "x.progress", 2);  // a strength of -1
+  CHECK_THROWS_AS(retain::strength_schedule(retain::adaptive_kl{.scale = nan}), retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(retain::dual_ascent{.scale = -1}), retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(retain::return_ratio{.student_return = nan}), retain::config_error);
+}

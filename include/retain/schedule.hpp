@@ -19,7 +19,8 @@ namespace retain {
 
 /// s(progress) -> strength. Progress is in whatever unit the caller passes to `.step`: environment steps, updates, epochs. Optionally
 /// observe(measurement) adapts it, memory() and set_memory(values) save what it has learnt, describe() tells it from others in a saved
-/// state, and validate() throws config_error for parameters that make no sense; it is called when a term takes the schedule.
+/// state, and validate() throws config_error for parameters, or a memory, that make no sense; it is called when a term takes the schedule and
+/// when one is loaded.
 template <class S>
 concept schedule = std::copy_constructible<S> && requires(const S& s, double progress) {
   { s(progress) } -> std::convertible_to<double>;
@@ -39,11 +40,12 @@ inline void check_span(const std::string& schedule, double initial, double last,
   require(is_strength(initial) && is_strength(last), schedule, "both strengths must be finite and not negative");
   require(over > 0 && std::isfinite(over), schedule, "over must be positive and finite");
 }
-inline void check_bounds(const std::string& schedule, double initial, double target, double minimum, double maximum) {
+inline void check_bounds(const std::string& schedule, double initial, double target, double minimum, double maximum, double scale) {
   require(target > 0 && std::isfinite(target), schedule, "the target must be positive and finite");
   require(minimum > 0, schedule, "the minimum must be positive: a strength of 0 cannot be multiplied up again");
   require(minimum <= maximum && std::isfinite(maximum), schedule, "the maximum must be finite and not below the minimum");
   require(minimum <= initial && initial <= maximum, schedule, "the initial strength must lie between minimum and maximum");
+  require(scale > 0 && std::isfinite(scale), schedule, "the scale that observations have led to must be positive and finite");
 }
 }  // namespace detail
 
@@ -117,7 +119,7 @@ struct adaptive_kl {
     if (kl > 1.5 * target && (*this)(0) < maximum) scale *= 2.0;
     if (kl < target / 1.5 && (*this)(0) > minimum) scale *= 0.5;
   }
-  void validate() const { detail::check_bounds(describe(), initial, target, minimum, maximum); }
+  void validate() const { detail::check_bounds(describe(), initial, target, minimum, maximum, scale); }
   std::string describe() const {
     return detail::concat("adaptive_kl{", detail::exact_text(initial), ", target ", detail::exact_text(target), ", from ",
                           detail::exact_text(minimum), " to ", detail::exact_text(maximum), "}");
@@ -148,7 +150,7 @@ struct dual_ascent {
     scale = std::clamp(moved, minimum, maximum) / initial;  // nothing winds up behind a bound
   }
   void validate() const {
-    detail::check_bounds(describe(), initial, target, minimum, maximum);
+    detail::check_bounds(describe(), initial, target, minimum, maximum, scale);
     detail::require(rate > 0 && std::isfinite(rate), describe(), "the rate must be positive and finite");
   }
   std::string describe() const {
@@ -171,6 +173,7 @@ struct return_ratio {
   void validate() const {
     detail::require(teacher_return > 0 && std::isfinite(teacher_return), describe(), "the teacher's return must be positive and finite");
     detail::require(detail::is_strength(maximum), describe(), "the maximum must be finite and not negative");
+    detail::require(!std::isnan(student_return), describe(), "the student's return must be a number");
   }
   std::string describe() const {
     return detail::concat("return_ratio{", detail::exact_text(teacher_return), ", maximum ", detail::exact_text(maximum), "}");
@@ -199,8 +202,7 @@ class strength_schedule {
     requires(!std::same_as<std::remove_cvref_t<S>, strength_schedule> && schedule<S>)
   strength_schedule(S function)  // NOLINT: likewise for `.strength = exponential_decay{...}`
       : self_(std::make_unique<model<S>>(std::move(function))) {
-    static_cast<const model<S>&>(*self_).validate();
-    check(value());
+    check(*self_, progress_);
   }
 
   strength_schedule(const strength_schedule& other) : self_(other.self_->clone()), progress_(other.progress_) {}
@@ -216,9 +218,13 @@ class strength_schedule {
 
   /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative or not finite.
   void step(double progress) {
+    check_step(progress);
+    progress_ = progress;
+  }
+  /// Throws what `step` would, and moves nothing.
+  void check_step(double progress) const {
     if (!std::isfinite(progress)) throw config_error(detail::concat("a schedule was stepped to ", progress));
     check(self_->value(progress));
-    progress_ = progress;
   }
 
   /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes nothing, when it does not or when
@@ -238,7 +244,8 @@ class strength_schedule {
     for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
   }
 
-  /// Throws state_error when the saved schedule is another one than this.
+  /// Throws state_error, and changes nothing, when the saved schedule is another one than this, or its progress or memory are none that a schedule
+  /// can come to.
   void load_state(const state& in, const std::string& prefix) {
     const std::string& saved = in.text(prefix + "kind");
     if (saved != self_->describe())
@@ -247,7 +254,15 @@ class strength_schedule {
     std::vector<double> memory(self_->memory().size());
     for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = in.number(concat_key(prefix, i));
     const double progress = in.number(prefix + "progress");
-    self_->set_memory(memory);
+    auto loaded = self_->clone();
+    try {
+      loaded->set_memory(memory);
+      if (!std::isfinite(progress)) throw config_error(detail::concat("a progress of ", progress));
+      check(*loaded, progress);
+    } catch (const config_error& wrong) {
+      throw state_error(detail::concat("the state's schedule at '", prefix, "' cannot be: ", wrong.what()));
+    }
+    self_ = std::move(loaded);
     progress_ = progress;
   }
 
@@ -255,6 +270,7 @@ class strength_schedule {
   struct concept_base {
     virtual ~concept_base() = default;
     virtual std::unique_ptr<concept_base> clone() const = 0;
+    virtual void validate() const = 0;
     virtual double value(double progress) const = 0;
     virtual void observe(double measurement) = 0;
     virtual std::string describe() const = 0;
@@ -266,7 +282,7 @@ class strength_schedule {
   struct model final : concept_base {
     explicit model(S f) : function(std::move(f)) {}
     std::unique_ptr<concept_base> clone() const override { return std::make_unique<model>(function); }
-    void validate() const {
+    void validate() const override {
       if constexpr (requires { function.validate(); }) function.validate();
     }
     double value(double progress) const override { return static_cast<double>(function(progress)); }
@@ -295,6 +311,11 @@ class strength_schedule {
   };
 
   static std::string concat_key(const std::string& prefix, std::size_t i) { return detail::concat(prefix, "memory.", i); }
+  /// What every schedule is held to, when it is taken and when it is loaded.
+  static void check(const concept_base& schedule, double progress) {
+    schedule.validate();
+    check(schedule.value(progress));
+  }
   static void check(double value) {
     if (!(value >= 0.0) || !std::isfinite(value))
       throw config_error(detail::concat("a strength must be finite and not negative, got ", value));
