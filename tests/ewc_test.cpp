@@ -472,3 +472,66 @@ TEST_CASE("ewc: the loss of a half model is float at strength 0 too", "[ewc]") {
   for (const double strength : {0.0, 1.0})
     CHECK(retain::ewc(model, retain::parameter_list{{"weight", torch::ones({2})}}, {.strength = strength}).loss(model).scalar_type() == torch::kFloat);
 }
+
+TEST_CASE("ewc: an importance grows with its layer, 0 for the new rows and columns", "[ewc]") {
+  torch::manual_seed(8);
+  const auto old_weight = torch::randn({2, 3}), old_bias = torch::randn({2});
+  const retain::parameter_list importance{{"head.weight", torch::rand({2, 3}, at::kDouble)}, {"head.bias", torch::rand({2})}, {"scale", torch::full({}, 0.5)}};
+  const retain::parameter_list grown{{"head.weight", torch::randn({4, 5})}, {"head.bias", torch::randn({3})}, {"scale", torch::ones({})}};
+  grown[0].tensor.narrow(0, 0, 2).narrow(1, 0, 3).copy_(old_weight);
+  grown[1].tensor.narrow(0, 0, 2).copy_(old_bias);
+  for (const auto& [name, tensor] : grown) tensor.requires_grad_();
+
+  const auto padded = retain::grown_importance(importance, grown);
+  REQUIRE(padded.size() == 3);
+  auto expected = torch::zeros({4, 5}, at::kDouble);
+  expected.narrow(0, 0, 2).narrow(1, 0, 3).copy_(importance[0].tensor);
+  CHECK(padded[0].tensor.equal(expected));
+  CHECK(padded[1].tensor.equal(torch::cat({importance[1].tensor, torch::zeros({1})})));
+  CHECK(padded[2].tensor.equal(importance[2].tensor));
+  CHECK(!padded[2].tensor.is_same(importance[2].tensor));
+  retain::fisher fisher;
+  fisher.values = importance;
+  CHECK(retain::grown_importance(fisher, grown)[0].tensor.equal(expected));
+
+  // The pull is that of the old penalty on the old rows, and none on the new ones.
+  const retain::ewc keep{grown, padded, {.strength = 3.0}};
+  {
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, tensor] : grown) at::Tensor(tensor).add_(torch::randn(tensor.sizes()));
+  }
+  const auto moved = (grown[0].tensor.detach().narrow(0, 0, 2).narrow(1, 0, 3) - old_weight).to(at::kDouble);
+  keep.add_gradient(grown);
+  expected.zero_();
+  expected.narrow(0, 0, 2).narrow(1, 0, 3).copy_(6 * importance[0].tensor * moved);
+  CHECK(support::relative_error(grown[0].tensor.grad(), expected) < 1e-5);
+  CHECK(grown[1].tensor.grad()[2].item<double>() == 0);
+
+  CHECK_THROWS_AS(retain::grown_importance({{"scale", torch::zeros({1})}}, grown), retain::shape_error);
+  CHECK_THROWS_WITH(retain::grown_importance({{"head.bias", torch::zeros({4})}}, grown), ContainsSubstring("'head.bias'") && ContainsSubstring("[4]") && ContainsSubstring("[3]"));
+  CHECK(retain::grown_importance({{"other", torch::ones({2})}}, grown)[0].tensor.equal(torch::ones({2})));
+}
+
+TEST_CASE("ewc: another task's anchor must be finite too, and a state's importance", "[ewc]") {
+  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_(), torch::ones({3}).requires_grad_()};
+  const auto importance = random_importance(retain::parameters(w));
+  retain::ewc keep{w, importance};
+  const std::vector<at::Tensor> moved{torch::full({2}, 2.0f).requires_grad_(), torch::full({3}, 2.0f).requires_grad_()};
+  const double before = keep.loss(moved).item<double>();
+  const std::vector<at::Tensor> broken{torch::zeros({2}).requires_grad_(), torch::full({3}, std::nan("")).requires_grad_()};
+  CHECK_THROWS_AS(keep.remember(broken, importance), retain::state_error);
+  CHECK_THROWS_AS(keep.advance(broken, importance, 0.5), retain::state_error);
+  CHECK_THROWS_WITH(keep.advance(broken, importance, 0.5), ContainsSubstring("the model's parameter '1' holds a value that is not finite"));
+  CHECK_THROWS_AS((retain::ewc{broken, importance}), retain::state_error);
+  CHECK(keep.loss(moved).item<double>() == before);
+
+  for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
+    retain::state saved;
+    keep.save_state(saved, "");
+    saved.set("anchor.0", torch::zeros({2}));
+    saved.set("importance.1", torch::full({3}, bad));
+    CHECK_THROWS_AS(keep.load_state(saved, ""), retain::state_error);
+    CHECK_THROWS_WITH(keep.load_state(saved, ""), ContainsSubstring("'1'"));
+    CHECK(keep.loss(moved).item<double>() == before);
+  }
+}

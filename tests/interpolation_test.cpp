@@ -111,3 +111,12 @@ TEST_CASE("interpolation: one model twice is refused, whatever is excluded; excl
   CHECK_THROWS_AS(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"bias"}}), retain::config_error);
   CHECK_NOTHROW(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"*"}}));
 }
+
+TEST_CASE("interpolation: a graph that holds a weight is told that it was written to", "[interpolation]") {
+  torch::nn::Linear model(3, 2);
+  const auto origin = retain::snapshot(*model);
+  const auto v = torch::randn({2, 3}).requires_grad_();
+  const auto y = (model->weight * v).sum();
+  retain::interpolate(*model, origin);
+  CHECK_THROWS_WITH(y.backward(), ContainsSubstring("modified by an inplace operation"));
+}

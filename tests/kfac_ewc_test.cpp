@@ -289,6 +289,10 @@ TEST_CASE("kfac_ewc: save, load and go on, bit for bit; a state of another netwo
   CHECK_THROWS_AS(resumed.load_state(other, ""), retain::shape_error);
   other.set("outputs.head.weight", torch::full({2, 2}, std::nan("")));
   CHECK_THROWS_WITH(resumed.load_state(other, ""), ContainsSubstring("'head.weight' is not finite"));
+  other.set("outputs.head.weight", -torch::eye(2));
+  CHECK_THROWS_WITH(resumed.load_state(other, ""), ContainsSubstring("'head.weight'") && ContainsSubstring("a second moment has none below 0"));
+  other.set("outputs.head.weight", torch::tensor({{2.0f, 1.0f}, {0.0f, 2.0f}}));
+  CHECK_THROWS_WITH(resumed.load_state(other, ""), ContainsSubstring("'head.weight' is not symmetric"));
   CHECK(resumed.loss(net).equal(keep.loss(net)));
 }
 
@@ -302,4 +306,20 @@ TEST_CASE("kfac_ewc: a model that was moved to another type keeps its anchor and
   CHECK(keep.loss(net).scalar_type() == at::kDouble);
   CHECK(keep.loss(net).item<double>() == Approx(before).epsilon(1e-5));
   CHECK(keep.add_gradient(net).item<double>() == Approx(before).epsilon(1e-5));
+}
+
+TEST_CASE("kfac_ewc: a view has no gradient to add to, and a model that is not finite is no anchor", "[kfac_ewc]") {
+  network net;
+  const retain::kfac_ewc keep{net, random_factors()};
+  displace(net);
+  retain::parameter_list computed;
+  for (const auto& [name, tensor] : retain::parameters(net)) computed.push_back({name, tensor * 1});
+  CHECK_THROWS_AS(keep.add_gradient(computed), retain::config_error);
+  keep.loss(computed).backward();
+  const auto gradient = net.body->weight.grad().clone();
+  forget_gradients(net);
+  keep.add_gradient(net);
+  CHECK(support::relative_error(gradient, net.body->weight.grad()) < 1e-5);
+  net.head->weight.detach().fill_(INFINITY);
+  CHECK_THROWS_WITH((retain::kfac_ewc{net, random_factors()}), ContainsSubstring("'head.weight' holds a value that is not finite"));
 }

@@ -258,3 +258,27 @@ TEST_CASE("synaptic_intelligence: what does not fit is named and changes nothing
   CHECK_NOTHROW(keep.consolidate(w));  // the copy's path is its own
   CHECK_THROWS_AS(keep.observe(0.5), retain::config_error);  // a measurement, for a schedule that does not adapt
 }
+
+TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state with a path that is not finite is refused", "[synaptic_intelligence]") {
+  const std::vector<at::Tensor> w{torch::randn({4}).requires_grad_()};
+  retain::synaptic_intelligence keep{w};
+  const std::vector<at::Tensor> view{w[0].view({4})};
+  CHECK_THROWS_AS(keep.observe(view), retain::config_error);
+  CHECK_THROWS_WITH(keep.add_gradient(view), ContainsSubstring("'0' [4] is computed"));
+  w[0].square().sum().backward();
+  keep.observe(w);
+  for (const char* key : {"path.0", "previous.0", "anchor.0"}) {
+    retain::state saved;
+    keep.save_state(saved, "");
+    saved.set(key, torch::full({4}, std::nan(""), std::string(key) == "path.0" ? at::kDouble : at::kFloat));
+    INFO(key);
+    CHECK_THROWS_AS(keep.load_state(saved, ""), retain::state_error);
+    CHECK_THROWS_WITH(keep.load_state(saved, ""), ContainsSubstring("of '0'"));
+  }
+  {
+    const at::NoGradGuard no_grad;
+    at::Tensor(w[0]).fill_(std::nan(""));
+  }
+  CHECK_THROWS_AS(keep.consolidate(w), retain::state_error);
+  CHECK_THROWS_AS((retain::synaptic_intelligence{w}), retain::state_error);
+}

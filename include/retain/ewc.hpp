@@ -35,8 +35,8 @@ class ewc : public detail::importance_penalty {
   static constexpr const char* name = "ewc";
 
   /// `importance` holds one tensor of the parameter's shape for every trainable parameter that is not excluded.
-  /// Throws state_error for a missing or extra name and for negative or non-finite values, shape_error for another shape,
-  /// config_error for a floor or clip out of range.
+  /// Throws state_error for a missing or extra name, for negative or non-finite values and for a trained parameter that is not finite, shape_error
+  /// for another shape, config_error for a floor or clip out of range.
   template <parameter_source M>
   ewc(const M& model, const parameter_list& importance, ewc_options options = {})
       : importance_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, options.floor, options.clip,

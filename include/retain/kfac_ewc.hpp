@@ -41,6 +41,7 @@ class kfac_ewc : detail::weight_penalty {
   static constexpr const char* name = "kfac_ewc";
 
   using weight_penalty::check;
+  using weight_penalty::check_step;
   using weight_penalty::covers;
   using weight_penalty::observe;
   using weight_penalty::step;
@@ -78,12 +79,13 @@ class kfac_ewc : detail::weight_penalty {
   }
 
   /// Adds the gradient of `loss` to every trainable parameter's `.grad` without autograd, and returns the value as a 0-dim float64
-  /// tensor. A `.grad` that is undefined is made. Throws as `loss` does, before anything is written.
+  /// tensor. A `.grad` that is undefined is made. Throws as `loss` does, and config_error for a tensor that is computed from another, whose `.grad` no
+  /// optimiser reads; all of it before anything is written.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
     const auto list = parameters(model);
-    const auto present = matched(list);
+    const auto present = matched(list, true);
     at::Tensor sum;
     for (std::size_t l = 0; l < layers_.size() && strength() != 0.0; ++l) {
       const at::Tensor moved = movement(l, present[l]);
@@ -127,7 +129,9 @@ class kfac_ewc : detail::weight_penalty {
       replace(l.inputs, in.tensor(prefix + "inputs." + l.weight), l.weight, "factor A");
       replace(l.outputs, in.tensor(prefix + "outputs." + l.weight), l.weight, "factor G");
       for (const auto& factor : {l.inputs, l.outputs})
-        if (!factor.isfinite().all().item<bool>()) throw state_error(detail::concat("kfac_ewc: a saved factor of '", l.weight, "' is not finite"));
+        if (!detail::all_finite(factor)) throw state_error(detail::concat("kfac_ewc: a saved factor of '", l.weight, "' is not finite"));
+      detail::check_second_moment(l.inputs, detail::concat("kfac_ewc: the saved factor A of '", l.weight, "'"));
+      detail::check_second_moment(l.outputs, detail::concat("kfac_ewc: the saved factor G of '", l.weight, "'"));
     }
     weight_penalty::load_state(in, prefix);
     layers_ = std::move(loaded);
@@ -188,14 +192,16 @@ class kfac_ewc : detail::weight_penalty {
     return {};
   }
 
-  std::vector<pair_of_parameters> matched(const parameter_list& model) const {
+  std::vector<pair_of_parameters> matched(const parameter_list& model, bool gradients = false) const {
     std::vector<pair_of_parameters> present(layers_.size());
-    pair(model, entries_, [&](const std::string& key, const at::Tensor& tensor, entry&) {
+    pair(model, entries_, [&](const std::string& key, const at::Tensor& tensor, entry& e) {
+      if (gradients) check_has_gradient(key, tensor);
       if (!tensor.requires_grad()) return;
       const std::size_t l = position(key);
       if (l == layers_.size())
         throw state_error(detail::concat("kfac_ewc: the parameter '", key, "' was frozen when the factors were estimated and is not now: unfreeze it "
                                          "before estimate_kfac, or exclude it by pattern"));
+      check_may_pull(key, e);
       (key == layers_[l].bias ? present[l].bias : present[l].weight) = tensor;
     });
     return present;

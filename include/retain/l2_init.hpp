@@ -24,6 +24,7 @@ class l2_init : public detail::weight_penalty {
  public:
   static constexpr const char* name = "l2_init";
 
+  /// Throws state_error for a parameter that is trained and not finite, config_error for a group that matches nothing or a negative scale.
   template <parameter_source M>
   explicit l2_init(const M& model, l2_init_options options = {})
       : weight_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, parameters(model)) {}
@@ -31,9 +32,8 @@ class l2_init : public detail::weight_penalty {
   /// With the parameters of `anchor`, copied, in place of where the model stands: a model, or a list under the model's names.
   /// Throws state_error for a missing or extra name and for a value that is not finite, shape_error for another shape.
   template <parameter_source M, parameter_source Anchor>
-  l2_init(const M& model, const Anchor& anchor, l2_init_options options = {}) : l2_init(model, std::move(options)) {
-    set_anchors(parameters(anchor));
-  }
+  l2_init(const M& model, const Anchor& anchor, l2_init_options options = {})
+      : weight_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, parameters(model), parameters(anchor)) {}
 };
 
 }  // namespace retain

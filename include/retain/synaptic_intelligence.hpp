@@ -59,7 +59,7 @@ class synaptic_intelligence : public detail::path_penalty {
   /// This penalty's own pull, which is known from there, is taken out of `.grad` again: it must be in it, by `add_gradient`, `attach` or
   /// `loss`, at the present strength, so that `step(progress)` comes after this. What else is in `.grad` counts as the task's: other
   /// penalties, entropy terms, and the factor of a clipped norm, which then scales the pull too and leaves a part of it in the path.
-  /// A parameter whose `.grad` is undefined adds nothing. Throws as `loss` does, before anything is changed.
+  /// A parameter whose `.grad` is undefined adds nothing. Throws as `add_gradient` does, before anything is changed.
   template <parameter_source M>
   void observe(const M& model) {
     walk(parameters(model), [](std::vector<at::Tensor>& sums, const at::Tensor& gradient, const at::Tensor& moved) {

@@ -185,3 +185,13 @@ TEST_CASE("rnd: copies have statistics of their own", "[rnd]") {
   CHECK(copy.rewards(seen).equal(first));  // goes the same way, from where it was
   CHECK(copy.rewards(later).equal(bonus.rewards(later)));
 }
+
+TEST_CASE("rnd: a graph that holds the predictor is told that it was loaded", "[rnd]") {
+  torch::nn::Sequential predictor(torch::nn::Linear(3, 4), torch::nn::Linear(4, 4));
+  retain::rnd bonus{torch::nn::Linear(3, 4), predictor, {3}, 2, {.fraction = 1}};
+  retain::state saved;
+  bonus.save_state(saved, "");
+  const auto loss = bonus.loss(torch::randn({20, 3}));
+  bonus.load_state(saved, "");
+  CHECK_THROWS_WITH(loss.backward(), ContainsSubstring("modified by an inplace operation"));
+}

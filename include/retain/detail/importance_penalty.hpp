@@ -14,13 +14,16 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
-namespace retain::detail {
+namespace retain {
+namespace detail {
 
 inline constexpr double no_clip = std::numeric_limits<double>::infinity();
 
@@ -29,6 +32,43 @@ template <class T>
 concept holds_importance = requires(const T& estimate) {
   { estimate.values } -> std::convertible_to<const parameter_list&>;
 };
+
+}  // namespace detail
+
+/// An importance for a model some of whose layers have grown, from one for what it was: 0 for the new rows and columns, which lie behind the old ones in
+/// every dimension, so that they are free. What has not grown, and names that the model does not have, are as they were.
+///
+///     // grown->head.weight [6, 8] holds the 4 rows that the old one had, and 2 new ones
+///     ewc keep{*grown, grown_importance(fisher, *grown), {.strength = 500.0}};
+///
+/// New tensors by name. Throws shape_error for a parameter with another number of dimensions, or one that has shrunk.
+template <parameter_source M>
+parameter_list grown_importance(const parameter_list& importance, const M& model) {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, at::Tensor> present;
+  for (const auto& [name, tensor] : parameters(model)) present.emplace(name, tensor);
+  parameter_list list;
+  for (const auto& [name, values] : importance) {
+    const auto found = present.find(name);
+    const at::IntArrayRef old = values.sizes(), now = found == present.end() ? old : found->second.sizes();
+    bool fits = old.size() == now.size();
+    for (std::size_t d = 0; fits && d < old.size(); ++d) fits = old[d] <= now[d];
+    if (!fits)
+      throw shape_error(detail::concat("grown_importance: the importance of '", name, "' has shape ", detail::shape_text(old), ", which the parameter of shape ",
+                                       detail::shape_text(now), " has not grown from: estimate it for this model, or exclude it by pattern"));
+    at::Tensor grown = at::zeros(now, values.options().requires_grad(false)), part = grown;
+    for (std::size_t d = 0; d < old.size(); ++d) part = part.narrow(static_cast<std::int64_t>(d), 0, old[d]);
+    part.copy_(values);
+    list.push_back({name, grown});
+  }
+  return list;
+}
+template <parameter_source M, detail::holds_importance Estimate>
+parameter_list grown_importance(const Estimate& estimate, const M& model) {
+  return grown_importance(estimate.values, model);
+}
+
+namespace detail {
 
 class importance_penalty : public weight_penalty {
  public:
@@ -106,10 +146,13 @@ class importance_penalty : public weight_penalty {
                                  " has no importance: estimate it for this model, or exclude it by pattern"));
       if (found == given.end() && !e.importance.defined()) return;
       follow(e, tensor);
+      const at::Tensor anchor = e.anchor;
       const at::Tensor added = found == given.end() ? at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))
                                                     : found->second.to(tensor.device(), at::kDouble).clamp(floor_, clip_);
       change(e, tensor.detach(), added);
       check_importance(name, e.importance);
+      if (!e.anchor.is_same(anchor)) check_anchor("the model's parameter", name, e, tensor.requires_grad());
+      check_constant(name, e);
     });
     entries_ = std::move(next);
   }
@@ -134,4 +177,5 @@ class importance_penalty : public weight_penalty {
   double floor_, clip_;
 };
 
-}  // namespace retain::detail
+}  // namespace detail
+}  // namespace retain

@@ -2,6 +2,7 @@
 // Parameters and buffers of a module as part of a state.
 #pragma once
 
+#include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -60,9 +61,12 @@ replacement_list read_tensors(const state& in, const std::string& prefix, const 
   return replacements;
 }
 
-/// An optimiser keeps the tensors it has.
+/// An optimiser keeps the tensors it has. A graph that holds one is told that it was written to.
 inline void replace_tensors(const replacement_list& replacements) {
-  for (auto [tensor, replacement] : replacements) tensor.set_data(replacement);
+  for (auto [tensor, replacement] : replacements) {
+    tensor.set_data(replacement);
+    written(tensor);
+  }
 }
 
 }  // namespace retain::detail

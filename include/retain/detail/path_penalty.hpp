@@ -3,6 +3,7 @@
 // the task's own gradient there.
 #pragma once
 
+#include <retain/detail/finite.hpp>
 #include <retain/detail/weight_penalty.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -37,6 +38,9 @@ class path_penalty : public weight_penalty {
     for (auto& [name, t] : loaded) {
       replace(t.previous, in.tensor(prefix + "previous." + name), name, "previous position");
       for (std::size_t i = 0; i < sums_.size(); ++i) replace(t.sums[i], in.tensor(prefix + sums_[i] + "." + name), name, sums_[i]);
+      bool finite = all_finite(t.previous) || !entries_.at(name).trainable;
+      for (const auto& sum : t.sums) finite = finite && all_finite(sum);
+      if (!finite) throw state_error(concat(kind_, ": the saved path of '", name, "' holds a value that is not finite"));
     }
     weight_penalty::load_state(in, prefix);
     tracks_ = std::move(loaded);
@@ -62,9 +66,11 @@ class path_penalty : public weight_penalty {
 
   /// Calls add(sums, gradient, movement) in float64 for every trainable parameter with a gradient: the task's gradient where the
   /// parameter stood, which is `.grad` without this penalty's own part, and how far it has moved from there. The sums may be
-  /// written to. Then takes the present position for the next look.
+  /// written to. Throws config_error for a tensor that is computed from another and has no `.grad` of its own. Then takes the present position for the next look.
   template <class Add>
   void walk(const parameter_list& model, Add add) {
+    for (const auto& [name, tensor] : model)
+      if (covers(name)) check_has_gradient(name, tensor);
     const at::NoGradGuard no_grad;
     pair(model, entries_, [](const std::string&, const at::Tensor&, entry&) {});  // throws before anything is changed
     pair(model, entries_, [&](const std::string& name, const at::Tensor& theta, entry& e) {
@@ -98,6 +104,7 @@ class path_penalty : public weight_penalty {
       e.importance = laid_out_like(e.anchor, change(t.sums, e.importance.to(at::kDouble), moved));
       check_importance(name, e.importance);
       e.anchor = at::empty_like(e.anchor).copy_(theta);
+      check_anchor("the model's parameter", name, e, theta.requires_grad());
       t.previous = e.anchor.clone();
       for (auto& sum : t.sums) sum = at::zeros_like(sum);
     });

@@ -40,8 +40,11 @@ inline bool may_join_in_loops(std::initializer_list<const at::Tensor*> tensors, 
 /// Where a plain tensor's numbers are; null for an undefined one.
 inline const float* floats_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
 
-/// Says that a loop has written to a tensor, as an operation in place does: a graph that holds it is told.
-inline void written(const at::Tensor& tensor) { tensor.unsafeGetTensorImpl()->bump_version(); }
+/// Says that a loop has written to a tensor, as an operation in place does: a graph that holds it is told. A tensor that was made in inference mode
+/// has no counter to tell by, and no graph holds it.
+inline void written(const at::Tensor& tensor) {
+  if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
+}
 
 /// Between the bounds; what is not a number stays that.
 inline float clipped(float x, float least, float greatest) { return x < least ? least : x > greatest ? greatest : x; }

@@ -6,10 +6,13 @@
 
 #include <retain/detail/cuda_quadratic.hpp>
 #include <retain/detail/instruction_set.hpp>
+#include <retain/detail/joined.hpp>
+#include <retain/detail/plain_floats.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -149,15 +152,21 @@ double quadratic_kernel(const T* theta, const T* anchor, const F* importance, T*
   return quadratic_body<HasImportance, Mode>(theta, anchor, importance, g, factor, n);
 }
 
+/// The type that numbers of a parameter's type are computed in.
+inline at::ScalarType real_type(const at::Tensor& theta) { return theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+/// Whether a tensor's memory holds its numbers.
+inline bool in_memory(const at::Tensor& tensor) { return tensor.layout() == at::kStrided && !tensor.is_neg() && !tensor._is_zerotensor(); }
+
 /// Whether the tensors' elements lie in memory one for one, so that a kernel may walk them as flat arrays.
 inline bool flat_alike(const at::Tensor& a, const at::Tensor& b) {
-  return b.layout() == at::kStrided && b.device() == a.device() && a.strides() == b.strides();
+  return in_memory(b) && b.device() == a.device() && a.strides() == b.strides();
 }
 inline bool fusible(const quadratic_item& item, const at::Tensor& gradient) {
   const auto type = item.theta.scalar_type();
   const bool known = type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
   const bool reduced = type == at::kHalf || type == at::kBFloat16;
-  return known && item.theta.layout() == at::kStrided && item.theta.is_non_overlapping_and_dense() &&
+  return known && in_memory(item.theta) && item.theta.is_non_overlapping_and_dense() &&
          flat_alike(item.theta, item.anchor) && item.anchor.scalar_type() == type &&
          (!item.importance.defined() ||
           (flat_alike(item.theta, item.importance) && item.importance.scalar_type() == (reduced ? at::kFloat : type))) &&
@@ -190,8 +199,7 @@ double fused_chunk(const quadratic_item& item, const at::Tensor& gradient, doubl
 /// float, as in the kernel: importances of 1e-8 would vanish in them.
 template <gradient_mode Mode>
 at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double factor) {
-  const auto type = item.theta.scalar_type();
-  const auto real = type == at::kDouble ? at::kDouble : at::kFloat;
+  const auto type = item.theta.scalar_type(), real = real_type(item.theta);
   const at::Tensor d = item.theta.detach().to(real) - item.anchor.to(real);
   const at::Tensor w = item.importance.defined() ? d * item.importance : d;
   if constexpr (Mode == gradient_mode::add) {
@@ -222,7 +230,8 @@ at::Tensor fused_on_cuda(const std::vector<quadratic_item>& items, const std::ve
 #endif
 
 /// sum_i scale_i (sum F_i d_i^2 + constant_i) as a 0-dim float64 tensor. `gradients[i]`, where gradients are asked for, receives
-/// factor * scale_i * F_i d_i. The order of the sums does not depend on the number of threads.
+/// factor * scale_i * F_i d_i; where that is added, their version counters tell of it as after an operation in place. The order of the sums does not
+/// depend on the number of threads.
 template <gradient_mode Mode>
 at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<at::Tensor>& gradients, double factor) {
   struct chunk {
@@ -231,6 +240,7 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
   };
   constexpr std::int64_t chunk_size = 1 << 18;
   std::vector<chunk> chunks;
+  std::vector<std::size_t> fused;
   at::Tensor elsewhere, none;
   const auto add_elsewhere = [&](const at::Tensor& value) {
     elsewhere = elsewhere.defined() ? elsewhere + value.to(elsewhere.device()) : value;
@@ -244,6 +254,7 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
     const auto& theta = items[i].theta;
     const bool fits = fusible(items[i], gradient_of(i));
     if (fits && theta.device().is_cpu()) {
+      fused.push_back(i);
       for (std::int64_t from = 0, n = theta.numel(); from < n; from += chunk_size) chunks.push_back({i, from, std::min(chunk_size, n - from)});
 #if RETAIN_HAS_CUDA_KERNELS
     } else if (fits && theta.is_cuda()) {
@@ -255,10 +266,12 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
   }
 #if RETAIN_HAS_CUDA_KERNELS
   for (const auto& [place, which] : on_gpus)
-    if (const auto value = fused_on_cuda<Mode>(items, which, gradients, factor); value.defined())
+    if (const auto value = fused_on_cuda<Mode>(items, which, gradients, factor); value.defined()) {
       add_elsewhere(value);
-    else
+      fused.insert(fused.end(), which.begin(), which.end());
+    } else {
       std::for_each(which.begin(), which.end(), by_operations);
+    }
 #endif
   std::vector<double> partial(chunks.size());
   at::parallel_for(0, static_cast<std::int64_t>(chunks.size()), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -267,11 +280,25 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
       partial[static_cast<std::size_t>(c)] = items[i].scale * fused_chunk<Mode>(items[i], gradient_of(i), factor, from, count);
     }
   });
+  if constexpr (Mode == gradient_mode::add)
+    for (const auto i : fused) written(gradients[i]);
   double sum = 0;
   for (const double value : partial) sum += value;
   for (const auto& item : items) sum += item.scale * item.constant;
   if (elsewhere.defined()) return sum == 0 ? elsewhere : elsewhere + sum;
   return at::scalar_tensor(sum, at::TensorOptions().dtype(at::kDouble));
+}
+
+/// Whether one node may stand for the operations on these. Autocasting may be on: there is nothing for it to cast in what sets its own types.
+inline bool quadratic_may_join(at::TensorList tensors) {
+  const c10::impl::ExcludeDispatchKeyGuard not_for_autocasting(c10::default_excluded_set);
+  return std::all_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) { return may_join(tensor); });
+}
+
+/// F d of one parameter by LibTorch's operations, in float or double.
+inline at::Tensor quadratic_force(const at::Tensor& theta, const at::Tensor& anchor, const at::Tensor& importance) {
+  const at::Tensor d = theta.to(real_type(theta)) - anchor.to(real_type(theta));
+  return importance.defined() ? d * importance : d;
 }
 
 /// strength * sum_i scale_i (sum F_i d_i^2 + constant_i) as a node of the graph: its backward is the same single pass. With create_graph the backward is
@@ -289,38 +316,54 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
     context->saved_data["scales"] = std::move(scales);
     context->saved_data["strength"] = strength;
     std::vector<at::Tensor> none;
-    const auto type = thetas[0].scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    return quadratic_pass<gradient_mode::none>(items, none, 0.0).mul_(strength).to(type);
+    return quadratic_pass<gradient_mode::none>(items, none, 0.0).mul_(strength).to(real_type(thetas[0]));
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
     const auto scales = context->saved_data["scales"].toDoubleVector();
     const double strength = context->saved_data["strength"].toDouble();
-    std::vector<quadratic_item> items;
     torch::autograd::variable_list gradients;
-    if (at::GradMode::is_enabled()) {
+    // On the CPU the incoming gradient is a number at hand; elsewhere reading it would wait for the device. A half type overflows before that number
+    // has made it small.
+    const bool at_hand = incoming[0].device().is_cpu();
+    const bool half = std::any_of(saved.begin(), saved.end(), [](const at::Tensor& t) { return t.defined() && t.element_size() == 2; });
+    if (at::GradMode::is_enabled() || (half && !at_hand) || !quadratic_may_join(incoming[0])) {
       for (std::size_t i = 0; i < scales.size(); ++i) {
-        const at::Tensor &theta = saved[3 * i], &importance = saved[3 * i + 2];
-        const at::Tensor d = theta - saved[3 * i + 1];
-        const at::Tensor w = importance.defined() ? d * importance : d;
-        gradients.push_back((w * (2.0 * strength * scales[i]) * incoming[0]).to(theta.scalar_type()));
+        const at::Tensor& theta = saved[3 * i];
+        const at::Tensor force = quadratic_force(theta, saved[3 * i + 1], saved[3 * i + 2]);
+        gradients.push_back((force * (2.0 * strength * scales[i]) * incoming[0].to(theta.device())).to(theta.scalar_type()));
       }
-      gradients.resize(scales.size() + 2);
+      gradients.resize(scales.size() + 2);  // the items and the strength have none
       return gradients;
     }
+    std::vector<quadratic_item> items;
     for (std::size_t i = 0; i < scales.size(); ++i) {
       items.push_back({saved[3 * i], saved[3 * i + 1], saved[3 * i + 2], scales[i]});
       gradients.push_back(at::empty_like(saved[3 * i]));
     }
-    // On the CPU the incoming gradient is a number at hand; elsewhere reading it would wait for the device.
-    const bool at_hand = incoming[0].device().is_cpu();
     quadratic_pass<gradient_mode::assign>(items, gradients, 2.0 * strength * (at_hand ? incoming[0].item<double>() : 1.0));
     if (!at_hand)
-      for (auto& gradient : gradients) gradient.mul_(incoming[0]);
-    gradients.resize(scales.size() + 2);  // the items and the strength have none
+      for (auto& gradient : gradients) gradient.mul_(incoming[0].to(gradient.device()));
+    gradients.resize(scales.size() + 2);
     return gradients;
   }
 };
+
+/// The same with a graph: as one node, or one operation after the other for those who listen to each (a trace, a forward-mode derivative).
+inline at::Tensor quadratic_loss(std::vector<quadratic_item> items, double strength) {
+  std::vector<at::Tensor> thetas;
+  for (const auto& item : items) thetas.push_back(item.theta);
+  if (quadratic_may_join(thetas)) return quadratic_function::apply(at::TensorList(thetas), std::move(items), strength);
+  at::Tensor sum;
+  double constant = 0;
+  for (const auto& item : items) {
+    const at::Tensor d = quadratic_force(item.theta, item.anchor, {}), force = item.importance.defined() ? d * item.importance : d;
+    const at::Tensor value = (force * d).sum(at::kDouble) * item.scale;
+    sum = sum.defined() ? sum + value.to(sum.device()) : value;
+    constant += item.scale * item.constant;
+  }
+  return ((constant == 0 ? sum : sum + constant) * strength).to(real_type(thetas[0]));
+}
 
 }  // namespace retain::detail

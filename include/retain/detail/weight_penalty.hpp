@@ -2,6 +2,8 @@
 // What the quadratic penalties share: anchors by parameter name, their match against a model, value, gradient and state.
 #pragma once
 
+#include <retain/detail/finite.hpp>
+#include <retain/detail/leaf.hpp>
 #include <retain/detail/quadratic.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -32,24 +34,24 @@ namespace detail {
 
 class weight_penalty {
  public:
-  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type (float for half types).
+  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type (float for half types). A tensor that is computed
+  /// from others, such as the old rows of a layer that has grown or a normalised weight, stands for a parameter as well: its gradient flows on.
   /// Throws shape_error or state_error when the model does not fit.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {
     auto items = match(parameters(model));
     if (items.empty() || strength() == 0.0) return at::zeros({}, options_of(items));
-    std::vector<at::Tensor> thetas;
-    for (const auto& item : items) thetas.push_back(item.theta);
-    return quadratic_function::apply(at::TensorList(thetas), std::move(items), strength());
+    return quadratic_loss(std::move(items), strength());
   }
 
   /// Adds the gradient of `loss` to every trainable parameter's `.grad` in one pass, without autograd and without extra
   /// memory, and returns the value as a 0-dim float64 tensor. A `.grad` that is undefined is made. Call it between
-  /// `backward()` and the optimiser's step. Throws as `loss` does, before anything is written.
+  /// `backward()` and the optimiser's step. Throws as `loss` does, and config_error for a tensor that is computed from another, a view of a
+  /// parameter for example, whose `.grad` no optimiser reads; all of it before anything is written.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
-    const auto items = match(parameters(model));
+    const auto items = match(parameters(model), true);
     if (items.empty() || strength() == 0.0) return at::zeros({}, options_of(items).dtype(at::kDouble));
     std::vector<at::Tensor> gradients;
     for (const auto& item : items) {
@@ -92,6 +94,8 @@ class weight_penalty {
 
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
+  /// Throws what `step` would, and moves nothing.
+  void check_step(double progress) const { schedule_.check_step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
   void save_state(state& out, const std::string& prefix) const {
@@ -108,6 +112,7 @@ class weight_penalty {
     auto loaded = entries_;
     for (auto& [name, e] : loaded) {
       replace(e.anchor, in.tensor(prefix + "anchor." + name), name, "anchor");
+      check_anchor("the saved anchor of", name, e, e.trainable);
       const std::string importance = prefix + "importance." + name, constant = prefix + "constant." + name;
       // A parameter that was frozen at first has an importance from the task on that it is trained in.
       if (needs_importance_ && !e.trainable && !in.contains(importance)) e.importance = at::Tensor();
@@ -117,8 +122,7 @@ class weight_penalty {
         check_importance(name, e.importance);
       }
       e.constant = in.contains(constant) ? in.number(constant) : 0.0;
-      if (!(e.constant >= 0.0) || !std::isfinite(e.constant))
-        throw state_error(concat(kind_, ": the saved constant of '", name, "' is ", e.constant, ": it must be finite and not negative"));
+      check_constant(name, e);
     }
     schedule_.load_state(in, prefix + "schedule.");
     entries_ = std::move(loaded);
@@ -131,52 +135,44 @@ class weight_penalty {
     double scale = 1.0;
     bool trainable = true;  // whether the parameter had a gradient when the penalty was made
     double constant = 0.0;  // what the penalty is at the anchor, before scale and strength: several tasks in one quadratic
+    bool finite = true;     // whether the anchor is; a frozen parameter's may be anything
   };
   using entry_map = std::map<std::string, entry>;
 
   weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
                  const parameter_list& model)
-      : kind_(kind), schedule_(std::move(strength)), exclude_(std::move(exclude)) {
-    const at::NoGradGuard no_grad;
-    for (const auto& [name, tensor] : model) {
-      if (excluded(name)) continue;
-      entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad(), 0.0};
-      for (const auto& group : groups)
-        if (detail::covers(group.pattern, name)) e.scale *= group.scale;
-      if (!(e.scale >= 0.0) || !std::isfinite(e.scale))
-        throw config_error(concat(kind_, ": the scale of '", name, "' must be finite and not negative, got ", e.scale));
-      entries_.emplace(name, std::move(e));
-    }
-    for (const auto& group : groups)
-      if (!used(group.pattern)) throw config_error(concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
-  }
-
-  /// Takes the anchors from elsewhere than the model. For constructors.
-  void set_anchors(const parameter_list& anchors) {
-    const at::NoGradGuard no_grad;
-    std::map<std::string, at::Tensor> given;
-    for (const auto& [name, values] : anchors) {
-      if (excluded(name)) continue;
-      if (!covers(name))
-        throw state_error(concat(kind_, ": the anchor has '", name, "' ", shape_text(values.sizes()),
-                                 ", which the model does not have: exclude it by pattern, or take the anchor of this model"));
-      given[name] = values;
-    }
-    for (auto& [name, e] : entries_) {
-      const at::Tensor values = given[name];
-      if (!values.defined())
-        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
-                                 " is missing in the anchor: exclude it by pattern, or take the anchor of this model"));
-      if (values.sizes() != e.anchor.sizes())
-        throw shape_error(concat(kind_, ": the anchor of '", name, "' has shape ", shape_text(values.sizes()), ", the parameter ",
-                                 shape_text(e.anchor.sizes()), ": take the anchor of this model"));
-      if (!values.isfinite().all().item<bool>())
-        throw state_error(concat(kind_, ": the anchor of '", name, "' holds a value that is not finite"));
-      e.anchor = at::empty_like(e.anchor).copy_(values);
-    }
-  }
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model, nullptr) {}
+  /// With the anchors from elsewhere than the model.
+  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
+                 const parameter_list& model, const parameter_list& anchors)
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model, &anchors) {}
 
   bool excluded(const std::string& name) const { return covered(exclude_, name); }
+
+  /// What every anchor is held to, whether it comes from a model, a list or a state: that of a parameter which is trained is finite.
+  void check_anchor(const char* what, const std::string& name, entry& e, bool trained) const {
+    e.finite = all_finite(e.anchor);
+    if (trained && !e.finite)
+      throw state_error(concat(kind_, ": ", what, " '", name, "' holds a value that is not finite, which a penalty would pull towards: take it from a model "
+                               "that is whole, or exclude it by pattern"));
+  }
+
+  void check_may_pull(const std::string& name, const entry& e) const {
+    if (!e.finite)
+      throw state_error(concat(kind_, ": the parameter '", name, "' was frozen and held a value that is not finite when its anchor was taken, and is trained "
+                               "now: make the penalty from the model as it is, or exclude it by pattern"));
+  }
+
+  void check_constant(const std::string& name, const entry& e) const {
+    if (!(e.constant >= 0.0) || !std::isfinite(e.constant))
+      throw state_error(concat(kind_, ": the constant of '", name, "' is ", e.constant, ": it must be finite and not negative"));
+  }
+
+  /// Throws for a tensor without a `.grad` of its own.
+  void check_has_gradient(const std::string& name, const at::Tensor& tensor) const {
+    check_leaf(kind_, name, tensor, ", or take loss(), through which the gradient flows on; where a layer has grown, retain::grown_importance(importance, "
+                                    "model) leaves its new rows free");
+  }
 
   void check_importance(const std::string& name, const at::Tensor& importance) const {
     if (importance.numel() == 0) return;
@@ -242,6 +238,46 @@ class weight_penalty {
   bool needs_importance_ = false;
 
  private:
+  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
+                 const parameter_list& model, const parameter_list* anchors)
+      : kind_(kind), schedule_(std::move(strength)), exclude_(std::move(exclude)) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, tensor] : model) {
+      if (excluded(name)) continue;
+      entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad(), 0.0, true};
+      for (const auto& group : groups)
+        if (detail::covers(group.pattern, name)) e.scale *= group.scale;
+      if (!(e.scale >= 0.0) || !std::isfinite(e.scale))
+        throw config_error(concat(kind_, ": the scale of '", name, "' must be finite and not negative, got ", e.scale));
+      entries_.emplace(name, std::move(e));
+    }
+    for (const auto& group : groups)
+      if (!used(group.pattern)) throw config_error(concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
+    if (anchors) set_anchors(*anchors);
+    for (auto& [name, e] : entries_) check_anchor(anchors ? "the anchor of" : "the model's parameter", name, e, anchors || e.trainable);
+  }
+
+  void set_anchors(const parameter_list& anchors) {
+    std::map<std::string, at::Tensor> given;
+    for (const auto& [name, values] : anchors) {
+      if (excluded(name)) continue;
+      if (!covers(name))
+        throw state_error(concat(kind_, ": the anchor has '", name, "' ", shape_text(values.sizes()),
+                                 ", which the model does not have: exclude it by pattern, or take the anchor of this model"));
+      given[name] = values;
+    }
+    for (auto& [name, e] : entries_) {
+      const at::Tensor values = given[name];
+      if (!values.defined())
+        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                                 " is missing in the anchor: exclude it by pattern, or take the anchor of this model"));
+      if (values.sizes() != e.anchor.sizes())
+        throw shape_error(concat(kind_, ": the anchor of '", name, "' has shape ", shape_text(values.sizes()), ", the parameter ",
+                                 shape_text(e.anchor.sizes()), ": take the anchor of this model"));
+      e.anchor = at::empty_like(e.anchor).copy_(values);
+    }
+  }
+
   bool used(const std::string& pattern) const {
     for (const auto& [name, e] : entries_)
       if (detail::covers(pattern, name)) return true;
@@ -259,15 +295,17 @@ class weight_penalty {
     if (needs_importance_ && !e.importance.defined())
       throw state_error(concat(kind_, ": the parameter '", name, "' was frozen when its importance was estimated and is not now: "
                                "unfreeze it before the importance is estimated, or exclude it by pattern"));
+    check_may_pull(name, e);
     follow(e, tensor);
     return {tensor, e.anchor, e.importance, e.scale, e.constant};
   }
 
-  /// The model's trainable parameters with their anchors.
-  std::vector<quadratic_item> match(const parameter_list& model) const {
+  /// The model's trainable parameters with their anchors; with `gradients`, only where each has a `.grad` of its own.
+  std::vector<quadratic_item> match(const parameter_list& model, bool gradients = false) const {
     std::vector<quadratic_item> items;
     items.reserve(model.size());
     pair(model, entries_, [&](const std::string& name, const at::Tensor& tensor, entry& e) {
+      if (gradients) check_has_gradient(name, tensor);
       if (tensor.requires_grad()) items.push_back(item_of(name, tensor, e));
     });
     return items;
