@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <retain/retain.hpp>
 
+#include <cmath>
+#include <optional>
+#include <string>
+#include <string_view>
+
 #include "support.hpp"
 
 using retain::categorical;
@@ -160,4 +165,86 @@ TEST_CASE("compose: a recurrent student gets its state and done through the view
   const double expected = 9 * 0.25 + 2 * retain::kl(categorical{steps.teacher}, std::get<0>(recall(steps.observations, steps.state, steps.done))).mean().item<double>();
   CHECK(keep.loss(view, steps).item<double>() == Approx(expected));
   CHECK(keep.distillation(view, steps).item<double>() == Approx(expected - 9 * 0.25));
+}
+
+namespace {
+
+/// A term of somebody's own, named by a std::string.
+struct named_by_string {
+  static inline const std::string name = "mine";
+  retain::strength_schedule schedule = 1.0;
+  bool refuses = false;
+  int loads = 0;
+
+  at::Tensor loss(const std::vector<at::Tensor>& model) const { return model[0].square().sum() * strength(); }
+  at::Tensor add_gradient(const std::vector<at::Tensor>&) const { return torch::zeros({}); }
+  double strength() const { return schedule.value(); }
+  void step(double progress) {
+    if (refuses) throw retain::config_error("refused");
+    schedule.step(progress);
+  }
+  void save_state(retain::state& out, const std::string& prefix) const { schedule.save_state(out, prefix); }
+  void load_state(const retain::state& in, const std::string& prefix) {
+    schedule.load_state(in, prefix);
+    ++loads;
+  }
+};
+struct named_by_view : named_by_string {
+  static constexpr std::string_view name = "seen";
+};
+
+retain::l2_init falling(const std::vector<at::Tensor>& w, double from) {
+  return retain::l2_init{w, {.strength = [from](double progress) { return from - progress; }}};
+}
+
+}  // namespace
+
+TEST_CASE("compose: a term's name is text in any form", "[compose]") {
+  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};
+  auto keep = retain::compose(named_by_string{}, named_by_view{}, named_by_string{}, retain::l2_init{w});
+  CHECK(keep.loss(w).item<double>() == 6);
+  const auto parts = keep.breakdown();
+  REQUIRE(parts.size() == 4);
+  CHECK(parts[0].name == "mine");
+  CHECK(parts[1].name == "seen");
+  CHECK(parts[2].name == "mine_2");
+  CHECK(parts[3].name == "l2_init");
+}
+
+TEST_CASE("compose: a step that one schedule refuses moves none", "[compose]") {
+  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};
+  auto keep = retain::compose(falling(w, 10), std::optional(falling(w, 3)), falling(w, 20));
+  keep.step(1);
+  CHECK_THROWS_AS(keep.step(5), retain::config_error);
+  CHECK(keep.term<0>().strength() == 9);
+  CHECK(keep.term<1>()->strength() == 2);
+  CHECK(keep.term<2>().strength() == 19);
+  CHECK_THROWS_AS(keep.step(std::nan("")), retain::config_error);
+  keep.term<1>().reset();
+  keep.step(5);
+  CHECK(keep.term<0>().strength() == 5);
+
+  auto with_own = retain::compose(falling(w, 10), named_by_string{}, falling(w, 20));
+  with_own.term<1>().refuses = true;  // and cannot be asked beforehand
+  CHECK_THROWS_WITH(with_own.step(1), ContainsSubstring("refused"));
+  CHECK(with_own.term<0>().strength() == 10);
+  CHECK(with_own.term<2>().strength() == 20);
+}
+
+TEST_CASE("compose: a state of which one term refuses its part is loaded by none", "[compose]") {
+  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};
+  const auto make = [&] { return retain::compose(retain::l2_init{w, {.strength = retain::linear{.over = 10}}}, named_by_string{}, retain::l2_init{w}); };
+  auto keep = make(), other = make();
+  other.step(4);
+  retain::state saved;
+  other.save_state(saved, "");
+  saved.set("l2_init.anchor.0", torch::zeros({2}));
+  saved.set("l2_init_2.anchor.0", torch::full({2}, std::nan("")));
+  CHECK_THROWS_WITH(keep.load_state(saved, ""), ContainsSubstring("anchor of '0'"));
+  CHECK(keep.term<0>().strength() == 1);
+  CHECK(keep.loss(w).item<double>() == 2);  // that of the middle one alone: both anchors are still where w is
+  saved.set("l2_init_2.anchor.0", torch::ones({2}));
+  keep.load_state(saved, "");
+  CHECK(keep.term<0>().strength() == 0.6);
+  CHECK(keep.term<0>().loss(w).item<double>() == Approx(2 * 0.6));
 }

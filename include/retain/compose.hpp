@@ -66,10 +66,14 @@ struct plain_term<std::optional<T>> {
 
 template <class T>
 concept retention_term = stateful<T> && requires(T& term, double progress) {
-  { T::name } -> std::convertible_to<std::string>;
+  std::string(T::name);
   { term.strength() } -> std::convertible_to<double>;
   term.step(progress);
 };
+
+/// Whether `name` belongs to each object and not to the type.
+template <class T>
+concept named_by_each_object = requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
 
 }  // namespace detail
 
@@ -82,21 +86,24 @@ concept retention_term = stateful<T> && requires(T& term, double progress) {
 ///     keep.add_gradient(*policy);                                // ... and weight space as the fused pass
 ///     keep.step(env_steps);
 ///
-/// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2".
+/// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2". A term of your own has a static member `name`, of text in
+/// any form, and may have check_step(progress) const, which throws what step(progress) would.
 template <class... Terms>
 class composition {
   static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),
                 "every term needs a name, strength(), step(progress), save_state and load_state, as retain::ewc and retain::kickstarting have them");
+  static_assert((!detail::named_by_each_object<typename detail::plain_term<Terms>::type> && ...),
+                "a term's name is known before there is a term: make it static, as in static constexpr const char* name = \"mine\"");
 
  public:
   explicit composition(Terms... terms) : terms_(std::move(terms)...) {
     std::map<std::string, int> count;
     std::size_t i = 0;
-    const auto label = [&](const char* kind) {
+    const auto label = [&](const std::string& kind) {
       const int n = ++count[kind];
-      reports_[i++].name = n == 1 ? std::string(kind) : detail::concat(kind, "_", n);
+      reports_[i++].name = n == 1 ? kind : detail::concat(kind, "_", n);
     };
-    (label(detail::plain_term<Terms>::type::name), ...);
+    (label(std::string(detail::plain_term<Terms>::type::name)), ...);
   }
 
   /// The sum of all terms, a 0-dim tensor. `view` is a parameter source and a callable: see policy_view.
@@ -143,9 +150,19 @@ class composition {
   }
 
   /// Moves every schedule. A term whose schedule counts something else is stepped by itself: `keep.term<1>().step(updates)`; one whose
-  /// strength adapts to what is measured is told by itself: `keep.term<1>().observe(watch.kl("FAR"))`.
+  /// strength adapts to what is measured is told by itself: `keep.term<1>().observe(watch.kl("FAR"))`. Throws config_error when a schedule gives a
+  /// strength that is negative or not finite, and then has moved none (but what comes before a term of your own that throws without check_step).
   void step(double progress) {
-    each([&](auto& term, term_report&) { term.step(progress); });
+    each([&](const auto& term, term_report&) {
+      if constexpr (requires { term.check_step(progress); }) term.check_step(progress);
+    });
+    // Those that could not be asked go first.
+    each([&](auto& term, term_report&) {
+      if constexpr (!requires { std::as_const(term).check_step(progress); }) term.step(progress);
+    });
+    each([&](auto& term, term_report&) {
+      if constexpr (requires { std::as_const(term).check_step(progress); }) term.step(progress);
+    });
   }
 
   /// What each engaged term contributed last, by name, and the strength that it did so with.
@@ -167,11 +184,23 @@ class composition {
     const_cast<composition*>(this)->each(
         [&](const auto& term, const term_report& report) { term.save_state(out, prefix + report.name + "."); });
   }
+  /// Loads every term or, on any exception, leaves all of them as they were. Throws what they throw.
   void load_state(const state& in, const std::string& prefix) {
-    each([&](auto& term, const term_report& report) { term.load_state(in, prefix + report.name + "."); });
+    state before;
+    save_state(before, prefix);
+    try {
+      load_each(in, prefix);
+    } catch (...) {
+      load_each(before, prefix);
+      throw;
+    }
   }
 
  private:
+  void load_each(const state& in, const std::string& prefix) {
+    each([&](auto& term, const term_report& report) { term.load_state(in, prefix + report.name + "."); });
+  }
+
   template <class Visit>
   void each(Visit visit) {
     std::apply(

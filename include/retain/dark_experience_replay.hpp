@@ -101,10 +101,14 @@ class dark_experience_replay : public detail::distillation_base {
   double label_strength() const { return label_schedule_.value(); }
   /// Moves both schedules.
   void step(double progress) {
-    auto labels = label_schedule_;
-    labels.step(progress);
+    check_step(progress);
     schedule_.step(progress);
-    label_schedule_ = std::move(labels);
+    label_schedule_.step(progress);
+  }
+  /// Throws what `step` would, and moves nothing.
+  void check_step(double progress) const {
+    schedule_.check_step(progress);
+    label_schedule_.check_step(progress);
   }
   const reservoir_memory& memory() const { return memory_; }
 

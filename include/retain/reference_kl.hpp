@@ -124,6 +124,8 @@ class reference_kl {
 
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
+  /// Throws what `step` would, and moves nothing.
+  void check_step(double progress) const { schedule_.check_step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
   /// The mean estimate of the last `loss`, before the strength, without gradient; undefined before the first.

@@ -62,6 +62,8 @@ class distillation_base {
  public:
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
+  /// Throws what `step` would, and moves nothing.
+  void check_step(double progress) const { schedule_.check_step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
   /// The mean divergence of the last `loss`, weights included, before the strength, without gradient; undefined before the first.
