@@ -309,3 +309,28 @@ TEST_CASE("fisher: dataset actions are the batch's own by default, and a Fisher 
     for (const auto& original : f.values)
       if (entry.name == original.name) CHECK(entry.tensor.equal(original.tensor));
 }
+
+TEST_CASE("fisher: a state that no estimate is is refused and changes nothing", "[fisher]") {
+  retain::fisher f;
+  f.values = {{"w", torch::ones({2})}};
+  f.paths["w"] = retain::fisher_path::unused;
+  f.states = 3;
+  f.actions = "exact";
+  const auto refused = [&](const char* key, auto value) {
+    retain::state saved;
+    f.save_state(saved, "");
+    saved.set("states", 9);
+    saved.set(key, value);
+    INFO(key);
+    CHECK_THROWS_AS(f.load_state(saved, ""), retain::state_error);
+    CHECK(f.states == 3);
+    CHECK(f.values[0].tensor.equal(torch::ones({2})));
+  };
+  refused("states", -1);
+  refused("unsliced", -1);
+  refused("path.w", 3);
+  refused("path.w", -1);
+  refused("value.w", torch::full({2}, std::nan("")));
+  refused("value.w", torch::full({2}, -1.0f));
+  refused("value.w", torch::ones({2}, at::kLong));
+}

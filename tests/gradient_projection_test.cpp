@@ -176,3 +176,16 @@ TEST_CASE("gradient projection: in half precision the share may be too large a n
     CHECK(torch::allclose(weight.grad().to(torch::kFloat), torch::tensor({0.0f, 1.0f}), 0, 0.05));
   }
 }
+
+TEST_CASE("gradient_projection: a view has no gradient to project, and a state holds gradients only", "[gradient_projection]") {
+  const std::vector<at::Tensor> weights{torch::randn({4}).requires_grad_()};
+  weights[0].sum().backward();
+  retain::gradient_projection guard;
+  CHECK_THROWS_AS(guard.remember(std::vector<at::Tensor>{weights[0].narrow(0, 0, 2)}), retain::config_error);
+  guard.remember(weights);
+  retain::state saved;
+  guard.save_state(saved, "");
+  saved.set("reference.0", torch::ones({4}, at::kLong));
+  CHECK_THROWS_AS(guard.load_state(saved, ""), retain::state_error);
+  CHECK(guard.project(weights).item<double>() == 4);
+}

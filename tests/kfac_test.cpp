@@ -212,3 +212,20 @@ TEST_CASE("kfac: saved and loaded", "[kfac]") {
     CHECK(loaded.layers[l].outputs.equal(f.layers[l].outputs));
   }
 }
+
+TEST_CASE("kfac: a state that no estimate is is refused and changes nothing", "[kfac]") {
+  retain::kronecker_fisher f;
+  f.layers.push_back({"w", "", torch::eye(3, at::kDouble), torch::eye(2, at::kDouble)});
+  f.states = 3;
+  const auto load = [&](const char* key, auto value) {
+    retain::state saved;
+    f.save_state(saved, "");
+    saved.set(key, value);
+    f.load_state(saved, "");
+  };
+  CHECK_THROWS_AS(load("states", -1), retain::state_error);
+  CHECK_THROWS_AS(load("inputs.w", torch::zeros({3, 2}, at::kDouble)), retain::shape_error);
+  CHECK_THROWS_AS(load("outputs.w", torch::full({2, 2}, std::nan(""), at::kDouble)), retain::state_error);
+  CHECK(f.states == 3);
+  CHECK(f.layers.at(0).outputs.equal(torch::eye(2, at::kDouble)));
+}

@@ -77,6 +77,19 @@ TEST_CASE("mahalanobis gate: saved and restored, another one is refused", "[maha
     CHECK(other.distance(x).equal(gate.distance(x)));
     CHECK(other.threshold() == gate.threshold());
   }
+  const auto refused = [&](const char* key, auto value) {
+    retain::state saved;
+    copy.save_state(saved, "");
+    saved.set(key, value);
+    CHECK_THROWS_AS(other.load_state(saved, ""), retain::state_error);
+    CHECK_THROWS_WITH(other.load_state(saved, ""), ContainsSubstring("those of no features"));
+    CHECK(other.distance(x).equal(gate.distance(x)));
+    CHECK(other.threshold() == gate.threshold());
+  };
+  refused("mean", torch::full({3}, std::nan(""), at::kDouble));
+  refused("whitening", torch::full({3, 3}, INFINITY, at::kDouble));
+  refused("whitening", -torch::eye(3, at::kDouble));
+  for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) refused("threshold", bad);
 }
 
 TEST_CASE("mahalanobis gate: bad input says what is wrong", "[mahalanobis_gate]") {

@@ -254,3 +254,39 @@ TEST_CASE("monitor: bad input says what is wrong", "[monitor]") {
   CHECK(watch.measure(identity, 5).size() == 1);
   CHECK_THROWS_WITH(watch.measure(identity, 4), ContainsSubstring("measured at 4 after 5"));
 }
+
+TEST_CASE("monitor: a state of no measurements is refused and changes nothing", "[monitor]") {
+  const auto policy = [](const at::Tensor& o) { return categorical{o}; };
+  retain::monitor watch{policy};
+  watch.add("a", torch::randn({4, 3}));
+  watch.report_success("a", 0.5);
+  watch.measure(policy, 1);
+  watch.measure(policy, 2);
+  std::ostringstream before;
+  watch.write_csv(before);
+  const double nan = std::nan(""), infinity = INFINITY;
+  const auto refused = [&](const char* key, const at::Tensor& instead) {
+    retain::state saved;
+    watch.save_state(saved, "");
+    saved.set("a.history", torch::tensor({{1.0, 0.0, 1.0, nan, nan}}, at::kDouble));
+    saved.set(key, instead);
+    CHECK_THROWS_AS(watch.load_state(saved, ""), retain::state_error);
+    std::ostringstream after;
+    watch.write_csv(after);
+    CHECK(after.str() == before.str());
+  };
+  const auto rows = [](std::vector<double> numbers) { return torch::tensor(numbers, at::kDouble).view({-1, 5}); };
+  refused("a.history", rows({nan, 0, 1, nan, nan}));
+  refused("a.history", rows({infinity, 0, 1, nan, nan}));
+  refused("a.history", rows({2, 0, 1, nan, nan, 2, 0, 1, nan, nan}));
+  refused("a.history", rows({1, 0, 1.5, nan, nan}));
+  refused("a.history", rows({1, 0, 1, infinity, nan}));
+  refused("a.success", torch::tensor({infinity, 0.0, 0.0}, at::kDouble));
+  refused("a.success", torch::tensor({0.1, 0.2, nan}, at::kDouble));
+  refused("a.success", torch::tensor({nan, 0.2, nan}, at::kDouble));
+  retain::state saved;
+  watch.save_state(saved, "");
+  saved.set("a.history", rows({1, infinity, nan, nan, nan}));  // a divergence may be infinite
+  watch.load_state(saved, "");
+  CHECK(watch.history().size() == 1);
+}

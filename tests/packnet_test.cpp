@@ -211,6 +211,8 @@ TEST_CASE("packnet: a state that does not fit is refused and changes nothing", "
     return said;
   };
   const auto with = [&](const char* key, const at::Tensor& tensor) { return refused([&](retain::state& s) { s.set(key, tensor); }); };
+  CHECK_THAT(with("owner.head.weight", torch::full({4, 6}, 2, at::kByte)), ContainsSubstring("state: ") && ContainsSubstring("'head.weight'"));
+  CHECK_THAT(refused([](retain::state& s) { s.set("pruned", 2); }), ContainsSubstring("state: ") && ContainsSubstring("'pruned' is 2"));
   CHECK_THAT(with("owner.head.weight", torch::zeros({4, 5}, at::kByte)), ContainsSubstring("shape: ") && ContainsSubstring("[4, 5]"));
   CHECK_THAT(with("fixed.head.weight", torch::zeros({6, 4})), ContainsSubstring("shape: ") && ContainsSubstring("[6, 4]"));
   CHECK_THAT(with("owner.head.weight", torch::zeros({4, 6})), ContainsSubstring("state: ") && ContainsSubstring("'owner.head.weight' is float"));
@@ -266,4 +268,16 @@ TEST_CASE("packnet: misuse says what to do", "[packnet]") {
   CHECK_THROWS_WITH(owned.weights_of(model, 2), ContainsSubstring("no network of task 2 yet: 1 have"));
   CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("task 1 is pruned already"));
   CHECK_THROWS_AS((retain::packnet{model, {.exclude = {"*"}}}), retain::config_error);
+}
+
+TEST_CASE("packnet: a view of a parameter has no gradient to mask, and a graph is told of what is written", "[packnet]") {
+  const std::vector<at::Tensor> weights{torch::randn({4, 3}).requires_grad_()};
+  retain::packnet owned{weights};
+  const std::vector<at::Tensor> view{weights[0].view({4, 3})};
+  CHECK_THROWS_AS(owned.mask_gradient(view), retain::config_error);
+  CHECK_THROWS_WITH(owned.prune(view, 0.5), ContainsSubstring("packnet: '0' [4, 3] is computed"));
+  const auto v = torch::randn({4, 3}).requires_grad_();
+  const auto y = (weights[0] * v).sum();
+  owned.prune(weights, 0.5);
+  CHECK_THROWS_WITH(y.backward(), ContainsSubstring("modified by an inplace operation"));
 }

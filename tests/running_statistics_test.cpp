@@ -149,6 +149,15 @@ TEST_CASE("running_statistics: a state of no statistics is refused and changes n
   CHECK_THROWS_AS(seen.load_state(with([](retain::state& s) { s.set("mean", torch::zeros({2})); }), ""), retain::state_error);
   CHECK_THROWS_AS(seen.load_state(with([](retain::state& s) { s.set("squares", torch::zeros({2})); }), ""), retain::state_error);
   CHECK_THROWS_AS(seen.load_state(with([](retain::state& s) { s.set("squares", torch::zeros({3}, at::kDouble)); }), ""), retain::shape_error);
+  for (const double bad : {std::nan(""), double(INFINITY), -1.0}) {
+    CHECK_THROWS_AS(seen.load_state(with([&](retain::state& s) { s.set("squares", torch::full({2}, bad, at::kDouble)); }), ""), retain::state_error);
+    if (bad != -1.0)
+      CHECK_THROWS_AS(seen.load_state(with([&](retain::state& s) { s.set("mean", torch::full({2}, bad, at::kDouble)); }), ""), retain::state_error);
+  }
+  CHECK_THROWS_WITH(seen.load_state(with([](retain::state& s) {
+    s.set("count", 0);
+    s.set("squares", torch::ones({2}, at::kDouble));
+  }), ""), ContainsSubstring("not those of 0 samples"));
   CHECK(seen.count() == 2);
   CHECK(seen.mean().equal(mean));
   CHECK(seen.variance().equal(variance));
@@ -167,6 +176,9 @@ TEST_CASE("running_statistics: a state of no statistics is refused and changes n
   saved.set("returns", torch::zeros({2}, at::kDouble));
   saved.set("statistics.count", -1);
   CHECK_THROWS_AS(scale.load_state(saved, ""), retain::state_error);
+  saved.set("returns", torch::full({2}, std::nan(""), at::kDouble));
+  saved.set("statistics.count", 99);
+  CHECK_THROWS_WITH(scale.load_state(saved, ""), ContainsSubstring("not finite"));
   CHECK(scale.statistics().count() == 6);
   CHECK(scale.deviation().equal(deviation));
 }

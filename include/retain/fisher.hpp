@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/concepts.hpp>
+#include <retain/detail/finite.hpp>
 #include <retain/detail/fisher_estimator.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -49,17 +50,26 @@ struct fisher {
       if (const auto path = paths.find(name); path != paths.end()) out.set(prefix + "path." + name, static_cast<int>(path->second));
     }
   }
+  /// Throws state_error, and changes nothing, for what no estimate is.
   void load_state(const state& in, const std::string& prefix) {
     fisher loaded;
     loaded.states = in.integer(prefix + "states");
     loaded.actions = in.text(prefix + "actions");
     if (in.contains(prefix + "unsliced")) loaded.unsliced = in.integer(prefix + "unsliced");
+    if (loaded.states < 0 || loaded.unsliced < 0)
+      throw state_error(detail::concat("fisher: the state at '", prefix, "' is of ", loaded.states, " states, ", loaded.unsliced, " of them unsliced"));
     const std::string head = prefix + "value.";
     for (const auto& key : in.tensor_keys(head)) {
       const std::string name = key.substr(head.size());
-      loaded.values.push_back({name, in.tensor(key)});
+      const at::Tensor& value = in.tensor(key);
+      if (!at::isFloatingType(value.scalar_type()) || !detail::all_finite(value) || value.lt(0).any().item<bool>())
+        throw state_error(detail::concat("fisher: the saved '", key, "' holds a value that is negative, not finite or of another type than a mean of squares"));
+      loaded.values.push_back({name, value});
       const std::string path = prefix + "path." + name;
-      if (in.contains(path)) loaded.paths[name] = static_cast<fisher_path>(in.integer<int>(path));
+      if (!in.contains(path)) continue;
+      const int number = in.integer<int>(path);
+      if (number < 0 || number > static_cast<int>(fisher_path::unused)) throw state_error(detail::concat("fisher: there is no path ", number, " as in '", path, "'"));
+      loaded.paths[name] = static_cast<fisher_path>(number);
     }
     *this = std::move(loaded);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/leaf.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -104,16 +105,24 @@ class gradient_projection {
   void save_state(state& out, const std::string& prefix) const {
     for (const auto& [name, tensor] : reference_) out.set(prefix + "reference." + name, tensor);
   }
+  /// Throws state_error, and changes nothing, for what is no gradient. Shapes are compared with the model by `project`.
   void load_state(const state& in, const std::string& prefix) {
     std::map<std::string, at::Tensor> reference;
     const auto start = prefix + "reference.";
-    for (const auto& key : in.tensor_keys(start)) reference.emplace(key.substr(start.size()), in.tensor(key));
+    for (const auto& key : in.tensor_keys(start)) {
+      const at::Tensor& saved = in.tensor(key);
+      if (!at::isFloatingType(saved.scalar_type()))
+        throw state_error(detail::concat("gradient_projection: the saved '", key, "' is ", saved.dtype(), ", which no gradient is"));
+      reference.emplace(key.substr(start.size()), saved);
+    }
     reference_ = std::move(reference);
   }
 
  private:
   bool takes_part(const std::string& name, const at::Tensor& tensor) const {
-    return tensor.requires_grad() && tensor.grad().defined() && !detail::covered(options_.exclude, name);
+    if (detail::covered(options_.exclude, name)) return false;
+    detail::check_leaf("gradient_projection", name, tensor);
+    return tensor.requires_grad() && tensor.grad().defined();
   }
   static at::Tensor dense(const at::Tensor& gradient) { return gradient.is_sparse() ? gradient.to_dense() : gradient; }
 

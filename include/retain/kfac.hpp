@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/concepts.hpp>
+#include <retain/detail/finite.hpp>
 #include <retain/detail/kronecker_estimator.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -42,14 +43,22 @@ struct kronecker_fisher {
       out.set(prefix + "bias." + layer.weight, layer.bias);
     }
   }
+  /// Throws state_error or shape_error, and changes nothing, for what no estimate is; kfac_ewc looks at the eigenvalues.
   void load_state(const state& in, const std::string& prefix) {
     kronecker_fisher loaded;
     loaded.states = in.integer(prefix + "states");
+    if (loaded.states < 0) throw state_error(detail::concat("kronecker_fisher: the state at '", prefix, "' is of ", loaded.states, " states"));
     loaded.actions = in.text(prefix + "actions");
     const std::string head = prefix + "inputs.";
     for (const auto& key : in.tensor_keys(head)) {
       const std::string weight = key.substr(head.size());
       loaded.layers.push_back({weight, in.text(prefix + "bias." + weight), in.tensor(key), in.tensor(prefix + "outputs." + weight)});
+      for (const auto& factor : {loaded.layers.back().inputs, loaded.layers.back().outputs}) {
+        if (factor.dim() != 2 || factor.size(0) != factor.size(1))
+          throw shape_error(detail::concat("kronecker_fisher: a saved factor of '", weight, "' has shape ", detail::shape_text(factor.sizes()), ", and is not square"));
+        if (!at::isFloatingType(factor.scalar_type()) || !detail::all_finite(factor))
+          throw state_error(detail::concat("kronecker_fisher: a saved factor of '", weight, "' holds a value that is not finite, or of another type"));
+      }
     }
     *this = std::move(loaded);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/finite.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/state.hpp>
@@ -112,7 +113,8 @@ class mahalanobis_gate {
     out.set(prefix + "whitening", whitening_);
     out.set(prefix + "threshold", threshold_);
   }
-  /// Throws shape_error when the saved gate was fitted to another number of features. The function of the features is the caller's.
+  /// Throws shape_error when the saved gate was fitted to another number of features, state_error for one that was fitted to none; nothing is changed
+  /// then. The function of the features is the caller's.
   void load_state(const state& in, const std::string& prefix) {
     const auto& mean = in.tensor(prefix + "mean");
     const auto& whitening = in.tensor(prefix + "whitening");
@@ -122,8 +124,12 @@ class mahalanobis_gate {
                                        ", this one's are ", detail::shape_text(mean_.sizes())));
     if (mean.scalar_type() != at::kDouble || whitening.scalar_type() != at::kDouble)
       throw state_error("mahalanobis_gate: the saved mean and whitening matrix must be float64");
-    mean_ = mean;
-    whitening_ = whitening;
+    if (!detail::all_finite(mean) || !detail::all_finite(whitening) || !whitening.diagonal().gt(0).all().item<bool>() || !(threshold >= 0) ||
+        !std::isfinite(threshold))
+      throw state_error(detail::concat("mahalanobis_gate: the saved mean, whitening matrix and threshold ", threshold, " are those of no features: the first "
+                                       "two must be finite, the matrix with a positive diagonal, the threshold finite and not negative"));
+    mean_ = mean.to(at::kCPU);
+    whitening_ = whitening.to(at::kCPU);
     asked_mean_ = asked_whitening_ = at::Tensor();
     threshold_ = threshold;
   }

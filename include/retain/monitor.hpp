@@ -160,10 +160,16 @@ class monitor {
       const auto table = checked(in.tensor(prefix + p.name + ".history"), p.name, 2);
       const auto success = checked(in.tensor(prefix + p.name + ".success"), p.name, 1);
       const auto* cell = static_cast<const double*>(table.data_ptr());
-      for (std::int64_t i = 0; i < table.size(0); ++i, cell += 5)
+      for (std::int64_t i = 0; i < table.size(0); ++i, cell += 5) {
+        if (!std::isfinite(cell[0]) || (i > 0 && !(cell[0] > cell[-5])) || std::isinf(cell[3]) || std::isinf(cell[4]) || cell[2] < 0 || cell[2] > 1)
+          throw state_error(detail::concat("monitor: row ", i, " of what the state holds of '", p.name, "' is none that was measured: progress ", cell[0],
+                                           ", agreement ", cell[2], ", success ", cell[3], ", forgetting ", cell[4]));
         rows.push_back({p.name, cell[0], cell[1], cell[2], cell[3], cell[4]});
+      }
       const auto* value = static_cast<const double*>(success.data_ptr());
       p.best = value[0], p.last = value[1], p.reported = value[2];
+      if (std::isinf(p.best) || std::isinf(p.last) || std::isinf(p.reported) || p.last > p.best || std::isnan(p.last) != std::isnan(p.best))
+        throw state_error(detail::concat("monitor: the state's successes of '", p.name, "' cannot be: best ", p.best, ", last ", p.last));
     }
     std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.progress < b.progress; });
     probes_ = std::move(probes);

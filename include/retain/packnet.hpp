@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/leaf.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -161,6 +162,10 @@ class packnet {
     const auto task = in.integer(prefix + "task");
     const auto pruned = in.integer(prefix + "pruned");
     if (task < 1 || task > (pruned != 0 ? most_tasks : most_tasks + 1)) throw state_error(detail::concat("packnet: the saved task is ", task));
+    if (pruned != 0 && pruned != 1) throw state_error(detail::concat("packnet: the saved 'pruned' is ", pruned, ", not 0 or 1"));
+    for (const auto& [name, e] : loaded)
+      if (e.owner.gt(pruned != 0 ? task : task - 1).any().item<bool>())
+        throw state_error(detail::concat("packnet: weights of the saved '", name, "' are owned by a task that there is not yet: the state is of task ", task));
     entries_ = std::move(loaded);
     task_ = task;
     pruned_ = pruned != 0;
@@ -191,6 +196,7 @@ class packnet {
       if (found == entries_.end())
         throw state_error(detail::concat("packnet: the model's parameter '", name, "' ", detail::shape_text(tensor.sizes()),
                                          " was not in the model this was made from: exclude it by pattern"));
+      detail::check_leaf("packnet", name, tensor);
       entry& e = found->second;
       if (tensor.sizes() != e.owner.sizes())
         throw shape_error(detail::concat("packnet: the model's parameter '", name, "' has shape ", detail::shape_text(tensor.sizes()),

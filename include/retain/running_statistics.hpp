@@ -2,6 +2,7 @@
 // What observations and rewards are divided by: mean and variance of everything seen so far.
 #pragma once
 
+#include <retain/detail/finite.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/state.hpp>
@@ -104,11 +105,13 @@ class running_statistics {
     out.set(prefix + "mean", mean_);
     out.set(prefix + "squares", squares_);
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of other statistics.
+  /// Throws state_error or shape_error and changes nothing when the state is of other statistics, or of none that batches can lead to.
   void load_state(const state& in, const std::string& prefix) {
     const double count = in.number(prefix + "count");
     if (!(count >= 0) || !std::isfinite(count)) throw state_error(detail::concat("running_statistics: the state holds a count of ", count));
     const auto mean = saved(in, prefix + "mean"), squares = saved(in, prefix + "squares");
+    if (!detail::all_finite(mean) || !detail::all_finite(squares) || squares.lt(0).any().item<bool>() || (count == 0 && squares.ne(0).any().item<bool>()))
+      throw state_error(detail::concat("running_statistics: the state's '", prefix, "mean' and '", prefix, "squares' are not those of ", count, " samples"));
     take({count, mean, squares});
   }
 
@@ -212,8 +215,10 @@ class discounted_return_scale {
                                        detail::shape_text(returns_.sizes()), ": the state belongs to another number of environments"));
     if (returns.scalar_type() != at::kDouble)
       throw state_error(detail::concat("discounted_return_scale: the saved returns are ", returns.dtype(), ", not double"));
+    if (!detail::all_finite(returns)) throw state_error("discounted_return_scale: the saved returns hold a value that is not finite");
+    auto carried = returns.to(returns_.device());
     statistics_.load_state(in, prefix + "statistics.");
-    returns_ = returns.to(returns_.device());
+    returns_ = std::move(carried);
   }
 
  private:

@@ -137,6 +137,11 @@ TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser
   in_double.set("log_alpha", torch::zeros({2}, at::kDouble));
   const auto kept = t.alpha();
   CHECK_THROWS_AS(t.load_state(in_double, ""), retain::state_error);
+  for (const double bad : {std::nan(""), double(INFINITY), -double(INFINITY)}) {
+    retain::state none;
+    none.set("log_alpha", torch::full({2}, bad, at::kFloat));
+    CHECK_THROWS_AS(t.load_state(none, ""), retain::state_error);
+  }
   CHECK(t.alpha().equal(kept));
   copy = t;
   CHECK(copy.alpha().equal(t.alpha()));

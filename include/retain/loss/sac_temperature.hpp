@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/finite.hpp>
 #include <retain/detail/gather.hpp>
 #include <retain/detail/mean.hpp>
 #include <retain/detail/plain_floats.hpp>
@@ -131,7 +132,7 @@ class sac_temperature {
   parameter_list named_parameters() const { return {{"log_alpha", log_alpha_}}; }
 
   void save_state(state& out, const std::string& prefix) const { out.set(prefix + "log_alpha", log_alpha_.detach().clone()); }
-  /// Throws shape_error or state_error and changes nothing when the state is of another number of stages. An optimiser keeps the
+  /// Throws shape_error or state_error and changes nothing when the state is of another number of stages or not finite. An optimiser keeps the
   /// parameter it has.
   void load_state(const state& in, const std::string& prefix) {
     const at::NoGradGuard no_grad;
@@ -141,6 +142,7 @@ class sac_temperature {
                                        detail::shape_text(log_alpha_.sizes()), ": the state belongs to another number of stages"));
     if (saved.scalar_type() != log_alpha_.scalar_type())
       throw state_error(detail::concat("sac_temperature: the saved log_alpha is ", saved.dtype(), ", this one ", log_alpha_.dtype()));
+    if (!detail::all_finite(saved)) throw state_error("sac_temperature: the saved log_alpha holds a value that is not finite, of which there is no temperature");
     log_alpha_.copy_(saved);
   }
 
