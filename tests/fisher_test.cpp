@@ -111,7 +111,7 @@ TEST_CASE("fisher: however many samples verify the walk, its values are those of
   for (const int verify : {-1, 0, 1, 5, 100, std::numeric_limits<int>::max()}) {
     asked = 0;
     const auto walked = estimate_fisher(net, x, forward, retain::sampled_actions{.seed = 2}, {.verify = verify});
-    CHECK(asked == 7 + std::clamp(verify, 0, 7));  // each sample that verifies is asked about once more
+    CHECK(asked == 2 * 7 + std::clamp(verify, 0, 7));  // the batch twice, and each sample that verifies once more
     for (std::size_t i = 0; i < plain.values.size(); ++i) {
       CHECK((walked.paths.at(plain.values[i].name) == fisher_path::graph_walk));
       CHECK(support::relative_error(walked.values[i].tensor, plain.values[i].tensor) < 1e-12);

@@ -4,6 +4,7 @@
 #include <retain/concepts.hpp>
 #include <retain/detail/finite.hpp>
 #include <retain/detail/fisher_estimator.hpp>
+#include <retain/detail/steady_forward.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -132,14 +133,22 @@ struct fisher_options {
 /// each look as if shapes alone decided. For such a policy set `walk` to false.
 /// On a GPU, float32 products are made without TF32 until it is done, for the whole process; an LSTM in eval mode needs cuDNN switched off, which
 /// the error says. Under autocast gradients can be too coarse for the check; samples are then computed one at a time.
-/// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out. Throws config_error when no parameter is
-/// reached, when a batch normalisation is in training mode, or when there is no data; state_error for a result that is not finite.
+/// `forward` must answer by the states alone: put the policy in eval mode, hold normalizers still, and give a recurrent policy its state in
+/// each call. A batch normalization in training mode is refused before anything is asked, where `model` lists its modules. The first
+/// samples, 32 or the few batches that make as many, are asked about again, and the numbers must be the same bit for bit; on other devices
+/// than a CPU within 32 units in the last place of the largest, for there additions may come in any order. That costs two forward passes of 32
+/// samples, or one of the batch where it has not many more or cannot be sliced. Random generators go on as if it had not been asked.
+/// `.grad` and the model's buffers stay as they are. Frozen parameters are left out. Throws config_error when no parameter is reached, when
+/// forward answers otherwise the second time or by the statistics of the batch, or when there is no data; state_error for a result that is
+/// not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const fisher_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
     if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty()) throw config_error("estimate_fisher: the model has no trainable parameter that is not excluded");
+  detail::refuse_gathering_modules(model, "estimate_fisher");
+  const detail::buffers_as_they_were unmoved(model);
 
   detail::fisher_settings settings{options.sample_dimension, options.walk, options.verify, options.memory};
   detail::fisher_estimator estimator(chosen, settings);

@@ -4,6 +4,7 @@
 #include <retain/concepts.hpp>
 #include <retain/detail/finite.hpp>
 #include <retain/detail/kronecker_estimator.hpp>
+#include <retain/detail/steady_forward.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/fisher.hpp>
@@ -80,14 +81,17 @@ struct kfac_options {
 /// `data`, `forward` and `actions` are those of estimate_fisher; rows are [N]: give the states of sequences one by one. The cost is about
 /// that of estimate_fisher's walk. Every trainable parameter must be the weight or bias of a Linear layer that is used once a state, on
 /// an input [N, in] with a row of each state in their order, or be excluded by pattern: any other is refused by name, and is
-/// retain::ewc's to keep (compose both). Put the policy in eval mode. `.grad` is not touched. Throws config_error as well when there is
-/// no data, shape_error for other rows, state_error for a result that is not finite.
+/// retain::ewc's to keep (compose both). Put the policy in eval mode. `.grad` and buffers stay as they are. Throws config_error as well when
+/// there is no data and when answers do not depend on the states alone, as estimate_fisher does and looks for (the first 32 states or more are
+/// asked about twice); shape_error for other rows, state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const kfac_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
     if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty()) throw config_error("estimate_kfac: the model has no trainable parameter that is not excluded");
+  detail::refuse_gathering_modules(model, "estimate_kfac");
+  const detail::buffers_as_they_were unmoved(model);
 
   detail::kronecker_estimator estimator(chosen);
   auto source = detail::make_action_source(actions);

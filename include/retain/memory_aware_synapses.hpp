@@ -3,7 +3,9 @@
 
 #include <retain/concepts.hpp>
 #include <retain/detail/fisher_estimator.hpp>
+#include <retain/detail/graph_walk.hpp>
 #include <retain/detail/importance_penalty.hpp>
+#include <retain/detail/steady_forward.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -71,6 +73,11 @@ class sensitivity_estimator {
     const auto answer = forward(batch);
     const at::Tensor whole = norms(outputs_of(answer));
     const std::int64_t count = whole.size(0);
+    graph_walk({whole}, count, "estimate_sensitivity");  // refuses what mixes the samples of a batch
+    if (steady_.in_doubt() && count > 0) {
+      const generators_as_they_were undisturbed(whole.device());
+      steady_.check({outputs_of(answer).detach()}, count, [&] { return std::vector<at::Tensor>{outputs_of(forward(batch)).detach()}; });
+    }
     bool slices = samples_fit(batch, dimension_, count);
     for (std::int64_t n = 0; n < count; ++n) {
       at::Tensor one = whole[n];
@@ -131,6 +138,7 @@ class sensitivity_estimator {
   }
 
   int dimension_;
+  steady_forward steady_{"estimate_sensitivity"};
   std::vector<at::Tensor> wanted_;
   parameter_list sums_;
   std::int64_t samples_ = 0;
@@ -151,15 +159,18 @@ class sensitivity_estimator {
 ///
 /// Cost: one forward and one backward pass for every single sample, taken out of the batch by `narrow(start, length)` when the batch is
 /// a tensor or has that, otherwise a backward pass through the whole batch for each: some hundred to a few thousand states, not all.
-/// Put the policy in eval mode. `.grad` is not touched. Frozen parameters are left out, unused ones are 0. Returns what
-/// memory_aware_synapses and ewc take as importance. Throws config_error when nothing is trainable or there is no data, shape_error
-/// for outputs without a sample dimension, state_error for a result that is not finite.
+/// Put the policy in eval mode. `.grad` and buffers stay as they are. Frozen parameters are left out, unused ones are 0. Returns what
+/// memory_aware_synapses and ewc take as importance. Throws config_error when nothing is trainable, when there is no data, and when
+/// answers do not depend on the states alone (batch statistics, dropout, what is kept between calls), as estimate_fisher does and looks for;
+/// shape_error for outputs without a sample dimension, state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward>
 parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forward, const sensitivity_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
     if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty()) throw config_error("estimate_sensitivity: the model has no trainable parameter that is not excluded");
+  detail::refuse_gathering_modules(model, "estimate_sensitivity");
+  const detail::buffers_as_they_were unmoved(model);
 
   detail::sensitivity_estimator estimator(chosen, options.sample_dimension);
   const auto add = [&](const auto& batch) {

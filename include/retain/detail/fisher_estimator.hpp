@@ -9,6 +9,7 @@
 #include <retain/detail/per_sample_squares.hpp>
 #include <retain/detail/random.hpp>
 #include <retain/detail/scores.hpp>
+#include <retain/detail/steady_forward.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -58,11 +59,11 @@ template <class Batch>
 concept sliceable_batch = std::convertible_to<const Batch&, at::Tensor> || requires(const Batch& batch, std::int64_t i) { batch.narrow(i, i); };
 
 template <sliceable_batch Batch>
-auto slice_of(const Batch& batch, std::int64_t sample_dimension, std::int64_t n) {
+auto slice_of(const Batch& batch, std::int64_t sample_dimension, std::int64_t start, std::int64_t length = 1) {
   if constexpr (std::convertible_to<const Batch&, at::Tensor>)
-    return at::Tensor(batch).narrow(sample_dimension, n, 1);
+    return at::Tensor(batch).narrow(sample_dimension, start, length);
   else
-    return batch.narrow(n, 1);
+    return batch.narrow(start, length);
 }
 
 /// Whether a tensor has the batch's samples along the dimension in which log-probabilities have them.
@@ -141,6 +142,11 @@ class fisher_estimator {
     auto one_row = valid.sizes().vec();
     one_row[static_cast<std::size_t>(dimension)] = 1;
     bool slices = samples_fit(batch, dimension, samples);
+
+    // The walk is built over all passes at once, so that a use in any of them is seen.
+    graph_walk walk(passes.scores(), samples);
+    if (steady_.in_doubt()) ask_again(batch, forward, answer, passes, source, valid, dimension, slices);
+
     // Gives `receive` the gradients of sample n in the passes from `first` on, and says whether the batch could be sliced for it.
     const auto one_sample = [&](std::int64_t n, const std::vector<at::Tensor>& wanted, std::size_t first, std::size_t last, auto receive) {
       if constexpr (sliceable_batch<Batch>) {
@@ -162,8 +168,6 @@ class fisher_estimator {
       return false;
     };
 
-    // The walk is built over all passes at once, so that a use in any of them is seen.
-    graph_walk walk(passes.scores(), samples);
     std::vector<covered_slot> covered;
     std::vector<slot*> alone;
     for (auto& s : slots_) {
@@ -354,6 +358,34 @@ class fisher_estimator {
     return where(d, mask);
   }
 
+  /// Throws config_error where forward says something else when it is asked again: about the whole batch, or the first samples of a large one,
+  /// which costs little. Random numbers go on from where they would have been.
+  template <class Batch, class Forward, prediction Prediction, class Source>
+  void ask_again(const Batch& batch, Forward& forward, const Prediction& answer, const score_passes& passes, const Source&, const at::Tensor& valid,
+                 std::int64_t dimension, bool slices) {
+    const generators_as_they_were undisturbed(valid.device());
+    const auto said = [&](const auto& given, std::int64_t count) -> std::vector<at::Tensor> {
+      auto rows = valid.sizes().vec();
+      rows[static_cast<std::size_t>(dimension)] = count;
+      const at::Tensor mask = mask_of(given);
+      if (ones_per_row(distribution_of(given)).sizes() != at::IntArrayRef(rows) || (mask.defined() && mask.sizes() != at::IntArrayRef(rows))) return {};
+      const auto unpadded = without_padding(given);
+      auto numbers = passes.of_first(Source::scored(unpadded), count);
+      if (mask.defined()) numbers.push_back(mask);
+      return numbers;
+    };
+    if constexpr (sliceable_batch<Batch>) {
+      constexpr std::int64_t few = 32;
+      if (slices && valid.size(dimension) > 2 * few && settings_.verify > 0) {
+        const auto part = slice_of(batch, dimension, 0, few);
+        const auto ask = [&] { return said(as_prediction(forward(part)), few); };
+        if (const auto first = ask(); !first.empty()) return steady_.check(first, few, ask);
+      }
+    }
+    const std::int64_t samples = valid.size(dimension);
+    steady_.check(said(answer, samples), samples, [&] { return said(as_prediction(forward(batch)), samples); });
+  }
+
   template <class Distribution>
   static at::Tensor ones_per_row(const Distribution& d) {
     const at::NoGradGuard no_grad;
@@ -469,6 +501,7 @@ class fisher_estimator {
   }
 
   fisher_settings settings_;
+  steady_forward steady_{"estimate_fisher"};
   splitmix64 random_{0};
   std::vector<slot> slots_;
   at::Tensor states_;

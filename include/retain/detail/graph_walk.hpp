@@ -9,11 +9,13 @@
 #include <retain/parameters.hpp>
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/generated/Functions.h>
+#include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
@@ -69,9 +71,9 @@ struct parameter_use {
 
 class graph_walk {
  public:
-  /// Walks the graphs below `roots`. Throws config_error for batch normalisation in training mode: there, no sample has a
-  /// gradient of its own.
-  graph_walk(const std::vector<at::Tensor>& roots, std::int64_t samples) {
+  /// Walks the graphs below `roots`. Throws config_error for batch normalization by the statistics of the batch: there, no sample has a
+  /// gradient of its own. `who` begins the error.
+  graph_walk(const std::vector<at::Tensor>& roots, std::int64_t samples, const char* who = "estimate_fisher") {
     std::vector<node_pointer> pending;
     for (const auto& root : roots)
       if (root.grad_fn()) pending.push_back(root.grad_fn());
@@ -80,7 +82,7 @@ class graph_walk {
       const node_pointer node = pending.back();
       pending.pop_back();
       if (!seen.insert(node.get()).second) continue;
-      refuse_batch_statistics(*node);
+      refuse_batch_statistics(*node, who);
       by_shape_ = by_shape_ && places_by_shape(*node, samples);
       const auto& edges = node->next_edges();
       for (std::size_t slot = 0; slot < edges.size(); ++slot) {
@@ -142,7 +144,7 @@ class graph_walk {
     return inputs[0];
   }
 
-  static void refuse_batch_statistics(const Node& node) {
+  static void refuse_batch_statistics(const Node& node, const char* who) {
     // Instance normalisation runs through the same operation, as one batch whose channels are samples: that is no mixing. Its weight is repeated
     // for each of them; that of batch normalisation is the parameter itself.
     const auto mixes = [&](const auto* norm) {
@@ -150,10 +152,23 @@ class graph_walk {
       const auto* weight = node.next_edges().size() > 1 ? node.next_edge(1).function.get() : nullptr;
       return norm->input_.unpack().size(0) != 1 || dynamic_cast<const torch::autograd::AccumulateGrad*>(weight) != nullptr;
     };
-    if (mixes(dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node)) || mixes(dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node)))
-      throw config_error(
-          "estimate_fisher: the policy runs batch normalisation in training mode, where no sample has a gradient of its own: "
-          "call policy->eval() first");
+    const auto* native = dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node);
+    const auto* cudnn = dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node);
+    if (!mixes(native) && !mixes(cudnn)) return;
+    if (native ? tracks(native->running_mean_) : tracks(cudnn->running_mean_))
+      throw config_error(concat(who, ": the policy runs batch normalization in training mode, where no sample has a gradient of its own: "
+                                     "call policy->eval() first"));
+    throw config_error(concat(who, ": the policy runs batch normalization without running statistics, by those of the batch in eval mode too, where no "
+                                   "sample has a gradient of its own: train it with track_running_stats(true), or use GroupNorm or LayerNorm instead"));
+  }
+
+  /// Whether a batch normalization has running statistics. What it has written into since can no longer be unpacked, but is there.
+  static bool tracks(const torch::autograd::SavedVariable& running_mean) {
+    try {
+      return running_mean.unpack().defined();
+    } catch (const c10::Error&) {
+      return true;
+    }
   }
 
   /// Whether one operation does. One that is missing here costs time and no more.

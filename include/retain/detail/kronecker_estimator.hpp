@@ -8,6 +8,7 @@
 #include <retain/detail/per_sample_squares.hpp>
 #include <retain/detail/random.hpp>
 #include <retain/detail/scores.hpp>
+#include <retain/detail/steady_forward.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -60,7 +61,18 @@ class kronecker_estimator {
     if (passes.count() == 0)
       throw config_error("estimate_kfac: the policy's log-probabilities have no gradient: every parameter is frozen, or forward runs "
                          "without autograd");
-    graph_walk walk(passes.scores(), valid.size(0));
+    graph_walk walk(passes.scores(), valid.size(0), "estimate_kfac");
+    if (steady_.in_doubt()) {
+      const generators_as_they_were undisturbed(valid.device());
+      const auto said = [&](const auto& given) -> std::vector<at::Tensor> {
+        if (ones_per_row(distribution_of(given)).sizes() != valid.sizes()) return {};
+        const auto harmless = where(distribution_of(given), mask_of(given));
+        auto numbers = passes.of_first(Source::scored(harmless), valid.size(0));
+        if (const at::Tensor mask = mask_of(given); mask.defined()) numbers.push_back(mask);
+        return numbers;
+      };
+      steady_.check(said(answer), valid.size(0), [&] { return said(as_prediction(forward(batch))); });
+    }
     const auto found = layers_in(walk, valid.size(0));
 
     if (!walk.places_rows_by_shape()) refuse_moved_rows(walk, passes, found, valid.size(0));
@@ -174,6 +186,7 @@ class kronecker_estimator {
   }
 
   parameter_list chosen_;
+  steady_forward steady_{"estimate_kfac"};
   splitmix64 random_{0};
   std::vector<sums> sums_;
   at::Tensor states_;

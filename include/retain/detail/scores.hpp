@@ -8,6 +8,7 @@
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <concepts>
@@ -50,8 +51,8 @@ struct score_row {
   std::int64_t index = 0;
   at::Tensor weight;       // [N] or [T, N], 0 where a row does not count
 
-  score_row narrow(std::int64_t dimension, std::int64_t n) const {
-    return {actions.defined() ? actions.narrow(dimension, n, 1) : at::Tensor(), index, weight.narrow(dimension, n, 1)};
+  score_row narrow(std::int64_t dimension, std::int64_t start, std::int64_t length = 1) const {
+    return {actions.defined() ? actions.narrow(dimension, start, length) : at::Tensor(), index, weight.narrow(dimension, start, length)};
   }
 };
 
@@ -237,6 +238,14 @@ class score_passes {
   template <class Distribution>
   at::Tensor of_sample(const Distribution& d, std::size_t p, std::int64_t n) const {
     return step_of(scores_of(d, rows_[row(p)].narrow(sample_dimension_, n)), p);
+  }
+  /// All rows of scores in the distributions `d` of the first `count` samples, without a graph.
+  template <class Distribution>
+  std::vector<at::Tensor> of_first(const Distribution& d, std::int64_t count) const {
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> scores;
+    for (const auto& row : rows_) scores.push_back(scores_of(d, row.narrow(sample_dimension_, 0, count)));
+    return scores;
   }
 
  private:
