@@ -5,6 +5,7 @@
 #include <retain/synaptic_intelligence.hpp>
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "support.hpp"
@@ -281,4 +282,60 @@ TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state
   }
   CHECK_THROWS_AS(keep.consolidate(w), retain::state_error);
   CHECK_THROWS_AS((retain::synaptic_intelligence{w}), retain::state_error);
+}
+
+TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or never, is told the order when the task ends", "[synaptic_intelligence]") {
+  enum class order { right, none, zeros, never };
+  const auto learn = [](torch::nn::Module& net, retain::synaptic_intelligence& keep, order how) {
+    torch::optim::SGD sgd(net.parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+    const auto loss = [&] {
+      at::Tensor sum = torch::zeros({});
+      for (const auto& p : net.parameters())
+        if (p.numel() > 2) sum = sum + (p - 3).square().sum();  // nothing reaches the bias
+      return sum;
+    };
+    for (int t = 0; t < 3; ++t) {
+      for (auto& p : net.parameters()) p.mutable_grad() = at::Tensor();
+      loss().backward();
+      keep.add_gradient(net);
+      sgd.step();
+      if (how == order::none)
+        for (auto& p : net.parameters()) p.mutable_grad() = at::Tensor();
+      if (how == order::zeros)
+        for (auto& p : net.parameters()) p.mutable_grad() = torch::zeros_like(p);
+      if (how != order::never) keep.observe(net);
+    }
+  };
+  torch::manual_seed(2);
+  for (const auto how : {order::none, order::zeros, order::never}) {
+    torch::nn::Linear net(2, 2);
+    retain::synaptic_intelligence keep{net};
+    learn(*net, keep, how);
+    const std::string cause = how == order::never ? "observe() was never called" : "every observe() found no gradient";
+    CHECK_THROWS_WITH(keep.consolidate(net), ContainsSubstring(cause) && ContainsSubstring("optimizer.step(), observe(), and only then zero_grad()"));
+    CHECK_THROWS_AS(keep.consolidate(net), retain::state_error);  // nothing was changed
+    CHECK((keep.importance()[1].tensor == 0).all().item<bool>());
+    // The same task goes on in the right order and ends.
+    learn(*net, keep, order::right);
+    CHECK_NOTHROW(keep.consolidate(net));
+    CHECK(keep.importance()[1].tensor.max().item<double>() > 0);
+    // With importances there the penalty's own pull must not count as a gradient that was seen.
+    learn(*net, keep, how);
+    CHECK_THROWS_WITH(keep.consolidate(net), ContainsSubstring(cause));
+  }
+
+  const support::temporary_folder folder;
+  torch::nn::Linear net(2, 2);
+  retain::synaptic_intelligence keep{net}, loaded{net};
+  learn(*net, keep, order::right);
+  retain::save(folder.file("si"), keep);
+  retain::load(folder.file("si"), loaded);
+  CHECK_NOTHROW(loaded.consolidate(net));  // its path says that gradients were seen
+  CHECK(loaded.importance()[1].tensor.max().item<double>() > 0);
+  keep.consolidate(net);
+  // Everything frozen, or parameters without a gradient beside one that has it, is no error.
+  for (auto& p : net->parameters()) p.requires_grad_(false);
+  for (auto& p : net->parameters()) p.add_(1);
+  keep.observe(net);
+  CHECK_NOTHROW(keep.consolidate(net));
 }

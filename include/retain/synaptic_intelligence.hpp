@@ -67,7 +67,8 @@ class synaptic_intelligence : public detail::path_penalty {
     });
   }
 
-  /// Ends a task: its path becomes importance, the anchor moves to where the model stands, and a new path begins there.
+  /// Ends a task: its path becomes importance, the anchor moves to where the model stands, and a new path begins there. Throws state_error, and
+  /// changes nothing, where the weights moved and no observe() saw a gradient: it came after zero_grad() or not at all.
   template <parameter_source M>
   void consolidate(const M& model) {
     settle(parameters(model), [&](const std::vector<at::Tensor>& sums, const at::Tensor& importance, const at::Tensor& moved) {

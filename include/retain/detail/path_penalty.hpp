@@ -44,6 +44,9 @@ class path_penalty : public weight_penalty {
     }
     weight_penalty::load_state(in, prefix);
     tracks_ = std::move(loaded);
+    seen_ = {};
+    for (const auto& [name, t] : tracks_)
+      for (const auto& sum : t.sums) seen_.gradient = seen_.gradient || any(sum.ne(0));
   }
 
  protected:
@@ -54,7 +57,7 @@ class path_penalty : public weight_penalty {
 
   path_penalty(const char* kind, std::vector<const char*> sums, strength_schedule strength, std::vector<std::string> exclude,
                const std::vector<group_scale>& groups, const parameter_list& model)
-      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), sums_(std::move(sums)) {
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), who_(kind), sums_(std::move(sums)) {
     needs_importance_ = true;
     for (auto& [name, e] : entries_) {
       e.importance = laid_out_like(e.anchor, at::zeros_like(e.anchor));
@@ -73,6 +76,7 @@ class path_penalty : public weight_penalty {
       if (covers(name)) check_has_gradient(name, tensor);
     const at::NoGradGuard no_grad;
     pair(model, entries_, [](const std::string&, const at::Tensor&, entry&) {});  // throws before anything is changed
+    seen_.look = true;
     pair(model, entries_, [&](const std::string& name, const at::Tensor& theta, entry& e) {
       follow(e, theta);
       track& t = tracks_.at(name);
@@ -82,25 +86,30 @@ class path_penalty : public weight_penalty {
         // The own part in the arithmetic that added it.
         const at::Tensor pull = (t.previous.to(real) - e.anchor.to(real)).mul_(e.importance).mul_(2.0 * strength() * e.scale);
         const at::Tensor dense = given.layout() == at::kStrided ? given : given.to_dense();
+        // Read until a gradient was seen in this task, which is at the first look of a right loop: a device is waited for no more after it.
+        if (!seen_.gradient) seen_.gradient = any(dense.ne(0));
         add(t.sums, dense.to(real).sub(pull).to(at::kDouble), theta.detach().to(at::kDouble) - t.previous);
       }
+      if (!seen_.gradient && theta.requires_grad()) seen_.movement = seen_.movement || any(theta.ne(t.previous));
       t.previous.copy_(theta);
     });
   }
 
   /// Ends a task: importance <- change(sums, importance, movement since the anchor, all float64), which must not be negative. The
-  /// anchor moves to the present position and the sums begin anew. Throws state_error for an importance that is not finite, and then
-  /// has changed nothing.
+  /// anchor moves to the present position and the sums begin anew. Throws state_error for an importance that is not finite, and where weights
+  /// moved in this task and no look saw a gradient, and then has changed nothing. That one parameter or one look has none is no error.
   template <class Change>
   void settle(const parameter_list& model, Change change) {
     const at::NoGradGuard no_grad;
     auto next = entries_;
     auto tracks = tracks_;
+    bool unseen = !seen_.gradient && seen_.movement;
     pair(model, next, [&](const std::string& name, const at::Tensor& theta, entry& e) {
       follow(e, theta);
       track& t = tracks.at(name);
       keep_up(t, theta);
       const at::Tensor moved = theta.detach().to(at::kDouble) - e.anchor;
+      if (!seen_.look && !seen_.gradient && theta.requires_grad()) unseen = unseen || any(moved.ne(0));
       e.importance = laid_out_like(e.anchor, change(t.sums, e.importance.to(at::kDouble), moved));
       check_importance(name, e.importance);
       e.anchor = at::empty_like(e.anchor).copy_(theta);
@@ -108,11 +117,24 @@ class path_penalty : public weight_penalty {
       t.previous = e.anchor.clone();
       for (auto& sum : t.sums) sum = at::zeros_like(sum);
     });
+    if (unseen)
+      throw state_error(concat(who_, ": the weights moved in this task, and ", seen_.look ? "every observe() found no gradient" : "observe() was never called",
+                               ", so that nothing was gathered: in each step call backward(), optimizer.step(), observe(), and only then zero_grad()"));
     entries_ = std::move(next);
     tracks_ = std::move(tracks);
+    seen_ = {};
   }
 
  private:
+  /// What the looks of a task came across.
+  struct sightings {
+    bool look = false;
+    bool gradient = false;  // that is not 0
+    bool movement = false;  // while no gradient had been seen
+  };
+
+  static bool any(const at::Tensor& where) { return where.any().item<bool>(); }
+
   /// Follows a model that was moved to another device or type, and gives up tensors that a copy or a state also holds.
   static void keep_up(track& t, const at::Tensor& theta) {
     own(t.previous, theta.options().requires_grad(false));
@@ -125,8 +147,10 @@ class path_penalty : public weight_penalty {
       tensor = tensor.clone();
   }
 
+  const char* who_;
   std::vector<const char*> sums_;
   std::map<std::string, track> tracks_;
+  sightings seen_;
 };
 
 }  // namespace retain::detail
