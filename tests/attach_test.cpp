@@ -2,7 +2,10 @@
 #include <retain/attach.hpp>
 #include <retain/compose.hpp>
 #include <retain/ewc.hpp>
+#include <retain/gradient_projection.hpp>
+#include <retain/kfac.hpp>
 #include <retain/l2_init.hpp>
+#include <retain/memory_aware_synapses.hpp>
 
 #include <memory>
 #include <type_traits>
@@ -281,13 +284,102 @@ TEST_CASE("attach: the guard ends with its scope, can be moved, and detached twi
     CHECK(pulled());
     assigned = retain::attach(w.keep, w.weights);  // ends the first, so that there is one pull and not two
     CHECK(pulled());
+    auto& itself = assigned;
+    assigned = std::move(itself);
+    CHECK(assigned.attached());
+    CHECK(pulled());
     assigned.detach();
     assigned.detach();
     CHECK(!pulled());
+    assigned = std::move(itself);  // of one that is attached to nothing
+    CHECK(!assigned.attached());
     assigned = retain::attach(w.keep, w.weights);
   }
   CHECK(!pulled());
   CHECK(w.gradient() == 1);
+}
+
+TEST_CASE("attach: a guard that lives does not pull at what is estimated, nor at gradients that are handed out", "[attach]") {
+  torch::manual_seed(4);
+  const auto net = std::make_shared<two_layers>();
+  const auto x = torch::randn({12, 4});
+  const auto forward = [&](const at::Tensor& o) { return net->forward(o); };
+  const retain::l2_init keep{net, {.strength = 100.0}};
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& p : net->parameters()) p.add_(1);
+  }
+  const auto estimates = [&] {
+    std::vector<at::Tensor> all;
+    for (const bool walk : {true, false})
+      for (const auto& [name, value] : retain::estimate_fisher(net, x, forward, {}, {.walk = walk}).values) all.push_back(value);
+    for (const auto& layer : retain::estimate_kfac(net, x, forward).layers) all.insert(all.end(), {layer.inputs, layer.outputs});
+    for (const auto& [name, value] : retain::estimate_sensitivity(net, x, forward)) all.push_back(value);
+    for (const auto& gradient : torch::autograd::grad({net->forward(x).square().sum()}, net->parameters())) all.push_back(gradient);
+    return all;
+  };
+  const auto free = estimates();
+  const auto guard = retain::attach(keep, net);
+  const auto guarded = estimates();
+  REQUIRE(free.size() == guarded.size());
+  for (std::size_t i = 0; i < free.size(); ++i) CHECK(guarded[i].equal(free[i]));
+  // And what is estimated between two backward passes of one step changes nothing of the one pull.
+  net->zero_grad();
+  net->forward(x).square().mean().backward();
+  estimates();
+  net->forward(x).square().mean().backward();
+  std::vector<at::Tensor> pulled;
+  for (const auto& p : net->parameters()) pulled.push_back(p.grad().clone());
+  net->zero_grad();
+  for (int i = 0; i < 2; ++i) net->forward(x).square().mean().backward();
+  for (std::size_t i = 0; i < pulled.size(); ++i) CHECK(pulled[i].equal(net->parameters()[i].grad()));
+}
+
+TEST_CASE("attach: which backward pass hands a parameter's gradient out is read from the pass that runs", "[attach]") {
+  // A hook on what is computed from the parameter runs in every pass and line of LibTorch, one on the parameter itself in some.
+  auto w = torch::ones({2}).requires_grad_(), other = torch::ones({2}).requires_grad_();
+  std::vector<bool> seen;
+  const auto loss = [&] {
+    const auto y = w * other;
+    y.register_hook([&](const at::Tensor& g) {
+      seen.push_back(retain::detail::handed_out(w));
+      return g;
+    });
+    return y.sum();
+  };
+  CHECK(!retain::detail::handed_out(w));
+  loss().backward();
+  torch::autograd::grad({loss()}, {w});
+  torch::autograd::grad({loss()}, {other});
+  loss().backward({}, {}, false, std::vector<at::Tensor>{w});
+  CHECK(seen == std::vector<bool>{false, true, false, false});
+  CHECK(!retain::detail::handed_out(torch::ones({2})));
+}
+
+TEST_CASE("attach: a paused guard leaves the reference of a projection alone, and pulls again behind it", "[attach]") {
+  one_weight w;
+  auto guard = retain::attach(w.keep, w.weights);
+  retain::gradient_projection project;
+  guard.pause();
+  w.backward(5);
+  CHECK(w.gradient() == 5);
+  project.remember(w.weights);
+  guard.resume();
+  w.zero();
+  w.backward(-3);
+  CHECK(w.gradient() == -1);
+  CHECK(project.project(w.weights).item<double>() == -10);  // 2 weights, each -1 times 5
+  // What stands in .grad already is not added again where a paused pass comes between.
+  w.zero();
+  w.backward(1);
+  guard.pause();
+  w.backward(1);
+  guard.resume();
+  w.backward(1);
+  CHECK(w.gradient() == 5);
+  retain::attachment none;
+  none.pause();
+  none.resume();
 }
 
 TEST_CASE("attach: the guard does not keep parameters alive after its end", "[attach]") {

@@ -7,6 +7,8 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/graph_task.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <concepts>
 #include <cstddef>
@@ -54,7 +56,7 @@ class pull_record {
     if (!followed_) return;
     made_ = !gradient.defined();
     gradient_ = result.data_ptr();
-    gradient_version_ = static_cast<std::int64_t>(result._version()) + (made_ ? 0 : 1);
+    gradient_version_ = result._version() + (made_ ? 0 : 1);
   }
 
   void forget() { added_ = false; }
@@ -65,6 +67,16 @@ class pull_record {
   const void *storage_ = nullptr, *gradient_ = nullptr;
 };
 
+/// Whether the backward pass that runs in this thread hands a leaf's gradient to its caller, as autograd::grad does, instead of adding it to `.grad`.
+inline bool handed_out(const at::Tensor& leaf) {
+  const auto* nodes = torch::autograd::get_current_graph_task_exec_info();
+  if (!nodes || nodes->empty()) return false;
+  const auto accumulator = torch::autograd::impl::try_get_grad_accumulator(leaf);
+  if (!accumulator) return false;
+  const auto found = nodes->find(accumulator.get());
+  return found != nodes->end() && found->second.captures_ != nullptr;
+}
+
 }  // namespace detail
 
 /// What `attach` returns: the penalty pulls while it lives. Movable, not copyable; ends with its scope, or by `detach`.
@@ -73,6 +85,7 @@ class attachment {
   attachment() = default;
   attachment(attachment&& other) noexcept = default;
   attachment& operator=(attachment&& other) noexcept {
+    if (this == &other) return *this;
     detach();
     shared_ = std::move(other.shared_);
     return *this;
@@ -87,6 +100,15 @@ class attachment {
   }
 
   bool attached() const { return shared_ != nullptr; }
+
+  /// From here to `resume` backward passes are left alone: for one whose `.grad` is not to be stepped with, such as the reference of a
+  /// gradient_projection.
+  void pause() noexcept {
+    if (shared_) shared_->paused = true;
+  }
+  void resume() noexcept {
+    if (shared_) shared_->paused = false;
+  }
 
   /// Says that a step was made: the next backward pass adds the pull again. Needed only where neither the parameters nor their
   /// `.grad` show it: a loop by hand that writes both through `.data()`.
@@ -104,6 +126,7 @@ class attachment {
     parameter_list model;
     std::vector<detail::pull_record> records;
     std::vector<hooked> hooks;
+    bool paused = false;
   };
 
   template <attachable Penalty>
@@ -136,7 +159,12 @@ class attachment {
   static at::Tensor with_pull(const Penalty& penalty, shared_state& shared, std::size_t index, const at::Tensor& incoming) {
     const at::Tensor& theta = shared.model[index].tensor;
     detail::pull_record& record = shared.records[index];
+    if (detail::handed_out(theta)) return incoming;
     at::Tensor gradient = theta.grad();
+    if (shared.paused) {
+      if (record.stands(theta, gradient)) record.left(theta, gradient, incoming);
+      return incoming;
+    }
     if (penalty.strength() == 0.0) {
       record.forget();
       return incoming;
@@ -182,8 +210,9 @@ class attachment {
 /// - A parameter that no backward pass reaches between two steps is not pulled in that step: its hook is not called.
 /// - Clipping, if the agent clips, sees the pull as part of the gradient.
 /// - What is made trainable later, or added to the model, is not pulled: attach again.
-/// - A hook runs in every backward pass, for whatever purpose. From LibTorch 2 on it also runs in autograd::grad with respect to a
-///   parameter: estimate a Fisher before the guard is made or after it ended.
+/// - The pull goes into every backward() that fills `.grad`, for whatever purpose: `pause` the guard around one that is not stepped with.
+///   autograd::grad, which hands its gradients out, is left alone, and so is every estimate of this library: a Fisher may be estimated
+///   while the guard lives.
 /// - With create_graph the pull is a constant of the graph.
 ///
 /// A new step is seen by the parameter's version counter, which in-place changes move; by its storage, which set_data and

@@ -38,7 +38,8 @@ struct gradient_projection_options {
 ///     optimizer.step();
 ///
 /// What holds is that g . g_ref >= 0 in the end (with a tolerance t: that their cosine is at least -t), for plain gradient descent: Adam's
-/// scaling, momentum and weight decay come after it.
+/// scaling, momentum and weight decay come after it. Where a penalty is attached, both gradients hold its pull: `pause` its guard before the
+/// reference's backward() and `resume` it behind remember(), and g_ref is that of the loss alone.
 /// Parameters that are frozen, excluded or without a `.grad` on either side take no part, and none is made for them. Nothing is read
 /// back from a device; sums are in double. Memory: one copy of the gradients.
 class gradient_projection {
@@ -124,7 +125,7 @@ class gradient_projection {
     detail::check_leaf("gradient_projection", name, tensor);
     return tensor.requires_grad() && tensor.grad().defined();
   }
-  static at::Tensor dense(const at::Tensor& gradient) { return gradient.is_sparse() ? gradient.to_dense() : gradient; }
+  static at::Tensor dense(const at::Tensor& gradient) { return gradient.layout() == at::kStrided ? gradient : gradient.to_dense(); }
 
   gradient_projection_options options_;
   std::map<std::string, at::Tensor> reference_;
