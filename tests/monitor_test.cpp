@@ -253,6 +253,8 @@ TEST_CASE("monitor: bad input says what is wrong", "[monitor]") {
   CHECK_THROWS_AS((retain::monitor{identity, {.batch_size = 0}}), retain::config_error);
   CHECK(watch.measure(identity, 5).size() == 1);
   CHECK_THROWS_WITH(watch.measure(identity, 4), ContainsSubstring("measured at 4 after 5"));
+  CHECK_THROWS_WITH(watch.measure(identity, 5), ContainsSubstring("measured at 5 after 5") && ContainsSubstring("last(probe)"));  // what was measured is there
+  CHECK(watch.last("a").progress == 5);
 }
 
 TEST_CASE("monitor: a state of no measurements is refused and changes nothing", "[monitor]") {

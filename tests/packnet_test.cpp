@@ -281,3 +281,35 @@ TEST_CASE("packnet: a view of a parameter has no gradient to mask, and a graph i
   owned.prune(weights, 0.5);
   CHECK_THROWS_WITH(y.backward(), ContainsSubstring("modified by an inplace operation"));
 }
+
+TEST_CASE("packnet: a sparse gradient is masked as a dense one is, and stays sparse", "[packnet]") {
+  torch::manual_seed(8);
+  torch::nn::Embedding table(torch::nn::EmbeddingOptions(5, 3).sparse(true));
+  retain::packnet owned{*table};
+  owned.prune(*table, 0.5);
+  owned.release(*table);
+  const auto rows = torch::tensor({1, 3, 1});
+  const auto weights = torch::randn({3, 3});
+  (table(rows) * weights).sum().backward();
+  REQUIRE(table->weight.grad().is_sparse());
+  const auto expected = table->weight.grad().to_dense().masked_fill(owned.owners()[0].tensor.ne(0), 0);
+  REQUIRE(expected.count_nonzero().item<std::int64_t>() > 0);
+  REQUIRE(!expected.equal(table->weight.grad().to_dense()));
+  owned.mask_gradient(*table);
+  CHECK(table->weight.grad().is_sparse());
+  CHECK(table->weight.grad().to_dense().equal(expected));
+  owned.mask_gradient(*table);
+  CHECK(table->weight.grad().to_dense().equal(expected));
+
+  // One whose every number has an index of its own, one without any number, and one that is not of coordinates.
+  auto& gradient = table->weight.mutable_grad();
+  gradient = torch::ones({5, 3}).to_sparse();
+  owned.mask_gradient(*table);
+  CHECK(gradient.to_dense().equal(owned.owners()[0].tensor.eq(0).to(at::kFloat)));
+  gradient = torch::zeros({5, 3}).to_sparse();
+  owned.mask_gradient(*table);
+  CHECK(gradient.to_dense().equal(torch::zeros({5, 3})));
+  gradient = torch::ones({5, 3}).to_sparse_csr();
+  owned.mask_gradient(*table);
+  CHECK(gradient.to_dense().equal(owned.owners()[0].tensor.eq(0).to(at::kFloat)));
+}

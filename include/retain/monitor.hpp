@@ -91,12 +91,15 @@ class monitor {
     probes_.push_back(std::move(added));
   }
 
-  /// Measures every probe and remembers the rows. Throws shape_error when a mask does not fit, config_error unless progress grows.
+  /// Measures every probe and remembers the rows. Throws shape_error when a mask does not fit, config_error unless progress is finite and grows:
+  /// what was measured at a progress is read by `last`.
   template <class Policy>
   std::vector<probe_report> measure(Policy&& policy, double progress) {
     if (!std::isfinite(progress) || (!history_.empty() && progress <= history_.back().progress))
       throw config_error(detail::concat("monitor: measured at ", progress,
-                                        history_.empty() ? std::string() : detail::concat(" after ", history_.back().progress)));
+                                        history_.empty() ? std::string() : detail::concat(" after ", history_.back().progress),
+                                        ": progress must be finite and grow from one measurement to the next; for the rows of the last one ask "
+                                        "last(probe), and to count measurements leave progress out"));
     std::vector<probe_report> rows;
     for (const auto& p : probes_) rows.push_back(measure(p, policy, progress));
     for (auto& p : probes_) p.reported = nothing;

@@ -91,12 +91,13 @@ class packnet {
     remember(model);
   }
 
-  /// Sets `.grad` to 0 for the weights that may not change now. Between backward() and the optimiser's step.
+  /// Sets `.grad` to 0 for the weights that may not change now. Between backward() and the optimiser's step. A sparse one stays sparse, and is
+  /// coalesced.
   template <parameter_source M>
   void mask_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
     for (auto& [theta, e] : match(model))
-      if (theta.requires_grad() && theta.grad().defined()) theta.mutable_grad().masked_fill_(learns(*e).logical_not(), 0);
+      if (theta.requires_grad() && theta.grad().defined()) mask(theta.mutable_grad(), learns(*e));
   }
 
   /// Puts the weights that may not change back to their values, bit for bit. After the optimiser's step.
@@ -180,6 +181,20 @@ class packnet {
   };
 
   at::Tensor learns(const entry& e) const { return e.owner.eq(pruned_ ? task_ : 0); }
+
+  static void mask(at::Tensor& gradient, const at::Tensor& learns) {
+    if (gradient.layout() == at::kStrided) {
+      gradient.masked_fill_(learns.logical_not(), 0);
+    } else if (gradient.layout() == at::kSparse) {
+      gradient = gradient.coalesce();
+      const auto rows = gradient._indices();
+      std::vector<at::indexing::TensorIndex> where;
+      for (std::int64_t d = 0; d < rows.size(0); ++d) where.emplace_back(rows[d]);
+      gradient._values().masked_fill_(learns.index(where).logical_not(), 0);
+    } else {
+      gradient = gradient.to_dense().masked_fill_(learns.logical_not(), 0);
+    }
+  }
 
   template <parameter_source M>
   void remember(const M& model) {
