@@ -82,7 +82,7 @@ struct kfac_options {
 /// that of estimate_fisher's walk. Every trainable parameter must be the weight or bias of a Linear layer that is used once a state, on
 /// an input [N, in] with a row of each state in their order, or be excluded by pattern: any other is refused by name, and is
 /// retain::ewc's to keep (compose both). Put the policy in eval mode. `.grad` and buffers stay as they are. Throws config_error as well when
-/// there is no data and when answers do not depend on the states alone, as estimate_fisher does and looks for (the first 32 states or more are
+/// there is no data and when answers do not depend on the states alone, as estimate_fisher does and looks for (the first 16 states or more are
 /// asked about twice); shape_error for other rows, state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {}, const kfac_options& options = {}) {

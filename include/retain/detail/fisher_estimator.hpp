@@ -375,7 +375,7 @@ class fisher_estimator {
       return numbers;
     };
     if constexpr (sliceable_batch<Batch>) {
-      constexpr std::int64_t few = 32;
+      constexpr std::int64_t few = steady_forward::enough;
       if (slices && valid.size(dimension) > 2 * few && settings_.verify > 0) {
         const auto part = slice_of(batch, dimension, 0, few);
         const auto ask = [&] { return said(as_prediction(forward(part)), few); };

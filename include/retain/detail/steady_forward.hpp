@@ -141,6 +141,8 @@ inline likeness likeness_of(const std::vector<at::Tensor>& a, const std::vector<
 /// TorchScript compiles what it was asked once, and rounds otherwise from then on.
 class steady_forward {
  public:
+  static constexpr std::int64_t enough = 16;
+
   explicit steady_forward(const char* who) : who_(who) {}
 
   bool in_doubt() const { return asked_ < enough; }
@@ -159,7 +161,6 @@ class steady_forward {
   }
 
  private:
-  static constexpr std::int64_t enough = 32;
   const char* who_;
   std::int64_t asked_ = 0;
 };
