@@ -11,6 +11,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <iterator>
 #include <string>
@@ -82,6 +83,9 @@ int main(int argc, char** argv) {
     benchmark::Initialize(&count, flags.data());
     const auto& memory = kernels::counting_allocator::install();
 
+    const auto machine = kernels::describe_machine(how.device);
+    kernels::running_report report(std::cout, machine);
+    const bool file = !json.empty() && (!std::filesystem::exists(json) || std::filesystem::is_regular_file(json));
     std::vector<kernels::measurement> results;
     std::size_t done = 0;
     bool failed = false;
@@ -94,6 +98,8 @@ int main(int argc, char** argv) {
                      threads == 1 ? "thread" : "threads");
         try {
           results.push_back(kernels::measure(each, threads, how, memory));
+          report.add(results.back());
+          if (file) kernels::write_json(json, results, machine, how);
         } catch (const std::exception& error) {  // the others' figures are not lost with it
           const auto* torch = dynamic_cast<const c10::Error*>(&error);
           std::fprintf(stderr, "kernels: %s: %s: %s\n", each.group.c_str(), each.name.c_str(),
@@ -102,8 +108,7 @@ int main(int argc, char** argv) {
         }
       }
     }
-    const auto machine = kernels::describe_machine(how.device);
-    std::cout << kernels::report(results, machine);
+    report.finish();
     if (quick) std::cout << "\n--quick: one short repetition each. These figures say that it runs, nothing of how fast.\n";
     if (interrupt::requested()) std::cout << "\nStopped before the end: " << results.size() << " rows.\n";
     if (!json.empty()) kernels::write_json(json, results, machine, how);

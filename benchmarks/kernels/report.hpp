@@ -14,9 +14,14 @@
 #include <ATen/cuda/CUDAContext.h>
 #endif
 
+#include <array>
+#include <cstddef>
+#include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <optional>
+#include <ostream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -76,43 +81,64 @@ inline std::string against(std::optional<double> figure, std::optional<double> g
 
 }  // namespace detail
 
-inline std::string report(const std::vector<measurement>& results, const machine& here) {
-  std::string text = "\n" + (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") + here.processor + ", " + std::to_string(here.cores) + " cores; LibTorch " + here.libtorch + ", " + here.compiler + "; " +
-                     here.date + "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is not.\n";
-  std::string group;
-  std::optional<text_table> table;
-  const auto flush = [&] {
-    if (table) text += table->markdown();
-  };
-  std::vector<std::string> skipped;
-  for (const auto& r : results) {
+/// The table, which is written row by row, so that a run that ends early has lost nothing it measured. Columns are as wide as is usual.
+class running_report {
+ public:
+  running_report(std::ostream& out, const machine& here) : out_(out) {
+    out_ << "\n" << (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") << here.processor << ", " << here.cores << " cores; LibTorch " << here.libtorch << ", "
+         << here.compiler << "; " << here.date << "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is not.\n" << std::flush;
+  }
+
+  void add(const measurement& r) {
     if (!r.skipped.empty()) {
-      skipped.push_back("SKIPPED: " + r.group + ": " + r.name + ": " + r.skipped);
-      continue;
+      skipped_.push_back("SKIPPED: " + r.group + ": " + r.name + ": " + r.skipped);  // behind the tables
+      return;
     }
-    if (r.group != group) {
-      flush();
-      text += "\n" + (group = r.group) + "\n\n";
-      table.emplace(
-          std::vector<std::string>{"what", "threads", "time", "of the limit", "limit", "times as fast as", "extra memory", "multiple of", "error"});
+    if (r.group != group_) {
+      out_ << "\n" << (group_ = r.group) << "\n\n";
+      row({"what", "threads", "time", "of the limit", "limit", "times as fast as", "extra memory", "multiple of", "error"});
+      out_ << "|:" << std::string(widths.front() + 1, '-') << "|";
+      for (std::size_t i = 1; i < widths.size(); ++i) out_ << std::string(widths[i] + 1, '-') << ":|";
+      out_ << "\n";
     }
     const char* unit = r.limited_by == bound::memory ? " GB/s" : " GFLOP/s";
     std::string memory = detail::bytes_text(r.extra_bytes);
     if (r.usual_extra_bytes) memory += ", not " + detail::bytes_text(*r.usual_extra_bytes);
     char error[32] = "";
     if (r.error) std::snprintf(error, sizeof error, "%.0e", *r.error);
-    table->add({r.name, std::to_string(r.threads), detail::time_text(r.seconds), detail::against(r.limit_share, r.reach.limit, true, 2, ""),
-                r.limit_share ? decimals(*r.rate / *r.limit_share / 1e9, 1) + unit : "",
-                r.usual_seconds ? detail::against(r.speed_up(), r.reach.usual, true, 1, "×") + " " + r.usual_name : "", memory,
-                r.yardstick_seconds ? detail::against(r.multiple(), r.reach.yardstick, false, 2, "×") + " " + r.yardstick_name : "",
-                r.error && r.reach.error && *r.error > *r.reach.error ? std::string(error) + " ✗" : error});
+    row({r.name, std::to_string(r.threads), detail::time_text(r.seconds), detail::against(r.limit_share, r.reach.limit, true, 2, ""),
+         r.limit_share ? decimals(*r.rate / *r.limit_share / 1e9, 1) + unit : "",
+         r.usual_seconds ? detail::against(r.speed_up(), r.reach.usual, true, 1, "×") + " " + r.usual_name : "", memory,
+         r.yardstick_seconds ? detail::against(r.multiple(), r.reach.yardstick, false, 2, "×") + " " + r.yardstick_name : "",
+         r.error && r.reach.error && *r.error > *r.reach.error ? std::string(error) + " ✗" : error});
+    out_ << std::flush;
   }
-  flush();
-  if (!skipped.empty()) text += "\n";
-  for (const auto& line : skipped) text += line + "\n";
-  return text;
-}
 
+  /// What was not measured, and why.
+  void finish() {
+    if (!skipped_.empty()) out_ << "\n";
+    for (const auto& line : skipped_) out_ << line << "\n";
+    out_ << std::flush;
+  }
+
+ private:
+  static constexpr std::array<std::size_t, 9> widths{44, 7, 7, 12, 13, 40, 24, 36, 7};
+
+  void row(const std::array<std::string, widths.size()>& cells) {
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      const std::size_t width = text_table::width(cells[i]);
+      const std::string gap(widths[i] > width ? widths[i] - width : 0, ' ');
+      out_ << (i == 0 ? "| " + cells[i] + gap : " " + gap + cells[i]) << " |";
+    }
+    out_ << "\n";
+  }
+
+  std::ostream& out_;
+  std::string group_;
+  std::vector<std::string> skipped_;
+};
+
+/// Whole or not at all, so that it may be written after each measurement. What is no file, such as a pipe, is written into.
 inline void write_json(const std::string& path, const std::vector<measurement>& results, const machine& here, const settings& how) {
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& r : results) {
@@ -143,13 +169,17 @@ inline void write_json(const std::string& path, const std::vector<measurement>& 
     set("goal_multiple_of_yardstick", r.reach.yardstick);
     rows.push_back(row);
   }
-  std::ofstream file(path);
+  const bool in_place = std::filesystem::exists(path) && !std::filesystem::is_regular_file(path);
+  const auto target = in_place ? std::filesystem::path(path) : std::filesystem::weakly_canonical(path);
+  const auto written = in_place ? target : std::filesystem::path(target.string() + ".part");
+  std::ofstream file(written);
   const nlohmann::json of{{"processor", here.processor}, {"gpu", here.gpu}, {"cores", here.cores}, {"libtorch", here.libtorch}, {"compiler", here.compiler}};
   file << nlohmann::json{{"machine", of},
                          {"date", here.date}, {"repetitions", how.repetitions}, {"seconds_per_repetition", how.seconds}, {"measurements", rows}}
               .dump(2)
        << '\n';
   if (!file.flush()) throw std::runtime_error("cannot write " + path);
+  if (!in_place) std::filesystem::rename(written, target);
 }
 
 }  // namespace kernels

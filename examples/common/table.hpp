@@ -35,6 +35,12 @@ class text_table {
 
   std::size_t size() const { return rows_.size() - 1; }
 
+  /// Characters, not bytes: the cells hold "±" and "…".
+  static std::size_t width(const std::string& text) {
+    return static_cast<std::size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  }
+
   /// Columns after the first are numbers and stand to the right.
   std::string markdown() const {
     std::vector<std::size_t> widths(rows_.front().size(), 3);
@@ -68,11 +74,5 @@ class text_table {
   }
 
  private:
-  /// Characters, not bytes: the cells hold "±" and "…".
-  static std::size_t width(const std::string& text) {
-    return static_cast<std::size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-  }
-
   std::vector<std::vector<std::string>> rows_;
 };
