@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <retain/loss/gae.hpp>
 
+#include <limits>
 #include <vector>
 
 #include "support.hpp"
@@ -86,4 +87,29 @@ TEST_CASE("gae: in half types it is what it is in double, to their precision") {
     CHECK(support::relative_error(narrow.advantages, wide.advantages) < (type == at::kHalf ? 0x1p-9 : 0x1p-6));
     CHECK(support::relative_error(narrow.returns, wide.returns) < (type == at::kHalf ? 0x1p-9 : 0x1p-6));
   }
+}
+
+TEST_CASE("gae: whatever stands behind the end of an episode reaches nothing before it") {
+  torch::manual_seed(8);
+  const auto nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  const auto rewards = torch::randn({5, 2}), values = torch::randn({5, 2}), last = torch::randn({2});
+  auto ended = torch::zeros({5, 2});
+  ended[4][0] = 1;
+  ended[2][1] = 1;
+  const auto clean = retain::gae(rewards, values, ended, last);
+  for (const double foul : {nan, infinity}) {
+    auto behind = last.clone(), later = rewards.clone(), seen = values.clone();
+    behind[0] = foul;
+    later[3][1] = foul;
+    seen[3][1] = foul;
+    const auto said = retain::gae(later, seen, ended, behind);
+    CHECK(said.advantages.select(1, 0).equal(clean.advantages.select(1, 0)));
+    CHECK(said.advantages.select(1, 1).slice(0, 0, 3).equal(clean.advantages.select(1, 1).slice(0, 0, 3)));
+    CHECK(said.returns.select(1, 0).equal(clean.returns.select(1, 0)));
+  }
+}
+
+TEST_CASE("gae: no steps are no advantages") {
+  const auto none = torch::zeros({0, 2});
+  CHECK(retain::gae(none, none, none, torch::zeros({2})).advantages.sizes() == none.sizes());
 }

@@ -161,3 +161,70 @@ TEST_CASE("ppo_policy_loss: in bfloat16 loss and gradient are what they are in d
     }
   }
 }
+
+TEST_CASE("ppo_policy_loss: a sample that has gone too far for its type has the loss of a clipped one and no gradient, alone and among others", "[ppo]") {
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    for (const double far : {89.0, 750.0}) {
+      const auto ask = [&](double advantage) {
+        const auto log_probs = torch::zeros({1}, type).requires_grad_();
+        const auto said = retain::ppo_policy_loss(log_probs, torch::full({1}, -far, type), torch::full({1}, advantage, type));
+        said.loss.backward();
+        CHECK(said.clip_fraction.item<double>() == 1);
+        return std::pair{said.loss.item<double>(), log_probs.grad().item<double>()};
+      };
+      const double exact = type == at::kBFloat16 ? 0x1p-7 : 1e-6;
+      CHECK(ask(1).first == Approx(-1.2).epsilon(exact));
+      CHECK(ask(1).second == 0);
+      CHECK(ask(0) == std::pair{0.0, 0.0});
+      CHECK(ask(-1).first == Approx(std::exp(20.0)).epsilon(exact));  // the ceiling, as the docstring says
+      CHECK(ask(-1).second == 0);
+    }
+  }
+  torch::manual_seed(12);
+  auto old = torch::randn({32}, at::kDouble) - 2;
+  const auto log_probs = (old + 0.1 * torch::randn({32}, at::kDouble)).to(at::kFloat).requires_grad_(), advantages = torch::randn({32}).abs();
+  old = old.to(at::kFloat);
+  old[7] = log_probs.detach()[7] - 200;
+  retain::ppo_policy_loss(log_probs, old, advantages).loss.backward();
+  const auto kept = log_probs.grad().clone();
+  CHECK(kept[7].item<double>() == 0);
+  old[7] = log_probs.detach()[7] - 1;  // clipped too
+  log_probs.mutable_grad() = at::Tensor();
+  retain::ppo_policy_loss(log_probs, old, advantages).loss.backward();
+  CHECK(kept.equal(log_probs.grad()));
+  // What the new policy holds impossible.
+  const auto gone = torch::tensor({-std::numeric_limits<float>::infinity(), 0.0f}).requires_grad_();
+  const auto said = retain::ppo_policy_loss(gone, torch::zeros({2}), torch::ones({2}));
+  said.loss.backward();
+  CHECK(said.loss.item<double>() == Approx(-0.5));
+  CHECK(gone.grad().isfinite().all().item<bool>());
+}
+
+TEST_CASE("normalized: advantages that are all the same are 0, and what is far from 0 keeps its digits", "[ppo]") {
+  for (const double value : {3.3, -3.3, 1e-3, 1e6 + 0.1, 0.0})
+    for (const std::int64_t n : {2, 1000, 100'003})
+      for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+        INFO(value << ", " << n << " of them");
+        const auto made = retain::normalized(torch::full({n}, value, type));
+        CHECK(made.scalar_type() == type);
+        CHECK(made.abs().max().item<double>() == 0);
+      }
+  torch::manual_seed(13);
+  for (const double offset : {0.0, 3.0, 1e4, 1e6}) {
+    const auto some = torch::randn({1000}) + offset;
+    const auto exact = some.to(at::kDouble);
+    CHECK((retain::normalized(some).to(at::kDouble) - (exact - exact.mean()) / (exact.std() + 1e-7)).abs().max().item<double>() < 2e-3);
+  }
+  auto almost = torch::full({1000}, 3.3f);
+  almost[3] = std::nextafter(3.3f, 4.0f);
+  const auto exact = almost.to(at::kDouble);
+  CHECK(retain::normalized(almost).allclose(((exact - exact.mean()) / (exact.std() + 1e-7)).to(at::kFloat)));
+  almost[3] = NAN;
+  CHECK(retain::normalized(almost).isnan().all().item<bool>());
+}
+
+TEST_CASE("explained_variance: nothing is explained of returns that are all the same, far from 0 too", "[ppo]") {
+  torch::manual_seed(14);
+  const auto returns = torch::full({1000}, 3000.3f);
+  CHECK(retain::explained_variance(returns + 0.01 * torch::randn({1000}), returns).item<double>() < -1e6);
+}

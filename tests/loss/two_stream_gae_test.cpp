@@ -19,3 +19,11 @@ TEST_CASE("two_stream_gae: twice the task and once the news, with the news going
   const retain::value_stream other{torch::zeros({3, 1}), torch::zeros({3, 1}), torch::zeros({1})};
   CHECK_THROWS_WITH(retain::two_stream_gae(task, other, column(1, 0)), ContainsSubstring("[2, 1]") && ContainsSubstring("[3, 1]"));
 }
+
+TEST_CASE("two_stream_gae: a value behind the last episode's end may be anything", "[rnd]") {
+  const auto one = torch::ones({2, 1}), ended = torch::tensor({{0.0f}, {1.0f}});
+  const auto nan = torch::full({1}, std::numeric_limits<float>::quiet_NaN());
+  const auto said = retain::two_stream_gae({one, one, nan}, {one, one, torch::zeros({1})}, ended);
+  CHECK(said.advantages.isfinite().all().item<bool>());
+  CHECK(said.extrinsic_returns[1][0].item<double>() == Approx(1));
+}

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "support.hpp"
@@ -117,4 +119,34 @@ TEST_CASE("vtrace: in bfloat16 it is what it is in double, to its precision") {
   CHECK(narrow.advantages.scalar_type() == at::kBFloat16);
   CHECK(support::relative_error(narrow.values, wide.values) < 0x1p-6);
   CHECK(support::relative_error(narrow.advantages, wide.advantages) < 0x1p-6);
+}
+
+TEST_CASE("vtrace: whatever stands behind the end of an episode reaches nothing before it", "[vtrace]") {
+  torch::manual_seed(10);
+  batch b;
+  b.ended = torch::zeros({b.T, b.N});
+  b.ended[b.T - 1][0] = 1;
+  b.ended[4][1] = 1;
+  const auto clean = retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last);
+  for (const double foul : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    auto behind = b.last.clone(), rewards = b.rewards.clone(), values = b.values.clone();
+    behind[0] = rewards[5][1] = values[5][1] = foul;
+    const auto said = retain::vtrace(b.pi, b.mu, rewards, values, b.ended, behind);
+    for (const auto& [made, expected] : {std::pair{said.values, clean.values}, std::pair{said.advantages, clean.advantages}}) {
+      CHECK(made.select(1, 0).equal(expected.select(1, 0)));
+      CHECK(made.select(1, 1).slice(0, 0, 5).equal(expected.select(1, 1).slice(0, 0, 5)));
+    }
+  }
+}
+
+TEST_CASE("vtrace: a ratio beyond its type is an infinite bar's ceiling, not NaN", "[vtrace]") {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const auto zero = torch::zeros({2, 1}), old = torch::full({2, 1}, -200.0f), ended = torch::ones({2, 1});
+  const auto free = retain::vtrace_options{.rho_bar = infinity, .c_bar = infinity, .advantage_rho_bar = infinity};
+  const auto nothing = retain::vtrace(zero, old, zero, zero, ended, torch::zeros({1}), free);
+  CHECK(nothing.values.equal(zero));
+  CHECK(nothing.advantages.equal(zero));
+  const auto paid = retain::vtrace(zero, old, zero + 1, zero, ended, torch::zeros({1}), free);
+  CHECK(paid.advantages[0][0].item<double>() == Approx(std::exp(20.0)));
+  CHECK(retain::vtrace(zero, old, zero + 1, zero, ended, torch::zeros({1})).advantages.equal(zero + 1));
 }

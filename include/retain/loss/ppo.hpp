@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/log_ratio.hpp>
 #include <retain/detail/mean.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -8,6 +9,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -17,7 +19,7 @@ namespace retain {
 struct clip_range {
   double lowest = 0.8, highest = 1.2;
   /// The ratio itself is kept within these first; a sample beyond them has no gradient, whatever its advantage. Old samples of an
-  /// asynchronous learner want it (Wołczyk et al. 2024: 0.05 and 20); without bounds it is off.
+  /// asynchronous learner want it (Wołczyk et al. 2024: 0.05 and 20); without bounds there is but the ceiling of ppo_policy_loss().
   double least_ratio = 0, greatest_ratio = std::numeric_limits<double>::infinity();
 };
 
@@ -32,7 +34,9 @@ struct ppo_loss {
 ///
 ///     r = exp(log pi(a|s) - log pi_old(a|s)),     loss = -mean min(r A, clip(r, lowest, highest) A)
 ///
-/// with r kept within [least_ratio, greatest_ratio] first. approx_kl and clip_fraction are of the ratio as it was.
+/// with r kept within [least_ratio, greatest_ratio] first, and always at most e^20 (e^10 in half), so that no sample is infinite: beyond it a
+/// sample with A > 0 is clipped as ever, and one with A < 0 costs e^20 |A| and has no gradient. approx_kl and clip_fraction are of the ratio as
+/// it was.
 /// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized(). Of an empty batch
 /// everything is 0. Throws shape_error where shapes differ, config_error for a range that does not hold 1 or does not lie above 0.
 inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& old_log_probs, const at::Tensor& advantages,
@@ -48,9 +52,9 @@ inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& o
                                       ", which must hold the clip range, ", range.lowest, " to ", range.highest));
   const auto difference = log_probs - old_log_probs.detach();
   const auto moved = difference.detach().exp();
-  const bool bounded = range.least_ratio > 0 || range.greatest_ratio < std::numeric_limits<double>::infinity();
   // The bounds are put on the logarithm: a ratio that overflows would have a gradient of 0 times infinity behind them.
-  const auto ratio = bounded ? difference.clamp(std::log(range.least_ratio), std::log(range.greatest_ratio)).exp() : difference.exp();
+  const double greatest = std::min(std::log(range.greatest_ratio), detail::greatest_log_ratio(difference.scalar_type()));
+  const auto ratio = difference.clamp(std::log(range.least_ratio), greatest).exp();
   const auto gain = advantages.detach();
   const auto loss = -detail::mean_of(at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain));
   const at::NoGradGuard no_grad;
@@ -76,20 +80,36 @@ inline at::Tensor ppo_value_loss(const at::Tensor& values, const at::Tensor& ret
   return detail::mean_of(at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()));
 }
 
-/// Advantages with mean 0 and standard deviation 1 over the batch; 0 for a single one.
+namespace detail {
+
+/// Whether numbers of this mean and deviation differ by no more than the mean's rounding in double may make of equal ones.
+inline at::Tensor hardly_vary(const at::Tensor& mean, const at::Tensor& deviation) { return deviation <= 1e-13 * mean.abs(); }
+
+}  // namespace detail
+
+/// Advantages with mean 0 and standard deviation 1 over the batch, (A - mean) / (std + epsilon); 0 for a single one, and where all are the same.
 inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7) {
   if (advantages.numel() < 2) return at::zeros_like(advantages);
-  return (advantages - advantages.mean()) / (advantages.std() + epsilon);
+  const auto mean = advantages.mean(), deviation = advantages.std();
+  const auto usual = (advantages - mean) / (deviation + epsilon);
+  // A float's mean is rounded, which is all the deviation that equal advantages have; where it may show, double decides.
+  const auto rounded = deviation <= 1e-4 * mean.abs();
+  if (rounded.is_cpu() && !rounded.item<bool>()) return usual;  // elsewhere looking would mean waiting
+  const auto exact = advantages.to(at::kDouble), centre = exact.mean(), spread = exact.std();
+  const auto known = ((exact - centre) / (spread + epsilon)).masked_fill(detail::hardly_vary(centre, spread), 0);
+  return at::where(rounded, known.to(usual.scalar_type()), usual);
 }
 
 /// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their mean. 0-dim; NaN for fewer than two samples,
-/// which have no variance. Throws shape_error where shapes differ.
+/// which have no variance; of returns that are all the same it is far below 0 for values that are not. Throws shape_error where shapes differ.
 inline at::Tensor explained_variance(const at::Tensor& values, const at::Tensor& returns) {
   if (values.sizes() != returns.sizes())
     throw shape_error(detail::concat("explained_variance: values and returns must have one shape, got ", detail::shape_text(values.sizes()), " and ",
                                      detail::shape_text(returns.sizes())));
   const at::NoGradGuard no_grad;
-  return 1 - (returns - values).var() / (returns.var() + 1e-12);
+  const auto exact = returns.to(at::kDouble);  // a float's variance would be that of the mean's rounding
+  const auto variance = returns.var().masked_fill(detail::hardly_vary(exact.mean(), exact.std()), 0);
+  return 1 - (returns - values).var() / (variance + 1e-12);
 }
 
 }  // namespace retain

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/log_ratio.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -32,8 +33,9 @@ struct vtrace_estimates {
 ///     v_t = V_t + sum_{k >= t} gamma^{k-t} (prod_{t <= i < k} (1 - e_i) c_i) delta_k
 ///     A_t = min(advantage_rho_bar, pi / mu) (r_t + gamma (1 - e_t) v_{t+1} - V_t),   v_T = V_T
 ///
+/// where no pi / mu is taken to be above e^20 (e^10 in half): an infinite bar lets through no more.
 /// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards, values, ended [T, N] and last_value [N] are
-/// those of gae(): `ended` marks the last step of an episode. It may be a number between 0 and 1: a discount of its own for every step,
+/// those of gae(): `ended` marks the last step of an episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a discount of its own for every step,
 /// g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of the same lambda, and A too where
 /// lambda is 1. Nothing here is part of a graph.
 /// Throws shape_error when the shapes do not fit together, config_error for a bar that is not positive or for c_bar above rho_bar.
@@ -56,21 +58,26 @@ inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& be
                                       options.c_bar, " and advantage_rho_bar ", options.advantage_rho_bar));
 
   const auto now = values.detach();
-  const auto ratio = (log_probs - behaviour_log_probs).detach().exp().to(now.scalar_type());
+  const auto log_ratio = (log_probs - behaviour_log_probs).detach();
+  const auto ratio = log_ratio.clamp_max(detail::greatest_log_ratio(log_ratio.scalar_type())).exp().to(now.scalar_type());
   const auto discount = options.discount * (1 - ended.to(now.scalar_type()));
   if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto last = last_value.detach().to(now.scalar_type()).unsqueeze(0);
-  const auto error = ratio.clamp_max(options.rho_bar) * (rewards + discount * at::cat({now.slice(0, 1), last}) - now);
+  // 0 times what stands behind an end may be NaN: it is put away instead.
+  const auto over = discount == 0;
+  const auto error = ratio.clamp_max(options.rho_bar) * (rewards + discount * at::cat({now.slice(0, 1), last}).masked_fill(over, 0) - now);
   const auto reach = discount * options.decay * ratio.clamp_max(options.c_bar);
+  const auto unreached = reach == 0;
 
   auto correction = at::empty_like(now);  // v - V
   auto later = at::zeros_like(last).squeeze(0);
   for (std::int64_t t = steps; t-- > 0;) {
-    later = error[t] + reach[t] * later;
+    later = error[t] + reach[t] * later.masked_fill(unreached[t], 0);
     correction[t].copy_(later);
   }
   const auto corrected = now + correction;
-  const auto advantages = ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * at::cat({corrected.slice(0, 1), last}) - now);
+  const auto next = at::cat({corrected.slice(0, 1), last}).masked_fill(over, 0);
+  const auto advantages = ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * next - now);
   return {corrected, advantages};
 }
 
