@@ -108,3 +108,8 @@ TEST_CASE("mahalanobis gate: bad input says what is wrong", "[mahalanobis_gate]"
   auto gate = with({});
   CHECK_THROWS_AS(gate.calibrate(torch::zeros({3, 5})), retain::shape_error);
 }
+
+TEST_CASE("mahalanobis gate: features that are all constant have no covariance, far from 0 either", "[mahalanobis_gate]") {
+  CHECK_THROWS_WITH((mahalanobis_gate{torch::full({7, 2}, 3.3)}), ContainsSubstring("singular"));
+  CHECK_THROWS_WITH((mahalanobis_gate{torch::full({1000, 2}, 3.3, at::kDouble)}), ContainsSubstring("singular"));
+}

@@ -234,3 +234,16 @@ TEST_CASE("discounted_return_scale: how a rollout is cut does not matter, nor do
   CHECK_THROWS_AS(discounted_return_scale(0), retain::config_error);
   CHECK_THROWS_AS(discounted_return_scale(1, {.discount = 1.5}), retain::config_error);
 }
+
+TEST_CASE("discounted_return_scale: rewards without any variation stay as they are; whole ones are divided as real ones") {
+  discounted_return_scale silent(2, {.discount = 0.5, .initial_count = 0});
+  silent.update(torch::zeros({4, 2}));
+  CHECK(silent.scale(torch::zeros({3})).equal(torch::zeros({3})));
+  CHECK(silent.scale(torch::ones({3})).equal(torch::ones({3})));
+  discounted_return_scale same(1, {.discount = 0, .initial_count = 0});
+  same.update(torch::full({7, 1}, 3.3));
+  CHECK(same.scale(torch::ones({1})).equal(torch::ones({1})));
+  discounted_return_scale scale(1, {.discount = 0, .initial_count = 0});
+  scale.update(torch::tensor({{1.0}, {2.0}}));
+  CHECK(scale.scale(torch::ones({1}, at::kLong)).item<float>() == Approx(2));
+}

@@ -68,6 +68,8 @@ class mahalanobis_gate {
     using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const auto size = static_cast<Eigen::Index>(rows.size(1));
     matrix sigma = Eigen::Map<const matrix>(static_cast<const double*>(covariance.data_ptr()), size, size);
+    // Features that are all constant leave nothing but the rounding of their means.
+    if (sigma.trace() <= 1e-26 * mean_.square().sum().template item<double>()) sigma.setZero();
     sigma.diagonal().array() += options.ridge * sigma.trace() / static_cast<double>(size);
     const Eigen::LLT<matrix> factor(sigma);
     if (factor.info() != Eigen::Success)

@@ -197,8 +197,13 @@ class discounted_return_scale {
     returns_ = carried;
   }
 
-  /// rewards / deviation(), of any shape, in their type.
-  at::Tensor scale(const at::Tensor& rewards) const { return rewards / deviation().to(rewards.device(), rewards.scalar_type()); }
+  /// rewards / deviation(), of any shape, in their type, float for integers; as they are where R never varied.
+  at::Tensor scale(const at::Tensor& rewards) const {
+    const auto type = at::isFloatingType(rewards.scalar_type()) ? rewards.scalar_type() : at::kFloat;
+    const auto spread = deviation();
+    const auto divisor = spread.masked_fill(spread <= 1e-13 * statistics_.mean().abs(), 1);
+    return rewards.to(type) / divisor.to(rewards.device(), type);
+  }
   /// 0-dim, double.
   at::Tensor deviation() const { return statistics_.deviation(); }
   const running_statistics& statistics() const { return statistics_; }
