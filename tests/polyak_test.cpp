@@ -125,3 +125,40 @@ TEST_CASE("polyak_update: a target that is its source is refused", "[polyak]") {
   const auto copy = std::dynamic_pointer_cast<torch::nn::LinearImpl>(critic->clone());
   CHECK_NOTHROW(retain::polyak_update(*copy, *critic, 0.5));
 }
+
+namespace {
+
+struct pair_net : torch::nn::Cloneable<pair_net> {
+  pair_net() { reset(); }
+  void reset() override {
+    first = register_module("first", std::make_shared<normalised_net>());
+    second = register_module("second", std::make_shared<normalised_net>());
+  }
+  std::shared_ptr<normalised_net> first, second;
+};
+
+}  // namespace
+
+TEST_CASE("polyak_update: a module that was tied after it was made moves both parts of its own clone", "[polyak]") {
+  torch::manual_seed(5);
+  const auto source = std::make_shared<pair_net>();
+  source->second = std::dynamic_pointer_cast<normalised_net>(source->replace_module("second", source->first));
+  const auto target = std::dynamic_pointer_cast<pair_net>(source->clone());
+  const auto weight = [](const std::shared_ptr<normalised_net>& net) { return net->named_parameters()["layers.0.weight"].detach(); };
+  REQUIRE_FALSE(weight(target->first).is_same(weight(target->second)));
+  const auto before = weight(source->first).clone();
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : retain::parameters(source)) tensor.add_(1);
+    source->named_buffers()["first.layers.1.running_mean"].add_(1);
+  }
+  retain::polyak_update(target, source, 0.5);
+  CHECK(weight(target->first).allclose(before + 0.5));
+  CHECK(weight(target->second).allclose(before + 0.5 * (weight(source->first) - before)));
+  for (const auto* name : {"first.layers.1.running_mean", "second.layers.1.running_mean"})
+    CHECK(target->named_buffers()[name].equal(source->named_buffers()["first.layers.1.running_mean"]));
+  retain::polyak_update(target, source, 1);
+  CHECK(weight(target->second).equal(weight(source->first)));
+  // What is tied in the target and not in the source is no copy of it.
+  CHECK_THROWS_AS(retain::polyak_update(source, target, 0.5), retain::state_error);
+}

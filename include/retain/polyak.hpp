@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -21,9 +22,11 @@ namespace retain {
 
 namespace detail {
 
-/// Pairs by name. Throws unless both sides have the same names and shapes.
+/// Pairs by name: `source` lists a tensor of several names under each of them, since a module's clone() takes those apart that were tied after it was
+/// made. Throws unless both sides have the same names and shapes.
 inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_list& target, const parameter_list& source) {
   std::unordered_map<std::string, at::Tensor> by_name;
+  std::unordered_set<const at::TensorImpl*> taken;
   for (const auto& [name, tensor] : source) by_name.emplace(name, tensor);
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;
   for (const auto& [name, tensor] : target) {
@@ -35,10 +38,11 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const parameter_lis
       throw shape_error(concat("polyak_update: '", name, "' has shape ", shape_text(tensor.sizes()), " in the target and ",
                                shape_text(found->second.sizes()), " in the source"));
     pairs.emplace_back(tensor, found->second);
-    by_name.erase(found);
+    taken.insert(found->second.unsafeGetTensorImpl());
   }
-  if (!by_name.empty())
-    throw state_error(concat("polyak_update: the source's '", by_name.begin()->first, "' is not in the target: make the target as its copy"));
+  for (const auto& [name, tensor] : source)
+    if (!taken.contains(tensor.unsafeGetTensorImpl()))
+      throw state_error(concat("polyak_update: the source's '", name, "' is not in the target: make the target as its copy"));
   return pairs;
 }
 
@@ -68,15 +72,15 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
 ///
 ///     target <- target + tau (source - target)
 ///
-/// Parameters are matched by name. Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a
+/// Parameters are matched by name; what is tied in the source alone, as in a module whose clone() took it apart, moves both of the target's. Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a
 /// target begins. Throws state_error for a name that only one side has, shape_error for another shape and config_error for a tau
 /// outside [0, 1] or a target that is its source, before anything is moved.
 template <parameter_source Target, parameter_source Source>
 void polyak_update(const Target& target, const Source& source, double tau) {
   if (!(tau >= 0 && tau <= 1)) throw config_error(detail::concat("polyak_update: tau must lie in [0, 1], got ", tau));
   const at::NoGradGuard no_grad;
-  const auto weights = detail::paired(parameters(target), parameters(source));
-  const auto buffers = detail::paired(detail::buffers_of(target), detail::buffers_of(source));
+  const auto weights = detail::paired(parameters(target), detail::all_names(source));
+  const auto buffers = detail::paired(detail::buffers_of(target), detail::buffers_of(source, true));
   if (!weights.empty() && std::all_of(weights.begin(), weights.end(), [](const auto& pair) { return pair.first.is_alias_of(pair.second); }))
     throw config_error("polyak_update: the target is its source, tensor by tensor: a module holder's copy is the same network, clone() makes another");
   for (auto [to, from] : weights) {

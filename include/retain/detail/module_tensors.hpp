@@ -17,13 +17,13 @@
 
 namespace retain::detail {
 
-/// The buffers of a module, a holder or a pointer to one; none of anything else.
+/// The buffers of a module, a holder or a pointer to one; none of anything else. With `aliases`, one of several names under each of them.
 template <class M>
-parameter_list buffers_of(const M& model) {
+parameter_list buffers_of(const M& model, bool aliases = false) {
   if constexpr (requires { { model.named_buffers() } -> named_range; })
-    return collect(model.named_buffers());
+    return collect(model.named_buffers(), aliases);
   else if constexpr (requires { { (*model).named_buffers() } -> named_range; })
-    return collect((*model).named_buffers());
+    return collect((*model).named_buffers(), aliases);
   else
     return {};
 }
