@@ -2,6 +2,10 @@
 #include <retain/policy/twin_critic.hpp>
 #include <retain/policy/orthogonal.hpp>
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "support.hpp"
 
 TEST_CASE("orthogonal: rows or columns are orthogonal and of the length of the gain, biases 0, scales as they were", "[orthogonal]") {
@@ -38,4 +42,50 @@ TEST_CASE("orthogonal: every critic of a twin_critic by itself", "[orthogonal]")
       CHECK_FALSE(value[0].equal(value[1]));
     }
   }
+}
+
+namespace {
+
+struct agent : torch::nn::Module {
+  retain::mlp actor = register_module("actor", retain::mlp(3, retain::mlp_options{.hidden = {4}}));
+  retain::twin_critic critic =
+      register_module("critic", retain::twin_critic(3, 2, retain::twin_critic_options{.hidden = {6, 6}, .normalised_input = true}));
+  torch::nn::LayerNorm norm = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2, 3})));
+};
+
+}  // namespace
+
+TEST_CASE("orthogonal: a twin_critic inside a module is taken critic by critic, and scales of any shape stay", "[orthogonal]") {
+  torch::manual_seed(4);
+  const auto model = std::make_shared<agent>();
+  const agent on_the_stack;
+  for (const agent* made : {static_cast<const agent*>(model.get()), &on_the_stack}) {
+    if (made == model.get())
+      retain::orthogonal(model, 1.5);
+    else
+      retain::orthogonal(on_the_stack, 1.5);
+    int matrices = 0;
+    for (const auto& item : made->named_parameters()) {
+      INFO(item.key());
+      const auto value = item.value().detach();
+      if (item.key().ends_with("bias")) {
+        CHECK(value.abs().max().item<double>() == 0);
+      } else if (item.key().find("norm") != std::string::npos) {
+        CHECK(value.eq(1).all().item<bool>());
+      } else {
+        for (const auto& one : value.dim() == 3 ? value.unbind(0) : std::vector<at::Tensor>{value}) {
+          const auto square = one.size(0) <= one.size(1) ? one.mm(one.t()) : one.t().mm(one);
+          CHECK(torch::allclose(square, torch::eye(square.size(0)) * 2.25, 1e-4, 1e-5));
+          ++matrices;
+        }
+      }
+    }
+    CHECK(matrices == 7);
+  }
+  torch::manual_seed(5);
+  retain::orthogonal(model->critic, 1);
+  const auto alone = model->critic->named_parameters()["out.weight"].detach().clone();
+  torch::manual_seed(5);
+  retain::orthogonal(*model->critic, 1);
+  CHECK(alone.equal(model->critic->named_parameters()["out.weight"]));
 }

@@ -6,20 +6,75 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/nn/init.h>
+#include <torch/nn/module.h>
+#include <torch/nn/modules/normalization.h>
+
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+#include <unordered_map>
 
 namespace retain {
 
+namespace detail {
+
+/// What the weights of a module are, where that does not show in their shape.
+enum class weights_kind : std::uint8_t {
+  one_matrix_each,  ///< of several networks, which are the first dimension
+  scales,           ///< of a normalisation
+};
+
+/// A module whose weights hold something for each of several networks.
+struct weights_of_several {
+  weights_of_several() = default;
+  weights_of_several(const weights_of_several&) = default;
+  weights_of_several(weights_of_several&&) = default;
+  weights_of_several& operator=(const weights_of_several&) = default;
+  weights_of_several& operator=(weights_of_several&&) = default;
+  virtual ~weights_of_several() = default;
+  virtual weights_kind kind() const = 0;
+};
+
+using weights_kinds = std::unordered_map<const at::TensorImpl*, weights_kind>;
+
+inline void find_kinds(const torch::nn::Module& module, weights_kinds& kinds) {
+  const auto* several = dynamic_cast<const weights_of_several*>(&module);
+  if (several != nullptr || dynamic_cast<const torch::nn::LayerNormImpl*>(&module) != nullptr)
+    for (const auto& own : module.named_parameters(false))
+      kinds.emplace(own.value().unsafeGetTensorImpl(), several != nullptr ? several->kind() : weights_kind::scales);
+  for (const auto& child : module.children()) find_kinds(*child, kinds);
+}
+
+template <class M>
+weights_kinds kinds_of(const M& model) {
+  weights_kinds kinds;
+  if constexpr (std::derived_from<M, torch::nn::Module>)
+    find_kinds(model, kinds);
+  else if constexpr (requires { requires std::derived_from<std::remove_cvref_t<decltype(*model)>, torch::nn::Module>; })
+    find_kinds(*model, kinds);
+  return kinds;
+}
+
+}  // namespace detail
+
 /// Orthogonal initialisation (Saxe et al. 2014, arXiv 1312.6120), in place: every parameter of two dimensions or more whose name ends in
-/// "weight" becomes `gain` times a matrix with orthonormal rows or columns (a convolution's kernels are its rows), every bias 0. A twin_critic,
-/// whose parameters hold a matrix for each critic, has an overload of its own: give it by itself, not inside another module.
+/// "weight" becomes `gain` times a matrix with orthonormal rows or columns (a convolution's kernels are its rows), every bias 0. Scales of layer norms
+/// stay as they are, and of a twin_critic, alone or anywhere in a module, every critic's matrices are taken by themselves. Given as a list of tensors
+/// instead of a module they cannot be told, and each counts as one matrix.
 template <parameter_source M>
 void orthogonal(const M& model, double gain) {
   const at::NoGradGuard no_grad;
+  const auto kinds = detail::kinds_of(model);
   for (auto [name, tensor] : parameters(model)) {
-    if (tensor.dim() >= 2 && name.ends_with("weight"))
-      torch::nn::init::orthogonal_(tensor, gain);
-    else if (name.ends_with("bias"))
+    const auto kind = kinds.find(tensor.unsafeGetTensorImpl());
+    if (name.ends_with("bias")) {
       tensor.zero_();
+    } else if (tensor.dim() >= 2 && name.ends_with("weight")) {
+      if (kind == kinds.end())
+        torch::nn::init::orthogonal_(tensor, gain);
+      else if (kind->second == detail::weights_kind::one_matrix_each)
+        for (std::int64_t k = 0; k < tensor.size(0); ++k) torch::nn::init::orthogonal_(tensor[k], gain);
+    }
   }
 }
 

@@ -8,13 +8,13 @@
 #include <retain/error.hpp>
 #include <retain/policy/activation.hpp>
 #include <retain/policy/mlp.hpp>
+#include <retain/policy/orthogonal.hpp>
 #include <retain/policy/select_head.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/cloneable.h>
-#include <torch/nn/init.h>
 #include <torch/nn/pimpl.h>
 
 #include <algorithm>
@@ -38,7 +38,7 @@ struct twin_critic_options {
 namespace detail {
 
 /// K linear layers as one batched product: [K, N, inputs] -> [K, N, outputs]. Parameters: weight [K, inputs, outputs], bias [K, 1, outputs].
-class batched_linear : public torch::nn::Cloneable<batched_linear> {
+class batched_linear : public torch::nn::Cloneable<batched_linear>, public weights_of_several {
  public:
   batched_linear(std::int64_t count, std::int64_t inputs, std::int64_t outputs) : sizes_{count, inputs, outputs} { reset(); }
   void reset() override {
@@ -47,6 +47,7 @@ class batched_linear : public torch::nn::Cloneable<batched_linear> {
     bias = register_parameter("bias", at::empty({sizes_[0], 1, sizes_[2]}).uniform_(-bound, bound));
   }
   at::Tensor forward(const at::Tensor& x) { return at::baddbmm(bias, x, weight); }
+  weights_kind kind() const override { return weights_kind::one_matrix_each; }
 
   at::Tensor weight, bias;
 
@@ -85,7 +86,7 @@ inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen,
 }
 
 /// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1, width].
-class batched_norm : public torch::nn::Cloneable<batched_norm> {
+class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_of_several {
  public:
   batched_norm(std::int64_t count, std::int64_t width) : sizes_{count, 1, width} { reset(); }
   void reset() override {
@@ -93,6 +94,7 @@ class batched_norm : public torch::nn::Cloneable<batched_norm> {
     bias = register_parameter("bias", at::zeros(sizes_));
   }
   at::Tensor forward(const at::Tensor& x) { return at::addcmul(bias, at::layer_norm(x, {sizes_[2]}), weight); }
+  weights_kind kind() const override { return weights_kind::scales; }
 
   at::Tensor weight, bias;
 
@@ -179,18 +181,5 @@ class twin_critic : public torch::nn::ModuleHolder<twin_critic_net> {
  public:
   using torch::nn::ModuleHolder<twin_critic_net>::ModuleHolder;
 };
-
-/// The same as orthogonal() of each critic by itself: matrices with orthonormal rows or columns times `gain`, biases 0, scales as they were.
-inline void orthogonal(const twin_critic_net& critics, double gain) {
-  const at::NoGradGuard no_grad;
-  for (const auto& item : critics.named_parameters()) {
-    auto tensor = item.value();
-    if (item.key().ends_with("bias"))
-      tensor.zero_();
-    else if (!item.key().starts_with("norm"))
-      for (std::int64_t k = 0; k < tensor.size(0); ++k) torch::nn::init::orthogonal_(tensor[k], gain);
-  }
-}
-inline void orthogonal(const twin_critic& critics, double gain) { orthogonal(*critics, gain); }
 
 }  // namespace retain
