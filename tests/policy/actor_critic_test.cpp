@@ -304,3 +304,30 @@ TEST_CASE("actor_critic: a critic of its own begins as a copy, core and orthogon
     CHECK(copies > 4);
   }
 }
+
+namespace {
+
+struct tied_encoder : torch::nn::Cloneable<tied_encoder> {
+  tied_encoder() { reset(); }
+  void reset() override {
+    first = register_module("first", torch::nn::Linear(3, 3));
+    second = register_module("second", torch::nn::Linear(3, 3));
+    last = register_module("last", torch::nn::Linear(3, 3));
+  }
+  at::Tensor forward(const at::Tensor& x) { return last(second(first(x))); }
+  std::int64_t output_size() const { return 3; }
+  torch::nn::Linear first{nullptr}, second{nullptr}, last{nullptr};
+};
+
+}  // namespace
+
+TEST_CASE("actor_critic: an encoder that was tied after it was made has a critic's copy of each of its layers", "[actor_critic]") {
+  torch::manual_seed(12);
+  const auto encoder = std::make_shared<tied_encoder>();
+  encoder->second = torch::nn::Linear(std::dynamic_pointer_cast<torch::nn::LinearImpl>(encoder->replace_module("second", encoder->first.ptr())));
+  const actor_critic<std::shared_ptr<tied_encoder>, categorical_head> policy{encoder, categorical_head{.actions = 4},
+                                                                            {.critic = critic_kind::separate, .orthogonal = true}};
+  const auto weights = policy->named_parameters();
+  for (const auto* layer : {"first.weight", "second.weight", "last.weight"})
+    CHECK(weights[std::string("encoder.") + layer].equal(weights[std::string("critic_encoder.") + layer]));
+}

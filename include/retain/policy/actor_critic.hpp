@@ -11,6 +11,7 @@
 #include <retain/policy/orthogonal.hpp>
 #include <retain/policy/recurrent_core.hpp>
 #include <retain/policy/select_head.hpp>
+#include <retain/polyak.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -38,7 +39,8 @@ concept policy_head = std::copy_constructible<H> && requires(const H& head, cons
 };
 
 /// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F], whose leading dimensions are those of
-/// the observations. A member output_size() says what F is; without one actor_critic_options::features does.
+/// the observations. Which observations it takes shows when the policy is asked: forward() is checked there. A member output_size() says what F is;
+/// without one actor_critic_options::features does.
 template <class E>
 concept observation_encoder = requires(const E& encoder) {
   encoder->clone();
@@ -226,9 +228,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Module>
   static void copy_values(const Module& from, const Module& to) {
     const at::NoGradGuard no_grad;
-    const auto values = parameters(from);
-    auto places = parameters(to);
-    for (std::size_t i = 0; i < values.size(); ++i) places[i].tensor.copy_(values[i].tensor);
+    for (auto [place, value] : detail::paired(parameters(to), detail::all_names(from))) place.copy_(value);
   }
 
   bool own_critic() const { return options_.values > 0 && options_.critic == critic_kind::separate; }
@@ -271,6 +271,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Observations>
   std::pair<at::Tensor, at::Tensor> follow(Encoder& encoder, recurrent_core& core, const Observations& seen, const at::Tensor& state,
                                            const at::Tensor& done) {
+    static_assert(requires { { encoder->forward(seen) } -> std::convertible_to<at::Tensor>; },
+                  "actor_critic: the encoder needs forward(observations), which answers with the features as a tensor [..., F]");
     at::Tensor features = encoder->forward(seen);
     if (features.dim() < 1 || features.size(-1) != options_.features)
       throw shape_error(detail::concat("actor_critic: the encoder must answer with [..., ", options_.features, "], got ",
