@@ -172,3 +172,32 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
   CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::shape_error);
   CHECK(loaded(y).logits.equal(normalised(y).logits));
 }
+
+namespace {
+
+/// Running statistics as a buffer, made in reset().
+struct centred_net : torch::nn::Cloneable<centred_net> {
+  centred_net() { reset(); }
+  void reset() override {
+    mean = register_buffer("mean", torch::zeros({3}));
+    head = register_module("head", torch::nn::Linear(3, 2));
+  }
+  at::Tensor forward(const at::Tensor& x) { return head(x - mean); }
+  at::Tensor mean;
+  torch::nn::Linear head{nullptr};
+};
+
+}  // namespace
+
+TEST_CASE("teacher: a tensor that its student registers as a buffer is its own", "[teacher]") {
+  torch::manual_seed(41);
+  const auto student = std::make_shared<centred_net>();
+  student->mean.fill_(0.5);
+  const retain::teacher teacher{student};
+  const auto x = torch::randn({4, 3});
+  const auto before = teacher(x).logits.clone();
+  CHECK(before.equal(student->forward(x)));
+  student->mean.add_(2);
+  CHECK(teacher(x).logits.equal(before));
+  CHECK_FALSE(student->forward(x).equal(before));
+}

@@ -132,6 +132,11 @@ State cloned(State carried) {
 /// function takes (model, observations, state, done), resets the state before the steps that `done` marks, and returns a tuple
 /// {prediction, state}. Copies of a teacher share the frozen weights and carry their own state. Throws config_error when the
 /// model cannot be copied.
+///
+/// What a module does not register is beyond this: LibTorch's clone() copies the handle of a plain member tensor, running statistics for example, and what
+/// the student then writes into it the teacher reads. Nobody can see that from outside. Make such a tensor a buffer, in reset(), as layers are made:
+///
+///     void reset() override { mean = register_buffer("mean", at::zeros({n})); }
 template <class Model, class Forward = detail::call_forward, class State = detail::no_state>
 class teacher {
  public:
