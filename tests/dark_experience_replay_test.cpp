@@ -3,6 +3,9 @@
 #include <retain/concepts.hpp>
 #include <retain/dark_experience_replay.hpp>
 
+#include <cmath>
+#include <limits>
+
 #include "support.hpp"
 
 using retain::categorical;
@@ -150,4 +153,60 @@ TEST_CASE("dark_experience_replay: labels that are asked for later and are not t
   CHECK_NOTHROW(term.loss(student));
   term.step(10);
   CHECK_THROWS_AS(term.loss(student), retain::config_error);
+}
+
+TEST_CASE("dark_experience_replay: what both sides forbid is no distance, what one side forbids alone is said", "[dark_experience_replay]") {
+  torch::manual_seed(6);
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  auto stored = torch::randn({5, 4});
+  stored.select(1, 2).fill_(-infinity);
+  const auto states = torch::randn({5, 4});
+  auto weight = torch::ones({4}).requires_grad_();
+  const auto student = [&](const at::Tensor& x) {
+    return categorical{(x * weight).masked_fill(torch::tensor({0, 0, 1, 0}, at::kBool), -infinity)};
+  };
+  const auto free = [&](const at::Tensor& x) { return categorical{x * weight}; };
+  const auto seeded = dark_experience_replay{{.batch_size = 6, .seed = 2}};
+  auto keep = seeded;
+  keep.push(states, stored);
+  const auto loss = keep.loss(student);
+  auto without = seeded;  // the same draws, of the other actions
+  const auto left = torch::tensor({0, 1, 3});
+  without.push(states, stored.index_select(1, left));
+  const auto expected = without.loss([&](const at::Tensor& x) { return (x * weight).index_select(1, left); });
+  CHECK(loss.item<double>() == Approx(expected.item<double>()));
+  const auto gradient = torch::autograd::grad({loss}, {weight})[0], truth = torch::autograd::grad({expected}, {weight})[0];
+  CHECK(gradient.allclose(truth));
+
+  CHECK_THROWS_AS(keep.loss(free), retain::config_error);
+  CHECK_THROWS_WITH(keep.loss(free), ContainsSubstring("mask the student"));
+  auto unmasked = seeded;
+  unmasked.push(states, torch::randn({5, 4}));
+  CHECK_THROWS_AS(unmasked.loss(student), retain::config_error);
+  // A row that the student drops may differ, and a student that has diverged is seen in its loss.
+  CHECK(keep.loss([&](const at::Tensor& x) { return retain::masked{free(x), torch::zeros({x.size(0)})}; }).item<double>() == 0);
+  CHECK(std::isnan(unmasked.loss([](const at::Tensor& x) { return x * NAN; }).item<double>()));
+
+  retain::state saved;
+  keep.save_state(saved, "");
+  auto loaded = seeded;
+  loaded.load_state(saved, "");
+  CHECK(loaded.loss(student).equal(keep.loss(student)));
+}
+
+TEST_CASE("dark_experience_replay: logits that are no logits are refused when pushed, and nothing is kept", "[dark_experience_replay]") {
+  for (const double foul : {std::nan(""), std::numeric_limits<double>::infinity()})
+    for (const auto type : {at::kFloat, at::kHalf}) {
+      dark_experience_replay keep;
+      auto logits = torch::zeros({3, 2});
+      logits[1][1] = foul;
+      CHECK_THROWS_AS(keep.push(torch::zeros({3, 2}), logits.to(type)), retain::config_error);
+      CHECK(keep.memory().size() == 0);
+    }
+  dark_experience_replay plus{{.label_strength = 1.0, .batch_size = 4}};
+  plus.push(torch::zeros({2, 2}), torch::zeros({2, 2}), torch::tensor({1, 0}, at::kInt));
+  CHECK(plus.loss([](const at::Tensor& x) { return x; }).item<double>() == Approx(std::log(2.0)));
+  dark_experience_replay half{{.batch_size = 4}};
+  half.push(torch::zeros({2, 2}), torch::ones({2, 2}, at::kHalf));
+  CHECK(half.loss([](const at::Tensor& x) { return x; }).item<double>() == Approx(2));
 }
