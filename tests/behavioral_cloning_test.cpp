@@ -414,3 +414,13 @@ TEST_CASE("behavioral_cloning: in bfloat16 loss and gradient are what they are i
     CHECK(support::relative_error(narrow[i], wide[i]) < 0x1p-6);
   }
 }
+
+TEST_CASE("behavioral_cloning: logits stored in half are cloned by float", "[behavioral_cloning]") {
+  torch::manual_seed(31);
+  const auto states = torch::randn({6, 3}), logits = torch::randn({6, 3}).to(at::kHalf);
+  for (const auto direction : {retain::divergence::teacher_student, retain::divergence::student_teacher}) {
+    behavioral_cloning half{states, logits, {.batch_size = 8, .direction = direction}};
+    behavioral_cloning whole{states, logits.to(at::kFloat), {.batch_size = 8, .direction = direction}};
+    CHECK(half.loss(as_logits).item<double>() == Approx(whole.loss(as_logits).item<double>()).epsilon(1e-5));
+  }
+}

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "support.hpp"
@@ -282,4 +284,36 @@ TEST_CASE("categorical: in bfloat16 everything is what it is in double, to its p
     CHECK(support::relative_error(narrow[i].detach(), wide[i].detach()) < 0x1p-6);
   }
   CHECK(categorical{p}.mode().equal(categorical{p.to(at::kDouble)}.mode()));
+}
+
+TEST_CASE("categorical: actions of any integral type are what they are as int64; real ones are refused", "[categorical]") {
+  torch::manual_seed(21);
+  const categorical d{torch::randn({4, 2})};
+  const auto actions = torch::tensor({1, 0, 0, 1}, at::kLong);
+  for (const auto type : {at::kInt, at::kShort, at::kChar, at::kByte, at::kBool}) CHECK(d.log_prob(actions.to(type)).equal(d.log_prob(actions)));
+  for (const auto type : {at::kFloat, at::kDouble, at::kHalf}) {
+    CHECK_THROWS_AS(d.log_prob(actions.to(type)), retain::config_error);
+    CHECK_THROWS_WITH(d.log_prob(actions.to(type)), ContainsSubstring("whole numbers") && ContainsSubstring("at::kLong"));
+  }
+}
+
+TEST_CASE("categorical: half logits on the CPU are computed in float", "[categorical]") {
+  torch::manual_seed(22);
+  const auto logits = torch::randn({3, 5}).to(at::kHalf), actions = torch::tensor({1, 4, 0});
+  const categorical half{logits}, whole{logits.to(at::kFloat)}, other{torch::randn({3, 5})};
+  CHECK(half.log_prob(actions).equal(whole.log_prob(actions)));
+  CHECK(half.entropy().allclose(whole.entropy()));
+  CHECK(kl(half, other).allclose(kl(whole, other), 1e-5, 1e-6));
+  CHECK(kl(other, half).allclose(kl(other, whole), 1e-5, 1e-6));
+  CHECK(half.where(torch::tensor({1, 0, 1})).entropy()[1].item<double>() == Approx(std::log(5.0)));
+  CHECK(half.mode().equal(whole.mode()));
+}
+
+TEST_CASE("categorical: log-probabilities of a temporary outlive it", "[categorical]") {
+  static_assert(std::is_same_v<decltype(std::declval<categorical>().log_probs()), at::Tensor>);
+  static_assert(std::is_same_v<decltype(std::declval<const categorical>().log_probs()), at::Tensor>);
+  static_assert(std::is_same_v<decltype(std::declval<const categorical&>().log_probs()), const at::Tensor&>);
+  const auto x = torch::randn({2, 3});
+  const auto& kept = categorical{x}.log_probs();
+  CHECK(kept.equal(at::log_softmax(x, -1)));
 }

@@ -257,3 +257,43 @@ TEST_CASE("diagonal_gaussian: one dimension, no rows, half precision, and shapes
   CHECK_THROWS_WITH(d.where(torch::ones({8, 3})), ContainsSubstring("mask of shape [8, 3]"));
   CHECK_THROWS_WITH(kl(d, diagonal_gaussian(torch::zeros({3}), torch::zeros({3}))), ContainsSubstring("[8, 3] and [3]"));
 }
+
+TEST_CASE("diagonal_gaussian: the density at its mean for any deviation; tiny ones do not make it NaN", "[diagonal_gaussian]") {
+  const double half_log_two_pi = 0.5 * std::log(2 * pi);
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16})
+    for (const double logarithm : {-100.0, -110.0, -800.0, -3.0}) {
+      INFO(logarithm);
+      const auto mean = torch::full({1, 1}, 1.0, type).requires_grad_(), log_std = torch::full({1, 1}, logarithm, type).requires_grad_();
+      const diagonal_gaussian d{mean, log_std};
+      const auto density = d.log_prob(torch::full({1, 1}, 1.0, type));
+      CHECK(density.item<double>() == Approx(-logarithm - half_log_two_pi).epsilon(type == at::kBFloat16 ? 0.01 : 1e-6));
+      density.sum().backward();
+      CHECK(mean.grad().item<double>() == 0);
+      CHECK(log_std.grad().item<double>() == -1);
+      CHECK(d.entropy().item<double>() == Approx(logarithm + half_log_two_pi + 0.5).epsilon(type == at::kBFloat16 ? 0.01 : 1e-6));
+      // Equal ones do not diverge, as one node of the graph and as several.
+      for (const bool joined : {true, false}) {
+        mean.mutable_grad() = log_std.mutable_grad() = at::Tensor();
+        std::optional<retain::detail::separate_nodes> apart;
+        if (!joined) apart.emplace();
+        const auto divergence = kl(d, diagonal_gaussian{mean.detach().clone(), log_std.detach().clone()});
+        CHECK(divergence.item<double>() == 0);
+        divergence.sum().backward();
+        CHECK(mean.grad().item<double>() == 0);
+        CHECK(log_std.grad().item<double>() == 0);
+        const auto backwards = kl(diagonal_gaussian{mean.detach().clone(), log_std.detach().clone()}, d);
+        mean.mutable_grad() = log_std.mutable_grad() = at::Tensor();
+        backwards.sum().backward();
+        CHECK(mean.grad().item<double>() == 0);
+        CHECK(log_std.grad().item<double>() == 0);
+      }
+    }
+}
+
+TEST_CASE("diagonal_gaussian: tensors of a temporary outlive it", "[diagonal_gaussian]") {
+  const auto mean = torch::randn({2, 3}), log_std = torch::randn({2, 3});
+  const auto& kept_mean = diagonal_gaussian{mean, log_std}.mean();
+  const auto& kept_log_std = diagonal_gaussian{mean, log_std}.log_std();
+  CHECK(kept_mean.equal(mean));
+  CHECK(kept_log_std.equal(log_std));
+}

@@ -159,3 +159,15 @@ TEST_CASE("multi_discrete: in bfloat16 everything is what it is in double, to it
     CHECK(support::relative_error(narrow[i], wide[i]) < 0x1p-6);
   }
 }
+
+TEST_CASE("multi_discrete: actions of any integral type; real ones are refused; a part of a temporary outlives it", "[multi_discrete]") {
+  torch::manual_seed(21);
+  const auto logits = torch::randn({4, 5});
+  const retain::multi_discrete d{logits, {3, 2}};
+  const auto actions = torch::tensor({{2, 1}, {0, 0}, {1, 1}, {2, 0}}, at::kLong);
+  for (const auto type : {at::kInt, at::kByte}) CHECK(d.log_prob(actions.to(type)).equal(d.log_prob(actions)));
+  CHECK_THROWS_AS(d.log_prob(actions.to(at::kFloat)), retain::config_error);
+  CHECK_THROWS_WITH(d.log_prob(actions.to(at::kFloat)), ContainsSubstring("multi_discrete: actions must be whole numbers"));
+  const auto& part = retain::multi_discrete{logits, {3, 2}}.factor(1);
+  CHECK(part.logits.equal(logits.narrow(1, 3, 2)));
+}

@@ -197,3 +197,14 @@ TEST_CASE("reference KL: padding need not be an action, and the reference's own 
                                                       categorical{torch::tensor({{0.0, 1.0}}, at::kDouble)}.log_prob(torch::tensor({0})), kl_estimator::k3);
   CHECK(term.loss(identity, rolled).item<double>() == Approx(expected.item<double>()));
 }
+
+TEST_CASE("reference KL: k3 of an action that the policy hardly takes any more is large, not infinite, and has no gradient") {
+  for (const double far : {-89.0, -300.0}) {
+    const auto own = torch::tensor({static_cast<float>(far), -1.0f}).requires_grad_(), reference = torch::tensor({0.0f, -1.5f});
+    const auto estimates = retain::reference_kl_estimate(own, reference, kl_estimator::k3);
+    CHECK(estimates[0].item<double>() == Approx(std::exp(20.0) - 21));
+    estimates.mean().backward();
+    CHECK(own.grad()[0].item<double>() == 0);
+    CHECK(own.grad()[1].item<double>() == Approx((1 - std::exp(-0.5)) / 2));
+  }
+}

@@ -228,3 +228,22 @@ TEST_CASE("tanh_gaussian: bounds and shapes are checked", "[tanh_gaussian]") {
   CHECK(tanh_gaussian(torch::zeros({0, 2}), torch::zeros({2})).entropy().numel() == 0);
   CHECK(tanh_gaussian(torch::zeros({0, 2}), torch::zeros({2})).sample().sizes() == at::IntArrayRef({0, 2}));
 }
+
+TEST_CASE("tanh_gaussian: the density at its mode and KL to itself with a deviation that is hardly there; what a temporary holds outlives it", "[tanh_gaussian]") {
+  for (const double logarithm : {-100.0, -110.0}) {
+    const auto mean = torch::zeros({1, 1}).requires_grad_(), log_std = torch::full({1, 1}, logarithm).requires_grad_();
+    const retain::tanh_gaussian d{mean, log_std};
+    const auto density = d.log_prob(torch::zeros({1, 1}));  // tanh has slope 1 there
+    CHECK(density.item<double>() == Approx(-logarithm - 0.5 * std::log(2 * 3.14159265358979323846)));
+    density.sum().backward();
+    CHECK(mean.grad().isfinite().all().item<bool>());
+    CHECK(log_std.grad().item<double>() == -1);
+    CHECK(kl(d, d).item<double>() == 0);
+    CHECK(std::isfinite(d.entropy().item<double>()));
+  }
+  const auto mean = torch::randn({2, 3});
+  const auto& kept = retain::tanh_gaussian{mean, mean}.unsquashed();
+  const auto& bounds = retain::tanh_gaussian{mean, mean, {.low = -2, .high = 3}}.bounds();
+  CHECK(kept.mean().equal(mean));
+  CHECK(bounds.high == 3);
+}

@@ -62,7 +62,7 @@ inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const 
                              shape_text(rows.sizes())));
   const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong)).unsqueeze(1);
   const auto late = time.ge(burn_in).expand(rows.sizes());
-  return done.defined() ? late.logical_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
+  return done.defined() ? late.bitwise_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
 }
 
 }  // namespace detail
@@ -139,7 +139,8 @@ class behavioral_cloning : public detail::distillation_base {
     } else {
       const auto target = ask(observations, done);
       kept = valid(padding, valid(detail::mask_of(target), detail::mask_of(answer)));
-      const auto p = detail::where(detail::distribution_of(target), kept), q = detail::where(detail::distribution_of(answer), kept);
+      const auto p = detail::where(detail::beside(detail::distribution_of(target), detail::distribution_of(answer)), kept);
+      const auto q = detail::where(detail::distribution_of(answer), kept);
       rows_ = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
     }
     if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.done));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/categorical_kl.hpp>
+#include <retain/detail/counted.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -15,7 +16,7 @@
 namespace retain {
 
 /// A batch of categorical distributions, one per row of logits: [..., A] for A actions. Rows need not be normalised.
-/// Actions are int64 in [0, A), of shape [...]; log-probabilities, entropies and divergences are [...], in nats.
+/// Actions are int64 in [0, A), or of another integral type, of shape [...]; log-probabilities, entropies and divergences are [...], in nats.
 class categorical {
  public:
   /// Throws shape_error unless logits has at least one dimension and one action.
@@ -27,27 +28,33 @@ class categorical {
   at::Tensor logits;  ///< as given; once they are replaced or written to, everything is computed anew
 
   std::int64_t num_actions() const { return logits.size(-1); }
+  at::Device device() const { return logits.device(); }
+  /// The same on another device.
+  categorical to(at::Device other) const { return other == device() ? *this : categorical{logits.to(other)}; }
 
-  /// log pi(a|s) for every action, [..., A].
-  const at::Tensor& log_probs() const {
+  /// log pi(a|s) for every action, [..., A]. Of half logits on a CPU, which has no such operation for them, float.
+  const at::Tensor& log_probs() const& {
     // What was computed without a graph must not be served to someone who wants gradients, nor what other logits gave.
     const bool with_graph = at::GradMode::is_enabled() && logits.requires_grad();
     const std::int64_t version = logits.is_inference() ? 0 : static_cast<std::int64_t>(logits._version());
     if (!log_probs_.defined() || !source_.is_same(logits) || version_ != version || (with_graph && !log_probs_.requires_grad())) {
-      log_probs_ = at::log_softmax(logits, -1);
+      const bool by_float = logits.scalar_type() == at::kHalf && logits.is_cpu();
+      log_probs_ = by_float ? at::log_softmax(logits, -1, at::kFloat) : at::log_softmax(logits, -1);
       source_ = logits;
       version_ = version;
     }
     return log_probs_;
   }
+  /// Of a temporary, whose own tensor ends with it.
+  at::Tensor log_probs() const&& { return static_cast<const categorical&>(*this).log_probs(); }
   at::Tensor probs() const { return log_probs().exp(); }
 
-  /// Throws shape_error unless there is one action a row.
+  /// Throws shape_error unless there is one action a row, config_error for actions that are not of an integral type.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != rows())
       throw shape_error(detail::concat("categorical: actions of shape ", detail::shape_text(actions.sizes()), " for rows of shape ",
                                        detail::shape_text(rows())));
-    return log_probs().gather(-1, actions.unsqueeze(-1)).squeeze(-1);
+    return log_probs().gather(-1, detail::counted("categorical", "actions", actions, device()).unsqueeze(-1)).squeeze(-1);
   }
 
   /// -sum_a pi log pi; an action of probability 0 counts 0.
@@ -89,7 +96,7 @@ class categorical {
     if (mask.sizes() != rows())
       throw shape_error(detail::concat("categorical: a mask of shape ", detail::shape_text(mask.sizes()), " does not fit rows of shape ",
                                        detail::shape_text(rows())));
-    return categorical{logits.masked_fill(mask.to(at::kBool).logical_not().unsqueeze(-1), 0)};
+    return categorical{logits.masked_fill(mask.to(device(), at::kBool).bitwise_not().unsqueeze(-1), 0)};
   }
 
  private:

@@ -23,7 +23,7 @@ concept action_distribution = requires(const D& d, const at::Tensor& actions) {
   { kl(d, d) } -> std::convertible_to<at::Tensor>;             // [...]: KL(first || second), in nats
 };
 
-/// Distributions of which some rows are padding. `mask` is 1 (or true) where a row counts; it has the shape of the rows.
+/// Distributions of which some rows are padding. `mask` is 1 (or true) where a row counts; it has the shape of the rows, and may be on any device.
 template <action_distribution D>
 struct masked {
   D distribution;
@@ -51,6 +51,13 @@ D where(const D& distribution, const at::Tensor& mask) {
   if constexpr (requires { { distribution.where(mask) } -> std::convertible_to<D>; })
     if (mask.defined()) return distribution.where(mask);
   return distribution;
+}
+/// A target's distributions on the device of an answer's, where their type can tell and move.
+template <class D, class Answer>
+D beside(const D& target, const Answer& answer) {
+  if constexpr (requires { { target.to(answer.device()) } -> std::convertible_to<D>; target.device() != answer.device(); })
+    if (target.device() != answer.device()) return target.to(answer.device());
+  return target;
 }
 template <class P>
 at::Tensor mask_of(const P& prediction) {

@@ -18,6 +18,22 @@
 
 namespace retain {
 
+namespace detail {
+
+/// 1 / sigma as far as the type can hold it: an infinite one times a distance of 0 is NaN. What is added has no gradient, and is 0 for any other sigma.
+inline at::Tensor inverse_deviation(const at::Tensor& log_std) {
+  const double most = log_std.scalar_type() == at::kDouble ? 709 : log_std.scalar_type() == at::kHalf ? 11 : 88;
+  at::Tensor beyond;
+  {
+    const at::NoGradGuard no_grad;
+    beyond = (log_std.detach() + most).clamp_max_(0);
+  }
+  return (beyond - log_std).exp();
+}
+inline float inverse_deviation(float log_std) { return std::exp(std::min(-log_std, 88.0f)); }
+
+}  // namespace detail
+
 /// An action and its log-density.
 struct gaussian_sample {
   at::Tensor action;    ///< [..., D]
@@ -41,18 +57,23 @@ class diagonal_gaussian {
     if (log_std_.sizes() != mean_.sizes()) log_std_ = log_std_.expand_as(mean_);
   }
 
-  const at::Tensor& mean() const { return mean_; }
-  const at::Tensor& log_std() const { return log_std_; }  ///< in the shape of the mean
+  const at::Tensor& mean() const& { return mean_; }
+  const at::Tensor& log_std() const& { return log_std_; }  ///< in the shape of the mean
+  at::Tensor mean() const&& { return mean_; }              ///< of a temporary, which takes its tensors with it
+  at::Tensor log_std() const&& { return log_std_; }
   at::Tensor std() const { return log_std_.exp(); }
   std::int64_t dimensions() const { return mean_.size(-1); }
+  at::Device device() const { return mean_.device(); }
+  /// The same on another device.
+  diagonal_gaussian to(at::Device other) const { return other == device() ? *this : diagonal_gaussian{mean_.to(other), log_std_.to(other)}; }
 
-  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ]. Throws shape_error unless there is one
-  /// action a row.
+  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ]. No 1 / sigma is taken above what its type can hold
+  /// (e^88 in float): at the mean itself the density is right for any sigma. Throws shape_error unless there is one action a row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != mean_.sizes())
       throw shape_error(detail::concat("diagonal_gaussian: actions of shape ", detail::shape_text(actions.sizes()), " for a mean of shape ",
                                        detail::shape_text(mean_.sizes())));
-    const auto standardised = (actions - mean_) * log_std_.neg().exp();
+    const auto standardised = ((actions.device() == device() ? actions : actions.to(device())) - mean_) * detail::inverse_deviation(log_std_);
     return (standardised.square() * -0.5 - log_std_ - half_log_two_pi).sum(-1);
   }
 
@@ -91,7 +112,7 @@ class diagonal_gaussian {
     if (mask.sizes() != rows())
       throw shape_error(detail::concat("diagonal_gaussian: a mask of shape ", detail::shape_text(mask.sizes()), " does not fit rows of shape ",
                                        detail::shape_text(rows())));
-    const auto dropped = mask.to(at::kBool).logical_not().unsqueeze(-1);
+    const auto dropped = mask.to(device(), at::kBool).bitwise_not().unsqueeze(-1);
     return {mean_.masked_fill(dropped, 0), log_std_.masked_fill(dropped, 0)};
   }
 
@@ -156,7 +177,7 @@ struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
     for (std::int64_t n = 0; n < result.numel(); ++n) {
       float sum = 0;
       for (std::int64_t i = n * width; i < (n + 1) * width; ++i) {
-        const float r = lp[i] - lq[i], z = (mp[i] - mq[i]) * std::exp(-lq[i]);
+        const float r = lp[i] - lq[i], z = (mp[i] - mq[i]) * inverse_deviation(lq[i]);
         sum += 0.5f * std::expm1(2 * r) - r + 0.5f * z * z;
       }
       to[n] = sum;
@@ -169,7 +190,7 @@ struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
     torch::autograd::variable_list made(4);
     const auto of_rows = incoming[0].contiguous();
     if (!plain_floats({&of_rows, &saved[0], &saved[1], &saved[2], &saved[3]})) {  // to be differentiated again
-      const auto each = of_rows.unsqueeze(-1), of_q = (-saved[3]).exp(), z = (saved[0] - saved[2]) * of_q, excess = ((saved[1] - saved[3]) * 2).expm1();
+      const auto each = of_rows.unsqueeze(-1), of_q = inverse_deviation(saved[3]), z = (saved[0] - saved[2]) * of_q, excess = ((saved[1] - saved[3]) * 2).expm1();
       return {each * z * of_q, each * excess, -each * z * of_q, -each * (excess + z.square())};
     }
     const auto width = saved[0].size(-1);
@@ -178,7 +199,7 @@ struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
       if (context->needs_input_grad(k)) to[k] = (made[k] = at::empty(saved[0].sizes(), saved[0].options())).data_ptr<float>();
     const auto *each = floats_of(of_rows), *mp = floats_of(saved[0]), *lp = floats_of(saved[1]), *mq = floats_of(saved[2]), *lq = floats_of(saved[3]);
     for (std::int64_t i = 0; i < saved[0].numel(); ++i) {
-      const float share = each[i / width], of_q = std::exp(-lq[i]), z = (mp[i] - mq[i]) * of_q, excess = std::expm1(2 * (lp[i] - lq[i]));
+      const float share = each[i / width], of_q = inverse_deviation(lq[i]), z = (mp[i] - mq[i]) * of_q, excess = std::expm1(2 * (lp[i] - lq[i]));
       const float slopes[4] = {z * of_q, excess, -z * of_q, -(excess + z * z)};
       for (int k = 0; k < 4; ++k)
         if (to[k]) to[k][i] = share * slopes[k];
@@ -200,7 +221,7 @@ inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
     return detail::gaussian_kl_function::apply(p_mean, p_log_std, q_mean, q_log_std);
   // (exp(2 r) - 1) / 2 - r with r = log sigma_p - log sigma_q loses no digits where the two are close.
   const auto ratio = p.log_std() - q.log_std();
-  const auto distance = (p.mean() - q.mean()) * q.log_std().neg().exp();
+  const auto distance = (p.mean() - q.mean()) * detail::inverse_deviation(q.log_std());
   return ((ratio * 2).expm1() * 0.5 - ratio + distance.square() * 0.5).sum(-1);
 }
 

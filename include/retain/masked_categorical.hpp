@@ -27,7 +27,7 @@ inline categorical masked_categorical(const at::Tensor& logits, const at::Tensor
   const at::Tensor legal = allowed.to(at::kBool);
   if (legal.device().is_cpu() && legal.dim() > 0 && !legal.any(-1).all().item<bool>())
     throw config_error("masked_categorical: a row allows no action; in padding allow any, for example with allowed.logical_or(padding.unsqueeze(-1))");
-  return categorical{logits.masked_fill(legal.logical_not().to(logits.device()), -std::numeric_limits<double>::infinity())};
+  return categorical{logits.masked_fill(legal.to(logits.device()).bitwise_not(), -std::numeric_limits<double>::infinity())};
 }
 
 }  // namespace retain

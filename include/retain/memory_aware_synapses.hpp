@@ -48,7 +48,7 @@ at::Tensor outputs_of(const Answer& answer) {
     if (!mask_fits(answer.mask, outputs))
       throw shape_error(concat("estimate_sensitivity: a mask of shape ", shape_text(answer.mask.sizes()), " does not fit outputs of shape ",
                                shape_text(outputs.sizes())));
-    return outputs.masked_fill(answer.mask.to(at::kBool).logical_not().unsqueeze(-1), 0);
+    return outputs.masked_fill(answer.mask.to(outputs.device(), at::kBool).bitwise_not().unsqueeze(-1), 0);
   } else {
     static_assert(requires { { answer.logits } -> std::convertible_to<at::Tensor>; },
                   "estimate_sensitivity: forward must return the outputs as a tensor [N, ...], or a distribution with logits");

@@ -214,14 +214,15 @@ class monitor {
         throw shape_error(detail::concat("monitor: the masks of policy and teacher on '", p.name, "' have shapes ",
                                          detail::shape_text(own.sizes()), " and ", detail::shape_text(given.sizes())));
       at::Tensor kept = own.defined() ? own.to(at::kBool) : given.defined() ? given.to(at::kBool) : at::Tensor();
-      if (own.defined() && given.defined()) kept = kept.logical_and(given.to(at::kBool));
-      const auto target = detail::where(detail::distribution_of(*said), kept);
+      if (own.defined() && given.defined()) kept = kept.logical_and(given.to(kept.device(), at::kBool));
+      const auto target = detail::where(detail::beside(detail::distribution_of(*said), detail::distribution_of(answer)), kept);
       const auto student = detail::where(detail::distribution_of(answer), kept);
       const auto rows = detail::divergence_rows(target, student).to(at::kDouble);
       if (!kept.defined()) kept = at::ones(rows.sizes(), rows.options().dtype(at::kBool));
       if (kept.sizes() != rows.sizes())
         throw shape_error(detail::concat("monitor: on '", p.name, "' a mask of shape ", detail::shape_text(kept.sizes()),
                                          " does not fit rows of shape ", detail::shape_text(rows.sizes())));
+      kept = kept.to(rows.device());
       const auto likeliest = target.mode(), chosen = student.mode();
       discrete = discrete && !at::isFloatingType(likeliest.scalar_type());
       auto equal = likeliest.eq(chosen);

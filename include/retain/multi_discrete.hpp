@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/categorical.hpp>
+#include <retain/detail/counted.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -15,7 +16,7 @@
 namespace retain {
 
 /// A batch of products of K independent categoricals, for actions of several parts: one row of logits [..., A_1 + ... + A_K] for each.
-/// Actions are int64 [..., K], part k in [0, A_k); log-probabilities, entropies and divergences are sums over the parts, [...], in nats.
+/// Actions are int64 [..., K], or of another integral type, part k in [0, A_k); log-probabilities, entropies and divergences are sums over the parts, [...], in nats.
 ///
 ///     multi_discrete{net->forward(observations), {5, 3, 2}}
 class multi_discrete {
@@ -50,14 +51,23 @@ class multi_discrete {
   }
 
   std::int64_t num_factors() const { return static_cast<std::int64_t>(factors_.size()); }
-  const categorical& factor(std::int64_t k) const { return factors_.at(static_cast<std::size_t>(k)); }
+  const categorical& factor(std::int64_t k) const& { return factors_.at(static_cast<std::size_t>(k)); }
+  categorical factor(std::int64_t k) const&& { return factors_.at(static_cast<std::size_t>(k)); }  ///< of a temporary, which takes its parts with it
+  at::Device device() const { return factors_.front().device(); }
+  /// The same on another device.
+  multi_discrete to(at::Device other) const {
+    std::vector<categorical> moved;
+    for (const auto& factor : factors_) moved.push_back(factor.to(other));
+    return multi_discrete{std::move(moved)};
+  }
 
-  /// Throws shape_error unless there is one action of K parts a row.
+  /// Throws shape_error unless there is one action of K parts a row, config_error for actions that are not of an integral type.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != at::IntArrayRef(event_rows()))
       throw shape_error(detail::concat("multi_discrete: actions of shape ", detail::shape_text(actions.sizes()), " where ",
                                        detail::shape_text(event_rows()), " is needed"));
-    return sum([&](std::size_t k) { return factors_[k].log_prob(actions.select(-1, static_cast<std::int64_t>(k))); });
+    const auto parts = detail::counted("multi_discrete", "actions", actions, device());
+    return sum([&](std::size_t k) { return factors_[k].log_prob(parts.select(-1, static_cast<std::int64_t>(k))); });
   }
   at::Tensor entropy() const {
     return sum([&](std::size_t k) { return factors_[k].entropy(); });

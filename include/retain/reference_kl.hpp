@@ -3,6 +3,7 @@
 
 #include <retain/concepts.hpp>
 #include <retain/detail/distillation.hpp>
+#include <retain/detail/log_ratio.hpp>
 #include <retain/detail/student.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -33,7 +34,8 @@ enum class kl_estimator {
 ///     rewards -= c * reference_kl_estimate(log_probs.detach(), reference_log_probs, kl_estimator::k1)
 ///
 /// whose policy gradient is that of the sum of KL(pi || pi*) along the trajectory. k3 has the same mean but, as a penalty, another
-/// gradient: what it adds to k1, r - 1, has a mean of zero and yet a score that is not. Throws shape_error where shapes differ.
+/// gradient: what it adds to k1, r - 1, has a mean of zero and yet a score that is not. k3 takes no r above e^20 (e^10 in half), and beyond it has
+/// no gradient. Of an action that pi* holds impossible every estimate is infinite. Throws shape_error where shapes differ.
 inline at::Tensor reference_kl_estimate(const at::Tensor& log_probs, const at::Tensor& reference_log_probs, kl_estimator estimator) {
   if (log_probs.sizes() != reference_log_probs.sizes())
     throw shape_error(detail::concat("reference_kl: log_probs of shape ", detail::shape_text(log_probs.sizes()), " and reference_log_probs of shape ",
@@ -42,7 +44,10 @@ inline at::Tensor reference_kl_estimate(const at::Tensor& log_probs, const at::T
   switch (estimator) {
     case kl_estimator::k1: return log_ratio.neg();
     case kl_estimator::k2: return log_ratio.square() * 0.5;
-    case kl_estimator::k3: return log_ratio.expm1() - log_ratio;
+    case kl_estimator::k3: {
+      const auto held = log_ratio.clamp_max(detail::greatest_log_ratio(log_ratio.scalar_type()));
+      return held.expm1() - held;
+    }
   }
   throw config_error("reference_kl: unknown estimator");
 }
@@ -112,8 +117,9 @@ class reference_kl {
       reference = log_probs_of(said, rollout.actions, kept);
     }
     auto own = log_probs_of(answer, rollout.actions, kept);
+    reference = reference.to(own.device());
     if (kept.defined() && kept.sizes() == own.sizes() && kept.sizes() == reference.sizes()) {
-      const auto dropped = kept.logical_not();
+      const auto dropped = kept.to(own.device()).bitwise_not();
       own = own.masked_fill(dropped, 0);
       reference = reference.masked_fill(dropped, 0);
     }

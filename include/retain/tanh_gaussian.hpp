@@ -141,8 +141,13 @@ class tanh_gaussian {
   }
 
   /// The Gaussian before the squash.
-  const diagonal_gaussian& unsquashed() const { return unsquashed_; }
-  const action_bounds& bounds() const { return bounds_; }
+  const diagonal_gaussian& unsquashed() const& { return unsquashed_; }
+  diagonal_gaussian unsquashed() const&& { return unsquashed_; }  ///< of a temporary, which takes it with it
+  const action_bounds& bounds() const& { return bounds_; }
+  action_bounds bounds() const&& { return bounds_; }
+  at::Device device() const { return unsquashed_.device(); }
+  /// The same on another device.
+  tanh_gaussian to(at::Device other) const { return tanh_gaussian{unsquashed_.to(other), bounds_}; }
 
   /// centre + half tanh(u), for u [..., D].
   at::Tensor squash(const at::Tensor& u) const {
@@ -151,7 +156,10 @@ class tanh_gaussian {
   }
 
   /// The log-density of the action squash(u), from u [..., D]. Throws shape_error unless there is one u a row.
-  at::Tensor log_prob_unsquashed(const at::Tensor& u) const { return unsquashed_.log_prob(u) - log_slope(u).sum(-1); }
+  at::Tensor log_prob_unsquashed(const at::Tensor& given) const {
+    const at::Tensor u = given.device() == device() ? given : given.to(device());
+    return unsquashed_.log_prob(u) - log_slope(u).sum(-1);
+  }
 
   /// The log-density of given actions, u found by inversion. An action at a bound or beyond counts as the nearest one within that its
   /// type can tell from the bound: |u| = 8.7 in float, 18.7 in double. Throws shape_error unless there is one action a row.

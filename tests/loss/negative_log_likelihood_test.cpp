@@ -112,3 +112,19 @@ TEST_CASE("negative_log_likelihood: nothing to explain, one action, and what doe
   const retain::diagonal_gaussian continuous{torch::zeros({4, 2}), torch::zeros({2})};
   CHECK_THROWS_WITH(negative_log_likelihood(continuous, torch::zeros({4, 2}), {.label_smoothing = 0.1}), ContainsSubstring("can be counted"));
 }
+
+TEST_CASE("negative_log_likelihood: actions of any integral type; real ones where actions are counted are refused", "[negative_log_likelihood]") {
+  torch::manual_seed(11);
+  const retain::categorical d{torch::randn({3, 2})};
+  const auto actions = torch::tensor({1, 0, 1}, at::kLong);
+  const auto said = retain::negative_log_likelihood(d, actions);
+  for (const auto type : {at::kInt, at::kByte, at::kBool}) {
+    CHECK(retain::negative_log_likelihood(d, actions.to(type)).loss.equal(said.loss));
+    CHECK(retain::negative_log_likelihood(d, actions.to(type)).accuracy.equal(said.accuracy));
+  }
+  CHECK_THROWS_AS(retain::negative_log_likelihood(d, torch::tensor({1.7, 0.2, 1.0})), retain::config_error);
+  CHECK_THROWS_WITH(retain::negative_log_likelihood(retain::multi_discrete{torch::randn({3, 4}), {2, 2}}, torch::zeros({3, 2})),
+                    ContainsSubstring("negative_log_likelihood: actions must be whole numbers"));
+  const retain::diagonal_gaussian real{torch::zeros({3, 1}), torch::full({3, 1}, -100.0f)};
+  CHECK(retain::negative_log_likelihood(real, torch::zeros({3, 1}, at::kLong)).loss.item<double>() == Approx(-99.08106));
+}

@@ -156,3 +156,20 @@ TEST_CASE("sac_temperature: options out of their range are refused", "[sac]") {
   CHECK_THROWS_WITH(sac_temperature(-1, 1, {.floor = {2.0}, .cap = {1.0}}), ContainsSubstring("above its cap"));
   CHECK(sac_temperature(-1, 1, {.initial = {5}, .cap = {2}}).alpha().item<double>() == Approx(2));
 }
+
+TEST_CASE("sac_temperature: stages of any integral type; real ones are refused", "[sac]") {
+  const auto log_probs = torch::randn({3}), stage = torch::tensor({1, 0, 1}, at::kLong);
+  const auto run = [&](const at::Tensor& stages) {
+    sac_temperature alpha(-1, 2, {.initial = {0.5, 2.0}});
+    alpha.loss(log_probs, stages).backward();
+    alpha.add_gradient(log_probs, stages);
+    return std::pair{alpha.alpha(stages), alpha.named_parameters()[0].tensor.grad().clone()};
+  };
+  const auto expected = run(stage);
+  for (const auto type : {at::kInt, at::kByte, at::kBool}) {
+    const auto made = run(stage.to(type));
+    CHECK(made.first.equal(expected.first));
+    CHECK(made.second.equal(expected.second));
+  }
+  CHECK_THROWS_AS(run(stage.to(at::kFloat)), retain::config_error);
+}

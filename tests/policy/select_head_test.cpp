@@ -84,3 +84,11 @@ TEST_CASE("select_head: one head is the outputs themselves; what does not fit is
   CHECK_THROWS_WITH(retain::select_head(outputs, 3, torch::zeros({4}, at::kLong)), ContainsSubstring("[5, 6]") && ContainsSubstring("[4]"));
   CHECK_THROWS_AS(retain::select_head(outputs, 3, torch::zeros({1, 5, 6}, at::kLong)), retain::shape_error);
 }
+
+TEST_CASE("select_head: stages of any integral type; real ones are refused", "[select_head]") {
+  const auto outputs = torch::randn({3, 4});
+  const auto stage = torch::tensor({1, 0, 1}, at::kLong);
+  for (const auto type : {at::kInt, at::kByte, at::kBool}) CHECK(retain::select_head(outputs, 2, stage.to(type)).equal(retain::select_head(outputs, 2, stage)));
+  CHECK_THROWS_AS(retain::select_head(outputs, 2, stage.to(at::kFloat)), retain::config_error);
+  CHECK_THROWS_AS(retain::select_head(outputs, 1, torch::zeros({3})), retain::config_error);
+}

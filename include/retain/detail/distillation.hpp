@@ -24,12 +24,14 @@ enum class divergence {
 
 namespace detail {
 
-/// The rows that both masks keep, as bool; undefined when neither is given. Throws shape_error, which begins with `who`, for masks of two shapes.
+// Masks are bool, and negated and joined bit by bit: LibTorch 1.13 has no logical operations on the meta device, which knows shapes alone.
+
+/// The rows that both masks keep, as bool, on the device of the first; undefined when neither is given. Throws shape_error, which begins with `who`, for masks of two shapes.
 inline at::Tensor common_mask(const char* who, const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined()) return second.defined() ? second.to(at::kBool) : at::Tensor();
   if (second.defined() && first.sizes() != second.sizes())
     throw shape_error(concat(who, ": masks of shapes ", shape_text(first.sizes()), " and ", shape_text(second.sizes()), " do not belong together"));
-  return second.defined() ? first.to(at::kBool).logical_and(second.to(at::kBool)) : first.to(at::kBool);
+  return second.defined() ? first.to(at::kBool).bitwise_and(second.to(first.device(), at::kBool)) : first.to(at::kBool);
 }
 
 /// Mean of `values` over the rows that `kept` (bool, of their shape) keeps; undefined keeps all. 0 when none is kept, so that an
@@ -38,14 +40,15 @@ inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) 
   if (!kept.defined()) return mean_of(values);
   if (kept.sizes() != values.sizes())
     throw shape_error(concat("a mask of shape ", shape_text(kept.sizes()), " does not fit rows of shape ", shape_text(values.sizes())));
-  return values.masked_fill(kept.logical_not(), 0).sum() / kept.sum().clamp_min(1);
+  const auto counted = kept.to(values.device(), at::kBool);
+  return values.masked_fill(counted.bitwise_not(), 0).sum() / counted.sum().clamp_min(1);
 }
 
 /// Actions with 0 in the rows that `kept` drops, where there need not be an action: [...] or [..., D] for rows [...]. An undefined mask
 /// keeps all; one of another shape is left for the rows themselves to refuse.
 inline at::Tensor harmless_actions(const at::Tensor& actions, const at::Tensor& kept) {
   if (!kept.defined() || kept.dim() > actions.dim() || kept.sizes() != actions.sizes().slice(0, static_cast<std::size_t>(kept.dim()))) return actions;
-  at::Tensor dropped = kept.to(actions.device(), at::kBool).logical_not();
+  at::Tensor dropped = kept.to(actions.device(), at::kBool).bitwise_not();
   while (dropped.dim() < actions.dim()) dropped = dropped.unsqueeze(-1);
   return actions.masked_fill(dropped, 0);
 }
@@ -55,7 +58,7 @@ inline at::Tensor product(const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined() || !second.defined()) return first.defined() ? first : second;
   if (first.sizes() != second.sizes())
     throw shape_error(concat("weights of shapes ", shape_text(first.sizes()), " and ", shape_text(second.sizes()), " do not belong together"));
-  return first * second;
+  return first * second.to(first.device());
 }
 
 class distillation_base {
@@ -85,14 +88,14 @@ class distillation_base {
     if (weights.defined() && kept.defined() && weights.sizes() != kept.sizes())
       throw shape_error(concat("weights of shape ", shape_text(weights.sizes()), " do not fit a mask of shape ", shape_text(kept.sizes())));
     const at::Tensor pulled = weights.defined() ? common_mask(who, kept, weights.gt(0)) : kept;
-    const auto p = where(distribution_of(target), pulled);
+    const auto p = where(beside(distribution_of(target), distribution_of(answer)), pulled);
     const auto q = where(distribution_of(answer), pulled);
     at::Tensor rows = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
     if (weights.defined()) {
       if (weights.sizes() != rows.sizes())
         throw shape_error(concat("weights of shape ", shape_text(weights.sizes()), " do not fit rows of shape ", shape_text(rows.sizes())));
       // Both are cleared before they meet: NaN times 0 would be NaN in the gradient.
-      const auto dropped = pulled.logical_not();
+      const auto dropped = pulled.to(rows.device()).bitwise_not();
       const auto counted = weights.detach().to(rows.device(), rows.scalar_type()).masked_fill(dropped, 0);
       rows = rows.masked_fill(dropped, 0) * counted;
       weight_ = masked_mean(counted, kept);

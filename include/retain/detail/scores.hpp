@@ -167,7 +167,7 @@ struct dataset_source {
     if (taken.dim() < valid.dim() || taken.sizes().slice(0, static_cast<std::size_t>(valid.dim())) != valid.sizes())
       throw shape_error(concat("estimate_fisher: dataset actions of shape ", shape_text(taken.sizes()), " for log-probabilities of shape ",
                                shape_text(valid.sizes())));
-    at::Tensor padding = valid == 0;
+    at::Tensor padding = (valid == 0).to(taken.device());
     while (padding.dim() < taken.dim()) padding = padding.unsqueeze(-1);
     return {{taken.masked_fill(padding, 0), 0, valid}};  // what stands in padding need not be an action
   }

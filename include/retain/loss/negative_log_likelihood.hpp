@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/concepts.hpp>
+#include <retain/detail/counted.hpp>
 #include <retain/detail/distillation.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -32,7 +33,7 @@ template <class D>
 at::Tensor evenly_labelled(const D& d) {
   if constexpr (requires { d.log_probs(); }) {
     const at::Tensor legal = d.log_probs() != -std::numeric_limits<double>::infinity();
-    return d.log_probs().masked_fill(legal.logical_not(), 0).sum(-1).neg() / legal.sum(-1).clamp_min(1);
+    return d.log_probs().masked_fill(legal.bitwise_not(), 0).sum(-1).neg() / legal.sum(-1).clamp_min(1);
   } else if constexpr (requires(std::int64_t k) { evenly_labelled(d.factor(k)); }) {
     at::Tensor sum = evenly_labelled(d.factor(0));
     for (std::int64_t k = 1; k < d.num_factors(); ++k) sum = sum + evenly_labelled(d.factor(k));
@@ -50,12 +51,13 @@ at::Tensor evenly_labelled(const D& d) {
 ///     with label_smoothing e:  (1 - e) times that, plus e times the mean over actions of -log pi(a|s)
 ///
 /// `prediction` is what the policy answers: distributions, logits as a tensor, or retain::masked, whose dropped rows may hold anything,
-/// NaN too, in distribution and action. `actions` are the expert's, of the shape of the distributions' own: int64 [...] for a categorical,
-/// [..., K] or [..., D] for actions of several parts or real numbers. An action that the policy holds impossible costs +inf.
+/// NaN too, in distribution and action. `actions` are the expert's, of the shape of the distributions' own: int64 [...] for a categorical, or
+/// of another integral type, [..., K] or [..., D] for actions of several parts or real numbers. An action that the policy holds impossible costs +inf.
 ///
 ///     negative_log_likelihood(retain::masked{categorical{net->forward(batch.observations)}, batch.mask}, batch.actions).loss.backward();
 ///
-/// Throws shape_error when actions or mask do not fit, config_error for a label_smoothing out of its range or of no meaning.
+/// Throws shape_error when actions or mask do not fit, config_error for a label_smoothing out of its range or of no meaning and for real numbers
+/// where actions are counted.
 template <class Prediction>
 likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::Tensor& actions, const likelihood_options& options = {}) {
   if (!(options.label_smoothing >= 0 && options.label_smoothing < 1))
@@ -68,17 +70,14 @@ likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::
   if (actions.sizes() != mode.sizes())
     throw shape_error(detail::concat("negative_log_likelihood: actions of shape ", detail::shape_text(actions.sizes()), ", the policy's are ",
                                      detail::shape_text(mode.sizes())));
-  at::Tensor labels = actions.to(mode.options());
-  if (kept.defined()) {
-    at::Tensor wide = kept;
-    while (wide.dim() < labels.dim()) wide = wide.unsqueeze(-1);
-    labels = at::where(wide, labels, mode);  // what stands in padding need not be an action
-  }
+  const bool real = at::isFloatingType(mode.scalar_type());
+  at::Tensor labels = real ? actions.to(mode.options()) : detail::counted("negative_log_likelihood", "actions", actions, mode.device());
+  labels = detail::harmless_actions(labels, kept);  // what stands in padding need not be an action
 
   at::Tensor rows = d.log_prob(labels).neg();
   if (options.label_smoothing > 0) rows = rows * (1 - options.label_smoothing) + detail::evenly_labelled(d) * options.label_smoothing;
   likelihood_loss result{detail::masked_mean(rows, kept), {}};
-  if (!at::isFloatingType(mode.scalar_type())) {
+  if (!real) {
     const at::NoGradGuard no_grad;
     at::Tensor right = mode == labels;
     while (right.dim() > rows.dim()) right = right.all(-1);

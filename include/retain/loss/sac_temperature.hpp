@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/counted.hpp>
 #include <retain/detail/finite.hpp>
 #include <retain/detail/gather.hpp>
 #include <retain/detail/mean.hpp>
@@ -78,17 +79,18 @@ class sac_temperature {
     for (std::int64_t k = 0; k < result.numel(); ++k) to[k] = std::exp(bounded_at(k));
     return result;
   }
-  /// The alpha of every sample, without graph: stage is int64 of any shape.
+  /// The alpha of every sample, without graph: stage is int64, or of another integral type, of any shape. Throws config_error for real numbers.
   at::Tensor alpha(const at::Tensor& stage) const {
-    if (stage.dim() == 1) return detail::gather_rows(alpha(), stage);
-    return alpha().index_select(0, stage.reshape({-1})).view(stage.sizes());
+    const auto which = places(stage);
+    if (which.dim() == 1) return detail::gather_rows(alpha(), which);
+    return alpha().index_select(0, which.reshape({-1})).view(which.sizes());
   }
 
-  /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage int64 [N], needed with more than one. A stage
-  /// that the batch does not hold has no gradient, and an empty batch is a loss of 0. Throws shape_error.
+  /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage [N] as for alpha(), needed with more than one. A stage
+  /// that the batch does not hold has no gradient, and an empty batch is a loss of 0. Throws shape_error, and config_error for real stages.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     check_and_bound(log_probs, stage);
-    const auto own = stage.defined() ? log_alpha_.index_select(0, stage.reshape({-1})) : log_alpha_;
+    const auto own = stage.defined() ? log_alpha_.index_select(0, places(stage).reshape({-1})) : log_alpha_;
     return -detail::mean_of(own * (log_probs.detach().reshape({-1}) + entropy_target_));
   }
 
@@ -96,9 +98,10 @@ class sac_temperature {
   ///
   ///     grad_k += -1/N sum_{n: k(n)=k} (log pi(a_n|s_n) + H)
   ///
-  /// log_probs and stage as for loss(). An empty batch adds nothing, and a log_alpha that asks for no gradient gets none. Throws shape_error.
-  void add_gradient(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
-    check_and_bound(log_probs, stage);
+  /// log_probs and stage as for loss(), and what is thrown. An empty batch adds nothing, and a log_alpha that asks for no gradient gets none.
+  void add_gradient(const at::Tensor& log_probs, const at::Tensor& given = {}) {
+    check_and_bound(log_probs, given);
+    const auto stage = given.defined() ? places(given) : given;
     if (!log_alpha_.requires_grad() || log_probs.numel() == 0) return;
     const at::NoGradGuard no_grad;
     const double share = -1.0 / static_cast<double>(log_probs.numel());
@@ -147,6 +150,7 @@ class sac_temperature {
   }
 
  private:
+  at::Tensor places(const at::Tensor& stage) const { return detail::counted("sac_temperature", "stages", stage, log_alpha_.device()); }
   void check_and_bound(const at::Tensor& log_probs, const at::Tensor& stage) {
     if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
       throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",

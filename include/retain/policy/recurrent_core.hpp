@@ -60,7 +60,7 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
 
     const auto from = state.defined() ? state : at::zeros({n, state_width()}, inputs.options().requires_grad(false));
     std::vector<at::Tensor> begins;
-    if (done.defined()) begins = done.to(at::kBool).reshape({steps, n, 1}).unbind(0);
+    if (done.defined()) begins = done.to(inputs.device(), at::kBool).reshape({steps, n, 1}).unbind(0);
     const auto gates = input_(inputs.reshape({-1, inputs_})).view({steps, n, hidden_->weight.size(0)});  // for all steps at once
     std::vector<at::Tensor> outputs;
     outputs.reserve(static_cast<std::size_t>(steps));

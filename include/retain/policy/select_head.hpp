@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/counted.hpp>
 #include <retain/detail/joined.hpp>
 #include <retain/detail/plain_floats.hpp>
 #include <retain/detail/text.hpp>
@@ -93,10 +94,10 @@ inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, cons
 
 /// The outputs of each sample's own head, out of the outputs of all S heads of a layer:
 ///
-///     outputs [..., rows, S * D] and stage [rows], int64 in [0, S)   ->   [..., rows, D]
+///     outputs [..., rows, S * D] and stage [rows], integral in [0, S)   ->   [..., rows, D]
 ///
 /// `rows` may be several dimensions; those in front of them, of an ensemble, share the stage. The other heads get a gradient of 0.
-/// Throws shape_error where the shapes do not fit.
+/// Throws shape_error where the shapes do not fit, config_error for stages that are not of an integral type.
 inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage) {
   const auto before = outputs.dim() - 1 - stage.dim();
   const bool fits = stages >= 1 && before >= 0 && outputs.size(-1) % stages == 0 &&
@@ -104,7 +105,8 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, co
   if (!fits)
     throw shape_error(detail::concat("select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " are not those of ", stages,
                                      " heads for stages of shape ", detail::shape_text(stage.sizes())));
-  return stages == 1 ? outputs : detail::pick_head(outputs, stages, stage, false);
+  const auto which = detail::counted("select_head", "stages", stage, outputs.device());
+  return stages == 1 ? outputs : detail::pick_head(outputs, stages, which, false);
 }
 
 /// The stage that the last S numbers of an observation name, a one-hot: [..., width] -> int64 [...], the place of the greatest of them, the
