@@ -36,7 +36,7 @@ class categorical {
   const at::Tensor& log_probs() const& {
     // What was computed without a graph must not be served to someone who wants gradients, nor what other logits gave.
     const bool with_graph = at::GradMode::is_enabled() && logits.requires_grad();
-    const std::int64_t version = logits.is_inference() ? 0 : static_cast<std::int64_t>(logits._version());
+    const std::int64_t version = logits.is_inference() ? 0 : logits._version();
     if (!log_probs_.defined() || !source_.is_same(logits) || version_ != version || (with_graph && !log_probs_.requires_grad())) {
       const bool by_float = logits.scalar_type() == at::kHalf && logits.is_cpu();
       log_probs_ = by_float ? at::log_softmax(logits, -1, at::kFloat) : at::log_softmax(logits, -1);
@@ -46,7 +46,10 @@ class categorical {
     return log_probs_;
   }
   /// Of a temporary, whose own tensor ends with it.
-  at::Tensor log_probs() const&& { return static_cast<const categorical&>(*this).log_probs(); }
+  at::Tensor log_probs() const&& {
+    const categorical& lasting = *this;
+    return lasting.log_probs();
+  }
   at::Tensor probs() const { return log_probs().exp(); }
 
   /// Throws shape_error unless there is one action a row, config_error for actions that are not of an integral type.

@@ -94,7 +94,7 @@ class dark_experience_replay : public detail::distillation_base {
       if (forbids_) apart = apart.masked_fill(stored.eq(impossible).bitwise_and(logits.eq(impossible)), 0);
       const at::Tensor kept = detail::common_mask(name, detail::mask_of(answer), {});
       const at::Tensor distance = detail::masked_mean(apart.square().sum(-1), kept);
-      if (distance.is_cpu() && !std::isfinite(distance.detach().to(at::kDouble).item<double>())) check_masks(stored, logits.detach(), kept);
+      if (distance.is_cpu() && !std::isfinite(distance.item<double>())) check_masks(stored, logits.detach(), kept);
       last_ = distance.detach();
       sum = distance * strength();
     }

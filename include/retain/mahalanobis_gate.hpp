@@ -66,7 +66,7 @@ class mahalanobis_gate {
     const auto covariance = centred.t().mm(centred).div_(static_cast<double>(rows.size(0) - 1)).contiguous();
 
     using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    const auto size = static_cast<Eigen::Index>(rows.size(1));
+    const Eigen::Index size = rows.size(1);
     matrix sigma = Eigen::Map<const matrix>(static_cast<const double*>(covariance.data_ptr()), size, size);
     // Features that are all constant leave nothing but the rounding of their means.
     if (sigma.trace() <= 1e-26 * mean_.square().sum().template item<double>()) sigma.setZero();

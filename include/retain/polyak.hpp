@@ -72,8 +72,8 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
 ///
 ///     target <- target + tau (source - target)
 ///
-/// Parameters are matched by name; what is tied in the source alone, as in a module whose clone() took it apart, moves both of the target's. Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a
-/// target begins. Throws state_error for a name that only one side has, shape_error for another shape and config_error for a tau
+/// Parameters are matched by name; what is tied in the source alone moves both of the target's, as in a module that clone() took apart.
+/// Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a target begins. Throws state_error for a name that only one side has, shape_error for another shape and config_error for a tau
 /// outside [0, 1] or a target that is its source, before anything is moved.
 template <parameter_source Target, parameter_source Source>
 void polyak_update(const Target& target, const Source& source, double tau) {

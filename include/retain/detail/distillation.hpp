@@ -26,7 +26,8 @@ namespace detail {
 
 // Masks are bool, and negated and joined bit by bit: LibTorch 1.13 has no logical operations on the meta device, which knows shapes alone.
 
-/// The rows that both masks keep, as bool, on the device of the first; undefined when neither is given. Throws shape_error, which begins with `who`, for masks of two shapes.
+/// The rows that both masks keep, as bool, on the device of the first; undefined when neither is given. Throws shape_error, which begins with
+/// `who`, for masks of two shapes.
 inline at::Tensor common_mask(const char* who, const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined()) return second.defined() ? second.to(at::kBool) : at::Tensor();
   if (second.defined() && first.sizes() != second.sizes())

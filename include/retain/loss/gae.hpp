@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/backward_sums.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -26,10 +27,10 @@ struct advantage_estimates {
 ///     delta_t = r_t + gamma (1 - e_t) V_{t+1} - V_t,     A_t = delta_t + gamma lambda (1 - e_t) A_{t+1},     A_T = 0
 ///
 /// rewards [T, N]: what the action of step t earned. values [T, N]: V of the state it was taken in. ended [T, N], bool or 0 and 1: the
-/// episode ended with step t, so that the state after it belongs to another, whose value may be anything, NaN too. It marks the last step of an episode; what teachers and
-/// recurrent policies call `done` marks the first of the next. last_value [N]: V of the state after the last step. An episode that a
-/// time limit cut has no terminal state: mark it as ended and add gamma V(the state it was cut in) to its last reward.
-/// Nothing here is part of a graph. Throws shape_error when the shapes do not fit together.
+/// episode ended with step t, so that the state after it belongs to another, whose value may be anything, NaN too. It marks the last step
+/// of an episode; what teachers and recurrent policies call `done` marks the first of the next. last_value [N]: V of the state after the
+/// last step. An episode that a time limit cut has no terminal state: mark it as ended and add gamma V(the state it was cut in) to its last
+/// reward. Nothing here is part of a graph. Throws shape_error when the shapes do not fit together.
 inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& values, const at::Tensor& ended, const at::Tensor& last_value,
                                const gae_options& options = {}) {
   const at::NoGradGuard no_grad;
@@ -42,19 +43,13 @@ inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& valu
                                      detail::shape_text(last_value.sizes())));
 
   const auto now = values.detach(), last = last_value.detach();
-  auto advantages = at::empty_like(now);
-  if (steps == 0) return {advantages, at::empty_like(now)};
+  if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto going_on = 1 - ended.to(now.scalar_type());
   // 0 times what stands behind an end may be NaN: it is put away instead.
   const auto over = going_on == 0;
   const auto next = at::cat({now.slice(0, 1), last.unsqueeze(0)}).masked_fill(over, 0);
   const auto delta = rewards + options.discount * going_on * next - now;
-  const auto reach = options.discount * options.decay * going_on;
-  auto later = at::zeros_like(last);
-  for (std::int64_t t = steps; t-- > 0;) {
-    later = delta[t] + reach[t] * later.masked_fill(over[t], 0);
-    advantages[t].copy_(later);
-  }
+  const auto advantages = detail::backward_sums(delta, options.discount * options.decay * going_on, now);
   return {advantages, advantages + now};
 }
 

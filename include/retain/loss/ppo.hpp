@@ -93,11 +93,11 @@ inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7
   const auto mean = advantages.mean(), deviation = advantages.std();
   const auto usual = (advantages - mean) / (deviation + epsilon);
   // A float's mean is rounded, which is all the deviation that equal advantages have; where it may show, double decides.
-  const auto rounded = deviation <= 1e-4 * mean.abs();
-  if (rounded.is_cpu() && !rounded.item<bool>()) return usual;  // elsewhere looking would mean waiting
+  const auto may_show = [](const auto& from, const auto& spread) { return spread <= 1e-4 * from; };
+  if (mean.is_cpu() && !may_show(std::abs(mean.item<double>()), deviation.item<double>())) return usual;  // elsewhere looking would mean waiting
   const auto exact = advantages.to(at::kDouble), centre = exact.mean(), spread = exact.std();
   const auto known = ((exact - centre) / (spread + epsilon)).masked_fill(detail::hardly_vary(centre, spread), 0);
-  return at::where(rounded, known.to(usual.scalar_type()), usual);
+  return at::where(may_show(mean.abs(), deviation), known.to(usual.scalar_type()), usual);
 }
 
 /// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their mean. 0-dim; NaN for fewer than two samples,

@@ -162,7 +162,7 @@ namespace detail {
 
 /// The bounds without those that the type cannot hold.
 inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
-  const double largest = type == at::kDouble ? std::numeric_limits<double>::max() : type == at::kHalf ? 65504 : std::numeric_limits<float>::max();
+  const double largest = type == at::kDouble ? std::numeric_limits<double>::max() : type == at::kHalf ? 65504 : static_cast<double>(std::numeric_limits<float>::max());
   if (bounds.least < -largest) bounds.least = -std::numeric_limits<double>::infinity();
   if (bounds.greatest > largest) bounds.greatest = std::numeric_limits<double>::infinity();
   return bounds;

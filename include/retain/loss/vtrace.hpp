@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/backward_sums.hpp>
 #include <retain/detail/log_ratio.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -9,7 +10,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cstdint>
-#include <vector>
 
 namespace retain {
 
@@ -34,9 +34,10 @@ struct vtrace_estimates {
 ///     A_t = min(advantage_rho_bar, pi / mu) (r_t + gamma (1 - e_t) v_{t+1} - V_t),   v_T = V_T
 ///
 /// where no pi / mu is taken to be above e^20 (e^10 in half): an infinite bar lets through no more.
+///
 /// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards, values, ended [T, N] and last_value [N] are
-/// those of gae(): `ended` marks the last step of an episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a discount of its own for every step,
-/// g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of the same lambda, and A too where
+/// those of gae(): `ended` marks the last step of an episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a
+/// discount of its own for every step, g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of the same lambda, and A too where
 /// lambda is 1. Nothing here is part of a graph.
 /// Throws shape_error when the shapes do not fit together, config_error for a bar that is not positive or for c_bar above rho_bar.
 inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs, const at::Tensor& rewards,
@@ -67,15 +68,8 @@ inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& be
   const auto over = discount == 0;
   const auto error = ratio.clamp_max(options.rho_bar) * (rewards + discount * at::cat({now.slice(0, 1), last}).masked_fill(over, 0) - now);
   const auto reach = discount * options.decay * ratio.clamp_max(options.c_bar);
-  const auto unreached = reach == 0;
 
-  auto correction = at::empty_like(now);  // v - V
-  auto later = at::zeros_like(last).squeeze(0);
-  for (std::int64_t t = steps; t-- > 0;) {
-    later = error[t] + reach[t] * later.masked_fill(unreached[t], 0);
-    correction[t].copy_(later);
-  }
-  const auto corrected = now + correction;
+  const auto corrected = now + detail::backward_sums(error, reach, now);
   const auto next = at::cat({corrected.slice(0, 1), last}).masked_fill(over, 0);
   const auto advantages = ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * next - now);
   return {corrected, advantages};
