@@ -2,7 +2,9 @@
 // What a term remembers, keyed by name, and the file it goes to.
 #pragma once
 
+#include <retain/detail/concat.hpp>
 #include <retain/detail/state_file.hpp>
+#include <retain/detail/state_header.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
@@ -24,15 +26,20 @@ namespace retain {
 /// writes into it, so a state taken before a failed load restores everything.
 class state {
  public:
-  void set(const std::string& key, at::Tensor tensor) { contents_.tensors[key] = std::move(tensor); }
-  void set(const std::string& key, std::string text) { contents_.texts[key] = std::move(text); }
-  void set(const std::string& key, const char* text) { set(key, std::string(text)); }
-  void set(const std::string& key, double number) {
-    contents_.texts[key] = detail::exact_text(number);
+  /// Each throws config_error for a name that the file's format has for itself: "retain.format" and "retain.checksum", of a tensor "__metadata__".
+  void set(const std::string& key, at::Tensor tensor) {
+    check_free(key == detail::metadata_key, key);
+    contents_.tensors[key] = std::move(tensor);
   }
+  void set(const std::string& key, std::string text) {
+    check_free(key == detail::format_key || key == detail::checksum_key, key);
+    contents_.texts[key] = std::move(text);
+  }
+  void set(const std::string& key, const char* text) { set(key, std::string(text)); }
+  void set(const std::string& key, double number) { set(key, detail::exact_text(number)); }
   template <std::integral I>
   void set(const std::string& key, I number) {
-    contents_.texts[key] = std::to_string(number);
+    set(key, std::to_string(number));
   }
 
   /// Each throws state_error when there is nothing of that kind under the key.
@@ -64,10 +71,12 @@ class state {
   }
 
   /// Writes a safetensors file with a checksum over all of it: first under a temporary name, then renamed, so that `path`
-  /// is either the old file or the complete new one. Throws io_error.
+  /// is either the old file or the complete new one. A link stays, and what it leads to is replaced. Throws io_error, also where `path` is a folder, a
+  /// device or a pipe.
   void write(const std::string& path) const { detail::write_state_file(path, contents_); }
 
-  /// Throws io_error when the file is missing, no state, truncated, damaged by as much as a bit, or of a newer format.
+  /// Throws io_error when the file is missing, no state, truncated, damaged by as much as a bit, or of a newer format, and where a header, though its
+  /// checksum is right, has a name twice, more behind its end, or tensors that do not lie one behind the other and fill the file.
   static state read(const std::string& path) {
     state result;
     result.contents_ = detail::read_state_file(path);
@@ -75,6 +84,9 @@ class state {
   }
 
  private:
+  static void check_free(bool taken, const std::string& key) {
+    if (taken) throw config_error(detail::concat("state: '", key, "' is a name of the file's format itself: choose another"));
+  }
   template <class Map>
   const typename Map::mapped_type& find(const Map& map, const std::string& key, const char* kind) const {
     const auto found = map.find(key);

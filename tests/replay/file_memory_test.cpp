@@ -204,10 +204,10 @@ TEST_CASE("file_memory: tensors that are not rows of one number of items are nam
 TEST_CASE("file_writer: rows that come after a close that failed are not written over others", "[replay]") {
   const support::temporary_folder folder;
   const auto path = folder.file("rows");
-  std::filesystem::create_directories(path);  // in the way of the finished file
   file_writer out{path};
   const auto rows = [](std::int64_t from, std::int64_t to) { return retain::transitions{{"x", torch::arange(from, to)}, {"y", torch::arange(from, to) * 2}}; };
   out.push(rows(0, 5));
+  std::filesystem::create_directories(path);  // in the way of the finished file
   CHECK_THROWS_AS(out.close(), retain::io_error);
   out.push(rows(5, 7));
   std::filesystem::remove(path);

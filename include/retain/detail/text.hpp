@@ -2,9 +2,10 @@
 // Text for error messages and name patterns.
 #pragma once
 
+#include <retain/detail/concat.hpp>
+
 #include <ATen/core/Tensor.h>
 
-#include <charconv>
 #include <locale>
 #include <sstream>
 #include <string>
@@ -12,21 +13,6 @@
 #include <vector>
 
 namespace retain::detail {
-
-template <class... Parts>
-std::string concat(const Parts&... parts) {
-  std::ostringstream out;
-  out.imbue(std::locale::classic());  // files are written with this: a user's locale must not group their digits
-  (out << ... << parts);
-  return out.str();
-}
-
-/// The shortest text that reads back as the same number.
-inline std::string exact_text(double number) {
-  char buffer[40];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, number);
-  return {buffer, end.ptr};
-}
 
 inline std::string shape_text(at::IntArrayRef sizes) {
   std::ostringstream out;

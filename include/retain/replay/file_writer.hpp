@@ -2,24 +2,21 @@
 #pragma once
 
 #include <retain/detail/checksum.hpp>
+#include <retain/detail/concat.hpp>
+#include <retain/detail/new_file.hpp>
 #include <retain/detail/state_file.hpp>
+#include <retain/detail/state_header.hpp>
+#include <retain/detail/text.hpp>
+#include <retain/error.hpp>
 #include <retain/replay/transitions.hpp>
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
-#endif
 
 namespace retain {
 
@@ -30,7 +27,8 @@ namespace retain {
 ///     out.close();
 ///
 /// Until `close`, `path` is as it was, and each column lies in a temporary file beside it; `close` joins them (so the disk holds
-/// the rows twice for a while) and renames the result. A writer that is destroyed without it leaves nothing behind.
+/// the rows twice for a while) and renames the result: a link stays, and what it leads to is replaced. A writer that is destroyed without it leaves
+/// nothing behind.
 class file_writer {
  public:
   explicit file_writer(std::string path) : path_(std::move(path)) {}
@@ -38,7 +36,7 @@ class file_writer {
   file_writer& operator=(file_writer&&) = delete;
 
   /// Adds rows like those of the first push. Throws config_error for a missing or extra column, shape_error or state_error for one of another
-  /// shape or type, io_error when the disk does not take them; then the file cannot be completed.
+  /// shape or type, io_error when the disk does not take them, or `path` is a folder, a device or a pipe; then the file cannot be completed.
   void push(const transitions& rows) {
     if (closed_) throw config_error(detail::concat("file_writer: '", path_, "' is closed: rows come before close()"));
     check_intact();
@@ -64,7 +62,7 @@ class file_writer {
     for (auto& column : columns_) column.file.rewind();
     std::string text = header();
     const std::uint64_t length = text.size();
-    temporary_file out(path_, "");
+    detail::new_file out(path_);
     detail::crc64 crc;
     const auto put = [&](const void* data, std::size_t size) {
       crc.update(data, size);
@@ -83,78 +81,19 @@ class file_writer {
         throw io_error(detail::concat("file_writer: the temporary file of '", column.name, "' for '", path_, "' has ", copied, " bytes, not the ",
                                       bytes_of(column), " that were pushed; '", path_, "' is as it was"));
     }
-    out.put_at(static_cast<long>(sizeof length + detail::state_head.size()), detail::checksum_text(crc.value()));
-    out.rename();
+    out.put_at(static_cast<long>(detail::checksum_end - detail::zero_checksum.size()), detail::checksum_text(crc.value()));
+    out.take_place();
     columns_.clear();
     closed_ = true;
   }
 
  private:
-  /// A file beside `path` that is removed unless it is renamed to it.
-  class temporary_file {
-   public:
-    temporary_file(const std::string& path, const std::string& suffix) : path_(path) {
-      name_ = detail::temporary_name(path + suffix);
-      file_.reset(std::fopen(name_.c_str(), "w+bx"));
-      if (!file_) fail("create");
-    }
-    temporary_file(temporary_file&&) = default;
-    temporary_file& operator=(temporary_file&&) = delete;
-    ~temporary_file() {
-      if (!file_) return;
-      file_.reset();
-      std::remove(name_.c_str());
-    }
-
-    void put(const void* data, std::size_t size) {
-      if (size != 0 && std::fwrite(data, 1, size, file_.get()) != size) fail("write");
-    }
-    void put_at(long position, const std::string& text) {
-      if (std::fseek(file_.get(), position, SEEK_SET) != 0) fail("write");
-      put(text.data(), text.size());
-    }
-    std::size_t get(std::vector<char>& block) {
-      const std::size_t got = std::fread(block.data(), 1, block.size(), file_.get());
-      if (got == 0 && std::ferror(file_.get())) fail("read");
-      return got;
-    }
-    void rewind() {
-      if (std::fflush(file_.get()) != 0 || std::fseek(file_.get(), 0, SEEK_SET) != 0) fail("write");
-    }
-    void to_end() {
-      if (std::fseek(file_.get(), 0, SEEK_END) != 0) fail("write");
-    }
-    void rename() {
-      if (std::fflush(file_.get()) != 0) fail("write");
-#if defined(__unix__) || defined(__APPLE__)
-      if (::fsync(::fileno(file_.get())) != 0) fail("write");
-#endif
-      if (std::rename(name_.c_str(), path_.c_str()) != 0) fail("rename");
-      file_.reset();
-    }
-
-   private:
-    [[noreturn]] void fail(const char* what) const {
-      throw io_error(detail::concat("cannot ", what, " '", name_, "': ", std::strerror(errno), "; '", path_, "' is as it was"));
-    }
-    struct closer {
-      void operator()(std::FILE* file) const { std::fclose(file); }
-    };
-    std::string path_, name_;
-    std::unique_ptr<std::FILE, closer> file_;
-  };
-
   struct column_file {
     std::string name;
     at::ScalarType type;
     std::vector<std::int64_t> row;  // shape
-    temporary_file file;
+    detail::new_file file;
   };
-
-  static std::string_view type_name(at::ScalarType type) {
-    const auto* entry = std::find_if(detail::dtype_names.begin(), detail::dtype_names.end(), [&](const auto& known) { return known.type == type; });
-    return entry == detail::dtype_names.end() ? std::string_view() : entry->name;
-  }
 
   void check_intact() const {
     if (!intact_) throw io_error(detail::concat("file_writer: rows for '", path_, "' were written in part only: begin the file again"));
@@ -164,9 +103,11 @@ class file_writer {
     if (rows.begin() == rows.end()) throw config_error("file_writer: the first rows have no columns");
     std::vector<column_file> columns;
     for (const auto& [name, tensor] : rows) {
-      if (type_name(tensor.scalar_type()).empty())
+      if (name == detail::metadata_key)
+        throw config_error(detail::concat("file_writer: a column cannot be called '", name, "', which is the format's own name"));
+      if (detail::element_of(tensor.scalar_type()) == detail::scalar_types.size())
         throw config_error(detail::concat("file_writer: '", name, "' is ", tensor.dtype(), ", which has no place in the format"));
-      columns.push_back({name, tensor.scalar_type(), tensor.sizes().slice(1).vec(), temporary_file(path_, detail::concat(".", columns.size()))});
+      columns.push_back({name, tensor.scalar_type(), tensor.sizes().slice(1).vec(), detail::new_file(path_, detail::concat(".", columns.size()))});
     }
     columns_ = std::move(columns);
   }
@@ -192,17 +133,13 @@ class file_writer {
   }
 
   std::string header() const {
-    std::string text = detail::concat(detail::state_head, detail::zero_checksum, "\",\"retain.format\":\"", detail::state_format, "\"}");
-    std::size_t offset = 0;
+    std::vector<detail::stored_tensor> stored;
     for (const auto& column : columns_) {
-      text += detail::concat(',', detail::json_string(column.name), ":{\"dtype\":\"", type_name(column.type), "\",\"shape\":[", rows_);
-      for (const std::int64_t size : column.row) text += detail::concat(',', size);
-      text += detail::concat("],\"data_offsets\":[", offset, ',', offset + bytes_of(column), "]}");
-      offset += bytes_of(column);
+      std::vector<std::int64_t> shape{rows_};
+      shape.insert(shape.end(), column.row.begin(), column.row.end());
+      stored.push_back({column.name, detail::element_of(column.type), std::move(shape)});
     }
-    text += '}';
-    text.append((8 - text.size() % 8) % 8, ' ');
-    return text;
+    return detail::state_header_text({}, stored);
   }
 
   std::string path_;
