@@ -8,20 +8,15 @@
 #include <string>
 
 #include <nlohmann/json.hpp>
+#include <retain/detail/new_file.hpp>
 
 /// Written beside its place and renamed, so that a reader never sees half a file and an existing file means
-/// that the step which makes it was finished.
+/// that the step which makes it was finished. A link stays; a folder, a device or a pipe is refused.
 inline void write_file(const std::filesystem::path& path, const std::string& text) {
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
-  auto partial = path;
-  partial += ".part";
-  {
-    std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-    file << text;
-    file.flush();
-    if (!file) throw std::runtime_error("cannot write " + path.string() + ": is the folder writable and the disk not full?");
-  }
-  std::filesystem::rename(partial, path);
+  retain::detail::new_file file(path.string());
+  file.put(text);
+  file.take_place();
 }
 
 inline void write_json(const std::filesystem::path& path, const nlohmann::json& value) { write_file(path, value.dump(1) + "\n"); }

@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
+#include <sstream>
 #include <string>
+
+#include <retain/detail/new_file.hpp>
 
 namespace gnuplot {
 
@@ -32,7 +34,7 @@ inline std::string quoted(const std::string& text) {
   return result + "'";
 }
 
-/// Writes STEM.gp and draws STEM.png and STEM.svg. False, with a line on stderr, when gnuplot is missing or
+/// Writes STEM.gp and draws STEM.png and STEM.svg. False, with a line on stderr, when they cannot be written, or gnuplot is missing or
 /// dislikes the script: a picture is never worth losing the numbers for.
 inline bool draw(const std::filesystem::path& stem, const std::string& script, int width = 1200, int height = 560) {
   const auto with = [&](const char* extension) {
@@ -41,15 +43,21 @@ inline bool draw(const std::filesystem::path& stem, const std::string& script, i
     return path;
   };
   const std::string size = std::to_string(width) + "," + std::to_string(height);
-  {
-    std::ofstream file(with(".gp"));
-    file << "set encoding utf8\n"
-         << "set terminal pngcairo size " << size << " font 'DejaVu Sans,11'\n"
-         << "set output " << quoted(with(".png").string()) << "\n"
-         << script << "\n"
-         << "set terminal svg size " << size << " font 'DejaVu Sans,12' background '#ffffff'\n"
-         << "set output " << quoted(with(".svg").string()) << "\n"
-         << script << "\nset output\n";
+  std::ostringstream text;
+  text << "set encoding utf8\n"
+       << "set terminal pngcairo size " << size << " font 'DejaVu Sans,11'\n"
+       << "set output " << quoted(with(".png").string()) << "\n"
+       << script << "\n"
+       << "set terminal svg size " << size << " font 'DejaVu Sans,12' background '#ffffff'\n"
+       << "set output " << quoted(with(".svg").string()) << "\n"
+       << script << "\nset output\n";
+  try {
+    retain::detail::new_file file(with(".gp").string());
+    file.put(text.str());
+    file.take_place();
+  } catch (const retain::io_error& error) {
+    std::fprintf(stderr, "no picture: %s\n", error.what());
+    return false;
   }
   std::string shell_path = "'";  // for sh: a quote ends the string, stands escaped, and begins it again
   for (const char c : with(".gp").string()) shell_path += c == '\'' ? std::string("'\\''") : std::string(1, c);

@@ -116,8 +116,14 @@ class ale_game {
     const auto fixed = head.size() + sizeof now_ + stack_.pixels().size();
     if (saved.size() <= fixed || saved.substr(0, head.size()) != head)
       throw std::runtime_error("these bytes are no saved game of the cartridge " + machine_.identity());
+    situation next;
+    std::memcpy(&next, saved.data() + head.size(), sizeof next);
+    const auto in = [](int value, int least, int most) { return value >= least && value <= most; };
+    if (!in(next.last_action, 0, actions - 1) || !in(next.room, 0, rooms - 1) || !in(next.success.room, 0, rooms - 1) ||
+        !in(next.success.came_from, room_success::nowhere, rooms - 1))
+      throw std::runtime_error("these bytes are no saved game: they have a room or an action that there is not");
     machine_.restore(saved.substr(fixed));
-    std::memcpy(&now_, saved.data() + head.size(), sizeof now_);
+    now_ = next;
     std::memcpy(stack_.data(), saved.data() + head.size() + sizeof now_, stack_.pixels().size());
   }
 

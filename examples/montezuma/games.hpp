@@ -17,6 +17,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "../common/saved_tensor.hpp"
 #include "emulator.hpp"
 
 namespace montezuma {
@@ -92,11 +93,18 @@ class games {
   }
   /// Throws retain::state_error when the state is of another number of games.
   void load_state(const retain::state& in, const std::string& prefix) {
-    const auto bytes = in.tensor(prefix + "bytes").contiguous(), lengths = in.tensor(prefix + "lengths").contiguous(),
-               records = in.tensor(prefix + "records").contiguous();
-    if (lengths.numel() != static_cast<std::int64_t>(size()))
+    const auto count = static_cast<std::int64_t>(size());
+    const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {-1}), lengths = saved_tensor(in, prefix + "lengths", at::kLong, {-1});
+    if (lengths.numel() != count)
       throw retain::state_error("the checkpoint is of " + std::to_string(lengths.numel()) + " games, this run plays " + std::to_string(size()) +
                                 ": resume it with the options that it was begun with");
+    const auto records = saved_tensor(in, prefix + "records", at::kDouble, {count, 3});
+    std::int64_t left = bytes.numel();
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t length = lengths.data_ptr<std::int64_t>()[i];
+      if (length < 0 || length > left) throw retain::state_error("the checkpoint has fewer bytes of games than it says: it is of another program or version");
+      left -= length;
+    }
     const auto* at = reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>());
     for (std::size_t i = 0; i < size(); ++i) {
       const auto length = static_cast<std::size_t>(lengths.data_ptr<std::int64_t>()[i]);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <retain/error.hpp>
 #include <retain/loss/rnd.hpp>
 #include <retain/policy/nature_cnn.hpp>
 #include <retain/policy/orthogonal.hpp>
@@ -26,6 +27,7 @@
 #include <torch/nn/modules/linear.h>
 
 #include "../common/adam.hpp"
+#include "../common/saved_tensor.hpp"
 #include "emulator.hpp"
 #include "settings.hpp"
 
@@ -53,10 +55,13 @@ class visit_counts {
     out.set(prefix + "visits", table);
   }
   void load_state(const retain::state& in, const std::string& prefix) {
-    const auto table = in.tensor(prefix + "visits").contiguous();
+    const auto table = saved_tensor(in, prefix + "visits", at::kLong, {-1, 2});
     counts_.clear();
     const auto* cell = table.data_ptr<std::int64_t>();
-    for (std::int64_t i = 0; i < table.size(0); ++i, cell += 2) counts_[static_cast<std::uint64_t>(cell[0])] = cell[1];
+    for (std::int64_t i = 0; i < table.size(0); ++i, cell += 2) {
+      if (cell[1] < 1) throw retain::state_error("the saved '" + prefix + "visits' counts " + std::to_string(cell[1]) + " visits of a place");
+      counts_[static_cast<std::uint64_t>(cell[0])] = cell[1];
+    }
   }
 
  private:

@@ -28,7 +28,11 @@ struct pixel_shape {
 
   bool operator==(const pixel_shape&) const = default;
   void save(retain::state& out, const std::string& prefix) const { out.set(prefix + "actions", actions); }
-  static pixel_shape load(const retain::state& in, const std::string& prefix) { return {in.integer(prefix + "actions")}; }
+  static pixel_shape load(const retain::state& in, const std::string& prefix) {
+    const pixel_shape shape{in.integer(prefix + "actions")};
+    check_saved_shape(in, prefix + "parameters.policy_head.weight", {shape.actions, -1});
+    return shape;
+  }
 };
 
 /// Four frames of 84 × 84, in bytes, through three convolutions (32 of 8 × 8 at every 4th pixel, 64 of 4 × 4 at every 2nd, 64 of 4 × 4)

@@ -21,6 +21,8 @@
 
 #include <ATen/ATen.h>
 
+#include "../common/saved_tensor.hpp"
+
 namespace montezuma {
 
 using policy = retain::actor_critic<retain::mlp, retain::categorical_head>;
@@ -41,8 +43,12 @@ struct policy_shape {
     out.set(prefix + "actions", actions);
     out.set(prefix + "width", width);
   }
+  /// Throws where the numbers are not those of the saved network, before one is made of that size.
   static policy_shape load(const retain::state& in, const std::string& prefix) {
-    return {in.integer(prefix + "inputs"), in.integer(prefix + "actions"), in.integer(prefix + "width")};
+    const policy_shape shape{in.integer(prefix + "inputs"), in.integer(prefix + "actions"), in.integer(prefix + "width")};
+    check_saved_shape(in, prefix + "parameters.encoder.linear0.weight", {shape.width, shape.inputs});
+    check_saved_shape(in, prefix + "parameters.policy_head.out.weight", {shape.actions, shape.width});
+    return shape;
   }
 };
 

@@ -123,7 +123,10 @@ class pyramid {
     const auto name = level_->map().name;
     if (saved.size() != name.size() + 1 + sizeof state_ || saved.substr(0, name.size()) != name || saved[name.size()] != '\0')
       throw std::runtime_error("pyramid: these bytes are no saved game of the map '" + std::string(name) + "'");
-    std::memcpy(&state_, saved.data() + name.size() + 1, sizeof state_);
+    state next;
+    std::memcpy(&next, saved.data() + name.size() + 1, sizeof next);
+    if (!possible(next)) throw std::runtime_error("pyramid: these bytes are no saved game: they have something where the map '" + std::string(name) + "' has no place");
+    state_ = next;
   }
 
   const state& now() const { return state_; }
@@ -144,6 +147,18 @@ class pyramid {
   struct place {
     int room, x, y;
   };
+
+  /// Whether all that says where something is, or what to do, is a place of this map and an action of this game.
+  bool possible(const state& s) const {
+    const auto in = [](int value, int least, int most) { return value >= least && value <= most; };
+    bool right = in(s.room, 0, rooms - 1) && in(s.x, 0, room_width - 1) && in(s.y, 0, room_height - 1) && in(s.last_action, 0, actions - 1) &&
+                 in(s.success.room, 0, rooms - 1) && in(s.success.came_from, room_success::nowhere, rooms - 1) && s.steps >= 0 && s.fallen >= 0 && s.held < 4 &&
+                 s.opened < 4;
+    for (std::size_t r = 0; r < room_count; ++r)
+      if (const auto& skull = level_->room(static_cast<int>(r)).skull; skull.row >= 0)
+        right = right && in(s.skull_x[r], skull.first, skull.last) && (s.skull_way[r] == 1 || s.skull_way[r] == -1);
+    return right;
+  }
 
   static std::uint64_t chance(double p) {
     if (!(p >= 0 && p <= 1)) throw std::invalid_argument("pyramid: the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));

@@ -15,6 +15,8 @@
 
 #include <ATen/ATen.h>
 
+#include "../common/saved_tensor.hpp"
+
 namespace montezuma {
 
 struct room_state {
@@ -64,16 +66,19 @@ struct room_states {
     const auto count = in.integer("count");
     for (std::int64_t i = 0; i < count; ++i) {
       const auto prefix = "state" + std::to_string(i) + ".";
-      const auto bytes = in.tensor(prefix + "bytes").contiguous();
-      result.rooms[in.integer<int>(prefix + "room")].push_back(
-          {std::string(reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>()), static_cast<std::size_t>(bytes.numel())),
-           in.integer<int>(prefix + "came_from")});
+      const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {-1});
+      const int room = in.integer<int>(prefix + "room"), came_from = in.integer<int>(prefix + "came_from");
+      if (room < 0 || room >= most_rooms || came_from < -1 || came_from >= most_rooms)
+        throw retain::state_error("'" + path + "' has a state of room " + std::to_string(room) + ", come from room " + std::to_string(came_from) +
+                                  ": rooms are 0 to " + std::to_string(most_rooms - 1) + "; make them anew (montezuma make-states)");
+      result.rooms[room].push_back({std::string(reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>()), static_cast<std::size_t>(bytes.numel())), came_from});
     }
     return result;
   }
 
  private:
   static constexpr const char* kind = "montezuma room states 1";
+  static constexpr int most_rooms = 24;  ///< of the real game
 };
 
 }  // namespace montezuma

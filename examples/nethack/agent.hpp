@@ -11,7 +11,6 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <random>
 #include <span>
 #include <vector>
@@ -53,12 +52,10 @@ class agent {
     seats_[place].mind.reset();
     start(place, first, seed);
   }
-  /// For a game that goes on from a save: `memory_file` holds what memory::save wrote when the game was saved. A recurrent policy's
+  /// For a game that goes on from a save: `memory_file` holds what memory::write wrote when the game was saved. A recurrent policy's
   /// state is not in it, since no policy had played: it begins as in a new game.
   void begin_from(std::size_t place, const observation& first, std::uint64_t seed, const std::filesystem::path& memory_file) {
-    std::ifstream in(memory_file, std::ios::binary);
-    if (!in) throw std::runtime_error("no " + memory_file.string() + " beside the saved game: make the saved games anew");
-    seats_[place].mind.load(in);
+    seats_[place].mind.read(memory_file);
     start(place, first, seed);
   }
 

@@ -24,12 +24,8 @@ struct record_command {
 };
 
 inline int run_record(record_command command) {
-  const std::filesystem::path out = command.out;
-  // Under its own name only when it is complete: a file that exists is a recording that can be used.
-  auto partial = out;
-  partial += ".part";
-  if (out.has_parent_path()) std::filesystem::create_directories(out.parent_path());
-  command.recording.out = partial;
+  command.recording.out = command.out;
+  command.recording.keep_stopped = false;  // a file that exists is a recording that can be used
   if (command.recording.games > 0) command.recording.steps = 0;
   const auto total = static_cast<double>(command.recording.games > 0 ? command.recording.games : command.recording.steps);
   const bool by_games = command.recording.games > 0;
@@ -38,15 +34,11 @@ inline int run_record(record_command command) {
     shown.update(static_cast<double>(by_games ? now.games : now.steps), std::to_string(now.games) + " games, mean score " + decimals(now.mean_score));
     return !interrupt::requested();
   });
-  if (interrupt::requested()) {
-    std::filesystem::remove(partial);
-    throw std::runtime_error("stopped before the recording was complete; nothing was kept");
-  }
+  if (report.stopped) throw std::runtime_error("stopped before the recording was complete; nothing was kept");
   shown.finish(static_cast<double>(by_games ? report.games : report.steps));
-  std::filesystem::rename(partial, out);
 
   const auto& score = report.score;
-  std::cout << out.string() << ": " << report.steps << " steps of " << report.games << " games, " << decimals(static_cast<double>(report.bytes) / 1e6, 1)
+  std::cout << command.out << ": " << report.steps << " steps of " << report.games << " games, " << decimals(static_cast<double>(report.bytes) / 1e6, 1)
             << " MB (" << decimals(report.bytes_per_step()) << " bytes a step), " << short_number(report.steps_per_second()) << " steps/s\n"
             << "score: mean " << decimals(score.mean) << " ± " << decimals(score.standard_error) << ", median " << decimals(score.median)
             << ", quantiles 10 / 25 / 75 / 90 %: " << decimals(score.low_decile) << " / " << decimals(score.low_quartile) << " / "

@@ -89,14 +89,15 @@ int bucket(int value, const std::array<int, N>& bounds) {
 }
 
 inline void write_status(row_writer& add, const status& now, const memory& mind) {
-  const auto clamp = [](int value, int most) { return std::clamp(value, 0, most); };
-  add(table::hit_points + (now.hp_max > 0 ? clamp(11 * now.hp / now.hp_max, 11) : 0));
+  const auto clamp = [](std::int64_t value, int most) { return static_cast<int>(std::clamp<std::int64_t>(value, 0, most)); };
+  const std::int64_t hp = now.hp, armor_class = now.armor_class;  // of a recording, which may say any int
+  add(table::hit_points + (now.hp_max > 0 ? clamp(11 * hp / now.hp_max, 11) : 0));
   if (now.hp < 6) add(table::in_danger);
-  if (now.hp * 7 < now.hp_max) add(table::in_danger + 1);  // with these two a prayer helps
+  if (hp * 7 < now.hp_max) add(table::in_danger + 1);  // with these two a prayer helps
   add(table::hunger + clamp(now.hunger, 5));
   add(table::depth + clamp(now.depth, 15));
   add(table::experience_level + clamp(now.level, 11));
-  add(table::armor_class + clamp((now.armor_class + 4) / 2, 7));
+  add(table::armor_class + clamp((armor_class + 4) / 2, 7));
   add(table::burden + clamp(now.burden, 2));
   add(table::turn + std::min(9, bit_length(now.turn / 16)));
   add(table::since_prayer + (mind.has_prayed() ? 2 + bucket(mind.turns_since_prayer(), std::array{100, 500, 901}) : now.turn > 250));

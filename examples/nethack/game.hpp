@@ -20,12 +20,15 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <retain/detail/new_file.hpp>
 
 #include "actions.hpp"
 #include "link.h"
@@ -131,7 +134,12 @@ class game {
     const auto written = playground_.save_folder() / saved_name;
     if (running() || !std::filesystem::exists(written, error)) return false;
     if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
-    std::filesystem::copy_file(written, file, std::filesystem::copy_options::overwrite_existing);
+    std::ifstream in(written, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+    if (!in) throw std::runtime_error("cannot read the saved game " + written.string());
+    retain::detail::new_file saved(file.string());
+    saved.put(bytes);
+    saved.take_place();
     return true;
   }
 

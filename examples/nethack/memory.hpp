@@ -3,17 +3,27 @@
 #pragma once
 
 #include "actions.hpp"
+#include "bytes.hpp"
 #include "cells.hpp"
 #include "observation.hpp"
 
+#include <retain/detail/new_file.hpp>
+
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <istream>
+#include <iterator>
+#include <limits>
 #include <map>
 #include <ostream>
 #include <stdexcept>
+#include <string>
 #include <string_view>
-#include <type_traits>
+#include <system_error>
 #include <utility>
 
 namespace nethack {
@@ -93,44 +103,47 @@ class memory {
   /// The last actions, newest first.
   const std::array<std::int8_t, actions_kept>& actions() const { return kept_.actions; }
   bool has_prayed() const { return kept_.turn_of_prayer >= 0; }
-  int turns_since_prayer() const { return kept_.turn - kept_.turn_of_prayer; }
-  int turns_on_level() const { return kept_.turn - kept_.turn_of_arrival; }
+  int turns_since_prayer() const { return turns_since(kept_.turn_of_prayer); }
+  int turns_on_level() const { return turns_since(kept_.turn_of_arrival); }
   int same_place() const { return kept_.same_place; }  ///< commands in a row that left the hero where they were
   int same_turn() const { return kept_.same_turn; }    ///< commands in a row that took no game time
 
   void save(std::ostream& out) const {
-    out.write(tag, sizeof tag);
-    write(out, kept_);
-    write(out, static_cast<std::int32_t>(levels_.size()));
-    for (const auto& [depth, level] : levels_) {
-      write(out, static_cast<std::int32_t>(depth));
-      write(out, level);
+    const std::string bytes = to_bytes();
+    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  }
+  /// The screen itself is not kept: the next observe() reads it anew. Throws where the bytes are not those of a memory, each number in its range, and
+  /// leaves this one as it was. `name` stands for them in errors.
+  void load(std::istream& in, const std::string& name = "the player's memory beside the saved game") {
+    try {
+      from_bytes(std::string(std::istreambuf_iterator<char>(in), {}));
+    } catch (const std::out_of_range& problem) {
+      throw std::runtime_error(name + " is damaged or of another version: it " + problem.what() + "; make the saved games anew (nethack save-states)");
     }
   }
-  /// The screen itself is not kept: the next observe() reads it anew.
-  void load(std::istream& in) {
-    std::array<char, sizeof tag> found{};
-    kept restored;
-    std::int32_t count = 0;
-    std::map<int, level_memory> levels;
-    read(in, found);
-    read(in, restored);
-    read(in, count);
-    for (std::int32_t i = 0; in && i < count; ++i) {
-      std::int32_t depth = 0;
-      read(in, depth);
-      read(in, levels[depth]);
-    }
-    if (!in || std::string_view(found.data(), found.size()) != std::string_view(tag, sizeof tag))
-      throw std::runtime_error("the player's memory beside the saved game is damaged or of another version: make the saved games anew");
-    kept_ = restored;
-    levels_ = std::move(levels);
-    level_ = &levels_[kept_.depth];
-    map_.clear();
+
+  /// The same of files.
+  void write(const std::filesystem::path& file) const {
+    retain::detail::new_file out(file.string());
+    out.put(to_bytes());
+    out.take_place();
+  }
+  void read(const std::filesystem::path& file) {
+    std::error_code error;
+    std::ifstream in;
+    if (std::filesystem::is_regular_file(file, error)) in.open(file, std::ios::binary);
+    if (!in.is_open()) throw std::runtime_error("no " + file.string() + " beside the saved game: make the saved games anew (nethack save-states)");
+    load(in, file.string());
   }
 
  private:
-  static constexpr char tag[8] = {'m', 'e', 'm', 'o', 'r', 'y', '0', '2'};
+  static constexpr std::string_view tag = "memory03", tag_without_checksum = "memory02";
+  static constexpr int most_turns = 1'000'000'000, most_depth = 127;  ///< more than a screen shows, and than a dungeon has
+  /// A recording's turns may be any int.
+  int turns_since(int turn) const {
+    const std::int64_t passed = std::int64_t{kept_.turn} - turn;
+    return static_cast<int>(std::clamp<std::int64_t>(passed, std::numeric_limits<int>::min(), std::numeric_limits<int>::max()));
+  }
   static constexpr std::size_t cell_index(int row, int column) { return static_cast<std::size_t>(row * columns + column); }
 
   void remember_action(int action) {
@@ -159,15 +172,83 @@ class memory {
     std::array<std::uint8_t, rows * columns> under{};
   };
 
-  template <class T>
-  static void write(std::ostream& out, const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    out.write(reinterpret_cast<const char*>(&value), sizeof value);
+  /// The numbers of `kept` behind the actions, with their ranges, in the order of the file.
+  template <class Kept, class Visit>
+  static void for_each_number(Kept& k, Visit visit) {
+    visit(k.depth, -1, most_depth);
+    for (auto* turn : {&k.turn, &k.turn_of_arrival, &k.turn_of_prayer, &k.last_turn}) visit(*turn, -1, most_turns);
+    visit(k.hero_row, first_map_row, last_map_row);
+    visit(k.hero_column, 0, columns - 1);
+    visit(k.last_row, -1, last_map_row);
+    visit(k.last_column, -1, columns - 1);
+    for (auto* count : {&k.same_place, &k.same_turn}) visit(*count, 0, most_turns);
+    visit(k.question, 0, 1);
   }
-  template <class T>
-  static void read(std::istream& in, T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    in.read(reinterpret_cast<char*>(&value), sizeof value);
+
+  /// The tag, what is kept, the number of levels and each with its depth, a CRC-32 of all that; numbers little-endian.
+  std::string to_bytes() const {
+    detail::byte_writer out;
+    out.bytes = tag;
+    for (const std::int8_t action : kept_.actions) out.put(static_cast<std::uint8_t>(action));
+    for_each_number(kept_, [&](std::int32_t number, std::int32_t, std::int32_t) { out.put_u32(static_cast<std::uint32_t>(number)); });
+    out.put_u32(static_cast<std::uint32_t>(levels_.size()));
+    for (const auto& [depth, level] : levels_) {
+      out.put_u32(static_cast<std::uint32_t>(depth));
+      for (const row_bits row : level.visited) {
+        out.put_u64(static_cast<std::uint64_t>(row));
+        out.put_u64(static_cast<std::uint64_t>(row >> 64));
+      }
+      for (const std::uint16_t visits : level.visits) out.put_u16(visits);
+      for (const std::uint8_t token : level.under) out.put(token);
+    }
+    out.put_u32(detail::crc32(out.bytes));
+    return std::move(out.bytes);
+  }
+
+  /// Throws std::out_of_range before anything has changed. Files of the version before are the same without the checksum.
+  void from_bytes(std::string_view bytes) {
+    detail::byte_reader in(bytes);
+    const auto found = in.get_bytes(tag.size());
+    if (found != tag && found != tag_without_checksum) throw std::out_of_range("does not begin as one");
+    if (found == tag) {
+      if (bytes.size() < tag.size() + 4) throw std::out_of_range("ends early");
+      const auto all = bytes.substr(0, bytes.size() - 4);
+      if (detail::byte_reader(bytes.substr(all.size())).get_u32() != detail::crc32(all)) throw std::out_of_range("has another checksum");
+      in = detail::byte_reader(all.substr(tag.size()));
+    }
+    const auto number = [&](std::int64_t least, std::int64_t most) { return detail::byte_reader::in_range(static_cast<std::int32_t>(in.get_u32()), least, most); };
+    kept restored;
+    for (std::int8_t& action : restored.actions)
+      action = static_cast<std::int8_t>(detail::byte_reader::in_range(static_cast<std::int8_t>(in.get()), no_action, static_cast<int>(small_actions.size()) - 1));
+    for_each_number(restored, [&](std::int32_t& value, std::int32_t least, std::int32_t most) { value = number(least, most); });
+    std::map<int, level_memory> levels;
+    for (int left = number(1, most_depth + 2); left > 0; --left) {
+      const int depth = number(-1, most_depth);
+      const auto [level, is_new] = levels.try_emplace(depth);
+      if (!is_new) throw std::out_of_range("has a level twice");
+      read_level(in, level->second);
+    }
+    if (!in.empty()) throw std::out_of_range("has more behind its end");
+    if (!levels.contains(restored.depth)) throw std::out_of_range("does not have the hero's level");
+    kept_ = restored;
+    levels_ = std::move(levels);
+    level_ = &levels_[kept_.depth];
+    map_.clear();
+  }
+  static void read_level(detail::byte_reader& in, level_memory& level) {
+    for (row_bits& row : level.visited) {
+      const std::uint64_t low = in.get_u64();
+      row = (row_bits{in.get_u64()} << 64) | low;
+    }
+    for (std::uint16_t& visits : level.visits) visits = in.get_u16();
+    for (std::uint8_t& token : level.under)
+      if ((token = in.get()) >= token_count) throw std::out_of_range("has a token that no cell has");
+    for (int row = 0; row < rows; ++row) {
+      const row_bits visited = level.visited[static_cast<std::size_t>(row)];
+      bool right = (visited >> columns) == 0 && ((row >= first_map_row && row <= last_map_row) || visited == 0);
+      for (int column = 0; column < columns; ++column) right = right && has(visited, column) == (level.visits[cell_index(row, column)] > 0);
+      if (!right) throw std::out_of_range("has visits that are not where the hero has been");
+    }
   }
 
   kept kept_;

@@ -48,7 +48,7 @@ inline std::vector<curve_point> score_curve(const std::vector<const evaluated*>&
     for (auto& run : episodes) {
       const auto &steps = run["step"], &score = run["score"];
       std::vector<double> inside;
-      for (std::size_t j = 0; j < steps.size(); ++j)
+      for (std::size_t j = 0; j < std::min(steps.size(), score.size()); ++j)
         if (steps[j] > step - window && steps[j] <= step) inside.push_back(score[j]);
       if (inside.size() < 4) continue;
       seeds.push_back(statistics::mean(inside));

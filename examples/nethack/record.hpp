@@ -19,6 +19,8 @@
 
 namespace nethack {
 
+static_assert(static_cast<std::uint8_t>(ending::lost) == last_ending);
+
 struct record_options {
   std::filesystem::path out;    ///< the file; empty: play without writing
   long games = 0;               ///< stop after so many games; 0: no such limit
@@ -28,6 +30,7 @@ struct record_options {
   /// demonstrations also hold what to do where only a mistake leads.
   double noise = 0.05;
   int turn_cap = 2000;
+  bool keep_stopped = true;     ///< write what there is when the callback stops the recording
   player_settings player;
   environment_options environment;  ///< its turn cap is replaced by `turn_cap`
 };
@@ -38,7 +41,7 @@ struct recording_progress {
   double mean_score = 0;        ///< of the games that have ended
 };
 
-/// Called now and then; false stops the recording at the next step, with a complete file.
+/// Called now and then; false stops the recording at the next step, with a complete file where `keep_stopped` is set.
 using recording_callback = std::function<bool(const recording_progress&)>;
 
 struct distribution {
@@ -52,6 +55,7 @@ struct recording_report {
   distribution score, depth, turns;
   long stuck = 0;               ///< games that ended without game time passing
   std::vector<double> scores;
+  bool stopped = false;         ///< by the callback
 
   double steps_per_second() const { return seconds > 0 ? static_cast<double>(steps) / seconds : 0; }
   double bytes_per_step() const { return steps > 0 ? static_cast<double>(bytes) / static_cast<double>(steps) : 0; }
@@ -130,7 +134,8 @@ inline recording_report record(const record_options& options, const recording_ca
     turns.push_back(game.turns());
     if (game.end() == ending::stuck) ++report.stuck;
   }
-  if (file) {
+  report.stopped = !go_on;
+  if (file && (go_on || options.keep_stopped)) {
     file->close();
     report.bytes = file->bytes();
   }

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -78,11 +77,7 @@ inline save_states_result make_saved_games(const std::filesystem::path& folder, 
       std::snprintf(name, sizeof name, "%03zu.save", result.saved.size());
       const auto stats = game.view().stats;
       const auto file = folder / name;
-      {
-        std::ofstream beside(memory_file(file), std::ios::binary | std::ios::trunc);
-        mind.save(beside);
-        if (!beside.flush()) throw std::runtime_error("cannot write " + memory_file(file).string());
-      }
+      mind.write(memory_file(file));
       game.save(file);
       result.saved.push_back({file, stats.depth, stats.turn, stats.hp, stats.hp_max, stats.level});
     }

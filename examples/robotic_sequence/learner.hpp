@@ -20,6 +20,7 @@
 
 #include <ATen/ATen.h>
 
+#include "../common/saved_tensor.hpp"
 #include "agent.hpp"
 #include "retention.hpp"
 #include "sequence.hpp"
@@ -112,7 +113,7 @@ class learner {
     buffer_.load_state(in, prefix + "buffer.");
     if (retention_) retention_->load_state(in, prefix + "retention.");
     std::istringstream(in.text(prefix + "dice")) >> dice_;
-    const auto visits = in.tensor(prefix + "visits").contiguous();
+    const auto visits = saved_tensor(in, prefix + "visits", at::kLong, {static_cast<std::int64_t>(visits_.size())});
     std::copy_n(visits.data_ptr<std::int64_t>(), visits_.size(), visits_.begin());
     steps_ = in.integer(prefix + "steps");
     updates_ = in.integer(prefix + "updates");

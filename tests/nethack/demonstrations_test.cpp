@@ -2,11 +2,13 @@
 // Files of demonstrations: what comes back is what was written, and damage is named.
 #include "catch2.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -143,6 +145,107 @@ TEST_CASE("a file of demonstrations that was cut short or damaged says so", "[de
   REQUIRE(error_of(file.path).find("cannot be opened") != std::string::npos);
 }
 
+TEST_CASE("what no game shows is refused where it is read, though the checksums are right", "[demonstrations]") {
+  const temporary_file file;
+  const auto error_with = [&](const std::function<void(nethack::observation&)>& change, nethack::demonstration_header header = {}, nethack::game_outcome outcome = {}) {
+    nethack::demonstration_writer out(file.path, header);
+    nethack::observation seen;
+    seen.chars.fill(' ');
+    out.write(seen, 'k', 'k', true);
+    change(seen);
+    out.write(seen, 'k', 'k', false);
+    out.end_game(outcome);
+    out.close();
+    return error_of(file.path);
+  };
+  REQUIRE(error_with([](auto&) {}).empty());
+  REQUIRE(error_with([](auto& seen) { seen.hero_row = 23, seen.hero_column = 79, seen.cursor_row = seen.cursor_column = 0; }).empty());
+  const std::vector<std::function<void(nethack::observation&)>> off{
+      [](auto& seen) { seen.hero_column = 117; },        [](auto& seen) { seen.hero_column = 80; },        [](auto& seen) { seen.hero_column = -1; },
+      [](auto& seen) { seen.hero_row = 24; },            [](auto& seen) { seen.hero_row = -1; },           [](auto& seen) { seen.hero_row = 1 << 20; },
+      [](auto& seen) { seen.cursor_column = 80; },       [](auto& seen) { seen.cursor_row = 24; },         [](auto& seen) { seen.cursor_row = -1; },
+      [](auto& seen) { seen.cursor_column = -2000000; }, [](auto& seen) { seen.changed_rows = 1u << 24; }};
+  for (std::size_t i = 0; i < off.size(); ++i) {
+    const std::string error = error_with(off[i]);
+    INFO(i << ": " << error);
+    REQUIRE(error.find("has a block that has") != std::string::npos);
+    REQUIRE(error.find("record it again") != std::string::npos);
+  }
+  const auto nothing = [](nethack::observation&) {};
+  for (const double noise : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()})
+    REQUIRE(error_with(nothing, {1, 2000, noise, {}, ""}).find("noise is no share") != std::string::npos);
+  for (const auto& outcome : {nethack::game_outcome{std::numeric_limits<double>::infinity(), 1, 1, 1}, nethack::game_outcome{1, 1, 1, 6}})
+    REQUIRE(error_with(nothing, {}, outcome).find("an outcome that no game has") != std::string::npos);
+}
+
+TEST_CASE("a block whose bytes no writer makes is refused, though its checksum is right", "[demonstrations]") {
+  const temporary_file file;
+  using nethack::detail::byte_writer;
+  namespace flags = nethack::detail::demonstration_flags;
+  const auto error_with = [&](const std::function<void(byte_writer&)>& put, std::uint32_t steps = 1, const std::string& behind = "") {
+    std::string bytes;
+    nethack::demonstration_encoder head([&](std::string_view more) { bytes += more; }, {});
+    byte_writer payload, block, end;
+    put(payload);
+    block.put_u32(static_cast<std::uint32_t>(payload.bytes.size()));
+    block.put_u32(steps);
+    block.put_u32(nethack::detail::crc32(block.bytes + payload.bytes));
+    end.put_u64(1);
+    end.put_u64(0);
+    end.put_u32(nethack::detail::crc32(end.bytes));
+    file.write(bytes + "BLCK" + block.bytes + payload.bytes + "END." + end.bytes + behind);
+    return error_of(file.path);
+  };
+  const auto step = [](byte_writer& out, std::uint8_t set, std::uint8_t wanted) {
+    out.put(set);
+    out.put(wanted);
+  };
+  const auto hero = [](byte_writer& out) { out.put_signed(0), out.put_signed(0); };
+  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }).empty());
+  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 0), hero(out); }).find("without a key") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) { step(out, flags::replaced, 'k'), out.put(0), hero(out); }).find("without a key") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), out.put_signed(std::int64_t{1} << 32), out.put_signed(0); }).find("out of its range") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) {
+            step(out, flags::stats, 'k'), hero(out);
+            for (int i = 0; i < 23; ++i) out.put_signed(i == 7 ? std::int64_t{1} << 40 : 0);
+          }).find("out of its range") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) { step(out, flags::rows, 'k'), hero(out), out.put_varint(std::uint64_t{1} << 32); }).find("rows that no screen has") !=
+          std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) {
+            step(out, flags::rows, 'k'), hero(out);
+            for (int i = 0; i < 9; ++i) out.put(0x80);
+            out.put(2);  // 2^64
+          }).find("too long") != std::string::npos);
+  for (const std::uint32_t steps : {0u, 2u}) REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, steps).find("another number of steps") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, 1, "x").find("more behind its end") != std::string::npos);
+}
+
+TEST_CASE("a file that says that it is large is not given the memory for it", "[demonstrations]") {
+  const temporary_file file;
+  std::string bytes;
+  nethack::demonstration_encoder head([&](std::string_view more) { bytes += more; }, {});
+  nethack::detail::byte_writer block;
+  block.put_u32(1 << 26);
+  block.put_u32(1);
+  block.put_u32(0);
+  file.write(bytes + "BLCK" + block.bytes + "few");
+  REQUIRE(error_of(file.path).find("is cut short at byte " + std::to_string(bytes.size() + 4 + block.bytes.size() + 3)) != std::string::npos);
+}
+
+TEST_CASE("a recording does not take the place of what is no file, and follows links", "[demonstrations]") {
+  const temporary_file pipe;
+  REQUIRE(mkfifo(pipe.path.c_str(), 0600) == 0);
+  REQUIRE_THROWS_AS(nethack::demonstration_writer(pipe.path, {}), retain::io_error);
+  REQUIRE(fs::is_fifo(fs::symlink_status(pipe.path)));
+  temporary_file link, target;
+  link.path += ".link";
+  target.path += ".target";
+  fs::create_symlink(target.path, link.path);
+  write_arbitrary(link.path, 20);
+  REQUIRE(fs::is_symlink(fs::symlink_status(link.path)));
+  REQUIRE(error_of(target.path).empty());
+}
+
 TEST_CASE("a file that was not completed does not appear", "[demonstrations]") {
   const temporary_file file;
   {
@@ -150,7 +253,8 @@ TEST_CASE("a file that was not completed does not appear", "[demonstrations]") {
     out.write(nethack::observation{}, 'k', 'k', true);
   }
   REQUIRE_FALSE(fs::exists(file.path));
-  REQUIRE_FALSE(fs::exists(file.path.string() + ".part"));
+  for (const auto& entry : fs::directory_iterator(file.path.parent_path()))
+    REQUIRE_FALSE(entry.path().filename().string().starts_with(file.path.filename().string()));
 }
 
 TEST_CASE("real games are read back field by field, and small", "[demonstrations][game]") {
@@ -216,5 +320,11 @@ TEST_CASE("a recording repeats itself, keeps to its budget and stirs in moves", 
   options.games = 1000;
   const auto stopped = nethack::record(options, [&](const nethack::recording_progress&) { return ++calls < 2; });
   REQUIRE(stopped.steps == 2000);
+  REQUIRE(stopped.stopped);
   REQUIRE(error_of(file.path).empty());
+
+  const std::string before = file.bytes();
+  options.keep_stopped = false;
+  REQUIRE(nethack::record(options, [](const nethack::recording_progress&) { return false; }).stopped);
+  REQUIRE(file.bytes() == before);
 }

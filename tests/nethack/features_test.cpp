@@ -5,6 +5,8 @@
 #include "features.hpp"
 
 #include <cstring>
+#include <fstream>
+#include <limits>
 #include <queue>
 #include <random>
 #include <set>
@@ -214,6 +216,87 @@ TEST_CASE("a memory knows what is under the hero, where they were, and when they
   }
 }
 
+TEST_CASE("a memory beside a saved game: every flipped bit and every truncation is an error, and changes nothing") {
+  std::mt19937 dice(5);
+  memory mind;
+  for (int depth = 1; depth < 3; ++depth)
+    for (int i = 0; i < 20; ++i) {
+      auto seen = random_screen(dice);
+      seen.stats.depth = depth;
+      mind.observe(seen, i % 22);
+    }
+  const auto bytes_of = [](const memory& of) {
+    std::ostringstream out;
+    of.save(out);
+    return out.str();
+  };
+  const auto error_of = [&](const std::string& bytes) {
+    memory other;
+    std::istringstream in(bytes);
+    try {
+      other.load(in, "seven.memory");
+    } catch (const std::runtime_error& error) {
+      CHECK(bytes_of(other) == bytes_of(memory{}));
+      return std::string(error.what());
+    }
+    CHECK(bytes_of(other).substr(8) == bytes_of(mind).substr(8));
+    return std::string();
+  };
+  const std::string good = bytes_of(mind);
+  REQUIRE(good.starts_with("memory03"));
+  REQUIRE(error_of(good).empty());
+  std::size_t accepted = 0;
+  for (std::size_t bit = 0; bit < 8 * good.size(); bit += bit < 640 ? 1 : 37) {
+    auto bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    if (error_of(bad).empty()) ++accepted;
+  }
+  for (std::size_t size = 0; size < good.size(); size += size < 100 ? 1 : 101)
+    if (error_of(good.substr(0, size)).empty()) ++accepted;
+  CHECK(accepted == 0);
+  CHECK_THAT(error_of(good + 'x'), ContainsSubstring("seven.memory") && ContainsSubstring("nethack save-states"));
+
+  // The version before had no checksum, and numbers in the same places.
+  const std::string old = "memory02" + good.substr(8, good.size() - 12);
+  CHECK(error_of(old).empty());
+  constexpr std::size_t actions = 8, depth = 16, hero_row = 36, hero_column = 40, question = 60, count = 64, levels = 68, level_size = 4 + 384 + 3840 + 1920;
+  REQUIRE(old.size() == levels + 3 * level_size);  // before the first screen, and two depths
+  const auto with = [&](std::size_t place, std::uint32_t value, std::size_t size) {
+    auto bad = old;
+    for (std::size_t i = 0; i < size; ++i) bad[place + i] = static_cast<char>(value >> (8 * i));
+    return error_of(bad);
+  };
+  CHECK_THAT(with(hero_row, 1u << 20, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(hero_row, 22, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(hero_row, 0, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(hero_column, 80, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(hero_column, ~0u, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(actions, 22, 1), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(actions, 0xfe, 1), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(question, 2, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(depth, 9, 4), ContainsSubstring("the hero's level"));
+  CHECK_THAT(with(count, 2, 4), ContainsSubstring("more behind its end"));
+  CHECK_THAT(with(count, 4, 4), ContainsSubstring("ends early"));
+  CHECK_THAT(with(count, ~0u, 4), ContainsSubstring("out of its range"));
+  CHECK_THAT(with(levels + level_size, ~0u, 4), ContainsSubstring("a level twice"));
+  CHECK_THAT(with(levels + 4 + 16 * 5 + 10, 1, 1), ContainsSubstring("visits that are not"));  // column 80 of row 5
+  CHECK_THAT(with(levels + 4, 1, 1), ContainsSubstring("visits that are not"));                // the line of messages
+  CHECK_THAT(with(levels + 4 + 384 + 2 * (80 * 5 + 7), 1, 2), ContainsSubstring("visits that are not"));
+  CHECK_THAT(with(levels + 4 + 384 + 3840 + 1919, 104, 1), ContainsSubstring("token"));
+}
+
+TEST_CASE("a memory's file is there whole or not at all, and named in errors") {
+  const support::temporary_folder folder;
+  memory mind;
+  mind.write(folder.file("000.memory"));
+  memory other;
+  other.read(folder.file("000.memory"));
+  CHECK_THROWS_WITH(other.read(folder.file("001.memory")), ContainsSubstring("001.memory") && ContainsSubstring("save-states"));
+  CHECK_THROWS_WITH(other.read(folder.file("")), ContainsSubstring("save-states"));
+  std::ofstream(folder.file("002.memory")) << "memory01";
+  CHECK_THROWS_WITH(other.read(folder.file("002.memory")), ContainsSubstring("002.memory is damaged or of another version"));
+}
+
 TEST_CASE("a row of the table is a status, a word or a place, never two of them") {
   using namespace nethack::table;
   const std::array blocks{previous_actions, under_hero, question, hit_points, in_danger, hunger, depth, experience_level, armor_class, burden,
@@ -224,7 +307,7 @@ TEST_CASE("a row of the table is a status, a word or a place, never two of them"
   // the extremes of every number stay inside their block
   observation seen;
   seen.chars.fill('.');
-  for (const int extreme : {-1'000'000, 0, 1'000'000}) {
+  for (const int extreme : {std::numeric_limits<int>::min(), -1'000'000, 0, 1'000'000, std::numeric_limits<int>::max()}) {
     auto& s = seen.stats;
     s.hp = s.hp_max = s.armor_class = s.depth = s.level = s.turn = s.hunger = s.burden = extreme;
     seen.hero_row = 21;
