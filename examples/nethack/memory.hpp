@@ -224,9 +224,8 @@ class memory {
     std::map<int, level_memory> levels;
     for (int left = number(1, most_depth + 2); left > 0; --left) {
       const int depth = number(-1, most_depth);
-      const auto [level, is_new] = levels.try_emplace(depth);
-      if (!is_new) throw std::out_of_range("has a level twice");
-      read_level(in, level->second);
+      if (!levels.empty() && depth <= levels.rbegin()->first) throw std::out_of_range("has a level twice, or not in its order");
+      read_level(in, levels[depth]);
     }
     if (!in.empty()) throw std::out_of_range("has more behind its end");
     if (!levels.contains(restored.depth)) throw std::out_of_range("does not have the hero's level");

@@ -122,7 +122,7 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
   struct encoder : torch::nn::Cloneable<encoder> {
     explicit encoder(policy_config chosen) : config(chosen) { reset(); }
     void reset() override {
-      cells = register_parameter("cells", at::randn({-1, config.cell_width}).mul_(0.5));
+      cells = register_parameter("cells", at::randn({token_count, config.cell_width}).mul_(0.5));
       crop = register_module("crop", torch::nn::Linear(crop_cells * config.cell_width, config.encoder_width));
       table = register_parameter("table", at::randn({nethack::table::size, config.encoder_width}).mul_(0.05));
       norm = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.encoder_width})));
@@ -228,7 +228,7 @@ inline policy load_network(const retain::state& in, const std::string& prefix) {
   config.separate_critic = in.integer<int>(prefix + "separate_critic") != 0;
   config.actions = in.integer<int>(prefix + "actions");
   // Before a network of that size is made.
-  check_saved_shape(in, prefix + "parameters.encoder.cells", {token_count, config.cell_width});
+  check_saved_shape(in, prefix + "parameters.encoder.cells", {-1, config.cell_width});
   check_saved_shape(in, prefix + "parameters.encoder.table", {-1, config.encoder_width});
   check_saved_shape(in, prefix + "parameters.trunk.weight", {config.trunk_width, config.encoder_width});
   if (config.actions != static_cast<int>(small_actions.size()))
