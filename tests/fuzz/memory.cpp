@@ -43,8 +43,8 @@ void put(std::string& bytes, std::size_t place, std::uint32_t value) {
   for (std::size_t i = 0; i < 4; ++i) bytes[place + i] = static_cast<char>(value >> (8 * i));
 }
 
-/// Visits where the hero has been and nowhere else, and tokens that there are.
-void make_level_right(std::string& bytes, std::size_t at) {
+/// Visits where the hero has been and nowhere else; and tokens that there are, where that is asked for.
+void make_level_right(std::string& bytes, std::size_t at, bool tokens) {
   const std::size_t visited = at + 4, visits = visited + visited_size, under = visits + visits_size;
   for (std::size_t row = 0; row < static_cast<std::size_t>(nethack::rows); ++row)
     for (std::size_t column = 0; column < 128; ++column) {
@@ -58,7 +58,7 @@ void make_level_right(std::string& bytes, std::size_t at) {
       else if (count[0] == 0 && count[1] == 0)
         count[0] = 1;
     }
-  for (std::size_t i = 0; i < under_size; ++i) bytes[under + i] = static_cast<char>(static_cast<unsigned char>(bytes[under + i]) % nethack::token_count);
+  for (std::size_t i = 0; tokens && i < under_size; ++i) bytes[under + i] = static_cast<char>(static_cast<unsigned char>(bytes[under + i]) % nethack::token_count);
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ std::string fuzz::mutate(const std::string& bytes, std::size_t most, std::mt1993
     const std::size_t count = (all.size() - levels_place) / level_size;
     put(all, count_place, static_cast<std::uint32_t>(count));
     all.resize(levels_place + count * level_size);
-    for (std::size_t i = 0; i < count; ++i) make_level_right(all, levels_place + i * level_size);
+    for (std::size_t i = 0; i < count; ++i) make_level_right(all, levels_place + i * level_size, dice() % 4 != 0);
   }
   if (is_old) return all;
   nethack::detail::byte_writer sum;
@@ -123,6 +123,9 @@ void fuzz::check(std::string_view bytes) {
   require(bytes_of(memory_of(written)) == written, "what is written is read");
   require(mind.hero_row() >= nethack::first_map_row && mind.hero_row() <= nethack::last_map_row && mind.hero_column() >= 0 && mind.hero_column() < nethack::columns,
           "the hero is on the map");
+  for (std::size_t at = levels_place; at + level_size <= written.size(); at += level_size)
+    for (std::size_t i = level_size - under_size; i < level_size; ++i)
+      require(static_cast<unsigned char>(written[at + i]) < nethack::token_count, "what lies under the hero is one of the tokens");
   std::mt19937 dice(static_cast<unsigned>(bytes.size()));
   for (const int depth : {1, 1, 2}) {
     const auto seen = screen(dice, depth);
