@@ -123,6 +123,22 @@ TEST_CASE("a place pays one over the root of its visits, a rollout's counted fir
   visit_counts loaded;
   loaded.load_state(saved, "");
   CHECK(loaded.rewards(second) == std::vector<float>{0.5f});
+  saved.set("visits", at::ones({4}, at::kLong));
+  CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::shape_error);
+  saved.set("visits", at::zeros({1, 2}, at::kLong));
+  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring("0 visits"));
+}
+
+TEST_CASE("a policy that says another size than its numbers have is refused before a network of that size is made", "[montezuma][agent]") {
+  retain::state saved;
+  save_network(saved, make_policy({3, 2, 8}), "p.");
+  CHECK(shape_of(load_network(saved, "p.")) == policy_shape{3, 2, 8});
+  for (const auto* size : {"p.width", "p.inputs", "p.actions"})
+    for (const auto value : {std::int64_t{1} << 40, std::int64_t{-1}}) {
+      auto bad = saved;
+      bad.set(size, value);
+      CHECK_THROWS_AS(load_network(bad, "p."), retain::shape_error);
+    }
 }
 
 TEST_CASE("the bonus is divided by the deviation of its discounted sum over time", "[montezuma][agent]") {
@@ -176,6 +192,21 @@ TEST_CASE("games begin anew where they end, and say what they were", "[montezuma
   games<corridor> other(std::vector<corridor>(2), 1), fewer(std::vector<corridor>(1), 1);
   other.load_state(saved, "");
   CHECK_THROWS_WITH(fewer.load_state(saved, ""), ContainsSubstring("2 games"));
+  // What says how many bytes each has, or what each has come to, is looked at before it is followed.
+  const auto with = [&](const std::string& key, const at::Tensor& tensor) {
+    retain::state bad;
+    for (const auto& each : saved.tensor_keys()) bad.set(each, each == key ? tensor : saved.tensor(each));
+    games<corridor> tried(std::vector<corridor>(2), 1);
+    tried.load_state(bad, "");
+  };
+  const auto size = static_cast<std::int64_t>(sizeof(corridor));
+  CHECK_NOTHROW(with("", {}));
+  CHECK_THROWS_AS(with("lengths", at::tensor({size, size + 1}, at::kLong)), retain::state_error);
+  CHECK_THROWS_AS(with("lengths", at::tensor({std::int64_t{-8}, size}, at::kLong)), retain::state_error);
+  CHECK_THROWS_AS(with("lengths", at::tensor({size, size}, at::kDouble)), retain::state_error);
+  CHECK_THROWS_AS(with("bytes", at::zeros({size}, at::kByte)), retain::state_error);
+  CHECK_THROWS_AS(with("records", at::zeros({1, 3}, at::kDouble)), retain::shape_error);
+  CHECK_THROWS_AS(with("records", at::zeros({2, 3})), retain::state_error);
   for (int i = 0; i < 4; ++i) {
     step(1, 1);
     other.step(std::vector<std::int64_t>{1, 1}, rewards, ended, places);

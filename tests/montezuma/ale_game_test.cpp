@@ -243,6 +243,15 @@ TEST_CASE("a restored game goes on bit for bit, and shows what it showed", "[mon
   CHECK_THROWS_WITH(other.restore(one.save()), ContainsSubstring("another"));
   CHECK_THROWS(one.restore("nothing"));
   CHECK_THROWS(one.restore(one.save().substr(0, 400)));
+  // Dice and steps are in front of the last action and the room, which both are places in tables.
+  const auto good = one.save();
+  const auto number = good.find('\n') + 1 + sizeof(std::uint64_t) + sizeof(std::int32_t);
+  for (const auto& [place, value] : {std::pair{number, 18}, std::pair{number, -1}, std::pair{number + 1, 24}, std::pair{number + 1, -1}, std::pair{number + 3, 100}}) {
+    auto bad = good;
+    bad[place] = static_cast<char>(value);
+    CHECK_THROWS_WITH(one.restore(bad), ContainsSubstring("a room or an action that there is not"));
+  }
+  CHECK(one.save() == good);
 }
 
 TEST_CASE("a doomed state is told from one that can be lived in", "[montezuma][ale]") {
@@ -267,6 +276,27 @@ TEST_CASE("states of rooms are read back as they were written", "[montezuma][ale
   other.set("kind", "montezuma room states 9");
   other.write(file);
   CHECK_THROWS_WITH(room_states::read(file), ContainsSubstring("states 9") && ContainsSubstring("states 1") && ContainsSubstring("make-states"));
+  const auto with = [&](int room, int came_from, const at::Tensor& bytes) {
+    retain::state bad;
+    bad.set("kind", "montezuma room states 1");
+    bad.set("game", "script");
+    bad.set("count", 1);
+    bad.set("state0.room", room);
+    bad.set("state0.came_from", came_from);
+    bad.set("state0.bytes", bytes);
+    bad.write(file);
+  };
+  const auto bytes = at::zeros({3}, at::kByte);
+  with(23, -1, bytes);
+  CHECK(room_states::read(file).rooms.at(23).size() == 1);
+  for (const auto& [room, came_from] : {std::pair{24, 0}, std::pair{-1, 0}, std::pair{0, 300}, std::pair{0, -2}}) {
+    with(room, came_from, bytes);
+    CHECK_THROWS_WITH(room_states::read(file), ContainsSubstring("rooms are 0 to 23"));
+  }
+  with(7, 6, at::zeros({3}));
+  CHECK_THROWS_AS(room_states::read(file), retain::state_error);
+  with(7, 6, at::zeros({3, 1}, at::kByte));
+  CHECK_THROWS_AS(room_states::read(file), retain::shape_error);
 }
 
 TEST_CASE("md5 as RFC 1321 has it", "[montezuma][ale]") {

@@ -2,6 +2,7 @@
 // The world: its rules by fixed numbers, its maps by search, its states as values.
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -349,6 +350,25 @@ TEST_CASE("a copy and a restored save go on bit for bit", "[montezuma][pyramid]"
     CHECK_THROWS_WITH(other.restore("nonsense"), ContainsSubstring("no saved game") && ContainsSubstring(std::string(map->name)));
   }
   CHECK_THROWS(pyramid(1, {.map = "deep"}).restore(pyramid(1).save()));
+}
+
+TEST_CASE("a save with something where its map has no place is refused, and changes nothing", "[montezuma][pyramid]") {
+  const pyramid good(1);
+  const std::vector<std::function<void(montezuma::pyramid_state&)>> bad{
+      [](auto& s) { s.room = 8; },        [](auto& s) { s.room = -1; },         [](auto& s) { s.x = 11; },           [](auto& s) { s.x = -1; },
+      [](auto& s) { s.y = 9; },           [](auto& s) { s.y = -128; },          [](auto& s) { s.last_action = 5; },  [](auto& s) { s.last_action = -1; },
+      [](auto& s) { s.skull_x[7] = 11; }, [](auto& s) { s.skull_way[3] = 100; }, [](auto& s) { s.success.room = 8; }, [](auto& s) { s.success.came_from = -2; },
+      [](auto& s) { s.held = 4; },        [](auto& s) { s.opened = 255; },      [](auto& s) { s.steps = -1; },       [](auto& s) { s.fallen = -1; }};
+  for (std::size_t i = 0; i < bad.size(); ++i) {
+    INFO(i);
+    auto state = good.now();
+    bad[i](state);
+    auto other = good;
+    other.set(state);
+    auto restored = good;
+    CHECK_THROWS_WITH(restored.restore(other.save()), ContainsSubstring("no place"));
+    CHECK(restored == good);
+  }
 }
 
 TEST_CASE("an observation says what is around the hero", "[montezuma][pyramid]") {

@@ -107,6 +107,15 @@ TEST_CASE("a policy comes back from its file, and a clone shares nothing with it
   other.write(folder.file("other.pt"));
   CHECK_THROWS_AS(nethack::load_policy(folder.file("other.pt")), retain::state_error);
   CHECK_THROWS_AS(nethack::load_policy(folder.file("missing.pt")), retain::error);
+  // Sizes that are not those of its numbers, before a network of them is made.
+  const auto saved = retain::state::read(folder.file("p.pt"));
+  for (const auto* size : {"cell_width", "encoder_width", "trunk_width"})
+    for (const int value : {2'000'000'000, -1}) {
+      auto bad = saved;
+      bad.set(size, value);
+      bad.write(folder.file("other.pt"));
+      CHECK_THROWS_AS(nethack::load_policy(folder.file("other.pt")), retain::shape_error);
+    }
 }
 
 TEST_CASE("a stretch at once is the same as step by step, and a game's first step forgets what was before") {

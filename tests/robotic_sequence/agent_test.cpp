@@ -93,6 +93,9 @@ TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit f
   sac_agent third_agent(settings.agent, known_kinds(), settings.seed);
   CHECK_FALSE(same_weights(first_agent.actor(), third_agent.actor()));
   auto third = begin(third_agent);
+  auto broken = saved;
+  broken.set("learner.visits", at::zeros({1}, at::kLong));
+  CHECK_THROWS_AS(third.load_state(broken, "learner."), retain::shape_error);
   third.load_state(saved, "learner.");
   CHECK(third.steps() == 97);
   while (!third.finished()) third.step();

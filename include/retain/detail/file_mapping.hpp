@@ -27,14 +27,18 @@ class file_mapping {
  public:
   explicit file_mapping(const std::string& path) {
 #if defined(__unix__) || defined(__APPLE__)
-    if (const auto other = what_else_is(path); !other.empty()) throw io_error(concat("cannot map '", path, "': it is ", other, ", not a file"));
-    const auto fail = [&](const char* what) { throw io_error(concat("cannot ", what, " '", path, "': ", std::strerror(errno))); };
+    if (const auto other = what_else_is(path); !other.empty())
+      throw io_error(concat("cannot map '", path, "': it is ", other, ", not a file"));
+    const auto fail = [&](const char* what) {
+      throw io_error(concat("cannot ", what, " '", path, "': ", std::strerror(errno)));
+    };
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) fail("open");
     struct stat status {};
     void* mapped = nullptr;
     const bool known = ::fstat(file, &status) == 0;
-    if (known && status.st_size > 0) mapped = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
+    if (known && status.st_size > 0)
+      mapped = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
     const int reason = errno;
     ::close(file);  // the mapping stays
     errno = reason;
@@ -42,7 +46,8 @@ class file_mapping {
     data_ = static_cast<const char*>(mapped);
     size_ = static_cast<std::uint64_t>(status.st_size);
 #else
-    throw io_error(concat("cannot map '", path, "': files are mapped on POSIX systems only; read it with retain::state::read instead"));
+    throw io_error(concat("cannot map '", path,
+                          "': files are mapped on POSIX systems only; read it with retain::state::read instead"));
 #endif
   }
   ~file_mapping() {

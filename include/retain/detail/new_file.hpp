@@ -38,13 +38,16 @@ inline std::string what_else_is(const std::string& path) {
   }
 }
 
-/// Throws io_error where something lies that is no file: a renamed file takes the place of a device or a pipe as it does of an old file.
+/// Throws io_error where something lies that is no file: a renamed file takes the place of a device or a pipe as it
+/// does of an old file.
 inline void refuse_what_is_no_file(const std::string& path) {
   if (const auto other = what_else_is(path); !other.empty())
-    throw io_error(concat("cannot write '", path, "': it is ", other, ", not a file, and stays as it is; name another"));
+    throw io_error(
+        concat("cannot write '", path, "': it is ", other, ", not a file, and stays as it is; name another"));
 }
 
-/// Where a file that is written as `path` goes: links are followed, and stay. Throws io_error where that is no place for a file.
+/// Where a file that is written as `path` goes: links are followed, and stay. Throws io_error where that is no place
+/// for a file.
 inline std::string place_of(const std::string& path) {
   refuse_what_is_no_file(path);
   std::filesystem::path place = path;
@@ -52,7 +55,9 @@ inline std::string place_of(const std::string& path) {
   for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(place, error)); ++links) {
     if (links == 40) throw io_error(concat("cannot write '", path, "': its links lead in a circle"));
     const auto next = std::filesystem::read_symlink(place, error);
-    if (error) throw io_error(concat("cannot write '", path, "': the link '", place.string(), "' cannot be read: ", error.message()));
+    if (error)
+      throw io_error(
+          concat("cannot write '", path, "': the link '", place.string(), "' cannot be read: ", error.message()));
     place = place.parent_path() / next;
   }
   return place.string();
@@ -67,15 +72,16 @@ inline long this_process() {
 #endif
 }
 
-/// Beside `path`, of nobody else: other threads, other processes (forked ones have this one's numbers) and other machines may write the same file.
+/// Beside `path`, of nobody else: other threads, other processes (forked ones have this one's numbers) and other
+/// machines may write the same file.
 inline std::string temporary_name(const std::string& path) {
   static const unsigned program = std::random_device{}();
   static std::atomic<unsigned> count{0};
   return concat(path, '.', this_process(), '.', program, '.', count++, ".tmp");
 }
 
-/// A file beside `path`, removed unless it takes the place of that. Every function throws io_error, after which `path` is as it was. One that a forked
-/// process has a copy of stays this one's: that neither removes nor places it.
+/// A file beside `path`, removed unless it takes the place of that. Every function throws io_error, after which `path`
+/// is as it was. One that a forked process has a copy of stays this one's: that neither removes nor places it.
 class new_file {
  public:
   /// `suffix` is part of its name until then, where several are written for one path.
@@ -88,7 +94,10 @@ class new_file {
     if (!file_) fail("create");
   }
   new_file(new_file&& other) noexcept
-      : path_(std::move(other.path_)), place_(std::move(other.place_)), name_(std::exchange(other.name_, {})), file_(std::move(other.file_)),
+      : path_(std::move(other.path_)),
+        place_(std::move(other.place_)),
+        name_(std::exchange(other.name_, {})),
+        file_(std::move(other.file_)),
         owner_(other.owner_) {}
   new_file& operator=(new_file&&) = delete;
   ~new_file() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The file of a retain::state, as tensors: see state_header.hpp for what stands in it. It is safetensors, so that other tools can open it.
+// The file of a retain::state, as tensors: see state_header.hpp for what stands in it. It is safetensors, so that other
+// tools can open it.
 #pragma once
 
 #include <retain/detail/checksum.hpp>
@@ -30,8 +31,9 @@ struct state_contents {
 };
 
 /// What LibTorch calls the element_types, in their order.
-inline constexpr std::array<at::ScalarType, element_types.size()> scalar_types{at::kDouble, at::kFloat, at::kHalf,  at::kBFloat16, at::kLong,
-                                                                               at::kInt,    at::kShort, at::kChar, at::kByte,     at::kBool};
+inline constexpr std::array<at::ScalarType, element_types.size()> scalar_types{
+    at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong,
+    at::kInt,    at::kShort, at::kChar, at::kByte,     at::kBool};
 
 /// The place among them; scalar_types.size() for a type that the format has no place for.
 inline std::size_t element_of(at::ScalarType type) {
@@ -43,9 +45,11 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   for (const auto& [key, tensor] : contents.tensors) {
     const std::size_t type = element_of(tensor.scalar_type());
     if (type == scalar_types.size())
-      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", tensor.dtype(), " have no place in the format"));
+      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", tensor.dtype(),
+                            " have no place in the format"));
     if (tensor.layout() != at::kStrided)
-      throw io_error(concat("cannot write '", key, "' to '", path, "': it is ", tensor.layout(), ", and the format has dense tensors only; write its to_dense()"));
+      throw io_error(concat("cannot write '", key, "' to '", path, "': it is ", tensor.layout(),
+                            ", and the format has dense tensors only; write its to_dense()"));
     stored.push_back({key, type, tensor.sizes().vec()});
   }
   const std::string header = state_header_text(contents.texts, stored);
@@ -58,7 +62,8 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   };
   put(&length, sizeof length);
   put(header.data(), header.size());
-  for (const auto& [key, tensor] : contents.tensors) {  // one at a time, so that writing takes no second copy of everything
+  // One at a time, so that writing takes no second copy of everything.
+  for (const auto& [key, tensor] : contents.tensors) {
     const at::Tensor laid_out = tensor.detach().to(at::kCPU).resolve_neg().contiguous();
     put(laid_out.data_ptr(), laid_out.nbytes());
   }
@@ -67,7 +72,8 @@ inline void write_state_file(const std::string& path, const state_contents& cont
 }
 
 inline void refuse_to_read(const std::string& path) {
-  if (const auto other = what_else_is(path); !other.empty()) throw io_error(concat("cannot read '", path, "': it is ", other, ", not a file"));
+  if (const auto other = what_else_is(path); !other.empty())
+    throw io_error(concat("cannot read '", path, "': it is ", other, ", not a file"));
 }
 
 inline state_contents read_state_file(const std::string& path) {

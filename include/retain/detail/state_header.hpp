@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What a state file says before its tensors' bytes: read, checked against the file, and written. Needs no LibTorch.
 //
-// The file is safetensors: 8 bytes of header length, a JSON header, the tensors' bytes. Texts and numbers stand in the header's __metadata__, first of
-// them a CRC-64 of the whole file with the checksum's own sixteen digits read as zeros, then the format's number. What is read here has each name once,
-// nothing but spaces behind the object, and tensors that lie one after the other and fill the rest of the file: so no header can ask for more memory
-// than its file has bytes.
+// The file is safetensors: 8 bytes of header length, a JSON header, the tensors' bytes. Texts and numbers stand in the
+// header's __metadata__, first of them a CRC-64 of the whole file with the checksum's own sixteen digits read as zeros,
+// then the format's number. What is read here has each name once, nothing but spaces behind the object, and tensors
+// that lie one after the other and fill the rest of the file: so no header can ask for more memory than its file has
+// bytes.
 #pragma once
 
 #include <retain/detail/checksum.hpp>
@@ -32,7 +33,8 @@
 namespace retain::detail {
 
 inline constexpr int state_format = 1;
-inline constexpr std::string_view metadata_key = "__metadata__", checksum_key = "retain.checksum", format_key = "retain.format";
+inline constexpr std::string_view metadata_key = "__metadata__", checksum_key = "retain.checksum",
+                                  format_key = "retain.format";
 inline constexpr std::string_view state_head = R"({"__metadata__":{"retain.checksum":")";
 inline constexpr std::string_view zero_checksum = "0000000000000000";
 inline constexpr std::size_t checksum_end = sizeof(std::uint64_t) + state_head.size() + zero_checksum.size();
@@ -41,8 +43,16 @@ struct element_type {
   std::string_view name;
   std::size_t size;  ///< bytes
 };
-inline constexpr std::array<element_type, 10> element_types{
-    {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1}, {"U8", 1}, {"BOOL", 1}}};
+inline constexpr std::array<element_type, 10> element_types{{{"F64", 8},
+                                                             {"F32", 4},
+                                                             {"F16", 2},
+                                                             {"BF16", 2},
+                                                             {"I64", 8},
+                                                             {"I32", 4},
+                                                             {"I16", 2},
+                                                             {"I8", 1},
+                                                             {"U8", 1},
+                                                             {"BOOL", 1}}};
 
 /// A tensor as the header has it.
 struct stored_tensor {
@@ -58,7 +68,8 @@ struct state_header {
   std::vector<stored_tensor> tensors;        ///< in the order of the header
 };
 
-/// Bytes of a tensor; of an empty one 0, however long its other sides. False where the sides' product has no place in 63 bits.
+/// Bytes of a tensor; of an empty one 0, however long its other sides. False where the sides' product has no place in
+/// 63 bits.
 inline bool count_bytes(std::size_t element_size, const std::vector<std::int64_t>& shape, std::uint64_t& bytes) {
   auto product = static_cast<std::int64_t>(element_size);
   bool empty = false;
@@ -81,15 +92,18 @@ inline std::string checksum_text(std::uint64_t value) {
 }
 
 /// The header of these texts and tensors, which lie in this order; zeros stand for the checksum.
-inline std::string state_header_text(const std::map<std::string, std::string>& texts, const std::vector<stored_tensor>& tensors) {
+inline std::string state_header_text(const std::map<std::string, std::string>& texts,
+                                     const std::vector<stored_tensor>& tensors) {
   std::string header = concat(state_head, zero_checksum, "\",", json_string(format_key), ":\"", state_format, '"');
   for (const auto& [key, text] : texts) header += concat(',', json_string(key), ':', json_string(text));
   header += '}';
   std::uint64_t offset = 0;
   for (const auto& tensor : tensors) {
     std::uint64_t bytes = 0;
-    if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes)) throw io_error(concat("'", tensor.name, "' is too large to be written"));
-    header += concat(',', json_string(tensor.name), ":{\"dtype\":\"", element_types[tensor.type].name, "\",\"shape\":[");
+    if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes))
+      throw io_error(concat("'", tensor.name, "' is too large to be written"));
+    header +=
+        concat(',', json_string(tensor.name), ":{\"dtype\":\"", element_types[tensor.type].name, "\",\"shape\":[");
     for (std::size_t d = 0; d < tensor.shape.size(); ++d) header += concat(d ? "," : "", tensor.shape[d]);
     header += concat("],\"data_offsets\":[", offset, ',', offset + bytes, "]}");
     offset += bytes;
@@ -110,10 +124,12 @@ inline void read_texts(header_reader& json, const std::string& path, state_heade
     } else if (key == format_key) {
       int format = 0;
       const auto end = std::from_chars(text.data(), text.data() + text.size(), format);
-      if (end.ptr != text.data() + text.size() || (end.ec != std::errc{} && end.ec != std::errc::result_out_of_range) || (end.ec == std::errc{} && format < 1))
+      if (end.ptr != text.data() + text.size() || (end.ec != std::errc{} && end.ec != std::errc::result_out_of_range) ||
+          (end.ec == std::errc{} && format < 1))
         json.fail("without the number of its format");
       if (end.ec == std::errc::result_out_of_range || format > state_format)
-        throw io_error(concat("'", path, "' has format ", text, ", this version of retain reads up to ", state_format, ": install a newer one"));
+        throw io_error(concat("'", path, "' has format ", text, ", this version of retain reads up to ", state_format,
+                              ": install a newer one"));
     } else {
       header.texts[key] = std::move(text);
     }
@@ -160,23 +176,27 @@ inline state_header parse_state_header(const std::string& path, std::string_view
     tensor.name = std::move(name);
     read_tensor(json, tensor);
     if (tensor.end > data)
-      throw io_error(concat("'", path, "' is truncated: '", tensor.name, "' ends ", tensor.end - data, " bytes behind its end; go back to an earlier copy of it"));
+      throw io_error(concat("'", path, "' is truncated: '", tensor.name, "' ends ", tensor.end - data,
+                            " bytes behind its end; go back to an earlier copy of it"));
     header.tensors.push_back(std::move(tensor));
   });
   json.expect_end();
-  if (header.checksum != text.substr(state_head.size(), zero_checksum.size()) || header.checksum.find_first_not_of("0123456789abcdef") != std::string::npos)
+  if (header.checksum != text.substr(state_head.size(), zero_checksum.size()) ||
+      header.checksum.find_first_not_of("0123456789abcdef") != std::string::npos)
     json.fail("without a checksum");
 
   std::vector<const stored_tensor*> in_order;
   for (const auto& tensor : header.tensors) in_order.push_back(&tensor);
-  std::sort(in_order.begin(), in_order.end(), [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  std::sort(in_order.begin(), in_order.end(),
+            [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
   std::uint64_t filled = 0;
   for (const auto* tensor : in_order) {
     if (tensor->begin != filled) json.fail("with tensors that do not lie one behind the other");
     filled = tensor->end;
   }
   if (filled != data)
-    throw io_error(concat("'", path, "' has ", data - filled, " bytes behind its last tensor: it is damaged; go back to an earlier copy of it"));
+    throw io_error(concat("'", path, "' has ", data - filled,
+                          " bytes behind its last tensor: it is damaged; go back to an earlier copy of it"));
   for (auto& tensor : header.tensors) {
     tensor.begin += start;
     tensor.end += start;
@@ -187,24 +207,30 @@ inline state_header parse_state_header(const std::string& path, std::string_view
 /// `beginning` is what a file has of its first `checksum_end` bytes. Throws io_error unless it is all of a state's.
 inline void check_beginning(const std::string& path, std::string_view beginning) {
   if (beginning.size() <= sizeof(std::uint64_t))
-    throw io_error(concat("'", path, "' has ", beginning.size(), " bytes, too few for a state of retain: it is truncated, or something else"));
+    throw io_error(concat("'", path, "' has ", beginning.size(),
+                          " bytes, too few for a state of retain: it is truncated, or something else"));
   const auto head = beginning.substr(sizeof(std::uint64_t), state_head.size());
-  if (head != state_head.substr(0, head.size())) throw io_error(concat("'", path, "' is no state of retain: it does not begin as one"));
-  if (beginning.size() < checksum_end) throw io_error(concat("'", path, "' is truncated; go back to an earlier copy of it"));
+  if (head != state_head.substr(0, head.size()))
+    throw io_error(concat("'", path, "' is no state of retain: it does not begin as one"));
+  if (beginning.size() < checksum_end)
+    throw io_error(concat("'", path, "' is truncated; go back to an earlier copy of it"));
 }
 
-/// Reads and checks what stands before the tensors' bytes. `Source` has size(), and view(offset, count): so many bytes from there, all of which the file
-/// has, until the next call. The checksum is compared, and with it every byte read, only when `verify` is set, and before anything is interpreted.
-/// Throws io_error, `path` named.
+/// Reads and checks what stands before the tensors' bytes. `Source` has size(), and view(offset, count): so many bytes
+/// from there, all of which the file has, until the next call. The checksum is compared, and with it every byte read,
+/// only when `verify` is set, and before anything is interpreted. Throws io_error, `path` named.
 template <class Source>
 state_header read_state_header(const std::string& path, Source& source, bool verify) {
-  const auto damaged = [&](const char* what) { throw io_error(concat("'", path, "' is ", what, "; go back to an earlier copy of it")); };
+  const auto damaged = [&](const char* what) {
+    throw io_error(concat("'", path, "' is ", what, "; go back to an earlier copy of it"));
+  };
   const std::uint64_t size = source.size();
   const std::string beginning(source.view(0, static_cast<std::size_t>(std::min<std::uint64_t>(checksum_end, size))));
   check_beginning(path, beginning);
   std::uint64_t length = 0;
   std::memcpy(&length, beginning.data(), sizeof length);
-  if (length > size - sizeof length || length < checksum_end - sizeof length) damaged("truncated or damaged (its header is longer than the file)");
+  if (length > size - sizeof length || length < checksum_end - sizeof length)
+    damaged("truncated or damaged (its header is longer than the file)");
   if (verify) {
     constexpr std::uint64_t block = 1 << 20;
     crc64 crc;
