@@ -149,7 +149,8 @@ TEST_CASE("steady forward: batch normalization in training mode is refused befor
   check(net, net.parameters(), false, "batch normalization in training mode");
   CHECK(net.norm->num_batches_tracked.item<std::int64_t>() == 4);  // one pass of each estimate, which is where it is seen
   torch::nn::BatchNorm1d alone(3);
-  CHECK_THROWS_WITH(estimate_sensitivity(alone, torch::randn({5, 3}), [&](const at::Tensor& o) { return alone(o); }), ContainsSubstring("the model is batch normalization"));
+  CHECK_THROWS_WITH(estimate_sensitivity(alone, torch::randn({5, 3}), [&](const at::Tensor& o) { return alone(o); }),
+                    ContainsSubstring("the model is batch normalization"));
 
   net.eval();
   CHECK_NOTHROW(estimate_fisher(net, x, [&](const at::Tensor& o) { return net.forward(o); }));

@@ -185,12 +185,12 @@ class packnet {
   static void mask(at::Tensor& gradient, const at::Tensor& learns) {
     if (gradient.layout() == at::kStrided) {
       gradient.masked_fill_(learns.logical_not(), 0);
-    } else if (gradient.layout() == at::kSparse) {
+    } else if (gradient.layout() == at::kSparse && gradient.sparse_dim() > 0) {
       gradient = gradient.coalesce();
-      const auto rows = gradient._indices();
-      std::vector<at::indexing::TensorIndex> where;
-      for (std::int64_t d = 0; d < rows.size(0); ++d) where.emplace_back(rows[d]);
-      gradient._values().masked_fill_(learns.index(where).logical_not(), 0);
+      const auto indices = gradient._indices();
+      at::Tensor row = indices[0];
+      for (std::int64_t d = 1; d < indices.size(0); ++d) row = row * learns.size(d) + indices[d];
+      gradient._values().masked_fill_(learns.flatten(0, indices.size(0) - 1).index_select(0, row).logical_not(), 0);
     } else {
       gradient = gradient.to_dense().masked_fill_(learns.logical_not(), 0);
     }
