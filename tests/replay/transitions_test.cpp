@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include <retain/replay/transitions.hpp>
 
+#include <concepts>
+#include <utility>
+
 #include "support.hpp"
 
 using retain::transitions;
+
+// What is taken from a temporary outlives it.
+static_assert(std::same_as<decltype(std::declval<const transitions&>()["x"]), const at::Tensor&>);
+static_assert(std::same_as<decltype(std::declval<transitions&>()["x"]), const at::Tensor&>);
+static_assert(std::same_as<decltype(std::declval<transitions>()["x"]), at::Tensor>);
+static_assert(std::same_as<decltype(std::declval<const transitions>()["x"]), at::Tensor>);
+template <class T>
+concept gone_through = requires { std::declval<T>().begin(); } || requires { std::declval<T>().end(); };
+static_assert(gone_through<const transitions&> && gone_through<transitions&> && !gone_through<transitions> && !gone_through<const transitions>);
 
 static_assert(retain::detail::gatherable<transitions> && retain::detail::gatherable<at::Tensor> && !retain::detail::gatherable<int>);
 
@@ -35,4 +47,15 @@ TEST_CASE("transitions: columns that do not belong together are named", "[replay
   CHECK_THROWS_WITH((transitions{{"a", at::Tensor()}}), ContainsSubstring("undefined"));
   CHECK_THROWS_WITH((transitions{{"a", a}, {"b", a}}["c"]), ContainsSubstring("no 'c'") && ContainsSubstring("'a', 'b'"));
   CHECK_THROWS_AS(transitions{}["a"], retain::config_error);
+}
+
+TEST_CASE("transitions: a column of a temporary outlives it; moved to itself, it is as it was", "[replay]") {
+  const auto make = [] { return transitions{{"x", torch::arange(3)}}; };
+  const auto& x = make()["x"];
+  CHECK(x.equal(torch::arange(3)));
+  auto batch = make();
+  auto& same = batch;
+  batch = std::move(same);
+  CHECK(batch.size() == 3);
+  CHECK(batch["x"].equal(torch::arange(3)));
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/detail/self_movable.hpp>
+
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -71,7 +74,7 @@ class sum_tree {
   }
 
   std::size_t leaves_;
-  std::vector<node> nodes_;  // node i has the children 2i and 2i + 1; leaf k is node leaves + k
+  self_movable<std::vector<node>> nodes_;  // node i has the children 2i and 2i + 1; leaf k is node leaves + k
 };
 
 }  // namespace retain::detail

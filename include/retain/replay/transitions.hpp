@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/detail/gather.hpp>
+#include <retain/detail/self_movable.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/parameters.hpp>
@@ -44,8 +45,8 @@ class transitions {
     }
   }
 
-  /// Throws config_error when there is no such column.
-  const at::Tensor& operator[](std::string_view name) const {
+  /// Throws config_error when there is no such column. Of a temporary it is a handle of its own, which outlives that.
+  const at::Tensor& operator[](std::string_view name) const& {
     for (const auto& column : columns_)
       if (column.name == name) return column.tensor;
     std::string there;
@@ -53,11 +54,15 @@ class transitions {
     throw config_error(detail::concat("transitions: there is no '", name, "', only ", there.empty() ? "an empty batch" : there));
   }
 
+  at::Tensor operator[](std::string_view name) const&& { return (*this)[name]; }
+
   std::int64_t size() const { return columns_.empty() ? 0 : columns_.front().tensor.size(0); }
   /// Where the tensors are; the CPU when there are none.
   at::Device device() const { return columns_.empty() ? at::Device(at::kCPU) : columns_.front().tensor.device(); }
-  auto begin() const { return columns_.begin(); }
-  auto end() const { return columns_.end(); }
+  auto begin() const& { return columns_.begin(); }
+  auto end() const& { return columns_.end(); }
+  void begin() const&& = delete;  // of a temporary there is nothing left to go through
+  void end() const&& = delete;
 
   /// Rows at `indices`, int64 [n] or [L, n], as tensors of their own.
   transitions gather(const at::Tensor& indices) const {
@@ -76,7 +81,7 @@ class transitions {
     return result;
   }
 
-  std::vector<named_tensor> columns_;
+  detail::self_movable<std::vector<named_tensor>> columns_;
 };
 
 }  // namespace retain

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <utility>
+
+namespace retain::detail {
+
+/// A container that keeps what it holds when it is assigned to itself by moving, where the standard's may become empty. A class whose
+/// containers are such needs no assignment of its own.
+template <class T>
+struct self_movable : T {
+  using T::T;
+  self_movable() = default;
+  self_movable(T value) noexcept : T(std::move(value)) {}  // NOLINT: it is the container
+  self_movable(const self_movable&) = default;
+  self_movable(self_movable&&) noexcept = default;
+  self_movable& operator=(const self_movable&) = default;
+  self_movable& operator=(self_movable&& other) noexcept {
+    if (this != &other) T::operator=(static_cast<T&&>(other));
+    return *this;
+  }
+};
+
+}  // namespace retain::detail
