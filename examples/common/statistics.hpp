@@ -77,7 +77,8 @@ inline double quantile(std::span<const double> values, double p) {
 inline double median(std::span<const double> values) { return quantile(values, 0.5); }
 
 /// Mean of the middle half. A value that the quarter's border cuts counts with the part that lies inside, so
-/// that the result does not jump with n.
+/// that the result does not jump with n. rliable (scipy's trim_mean) drops floor(n / 4) whole values at either end: the
+/// two agree where n is a multiple of 4.
 inline double interquartile_mean(std::span<const double> values) {
   if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
   std::vector<double> sorted(values.begin(), values.end());
