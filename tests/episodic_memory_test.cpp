@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <retain/episodic_memory.hpp>
 
+#include <limits>
+
 #include "support.hpp"
 
 using retain::episodic_memory;
@@ -232,4 +234,26 @@ TEST_CASE("episodic_memory: a row that is not there yet is no row", "[episodic_m
   memory.push({{"x", torch::arange(3)}});
   CHECK(memory.gather(torch::tensor({2}))["x"].item<std::int64_t>() == 2);
   CHECK_THROWS(memory.gather(torch::tensor({3})));
+}
+
+TEST_CASE("episodic_memory: numbers that no memory comes to are refused with their key's name", "[episodic_memory]") {
+  episodic_memory memory{rows(-2, 0), {.capacity = 6, .share = 0.5}};
+  memory.push(rows(0, 9));
+  retain::state good;
+  memory.save_state(good, "m.");
+  const auto before = items(memory);
+  const auto refused = [&](const char* key, auto value) {
+    auto state = good;
+    state.set(std::string("m.") + key, value);
+    CHECK_THROWS_AS(memory.load_state(state, "m."), retain::state_error);
+    CHECK_THROWS_WITH(memory.load_state(state, "m."), ContainsSubstring(std::string("'m.") + key));
+  };
+  for (const char* key : {"credit", "other_credit"})
+    for (const double credit : {1e17, -1e17, 4.0, std::nan(""), -static_cast<double>(INFINITY)}) refused(key, credit);
+  for (const auto pushed : {std::int64_t{-1}, std::int64_t{1} << 62, std::numeric_limits<std::int64_t>::max()}) refused("pushed", pushed);
+  good.set("m.rows.more", torch::arange(6));  // a column that it does not keep
+  CHECK_THROWS_AS(memory.load_state(good, "m."), retain::state_error);
+  CHECK_THROWS_WITH(memory.load_state(good, "m."), ContainsSubstring("'m.rows.'") && ContainsSubstring("'more'"));
+  CHECK(items(memory) == before);
+  memory.sample(5);
 }

@@ -9,11 +9,11 @@
 #include <retain/state.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace retain {
 
@@ -37,45 +37,55 @@ struct episodic_memory_options {
 /// rounded so that the remainder is carried to the next batch; while the ring is empty, all of it.
 ///
 /// Rows are like those of the protected ones: a push throws config_error for a missing or extra column, shape_error and state_error
-/// for another shape or type. Copies share the rows until one is written to.
+/// for another shape or type, config_error for rows or a batch that do not fit into memory; then nothing was pushed. Copies share the rows until one is written to.
 class episodic_memory {
  public:
   /// Protects all rows of `pretraining`, which may be an empty `{}`: then it is a plain replay buffer. Throws config_error when they leave no
-  /// room in the capacity, for a share outside [0, 1] or for one without protected rows.
+  /// room in the capacity, for a capacity that does not fit into memory, for a share outside [0, 1] or for one without protected rows.
   explicit episodic_memory(const transitions& pretraining, episodic_memory_options options = {})
       : protected_(pretraining.size()), share_(options.share), random_(options.seed), rows_("episodic_memory", options.capacity, options.device) {
+    detail::check_items("episodic_memory", std::max<std::int64_t>(0, options.capacity));
     if (options.capacity < 1 || protected_ >= options.capacity)
       throw config_error(detail::concat("episodic_memory: ", protected_, " protected rows leave no room in a capacity of ", options.capacity));
     if (share_ && !(*share_ >= 0 && *share_ <= 1))
       throw config_error(detail::concat("episodic_memory: the protected share of a batch must be in [0, 1], got ", *share_));
     if (share_ && *share_ > 0 && protected_ == 0)
       throw config_error(detail::concat("episodic_memory: a share of ", *share_, " of nothing: there are no protected rows"));
-    if (protected_ > 0) rows_.put(0, pretraining);
+    if (protected_ == 0) return;
+    rows_.put({{.slot = 0, .row = 0, .length = protected_}}, pretraining);
   }
 
   /// Adds rows [b, ...] to the ring; of more than it holds, the last.
   void push(const transitions& batch) {
     rows_.check(batch);
-    const std::int64_t ring = capacity() - protected_, skipped = std::max<std::int64_t>(0, batch.size() - ring);
-    pushed_ += skipped;
-    for (std::int64_t from = skipped; from < batch.size();) {
-      const std::int64_t slot = pushed_ % ring, run = std::min(ring - slot, batch.size() - from);
-      rows_.put(protected_ + slot, run == batch.size() ? batch : batch.narrow(from, run));
-      pushed_ += run;
-      from += run;
-    }
+    if (batch.size() == 0) return;
+    detail::check_items("episodic_memory", pushed_, batch.size());
+    const std::int64_t ring = capacity() - protected_, skipped = std::max<std::int64_t>(0, batch.size() - ring), kept = batch.size() - skipped;
+    const std::int64_t slot = (pushed_ + skipped) % ring, head = std::min(ring - slot, kept);
+    rows_.put({{.slot = protected_ + slot, .row = skipped, .length = head}, {.slot = protected_, .row = skipped + head, .length = kept - head}}, batch);
+    pushed_ += batch.size();  // they count once they are stored
   }
 
   /// n rows, protected ones first when the share is fixed. Throws config_error when there are none.
-  transitions sample(std::int64_t n) { return gather(sample_indices(n)); }
+  transitions sample(std::int64_t n) {
+    const auto credit = credit_;
+    const auto random = random_;
+    try {
+      return rows_.draw(sample_indices(n), size());
+    } catch (...) {
+      credit_ = credit;
+      random_ = random;
+      throw;
+    }
+  }
   /// Only where they are, int64 [n]: an index below protected_size() is a protected row.
   at::Tensor sample_indices(std::int64_t n) {
     detail::check_draw("episodic_memory", n, size());
-    const detail::index_buffer indices(n);
+    const detail::index_buffer indices("episodic_memory", n);
     std::int64_t kept = 0;
     if (share_) {
       const bool empty = size() == protected_;
-      kept = empty ? n : detail::apportion(n, {*share_, 1 - *share_}, credit_)[0];
+      kept = empty ? n : detail::apportion(n, std::array{*share_, 1 - *share_}, credit_)[0];
     }
     for (std::int64_t i = 0; i < n; ++i) {
       if (!share_)
@@ -108,14 +118,18 @@ class episodic_memory {
     out.set(prefix + "random", random_.state());
     rows_.save_state(out, prefix + "rows.", size());
   }
-  /// Throws state_error when the saved one has another capacity or another number of protected rows.
+  /// Throws state_error, and changes nothing, when the saved one has another capacity or another number of protected rows, or numbers that no
+  /// memory comes to.
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), kept = in.integer(prefix + "protected"), pushed = in.integer(prefix + "pushed");
-    if (capacity != this->capacity() || kept != protected_ || pushed < 0)
+    detail::check_saved(prefix + "pushed", [&] { detail::check_items("episodic_memory", pushed); });
+    if (capacity != this->capacity() || kept != protected_)
       throw state_error(detail::concat("episodic_memory: the state protects ", kept, " of ", capacity, " rows, this one ", protected_, " of ",
                                        this->capacity(), ": build it with the same data and capacity, then load"));
     const double first = in.number(prefix + "credit");  // the other one is not in the first files of version 0.1
-    const std::vector<double> credit{first, in.contains(prefix + "other_credit") ? in.number(prefix + "other_credit") : -first};
+    const std::array<double, 2> credit{first, in.contains(prefix + "other_credit") ? in.number(prefix + "other_credit") : -first};
+    detail::check_saved(prefix + "credit", [&] { detail::check_credit("episodic_memory", credit[0], credit.size()); });
+    detail::check_saved(prefix + "other_credit", [&] { detail::check_credit("episodic_memory", credit[1], credit.size()); });
     const auto random = in.integer<std::uint64_t>(prefix + "random");
     rows_.assign(rows_.saved(in, prefix + "rows.", protected_ + std::min(pushed, capacity - protected_)));
     pushed_ = pushed;
@@ -126,7 +140,7 @@ class episodic_memory {
  private:
   std::int64_t protected_, pushed_ = 0;
   std::optional<double> share_;
-  std::vector<double> credit_ = {0, 0};
+  std::array<double, 2> credit_{};
   detail::splitmix64 random_;
   detail::row_storage rows_;
 };

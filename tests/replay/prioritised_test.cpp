@@ -176,3 +176,31 @@ TEST_CASE("prioritised: what has no meaning is refused and changes nothing", "[r
   CHECK_THROWS_AS(steep.step(10), retain::config_error);
   CHECK(steep.beta() == 0.4);
 }
+
+TEST_CASE("prioritised: a state that no updates leave is refused with its key's name", "[replay]") {
+  prioritised sampler{4, {.alpha = 1, .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}, .epsilon = 0}};
+  sampler.update(range(2), torch::tensor({3.0, 0.5}));
+  retain::state good;
+  sampler.save_state(good, "p.");
+  const auto refused = [&](const char* key, auto value) {
+    auto state = good;
+    state.set(std::string("p.") + key, value);
+    CHECK_THROWS_AS(sampler.load_state(state, "p."), retain::state_error);
+    CHECK_THROWS_WITH(sampler.load_state(state, "p."), ContainsSubstring(std::string("'p.") + key));
+  };
+  for (const std::int64_t leaves : {std::int64_t{-1}, std::int64_t{3}, std::int64_t{9}, std::int64_t{4'000'000'000}, std::int64_t{1} << 62}) refused("leaves", leaves);
+  for (const double largest : {std::nan(""), static_cast<double>(INFINITY), -1.0, 0.5, 1e302}) refused("largest", largest);
+  refused("masses", torch::tensor({4.0, 0.5, 1.0, 1.0}, at::kDouble));  // above the largest, 3
+  refused("masses", torch::tensor({std::nan(""), 0.5, 1.0, 1.0}, at::kDouble));
+  refused("masses", torch::tensor({3.0f, 0.5f, 1.0f, 1.0f}));
+  {
+    auto state = good;
+    state.set("p.beta.progress", std::nan(""));
+    CHECK_THROWS_AS(sampler.load_state(state, "p."), retain::state_error);
+  }
+  CHECK(sampler.sample(1).weights.defined());
+  CHECK_THROWS_AS((prioritised{4, {.epsilon = 1e301}}), retain::config_error);
+  prioritised largest{4, {.alpha = 1, .epsilon = 1e300}};
+  largest.update(range(4), torch::full({4}, 1e300, at::kDouble));
+  CHECK(largest.sample(4).weights.eq(1).all().item<bool>());
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <retain/replay/reservoir.hpp>
 
+#include <limits>
 #include <map>
 #include <set>
 
@@ -132,4 +133,54 @@ TEST_CASE("reservoir_memory: rows that do not belong to it are named and change 
   memory.push({{"pair", pair}, {"item", item}});  // in any order
   CHECK(memory.seen() == 4);
   CHECK_THROWS_AS((reservoir_memory{{.capacity = 0}}), retain::config_error);
+}
+
+TEST_CASE("reservoir: a stream that cannot be is refused by who loads and by who offers", "[replay]") {
+  reservoir keep(3, 1);
+  keep.offer(2);
+  retain::state state;
+  keep.save_state(state, "r.");
+  for (const std::int64_t seen : {std::int64_t{-1}, (std::int64_t{1} << 53) + 1, std::numeric_limits<std::int64_t>::max()}) {
+    state.set("r.seen", seen);
+    CHECK_THROWS_AS(keep.load_state(state, "r."), retain::state_error);
+    CHECK_THROWS_WITH(keep.load_state(state, "r."), ContainsSubstring("'r.seen'"));
+  }
+  CHECK(keep.seen() == 2);
+  state.set("r.seen", std::int64_t{1} << 53);
+  keep.load_state(state, "r.");
+  CHECK_THROWS_AS(keep.offer(1), retain::config_error);
+  CHECK(keep.sample(9).indices.max().item<std::int64_t>() < 3);
+}
+
+TEST_CASE("reservoir_memory: rows arrive whatever lies behind them, alone and in batches", "[replay]") {
+  const auto numbers = torch::arange(1.0f, 25.0f).view({4, 6});
+  const auto given = GENERATE_COPY(values<at::Tensor>({numbers, numbers.t(), numbers.slice(1, 0, 6, 2), torch::_neg_view(numbers), numbers.clone().requires_grad_(),
+                                                       torch::complex(numbers, numbers + 1).conj(), numbers.gt(5), torch::empty({3, 0}), torch::randn({3, 40'000}),
+                                                       numbers.select(1, 0), torch::ones({1, 2}).expand({5, 2})}));
+  reservoir_memory memory{{.capacity = 5, .seed = 4}};
+  reservoir slots(5, 4);
+  std::vector<at::Tensor> expected(5);
+  for (int i = 0; i < 6; ++i) {
+    memory.push({{"x", given}});
+    const auto where = slots.offer(given.size(0));
+    for (std::int64_t row = 0; row < given.size(0); ++row)
+      if (const auto slot = where[row].item<std::int64_t>(); slot >= 0) expected[static_cast<std::size_t>(slot)] = given[row].detach().clone();
+  }
+  const auto kept = memory.gather(torch::arange(5))["x"];
+  CHECK_FALSE(kept.requires_grad());
+  for (std::int64_t slot = 0; slot < 5; ++slot) CHECK(kept[slot].equal(expected[static_cast<std::size_t>(slot)]));
+}
+
+TEST_CASE("reservoir_memory: a load that is undone leaves it as new", "[replay]") {
+  const support::temporary_folder folder;
+  reservoir_memory a{{.capacity = 6}}, b{{.capacity = 6}};
+  a.push(rows(0, 4));
+  retain::state saved;
+  a.save_state(saved, "");
+  saved.set("more", 1);  // which fails once everything else is loaded
+  saved.write(folder.file("r"));
+  CHECK_THROWS_AS(retain::load(folder.file("r"), b), retain::state_error);
+  CHECK(b.size() == 0);
+  b.push({{"other", torch::zeros({2, 5})}});
+  CHECK(b.size() == 2);
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <retain/episodic_memory.hpp>
 #include <retain/replay/prioritised.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/replay/sampler.hpp>
@@ -6,6 +7,7 @@
 #include <retain/replay/stratified.hpp>
 #include <retain/replay/uniform.hpp>
 
+#include "replay/contents.hpp"
 #include "support.hpp"
 
 namespace {
@@ -40,4 +42,28 @@ TEST_CASE("sampler: indices are checked where they enter", "[replay]") {
   CHECK_THROWS_AS(checked_indices("test", torch::tensor({-1}, at::kLong), 3), retain::config_error);
   CHECK_THROWS_AS(checked_indices("test", torch::tensor({1.0}), 3), retain::config_error);
   CHECK_THROWS_AS(checked_indices("test", torch::zeros({1, 1}, at::kLong), 3), retain::shape_error);
+}
+
+TEST_CASE("sampler: every one, and every memory, is as it was when it is moved to itself", "[replay]") {
+  const auto check = [](auto it) {
+    const auto before = contents::of(it);
+    auto& same = it;
+    it = std::move(same);
+    CHECK(contents::of(it) == before);
+    it.sample(3);
+  };
+  const auto list = torch::tensor({3, 1, 3}, at::kLong);
+  const retain::transitions rows{{"x", torch::arange(3)}, {"y", torch::ones({3, 2})}};
+  check(retain::uniform(4));
+  check(retain::prioritised(4));
+  check(retain::sequences(list, {.length = 2}));
+  check(retain::stratified(list));
+  check(retain::stratified(list, {.shares = {{1, 1.0}, {3, 2.0}}}));
+  retain::reservoir slots(4);
+  slots.offer(7);
+  check(slots);
+  retain::reservoir_memory kept{{.capacity = 2}};
+  kept.push(rows);
+  check(kept);
+  check(retain::episodic_memory{rows, {.capacity = 9, .share = 0.5}});
 }

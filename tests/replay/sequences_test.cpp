@@ -120,3 +120,18 @@ TEST_CASE("sequences: what cannot be drawn is refused", "[replay]") {
   sequences sampler(lengths_of({4}), {.length = 2});
   CHECK_THROWS_AS(sampler.load_state(other, "q."), retain::state_error);
 }
+
+TEST_CASE("sequences: steps that no episodes have are refused by who loads and by who pushes", "[replay]") {
+  constexpr auto huge = std::int64_t{1} << 62;
+  sequences sampler(lengths_of({4, 3}), {.length = 2});
+  for (const auto& steps : {std::vector<std::int64_t>{0, huge}, {0, 4, huge}, {1, 4}, {0, 4, 4}, {0, 4, 3}, {0, -huge - huge}, {0, 4, -huge - huge}, {}}) {
+    retain::state state;
+    sampler.save_state(state, "q.");
+    state.set("q.steps", lengths_of(steps));
+    CHECK_THROWS_AS(sampler.load_state(state, "q."), retain::state_error);
+    CHECK_THROWS_WITH(sampler.load_state(state, "q."), ContainsSubstring("'q.steps'"));
+  }
+  CHECK_THROWS_AS(sampler.push(lengths_of({5, huge, huge})), retain::config_error);
+  CHECK(sampler.size() == 7);
+  CHECK(sampler.sample(50).indices.max().item<std::int64_t>() == 6);
+}

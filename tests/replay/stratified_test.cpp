@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <retain/replay/stratified.hpp>
 
+#include <numeric>
+
 #include "support.hpp"
 
 using retain::stratified;
@@ -50,7 +52,7 @@ TEST_CASE("stratified: given shares, with the remainders carried from batch to b
 TEST_CASE("stratified: any shares and batch sizes come out to an item or two", "[replay]") {
   retain::detail::splitmix64 random(11);
   for (int trial = 0; trial < 40; ++trial) {
-    const auto strata = static_cast<std::size_t>(1 + random.below(60));
+    const std::size_t strata = 1 + random.below(60);
     std::vector<double> shares(strata), credit(strata), had(strata);
     double sum = 0;
     for (auto& share : shares) sum += share = std::pow(random.real(), 4);
@@ -160,4 +162,88 @@ TEST_CASE("stratified: a state with a key that has no share here is refused, and
   CHECK_THROWS_AS(two.load_state(state, "s."), retain::state_error);
   CHECK(two.size() == 2);
   CHECK_NOTHROW(two.sample(4));
+}
+
+TEST_CASE("stratified: remainders stay below the number of shares, whichever take part, and any are shared out at once", "[replay]") {
+  retain::detail::splitmix64 random(5);
+  for (int trial = 0; trial < 20; ++trial) {
+    const std::size_t strata = 2 + random.below(40);
+    std::vector<double> credit(strata), shares(strata);
+    double largest = 0;
+    for (int batch = 0; batch < 500; ++batch) {
+      // Those that are owed most or have had most take part, which drives the remainders apart.
+      const double limit = 2 * random.real() - 1, sign = batch % 2 ? 1 : -1;
+      double sum = 0;
+      for (std::size_t k = 0; k < strata; ++k) sum += shares[k] = sign * credit[k] >= limit ? 0.01 + random.real() : 0.0;
+      if (!(sum > 0)) continue;
+      for (auto& share : shares) share /= sum;
+      retain::detail::apportion(static_cast<std::int64_t>(1 + random.below(4)), shares, credit);
+      for (const double c : credit) {
+        largest = std::max(largest, std::abs(c));
+        REQUIRE_NOTHROW(retain::detail::check_credit("test", c, strata));
+      }
+    }
+    CHECK(largest < static_cast<double>(strata));
+  }
+  CHECK_THROWS_AS(retain::detail::check_credit("test", 1e17, 3), retain::config_error);
+  CHECK_THROWS_AS(retain::detail::check_credit("test", -4.5, 3), retain::config_error);
+  CHECK_THROWS_AS(retain::detail::check_credit("test", std::nan(""), 3), retain::config_error);
+  // A hundred thousand strata that are owed as many items each would take 10^10 rounds one by one.
+  constexpr std::size_t many = 100'000;
+  const std::vector<double> equal(many, 1.0 / many);
+  std::vector<double> owed(many, static_cast<double>(many));
+  const auto counts = retain::detail::apportion(3, equal, owed);
+  CHECK(std::accumulate(counts.begin(), counts.end(), std::int64_t{0}) == 3);
+}
+
+TEST_CASE("stratified: whole rounds are taken back as one item at a time would be", "[replay]") {
+  retain::detail::splitmix64 random(6);
+  for (int trial = 0; trial < 300; ++trial) {
+    const std::size_t strata = 1 + random.below(9);
+    std::vector<double> shares(strata), credit(strata);
+    double sum = 0;
+    for (auto& share : shares) sum += share = 0.01 + std::pow(random.real(), 3);
+    for (auto& share : shares) share /= sum;
+    for (auto& c : credit) c = 0.25 * static_cast<double>(random.below(40));  // all too much, so that rounds go back
+    const auto n = static_cast<std::int64_t>(1 + random.below(6));
+    auto left = n;
+    auto expected = std::vector<std::int64_t>(strata);
+    auto rest = credit;
+    std::vector<std::size_t> order(strata);
+    for (std::size_t k = 0; k < strata; ++k) {
+      order[k] = k;
+      rest[k] += static_cast<double>(n) * shares[k];
+      expected[k] = static_cast<std::int64_t>(std::floor(rest[k]));
+      rest[k] -= static_cast<double>(expected[k]);
+      left -= expected[k];
+    }
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rest[a] > rest[b]; });
+    for (std::size_t i = 0; left > 0; ++i, --left) ++expected[order[i % strata]];
+    for (std::size_t i = strata; left < 0; i = i > 0 ? i : strata)
+      if (auto& count = expected[order[--i]]; count > 0) {
+        --count;
+        ++left;
+      }
+    REQUIRE(retain::detail::apportion(n, shares, credit) == expected);
+  }
+}
+
+TEST_CASE("stratified: a state that hung or did not fit together is refused with its key's name", "[replay]") {
+  stratified sampler(keys_of({1, 1, 2, 3}), {.seed = 1});
+  retain::state good;
+  sampler.save_state(good, "s.");
+  const auto refused = [&](const char* key, const at::Tensor& value) {
+    auto state = good;
+    state.set(std::string("s.") + key, value);
+    CHECK_THROWS_AS(sampler.load_state(state, "s."), retain::state_error);
+    CHECK_THROWS_WITH(sampler.load_state(state, "s."), ContainsSubstring(std::string("'s.") + key + "'"));
+  };
+  refused("credits", torch::tensor({1e17, 0.0, 0.0}, at::kDouble));
+  refused("credits", torch::tensor({0.0, std::nan(""), 0.0}, at::kDouble));
+  refused("credits", torch::tensor({0.0, 0.0}, at::kDouble));
+  refused("keys", keys_of({1, 1, 3}));
+  refused("counts", keys_of({-1, 4, 1}));
+  refused("counts", keys_of({std::int64_t{1} << 62, 1, 1}));
+  refused("items", keys_of({0, 1, 2, std::int64_t{1} << 62}));
+  CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 1e308}, {2, 1e308}}}}), retain::config_error);
 }

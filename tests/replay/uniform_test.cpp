@@ -26,3 +26,10 @@ TEST_CASE("uniform: equal seeds draw alike, a saved generator goes on, and nothi
   CHECK_THROWS_AS(a.sample(0), retain::config_error);
   CHECK_THROWS_WITH(retain::uniform(0).sample(1), ContainsSubstring("nothing to draw from"));
 }
+
+TEST_CASE("uniform: a negative number of items is none", "[replay]") {
+  CHECK_THROWS_AS(retain::uniform(-1), retain::config_error);
+  retain::uniform sampler(3);
+  CHECK_THROWS_AS(sampler.resize(-1), retain::config_error);
+  CHECK(sampler.size() == 3);
+}

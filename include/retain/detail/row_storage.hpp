@@ -2,7 +2,9 @@
 // The rows that a memory of fixed capacity keeps, and which row goes where is the memory's to say.
 #pragma once
 
+#include <retain/detail/checked.hpp>
 #include <retain/detail/gather.hpp>
+#include <retain/detail/self_movable.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 #include <retain/replay/transitions.hpp>
@@ -11,7 +13,10 @@
 #include <ATen/ATen.h>
 #include <c10/core/Storage.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,18 +51,64 @@ class row_storage {
         throw config_error(concat(owner_, ": the rows have '", name, "' ", shape_text(given.sizes().slice(1)), ", which the memory does not keep"));
   }
 
-  /// Row i of `rows` goes to slot start + i.
-  void put(std::int64_t start, const transitions& rows) {
-    own(rows);
-    if (rows.size() == 0) return;
-    for (auto& [name, tensor] : columns_) put_rows(tensor, start, rows[name]);
+  /// Rows [row, row + length) of a batch, for the slots from `slot` on.
+  struct run {
+    std::int64_t slot, row, length;
+  };
+  /// Stores rows that `check` accepts in all columns or, on any exception, in none: memory is taken before the first is written. Throws config_error
+  /// where there is none.
+  void put(std::initializer_list<run> runs, const transitions& rows) {
+    struct part {
+      at::Tensor* to;
+      std::int64_t slot;
+      at::Tensor rows;
+    };
+    store(rows, [&] {
+      std::vector<part> parts;
+      const auto prepare = [&] {
+        parts.reserve(columns_.size() * runs.size());
+        for (auto& [name, tensor] : columns_)
+          for (const auto& [slot, row, length] : runs) {
+            if (length == 0) continue;
+            const at::Tensor& all = rows[name];
+            auto some = length == all.size(0) ? all : all.narrow(0, row, length);
+            // Whoever copies these between devices puts them together first.
+            if (some.device() != tensor.device() && !some.is_contiguous()) some = some.detach().contiguous();
+            parts.push_back({&tensor, slot, std::move(some)});
+          }
+      };
+      allocated(prepare, owner_, ": there is no room for a batch of ", rows.size(), " rows");
+      for (auto& [to, slot, some] : parts) put_rows(*to, slot, some);
+    });
   }
-  /// Row `which[i]` of `rows` goes to slot `slots[i]`; int64 [m] both, no slot twice.
+  /// The same for single rows: row `which[i]` goes to slot `slots[i]`; int64 [m] both, on the CPU, no slot twice.
   void put(const at::Tensor& slots, const transitions& rows, const at::Tensor& which) {
-    own(rows);
-    if (slots.numel() == 0) return;
-    for (auto& [name, tensor] : columns_)
-      tensor.index_copy_(0, slots.to(device_), gather_rows(rows[name].detach(), which).to(device_));
+    struct part {
+      at::Tensor* to;
+      at::Tensor rows;  // all of them where a loop picks them out, else those that are stored
+      bool by_loop;
+    };
+    store(rows, [&] {
+      if (slots.numel() == 0) return;
+      at::Tensor places;
+      std::vector<part> parts;
+      const auto prepare = [&] {
+        places = slots.to(device_);
+        parts.reserve(columns_.size());
+        for (auto& [name, tensor] : columns_) {
+          const at::Tensor& all = rows[name];
+          const bool by_loop = unobserved() && plain_rows(tensor) && plain_rows(all);
+          parts.push_back({&tensor, by_loop ? all : gather_rows(all.detach(), which).to(device_), by_loop});
+        }
+      };
+      allocated(prepare, owner_, ": there is no room for a batch of ", rows.size(), " rows");
+      for (const auto& [to, some, by_loop] : parts) {
+        if (by_loop)
+          copy_rows(*to, slots, some, which);
+        else
+          to->index_copy_(0, places, some);
+      }
+    });
   }
 
   /// Of the first `size` rows. Throws config_error when there are none, LibTorch's error for an index beyond them.
@@ -68,11 +119,17 @@ class row_storage {
     return transitions(std::move(rows));
   }
 
+  /// As `gather`, of rows that are there. Throws config_error when there is no memory for so many.
+  transitions draw(const at::Tensor& indices, std::int64_t size) const {
+    return allocated([&] { return gather(indices, size); }, owner_, ": there is no room for a batch of ", indices.numel(), " rows");
+  }
+
   /// The first `size` rows, as views.
   void save_state(state& out, const std::string& prefix, std::int64_t size) const {
     for (const auto& [name, tensor] : columns_) out.set(prefix + name, tensor.narrow(0, 0, size));
   }
-  /// What was saved, for `assign`: nothing changes yet. Throws when it has not `size` rows, or not of the columns that there are.
+  /// What was saved, for `assign`: nothing changes yet. Throws state_error or shape_error when it has not `size` rows, or not of the columns that
+  /// there are.
   transitions saved(const state& in, const std::string& prefix, std::int64_t size) const {
     std::vector<named_tensor> columns;
     for (const auto& key : in.tensor_keys(prefix)) columns.push_back({key.substr(prefix.size()), in.tensor(key)});
@@ -80,16 +137,17 @@ class row_storage {
     if (rows.size() != size || size > capacity_)
       throw state_error(concat(owner_, ": the state says ", size, " rows and holds ", rows.size(), ", for a memory of ", capacity_,
                                ": it was saved from another one"));
-    if (size > 0) check(rows);
+    if (rows.begin() != rows.end()) check_saved(prefix, [&] { check(rows); });
     return rows;
   }
+  /// Keeps these and no others: changes nothing on an exception.
   void assign(const transitions& rows) {
     std::vector<named_tensor> fresh;
     for (const auto& [name, tensor] : rows) {
-      fresh.push_back({name, allocate(tensor)});
+      fresh.push_back({name, allocate(name, tensor)});
       fresh.back().tensor.narrow(0, 0, rows.size()).copy_(tensor);
     }
-    if (!fresh.empty()) columns_ = std::move(fresh);
+    columns_ = std::move(fresh);
   }
 
  private:
@@ -100,24 +158,53 @@ class row_storage {
     return nullptr;
   }
 
-  at::Tensor allocate(const at::Tensor& like) const {
+  at::Tensor allocate(const std::string& name, const at::Tensor& like) const {
     auto shape = like.sizes().vec();
     shape[0] = capacity_;
-    return at::empty(shape, at::TensorOptions().dtype(like.scalar_type()).device(device_));
+    return allocated([&] { return at::empty(shape, at::TensorOptions().dtype(like.scalar_type()).device(device_)); }, owner_,
+                     ": there is no room on ", device_, " for '", name, "' ", shape_text(shape), ": choose a smaller capacity");
   }
 
   /// Makes the tensors, or takes ours from those who share them.
   void own(const transitions& rows) {
-    if (columns_.empty())
-      for (const auto& [name, tensor] : rows) columns_.push_back({name, allocate(tensor)});
+    if (columns_.empty()) {
+      std::vector<named_tensor> fresh;
+      for (const auto& [name, tensor] : rows) fresh.push_back({name, allocate(name, tensor)});
+      columns_ = std::move(fresh);
+    }
     for (auto& [name, tensor] : columns_)
-      if (tensor.use_count() > 1 || tensor.storage().use_count() > 1) tensor = tensor.clone();
+      if (tensor.use_count() > 1 || tensor.storage().use_count() > 1)
+        tensor = allocated([&shared = tensor] { return shared.clone(); }, owner_, ": there is no room on ", device_, " for a second '", name, '\'');
+  }
+
+  /// Runs `write` on tensors that are ours; if it throws, those that were made for it go again.
+  template <class Write>
+  void store(const transitions& rows, Write write) {
+    const bool first = columns_.empty();
+    own(rows);
+    try {
+      write();
+    } catch (...) {
+      if (first) columns_.clear();
+      throw;
+    }
+  }
+
+  /// Without memory of its own, which an operation of LibTorch takes.
+  static void copy_rows(const at::Tensor& to, const at::Tensor& slots, const at::Tensor& from, const at::Tensor& which) {
+    const auto bytes = bytes_of_row(from);
+    const auto *slot = slots.data_ptr<std::int64_t>(), *row = which.data_ptr<std::int64_t>();
+    auto* written_to = static_cast<char*>(to.data_ptr());
+    const auto* read = static_cast<const char*>(from.data_ptr());
+    for (std::int64_t i = 0; bytes > 0 && i < slots.numel(); ++i)
+      std::memcpy(written_to + static_cast<std::size_t>(slot[i]) * bytes, read + static_cast<std::size_t>(row[i]) * bytes, bytes);
+    written(to);
   }
 
   const char* owner_;
   std::int64_t capacity_;
   at::Device device_;
-  std::vector<named_tensor> columns_;
+  self_movable<std::vector<named_tensor>> columns_;
 };
 
 }  // namespace retain::detail

@@ -38,22 +38,26 @@ struct prioritised_options {
 /// items are added. Sums are in double and do not drift: see detail::sum_tree.
 class prioritised {
  public:
-  /// `size` items of equal priority. Throws config_error for options out of range: alpha and beta in [0, 1], epsilon not negative.
+  /// `size` items of equal priority. Throws config_error for options out of range: alpha and beta in [0, 1], epsilon in [0, 1e300], and a size
+  /// that is negative or does not fit into memory.
   explicit prioritised(std::int64_t size, prioritised_options options = {})
       : alpha_(options.alpha), epsilon_(options.epsilon), beta_(std::move(options.beta)), random_(options.seed) {
-    if (size < 0) throw config_error(detail::concat("prioritised: the number of items must not be negative, got ", size));
+    detail::check_items("prioritised", size);
     if (!(alpha_ >= 0 && alpha_ <= 1)) throw config_error(detail::concat("prioritised: alpha must be in [0, 1], got ", alpha_));
-    if (!(epsilon_ >= 0) || !std::isfinite(epsilon_))
-      throw config_error(detail::concat("prioritised: epsilon must be finite and not negative, got ", epsilon_));
+    if (!(epsilon_ >= 0 && epsilon_ <= most_priority))
+      throw config_error(detail::concat("prioritised: epsilon must be in [0, ", most_priority, "], got ", epsilon_));
     check_beta(beta_.value());
-    tree_ = detail::sum_tree(size);
+    tree_ = detail::allocated([&] { return detail::sum_tree(size); }, "prioritised: there is no room for ", size, " items");
     tree_.fill(0, size_ = size, largest_);
   }
 
-  /// `count` new items after the ones there are, at the largest priority so far.
+  /// `count` new items after the ones there are, at the largest priority so far. Throws config_error, and adds none, for a count that is
+  /// negative or does not fit into memory.
   void push(std::int64_t count) {
     if (count < 0) throw config_error(detail::concat("prioritised: cannot add ", count, " items"));
-    if (size_ + count > tree_.leaves()) tree_.resize(std::max(size_ + count, 2 * tree_.leaves()));
+    detail::check_items("prioritised", size_, count);
+    if (size_ + count > tree_.leaves())
+      detail::allocated([&] { tree_.resize(std::max(size_ + count, 2 * tree_.leaves())); }, "prioritised: there is no room for ", count, " more items");
     tree_.fill(size_, count, largest_);
     size_ += count;
   }
@@ -69,8 +73,8 @@ class prioritised {
     const auto* item = static_cast<const std::int64_t*>(items.data_ptr());
     const auto* value = static_cast<const double*>(values.data_ptr());
     for (std::int64_t i = 0; i < values.numel(); ++i)
-      if (!(value[i] >= 0 && value[i] <= 1e300))
-        throw config_error(detail::concat("prioritised: the priority of item ", item[i], " must be in [0, 1e300], got ", value[i]));
+      if (!(value[i] >= 0 && value[i] <= most_priority))
+        throw config_error(detail::concat("prioritised: the priority of item ", item[i], " must be in [0, ", most_priority, "], got ", value[i]));
     for (std::int64_t i = 0; i < values.numel(); ++i) {
       const double mass = std::pow(value[i] + epsilon_, alpha_);
       tree_.set(item[i], mass);
@@ -78,12 +82,15 @@ class prioritised {
     }
   }
 
-  /// Throws config_error when there are no items, or none has a priority above 0.
+  /// Throws config_error when there are no items, none has a priority above 0, or all together have more than a double holds, and for more
+  /// draws than fit into memory.
   drawn sample(std::int64_t n) {
     const double total = tree_.total();
     detail::check_draw("prioritised", n, total > 0 ? size_ : 0);
-    const detail::index_buffer indices(n);
-    auto weights = at::empty({n}, at::TensorOptions().dtype(at::kDouble));
+    if (!std::isfinite(total)) throw config_error("prioritised: the priorities add up to more than a double holds: scale them down");
+    const detail::index_buffer indices("prioritised", n);
+    const auto weights = detail::allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kDouble)); },
+                                           "prioritised: there is no room for ", n, " weights");
     auto* weight = static_cast<double*>(weights.data_ptr());
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t item = tree_.find(total * ((static_cast<double>(i) + random_.real()) / static_cast<double>(n)));
@@ -121,32 +128,44 @@ class prioritised {
     out.set(prefix + "random", random_.state());
     beta_.save_state(out, prefix + "beta.");
   }
+  /// Throws state_error, and changes nothing, for priorities that no updates leave, or another schedule of beta.
   void load_state(const state& in, const std::string& prefix) {
-    const at::Tensor& saved = in.tensor(prefix + "masses");
-    const auto leaves = in.integer(prefix + "leaves");
+    const at::Tensor masses = detail::saved_list(in, prefix + "masses", at::kDouble);
+    const auto leaves = in.integer(prefix + "leaves"), size = masses.numel();
     const double largest = in.number(prefix + "largest");
-    if (saved.dim() != 1 || saved.scalar_type() != at::kDouble || leaves < saved.numel())
-      throw state_error(detail::concat("prioritised: the saved '", prefix, "masses' are ", saved.dtype(), " ", detail::shape_text(saved.sizes()), " for ",
-                                       leaves, " places: saved from something else"));
-    const at::Tensor masses = saved.to(at::kCPU).contiguous();
+    detail::check_saved(prefix + "leaves", [&] { check_leaves(leaves, size); });
+    // What is new has mass 1 at first, then the largest that there was.
+    detail::check_saved(prefix + "largest", [&] { check_mass("the largest", largest, 1, most_mass); });
     const auto* mass = static_cast<const double*>(masses.data_ptr());
+    detail::check_saved(prefix + "masses", [&] {
+      for (std::int64_t i = 0; i < size; ++i) check_mass("an item", mass[i], 0, largest);
+    });
     detail::sum_tree tree(leaves);
-    for (std::int64_t i = 0; i < masses.numel(); ++i) {
-      if (!(mass[i] >= 0 && mass[i] <= 1e301)) throw state_error(detail::concat("prioritised: the saved mass of item ", i, " is ", mass[i]));
-      tree.set(i, mass[i]);
-    }
+    for (std::int64_t i = 0; i < size; ++i) tree.set(i, mass[i]);
     auto random = random_;
     random.set_state(in.integer<std::uint64_t>(prefix + "random"));
     auto beta = beta_;
     beta.load_state(in, prefix + "beta.");
+    detail::check_saved(prefix + "beta.", [&] { check_beta(beta.value()); });
     tree_ = std::move(tree);
-    size_ = masses.numel();
+    size_ = size;
     largest_ = largest;
     random_ = random;
     beta_ = std::move(beta);
   }
 
  private:
+  static constexpr double most_priority = 1e300, most_mass = 1e301;  // of (priority + epsilon)^alpha, rounded up
+
+  /// The tree grows by doubling, when it is full.
+  static void check_leaves(std::int64_t leaves, std::int64_t size) {
+    if (leaves < size || leaves > 2 * size)
+      throw config_error(detail::concat("prioritised: ", leaves, " places for ", size, " items, and there are up to twice as many"));
+  }
+  static void check_mass(const char* whose, double mass, double least, double most) {
+    if (!(mass >= least && mass <= most))
+      throw config_error(detail::concat("prioritised: the mass of ", whose, " must be in [", least, ", ", most, "], got ", mass));
+  }
   static void check_beta(double beta) {
     if (!(beta >= 0 && beta <= 1)) throw config_error(detail::concat("prioritised: beta must be in [0, 1], got ", beta));
   }

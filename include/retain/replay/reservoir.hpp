@@ -24,19 +24,24 @@ namespace retain {
 /// reservoir_memory.
 class reservoir {
  public:
-  /// Throws config_error for a capacity below 1.
+  /// Throws config_error for a capacity below 1 or above 2^53.
   explicit reservoir(std::int64_t capacity, std::uint64_t seed = 0) : capacity_(capacity), random_(seed) {
     if (capacity < 1) throw config_error(detail::concat("reservoir: capacity must be at least 1, got ", capacity));
+    detail::check_items("reservoir", capacity);
   }
 
   /// The slots of the next `n` items of the stream, int64 [n]; -1 for one that is not kept, or whose slot a later one of the n takes at once,
   /// so that no slot stands there twice. However a stream is cut into batches, the same items are kept in the same slots.
+  /// Throws config_error, and has seen none of them, for a negative number or more than fit into memory.
   at::Tensor offer(std::int64_t n) {
     if (n < 0) throw config_error(detail::concat("reservoir: cannot offer ", n, " items"));
-    const detail::index_buffer slots(n);
+    detail::check_items("reservoir", seen_, n);
+    const detail::index_buffer slots("reservoir", n);
+    auto seen = seen_;
+    auto random = random_;
     std::unordered_map<std::int64_t, std::int64_t> taken;
-    for (std::int64_t i = 0; i < n; ++i, ++seen_) {
-      const std::int64_t slot = seen_ < capacity_ ? seen_ : random_.index(seen_ + 1);
+    for (std::int64_t i = 0; i < n; ++i, ++seen) {
+      const std::int64_t slot = seen < capacity_ ? seen : random.index(seen + 1);
       slots.data[i] = slot < capacity_ ? slot : -1;
       if (slot >= capacity_) continue;
       if (const auto [earlier, first] = taken.try_emplace(slot, i); !first) {
@@ -44,13 +49,15 @@ class reservoir {
         earlier->second = i;
       }
     }
+    seen_ = seen;
+    random_ = random;
     return slots.tensor;
   }
 
   /// Filled slots [n], uniform with replacement. Throws config_error when none is filled.
   drawn sample(std::int64_t n) {
     detail::check_draw("reservoir", n, size());
-    const detail::index_buffer slots(n);
+    const detail::index_buffer slots("reservoir", n);
     for (std::int64_t i = 0; i < n; ++i) slots.data[i] = random_.index(size());
     return {slots.tensor, {}, {}, {}};
   }
@@ -64,10 +71,11 @@ class reservoir {
     out.set(prefix + "seen", seen_);
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error when the saved one has another capacity.
+  /// Throws state_error, and changes nothing, when the saved one has another capacity or has seen what no stream brings.
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), seen = in.integer(prefix + "seen");
-    if (capacity != capacity_ || seen < 0)
+    detail::check_saved(prefix + "seen", [&] { detail::check_items("reservoir", seen); });
+    if (capacity != capacity_)
       throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ", capacity, " and has seen ", seen,
                                        " items; this one's capacity is ", capacity_));
     random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
@@ -92,7 +100,8 @@ struct reservoir_memory_options {
 ///     const transitions batch = memory.sample(64);
 ///
 /// Its rows are like those of the first push; it throws config_error for a missing or extra column, shape_error and state_error for
-/// rows of another shape or type. Copies share the rows until one is written to.
+/// rows of another shape or type, config_error for rows or a batch that do not fit into memory. A push that throws has pushed nothing.
+/// Copies share the rows until one is written to.
 class reservoir_memory {
  public:
   explicit reservoir_memory(reservoir_memory_options options = {})
@@ -100,13 +109,20 @@ class reservoir_memory {
 
   void push(const transitions& batch) {
     rows_.check(batch);
-    const at::Tensor slots = slots_.offer(batch.size());
-    const at::Tensor kept = slots.ge(0).nonzero().flatten();
-    rows_.put(slots.index_select(0, kept), batch, kept);
+    auto slots = slots_;  // an item counts as seen once its row is stored
+    const at::Tensor where = slots.offer(batch.size());
+    const at::Tensor kept = where.ge(0).nonzero().flatten();
+    rows_.put(where.index_select(0, kept), batch, kept);
+    slots_ = slots;
   }
 
   /// Throws config_error when nothing was pushed yet.
-  transitions sample(std::int64_t n) { return gather(slots_.sample(n).indices); }
+  transitions sample(std::int64_t n) {
+    auto slots = slots_;
+    auto rows = rows_.draw(slots.sample(n).indices, size());
+    slots_ = slots;
+    return rows;
+  }
   /// Throws config_error when nothing was pushed yet, LibTorch's error for an index that is not below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 

@@ -2,11 +2,13 @@
 // What every sampler answers. A sampler decides which items; where they lie (a tensor, retain::transitions, a file) is another matter.
 #pragma once
 
+#include <retain/detail/checked.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 
@@ -38,13 +40,22 @@ namespace detail {
 
 inline void check_draw(const char* what, std::int64_t n, std::int64_t size) {
   if (n < 1) throw config_error(concat(what, ": cannot draw ", n, " items, at least 1 is needed"));
+  if (n > most_items) throw config_error(concat(what, ": cannot draw ", n, " items at once"));
   if (size < 1) throw config_error(concat(what, ": there is nothing to draw from yet"));
 }
 
-/// An int64 tensor [n] and where to write its values.
+/// Throws config_error unless `count` and `more` items are not negative, and no more than anything holds.
+inline void check_items(const char* what, std::int64_t count, std::int64_t more = 0) {
+  if (count < 0 || more < 0) throw config_error(concat(what, ": the number of items must not be negative, got ", std::min(count, more)));
+  if (count > most_items || more > most_items - count)
+    throw config_error(concat(what, ": at most ", most_items, " items can be counted, got ", count, more > 0 ? concat(" and ", more, " more") : ""));
+}
+
+/// An int64 tensor [n] and where to write its values. Throws config_error when there is no memory for so many.
 struct index_buffer {
-  explicit index_buffer(std::int64_t n)
-      : tensor(at::empty({n}, at::TensorOptions().dtype(at::kLong))), data(static_cast<std::int64_t*>(tensor.data_ptr())) {}
+  index_buffer(const char* what, std::int64_t n)
+      : tensor(allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kLong)); }, what, ": there is no room for ", n, " indices")),
+        data(static_cast<std::int64_t*>(tensor.data_ptr())) {}
   at::Tensor tensor;
   std::int64_t* data;
 };

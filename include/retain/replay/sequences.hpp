@@ -2,10 +2,12 @@
 #pragma once
 
 #include <retain/detail/random.hpp>
+#include <retain/detail/self_movable.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/state.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -47,35 +49,48 @@ inline at::Tensor episode_lengths(const at::Tensor& done) {
 /// A draw is indices [L, n], done [L, n], and with `pad` a mask [L, n]. O(log E) a sequence, for E episodes.
 class sequences {
  public:
-  /// `lengths` [E], int64: steps of each episode, in the order they lie in. Throws config_error for a length below 1.
+  /// `lengths` [E], int64: steps of each episode, in the order they lie in. Throws config_error for a length below 1, of an episode or of a sequence.
   explicit sequences(const at::Tensor& lengths, sequences_options options = {})
       : length_(options.length), pad_(options.pad), random_(options.seed) {
     if (length_ < 1) throw config_error(detail::concat("sequences: length must be at least 1, got ", length_));
     push(lengths);
   }
 
-  /// More episodes after the ones there are.
+  /// More episodes after the ones there are: all or, on any exception, none.
   void push(const at::Tensor& lengths) {
     if (lengths.dim() != 1 || lengths.scalar_type() != at::kLong)
       throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ", lengths.dtype(), ' ',
                                        detail::shape_text(lengths.sizes())));
     const at::Tensor flat = lengths.to(at::kCPU).contiguous();
     const auto* length = static_cast<const std::int64_t*>(flat.data_ptr());
-    for (std::int64_t e = 0; e < flat.numel(); ++e)
-      if (length[e] < 1) throw config_error(detail::concat("sequences: episode ", e, " has ", length[e], " steps; leave empty episodes out"));
+    std::int64_t steps = size();
+    for (std::int64_t e = 0; e < flat.numel(); ++e) {
+      check_episode(e, steps, length[e]);
+      steps += length[e];
+    }
+    detail::make_room(starts_, static_cast<std::size_t>(flat.numel()));
+    detail::make_room(steps_, static_cast<std::size_t>(flat.numel()));
     for (std::int64_t e = 0; e < flat.numel(); ++e) {
       starts_.push_back(starts_.back() + (pad_ ? length[e] : std::max<std::int64_t>(0, length[e] - length_ + 1)));
       steps_.push_back(steps_.back() + length[e]);
     }
   }
 
-  /// Throws config_error when no episode is long enough.
+  /// Throws config_error when no episode is long enough, or so many sequences do not fit into memory.
   drawn sample(std::int64_t n) {
     if (starts() == 0 && size() > 0)
       throw config_error(detail::concat("sequences: no episode has ", length_, " steps: draw shorter sequences, or pad"));
     detail::check_draw("sequences", n, starts());
-    const detail::index_buffer indices(length_ * n);
-    auto done = at::zeros({length_, n}, at::TensorOptions().dtype(at::kBool)), mask = at::ones_like(done);
+    if (n > detail::most_items / length_)
+      throw config_error(detail::concat("sequences: cannot draw ", n, " sequences of ", length_, " steps at once"));
+    const detail::index_buffer indices("sequences", length_ * n);
+    const auto [done, mask] = detail::allocated(
+        [&] {
+          auto zeros = at::zeros({length_, n}, at::TensorOptions().dtype(at::kBool));
+          auto ones = at::ones_like(zeros);
+          return std::pair(std::move(zeros), std::move(ones));
+        },
+        "sequences: there is no room for ", n, " sequences of ", length_, " steps");
     auto *begins = static_cast<bool*>(done.data_ptr()), *counts = static_cast<bool*>(mask.data_ptr());
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t start = random_.index(starts());
@@ -99,21 +114,32 @@ class sequences {
     out.set(prefix + "steps", at::tensor(steps_, at::TensorOptions().dtype(at::kLong)));
     out.set(prefix + "random", random_.state());
   }
+  /// Throws state_error, and changes nothing, for steps that no episodes have.
   void load_state(const state& in, const std::string& prefix) {
-    const at::Tensor& steps = in.tensor(prefix + "steps");
-    if (steps.dim() != 1 || steps.scalar_type() != at::kLong || steps.numel() < 1)
-      throw state_error(detail::concat("sequences: the saved '", prefix, "steps' is no list of episodes: ", steps.dtype(), ' ',
-                                       detail::shape_text(steps.sizes())));
+    const std::string key = prefix + "steps";
+    const at::Tensor steps = detail::saved_list(in, key, at::kLong);
+    const auto* end = static_cast<const std::int64_t*>(steps.data_ptr());
+    if (steps.numel() < 1 || end[0] != 0)
+      throw state_error(detail::concat("the state's '", key, "' must begin with 0 steps: it was saved from something else"));
+    detail::check_saved(key, [&] {
+      // An end that is negative is no length either; their difference might overflow.
+      for (std::int64_t e = 0; e + 1 < steps.numel(); ++e) check_episode(e, end[e], std::max<std::int64_t>(0, end[e + 1]) - end[e]);
+    });
     sequences loaded(at::diff(steps), {.length = length_, .pad = pad_});
     loaded.random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     *this = std::move(loaded);
   }
 
  private:
+  static void check_episode(std::int64_t e, std::int64_t before, std::int64_t length) {
+    if (length < 1) throw config_error(detail::concat("sequences: episode ", e, " has ", length, " steps; leave empty episodes out"));
+    detail::check_items("sequences", before, length);
+  }
+
   std::int64_t length_;
   bool pad_;
   detail::splitmix64 random_;
-  std::vector<std::int64_t> starts_{0}, steps_{0};  // in all episodes before the e-th
+  detail::self_movable<std::vector<std::int64_t>> starts_{0}, steps_{0};  // in all episodes before the e-th
 };
 
 }  // namespace retain

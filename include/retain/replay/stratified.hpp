@@ -3,10 +3,12 @@
 
 #include <retain/detail/apportion.hpp>
 #include <retain/detail/random.hpp>
+#include <retain/detail/self_movable.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/state.hpp>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -32,8 +34,8 @@ struct stratified_options {
 /// for K strata, whatever the number of items, an update O(1); memory is 16 bytes an item.
 class stratified {
  public:
-  /// `keys` [n], int64. Throws config_error for shares that are negative, not finite or all 0, and for a key without a share when
-  /// shares are given.
+  /// `keys` [n], int64. Throws config_error for shares that are negative or all 0, that or whose sum is not finite, and for a key without a share
+  /// when shares are given.
   explicit stratified(const at::Tensor& keys, stratified_options options = {}) : shares_(std::move(options.shares)), random_(options.seed) {
     double sum = 0;
     for (const auto& [key, share] : shares_) {
@@ -43,33 +45,35 @@ class stratified {
       stratum_of(key);
     }
     if (!shares_.empty() && !(sum > 0)) throw config_error("stratified: all shares are 0");
+    if (!std::isfinite(sum)) throw config_error("stratified: the shares add up to more than a double holds: scale them down");
     push(keys);
   }
 
-  /// New items after the ones there are.
+  /// New items after the ones there are: all or, on any exception, none.
   void push(const at::Tensor& keys) {
     const at::Tensor flat = checked(keys);
-    const auto* key = static_cast<const std::int64_t*>(flat.data_ptr());
-    for (std::int64_t i = 0; i < flat.numel(); ++i) {
+    check_size(size(), flat.numel());
+    detail::make_room(places_, static_cast<std::size_t>(flat.numel()));
+    for (const auto s : prepared(flat)) {
       places_.push_back({});
-      insert(size() - 1, key[i]);
+      insert(size() - 1, s);
     }
   }
 
-  /// Other keys for items that there are, as when a memory has overwritten them. `indices` [m], `keys` [m], int64.
+  /// Other keys for items that there are, as when a memory has overwritten them. `indices` [m], `keys` [m], int64. Throws config_error for an index
+  /// that is none; on any exception nothing has changed.
   void update(const at::Tensor& indices, const at::Tensor& keys) {
     const at::Tensor items = detail::checked_indices("stratified", indices, size()), flat = checked(keys);
     if (items.numel() != flat.numel())
       throw shape_error(detail::concat("stratified: ", flat.numel(), " keys for ", items.numel(), " indices"));
     const auto* item = static_cast<const std::int64_t*>(items.data_ptr());
-    const auto* key = static_cast<const std::int64_t*>(flat.data_ptr());
-    for (std::int64_t i = 0; i < items.numel(); ++i) {
-      remove(item[i]);
-      insert(item[i], key[i]);
+    for (const auto s : prepared(flat)) {
+      remove(*item);
+      insert(*item++, s);
     }
   }
 
-  /// Throws config_error when no stratum with a share has items.
+  /// Throws config_error when no stratum with a share has items, and for more draws than fit into memory.
   drawn sample(std::int64_t n) {
     std::vector<double> shares(strata_.size()), credit(strata_.size());
     double sum = 0;
@@ -81,8 +85,8 @@ class stratified {
     }
     detail::check_draw("stratified", n, sum > 0 ? size() : 0);
     for (auto& share : shares) share /= sum;
+    const detail::index_buffer indices("stratified", n);
     const auto counts = detail::apportion(n, shares, credit);
-    const detail::index_buffer indices(n);
     auto* next = indices.data;
     k = 0;
     for (const auto& [key, s] : numbers_) {
@@ -119,15 +123,18 @@ class stratified {
     out.set(prefix + "credits", at::tensor(credits, at::TensorOptions().dtype(at::kDouble)));
     out.set(prefix + "random", random_.state());
   }
+  /// Throws state_error, and changes nothing, for items of a key that has no share here, and for lists that do not fit together.
   void load_state(const state& in, const std::string& prefix) {
-    const auto column = [&](const char* name, at::ScalarType type) {
-      const at::Tensor& tensor = in.tensor(prefix + name);
-      if (tensor.dim() != 1 || tensor.scalar_type() != type) wrong(prefix);
-      return tensor.to(at::kCPU).contiguous();
+    const auto list = [&](const char* name, at::ScalarType type) { return detail::saved_list(in, prefix + name, type); };
+    const auto wrong = [&](const char* name, std::int64_t where) {
+      throw state_error(detail::concat("stratified: the state's '", prefix, name, "' does not fit to the rest at place ", where,
+                                       ": it was saved from something else"));
     };
-    const auto keys = column("keys", at::kLong), counts = column("counts", at::kLong), items = column("items", at::kLong);
-    const auto credits = column("credits", at::kDouble);
-    if (counts.numel() != keys.numel() || credits.numel() != keys.numel()) wrong(prefix);
+    const auto keys = list("keys", at::kLong), counts = list("counts", at::kLong), items = list("items", at::kLong);
+    const auto credits = list("credits", at::kDouble);
+    if (counts.numel() != keys.numel()) wrong("counts", counts.numel());
+    if (credits.numel() != keys.numel()) wrong("credits", credits.numel());
+    detail::check_saved(prefix + "items", [&] { check_size(items.numel()); });
     const auto *key = static_cast<const std::int64_t*>(keys.data_ptr()), *number = static_cast<const std::int64_t*>(counts.data_ptr()),
                *item = static_cast<const std::int64_t*>(items.data_ptr());
     const auto* credit = static_cast<const double*>(credits.data_ptr());
@@ -136,17 +143,20 @@ class stratified {
     loaded.places_.resize(static_cast<std::size_t>(items.numel()), {unplaced, 0});
     std::int64_t read = 0;
     for (std::int64_t k = 0; k < keys.numel(); ++k) {
+      if (k > 0 && key[k] <= key[k - 1]) wrong("keys", k);
       if (!shares_.empty() && !shares_.count(key[k]))
         throw state_error(detail::concat("stratified: the state under '", prefix, "' has items of the key ", key[k], ", which has no share here"));
-      if (!std::isfinite(credit[k])) wrong(prefix);
-      loaded.strata_[loaded.stratum_of(key[k])].credit = credit[k];
-      for (std::int64_t i = 0; i < number[k]; ++i, ++read) {
-        if (read >= items.numel() || item[read] < 0 || item[read] >= items.numel()) wrong(prefix);
-        if (loaded.places_[static_cast<std::size_t>(item[read])].stratum != unplaced) wrong(prefix);
-        loaded.insert(item[read], key[k]);
+      detail::check_saved(prefix + "credits", [&] { detail::check_credit("stratified", credit[k], static_cast<std::size_t>(keys.numel())); });
+      if (number[k] < 0 || number[k] > items.numel() - read) wrong("counts", k);
+      const std::uint32_t s = loaded.stratum_of(key[k]);
+      loaded.strata_[s].credit = credit[k];
+      for (const std::int64_t end = read + number[k]; read < end; ++read) {
+        if (item[read] < 0 || item[read] >= items.numel()) wrong("items", read);
+        if (loaded.places_[static_cast<std::size_t>(item[read])].stratum != unplaced) wrong("items", read);
+        loaded.insert(item[read], s);
       }
     }
-    if (read != items.numel()) wrong(prefix);
+    if (read != items.numel()) wrong("items", read);
     loaded.random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     *this = std::move(loaded);
   }
@@ -156,6 +166,7 @@ class stratified {
   struct stratum_items {
     std::vector<std::int64_t> items;
     double credit = 0;
+    std::size_t coming = 0;  // items that room is made for
   };
   struct place {
     std::uint32_t stratum;
@@ -163,8 +174,9 @@ class stratified {
   };
 
   static std::int64_t count(const stratum_items& stratum) { return static_cast<std::int64_t>(stratum.items.size()); }
-  [[noreturn]] static void wrong(const std::string& prefix) {
-    throw state_error(detail::concat("stratified: what the state holds under '", prefix, "' does not fit together: it was saved from something else"));
+  static void check_size(std::int64_t size, std::int64_t more = 0) {
+    if (size > unplaced || more > unplaced - size)
+      throw config_error(detail::concat("stratified: there is place for ", unplaced, " items, not for ", size, " and ", more, " more"));
   }
 
   /// Keys [n] on the CPU, every one with a share.
@@ -181,12 +193,29 @@ class stratified {
   }
 
   std::uint32_t stratum_of(std::int64_t key) {
+    detail::make_room(strata_, 1);
     const auto [found, made] = numbers_.try_emplace(key, static_cast<std::uint32_t>(strata_.size()));
     if (made) strata_.emplace_back();
     return found->second;
   }
-  void insert(std::int64_t item, std::int64_t key) {
-    const std::uint32_t s = stratum_of(key);
+  /// The strata of these keys, each with room for them: what fails, fails here.
+  std::vector<std::uint32_t> prepared(const at::Tensor& keys) {
+    const auto* key = static_cast<const std::int64_t*>(keys.data_ptr());
+    const std::size_t had = strata_.size();
+    std::vector<std::uint32_t> strata(static_cast<std::size_t>(keys.numel()));
+    std::size_t counted = 0;
+    try {
+      for (; counted < strata.size(); ++counted) ++strata_[strata[counted] = stratum_of(key[counted])].coming;
+      for (const auto s : strata) detail::make_room(strata_[s].items, std::exchange(strata_[s].coming, 0));
+    } catch (...) {
+      for (std::size_t i = 0; i < counted; ++i) strata_[strata[i]].coming = 0;
+      std::erase_if(numbers_, [&](const auto& number) { return number.second >= had; });
+      strata_.resize(had);
+      throw;
+    }
+    return strata;
+  }
+  void insert(std::int64_t item, std::uint32_t s) {
     places_[static_cast<std::size_t>(item)] = {s, static_cast<std::uint32_t>(strata_[s].items.size())};
     strata_[s].items.push_back(item);
   }
@@ -199,11 +228,11 @@ class stratified {
     items.pop_back();
   }
 
-  std::map<std::int64_t, double> shares_;
+  detail::self_movable<std::map<std::int64_t, double>> shares_;
   detail::splitmix64 random_;
-  std::map<std::int64_t, std::uint32_t> numbers_;  // key -> place in strata_
-  std::vector<stratum_items> strata_;
-  std::vector<place> places_;  // of every item: its stratum, and where in it
+  detail::self_movable<std::map<std::int64_t, std::uint32_t>> numbers_;  // key -> place in strata_
+  detail::self_movable<std::vector<stratum_items>> strata_;
+  detail::self_movable<std::vector<place>> places_;  // of every item: its stratum, and where in it
 };
 
 }  // namespace retain
