@@ -37,7 +37,8 @@ struct episodic_memory_options {
 /// rounded so that the remainder is carried to the next batch; while the ring is empty, all of it.
 ///
 /// Rows are like those of the protected ones: a push throws config_error for a missing or extra column, shape_error and state_error
-/// for another shape or type, config_error for rows or a batch that do not fit into memory; then nothing was pushed. Copies share the rows until one is written to.
+/// for another shape or type, config_error for rows or a batch that do not fit into memory; a push that throws has pushed nothing. Copies share
+/// the rows until one is written to.
 class episodic_memory {
  public:
   /// Protects all rows of `pretraining`, which may be an empty `{}`: then it is a plain replay buffer. Throws config_error when they leave no
@@ -62,7 +63,8 @@ class episodic_memory {
     detail::check_items("episodic_memory", pushed_, batch.size());
     const std::int64_t ring = capacity() - protected_, skipped = std::max<std::int64_t>(0, batch.size() - ring), kept = batch.size() - skipped;
     const std::int64_t slot = (pushed_ + skipped) % ring, head = std::min(ring - slot, kept);
-    rows_.put({{.slot = protected_ + slot, .row = skipped, .length = head}, {.slot = protected_, .row = skipped + head, .length = kept - head}}, batch);
+    rows_.put({{.slot = protected_ + slot, .row = skipped, .length = head}, {.slot = protected_, .row = skipped + head, .length = kept - head}},
+              batch);
     pushed_ += batch.size();  // they count once they are stored
   }
 

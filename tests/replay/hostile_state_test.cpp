@@ -13,10 +13,12 @@
 #include "replay/contents.hpp"
 #include "support.hpp"
 
+namespace replay_hostile_state_test {
+
 namespace {
 
-const std::vector<std::string> hostile_texts{"-1", "0", "-0", "1", "1.5", "1e17", "-1e17", "1e308", "-1e308", "5e-324", "nan", "inf", "-inf", "4000000000",
-                                             "4611686018427387904", "9223372036854775807", "-9223372036854775808", "18446744073709551615", "", "x"};
+const std::vector<std::string> hostile_texts{"-1", "0", "-0", "1", "1.5", "1e17", "-1e17", "1e308", "-1e308", "5e-324", "nan", "inf", "-inf",
+                                             "4000000000", "4611686018427387904", "9223372036854775807", "-9223372036854775808", "18446744073709551615", "", "x"};
 const std::vector<std::int64_t> hostile_integers{-1, 0, 1, 2, 4'000'000'000, std::int64_t{1} << 53, (std::int64_t{1} << 53) + 1, std::int64_t{1} << 62,
                                                  std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()};
 const std::vector<double> hostile_doubles{-1, 0, -0.0, 1, 1e17, -1e17, 1e300, 1e308, 5e-324, std::nan(""), INFINITY, -INFINITY};
@@ -180,3 +182,5 @@ TEST_CASE("a hostile state: episodic_memory", "[episodic_memory]") {
     attack(a, b);
   }
 }
+
+}  // namespace replay_hostile_state_test
