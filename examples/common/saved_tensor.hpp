@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -13,14 +14,20 @@
 
 #include <ATen/ATen.h>
 
-/// The sides that it has; −1 stands for any. Throws retain::shape_error for others.
+/// Stands for a side that may be any; not −1, which a damaged file may say of a size itself.
+inline constexpr std::int64_t any_size = std::numeric_limits<std::int64_t>::min();
+
+/// The sides that it has; any_size stands for any. Throws retain::shape_error for others.
 inline const at::Tensor& check_saved_shape(const retain::state& in, const std::string& key, const std::vector<std::int64_t>& shape) {
   const auto& saved = in.tensor(key);
   bool right = saved.dim() == static_cast<std::int64_t>(shape.size());
-  for (std::size_t d = 0; right && d < shape.size(); ++d) right = shape[d] < 0 || saved.size(static_cast<std::int64_t>(d)) == shape[d];
-  if (!right)
-    throw retain::shape_error(retain::detail::concat("the saved '", key, "' has shape ", saved.sizes(), ", not ", at::IntArrayRef(shape),
-                                                     ": the file is of another program or version"));
+  for (std::size_t d = 0; right && d < shape.size(); ++d) right = shape[d] == any_size || saved.size(static_cast<std::int64_t>(d)) == shape[d];
+  if (!right) {
+    std::string wanted;
+    for (const auto side : shape) wanted += retain::detail::concat(wanted.empty() ? "" : ", ", side == any_size ? "any" : std::to_string(side));
+    throw retain::shape_error(retain::detail::concat("the saved '", key, "' has shape ", saved.sizes(), ", not [", wanted,
+                                                     "]: the file is of another program or version"));
+  }
   return saved;
 }
 

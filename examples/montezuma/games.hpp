@@ -94,7 +94,7 @@ class games {
   /// Throws retain::state_error when the state is of another number of games.
   void load_state(const retain::state& in, const std::string& prefix) {
     const auto count = static_cast<std::int64_t>(size());
-    const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {-1}), lengths = saved_tensor(in, prefix + "lengths", at::kLong, {-1});
+    const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {any_size}), lengths = saved_tensor(in, prefix + "lengths", at::kLong, {any_size});
     if (lengths.numel() != count)
       throw retain::state_error("the checkpoint is of " + std::to_string(lengths.numel()) + " games, this run plays " + std::to_string(size()) +
                                 ": resume it with the options that it was begun with");

@@ -55,7 +55,7 @@ class visit_counts {
     out.set(prefix + "visits", table);
   }
   void load_state(const retain::state& in, const std::string& prefix) {
-    const auto table = saved_tensor(in, prefix + "visits", at::kLong, {-1, 2});
+    const auto table = saved_tensor(in, prefix + "visits", at::kLong, {any_size, 2});
     counts_.clear();
     const auto* cell = table.data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < table.size(0); ++i, cell += 2) {

@@ -30,7 +30,7 @@ struct pixel_shape {
   void save(retain::state& out, const std::string& prefix) const { out.set(prefix + "actions", actions); }
   static pixel_shape load(const retain::state& in, const std::string& prefix) {
     const pixel_shape shape{in.integer(prefix + "actions")};
-    check_saved_shape(in, prefix + "parameters.policy_head.weight", {shape.actions, -1});
+    check_saved_shape(in, prefix + "parameters.policy_head.weight", {shape.actions, any_size});
     return shape;
   }
 };

@@ -66,7 +66,7 @@ struct room_states {
     const auto count = in.integer("count");
     for (std::int64_t i = 0; i < count; ++i) {
       const auto prefix = "state" + std::to_string(i) + ".";
-      const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {-1});
+      const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {any_size});
       const int room = in.integer<int>(prefix + "room"), came_from = in.integer<int>(prefix + "came_from");
       if (room < 0 || room >= most_rooms || came_from < -1 || came_from >= most_rooms)
         throw retain::state_error("'" + path + "' has a state of room " + std::to_string(room) + ", come from room " + std::to_string(came_from) +

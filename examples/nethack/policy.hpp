@@ -228,8 +228,8 @@ inline policy load_network(const retain::state& in, const std::string& prefix) {
   config.separate_critic = in.integer<int>(prefix + "separate_critic") != 0;
   config.actions = in.integer<int>(prefix + "actions");
   // Before a network of that size is made.
-  check_saved_shape(in, prefix + "parameters.encoder.cells", {-1, config.cell_width});
-  check_saved_shape(in, prefix + "parameters.encoder.table", {-1, config.encoder_width});
+  check_saved_shape(in, prefix + "parameters.encoder.cells", {any_size, config.cell_width});
+  check_saved_shape(in, prefix + "parameters.encoder.table", {any_size, config.encoder_width});
   check_saved_shape(in, prefix + "parameters.trunk.weight", {config.trunk_width, config.encoder_width});
   if (config.actions != static_cast<int>(small_actions.size()))
     throw retain::state_error("the saved policy chooses among " + std::to_string(config.actions) + " actions, this program has " +

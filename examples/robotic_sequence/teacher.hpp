@@ -34,7 +34,7 @@ inline void load_shape(const retain::state& in, agent_settings& settings) {
   if (!in.contains("kind") || in.text("kind") != "robotic sequence agent 1")
     throw retain::state_error("the file holds no policy of this program; `robotic_sequence pretrain` and `finetune` write them");
   settings.width = in.integer("width");
-  check_saved_shape(in, "agent.actor.encoder.linear0.weight", {settings.width, -1});  // before a network of that size is made
+  check_saved_shape(in, "agent.actor.encoder.linear0.weight", {settings.width, any_size});  // before a network of that size is made
   settings.one_hot = in.integer("one_hot") != 0;
 }
 
