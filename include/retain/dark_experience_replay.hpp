@@ -6,6 +6,7 @@
 #include <retain/replay/reservoir.hpp>
 #include <retain/teacher.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -132,15 +133,29 @@ class dark_experience_replay : public detail::distillation_base {
     out.set(prefix + "labelled", static_cast<int>(labelled_));
     memory_.save_state(out, prefix + "memory.");
   }
+  /// Throws state_error, and changes nothing, when the saved memory has no observations and logits, or labels only by its own word.
   void load_state(const state& in, const std::string& prefix) {
     auto schedule = schedule_, labels = label_schedule_;
     schedule.load_state(in, prefix + "schedule.");
     labels.load_state(in, prefix + "label_schedule.");
-    const bool labelled = in.integer<int>(prefix + "labelled") != 0;
-    memory_.load_state(in, prefix + "memory.");
+    const int labelled = in.integer<int>(prefix + "labelled");
+    reservoir_memory memory = memory_;
+    memory.load_state(in, prefix + "memory.");
+    if (memory.size() > 0) {
+      const transitions columns = memory.gather(at::zeros({0}, at::kLong));
+      const auto has = [&](const std::string& column) {
+        return std::any_of(columns.begin(), columns.end(), [&](const auto& entry) { return entry.name == column; });
+      };
+      const bool held = has("observations") && has("logits") && has("labels") == (labelled == 1);
+      if (!held || labelled < 0 || labelled > 1)
+        throw state_error(detail::concat("the state's '", prefix, "labelled' is ", labelled, ", which its memory's columns do not fit: it was saved from something else"));
+    } else if (labelled != 0) {
+      throw state_error(detail::concat("the state's '", prefix, "labelled' is ", labelled, " and its memory is empty: it was saved from something else"));
+    }
+    memory_ = std::move(memory);
     schedule_ = std::move(schedule);
     label_schedule_ = std::move(labels);
-    labelled_ = labelled;
+    labelled_ = labelled == 1;
     forbids_ = true;  // it may: looking through a large memory is dearer than asking each batch
   }
 

@@ -243,7 +243,7 @@ state_header read_state_header(const std::string& path, Source& source, bool ver
     if (checksum_text(crc.value()) != std::string_view(beginning).substr(checksum_end - zero_checksum.size()))
       damaged("truncated or damaged (its checksum does not match)");
   }
-  return parse_state_header(path, std::string(source.view(sizeof length, static_cast<std::size_t>(length))), size);
+  return parse_state_header(path, std::string(source.view(sizeof length, length)), size);
 }
 
 /// A file that is read piece by piece.

@@ -25,7 +25,7 @@ namespace retain::detail {
 
 /// The name of a module's type, as torch::nn::Module or TorchScript has it; empty where it has none.
 template <class Module>
-std::string module_type(const Module& module) {
+std::string type_text_of(const Module& module) {
   if constexpr (requires { { module.name() } -> std::convertible_to<std::string>; }) {
     return module.name();
   } else if constexpr (requires { module.type()->name()->qualifiedName(); }) {
@@ -38,7 +38,7 @@ std::string module_type(const Module& module) {
 
 template <class Module>
 void refuse_gathering(const std::string& name, const Module& module, const char* who) {
-  if (!module.is_training() || module_type(module).find("BatchNorm") == std::string::npos) return;
+  if (!module.is_training() || type_text_of(module).find("BatchNorm") == std::string::npos) return;
   for (const auto& buffer : collect(module.named_buffers(false)))
     if (buffer.name == "running_mean")
       throw config_error(concat(who, ": ", name.empty() ? std::string("the model") : concat("'", name, "'"),
