@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace anchored_critic_test {
+
 TEST_CASE("anchored critic: the product of normalised means, by hand and by finite differences", "[anchored_critic]") {
   torch::manual_seed(1);
   auto actions = torch::rand({4}, at::kDouble).requires_grad_();
@@ -58,3 +60,5 @@ TEST_CASE("anchored critic: values out of range are clamped, not NaN; bad input 
   CHECK_THROWS_WITH(retain::anchored_policy_loss(q, q, {.discount = 1}), ContainsSubstring("[0, 1)"));
   CHECK_THROWS_AS(retain::anchored_policy_loss(q, q, {.weight = -1}), retain::config_error);
 }
+
+}  // namespace anchored_critic_test

@@ -12,6 +12,8 @@
 
 #include "support.hpp"
 
+namespace attach_test {
+
 static_assert(retain::attachable<retain::ewc>);
 static_assert(retain::attachable<retain::l2_init>);
 static_assert(!retain::attachable<at::Tensor>);
@@ -491,3 +493,5 @@ TEST_CASE("attach: what cannot be attached is said when it is tried", "[attach]"
   CHECK_THROWS_WITH(retain::attach(keep, frozen), ContainsSubstring("no trainable parameter"));
   CHECK_THROWS_AS(retain::attach(std::shared_ptr<retain::l2_init>(), frozen), retain::config_error);
 }
+
+}  // namespace attach_test

@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace behavioral_cloning_test {
+
 using retain::behavioral_cloning;
 using retain::categorical;
 
@@ -424,3 +426,5 @@ TEST_CASE("behavioral_cloning: logits stored in half are cloned by float", "[beh
     CHECK(half.loss(as_logits).item<double>() == Approx(whole.loss(as_logits).item<double>()).epsilon(1e-5));
   }
 }
+
+}  // namespace behavioral_cloning_test

@@ -10,6 +10,8 @@
 
 #include "support.hpp"
 
+namespace categorical_test {
+
 using retain::categorical;
 
 namespace {
@@ -317,3 +319,5 @@ TEST_CASE("categorical: log-probabilities of a temporary outlive it", "[categori
   const auto& kept = categorical{x}.log_probs();
   CHECK(kept.equal(at::log_softmax(x, -1)));
 }
+
+}  // namespace categorical_test

@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace compose_test {
+
 using retain::categorical;
 
 namespace {
@@ -248,3 +250,5 @@ TEST_CASE("compose: a state of which one term refuses its part is loaded by none
   CHECK(keep.term<0>().strength() == 0.6);
   CHECK(keep.term<0>().loss(w).item<double>() == Approx(2 * 0.6));
 }
+
+}  // namespace compose_test

@@ -12,6 +12,8 @@
 
 #include "support.hpp"
 
+namespace concepts_test {
+
 namespace {
 
 using tensor = at::Tensor;
@@ -135,3 +137,5 @@ TEST_CASE("concepts: a distribution of one's own works in every term", "[concept
   const auto divergence = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item<double>();
   CHECK(kick.loss(policy, rollout{states}).item<double>() == Approx(divergence).epsilon(1e-4));
 }
+
+}  // namespace concepts_test

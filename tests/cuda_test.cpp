@@ -13,6 +13,8 @@
 
 #include "support.hpp"
 
+namespace cuda_test {
+
 namespace {
 
 /// Calls check(device) for the CPU and for the GPU where there is one.
@@ -335,3 +337,5 @@ TEST_CASE("cuda: kickstarting and cloning, value and gradient", "[cuda]") {
   }
   CHECK(values[0] > 0);
 }
+
+}  // namespace cuda_test

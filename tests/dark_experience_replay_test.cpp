@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace dark_experience_replay_test {
+
 using retain::categorical;
 using retain::dark_experience_replay;
 
@@ -210,3 +212,29 @@ TEST_CASE("dark_experience_replay: logits that are no logits are refused when pu
   half.push(torch::zeros({2, 2}), torch::ones({2, 2}, at::kHalf));
   CHECK(half.loss([](const at::Tensor& x) { return x; }).item<double>() == Approx(2));
 }
+
+TEST_CASE("dark_experience_replay: a state says truly whether its memory has labels", "[dark_experience_replay]") {
+  const auto data = some(8);
+  dark_experience_replay labelled, unlabelled, empty;
+  labelled.push(data.states, data.logits, data.labels);
+  unlabelled.push(data.states, data.logits);
+  const auto refused = [](const dark_experience_replay& from, const char* word) {
+    retain::state saved;
+    from.save_state(saved, "");
+    saved.set("labelled", word);
+    dark_experience_replay loaded;
+    CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::state_error);
+    CHECK(loaded.memory().size() == 0);  // nothing was changed
+  };
+  refused(labelled, "0");
+  refused(labelled, "2");
+  refused(unlabelled, "1");
+  refused(unlabelled, "-1");
+  refused(empty, "1");
+  retain::state saved;
+  labelled.save_state(saved, "");
+  empty.load_state(saved, "");
+  CHECK(empty.memory().size() == 8);
+}
+
+}  // namespace dark_experience_replay_test

@@ -17,6 +17,8 @@
 
 #include "support.hpp"
 
+namespace devices_test {
+
 using retain::categorical;
 
 namespace {
@@ -98,3 +100,5 @@ TEST_CASE("devices: each distribution takes masks and actions to its own, and ca
   CHECK(stays.to(at::kCPU).logits.is_same(x));
   CHECK(retain::select_head(y, 2, torch::zeros({5}, at::kLong)).device() == elsewhere);
 }
+
+}  // namespace devices_test

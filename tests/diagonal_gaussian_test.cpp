@@ -10,6 +10,8 @@
 
 #include "support.hpp"
 
+namespace diagonal_gaussian_test {
+
 using retain::diagonal_gaussian;
 
 namespace {
@@ -297,3 +299,5 @@ TEST_CASE("diagonal_gaussian: tensors of a temporary outlive it", "[diagonal_gau
   CHECK(kept_mean.equal(mean));
   CHECK(kept_log_std.equal(log_std));
 }
+
+}  // namespace diagonal_gaussian_test

@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace eigen_test {
+
 namespace {
 
 static_assert(retain::parameter_source<retain::eigen_parameters>);
@@ -127,3 +129,5 @@ TEST_CASE("eigen: save, load and go on", "[eigen]") {
   retain::load(folder.file("state"), again);
   CHECK(again.loss(model).item<double>() == expected);
 }
+
+}  // namespace eigen_test

@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace episodic_memory_test {
+
 using retain::episodic_memory;
 using retain::transitions;
 
@@ -257,3 +259,5 @@ TEST_CASE("episodic_memory: numbers that no memory comes to are refused with the
   CHECK(items(memory) == before);
   memory.sample(5);
 }
+
+}  // namespace episodic_memory_test

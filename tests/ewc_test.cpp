@@ -10,6 +10,8 @@
 #include "support.hpp"
 #include "weight_penalties.hpp"
 
+namespace ewc_test {
+
 static_assert(retain::weight_penalty<retain::ewc>);
 
 namespace {
@@ -535,3 +537,5 @@ TEST_CASE("ewc: another task's anchor must be finite too, and a state's importan
     CHECK(keep.loss(moved).item<double>() == before);
   }
 }
+
+}  // namespace ewc_test

@@ -3,6 +3,8 @@
 
 #include "fisher_loop.hpp"
 
+namespace fisher_layers_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::fisher_path;
@@ -221,3 +223,5 @@ TEST_CASE("fisher: a hook of the user's on what a layer computes counts as it do
   };
   check(net, torch::randn({9, 4}), 3, forward, {});
 }
+
+}  // namespace fisher_layers_test

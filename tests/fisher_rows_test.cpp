@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace fisher_rows_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::fisher_path;
@@ -180,3 +182,5 @@ TEST_CASE("fisher: batch normalisation in training mode is refused for single st
   CHECK_THROWS_AS(estimate_fisher(*batch, states, [&](const at::Tensor& x) { return categorical{batch->forward(x)}; }), retain::config_error);
   CHECK_NOTHROW(estimate_fisher(*instance, states, [&](const at::Tensor& x) { return categorical{instance->forward(x)}; }));
 }
+
+}  // namespace fisher_rows_test

@@ -3,6 +3,8 @@
 
 #include "fisher_loop.hpp"
 
+namespace fisher_sequences_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::fisher_path;
@@ -115,3 +117,5 @@ TEST_CASE("fisher: padding may hold what is neither an observation's logit nor a
   }
   CHECK(support::relative_error(f.values[1].tensor, expected) < 1e-5);
 }
+
+}  // namespace fisher_sequences_test

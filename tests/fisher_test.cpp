@@ -8,6 +8,8 @@
 
 #include "fisher_loop.hpp"
 
+namespace fisher_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::fisher_path;
@@ -334,3 +336,5 @@ TEST_CASE("fisher: a state that no estimate is is refused and changes nothing", 
   refused("value.w", torch::full({2}, -1.0f));
   refused("value.w", torch::ones({2}, at::kLong));
 }
+
+}  // namespace fisher_test

@@ -9,6 +9,8 @@
 
 #include "support.hpp"
 
+namespace freeze_test {
+
 using names = std::vector<std::string>;
 
 namespace {
@@ -283,3 +285,5 @@ TEST_CASE("freeze: a shared tensor is named by its first name, another alone is 
   const retain::frozen first{model, {"encoder"}};
   CHECK_FALSE(model.encoder->weight.requires_grad());
 }
+
+}  // namespace freeze_test

@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace gaussian_fisher_test {
+
 using retain::diagonal_gaussian;
 using retain::estimate_fisher;
 using retain::fisher_path;
@@ -233,3 +235,5 @@ TEST_CASE("fisher of a Gaussian: a recurrent policy, padded, step by step", "[fi
   }
   at::globalContext().setUserEnabledMkldnn(true);
 }
+
+}  // namespace gaussian_fisher_test

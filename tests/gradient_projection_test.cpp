@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace gradient_projection_test {
+
 namespace {
 
 using model = std::vector<at::Tensor>;
@@ -189,3 +191,5 @@ TEST_CASE("gradient_projection: a view has no gradient to project, and a state h
   CHECK_THROWS_AS(guard.load_state(saved, ""), retain::state_error);
   CHECK(guard.project(weights).item<double>() == 4);
 }
+
+}  // namespace gradient_projection_test

@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace interpolation_test {
+
 namespace {
 
 struct net : torch::nn::Module {
@@ -120,3 +122,5 @@ TEST_CASE("interpolation: a graph that holds a weight is told that it was writte
   retain::interpolate(*model, origin);
   CHECK_THROWS_WITH(y.backward(), ContainsSubstring("modified by an inplace operation"));
 }
+
+}  // namespace interpolation_test

@@ -20,6 +20,8 @@
 
 #include "support.hpp"
 
+namespace joined_test {
+
 namespace {
 
 /// x [4, 6] -> any shape.
@@ -131,3 +133,5 @@ TEST_CASE("joined operations: a weight's forward-mode derivative passes through 
   check("actor_critic", policy->named_parameters()["policy_head.out.bias"], [&] { return policy(x).logits; });
   check("twin_critic", critic->named_parameters()["out.weight"], [&] { return critic->forward(x.narrow(1, 0, 4), x.narrow(1, 4, 2)); });
 }
+
+}  // namespace joined_test

@@ -9,6 +9,8 @@
 
 #include "support.hpp"
 
+namespace kfac_ewc_test {
+
 static_assert(retain::weight_penalty<retain::kfac_ewc>);
 static_assert(retain::attachable<retain::kfac_ewc>);
 static_assert(retain::stateful<retain::kfac_ewc>);
@@ -323,3 +325,5 @@ TEST_CASE("kfac_ewc: a view has no gradient to add to, and a model that is not f
   net.head->weight.detach().fill_(INFINITY);
   CHECK_THROWS_WITH((retain::kfac_ewc{net, random_factors()}), ContainsSubstring("'head.weight' holds a value that is not finite"));
 }
+
+}  // namespace kfac_ewc_test

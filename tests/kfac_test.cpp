@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace kfac_test {
+
 using retain::categorical;
 using retain::estimate_kfac;
 
@@ -229,3 +231,5 @@ TEST_CASE("kfac: a state that no estimate is is refused and changes nothing", "[
   CHECK(f.states == 3);
   CHECK(f.layers.at(0).outputs.equal(torch::eye(2, at::kDouble)));
 }
+
+}  // namespace kfac_test

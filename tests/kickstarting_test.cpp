@@ -12,6 +12,8 @@
 
 #include "support.hpp"
 
+namespace kickstarting_test {
+
 using retain::categorical;
 
 namespace {
@@ -408,3 +410,5 @@ TEST_CASE("kickstarting: in bfloat16 loss and gradient are what they are in doub
     }
   }
 }
+
+}  // namespace kickstarting_test

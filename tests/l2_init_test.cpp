@@ -14,6 +14,8 @@
 #include "support.hpp"
 #include "weight_penalties.hpp"
 
+namespace l2_init_test {
+
 static_assert(retain::weight_penalty<retain::l2_init>);
 static_assert(!retain::weight_penalty<at::Tensor>);
 static_assert(!retain::weight_penalty<retain::strength_schedule>);
@@ -438,3 +440,5 @@ TEST_CASE("l2_init: a state with an anchor that is not finite is refused, by nam
   m.keep.load_state(saved, "");
   CHECK(m.keep.loss(m.weights).item<double>() == before);
 }
+
+}  // namespace l2_init_test

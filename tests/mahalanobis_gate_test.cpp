@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace mahalanobis_gate_test {
+
 using retain::mahalanobis_gate;
 
 static_assert(retain::stateful<mahalanobis_gate<>>);
@@ -113,3 +115,5 @@ TEST_CASE("mahalanobis gate: features that are all constant have no covariance, 
   CHECK_THROWS_WITH((mahalanobis_gate{torch::full({7, 2}, 3.3)}), ContainsSubstring("singular"));
   CHECK_THROWS_WITH((mahalanobis_gate{torch::full({1000, 2}, 3.3, at::kDouble)}), ContainsSubstring("singular"));
 }
+
+}  // namespace mahalanobis_gate_test

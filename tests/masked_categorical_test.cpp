@@ -9,6 +9,8 @@
 
 #include "support.hpp"
 
+namespace masked_categorical_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::masked_categorical;
@@ -126,3 +128,5 @@ TEST_CASE("masked_categorical: shapes and empty rows are refused", "[masked_cate
   CHECK(masked_categorical(torch::zeros({0, 3}), torch::zeros({0, 3})).sample().numel() == 0);
   CHECK(masked_categorical(torch::zeros({2, 1}), torch::ones({2, 1})).sample().equal(torch::zeros({2}, at::kLong)));
 }
+
+}  // namespace masked_categorical_test

@@ -10,6 +10,8 @@
 #include "support.hpp"
 #include "weight_penalties.hpp"
 
+namespace memory_aware_synapses_test {
+
 static_assert(retain::weight_penalty<retain::memory_aware_synapses>);
 static_assert(retain::attachable<retain::memory_aware_synapses>);
 
@@ -173,3 +175,5 @@ TEST_CASE("memory_aware_synapses: a mask that forward holds from elsewhere stays
   const auto plain = retain::estimate_sensitivity(*net, kept, [&](const at::Tensor& o) { return retain::categorical{net(o)}; });
   for (std::size_t i = 0; i < held.size(); ++i) CHECK(torch::allclose(held[i].tensor, plain[i].tensor, 1e-5));
 }
+
+}  // namespace memory_aware_synapses_test

@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace metrics_test {
+
 namespace {
 // After each of three tasks (rows), on each of them (columns).
 const retain::result_matrix results{{0.8, 0.1, 0.2}, {0.6, 0.9, 0.3}, {0.5, 0.95, 0.7}};
@@ -76,3 +78,5 @@ TEST_CASE("metrics: bad input says what is wrong", "[metrics]") {
   CHECK_THROWS_AS(retain::linear_cka(torch::randn({3, 2}), torch::full({3, 70}, 1e5 / 3, at::kDouble)), retain::config_error);
   CHECK_THROWS_AS(retain::average_result({}), retain::config_error);
 }
+
+}  // namespace metrics_test

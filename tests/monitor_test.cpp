@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace monitor_test {
+
 using retain::categorical;
 
 namespace {
@@ -292,3 +294,5 @@ TEST_CASE("monitor: a state of no measurements is refused and changes nothing", 
   watch.load_state(saved, "");
   CHECK(watch.history().size() == 1);
 }
+
+}  // namespace monitor_test

@@ -9,6 +9,8 @@
 
 #include "support.hpp"
 
+namespace multi_discrete_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::multi_discrete;
@@ -171,3 +173,5 @@ TEST_CASE("multi_discrete: actions of any integral type; real ones are refused; 
   const auto& part = retain::multi_discrete{logits, {3, 2}}.factor(1);
   CHECK(part.logits.equal(logits.narrow(1, 3, 2)));
 }
+
+}  // namespace multi_discrete_test

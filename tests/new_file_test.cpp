@@ -16,6 +16,8 @@
 
 #include "support.hpp"
 
+namespace new_file_test {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -158,3 +160,5 @@ TEST_CASE("files: a forked process that ends does not take its parent's unfinish
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(files_in(folder.file("")) == 1);
 }
+
+}  // namespace new_file_test

@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace packnet_test {
+
 namespace {
 
 struct net : torch::nn::Module {
@@ -313,3 +315,5 @@ TEST_CASE("packnet: a sparse gradient is masked as a dense one is, and stays spa
   owned.mask_gradient(*table);
   CHECK(gradient.to_dense().equal(owned.owners()[0].tensor.eq(0).to(at::kFloat)));
 }
+
+}  // namespace packnet_test

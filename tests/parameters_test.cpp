@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace parameters_test {
+
 namespace {
 
 struct plain_module : torch::nn::Module {
@@ -82,3 +84,5 @@ TEST_CASE("parameters: a TorchScript module", "[parameters]") {
   module.register_parameter("weight", torch::ones({2, 2}), false);
   CHECK(names(retain::parameters(module)) == std::vector<std::string>{"weight"});
 }
+
+}  // namespace parameters_test

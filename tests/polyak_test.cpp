@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace polyak_test {
+
 namespace {
 
 struct normalised_net : torch::nn::Cloneable<normalised_net> {
@@ -162,3 +164,5 @@ TEST_CASE("polyak_update: a module that was tied after it was made moves both pa
   // What is tied in the target and not in the source is no copy of it.
   CHECK_THROWS_AS(retain::polyak_update(source, target, 0.5), retain::state_error);
 }
+
+}  // namespace polyak_test

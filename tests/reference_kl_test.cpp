@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace reference_kl_test {
+
 using retain::categorical;
 using retain::kl_estimator;
 
@@ -208,3 +210,5 @@ TEST_CASE("reference KL: k3 of an action that the policy hardly takes any more i
     CHECK(own.grad()[1].item<double>() == Approx((1 - std::exp(-0.5)) / 2));
   }
 }
+
+}  // namespace reference_kl_test

@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace running_statistics_test {
+
 using retain::discounted_return_scale;
 using retain::running_statistics;
 
@@ -247,3 +249,5 @@ TEST_CASE("discounted_return_scale: rewards without any variation stay as they a
   scale.update(torch::tensor({{1.0}, {2.0}}));
   CHECK(scale.scale(torch::ones({1}, at::kLong)).item<float>() == Approx(2));
 }
+
+}  // namespace running_statistics_test

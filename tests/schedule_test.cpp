@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace schedule_test {
+
 namespace {
 
 struct not_a_number {
@@ -206,3 +208,5 @@ TEST_CASE("schedule: a state that no schedule can come to is refused and changes
   CHECK_THROWS_AS(retain::strength_schedule(retain::dual_ascent{.scale = -1}), retain::config_error);
   CHECK_THROWS_AS(retain::strength_schedule(retain::return_ratio{.student_return = nan}), retain::config_error);
 }
+
+}  // namespace schedule_test

@@ -12,6 +12,8 @@
 
 #include "support.hpp"
 
+namespace state_header_test {
+
 namespace {
 
 const std::string head = R"({"__metadata__":{"retain.checksum":"0000000000000000","retain.format":"1"})";
@@ -181,3 +183,5 @@ TEST_CASE("state: tensors that are views of negated ones are written as what the
   sparse.set("w", at::eye(3).to_sparse());
   CHECK_THROWS_WITH(sparse.write(folder.file("s")), ContainsSubstring("'w'") && ContainsSubstring("to_dense"));
 }
+
+}  // namespace state_header_test

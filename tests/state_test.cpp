@@ -17,6 +17,8 @@
 
 #include "support.hpp"
 
+namespace state_test {
+
 namespace {
 
 struct with_state {
@@ -255,3 +257,5 @@ TEST_CASE("state: a file of version 0.1 still loads, and goes on where it stoppe
   const auto answer = keep.term<3>().teacher()(torch::eye(3)).logits;
   CHECK(answer.equal(torch::tensor({{0.f, 4.f}, {1.f, 5.f}, {2.f, 6.f}})));
 }
+
+}  // namespace state_test

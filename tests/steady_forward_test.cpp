@@ -14,6 +14,8 @@
 
 #include "support.hpp"
 
+namespace steady_forward_test {
+
 using retain::categorical;
 using retain::estimate_fisher;
 using retain::estimate_kfac;
@@ -273,3 +275,5 @@ TEST_CASE("steady forward: NaN is like NaN; what rounds otherwise once passes, w
   // A function of the states with another number of rows each time is none.
   CHECK_THROWS_AS(estimate_fisher(net, x, [&](const at::Tensor&) { return net->forward(x.narrow(0, 0, ++calls % 2 ? 6 : 5)); }), retain::config_error);
 }
+
+}  // namespace steady_forward_test

@@ -11,6 +11,8 @@
 #include "support.hpp"
 #include "weight_penalties.hpp"
 
+namespace synaptic_intelligence_test {
+
 static_assert(retain::weight_penalty<retain::synaptic_intelligence>);
 static_assert(retain::attachable<retain::synaptic_intelligence>);
 
@@ -339,3 +341,5 @@ TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or neve
   keep.observe(net);
   CHECK_NOTHROW(keep.consolidate(net));
 }
+
+}  // namespace synaptic_intelligence_test

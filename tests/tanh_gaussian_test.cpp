@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace tanh_gaussian_test {
+
 using retain::diagonal_gaussian;
 using retain::tanh_gaussian;
 
@@ -247,3 +249,5 @@ TEST_CASE("tanh_gaussian: the density at its mode and KL to itself with a deviat
   CHECK(kept.mean().equal(mean));
   CHECK(bounds.high == 3);
 }
+
+}  // namespace tanh_gaussian_test

@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace teacher_test {
+
 namespace {
 
 struct normalised_net : torch::nn::Cloneable<normalised_net> {
@@ -201,3 +203,5 @@ TEST_CASE("teacher: a tensor that its student registers as a buffer is its own",
   CHECK(teacher(x).logits.equal(before));
   CHECK_FALSE(student->forward(x).equal(before));
 }
+
+}  // namespace teacher_test

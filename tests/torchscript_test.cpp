@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace torchscript_test {
+
 namespace {
 
 torch::jit::Module python_policy() { return torch::jit::load(RETAIN_TEST_DATA "/policy.pt"); }
@@ -100,3 +102,5 @@ TEST_CASE("torchscript: plain fine-tuning forgets, retention keeps, and the resu
   CHECK(plain > 0.3);
   CHECK(kept < 0.5 * plain);
 }
+
+}  // namespace torchscript_test

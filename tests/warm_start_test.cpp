@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace warm_start_test {
+
 using retain::warm_start_phase;
 
 namespace {
@@ -115,3 +117,5 @@ TEST_CASE("warm start: what makes no sense is refused", "[warm_start]") {
   CHECK_THROWS_WITH((retain::warm_start{*model, {.critic = 5, .critic_parameters = {"value.*"}}}), ContainsSubstring("'value.*' matches no"));
   CHECK_THROWS_AS((retain::warm_start{*model, {.critic = 5, .critic_parameters = {}}}), retain::config_error);
 }
+
+}  // namespace warm_start_test

@@ -3,6 +3,8 @@
 
 #include <common/adam.hpp>
 
+namespace common_adam_test {
+
 TEST_CASE("adam in one pass follows torch::optim::Adam, clipped gradients and a parameter that sometimes has none included") {
   torch::manual_seed(6);
   const std::vector<std::vector<std::int64_t>> shapes{{37, 5}, {5}, {1000}, {1}};
@@ -63,3 +65,5 @@ TEST_CASE("adam goes on bit for bit after save and load") {
   training::adam d({{"w", other}}, {});
   CHECK_THROWS_AS(d.load_state(state, "adam."), retain::shape_error);
 }
+
+}  // namespace common_adam_test

@@ -13,6 +13,8 @@
 #include "../../examples/common/temporary_folder.hpp"
 #include "support.hpp"
 
+namespace common_files_test {
+
 namespace {
 
 std::string text_of(const std::filesystem::path& path) {
@@ -54,3 +56,5 @@ TEST_CASE("columns of one file have one length", "[files]") {
   write_file(folder / "twice.csv", "step,step\n1,2\n");
   CHECK_THROWS_WITH(read_columns(folder / "twice.csv"), ContainsSubstring("twice.csv") && ContainsSubstring("two columns 'step'"));
 }
+
+}  // namespace common_files_test

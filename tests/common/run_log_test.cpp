@@ -11,6 +11,8 @@
 #include "../../examples/common/temporary_folder.hpp"
 #include "support.hpp"
 
+namespace common_run_log_test {
+
 namespace {
 
 using numbers = std::map<std::string, double>;
@@ -46,3 +48,5 @@ TEST_CASE("a log is on the disk row by row, and goes on without what is played a
   CHECK(text_of(path) == "global_step,c\n");
   CHECK_THROWS_WITH((run_log(folder / "gone.csv", {"global_step"}, 100)), ContainsSubstring("gone.csv") && ContainsSubstring("begin anew"));
 }
+
+}  // namespace common_run_log_test

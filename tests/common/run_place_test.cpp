@@ -7,6 +7,8 @@
 #include "../../examples/common/temporary_folder.hpp"
 #include "support.hpp"
 
+namespace common_run_place_test {
+
 TEST_CASE("a folder says whether a run begins in it or goes on, and none is lost unasked", "[run_place]") {
   const temporary_folder folder;
   run_place place{folder.path()};
@@ -56,3 +58,5 @@ TEST_CASE("a run does not go on to an end that lies behind it", "[run_place]") {
   CHECK_NOTHROW(place.check_steps(4096, 3000, 4096));
   CHECK_THROWS(place.check_steps(8192, 3000, 4096));
 }
+
+}  // namespace common_run_place_test

@@ -4,6 +4,8 @@
 #include <array>
 #include "support.hpp"
 
+namespace common_statistics_test {
+
 namespace {
 std::vector<double> one_to(int n) {
   std::vector<double> values;
@@ -109,3 +111,5 @@ TEST_CASE("a paired difference cancels what the pairs share", "[statistics]") {
   CHECK(result.ties == 0);
   CHECK_THROWS_AS(statistics::paired_difference(better, std::span(easy).first(2)), std::invalid_argument);
 }
+
+}  // namespace common_statistics_test

@@ -4,6 +4,8 @@
 #include <limits>
 #include "support.hpp"
 
+namespace common_table_test {
+
 TEST_CASE("a number stands with its decimals; what rounds to 0 has no sign", "[table]") {
   CHECK(decimals(1.25) == "1");
   CHECK(decimals(-1.256, 2) == "-1.26");
@@ -29,3 +31,5 @@ TEST_CASE("a table is Markdown with its columns under one another, and CSV with 
         "| a, \"b\" |               |\n");
   CHECK(table.csv() == "method,score ± error\newc,12 ± 3\n\"a, \"\"b\"\"\",\n");
 }
+
+}  // namespace common_table_test

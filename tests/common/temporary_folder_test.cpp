@@ -6,6 +6,8 @@
 #include <optional>
 #include "support.hpp"
 
+namespace common_temporary_folder_test {
+
 namespace fs = std::filesystem;
 
 TEST_CASE("a temporary folder goes with everything in it, but not with what its links lead to", "[temporary_folder]") {
@@ -24,3 +26,5 @@ TEST_CASE("a temporary folder goes with everything in it, but not with what its 
   CHECK(fs::file_size(kept / "file") == 4);
   CHECK_NOTHROW(remove_folder(path));  // is not there any more
 }
+
+}  // namespace common_temporary_folder_test

@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace loss_gae_test {
+
 namespace {
 
 /// The definition without recursion: A_t is the sum of (gamma lambda)^k delta_{t+k} up to the end of the episode or of the data.
@@ -113,3 +115,5 @@ TEST_CASE("gae: no steps are no advantages") {
   const auto none = torch::zeros({0, 2});
   CHECK(retain::gae(none, none, none, torch::zeros({2})).advantages.sizes() == none.sizes());
 }
+
+}  // namespace loss_gae_test

@@ -10,6 +10,8 @@
 
 #include "support.hpp"
 
+namespace loss_negative_log_likelihood_test {
+
 using retain::categorical;
 using retain::negative_log_likelihood;
 
@@ -128,3 +130,5 @@ TEST_CASE("negative_log_likelihood: actions of any integral type; real ones wher
   const retain::diagonal_gaussian real{torch::zeros({3, 1}), torch::full({3, 1}, -100.0f)};
   CHECK(retain::negative_log_likelihood(real, torch::zeros({3, 1}, at::kLong)).loss.item<double>() == Approx(-99.08106));
 }
+
+}  // namespace loss_negative_log_likelihood_test

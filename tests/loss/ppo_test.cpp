@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace loss_ppo_test {
+
 namespace {
 
 double slow_surrogate(const at::Tensor& now, const at::Tensor& old, const at::Tensor& advantage, retain::clip_range range) {
@@ -228,3 +230,5 @@ TEST_CASE("explained_variance: nothing is explained of returns that are all the 
   const auto returns = torch::full({1000}, 3000.3f);
   CHECK(retain::explained_variance(returns + 0.01 * torch::randn({1000}), returns).item<double>() < -1e6);
 }
+
+}  // namespace loss_ppo_test

@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace loss_rnd_test {
+
 namespace {
 
 const auto zero = [](const at::Tensor& x) { return torch::zeros_like(x); };
@@ -195,3 +197,5 @@ TEST_CASE("rnd: a graph that holds the predictor is told that it was loaded", "[
   bonus.load_state(saved, "");
   CHECK_THROWS_WITH(loss.backward(), ContainsSubstring("modified by an inplace operation"));
 }
+
+}  // namespace loss_rnd_test

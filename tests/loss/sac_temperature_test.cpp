@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace loss_sac_temperature_test {
+
 using retain::sac_temperature;
 
 static_assert(retain::parameter_source<sac_temperature>);
@@ -173,3 +175,5 @@ TEST_CASE("sac_temperature: stages of any integral type; real ones are refused",
   }
   CHECK_THROWS_AS(run(stage.to(at::kFloat)), retain::config_error);
 }
+
+}  // namespace loss_sac_temperature_test

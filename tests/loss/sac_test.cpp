@@ -16,6 +16,8 @@
 
 #include "support.hpp"
 
+namespace loss_sac_test {
+
 namespace {
 
 /// A distribution of which it is known what will be drawn.
@@ -273,3 +275,5 @@ TEST_CASE("sac losses name what does not fit", "[sac]") {
   CHECK_THROWS_WITH(retain::sac_target(r, r, torch::zeros({2, 3}), r, torch::ones({2})), ContainsSubstring("alpha"));
   CHECK_THROWS_AS(retain::sac_critic_loss(torch::zeros({2, 4}), r), retain::shape_error);
 }
+
+}  // namespace loss_sac_test

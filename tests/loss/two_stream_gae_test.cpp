@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace loss_two_stream_gae_test {
+
 TEST_CASE("two_stream_gae: twice the task and once the news, with the news going on through the end of an episode", "[rnd]") {
   // One environment, two steps, the first of which ends an episode; lambda 1, so that advantages can be added up by hand.
   const auto column = [](double a, double b) { return torch::tensor({a, b}, at::kDouble).view({2, 1}); };
@@ -27,3 +29,5 @@ TEST_CASE("two_stream_gae: a value behind the last episode's end may be anything
   CHECK(said.advantages.isfinite().all().item<bool>());
   CHECK(said.extrinsic_returns[1][0].item<double>() == Approx(1));
 }
+
+}  // namespace loss_two_stream_gae_test

@@ -10,6 +10,8 @@
 
 #include "support.hpp"
 
+namespace loss_vtrace_test {
+
 namespace {
 
 struct steps {
@@ -150,3 +152,5 @@ TEST_CASE("vtrace: a ratio beyond its type is an infinite bar's ceiling, not NaN
   CHECK(paid.advantages[0][0].item<double>() == Approx(std::exp(20.0)));
   CHECK(retain::vtrace(zero, old, zero + 1, zero, ended, torch::zeros({1})).advantages.equal(zero + 1));
 }
+
+}  // namespace loss_vtrace_test

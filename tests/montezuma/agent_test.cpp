@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+namespace montezuma_agent_test {
+
 namespace {
 
 using namespace montezuma;
@@ -426,3 +428,5 @@ TEST_CASE("what does not fit together is refused before it runs", "[montezuma][a
   CHECK_THROWS_WITH(bonus_of_name("candy"), ContainsSubstring("candy"));
   CHECK((preset("quick").learning_rate == 2e-3 && preset("quick").entropy == 0.03 && preset("careful").learning_rate == 1e-3 && preset("careful").entropy == 0.01));
 }
+
+}  // namespace montezuma_agent_test

@@ -121,3 +121,7 @@ TEST_CASE("the real emulator", "[montezuma][ale]") {
   skip_test("built without the Arcade Learning Environment: install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale");
 }
 #endif
+
+namespace montezuma_ale_console_test {
+
+}  // namespace montezuma_ale_console_test

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+namespace montezuma_ale_game_test {
+
 namespace {
 
 using namespace montezuma;
@@ -330,3 +332,5 @@ TEST_CASE("the cartridge is looked for where the user says, and known by its sum
   else
     setenv("ALE_ROMS_DIR", before.c_str(), 1);
 }
+
+}  // namespace montezuma_ale_game_test

@@ -22,6 +22,8 @@
 #include <utility>
 #include <vector>
 
+namespace montezuma_pixel_agent_test {
+
 namespace {
 
 using namespace montezuma;
@@ -373,3 +375,5 @@ TEST_CASE("the commands go the whole way on pictures", "[montezuma][ale]") {
   CHECK_THROWS_WITH(evaluate(third, where), ContainsSubstring("room 13"));
   CHECK_THROWS_WITH(evaluate(third, world_options{}), ContainsSubstring("pixel policy") && ContainsSubstring("--backend"));
 }
+
+}  // namespace montezuma_pixel_agent_test

@@ -11,6 +11,8 @@
 #include "../../examples/common/columns.hpp"
 #include "../common/program.hpp"
 
+namespace montezuma_program_test {
+
 using programs::read;
 
 namespace {
@@ -218,3 +220,5 @@ TEST_CASE("a sweep over clones trains one expert, and a clone of it a seed", "[m
   CHECK(refused.code == 1);
   CHECK_THAT(refused.text, ContainsSubstring("--episodes"));
 }
+
+}  // namespace montezuma_program_test

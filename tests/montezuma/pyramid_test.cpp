@@ -11,6 +11,8 @@
 #include "pyramid.hpp"
 #include "search.hpp"
 
+namespace montezuma_pyramid_test {
+
 using montezuma::feature_layout;
 using montezuma::item;
 using montezuma::pyramid;
@@ -430,3 +432,5 @@ TEST_CASE("what is no map is refused with its place", "[montezuma][pyramid]") {
   CHECK_THROWS_WITH(pyramid(1, {.map = "no such"}), ContainsSubstring("no such") && ContainsSubstring("standard"));
   CHECK_THROWS_WITH(world().reset(8), ContainsSubstring("8"));
 }
+
+}  // namespace montezuma_pyramid_test

@@ -12,6 +12,8 @@
 #include "../nethack/catch2.hpp"
 #include "report.hpp"
 
+namespace montezuma_report_test {
+
 namespace {
 
 struct folder : temporary_folder {
@@ -89,3 +91,5 @@ TEST_CASE("what is no run is named", "[montezuma][report]") {
   write_file(made.path() / "evaluation.json", "{\"method\": \"ewc\"}");
   CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring("evaluation.json"));
 }
+
+}  // namespace montezuma_report_test

@@ -16,6 +16,8 @@
 #include "demonstrations.hpp"
 #include "record.hpp"
 
+namespace nethack_demonstrations_test {
+
 namespace fs = std::filesystem;
 using nethack::demonstration;
 
@@ -328,3 +330,5 @@ TEST_CASE("a recording repeats itself, keeps to its budget and stirs in moves", 
   REQUIRE(nethack::record(options, [](const nethack::recording_progress&) { return false; }).stopped);
   REQUIRE(file.bytes() == before);
 }
+
+}  // namespace nethack_demonstrations_test

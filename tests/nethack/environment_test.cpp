@@ -16,6 +16,8 @@
 #include "catch2.hpp"
 #include "vector_environment.hpp"
 
+namespace nethack_environment_test {
+
 namespace fs = std::filesystem;
 using nethack::key;
 
@@ -416,3 +418,5 @@ TEST_CASE("no file is left behind") {
   { nethack::environment game; }
   CHECK(fs::is_empty(folder.path()));
 }
+
+}  // namespace nethack_environment_test

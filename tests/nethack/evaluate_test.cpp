@@ -10,6 +10,8 @@
 #include "../../examples/nethack/save_states.hpp"
 #include "../../examples/nethack/vector_environment.hpp"
 
+namespace nethack_evaluate_test {
+
 namespace {
 
 bool game_is_missing() {
@@ -83,3 +85,5 @@ TEST_CASE("a folder that is missing or holds no saved games says so", "[nethack]
   std::ofstream(folder / "1.save") << "a";
   CHECK(nethack::saved_games(folder.path()).front().group() == folder.path().filename().string());
 }
+
+}  // namespace nethack_evaluate_test

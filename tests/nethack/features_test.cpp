@@ -12,6 +12,8 @@
 #include <set>
 #include <sstream>
 
+namespace nethack_features_test {
+
 namespace {
 
 using nethack::memory;
@@ -318,3 +320,5 @@ TEST_CASE("a row of the table is a status, a word or a place, never two of them"
     for (std::size_t i = 0; i < encoded.row_count; ++i) CHECK(encoded.rows[i] < size);
   }
 }
+
+}  // namespace nethack_features_test

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <set>
 
+namespace nethack_finetune_test {
+
 namespace {
 
 /// A game that shows an arrow and pays a point for following it. Episodes are as long as a rollout, so that giving up the games in
@@ -369,3 +371,5 @@ TEST_CASE("options that cannot work say so") {
     CHECK(chosen.retention.kickstarting);
   }
 }
+
+}  // namespace nethack_finetune_test

@@ -11,6 +11,8 @@
 #include "environment.hpp"
 #include "player.hpp"
 
+namespace nethack_player_test {
+
 using nethack::observation;
 using nethack::player;
 
@@ -148,3 +150,5 @@ TEST_CASE("the player plays the real game far better than chance, with keys of t
   }
   CHECK(sum / games > 800);
 }
+
+}  // namespace nethack_player_test

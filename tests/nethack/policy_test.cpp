@@ -10,6 +10,8 @@
 #include <set>
 #include <tuple>
 
+namespace nethack_policy_test {
+
 namespace {
 
 nethack::features random_record(std::mt19937& dice) {
@@ -353,3 +355,5 @@ TEST_CASE("cloning learns a rule that the states show, shows rare states more of
   options.batch_size = 100'000;
   CHECK_THROWS_AS(nethack::pretrain(states, states, options), retain::config_error);
 }
+
+}  // namespace nethack_policy_test

@@ -11,6 +11,8 @@
 #include "../../examples/nethack/playground.hpp"
 #include "../common/program.hpp"
 
+namespace nethack_program_test {
+
 using programs::read;
 
 namespace {
@@ -151,3 +153,5 @@ TEST_CASE("the demo in miniature goes the whole way, and resumes", "[nethack][pr
   CHECK(read(run_of_ks / "evaluation.json") == found);
   CHECK(read(run_of_ks / "checkpoint.state") == checkpoint);
 }
+
+}  // namespace nethack_program_test

@@ -12,6 +12,8 @@
 #include "../../examples/common/temporary_folder.hpp"
 #include "../../examples/nethack/screen_view.hpp"
 
+namespace nethack_report_test {
+
 namespace {
 
 std::vector<nethack::game_result> some_games(double level) {
@@ -163,3 +165,5 @@ TEST_CASE("a frame keeps its characters, with or without colours", "[nethack][re
   CHECK(nethack::screen_text(seen, false).find("\n@$\n") == 0);
   CHECK(nethack::screen_text(seen, true).find("\033[0;93m$") != std::string::npos);
 }
+
+}  // namespace nethack_report_test

@@ -8,6 +8,8 @@
 #include "../../examples/common/temporary_folder.hpp"
 #include "catch2.hpp"
 
+namespace nethack_resume_test {
+
 namespace {
 
 using words = std::vector<std::string>;
@@ -67,3 +69,5 @@ TEST_CASE("settings are the same but for those that may change", "[nethack][resu
   CHECK_THROWS_WITH(check_same_settings("folder", "an attempt", before, {{"seed", 2}}), ContainsSubstring("folder holds an attempt with seed = 1, not 2"));
   CHECK_THROWS_WITH(check_same_settings("folder", "an attempt", before, {{"width", 2}}), ContainsSubstring("width = null"));
 }
+
+}  // namespace nethack_resume_test

@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace policy_activation_test {
+
 using retain::activation_kind;
 
 TEST_CASE("activate: each kind by its formula, in place too, and its gradient from its result", "[activation]") {
@@ -18,3 +20,5 @@ TEST_CASE("activate: each kind by its formula, in place too, and its gradient fr
     CHECK(at::allclose(retain::detail::activation_gradient(incoming, y.detach(), kind), gradient, 1e-12));
   }
 }
+
+}  // namespace policy_activation_test

@@ -14,6 +14,8 @@
 
 #include "support.hpp"
 
+namespace policy_actor_critic_test {
+
 using retain::actor_critic;
 using retain::actor_critic_options;
 using retain::categorical_head;
@@ -331,3 +333,5 @@ TEST_CASE("actor_critic: an encoder that was tied after it was made has a critic
   for (const auto* layer : {"first.weight", "second.weight", "last.weight"})
     CHECK(weights[std::string("encoder.") + layer].equal(weights[std::string("critic_encoder.") + layer]));
 }
+
+}  // namespace policy_actor_critic_test

@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace policy_heads_test {
+
 static_assert(retain::policy_head<retain::categorical_head>);
 static_assert(retain::policy_head<retain::diagonal_gaussian_head>);
 static_assert(retain::policy_head<retain::tanh_gaussian_head>);
@@ -52,3 +54,5 @@ TEST_CASE("heads: a Gaussian's numbers in float are what they are in double, eac
   CHECK_THROWS_AS(head(torch::zeros({3, 6})), retain::shape_error);
   CHECK_THROWS_AS((retain::tanh_gaussian_head{.dimensions = 1, .least_log_std = 3, .greatest_log_std = 2}(torch::zeros({3, 2}))), retain::config_error);
 }
+
+}  // namespace policy_heads_test

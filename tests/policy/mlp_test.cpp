@@ -11,6 +11,8 @@
 
 #include "support.hpp"
 
+namespace policy_mlp_test {
+
 using retain::activation_kind;
 
 namespace {
@@ -164,3 +166,5 @@ TEST_CASE("mlp: under automatic casting it computes as its layers do", "[mlp]") 
   CHECK(x.grad().scalar_type() == at::kFloat);
   CHECK(at::allclose(y.to(at::kFloat), net(x), 0.1, 0.05));
 }
+
+}  // namespace policy_mlp_test

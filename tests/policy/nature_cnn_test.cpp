@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace policy_nature_cnn_test {
+
 TEST_CASE("nature_cnn: the published network's size, and the layers one after the other", "[nature_cnn]") {
   torch::manual_seed(1);
   retain::nature_cnn net(retain::nature_cnn_options{});
@@ -34,3 +36,5 @@ TEST_CASE("nature_cnn: random network distillation's target, its copy, and pictu
   CHECK_THROWS_WITH(net(torch::zeros({3, 1, 44, 40})), ContainsSubstring("[..., 1, 40, 44]"));
   CHECK_THROWS_AS(retain::nature_cnn(retain::nature_cnn_options{.height = 20}), retain::config_error);
 }
+
+}  // namespace policy_nature_cnn_test

@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace policy_orthogonal_test {
+
 TEST_CASE("orthogonal: rows or columns are orthogonal and of the length of the gain, biases 0, scales as they were", "[orthogonal]") {
   torch::manual_seed(1);
   torch::nn::Sequential net(torch::nn::Conv2d(2, 4, 3), torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})), torch::nn::Linear(4, 9));
@@ -89,3 +91,5 @@ TEST_CASE("orthogonal: a twin_critic inside a module is taken critic by critic, 
   retain::orthogonal(*model->critic, 1);
   CHECK(alone.equal(model->critic->named_parameters()["out.weight"]));
 }
+
+}  // namespace policy_orthogonal_test

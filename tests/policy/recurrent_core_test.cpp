@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace policy_recurrent_core_test {
+
 using retain::core_kind;
 using retain::recurrent_core;
 
@@ -101,3 +103,5 @@ TEST_CASE("recurrent_core: a forgetting bias of 1, no steps, a copy, and what do
   CHECK_THROWS_WITH(core(x, at::Tensor(), torch::zeros({2})), ContainsSubstring("done of shape [2]"));
   CHECK_THROWS_AS(recurrent_core(core_kind::none, 3, 3), retain::config_error);
 }
+
+}  // namespace policy_recurrent_core_test

@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace policy_select_head_test {
+
 TEST_CASE("select_head: every sample gets its own head's outputs, and only that head its gradient", "[select_head]") {
   torch::manual_seed(1);
   const std::int64_t K = 2, T = 3, N = 4, S = 3, D = 2;
@@ -92,3 +94,5 @@ TEST_CASE("select_head: stages of any integral type; real ones are refused", "[s
   CHECK_THROWS_AS(retain::select_head(outputs, 2, stage.to(at::kFloat)), retain::config_error);
   CHECK_THROWS_AS(retain::select_head(outputs, 1, torch::zeros({3})), retain::config_error);
 }
+
+}  // namespace policy_select_head_test

@@ -11,6 +11,8 @@
 
 #include "support.hpp"
 
+namespace policy_twin_critic_test {
+
 using retain::twin_critic;
 using retain::twin_critic_options;
 
@@ -141,3 +143,5 @@ TEST_CASE("twin_critic: its layers as one node are its layers one by one, in flo
     }
   }
 }
+
+}  // namespace policy_twin_critic_test

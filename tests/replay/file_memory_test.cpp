@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace replay_file_memory_test {
+
 using retain::file_memory;
 using retain::file_writer;
 using retain::transitions;
@@ -229,3 +231,5 @@ TEST_CASE("file_memory: a mask or a float is no index", "[replay]") {
   CHECK_THROWS_AS(memory.gather(torch::tensor({1.7})), retain::config_error);
   CHECK(memory.gather(torch::tensor({1, 3}))["x"].equal(torch::tensor({1, 3})));
 }
+
+}  // namespace replay_file_memory_test

@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace replay_file_writer_test {
+
 using retain::file_memory;
 using retain::file_writer;
 
@@ -54,3 +56,5 @@ TEST_CASE("file_writer: rows that are not like the first are named and leave the
   CHECK(retain::state::read(folder.file("data")).tensor("x").equal(torch::cat({x, x * 2})));
   CHECK_THROWS_AS((file_writer{folder.file("no/such/folder")}.push({{"x", x}})), retain::io_error);
 }
+
+}  // namespace replay_file_writer_test

@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace replay_prioritised_test {
+
 using retain::prioritised;
 
 namespace {
@@ -204,3 +206,5 @@ TEST_CASE("prioritised: a state that no updates leave is refused with its key's 
   largest.update(range(4), torch::full({4}, 1e300, at::kDouble));
   CHECK(largest.sample(4).weights.eq(1).all().item<bool>());
 }
+
+}  // namespace replay_prioritised_test

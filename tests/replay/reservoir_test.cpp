@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace replay_reservoir_test {
+
 using retain::reservoir;
 using retain::reservoir_memory;
 using retain::transitions;
@@ -184,3 +186,5 @@ TEST_CASE("reservoir_memory: a load that is undone leaves it as new", "[replay]"
   b.push({{"other", torch::zeros({2, 5})}});
   CHECK(b.size() == 2);
 }
+
+}  // namespace replay_reservoir_test

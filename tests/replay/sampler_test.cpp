@@ -10,6 +10,8 @@
 #include "replay/contents.hpp"
 #include "support.hpp"
 
+namespace replay_sampler_test {
+
 namespace {
 
 struct first_item {
@@ -67,3 +69,5 @@ TEST_CASE("sampler: every one, and every memory, is as it was when it is moved t
   check(kept);
   check(retain::episodic_memory{rows, {.capacity = 9, .share = 0.5}});
 }
+
+}  // namespace replay_sampler_test

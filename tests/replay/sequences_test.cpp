@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace replay_sequences_test {
+
 using retain::sequences;
 
 namespace {
@@ -135,3 +137,5 @@ TEST_CASE("sequences: steps that no episodes have are refused by who loads and b
   CHECK(sampler.size() == 7);
   CHECK(sampler.sample(50).indices.max().item<std::int64_t>() == 6);
 }
+
+}  // namespace replay_sequences_test

@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace replay_stratified_test {
+
 using retain::stratified;
 
 namespace {
@@ -247,3 +249,5 @@ TEST_CASE("stratified: a state that hung or did not fit together is refused with
   refused("items", keys_of({0, 1, 2, std::int64_t{1} << 62}));
   CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 1e308}, {2, 1e308}}}}), retain::config_error);
 }
+
+}  // namespace replay_stratified_test

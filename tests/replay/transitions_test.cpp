@@ -6,6 +6,8 @@
 
 #include "support.hpp"
 
+namespace replay_transitions_test {
+
 using retain::transitions;
 
 // What is taken from a temporary outlives it.
@@ -59,3 +61,5 @@ TEST_CASE("transitions: a column of a temporary outlives it; moved to itself, it
   CHECK(batch.size() == 3);
   CHECK(batch["x"].equal(torch::arange(3)));
 }
+
+}  // namespace replay_transitions_test

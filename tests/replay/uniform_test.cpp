@@ -3,6 +3,8 @@
 
 #include "support.hpp"
 
+namespace replay_uniform_test {
+
 TEST_CASE("uniform: every item is equally likely, by chi-square", "[replay]") {
   retain::uniform sampler(20, 3);
   constexpr std::int64_t n = 40000;
@@ -33,3 +35,5 @@ TEST_CASE("uniform: a negative number of items is none", "[replay]") {
   CHECK_THROWS_AS(sampler.resize(-1), retain::config_error);
   CHECK(sampler.size() == 3);
 }
+
+}  // namespace replay_uniform_test

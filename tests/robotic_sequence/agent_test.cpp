@@ -20,6 +20,8 @@
 #include "../../examples/robotic_sequence/learner.hpp"
 #include "../../examples/robotic_sequence/teacher.hpp"
 
+namespace robotic_sequence_agent_test {
+
 using namespace robotic_sequence;
 
 namespace {
@@ -359,3 +361,5 @@ TEST_CASE("no value beyond the bound is taught: stored transitions that lead on 
   CHECK(greatest_value(2) < 2.5);
   CHECK(greatest_value(1e9) > 5);  // on its way to 1 / (1 - .99)
 }
+
+}  // namespace robotic_sequence_agent_test

@@ -8,6 +8,8 @@
 
 #include "../common/program.hpp"
 
+namespace robotic_sequence_program_test {
+
 using programs::read;
 
 namespace {
@@ -206,3 +208,5 @@ TEST_CASE("robotic_sequence: a sweep in miniature makes teachers, runs and a rep
   CHECK(other.code == 1);
   CHECK_THAT(other.text, ContainsSubstring("another --out"));
 }
+
+}  // namespace robotic_sequence_program_test

@@ -16,6 +16,8 @@
 #include "command_sweep.hpp"
 #include "report.hpp"
 
+namespace robotic_sequence_report_test {
+
 namespace {
 
 using curves_of = std::map<std::string, std::string>;
@@ -298,3 +300,5 @@ TEST_CASE("a sweep's folder holds runs that can be compared", "[robotic_sequence
   command.steps = 40'000;
   CHECK_THROWS_WITH(check(), ContainsSubstring("80000") && ContainsSubstring("another --out"));
 }
+
+}  // namespace robotic_sequence_report_test

@@ -21,6 +21,8 @@
 #include <string>
 #include <vector>
 
+namespace robotic_sequence_world_test {
+
 namespace {
 
 using namespace robotic_sequence;
@@ -553,3 +555,5 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
   CHECK_THAT(shown({.policy = "a policy", .from = "unplug", .stages = 3, .delay = 0}, still), ContainsSubstring("out of time in unplug"));
   CHECK(asked == std::vector<int>(50, 1));
 }
+
+}  // namespace robotic_sequence_world_test

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+namespace toy_apple_learner_test {
+
 namespace {
 
 /// w and b of a movement of the two logits.
@@ -292,3 +294,5 @@ TEST_CASE("AppleRetrieval: movement in the felt and the free direction", "[toy][
   CHECK(back.w == Approx(start.w));
   CHECK(back.b == Approx(start.b));
 }
+
+}  // namespace toy_apple_learner_test

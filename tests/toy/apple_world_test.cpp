@@ -10,6 +10,8 @@
 #include "common/parallel.hpp"
 #include "common/seeds.hpp"
 
+namespace toy_apple_world_test {
+
 namespace {
 
 /// The rules once more, as they are told: no class, no tricks.
@@ -151,3 +153,5 @@ TEST_CASE("seeds: lists and ranges", "[toy][common]") {
   CHECK(seed_list({"2-4", "3", "1"}) == std::vector<unsigned long>{2, 3, 4, 1});
   CHECK_THROWS(seed_list({"3-1"}));
 }
+
+}  // namespace toy_apple_world_test

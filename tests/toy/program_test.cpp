@@ -11,6 +11,8 @@
 
 #include "../common/program.hpp"
 
+namespace toy_program_test {
+
 using programs::read;
 
 namespace {
@@ -102,3 +104,5 @@ TEST_CASE("toy apple --tune: a grid on other seeds, and its choice", "[toy][prog
   CHECK(file.at("chosen").at("learns").contains("bc"));
   CHECK(std::filesystem::exists(out / "chosen.csv"));
 }
+
+}  // namespace toy_program_test

@@ -5,6 +5,8 @@
 
 #include "../nethack/catch2.hpp"
 
+namespace toy_two_state_test {
+
 TEST_CASE("two-state MDP: the four optima of the paper", "[toy][two_state]") {
   const auto gap = toy::optima(toy::coverage_gap);
   REQUIRE(gap.size() == 2);
@@ -81,3 +83,5 @@ TEST_CASE("two-state MDP: narrow peaks and the V-shape are one family", "[toy][t
   CHECK(toy::cloning_gap.stay(0.975) == Approx(0.95));
   CHECK(toy::cloning_gap.stay(1) == Approx(1));
 }
+
+}  // namespace toy_two_state_test
