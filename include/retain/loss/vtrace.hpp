@@ -37,8 +37,8 @@ struct vtrace_estimates {
 ///
 /// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards, values, ended [T, N] and last_value [N] are
 /// those of gae(): `ended` marks the last step of an episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a
-/// discount of its own for every step, g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of the same lambda, and A too where
-/// lambda is 1. Nothing here is part of a graph.
+/// discount of its own for every step, g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of
+/// the same lambda, and A too where lambda is 1. Nothing here is part of a graph.
 /// Throws shape_error when the shapes do not fit together, config_error for a bar that is not positive or for c_bar above rho_bar.
 inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs, const at::Tensor& rewards,
                                const at::Tensor& values, const at::Tensor& ended, const at::Tensor& last_value,
