@@ -153,12 +153,28 @@ TEST_CASE("files: a forked process that ends does not take its parent's unfinish
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
+    int wrong = 0;
+    try {
+      out->push({{"x", at::ones({4})}});
+      ++wrong;
+    } catch (const retain::io_error&) {
+    }
+    try {
+      out->close();
+      ++wrong;
+    } catch (const retain::io_error&) {
+    }
     out.reset();
-    _exit(0);
+    std::fflush(nullptr);  // as exit() does
+    _exit(wrong);
   }
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 0);
   CHECK(files_in(folder.file("")) == 1);
+  out->push({{"x", at::full({2}, 3.0f)}});
+  out->close();  // nothing was written twice
+  CHECK(retain::state::read(path).tensor("x").equal(torch::tensor({1.0f, 1.0f, 1.0f, 1.0f, 3.0f, 3.0f})));
 }
 
 }  // namespace new_file_test

@@ -81,7 +81,7 @@ inline std::string temporary_name(const std::string& path) {
 }
 
 /// A file beside `path`, removed unless it takes the place of that. Every function throws io_error, after which `path`
-/// is as it was. One that a forked process has a copy of stays this one's: that neither removes nor places it.
+/// is as it was. One that a forked process has a copy of stays this one's: that neither writes, removes nor places it.
 class new_file {
  public:
   /// `suffix` is part of its name until then, where several are written for one path.
@@ -92,6 +92,7 @@ class new_file {
       if (!file_ && errno != EEXIST) break;
     }
     if (!file_) fail("create");
+    std::setvbuf(file_.get(), nullptr, _IONBF, 0);  // what a buffer holds at a fork would be written twice
   }
   new_file(new_file&& other) noexcept
       : path_(std::move(other.path_)),
@@ -107,6 +108,7 @@ class new_file {
   }
 
   void put(const void* data, std::size_t size) {
+    refuse_a_copy();
     if (size != 0 && std::fwrite(data, 1, size, file_.get()) != size) fail("write");
   }
   void put(std::string_view text) { put(text.data(), text.size()); }
@@ -130,6 +132,7 @@ class new_file {
 
   /// It is on the disk and becomes `path`, at once. Nothing can be put after that.
   void take_place() {
+    refuse_a_copy();
     if (std::fflush(file_.get()) != 0) fail("write");
 #if defined(__unix__) || defined(__APPLE__)
     if (::fsync(::fileno(file_.get())) != 0) fail("write");
@@ -141,6 +144,10 @@ class new_file {
   }
 
  private:
+  void refuse_a_copy() const {
+    if (owner_ != this_process())
+      throw io_error(concat("cannot write '", path_, "': another process began it and was forked since; let that one end it, or begin another here"));
+  }
   [[noreturn]] void fail(const char* what) const {
     throw io_error(concat("cannot ", what, " '", name_, "': ", std::strerror(errno), "; '", path_, "' is as it was"));
   }
