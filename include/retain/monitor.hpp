@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/concepts.hpp>
+#include <retain/detail/distillation.hpp>
 #include <retain/detail/gather.hpp>
 #include <retain/detail/text.hpp>
 #include <retain/error.hpp>
@@ -209,12 +210,8 @@ class monitor {
     auto said = p.asked.begin();
     each_batch(p, [&](const batch_type& batch) {
       const auto answer = detail::as_prediction(policy(batch));
-      const auto own = detail::mask_of(answer), given = detail::mask_of(*said);
-      if (own.defined() && given.defined() && own.sizes() != given.sizes())
-        throw shape_error(detail::concat("monitor: the masks of policy and teacher on '", p.name, "' have shapes ",
-                                         detail::shape_text(own.sizes()), " and ", detail::shape_text(given.sizes())));
-      at::Tensor kept = own.defined() ? own.to(at::kBool) : given.defined() ? given.to(at::kBool) : at::Tensor();
-      if (own.defined() && given.defined()) kept = kept.logical_and(given.to(kept.device(), at::kBool));
+      const std::string where = detail::concat("monitor: policy and teacher on '", p.name, "'");
+      at::Tensor kept = detail::common_mask(where.c_str(), detail::mask_of(answer), detail::mask_of(*said));
       const auto target = detail::where(detail::beside(detail::distribution_of(*said), detail::distribution_of(answer)), kept);
       const auto student = detail::where(detail::distribution_of(answer), kept);
       const auto rows = detail::divergence_rows(target, student).to(at::kDouble);
@@ -227,8 +224,8 @@ class monitor {
       discrete = discrete && !at::isFloatingType(likeliest.scalar_type());
       auto equal = likeliest.eq(chosen);
       while (equal.dim() > rows.dim()) equal = equal.all(-1);  // an action of several parts is the same when all of them are
-      add_to(divergence, rows.masked_fill(kept.logical_not(), 0).sum());
-      add_to(agreed, equal.logical_and(kept).sum());
+      add_to(divergence, rows.masked_fill(kept.bitwise_not(), 0).sum());
+      add_to(agreed, equal.bitwise_and(kept).sum());
       add_to(counted, kept.sum());
       ++said;
     });

@@ -131,4 +131,30 @@ TEST_CASE("negative_log_likelihood: actions of any integral type; real ones wher
   CHECK(retain::negative_log_likelihood(real, torch::zeros({3, 1}, at::kLong)).loss.item<double>() == Approx(-99.08106));
 }
 
+namespace {
+/// A distribution of one's own that cannot clear rows.
+struct uncleared {
+  at::Tensor logits;
+  at::Tensor log_prob(const at::Tensor& actions) const { return at::log_softmax(logits, -1).gather(-1, actions.unsqueeze(-1)).squeeze(-1); }
+  at::Tensor entropy() const { return at::zeros({logits.size(0)}); }
+  at::Tensor sample() const { return mode(); }
+  at::Tensor mode() const { return logits.argmax(-1); }
+};
+at::Tensor kl(const uncleared& p, const uncleared& q) { return kl(retain::categorical{p.logits}, retain::categorical{q.logits}); }
+static_assert(retain::action_distribution<uncleared>);
+}  // namespace
+
+TEST_CASE("negative_log_likelihood: in padding stands an action that the policy holds possible", "[negative_log_likelihood]") {
+  auto logits = torch::tensor({{0.0, 1.0, 2.0}, {0.0, 0.5, 0.0}});
+  logits[1][0] = -std::numeric_limits<double>::infinity();
+  logits.requires_grad_();
+  const auto actions = torch::tensor({1, 0}), kept = torch::tensor({true, false});
+  REQUIRE(std::isinf(uncleared{logits}.log_prob(actions)[1].item<double>()));
+  const auto loss = retain::negative_log_likelihood(retain::masked{uncleared{logits}, kept}, actions).loss;
+  loss.backward();
+  CHECK(loss.item<double>() == Approx(std::log(1 + std::exp(1.0) + std::exp(2.0)) - 1));
+  CHECK(logits.grad()[0].isfinite().all().item<bool>());
+  CHECK((logits.grad()[1] == 0).all().item<bool>());
+}
+
 }  // namespace loss_negative_log_likelihood_test

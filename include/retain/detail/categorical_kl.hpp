@@ -191,8 +191,8 @@ struct kl_function : torch::autograd::Function<kl_function> {
 /// Whether kl_function takes these logits, which are of one shape.
 inline bool fuses_kl(const at::Tensor& p, const at::Tensor& q) {
   // What is negated lazily does not stand in memory as it reads.
-  const auto fits = [](const at::Tensor& x) { return x.scalar_type() == at::kFloat && !x.is_neg() && !x._is_zerotensor() && may_join(x); };
-  if (p.device() != q.device() || p.numel() == 0 || !fits(p) || !fits(q)) return false;
+  const auto fits = [](const at::Tensor& x) { return x.scalar_type() == at::kFloat && !x.is_neg() && !x._is_zerotensor(); };
+  if (p.device() != q.device() || p.numel() == 0 || !fits(p) || !fits(q) || !may_join_own_types({p, q})) return false;
 #if RETAIN_HAS_CUDA_KERNELS
   if (p.is_cuda()) return has_cuda_kl(p.size(-1), p.device());
 #endif

@@ -49,4 +49,10 @@ inline bool may_join_each(at::TensorList tensors) {
   return true;
 }
 
+/// The same for a node that sets its own types: autocasting may be on, and has nothing to cast there.
+inline bool may_join_own_types(at::TensorList tensors) {
+  const c10::impl::ExcludeDispatchKeyGuard not_for_autocasting(c10::default_excluded_set);
+  return may_join_each(tensors);
+}
+
 }  // namespace retain::detail

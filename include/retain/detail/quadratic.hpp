@@ -12,7 +12,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -289,12 +288,6 @@ at::Tensor quadratic_pass(const std::vector<quadratic_item>& items, std::vector<
   return at::scalar_tensor(sum, at::TensorOptions().dtype(at::kDouble));
 }
 
-/// Whether one node may stand for the operations on these. Autocasting may be on: there is nothing for it to cast in what sets its own types.
-inline bool quadratic_may_join(at::TensorList tensors) {
-  const c10::impl::ExcludeDispatchKeyGuard not_for_autocasting(c10::default_excluded_set);
-  return std::all_of(tensors.begin(), tensors.end(), [](const at::Tensor& tensor) { return may_join(tensor); });
-}
-
 /// F d of one parameter by LibTorch's operations, in float or double.
 inline at::Tensor quadratic_force(const at::Tensor& theta, const at::Tensor& anchor, const at::Tensor& importance) {
   const at::Tensor d = theta.to(real_type(theta)) - anchor.to(real_type(theta));
@@ -328,7 +321,7 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
     // has made it small.
     const bool at_hand = incoming[0].device().is_cpu();
     const bool half = std::any_of(saved.begin(), saved.end(), [](const at::Tensor& t) { return t.defined() && t.element_size() == 2; });
-    if (at::GradMode::is_enabled() || (half && !at_hand) || !quadratic_may_join(incoming[0])) {
+    if (at::GradMode::is_enabled() || (half && !at_hand) || !may_join_own_types(incoming[0])) {
       for (std::size_t i = 0; i < scales.size(); ++i) {
         const at::Tensor& theta = saved[3 * i];
         const at::Tensor force = quadratic_force(theta, saved[3 * i + 1], saved[3 * i + 2]);
@@ -354,7 +347,7 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
 inline at::Tensor quadratic_loss(std::vector<quadratic_item> items, double strength) {
   std::vector<at::Tensor> thetas;
   for (const auto& item : items) thetas.push_back(item.theta);
-  if (quadratic_may_join(thetas)) return quadratic_function::apply(at::TensorList(thetas), std::move(items), strength);
+  if (may_join_own_types(thetas)) return quadratic_function::apply(at::TensorList(thetas), std::move(items), strength);
   at::Tensor sum;
   double constant = 0;
   for (const auto& item : items) {

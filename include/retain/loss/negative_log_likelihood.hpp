@@ -72,7 +72,11 @@ likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::
                                      detail::shape_text(mode.sizes())));
   const bool real = at::isFloatingType(mode.scalar_type());
   at::Tensor labels = real ? actions.to(mode.options()) : detail::counted("negative_log_likelihood", "actions", actions, mode.device());
-  labels = detail::harmless_actions(labels, kept);  // what stands in padding need not be an action
+  if (kept.defined()) {  // what stands in padding need not be an action: there it is the policy's own
+    at::Tensor wide = kept.to(mode.device());
+    while (wide.dim() < labels.dim()) wide = wide.unsqueeze(-1);
+    labels = labels.masked_fill(wide.bitwise_not(), 0) + mode.to(labels.scalar_type()).masked_fill(wide, 0);
+  }
 
   at::Tensor rows = d.log_prob(labels).neg();
   if (options.label_smoothing > 0) rows = rows * (1 - options.label_smoothing) + detail::evenly_labelled(d) * options.label_smoothing;
