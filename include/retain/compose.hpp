@@ -184,7 +184,7 @@ class composition {
     const_cast<composition*>(this)->each(
         [&](const auto& term, const term_report& report) { term.save_state(out, prefix + report.name + "."); });
   }
-  /// Loads every term or, on any exception, leaves all of them as they were. Throws what they throw.
+  /// Loads every term or, on any exception, leaves all of them with the state that they had. Throws what they throw.
   void load_state(const state& in, const std::string& prefix) {
     state before;
     save_state(before, prefix);

@@ -137,7 +137,8 @@ struct fisher_options {
 /// each call. A batch normalization in training mode is refused before anything is asked, where `model` lists its modules. The first
 /// samples, 16 or the few batches that make as many, are asked about again, and the numbers must be the same bit for bit; on other devices
 /// than a CPU within 32 units in the last place of the largest, for there additions may come in any order. That costs two forward passes of 16
-/// samples, or one of the batch where it has not many more or cannot be sliced. Random generators go on as if it had not been asked.
+/// samples, or one of the batch where it has not many more or cannot be sliced, or
+/// where `verify` is 0. LibTorch's random generators go on as if it had not been asked.
 /// `.grad` and the model's buffers stay as they are. Frozen parameters are left out. Throws config_error when no parameter is reached, when
 /// forward answers otherwise the second time or by the statistics of the batch, or when there is no data; state_error for a result that is
 /// not finite.

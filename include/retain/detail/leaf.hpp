@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whether a tensor has a `.grad` that an optimiser reads.
+// Whether a tensor has a `.grad` that an optimizer reads.
 #pragma once
 
 #include <retain/detail/text.hpp>
@@ -11,7 +11,7 @@
 
 namespace retain::detail {
 
-/// Whether a tensor is made from a parameter, as a part of it (narrow, view, index) or by other operations. No backward pass and no optimiser looks
+/// Whether a tensor is made from a parameter, as a part of it (narrow, view, index) or by other operations. No backward pass and no optimizer looks
 /// at the `.grad` of such a one. A part that was taken without a graph counts as a leaf that is trained.
 inline bool is_computed(const at::Tensor& tensor) {
   if (tensor.is_view() && tensor._base().requires_grad()) return true;
@@ -22,7 +22,7 @@ inline bool is_computed(const at::Tensor& tensor) {
 inline void check_leaf(const char* who, const std::string& name, const at::Tensor& tensor, const char* instead = "") {
   if (is_computed(tensor))
     throw config_error(concat(who, ": '", name, "' ", shape_text(tensor.sizes()), " is computed from another tensor, a part of it for example, and has no "
-                              ".grad that an optimiser reads: give the parameters themselves", instead));
+                              ".grad that an optimizer reads: give the parameters themselves", instead));
 }
 
 }  // namespace retain::detail

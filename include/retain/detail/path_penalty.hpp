@@ -57,7 +57,7 @@ class path_penalty : public weight_penalty {
 
   path_penalty(const char* kind, std::vector<const char*> sums, strength_schedule strength, std::vector<std::string> exclude,
                const std::vector<group_scale>& groups, const parameter_list& model)
-      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), who_(kind), sums_(std::move(sums)) {
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), sums_(std::move(sums)) {
     needs_importance_ = true;
     for (auto& [name, e] : entries_) {
       e.importance = laid_out_like(e.anchor, at::zeros_like(e.anchor));
@@ -118,7 +118,7 @@ class path_penalty : public weight_penalty {
       for (auto& sum : t.sums) sum = at::zeros_like(sum);
     });
     if (unseen)
-      throw state_error(concat(who_, ": the weights moved in this task, and ", seen_.look ? "every observe() found no gradient" : "observe() was never called",
+      throw state_error(concat(kind_, ": the weights moved in this task, and ", seen_.look ? "every observe() found no gradient" : "observe() was never called",
                                ", so that nothing was gathered: in each step call backward(), optimizer.step(), observe(), and only then zero_grad()"));
     entries_ = std::move(next);
     tracks_ = std::move(tracks);
@@ -147,7 +147,6 @@ class path_penalty : public weight_penalty {
       tensor = tensor.clone();
   }
 
-  const char* who_;
   std::vector<const char*> sums_;
   std::map<std::string, track> tracks_;
   sightings seen_;

@@ -35,7 +35,7 @@ namespace detail {
 class weight_penalty {
  public:
   /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type (float for half types). A tensor that is computed
-  /// from others, such as the old rows of a layer that has grown or a normalised weight, stands for a parameter as well: its gradient flows on.
+  /// from others, such as the old rows of a layer that has grown or a normalized weight, stands for a parameter as well: its gradient flows on.
   /// Throws shape_error or state_error when the model does not fit.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {

@@ -34,7 +34,7 @@ struct ppo_loss {
 ///
 ///     r = exp(log pi(a|s) - log pi_old(a|s)),     loss = -mean min(r A, clip(r, lowest, highest) A)
 ///
-/// with r kept within [least_ratio, greatest_ratio] first, and always at most e^20 (e^10 in half), so that no sample is infinite: beyond it a
+/// with r kept within [least_ratio, greatest_ratio] first, and always at most e^20 (e^10 in half), so that no ratio is infinite: beyond it a
 /// sample with A > 0 is clipped as ever, and one with A < 0 costs e^20 |A| and has no gradient. approx_kl and clip_fraction are of the ratio as
 /// it was.
 /// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized(). Of an empty batch
@@ -95,8 +95,8 @@ inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7
   // A float's mean is rounded, which is all the deviation that equal advantages have; where it may show, double decides.
   const auto may_show = [](const auto& from, const auto& spread) { return spread <= 1e-4 * from; };
   if (mean.is_cpu() && !may_show(std::abs(mean.item<double>()), deviation.item<double>())) return usual;  // elsewhere looking would mean waiting
-  const auto exact = advantages.to(at::kDouble), centre = exact.mean(), spread = exact.std();
-  const auto known = ((exact - centre) / (spread + epsilon)).masked_fill(detail::hardly_vary(centre, spread), 0);
+  const auto exact = advantages.to(at::kDouble), center = exact.mean(), spread = exact.std();
+  const auto known = ((exact - center) / (spread + epsilon)).masked_fill(detail::hardly_vary(center, spread), 0);
   return at::where(may_show(mean.abs(), deviation), known.to(usual.scalar_type()), usual);
 }
 

@@ -21,7 +21,7 @@ namespace detail {
 /// What the weights of a module are, where that does not show in their shape.
 enum class weights_kind : std::uint8_t {
   one_matrix_each,  ///< of several networks, which are the first dimension
-  scales,           ///< of a normalisation
+  scales,           ///< of a normalization
 };
 
 /// A module whose weights hold something for each of several networks.
