@@ -2,7 +2,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-install(TARGETS retain EXPORT retainTargets FILE_SET HEADERS FILE_SET detail)
+install(TARGETS retain EXPORT retainTargets FILE_SET HEADERS FILE_SET internals)
 install(EXPORT retainTargets NAMESPACE retain:: DESTINATION ${CMAKE_INSTALL_DATADIR}/retain/cmake)
 configure_package_config_file(
   ${CMAKE_CURRENT_LIST_DIR}/retainConfig.cmake.in ${PROJECT_BINARY_DIR}/retainConfig.cmake

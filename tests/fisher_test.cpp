@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "fisher_loop.hpp"
+#include "importance/fisher_loop.hpp"
 
 namespace fisher_test {
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include <nlohmann/json.hpp>
-#include <retain/detail/new_file.hpp>
+#include <retain/files/new_file.hpp>
 
 /// Written beside its place and renamed, so that a reader never sees half a file and an existing file means
 /// that the step which makes it was finished. A link stays; a folder, a device or a pipe is refused.

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-#include <retain/detail/new_file.hpp>
+#include <retain/files/new_file.hpp>
 
 namespace gnuplot {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <retain/detail/concat.hpp>
+#include <retain/base/concat.hpp>
 #include <retain/error.hpp>
 #include <retain/state.hpp>
 

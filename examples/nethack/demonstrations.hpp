@@ -15,7 +15,7 @@
 #include <string_view>
 #include <utility>
 
-#include <retain/detail/new_file.hpp>
+#include <retain/files/new_file.hpp>
 
 #include "demonstration_format.hpp"
 

@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-#include <retain/detail/new_file.hpp>
+#include <retain/files/new_file.hpp>
 
 #include "actions.hpp"
 #include "link.h"

@@ -7,7 +7,7 @@
 #include "cells.hpp"
 #include "observation.hpp"
 
-#include <retain/detail/new_file.hpp>
+#include <retain/files/new_file.hpp>
 
 #include <algorithm>
 #include <array>

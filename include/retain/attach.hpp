@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/parameters.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/distillation.hpp>
-#include <retain/detail/gather.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/distributions/prediction.hpp>
+#include <retain/kernels/gather.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/uniform.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/distillation.hpp>
 
 #include <ATen/core/grad_mode.h>
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/counted.hpp>
-#include <retain/detail/distillation.hpp>
+#include <retain/base/counted.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/distributions/prediction.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/distillation.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -2,9 +2,9 @@
 // Models written in Eigen as parameter sources, without a copy.
 #pragma once
 
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/parameters.hpp>
 
 #include <ATen/ATen.h>
 #include <Eigen/Core>

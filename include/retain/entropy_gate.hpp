@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/concepts.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/distributions/prediction.hpp>
 
 #include <ATen/core/Tensor.h>
 

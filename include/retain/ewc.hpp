@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/importance_penalty.hpp>
 #include <retain/fisher.hpp>
+#include <retain/terms/importance_penalty.hpp>
 
 namespace retain {
 

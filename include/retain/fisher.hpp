@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/concepts.hpp>
-#include <retain/detail/finite.hpp>
-#include <retain/detail/fisher_estimator.hpp>
-#include <retain/detail/steady_forward.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/finite.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/core/state.hpp>
+#include <retain/importance/fisher_estimator.hpp>
+#include <retain/importance/steady_forward.hpp>
 #include <retain/teacher.hpp>
 
 #include <cstdint>

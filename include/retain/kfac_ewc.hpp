@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/kronecker.hpp>
-#include <retain/detail/weight_penalty.hpp>
 #include <retain/kfac.hpp>
+#include <retain/terms/kronecker.hpp>
+#include <retain/terms/weight_penalty.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

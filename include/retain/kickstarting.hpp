@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/distillation.hpp>
-#include <retain/detail/student.hpp>
+#include <retain/distributions/prediction.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/distillation.hpp>
+#include <retain/terms/student.hpp>
 
 #include <ATen/core/grad_mode.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/weight_penalty.hpp>
+#include <retain/terms/weight_penalty.hpp>
 
 namespace retain {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/finite.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/finite.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/state.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

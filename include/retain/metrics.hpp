@@ -2,8 +2,8 @@
 // Forgetting and transfer, as the field defines them. Numbers in, numbers out; nothing is changed that is passed in.
 #pragma once
 
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

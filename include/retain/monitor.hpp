@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/concepts.hpp>
-#include <retain/detail/distillation.hpp>
-#include <retain/detail/gather.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/core/state.hpp>
+#include <retain/distributions/prediction.hpp>
+#include <retain/kernels/gather.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/distillation.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

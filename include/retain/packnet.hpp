@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/leaf.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/leaf.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/core/state.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

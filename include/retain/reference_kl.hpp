@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/concepts.hpp>
-#include <retain/detail/distillation.hpp>
-#include <retain/detail/log_ratio.hpp>
-#include <retain/detail/student.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/schedule.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/core/schedule.hpp>
+#include <retain/core/state.hpp>
+#include <retain/distributions/prediction.hpp>
+#include <retain/loss/log_ratio.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/distillation.hpp>
+#include <retain/terms/student.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

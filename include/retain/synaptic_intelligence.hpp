@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/path_penalty.hpp>
+#include <retain/terms/path_penalty.hpp>
 
 #include <cmath>
 

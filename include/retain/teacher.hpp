@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/categorical.hpp>
-#include <retain/concepts.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/core/state.hpp>
+#include <retain/distributions/prediction.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -71,17 +70,6 @@ decltype(auto) module_of(M& model) {
     return (model);
   else
     return (*model);
-}
-
-/// What a forward function may return as a prediction: distributions as they are, a tensor as a categorical's logits.
-template <class P>
-auto as_prediction(P&& answer) {
-  if constexpr (std::convertible_to<P, at::Tensor>) {
-    return categorical{std::forward<P>(answer)};
-  } else {
-    static_assert(prediction<P>, "a policy must return distributions (such as retain::categorical), logits as a tensor, or retain::masked");
-    return std::forward<P>(answer);
-  }
 }
 
 struct call_forward {

@@ -2,7 +2,7 @@
 // A state file that is mapped into memory, as file_memory reads it.
 #include "state_bytes.hpp"
 
-#include <retain/detail/file_mapping.hpp>
+#include <retain/files/file_mapping.hpp>
 
 #include <cstdio>
 #include <filesystem>

@@ -4,8 +4,8 @@
 
 #include "fuzz.hpp"
 
-#include <retain/detail/checksum.hpp>
-#include <retain/detail/state_header.hpp>
+#include <retain/files/checksum.hpp>
+#include <retain/files/state_header.hpp>
 
 #include <algorithm>
 #include <cstdint>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/backward_sums.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/kernels/backward_sums.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

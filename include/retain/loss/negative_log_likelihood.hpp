@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/concepts.hpp>
-#include <retain/detail/counted.hpp>
-#include <retain/detail/distillation.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/teacher.hpp>
+#include <retain/base/counted.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/distributions/prediction.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

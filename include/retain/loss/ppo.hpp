@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/log_ratio.hpp>
-#include <retain/detail/mean.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/base/text.hpp>
+#include <retain/loss/log_ratio.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

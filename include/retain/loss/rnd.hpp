@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/module_tensors.hpp>
-#include <retain/detail/random.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
-#include <retain/running_statistics.hpp>
-#include <retain/state.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/random.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/module_tensors.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/core/running_statistics.hpp>
+#include <retain/core/state.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/joined.hpp>
-#include <retain/detail/mean.hpp>
-#include <retain/detail/plain_floats.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/base/text.hpp>
+#include <retain/kernels/joined.hpp>
+#include <retain/kernels/plain_floats.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

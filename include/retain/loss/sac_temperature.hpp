@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/counted.hpp>
-#include <retain/detail/finite.hpp>
-#include <retain/detail/gather.hpp>
-#include <retain/detail/mean.hpp>
-#include <retain/detail/plain_floats.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
-#include <retain/state.hpp>
+#include <retain/base/counted.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/finite.hpp>
+#include <retain/base/mean.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/core/state.hpp>
+#include <retain/kernels/gather.hpp>
+#include <retain/kernels/plain_floats.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

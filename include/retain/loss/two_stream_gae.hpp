@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
 #include <retain/loss/gae.hpp>
 
 #include <ATen/ATen.h>

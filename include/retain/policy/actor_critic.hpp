@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/concepts.hpp>
-#include <retain/detail/dense_layers.hpp>
-#include <retain/detail/joined.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/core/module_tensors.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/kernels/dense_layers.hpp>
+#include <retain/kernels/joined.hpp>
 #include <retain/policy/mlp.hpp>
 #include <retain/policy/orthogonal.hpp>
 #include <retain/policy/recurrent_core.hpp>
 #include <retain/policy/select_head.hpp>
-#include <retain/polyak.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -228,7 +228,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Module>
   static void copy_values(const Module& from, const Module& to) {
     const at::NoGradGuard no_grad;
-    for (auto [place, value] : detail::paired(parameters(to), detail::all_names(from))) place.copy_(value);
+    for (auto [place, value] : detail::paired("actor_critic", parameters(to), detail::all_names(from))) place.copy_(value);
   }
 
   bool own_critic() const { return options_.values > 0 && options_.critic == critic_kind::separate; }

@@ -2,13 +2,13 @@
 // What a policy's last layer means: how many numbers it has, and which distribution they are.
 #pragma once
 
-#include <retain/categorical.hpp>
-#include <retain/detail/joined.hpp>
-#include <retain/detail/plain_floats.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/diagonal_gaussian.hpp>
-#include <retain/error.hpp>
-#include <retain/tanh_gaussian.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/distributions/categorical.hpp>
+#include <retain/distributions/diagonal_gaussian.hpp>
+#include <retain/distributions/tanh_gaussian.hpp>
+#include <retain/kernels/joined.hpp>
+#include <retain/kernels/plain_floats.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

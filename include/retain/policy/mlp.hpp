@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/dense_layers.hpp>
-#include <retain/detail/joined.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/policy/activation.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/kernels/activation.hpp>
+#include <retain/kernels/dense_layers.hpp>
+#include <retain/kernels/joined.hpp>
 
 #include <ATen/ATen.h>
 #include <torch/nn/cloneable.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/parameters.hpp>
+#include <retain/core/parameters.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

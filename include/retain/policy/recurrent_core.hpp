@@ -2,8 +2,8 @@
 // What a policy carries from step to step.
 #pragma once
 
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

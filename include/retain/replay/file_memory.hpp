@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/mapped_file.hpp>
+#include <retain/core/state.hpp>
+#include <retain/files/mapped_file.hpp>
 #include <retain/replay/transitions.hpp>
-#include <retain/state.hpp>
 
 #include <ATen/ATen.h>
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/checksum.hpp>
-#include <retain/detail/concat.hpp>
-#include <retain/detail/new_file.hpp>
-#include <retain/detail/state_file.hpp>
-#include <retain/detail/state_header.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/concat.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/files/checksum.hpp>
+#include <retain/files/new_file.hpp>
+#include <retain/files/state_file.hpp>
+#include <retain/files/state_header.hpp>
 #include <retain/replay/transitions.hpp>
 
 #include <ATen/ATen.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/random.hpp>
-#include <retain/detail/sum_tree.hpp>
+#include <retain/base/random.hpp>
+#include <retain/core/schedule.hpp>
+#include <retain/core/state.hpp>
 #include <retain/replay/sampler.hpp>
-#include <retain/schedule.hpp>
-#include <retain/state.hpp>
+#include <retain/replay/sum_tree.hpp>
 
 #include <algorithm>
 #include <cmath>

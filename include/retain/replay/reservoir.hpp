@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/random.hpp>
-#include <retain/detail/row_storage.hpp>
+#include <retain/base/random.hpp>
+#include <retain/core/state.hpp>
+#include <retain/replay/row_storage.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/transitions.hpp>
-#include <retain/state.hpp>
 
 #include <algorithm>
 #include <cstdint>

@@ -2,9 +2,9 @@
 // What every sampler answers. A sampler decides which items; where they lie (a tensor, retain::transitions, a file) is another matter.
 #pragma once
 
-#include <retain/detail/checked.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/checked.hpp>
 
 #include <ATen/ATen.h>
 

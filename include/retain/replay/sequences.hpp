@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/random.hpp>
-#include <retain/detail/self_movable.hpp>
+#include <retain/base/random.hpp>
+#include <retain/base/self_movable.hpp>
+#include <retain/core/state.hpp>
 #include <retain/replay/sampler.hpp>
-#include <retain/state.hpp>
 
 #include <algorithm>
 #include <cstddef>

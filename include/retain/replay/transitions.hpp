@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/gather.hpp>
-#include <retain/detail/self_movable.hpp>
-#include <retain/detail/text.hpp>
-#include <retain/error.hpp>
-#include <retain/parameters.hpp>
+#include <retain/base/error.hpp>
+#include <retain/base/self_movable.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/kernels/gather.hpp>
 
 #include <ATen/ATen.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/detail/random.hpp>
+#include <retain/base/random.hpp>
+#include <retain/core/state.hpp>
 #include <retain/replay/sampler.hpp>
-#include <retain/state.hpp>
 
 #include <cstdint>
 #include <string>

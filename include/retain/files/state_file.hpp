@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// The file of a retain::state, as tensors: see state_header.hpp for what stands in it. It is safetensors, so that other
+// tools can open it.
+#pragma once
+
+#include <retain/base/concat.hpp>
+#include <retain/base/error.hpp>
+#include <retain/files/checksum.hpp>
+#include <retain/files/new_file.hpp>
+#include <retain/files/state_header.hpp>
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retain::detail {
+
+struct state_contents {
+  std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, std::string> texts;
+};
+
+/// What LibTorch calls the element_types, in their order.
+inline constexpr std::array<at::ScalarType, element_types.size()> scalar_types{
+    at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong,
+    at::kInt,    at::kShort, at::kChar, at::kByte,     at::kBool};
+
+/// The place among them; scalar_types.size() for a type that the format has no place for.
+inline std::size_t element_of(at::ScalarType type) {
+  return static_cast<std::size_t>(std::find(scalar_types.begin(), scalar_types.end(), type) - scalar_types.begin());
+}
+
+inline void write_state_file(const std::string& path, const state_contents& contents) {
+  std::vector<stored_tensor> stored;
+  for (const auto& [key, tensor] : contents.tensors) {
+    const std::size_t type = element_of(tensor.scalar_type());
+    if (type == scalar_types.size())
+      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", tensor.dtype(),
+                            " have no place in the format"));
+    if (tensor.layout() != at::kStrided)
+      throw io_error(concat("cannot write '", key, "' to '", path, "': it is ", tensor.layout(),
+                            ", and the format has dense tensors only; write its to_dense()"));
+    stored.push_back({key, type, tensor.sizes().vec()});
+  }
+  const std::string header = state_header_text(contents.texts, stored);
+  const std::uint64_t length = header.size();
+  new_file out(path);
+  crc64 crc;
+  const auto put = [&](const void* data, std::size_t size) {
+    crc.update(data, size);
+    out.put(data, size);
+  };
+  put(&length, sizeof length);
+  put(header.data(), header.size());
+  // One at a time, so that writing takes no second copy of everything.
+  for (const auto& [key, tensor] : contents.tensors) {
+    const at::Tensor laid_out = tensor.detach().to(at::kCPU).resolve_neg().contiguous();
+    put(laid_out.data_ptr(), laid_out.nbytes());
+  }
+  out.put_at(static_cast<long>(checksum_end - zero_checksum.size()), checksum_text(crc.value()));
+  out.take_place();
+}
+
+inline void refuse_to_read(const std::string& path) {
+  if (const auto other = what_else_is(path); !other.empty())
+    throw io_error(concat("cannot read '", path, "': it is ", other, ", not a file"));
+}
+
+inline state_contents read_state_file(const std::string& path) {
+  refuse_to_read(path);
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw io_error(concat("cannot open '", path, "': ", std::strerror(errno)));
+  stream_source bytes(file, path);
+  state_header header = read_state_header(path, bytes, true);
+  state_contents contents;
+  contents.texts = std::move(header.texts);
+  for (const auto& stored : header.tensors) {
+    at::Tensor tensor = at::empty(stored.shape, at::TensorOptions().dtype(scalar_types[stored.type]));
+    bytes.read(stored.begin, static_cast<char*>(tensor.data_ptr()), tensor.nbytes());
+    contents.tensors[stored.name] = std::move(tensor);
+  }
+  return contents;
+}
+
+}  // namespace retain::detail

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// What later steps hand back to earlier ones.
+#pragma once
+
+#include <retain/kernels/plain_floats.hpp>
+
+#include <ATen/ATen.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace retain::detail {
+
+/// x_t = errors_t + reach_t x_{t+1} for t = T - 1, ..., 0 with x_T = 0, of errors and reach [T, N], T above 0, in the type of `like` [T, N]. A reach of 0
+/// lets nothing through: 0 times what stands behind the end of an episode may be NaN. Without a graph: under a NoGradGuard.
+inline at::Tensor backward_sums(const at::Tensor& errors, const at::Tensor& reach, const at::Tensor& like) {
+  auto sums = at::empty_like(like);
+  if (errors.numel() <= few_numbers && plain_floats({&errors, &reach, &sums})) {
+    const auto rows = errors.size(1);
+    const auto *error = floats_of(errors), *share = floats_of(reach);
+    auto* to = sums.data_ptr<float>();
+    for (std::int64_t i = errors.numel(); i-- > 0;) {
+      const float later = i + rows < errors.numel() ? to[i + rows] : 0;
+      to[i] = error[i] + (share[i] == 0 ? 0 : share[i] * later);
+    }
+    return sums;
+  }
+  const auto each = errors.unbind(), shares = reach.unbind(), ends = reach.eq(0).unbind(), places = sums.unbind();
+  auto later = at::zeros_like(each.front());
+  for (std::size_t t = each.size(); t-- > 0;) {
+    later = each[t] + shares[t] * later.masked_fill(ends[t], 0);
+    places[t].copy_(later);
+  }
+  return sums;
+}
+
+}  // namespace retain::detail

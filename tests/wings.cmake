@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+# The order of the library's folders: each may include itself and those that stand behind its name, and nothing else of the library.
+# Headers that lie in no folder are front doors: they may include everything, and no folder includes one.
+#
+#     cmake -P tests/wings.cmake
+cmake_minimum_required(VERSION 3.24)
+set(may_include
+  "base:"
+  "files:base"
+  "kernels:base"
+  "core:base files kernels"
+  "distributions:base kernels core"
+  "policy:base kernels core distributions"
+  "loss:base kernels core distributions"
+  "replay:base files kernels core"
+  "importance:base kernels core distributions"
+  "terms:base kernels core distributions")
+
+if(NOT headers)
+  get_filename_component(headers ${CMAKE_CURRENT_LIST_DIR}/../include/retain ABSOLUTE)
+endif()
+foreach(row IN LISTS may_include)
+  string(REGEX MATCH "^([a-z]+):(.*)$" row "${row}")
+  list(APPEND wings ${CMAKE_MATCH_1})
+  string(REPLACE " " ";" allowed_${CMAKE_MATCH_1} "${CMAKE_MATCH_1} ${CMAKE_MATCH_2}")
+endforeach()
+
+file(GLOB_RECURSE files RELATIVE ${headers} ${headers}/*.hpp)
+foreach(file IN LISTS files)
+  get_filename_component(wing ${file} DIRECTORY)
+  if(wing STREQUAL "")
+    continue()
+  elseif(NOT wing IN_LIST wings)
+    list(APPEND wrong "${file}: the folder ${wing}/ is not in the table of tests/wings.cmake")
+    continue()
+  endif()
+  file(STRINGS ${headers}/${file} includes REGEX "^ *# *include *[<\"]")
+  foreach(include IN LISTS includes)
+    if(include MATCHES "<retain/([^/>]+)>")
+      list(APPEND wrong "${file}: includes the front door ${CMAKE_MATCH_1}: include the header of the folder that it stands on")
+    elseif(include MATCHES "<retain/([^/]+)/" AND NOT CMAKE_MATCH_1 IN_LIST allowed_${wing})
+      list(APPEND wrong "${file}: ${wing}/ may not include ${CMAKE_MATCH_1}/")
+    elseif(include MATCHES "\"")
+      list(APPEND wrong "${file}: ${include}: name headers from the root, <retain/...>")
+    endif()
+  endforeach()
+endforeach()
+list(LENGTH files count)
+if(count LESS 1)
+  message(FATAL_ERROR "no headers in ${headers}")
+endif()
+if(wrong)
+  list(JOIN wrong "\n  " wrong)
+  message(FATAL_ERROR "includes against the order of the folders:\n  ${wrong}")
+endif()
+message(STATUS "${count} headers: every include runs down the table")
