@@ -17,7 +17,8 @@ namespace attach_test {
 static_assert(retain::attachable<retain::ewc>);
 static_assert(retain::attachable<retain::l2_init>);
 static_assert(!retain::attachable<at::Tensor>);
-static_assert(std::is_nothrow_move_constructible_v<retain::attachment> && !std::is_copy_constructible_v<retain::attachment>);
+static_assert(std::is_nothrow_move_constructible_v<retain::attachment> &&
+              !std::is_copy_constructible_v<retain::attachment>);
 
 namespace {
 
@@ -31,15 +32,19 @@ struct two_layers : torch::nn::Cloneable<two_layers> {
   torch::nn::Linear body{nullptr}, head{nullptr};
 };
 
-std::shared_ptr<two_layers> copy_of(const std::shared_ptr<two_layers>& net) { return std::dynamic_pointer_cast<two_layers>(net->clone()); }
+std::shared_ptr<two_layers> copy_of(const std::shared_ptr<two_layers>& net) {
+  return std::dynamic_pointer_cast<two_layers>(net->clone());
+}
 
 retain::parameter_list ones_like(const two_layers& net) {
   retain::parameter_list importance;
-  for (const auto& [name, tensor] : retain::parameters(net)) importance.push_back({name, torch::ones_like(tensor)});
+  for (const auto& [name, tensor] : retain::parameters(net))
+    importance.push_back({name, torch::ones_like(tensor)});
   return importance;
 }
 
-/// A parameter that stands 1 away from its anchor 0, so that l2_init's pull is 2 and a loss w.sum() * g adds g.
+/// A parameter that stands 1 away from its anchor 0, so that l2_init's pull is 2 and a loss w.sum()
+/// * g adds g.
 struct one_weight {
   one_weight() : weights{torch::zeros({2}).requires_grad_()}, keep(weights) { move(1); }
   void move(double by) {
@@ -64,7 +69,8 @@ void zero_gradients(torch::nn::Module& net, zeroing how) {
       p.mutable_grad().zero_();
 }
 
-/// A PPO-like update that knows nothing of retention: epochs over minibatches, `parts` backward passes a step.
+/// A PPO-like update that knows nothing of retention: epochs over minibatches, `parts` backward
+/// passes a step.
 template <class Optimizer, class Before>
 void update(two_layers& net, Optimizer& optimizer, zeroing how, int parts, Before before_step) {
   for (int rollout = 0; rollout < 3; ++rollout) {
@@ -73,7 +79,8 @@ void update(two_layers& net, Optimizer& optimizer, zeroing how, int parts, Befor
     for (int epoch = 0; epoch < 2; ++epoch)
       for (int minibatch = 0; minibatch < 2; ++minibatch) {
         zero_gradients(net, how);
-        for (const auto& part : x.narrow(0, 4 * minibatch, 4).chunk(parts)) net.forward(part).square().mean().backward();
+        for (const auto& part : x.narrow(0, 4 * minibatch, 4).chunk(parts))
+          net.forward(part).square().mean().backward();
         before_step();
         optimizer.step();
       }
@@ -85,8 +92,10 @@ void compare(Make make_optimizer, zeroing how, int parts, double tolerance) {
   torch::manual_seed(1);
   const auto start = std::make_shared<two_layers>();
   const auto explicit_net = copy_of(start), guarded_net = copy_of(start), free_net = copy_of(start);
-  const retain::l2_init keep_explicit{explicit_net, {.strength = 0.7}}, keep_guarded{guarded_net, {.strength = 0.7}};
-  auto first = make_optimizer(*explicit_net), second = make_optimizer(*guarded_net), third = make_optimizer(*free_net);
+  const retain::l2_init keep_explicit{explicit_net, {.strength = 0.7}},
+      keep_guarded{guarded_net, {.strength = 0.7}};
+  auto first = make_optimizer(*explicit_net), second = make_optimizer(*guarded_net),
+       third = make_optimizer(*free_net);
   update(*explicit_net, first, how, parts, [&] { keep_explicit.add_gradient(explicit_net); });
   {
     const auto guard = retain::attach(keep_guarded, guarded_net);
@@ -103,12 +112,18 @@ void compare(Make make_optimizer, zeroing how, int parts, double tolerance) {
   }
 }
 
-const auto adam = [](two_layers& net) { return torch::optim::Adam(net.parameters(), torch::optim::AdamOptions(1e-2)); };
-const auto sgd = [](two_layers& net) { return torch::optim::SGD(net.parameters(), torch::optim::SGDOptions(0.1).momentum(0.5)); };
+const auto adam = [](two_layers& net) {
+  return torch::optim::Adam(net.parameters(), torch::optim::AdamOptions(1e-2));
+};
+const auto sgd = [](two_layers& net) {
+  return torch::optim::SGD(net.parameters(), torch::optim::SGDOptions(0.1).momentum(0.5));
+};
 
 }  // namespace
 
-TEST_CASE("attach: a training run with the guard is the run with add_gradient, bit for bit with one backward a step", "[attach]") {
+TEST_CASE("attach: a training run with the guard is the run with add_gradient, bit for bit with "
+          "one backward a step",
+          "[attach]") {
   for (const auto how : {zeroing::none, zeroing::fill}) {
     compare(adam, how, 1, 0);
     compare(sgd, how, 1, 0);  // moves parameters through data(): no version counter tells
@@ -122,12 +137,14 @@ TEST_CASE("attach: several backward passes a step pull once, equal to rounding",
   }
 }
 
-TEST_CASE("attach: ewc pulls by its importance, groups and exclusion as in add_gradient", "[attach]") {
+TEST_CASE("attach: ewc pulls by its importance, groups and exclusion as in add_gradient",
+          "[attach]") {
   torch::manual_seed(2);
   const auto net = std::make_shared<two_layers>();
   auto importance = ones_like(*net);
   for (auto& [name, values] : importance) values = torch::rand_like(values);
-  const retain::ewc keep{net, importance, {.strength = 3.0, .exclude = {"head.bias"}, .groups = {{"body.*", 0.5}}}};
+  const retain::ewc keep{
+      net, importance, {.strength = 3.0, .exclude = {"head.bias"}, .groups = {{"body.*", 0.5}}}};
   {
     const at::NoGradGuard no_grad;
     for (auto& p : net->parameters()) p.add_(torch::randn_like(p));
@@ -140,7 +157,8 @@ TEST_CASE("attach: ewc pulls by its importance, groups and exclusion as in add_g
   net->zero_grad();
   const auto guard = retain::attach(keep, net);
   net->forward(x).square().sum().backward();
-  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(net->parameters()[i].grad().equal(expected[i]));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    CHECK(net->parameters()[i].grad().equal(expected[i]));
 }
 
 TEST_CASE("attach: once between two steps, whatever marks the step", "[attach]") {
@@ -199,7 +217,8 @@ TEST_CASE("attach: renew makes the next backward pass pull again", "[attach]") {
   CHECK(w.gradient() == 6);
 }
 
-TEST_CASE("attach: the first zeroed gradient is noticed although the first backward made it", "[attach]") {
+TEST_CASE("attach: the first zeroed gradient is noticed although the first backward made it",
+          "[attach]") {
   one_weight w;
   const auto guard = retain::attach(w.keep, w.weights);
   w.backward(1);
@@ -217,7 +236,9 @@ TEST_CASE("attach: a hook of the user's behind the guard's leaves one pull a ste
   CHECK(w.gradient() == 30 + 20);
 }
 
-TEST_CASE("attach: a parameter that backward does not reach is not pulled, and neither is a frozen one", "[attach]") {
+TEST_CASE(
+    "attach: a parameter that backward does not reach is not pulled, and neither is a frozen one",
+    "[attach]") {
   const auto net = std::make_shared<two_layers>();
   net->body->bias.requires_grad_(false);
   const retain::l2_init keep{net};
@@ -247,7 +268,9 @@ TEST_CASE("attach: copying parameters without a graph is a step like any other",
   CHECK(w.gradient() == 8);
 }
 
-TEST_CASE("attach: a schedule that moves while attached takes effect, strength 0 leaves the gradient alone", "[attach]") {
+TEST_CASE("attach: a schedule that moves while attached takes effect, strength 0 leaves the "
+          "gradient alone",
+          "[attach]") {
   one_weight w;
   retain::l2_init keep{w.weights, {.strength = retain::linear{.initial = 1, .last = 0, .over = 2}}};
   w.move(1);
@@ -284,7 +307,8 @@ TEST_CASE("attach: the guard ends with its scope, can be moved, and detached twi
     CHECK(!assigned.attached());
     assigned = std::move(moved);
     CHECK(pulled());
-    assigned = retain::attach(w.keep, w.weights);  // ends the first, so that there is one pull and not two
+    // ends the first, so that there is one pull and not two
+    assigned = retain::attach(w.keep, w.weights);
     CHECK(pulled());
     auto& itself = assigned;
     assigned = std::move(itself);
@@ -301,7 +325,9 @@ TEST_CASE("attach: the guard ends with its scope, can be moved, and detached twi
   CHECK(w.gradient() == 1);
 }
 
-TEST_CASE("attach: a guard that lives does not pull at what is estimated, nor at gradients that are handed out", "[attach]") {
+TEST_CASE("attach: a guard that lives does not pull at what is estimated, nor at gradients that "
+          "are handed out",
+          "[attach]") {
   torch::manual_seed(4);
   const auto net = std::make_shared<two_layers>();
   const auto x = torch::randn({12, 4});
@@ -314,10 +340,16 @@ TEST_CASE("attach: a guard that lives does not pull at what is estimated, nor at
   const auto estimates = [&] {
     std::vector<at::Tensor> all;
     for (const bool walk : {true, false})
-      for (const auto& [name, value] : retain::estimate_fisher(net, x, forward, {}, {.walk = walk}).values) all.push_back(value);
-    for (const auto& layer : retain::estimate_kfac(net, x, forward).layers) all.insert(all.end(), {layer.inputs, layer.outputs});
-    for (const auto& [name, value] : retain::estimate_sensitivity(net, x, forward)) all.push_back(value);
-    for (const auto& gradient : torch::autograd::grad({net->forward(x).square().sum()}, net->parameters())) all.push_back(gradient);
+      for (const auto& [name, value] :
+           retain::estimate_fisher(net, x, forward, {}, {.walk = walk}).values)
+        all.push_back(value);
+    for (const auto& layer : retain::estimate_kfac(net, x, forward).layers)
+      all.insert(all.end(), {layer.inputs, layer.outputs});
+    for (const auto& [name, value] : retain::estimate_sensitivity(net, x, forward))
+      all.push_back(value);
+    for (const auto& gradient :
+         torch::autograd::grad({net->forward(x).square().sum()}, net->parameters()))
+      all.push_back(gradient);
     return all;
   };
   const auto free = estimates();
@@ -334,11 +366,15 @@ TEST_CASE("attach: a guard that lives does not pull at what is estimated, nor at
   for (const auto& p : net->parameters()) pulled.push_back(p.grad().clone());
   net->zero_grad();
   for (int i = 0; i < 2; ++i) net->forward(x).square().mean().backward();
-  for (std::size_t i = 0; i < pulled.size(); ++i) CHECK(pulled[i].equal(net->parameters()[i].grad()));
+  for (std::size_t i = 0; i < pulled.size(); ++i)
+    CHECK(pulled[i].equal(net->parameters()[i].grad()));
 }
 
-TEST_CASE("attach: which backward pass hands a parameter's gradient out is read from the pass that runs", "[attach]") {
-  // A hook on what is computed from the parameter runs in every pass and line of LibTorch, one on the parameter itself in some.
+TEST_CASE(
+    "attach: which backward pass hands a parameter's gradient out is read from the pass that runs",
+    "[attach]") {
+  // A hook on what is computed from the parameter runs in every pass and line of LibTorch, one on
+  // the parameter itself in some.
   auto w = torch::ones({2}).requires_grad_(), other = torch::ones({2}).requires_grad_();
   std::vector<bool> seen;
   const auto loss = [&] {
@@ -358,7 +394,9 @@ TEST_CASE("attach: which backward pass hands a parameter's gradient out is read 
   CHECK(!retain::detail::handed_out(torch::ones({2})));
 }
 
-TEST_CASE("attach: a paused guard leaves the reference of a projection alone, and pulls again behind it", "[attach]") {
+TEST_CASE(
+    "attach: a paused guard leaves the reference of a projection alone, and pulls again behind it",
+    "[attach]") {
   one_weight w;
   auto guard = retain::attach(w.keep, w.weights);
   retain::gradient_projection project;
@@ -395,7 +433,8 @@ TEST_CASE("attach: the guard does not keep parameters alive after its end", "[at
   CHECK(weight.expired());
 }
 
-TEST_CASE("attach: a penalty is referred to, shared or moved in; several pull side by side", "[attach]") {
+TEST_CASE("attach: a penalty is referred to, shared or moved in; several pull side by side",
+          "[attach]") {
   one_weight w;
   SECTION("shared") {
     auto keep = std::make_shared<retain::l2_init>(w.weights);
@@ -412,7 +451,8 @@ TEST_CASE("attach: a penalty is referred to, shared or moved in; several pull si
     CHECK(w.gradient() == 3);
   }
   SECTION("the terms of a composition") {
-    auto keep = retain::compose(retain::l2_init{w.weights}, retain::ewc{w.weights, {{"0", torch::full({2}, 3.0f)}}});
+    auto keep = retain::compose(retain::l2_init{w.weights},
+                                retain::ewc{w.weights, {{"0", torch::full({2}, 3.0f)}}});
     w.move(1);
     const auto one = retain::attach(keep.term<0>(), w.weights);
     const auto two = retain::attach(keep.term<1>(), w.weights);
@@ -422,7 +462,8 @@ TEST_CASE("attach: a penalty is referred to, shared or moved in; several pull si
   }
 }
 
-TEST_CASE("attach: a sparse gradient becomes dense and keeps what it held; half precision", "[attach]") {
+TEST_CASE("attach: a sparse gradient becomes dense and keeps what it held; half precision",
+          "[attach]") {
   torch::nn::Embedding table(torch::nn::EmbeddingOptions(5, 2).sparse(true));
   const retain::l2_init keep{table};
   const auto guard = retain::attach(keep, table);
@@ -449,7 +490,9 @@ TEST_CASE("attach: a sparse gradient becomes dense and keeps what it held; half 
   CHECK(half[0].grad()[0].item<double>() == 3);
 }
 
-TEST_CASE("attach: with create_graph the loss's part stays differentiable and the pull is a constant", "[attach]") {
+TEST_CASE(
+    "attach: with create_graph the loss's part stays differentiable and the pull is a constant",
+    "[attach]") {
   std::vector<at::Tensor> w{torch::zeros({2}, at::kDouble).requires_grad_()};
   const retain::l2_init keep{w};
   {

@@ -24,17 +24,21 @@ struct setting {
 
   auto terms() {
     retain::parameter_list importance;
-    for (const auto& [name, t] : retain::parameters(net)) importance.push_back({name, torch::ones_like(t)});
+    for (const auto& [name, t] : retain::parameters(net))
+      importance.push_back({name, torch::ones_like(t)});
     const retain::teacher t{net};
-    return std::tuple{retain::ewc{net, importance, {.strength = 3.0}}, retain::behavioral_cloning{states, t, {.strength = 2.0, .seed = 1}},
-                      retain::kickstarting{t, {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}}};
+    return std::tuple{
+        retain::ewc{net, importance, {.strength = 3.0}},
+        retain::behavioral_cloning{states, t, {.strength = 2.0, .seed = 1}},
+        retain::kickstarting{t, {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}}};
   }
   void move() {
     const at::NoGradGuard no_grad;
     for (auto& p : net->parameters()) p.add_(0.1 * torch::randn(p.sizes()));
   }
   auto view() {
-    return retain::policy_view{net, [this](const at::Tensor& x) { return categorical{net->forward(x)}; }};
+    return retain::policy_view{
+        net, [this](const at::Tensor& x) { return categorical{net->forward(x)}; }};
   }
 };
 }  // namespace
@@ -48,7 +52,8 @@ TEST_CASE("compose: the sum of its terms, with a breakdown by name", "[compose]"
   s.move();
   auto view = s.view();
   const auto sum = keep.loss(view, s.r);
-  const double ve = e2.loss(s.net).item<double>(), vb = b2.loss(view).item<double>(), vk = k2.loss(view, s.r).item<double>();
+  const double ve = e2.loss(s.net).item<double>(), vb = b2.loss(view).item<double>(),
+               vk = k2.loss(view, s.r).item<double>();
   CHECK(sum.item<double>() == Approx(ve + vb + vk));
   const auto parts = keep.breakdown();
   REQUIRE(parts.size() == 3);
@@ -79,7 +84,8 @@ TEST_CASE("compose: the graph and the fused way give the same gradient", "[compo
   CHECK(support::relative_error(s.net->weight.grad(), graph) < 1e-6);
 }
 
-TEST_CASE("compose: step moves every schedule, a single term can be stepped by itself", "[compose]") {
+TEST_CASE("compose: step moves every schedule, a single term can be stepped by itself",
+          "[compose]") {
   torch::manual_seed(3);
   setting s;
   auto [e, b, k] = s.terms();
@@ -125,13 +131,15 @@ TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compo
   keep.step(4);
   retain::save(folder.file("r"), keep);
 
-  auto [e2, b2, k2] = s.terms();  // anchored at the moved weights: all of it must come from the file
+  // anchored at the moved weights: all of it must come from the file
+  auto [e2, b2, k2] = s.terms();
   auto resumed = retain::compose(e2, b2, k2);
   retain::load(folder.file("r"), resumed);
   for (int i = 0; i < 3; ++i) CHECK(resumed.loss(view, s.r).equal(keep.loss(view, s.r)));
 
   // A composition with another last term: the first two would fit, and must stay as they were.
-  auto other = retain::compose(e2, b2, retain::kickstarting{retain::teacher{s.net}, {.strength = 7.0}});
+  auto other =
+      retain::compose(e2, b2, retain::kickstarting{retain::teacher{s.net}, {.strength = 7.0}});
   const double before = other.term<0>().loss(s.net).item<double>();
   CHECK_THROWS_AS(retain::load(folder.file("r"), other), retain::state_error);
   CHECK(other.term<0>().loss(s.net).item<double>() == before);
@@ -143,8 +151,10 @@ TEST_CASE("compose: a recurrent student gets its state and done through the view
   };
   torch::manual_seed(7);
   torch::nn::Linear net(3, 3);
-  // Adds up what it saw since the episode began: [T, N, 3], the state is the sum before the first step.
-  const auto recall = [&](const at::Tensor& observations, const at::Tensor& state, const at::Tensor& done) {
+  // Adds up what it saw since the episode began: [T, N, 3], the state is the sum before the first
+  // step.
+  const auto recall = [&](const at::Tensor& observations, const at::Tensor& state,
+                          const at::Tensor& done) {
     auto sum = state;
     std::vector<at::Tensor> logits;
     for (std::int64_t t = 0; t < observations.size(0); ++t) {
@@ -157,14 +167,21 @@ TEST_CASE("compose: a recurrent student gets its state and done through the view
   static_assert(std::invocable<decltype(view), at::Tensor, at::Tensor, at::Tensor>);
   static_assert(!std::invocable<decltype(view), at::Tensor>);
 
-  const stretch steps{torch::randn({5, 2, 3}), torch::randn({2, 3}), torch::rand({5, 2}).lt(0.3), torch::randn({5, 2, 3})};
-  const auto silent = [](const at::Tensor& o) { return categorical{o}; };  // the rollout has the teacher's answers
-  auto keep = retain::compose(retain::l2_init{net}, retain::kickstarting{silent, {.strength = 2.0}});
+  const stretch steps{torch::randn({5, 2, 3}), torch::randn({2, 3}), torch::rand({5, 2}).lt(0.3),
+                      torch::randn({5, 2, 3})};
+  // the rollout has the teacher's answers
+  const auto silent = [](const at::Tensor& o) { return categorical{o}; };
+  auto keep =
+      retain::compose(retain::l2_init{net}, retain::kickstarting{silent, {.strength = 2.0}});
   {
     const at::NoGradGuard no_grad;
     net->weight.add_(0.5);
   }
-  const double expected = 9 * 0.25 + 2 * retain::kl(categorical{steps.teacher}, std::get<0>(recall(steps.observations, steps.state, steps.done))).mean().item<double>();
+  const double expected =
+      9 * 0.25 + 2 * retain::kl(categorical{steps.teacher},
+                                std::get<0>(recall(steps.observations, steps.state, steps.done)))
+                         .mean()
+                         .item<double>();
   CHECK(keep.loss(view, steps).item<double>() == Approx(expected));
   CHECK(keep.distillation(view, steps).item<double>() == Approx(expected - 9 * 0.25));
 }
@@ -178,14 +195,18 @@ struct named_by_string {
   bool refuses = false;
   int loads = 0;
 
-  at::Tensor loss(const std::vector<at::Tensor>& model) const { return model[0].square().sum() * strength(); }
+  at::Tensor loss(const std::vector<at::Tensor>& model) const {
+    return model[0].square().sum() * strength();
+  }
   at::Tensor add_gradient(const std::vector<at::Tensor>&) const { return torch::zeros({}); }
   double strength() const { return schedule.value(); }
   void step(double progress) {
     if (refuses) throw retain::config_error("refused");
     schedule.step(progress);
   }
-  void save_state(retain::state& out, const std::string& prefix) const { schedule.save_state(out, prefix); }
+  void save_state(retain::state& out, const std::string& prefix) const {
+    schedule.save_state(out, prefix);
+  }
   void load_state(const retain::state& in, const std::string& prefix) {
     schedule.load_state(in, prefix);
     ++loads;
@@ -203,7 +224,8 @@ retain::l2_init falling(const std::vector<at::Tensor>& w, double from) {
 
 TEST_CASE("compose: a term's name is text in any form", "[compose]") {
   const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};
-  auto keep = retain::compose(named_by_string{}, named_by_view{}, named_by_string{}, retain::l2_init{w});
+  auto keep =
+      retain::compose(named_by_string{}, named_by_view{}, named_by_string{}, retain::l2_init{w});
   CHECK(keep.loss(w).item<double>() == 6);
   const auto parts = keep.breakdown();
   REQUIRE(parts.size() == 4);
@@ -235,7 +257,10 @@ TEST_CASE("compose: a step that one schedule refuses moves none", "[compose]") {
 
 TEST_CASE("compose: a state of which one term refuses its part is loaded by none", "[compose]") {
   const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};
-  const auto make = [&] { return retain::compose(retain::l2_init{w, {.strength = retain::linear{.over = 10}}}, named_by_string{}, retain::l2_init{w}); };
+  const auto make = [&] {
+    return retain::compose(retain::l2_init{w, {.strength = retain::linear{.over = 10}}},
+                           named_by_string{}, retain::l2_init{w});
+  };
   auto keep = make(), other = make();
   other.step(4);
   retain::state saved;
@@ -244,7 +269,8 @@ TEST_CASE("compose: a state of which one term refuses its part is loaded by none
   saved.set("l2_init_2.anchor.0", torch::full({2}, std::nan("")));
   CHECK_THROWS_WITH(keep.load_state(saved, ""), ContainsSubstring("anchor of '0'"));
   CHECK(keep.term<0>().strength() == 1);
-  CHECK(keep.loss(w).item<double>() == 2);  // that of the middle one alone: both anchors are still where w is
+  // that of the middle one alone: both anchors are still where w is
+  CHECK(keep.loss(w).item<double>() == 2);
   saved.set("l2_init_2.anchor.0", torch::ones({2}));
   keep.load_state(saved, "");
   CHECK(keep.term<0>().strength() == 0.6);

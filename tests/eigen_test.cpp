@@ -16,13 +16,16 @@ static_assert(!retain::parameter_source<Eigen::MatrixXf>);  // no name, no place
 static_assert(!retain::parameter_source<Eigen::VectorXd>);
 
 template <class E>
-concept can_be_added = requires(retain::eigen_parameters& model, E&& values) { model.add("w", std::forward<E>(values)); };
+concept can_be_added = requires(retain::eigen_parameters& model, E&& values) {
+  model.add("w", std::forward<E>(values));
+};
 static_assert(can_be_added<Eigen::MatrixXf&>);
 static_assert(can_be_added<const Eigen::ArrayXd&>);
 static_assert(can_be_added<Eigen::Map<Eigen::VectorXf>>);
 static_assert(can_be_added<Eigen::Ref<Eigen::MatrixXd>>);
 static_assert(!can_be_added<Eigen::MatrixXi&>);
-static_assert(!can_be_added<decltype(std::declval<Eigen::MatrixXf&>() + std::declval<Eigen::MatrixXf&>())>);
+static_assert(
+    !can_be_added<decltype(std::declval<Eigen::MatrixXf&>() + std::declval<Eigen::MatrixXf&>())>);
 static_assert(!can_be_added<float&>);
 
 using row_major = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -46,11 +49,14 @@ TEST_CASE("eigen: ewc on a model written in Eigen is the formula in Eigen", "[ei
   W += 0.1f * Eigen::MatrixXf::Random(5, 7);
   b *= 1.5f;
   V.row(1).setZero();
-  const double expected = 3.0 * (FW.cwiseProduct((W - W0).cwiseAbs2()).sum() + Fb.cwiseProduct((b - b0).cwiseAbs2()).sum() +
+  const double expected = 3.0 * (FW.cwiseProduct((W - W0).cwiseAbs2()).sum() +
+                                 Fb.cwiseProduct((b - b0).cwiseAbs2()).sum() +
                                  FV.cwiseProduct((V - V0).cwiseAbs2()).sum());
   CHECK(keep.add_gradient(model).item<double>() == Approx(expected).epsilon(1e-6));
   CHECK((dW - 6.0f * FW.cwiseProduct(W - W0)).norm() <= 1e-6f * dW.norm());
-  CHECK((db - Eigen::VectorXf::Ones(5) - 6.0f * Fb.cwiseProduct(b - b0)).norm() <= 1e-6f * db.norm());  // added to what was there
+  // added to what was there
+  CHECK((db - Eigen::VectorXf::Ones(5) - 6.0f * Fb.cwiseProduct(b - b0)).norm() <=
+        1e-6f * db.norm());
   CHECK((dV - 6.0f * FV.cwiseProduct(V - V0)).norm() <= 1e-6f * dV.norm());
 
   // The graph's way ends in the same memory.
@@ -66,9 +72,12 @@ TEST_CASE("eigen: ewc on a model written in Eigen is the formula in Eigen", "[ei
 TEST_CASE("eigen: maps, blocks with gaps, double and half", "[eigen]") {
   std::vector<double> memory(12, 1.0), slopes(12, 0.0);
   Eigen::Map<Eigen::MatrixXd> all(memory.data(), 3, 4), d_all(slopes.data(), 3, 4);
-  Eigen::Matrix<Eigen::half, Eigen::Dynamic, 1> h = Eigen::VectorXf::Ones(3).cast<Eigen::half>(), dh = Eigen::VectorXf::Zero(3).cast<Eigen::half>();
+  Eigen::Matrix<Eigen::half, Eigen::Dynamic, 1> h = Eigen::VectorXf::Ones(3).cast<Eigen::half>(),
+                                                dh = Eigen::VectorXf::Zero(3).cast<Eigen::half>();
   retain::eigen_parameters model;
-  model.add("block", all.topRows(2), d_all.topRows(2)).add("row", all.row(2), d_all.row(2)).add("h", h, dh);
+  model.add("block", all.topRows(2), d_all.topRows(2))
+      .add("row", all.row(2), d_all.row(2))
+      .add("h", h, dh);
   const retain::l2_init keep{model, {.strength = 0.5}};
   all *= 3.0;
   h *= Eigen::half(2.0f);
@@ -101,9 +110,12 @@ TEST_CASE("eigen: views follow a matrix that moves in memory", "[eigen]") {
 
   w.resize(3, 3);
   CHECK_THROWS_AS(keep.add_gradient(model), retain::shape_error);
-  CHECK_THROWS_WITH(keep.add_gradient(model), ContainsSubstring("'w'") && ContainsSubstring("[3, 3]") && ContainsSubstring("[2, 3]"));
+  CHECK_THROWS_WITH(keep.add_gradient(model), ContainsSubstring("'w'") &&
+                                                  ContainsSubstring("[3, 3]") &&
+                                                  ContainsSubstring("[2, 3]"));
   dw.resize(3, 3);
-  CHECK_THROWS_WITH(keep.add_gradient(model), ContainsSubstring("anchor") && ContainsSubstring("[2, 3]"));
+  CHECK_THROWS_WITH(keep.add_gradient(model),
+                    ContainsSubstring("anchor") && ContainsSubstring("[2, 3]"));
 }
 
 TEST_CASE("eigen: what cannot belong together is refused by name", "[eigen]") {

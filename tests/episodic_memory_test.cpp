@@ -17,7 +17,8 @@ namespace {
 /// Rows that say who they are: protected ones are negative.
 transitions rows(std::int64_t from, std::int64_t to) {
   const auto item = torch::arange(from, to, at::kLong);
-  return transitions{{"item", item}, {"observation", torch::stack({item, item * 2}, 1).to(at::kFloat)}};
+  return transitions{{"item", item},
+                     {"observation", torch::stack({item, item * 2}, 1).to(at::kFloat)}};
 }
 
 std::vector<std::int64_t> items(const episodic_memory& memory) {
@@ -28,7 +29,8 @@ std::vector<std::int64_t> items(const episodic_memory& memory) {
 
 }  // namespace
 
-TEST_CASE("episodic_memory: protected rows stay, the rest is a ring, whatever the batches", "[episodic_memory]") {
+TEST_CASE("episodic_memory: protected rows stay, the rest is a ring, whatever the batches",
+          "[episodic_memory]") {
   constexpr std::int64_t kept = 3, ring = 5;
   for (const std::int64_t step : {1, 2, 3, 5, 7, 13}) {
     episodic_memory memory{rows(-3, 0), {.capacity = kept + ring}};
@@ -55,11 +57,20 @@ TEST_CASE("episodic_memory: rows arrive whatever lies behind them", "[episodic_m
   const auto numbers = torch::arange(1.0f, 25.0f).view({4, 6});
   const auto complex = torch::complex(numbers, numbers + 1);
   const auto wide = torch::randn({2, 40'000});
-  const auto columns = GENERATE_COPY(values<std::pair<const char*, at::Tensor>>({{"contiguous", numbers}, {"every second", numbers.slice(1, 0, 6, 2)}, {"turned", numbers.t()},
-                                                                               {"the middle", numbers.narrow(0, 1, 2)}, {"in a graph", numbers.clone().requires_grad_()},
-                                                                               {"negative", torch::_neg_view(numbers)}, {"conjugate", complex.conj()}, {"many bytes", wide},
-                                                                               {"double", numbers.to(at::kDouble)}, {"bool", numbers.gt(5)}, {"no numbers", torch::empty({3, 0})},
-                                                                               {"one a row", numbers.select(1, 0).contiguous()}, {"repeated", torch::ones({1, 2}).expand({5, 2})}}));
+  const auto columns = GENERATE_COPY(values<std::pair<const char*, at::Tensor>>(
+      {{"contiguous", numbers},
+       {"every second", numbers.slice(1, 0, 6, 2)},
+       {"turned", numbers.t()},
+       {"the middle", numbers.narrow(0, 1, 2)},
+       {"in a graph", numbers.clone().requires_grad_()},
+       {"negative", torch::_neg_view(numbers)},
+       {"conjugate", complex.conj()},
+       {"many bytes", wide},
+       {"double", numbers.to(at::kDouble)},
+       {"bool", numbers.gt(5)},
+       {"no numbers", torch::empty({3, 0})},
+       {"one a row", numbers.select(1, 0).contiguous()},
+       {"repeated", torch::ones({1, 2}).expand({5, 2})}}));
   CAPTURE(columns.first);
   const auto& given = columns.second;
   episodic_memory memory{{}, {.capacity = 7}};
@@ -80,20 +91,24 @@ TEST_CASE("episodic_memory: rows arrive whatever lies behind them", "[episodic_m
   push();
 }
 
-TEST_CASE("episodic_memory: drawn uniformly, a batch holds M / size protected rows on average, by a binomial test", "[episodic_memory]") {
+TEST_CASE("episodic_memory: drawn uniformly, a batch holds M / size protected rows on average, by "
+          "a binomial test",
+          "[episodic_memory]") {
   episodic_memory memory{rows(-10, 0), {.capacity = 50, .seed = 3}};
   const auto check = [&](double share) {
     CHECK(memory.protected_share() == Approx(share));
     constexpr std::int64_t n = 20000;
     const auto drawn = memory.sample(n);
-    const double kept = drawn["item"].lt(0).sum().item<double>(), error = std::sqrt(static_cast<double>(n) * share * (1 - share));
+    const double kept = drawn["item"].lt(0).sum().item<double>(),
+                 error = std::sqrt(static_cast<double>(n) * share * (1 - share));
     CHECK(std::abs(kept - n * share) <= 4 * error);
     // And each row as often as any other.
     const auto counts = torch::bincount(drawn["item"] + 10).to(at::kDouble);
     const auto seen = counts.index({counts.gt(0)});
     CHECK(seen.numel() == memory.size());
     const double mean = static_cast<double>(n) / static_cast<double>(memory.size());
-    CHECK((seen - mean).square().sum().item<double>() / mean < 90);  // 99.9 % at 49 degrees of freedom is 85.4, and there are fewer
+    // 99.9 % at 49 degrees of freedom is 85.4, and there are fewer
+    CHECK((seen - mean).square().sum().item<double>() / mean < 90);
   };
   check(1.0);
   memory.push(rows(0, 10));
@@ -102,13 +117,15 @@ TEST_CASE("episodic_memory: drawn uniformly, a batch holds M / size protected ro
   check(0.2);
 }
 
-TEST_CASE("episodic_memory: a fixed share is exact in every batch, to the carried remainder", "[episodic_memory]") {
+TEST_CASE("episodic_memory: a fixed share is exact in every batch, to the carried remainder",
+          "[episodic_memory]") {
   episodic_memory memory{rows(-10, 0), {.capacity = 1000, .share = 0.25, .seed = 3}};
   CHECK(memory.protected_share() == 1.0);
   CHECK(memory.sample(6)["item"].lt(0).all().item<bool>());
   memory.push(rows(0, 700));
   CHECK(memory.protected_share() == 0.25);
-  for (int i = 0; i < 5; ++i) CHECK(memory.sample(32)["item"].lt(0).sum().item<std::int64_t>() == 8);
+  for (int i = 0; i < 5; ++i)
+    CHECK(memory.sample(32)["item"].lt(0).sum().item<std::int64_t>() == 8);
   std::int64_t total = 0;
   for (int batch = 1; batch <= 40; ++batch) {
     const auto here = memory.sample(6)["item"].lt(0).sum().item<std::int64_t>();
@@ -163,7 +180,8 @@ TEST_CASE("episodic_memory: save, load and go on, bit for bit", "[episodic_memor
   }
 }
 
-TEST_CASE("episodic_memory: a copy and its original part when one is written to", "[episodic_memory]") {
+TEST_CASE("episodic_memory: a copy and its original part when one is written to",
+          "[episodic_memory]") {
   episodic_memory a{rows(-2, 0), {.capacity = 4, .seed = 1}};
   a.push(rows(0, 2));
   auto b = a;
@@ -178,19 +196,27 @@ TEST_CASE("episodic_memory: a copy and its original part when one is written to"
 }
 
 TEST_CASE("episodic_memory: what does not fit is named and changes nothing", "[episodic_memory]") {
-  CHECK_THROWS_WITH((episodic_memory{rows(-5, 0), {.capacity = 5}}), ContainsSubstring("5 protected rows") && ContainsSubstring("capacity of 5"));
-  CHECK_THROWS_AS((episodic_memory{rows(-5, 0), {.capacity = 9, .share = 1.5}}), retain::config_error);
+  CHECK_THROWS_WITH((episodic_memory{rows(-5, 0), {.capacity = 5}}),
+                    ContainsSubstring("5 protected rows") && ContainsSubstring("capacity of 5"));
+  CHECK_THROWS_AS((episodic_memory{rows(-5, 0), {.capacity = 9, .share = 1.5}}),
+                  retain::config_error);
   CHECK_THROWS_AS((episodic_memory{{}, {.capacity = 9, .share = 0.5}}), retain::config_error);
   episodic_memory memory{rows(-2, 0), {.capacity = 6, .seed = 1}};
   memory.push(rows(0, 3));
   const auto before = items(memory);
-  CHECK_THROWS_WITH(memory.push({{"item", torch::arange(2)}}), ContainsSubstring("episodic_memory") && ContainsSubstring("no 'observation' [2]"));
-  CHECK_THROWS_AS(memory.push({{"item", torch::arange(2)}, {"observation", torch::zeros({2, 5})}}), retain::shape_error);
-  CHECK_THROWS_AS(memory.push({{"item", torch::arange(2)}, {"observation", torch::zeros({2, 2}, at::kHalf)}}), retain::state_error);
+  CHECK_THROWS_WITH(
+      memory.push({{"item", torch::arange(2)}}),
+      ContainsSubstring("episodic_memory") && ContainsSubstring("no 'observation' [2]"));
+  CHECK_THROWS_AS(memory.push({{"item", torch::arange(2)}, {"observation", torch::zeros({2, 5})}}),
+                  retain::shape_error);
+  CHECK_THROWS_AS(
+      memory.push({{"item", torch::arange(2)}, {"observation", torch::zeros({2, 2}, at::kHalf)}}),
+      retain::state_error);
   CHECK_THROWS_AS(memory.sample(0), retain::config_error);
   retain::state smaller, damaged;
   episodic_memory{rows(-1, 0), {.capacity = 6}}.save_state(smaller, "");
-  CHECK_THROWS_WITH(memory.load_state(smaller, ""), ContainsSubstring("protects 1 of 6") && ContainsSubstring("2 of 6"));
+  CHECK_THROWS_WITH(memory.load_state(smaller, ""),
+                    ContainsSubstring("protects 1 of 6") && ContainsSubstring("2 of 6"));
   memory.save_state(damaged, "");
   damaged.set("rows.item", torch::arange(3));
   CHECK_THROWS_AS(memory.load_state(damaged, ""), retain::shape_error);
@@ -198,7 +224,8 @@ TEST_CASE("episodic_memory: what does not fit is named and changes nothing", "[e
   CHECK(memory.size() == 5);
 }
 
-TEST_CASE("episodic_memory: the remainders of a share go on bit for bit from wherever it is saved", "[episodic_memory]") {
+TEST_CASE("episodic_memory: the remainders of a share go on bit for bit from wherever it is saved",
+          "[episodic_memory]") {
   const retain::transitions kept{{"x", torch::arange(10)}};
   for (const double share : {0.1, 0.3, 0.7})
     for (int saved_at = 1; saved_at < 12; ++saved_at) {
@@ -210,19 +237,23 @@ TEST_CASE("episodic_memory: the remainders of a share go on bit for bit from whe
       retain::state state;
       one.save_state(state, "m.");
       other.load_state(state, "m.");
-      for (int i = 0; i < 30; ++i) REQUIRE(one.sample_indices(1 + i % 3).equal(other.sample_indices(1 + i % 3)));
+      for (int i = 0; i < 30; ++i)
+        REQUIRE(one.sample_indices(1 + i % 3).equal(other.sample_indices(1 + i % 3)));
     }
 }
 
-TEST_CASE("episodic_memory: a state with one remainder, as the first files have, still loads", "[episodic_memory]") {
+TEST_CASE("episodic_memory: a state with one remainder, as the first files have, still loads",
+          "[episodic_memory]") {
   const retain::transitions kept{{"x", torch::arange(10)}};
-  const retain::episodic_memory_options options{.capacity = 40, .share = 0.25, .seed = 5};  // its remainders have no rounding
+  // its remainders have no rounding
+  const retain::episodic_memory_options options{.capacity = 40, .share = 0.25, .seed = 5};
   retain::episodic_memory one(kept, options), other(kept, options);
   one.push({{"x", torch::arange(100, 120)}});
   for (int i = 0; i < 5; ++i) one.sample_indices(3);
   retain::state state, old;
   one.save_state(state, "");
-  for (const char* key : {"capacity", "protected", "pushed", "random"}) old.set(key, state.text(key));
+  for (const char* key : {"capacity", "protected", "pushed", "random"})
+    old.set(key, state.text(key));
   old.set("credit", state.number("credit"));
   for (const auto& key : state.tensor_keys("rows.")) old.set(key, state.tensor(key));
   REQUIRE(state.number("credit") != 0);
@@ -238,7 +269,8 @@ TEST_CASE("episodic_memory: a row that is not there yet is no row", "[episodic_m
   CHECK_THROWS(memory.gather(torch::tensor({3})));
 }
 
-TEST_CASE("episodic_memory: numbers that no memory comes to are refused with their key's name", "[episodic_memory]") {
+TEST_CASE("episodic_memory: numbers that no memory comes to are refused with their key's name",
+          "[episodic_memory]") {
   episodic_memory memory{rows(-2, 0), {.capacity = 6, .share = 0.5}};
   memory.push(rows(0, 9));
   retain::state good;
@@ -251,11 +283,15 @@ TEST_CASE("episodic_memory: numbers that no memory comes to are refused with the
     CHECK_THROWS_WITH(memory.load_state(state, "m."), ContainsSubstring(std::string("'m.") + key));
   };
   for (const char* key : {"credit", "other_credit"})
-    for (const double credit : {1e17, -1e17, 4.0, std::nan(""), -static_cast<double>(INFINITY)}) refused(key, credit);
-  for (const auto pushed : {std::int64_t{-1}, std::int64_t{1} << 62, std::numeric_limits<std::int64_t>::max()}) refused("pushed", pushed);
+    for (const double credit : {1e17, -1e17, 4.0, std::nan(""), -static_cast<double>(INFINITY)})
+      refused(key, credit);
+  for (const auto pushed :
+       {std::int64_t{-1}, std::int64_t{1} << 62, std::numeric_limits<std::int64_t>::max()})
+    refused("pushed", pushed);
   good.set("m.rows.more", torch::arange(6));  // a column that it does not keep
   CHECK_THROWS_AS(memory.load_state(good, "m."), retain::state_error);
-  CHECK_THROWS_WITH(memory.load_state(good, "m."), ContainsSubstring("'m.rows.'") && ContainsSubstring("'more'"));
+  CHECK_THROWS_WITH(memory.load_state(good, "m."),
+                    ContainsSubstring("'m.rows.'") && ContainsSubstring("'more'"));
   CHECK(items(memory) == before);
   memory.sample(5);
 }

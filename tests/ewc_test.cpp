@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-
 #include "support.hpp"
 #include "weight_penalties.hpp"
 
@@ -18,17 +17,21 @@ namespace {
 
 retain::parameter_list random_importance(const retain::parameter_list& model) {
   retain::parameter_list importance;
-  for (const auto& [name, tensor] : model) importance.push_back({name, torch::rand(tensor.sizes(), at::kDouble)});
+  for (const auto& [name, tensor] : model)
+    importance.push_back({name, torch::rand(tensor.sizes(), at::kDouble)});
   return importance;
 }
 
 at::Tensor values_of(const std::vector<at::Tensor>& weights) {
   std::vector<at::Tensor> flat;
-  for (const auto& w : weights) flat.push_back((w.grad().defined() ? w.grad() : torch::zeros_like(w)).reshape({-1}).to(at::kDouble));
+  for (const auto& w : weights)
+    flat.push_back(
+        (w.grad().defined() ? w.grad() : torch::zeros_like(w)).reshape({-1}).to(at::kDouble));
   return torch::cat(flat);
 }
 
-/// K tasks learnt one after the other: `merged` is one ewc that remembers, `separate` the K terms of it.
+/// K tasks learnt one after the other: `merged` is one ewc that remembers, `separate` the K terms
+/// of it.
 struct several_tasks {
   several_tasks(at::ScalarType type, int tasks, const retain::ewc_options& options) {
     torch::manual_seed(11);
@@ -37,9 +40,11 @@ struct several_tasks {
     for (int k = 0; k < tasks; ++k) {
       move(0.3);
       auto importance = random_importance(retain::parameters(weights));
-      importance[0].tensor.narrow(0, 4 * k, 4).zero_();     // some weights matter to all tasks but one,
-      importance[0].tensor.narrow(0, 30, 10).zero_();       // some to none,
-      if (k == 1) importance[0].tensor.narrow(0, 35, 2).fill_(0.7);  // some to one alone, not the first
+      // some weights matter to all tasks but one,
+      importance[0].tensor.narrow(0, 4 * k, 4).zero_();
+      importance[0].tensor.narrow(0, 30, 10).zero_();  // some to none,
+      // some to one alone, not the first
+      if (k == 1) importance[0].tensor.narrow(0, 35, 2).fill_(0.7);
       if (merged)
         merged->remember(weights, importance);
       else
@@ -93,7 +98,8 @@ TEST_CASE("ewc: value and both gradients in every floating type", "[ewc]") {
 
 TEST_CASE("ewc: the formula, written out", "[ewc]") {
   std::vector<at::Tensor> w{torch::tensor({1.0, 2.0}).requires_grad_()};
-  const retain::ewc keep{w, retain::parameter_list{{"0", torch::tensor({3.0, 0.5})}}, {.strength = 10.0}};
+  const retain::ewc keep{
+      w, retain::parameter_list{{"0", torch::tensor({3.0, 0.5})}}, {.strength = 10.0}};
   {
     const at::NoGradGuard no_grad;
     w[0].add_(torch::tensor({0.1, -2.0}));
@@ -105,7 +111,8 @@ TEST_CASE("ewc: the formula, written out", "[ewc]") {
 
 TEST_CASE("ewc: the number of threads changes neither value nor gradient", "[ewc]") {
   torch::manual_seed(5);
-  std::vector<at::Tensor> w{torch::randn({700000}).requires_grad_(), torch::randn({300, 700}).requires_grad_()};
+  std::vector<at::Tensor> w{torch::randn({700000}).requires_grad_(),
+                            torch::randn({300, 700}).requires_grad_()};
   const retain::ewc keep{w, random_importance(retain::parameters(w))};
   {
     const at::NoGradGuard no_grad;
@@ -125,7 +132,8 @@ TEST_CASE("ewc: the number of threads changes neither value nor gradient", "[ewc
 }
 
 #if RETAIN_HAS_AVX2_TARGET
-TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other gives", "[ewc]", float, double, at::Half, at::BFloat16) {
+TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other gives", "[ewc]", float,
+                   double, at::Half, at::BFloat16) {
   using retain::detail::gradient_mode;
   if (!retain::detail::has_avx2()) {
     skip_test("this processor has no AVX2");
@@ -136,18 +144,24 @@ TEMPLATE_TEST_CASE("ewc: a processor with AVX2 gives the bits that any other giv
   torch::manual_seed(3);
   for (const std::int64_t n : {1, 31, 32, 33, 2049, 5000}) {
     // Numbers of all sizes: some that only a subnormal can hold, some that overflow a half.
-    const auto some = [&] { return (torch::randn({n}) * torch::pow(10, torch::randint(-8, 5, {n}))).to(type); };
+    const auto some = [&] {
+      return (torch::randn({n}) * torch::pow(10, torch::randint(-8, 5, {n}))).to(type);
+    };
     const auto theta = some(), anchor = some(), before = some();
     const auto importance = torch::rand({n}).to(c10::CppTypeToScalarType<real>::value);
     const auto at = [](const at::Tensor& x) { return static_cast<TestType*>(x.data_ptr()); };
     const auto* f = static_cast<const real*>(importance.data_ptr());
     auto wide = before.clone(), narrow = before.clone();
-    const double first = retain::detail::quadratic_avx2<true, gradient_mode::add>(at(theta), at(anchor), f, at(wide), real(0.3), n);
-    const double second = retain::detail::quadratic_body<true, gradient_mode::add>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
+    const double first = retain::detail::quadratic_avx2<true, gradient_mode::add>(
+        at(theta), at(anchor), f, at(wide), real(0.3), n);
+    const double second = retain::detail::quadratic_body<true, gradient_mode::add>(
+        at(theta), at(anchor), f, at(narrow), real(0.3), n);
     CHECK(first == second);
     CHECK(torch::equal(wide, narrow));
-    retain::detail::quadratic_avx2<false, gradient_mode::assign>(at(theta), at(anchor), f, at(wide), real(0.3), n);
-    retain::detail::quadratic_body<false, gradient_mode::assign>(at(theta), at(anchor), f, at(narrow), real(0.3), n);
+    retain::detail::quadratic_avx2<false, gradient_mode::assign>(at(theta), at(anchor), f, at(wide),
+                                                                 real(0.3), n);
+    retain::detail::quadratic_body<false, gradient_mode::assign>(at(theta), at(anchor), f,
+                                                                 at(narrow), real(0.3), n);
     CHECK(torch::equal(wide, narrow));
     CHECK(torch::equal(wide.signbit(), narrow.signbit()));  // of zeros
   }
@@ -162,17 +176,21 @@ TEST_CASE("ewc: importances that do not fit the model are named", "[ewc]") {
   auto missing = good;
   missing.pop_back();
   CHECK_THROWS_AS((retain::ewc{net, missing}), retain::state_error);
-  CHECK_THROWS_WITH((retain::ewc{net, missing}), ContainsSubstring("'head.bias'") && ContainsSubstring("no importance"));
+  CHECK_THROWS_WITH((retain::ewc{net, missing}),
+                    ContainsSubstring("'head.bias'") && ContainsSubstring("no importance"));
 
   auto extra = good;
   extra.push_back({"critic.weight", torch::ones({1})});
-  CHECK_THROWS_WITH((retain::ewc{net, extra}), ContainsSubstring("'critic.weight'") && ContainsSubstring("does not have"));
+  CHECK_THROWS_WITH((retain::ewc{net, extra}),
+                    ContainsSubstring("'critic.weight'") && ContainsSubstring("does not have"));
   CHECK_NOTHROW(retain::ewc{net, extra, {.exclude = {"critic.*"}}});
 
   auto resized = good;
   resized[0].tensor = torch::ones({4, 3});
   CHECK_THROWS_AS((retain::ewc{net, resized}), retain::shape_error);
-  CHECK_THROWS_WITH((retain::ewc{net, resized}), ContainsSubstring("'body.weight'") && ContainsSubstring("[4, 3]") && ContainsSubstring("[3, 4]"));
+  CHECK_THROWS_WITH((retain::ewc{net, resized}), ContainsSubstring("'body.weight'") &&
+                                                     ContainsSubstring("[4, 3]") &&
+                                                     ContainsSubstring("[3, 4]"));
 
   for (const double bad : {std::nan(""), -1e-9, static_cast<double>(INFINITY)}) {
     auto poisoned = random_importance(retain::parameters(net));
@@ -184,7 +202,8 @@ TEST_CASE("ewc: importances that do not fit the model are named", "[ewc]") {
 
 TEST_CASE("ewc: new heads are left free by pattern", "[ewc]") {
   two_layers net;
-  const retain::ewc keep{net, random_importance(retain::parameters(net)), {.strength = 1.0, .exclude = {"head.*"}}};
+  const retain::ewc keep{
+      net, random_importance(retain::parameters(net)), {.strength = 1.0, .exclude = {"head.*"}}};
   keep.add_gradient(net);
   CHECK(net.body->weight.grad().defined());
   CHECK(!net.head->weight.grad().defined());
@@ -203,7 +222,8 @@ TEST_CASE("ewc: a parameter unfrozen after the estimate has no importance and is
 
 TEST_CASE("ewc: save, load and go on, bit for bit", "[ewc]") {
   const support::temporary_folder folder;
-  const auto train = [](two_layers& net, retain::ewc& keep, torch::optim::Adam& adam, int from, int to) {
+  const auto train = [](two_layers& net, retain::ewc& keep, torch::optim::Adam& adam, int from,
+                        int to) {
     for (int step = from; step < to; ++step) {
       torch::manual_seed(100 + step);
       adam.zero_grad();
@@ -216,8 +236,12 @@ TEST_CASE("ewc: save, load and go on, bit for bit", "[ewc]") {
   torch::manual_seed(1);
   auto start = std::make_shared<two_layers>();
   const auto importance = random_importance(retain::parameters(start));
-  const auto options = [] { return retain::ewc_options{.strength = retain::exponential_decay{.initial = 5, .factor = 0.9}}; };
-  const auto adam_of = [](two_layers& net) { return torch::optim::Adam(net.parameters(), torch::optim::AdamOptions(1e-2)); };
+  const auto options = [] {
+    return retain::ewc_options{.strength = retain::exponential_decay{.initial = 5, .factor = 0.9}};
+  };
+  const auto adam_of = [](two_layers& net) {
+    return torch::optim::Adam(net.parameters(), torch::optim::AdamOptions(1e-2));
+  };
 
   auto whole = std::dynamic_pointer_cast<two_layers>(start->clone());
   retain::ewc keep_whole{whole, importance, options()};
@@ -231,7 +255,8 @@ TEST_CASE("ewc: save, load and go on, bit for bit", "[ewc]") {
   retain::save(folder.file("retention"), keep_first);
   torch::save(adam_first, folder.file("adam"));
 
-  // The next process builds the penalty from the weights it resumed: anchor and importance must come from the file.
+  // The next process builds the penalty from the weights it resumed: anchor and importance must
+  // come from the file.
   auto second = std::dynamic_pointer_cast<two_layers>(first->clone());
   retain::ewc keep_second{second, random_importance(retain::parameters(second)), options()};
   retain::load(folder.file("retention"), keep_second);
@@ -239,7 +264,8 @@ TEST_CASE("ewc: save, load and go on, bit for bit", "[ewc]") {
   torch::load(adam_second, folder.file("adam"));
   train(*second, keep_second, adam_second, 10, 20);
 
-  for (std::size_t i = 0; i < whole->parameters().size(); ++i) CHECK(second->parameters()[i].equal(whole->parameters()[i]));
+  for (std::size_t i = 0; i < whole->parameters().size(); ++i)
+    CHECK(second->parameters()[i].equal(whole->parameters()[i]));
   CHECK(keep_second.strength() == keep_whole.strength());
 }
 
@@ -257,7 +283,8 @@ TEST_CASE("ewc: a state of another network is refused and changes nothing", "[ew
   retain::save(folder.file("missing"), make({{"a", t(2, 0)}}));
   retain::save(folder.file("extra"), make({{"a", t(2, 0)}, {"b", t(3, 0)}, {"c", t(1, 0)}}));
   CHECK_THROWS_AS(retain::load(folder.file("resized"), keep), retain::shape_error);
-  CHECK_THROWS_WITH(retain::load(folder.file("resized"), keep), ContainsSubstring("'b'") && ContainsSubstring("[4]"));
+  CHECK_THROWS_WITH(retain::load(folder.file("resized"), keep),
+                    ContainsSubstring("'b'") && ContainsSubstring("[4]"));
   CHECK_THROWS_AS(retain::load(folder.file("missing"), keep), retain::state_error);
   CHECK_THROWS_WITH(retain::load(folder.file("missing"), keep), ContainsSubstring("anchor.b"));
   CHECK_THROWS_AS(retain::load(folder.file("extra"), keep), retain::state_error);
@@ -282,16 +309,23 @@ TEST_CASE("ewc: floor and clip bound the importance, and are checked", "[ewc]") 
   CHECK(value(2, {.floor = 2.0, .clip = 2.0}) == Approx(4 * 8.0));
   for (const double bad : {-1.0, std::nan(""), static_cast<double>(INFINITY)}) {
     CHECK_THROWS_AS((retain::ewc{w, importance, {.floor = bad}}), retain::config_error);
-    CHECK_THROWS_WITH((retain::ewc{w, importance, {.floor = bad}}), ContainsSubstring("ewc: floor"));
+    CHECK_THROWS_WITH((retain::ewc{w, importance, {.floor = bad}}),
+                      ContainsSubstring("ewc: floor"));
   }
-  for (const double bad : {0.0, -1.0, std::nan("")}) CHECK_THROWS_WITH((retain::ewc{w, importance, {.clip = bad}}), ContainsSubstring("ewc: clip"));
-  CHECK_THROWS_WITH((retain::ewc{w, importance, {.floor = 2.0, .clip = 1.0}}), ContainsSubstring("below the floor 2"));
+  for (const double bad : {0.0, -1.0, std::nan("")})
+    CHECK_THROWS_WITH((retain::ewc{w, importance, {.clip = bad}}), ContainsSubstring("ewc: clip"));
+  CHECK_THROWS_WITH((retain::ewc{w, importance, {.floor = 2.0, .clip = 1.0}}),
+                    ContainsSubstring("below the floor 2"));
   // A floor hides no importance that makes no sense.
-  CHECK_THROWS_AS((retain::ewc{w, retain::parameter_list{{"0", torch::full({4}, -1.0)}}, {.floor = 1.0}}), retain::state_error);
+  CHECK_THROWS_AS(
+      (retain::ewc{w, retain::parameter_list{{"0", torch::full({4}, -1.0)}}, {.floor = 1.0}}),
+      retain::state_error);
 }
 
 TEST_CASE("ewc: groups of several patterns multiply, over several tasks too", "[ewc]") {
-  const auto options = [] { return retain::ewc_options{.strength = 3.0, .groups = {{"*", 2.0}, {"0", 5.0}, {"?", 0.5}}}; };
+  const auto options = [] {
+    return retain::ewc_options{.strength = 3.0, .groups = {{"*", 2.0}, {"0", 5.0}, {"?", 0.5}}};
+  };
   several_tasks tasks(at::kDouble, 3, options());
   const auto [value, gradient] = tasks.sum({&*tasks.merged});
   several_tasks plain(at::kDouble, 3, {});
@@ -305,13 +339,15 @@ TEST_CASE("ewc: groups of several patterns multiply, over several tasks too", "[
 TEST_CASE("ewc: remembering K tasks is the sum of K penalties, value and gradient", "[ewc]") {
   for (const int count : {2, 7}) {
     // In float the merged anchors are rounded to float, once a task.
-    for (const auto& [type, tolerance] : {std::pair{at::kDouble, 1e-13}, std::pair{at::kFloat, 5e-7}}) {
+    for (const auto& [type, tolerance] :
+         {std::pair{at::kDouble, 1e-13}, std::pair{at::kFloat, 5e-7}}) {
       several_tasks tasks(type, count, {.strength = 20.0, .floor = 0.0, .clip = 0.9});
       const auto [value, gradient] = tasks.sum({&*tasks.merged});
       const auto [expected_value, expected_gradient] = tasks.sum_of_separate();
       CHECK(value == Approx(expected_value).epsilon(tolerance));
       CHECK(support::relative_error(gradient, expected_gradient) < tolerance);
-      CHECK(tasks.merged->loss(tasks.weights).item<double>() == Approx(expected_value).epsilon(10 * tolerance + 1e-6 * (type == at::kFloat)));
+      CHECK(tasks.merged->loss(tasks.weights).item<double>() ==
+            Approx(expected_value).epsilon(10 * tolerance + 1e-6 * (type == at::kFloat)));
       CHECK((gradient.narrow(0, 37, 3) == 0).all().item<bool>());  // matters to no task
     }
   }
@@ -350,7 +386,8 @@ TEST_CASE("ewc: advance moves the anchor and fades what was", "[ewc]") {
   to(8);
   CHECK(keep.loss(w).item<double>() == Approx(2));
   for (const double bad : {-0.1, 1.1, std::nan("")})
-    CHECK_THROWS_AS(keep.advance(w, retain::parameter_list{{"0", torch::ones({2})}}, bad), retain::config_error);
+    CHECK_THROWS_AS(keep.advance(w, retain::parameter_list{{"0", torch::ones({2})}}, bad),
+                    retain::config_error);
   retain::fisher estimate;
   estimate.values = {{"0", torch::ones({2})}};
   keep.remember(w, estimate);
@@ -359,7 +396,9 @@ TEST_CASE("ewc: advance moves the anchor and fades what was", "[ewc]") {
   CHECK(keep.loss(w).item<double>() == Approx(2 * 3));
 }
 
-TEST_CASE("ewc: another task that does not fit is named and changes nothing, and a copy keeps its own tasks", "[ewc]") {
+TEST_CASE("ewc: another task that does not fit is named and changes nothing, and a copy keeps its "
+          "own tasks",
+          "[ewc]") {
   two_layers net;
   auto good = random_importance(retain::parameters(net));
   retain::ewc keep{net, good, {.exclude = {"head.bias"}}};
@@ -368,12 +407,14 @@ TEST_CASE("ewc: another task that does not fit is named and changes nothing, and
     for (auto& p : net.parameters()) p.add_(1);
   }
   const double before = keep.loss(net).item<double>();
-  auto missing = good, resized = good, extra = good, poisoned = random_importance(retain::parameters(net));
+  auto missing = good, resized = good, extra = good,
+       poisoned = random_importance(retain::parameters(net));
   missing.erase(missing.begin() + 2);
   resized[2].tensor = torch::ones({3});
   extra.push_back({"critic", torch::ones({1})});
   poisoned[2].tensor[0][0] = -1;
-  CHECK_THROWS_WITH(keep.remember(net, missing), ContainsSubstring("'head.weight'") && ContainsSubstring("no importance"));
+  CHECK_THROWS_WITH(keep.remember(net, missing),
+                    ContainsSubstring("'head.weight'") && ContainsSubstring("no importance"));
   CHECK_THROWS_AS(keep.remember(net, resized), retain::shape_error);
   CHECK_THROWS_WITH(keep.advance(net, extra, 1.0), ContainsSubstring("'critic'"));
   CHECK_THROWS_WITH(keep.advance(net, poisoned, 1.0), ContainsSubstring("negative"));
@@ -395,11 +436,13 @@ TEST_CASE("ewc: another task that does not fit is named and changes nothing, and
   CHECK(keep.loss(net).equal(copy.loss(net)));
 }
 
-TEST_CASE("ewc: several tasks are saved and loaded, and a state of one task has none more", "[ewc]") {
+TEST_CASE("ewc: several tasks are saved and loaded, and a state of one task has none more",
+          "[ewc]") {
   const support::temporary_folder folder;
   several_tasks tasks(at::kFloat, 3, {.strength = 2.0});
   retain::save(folder.file("three"), *tasks.merged);
-  retain::ewc resumed{tasks.weights, random_importance(retain::parameters(tasks.weights)), {.strength = 2.0}};
+  retain::ewc resumed{
+      tasks.weights, random_importance(retain::parameters(tasks.weights)), {.strength = 2.0}};
   retain::load(folder.file("three"), resumed);
   CHECK(resumed.loss(tasks.weights).equal(tasks.merged->loss(tasks.weights)));
   const auto importance = random_importance(retain::parameters(tasks.weights));
@@ -425,7 +468,9 @@ TEST_CASE("ewc: several tasks are saved and loaded, and a state of one task has 
   CHECK(resumed.loss(tasks.weights).equal(tasks.separate[0].loss(tasks.weights)));
 }
 
-TEST_CASE("ewc: a parameter that only a later task trains has its importance from then on, in the state too", "[ewc]") {
+TEST_CASE("ewc: a parameter that only a later task trains has its importance from then on, in the "
+          "state too",
+          "[ewc]") {
   const support::temporary_folder folder;
   two_layers net;
   const auto frozen = [&](bool yes) { net.head->bias.requires_grad_(!yes); };
@@ -449,10 +494,13 @@ TEST_CASE("ewc: a parameter that only a later task trains has its importance fro
   CHECK_THROWS_WITH(resumed.loss(net), ContainsSubstring("'head.bias' was frozen"));
 }
 
-TEST_CASE("ewc: advance moves a frozen parameter's task on too, of which the new importance says nothing", "[ewc]") {
+TEST_CASE(
+    "ewc: advance moves a frozen parameter's task on too, of which the new importance says nothing",
+    "[ewc]") {
   auto encoder = torch::zeros({2}).requires_grad_(), head = torch::zeros({2}).requires_grad_();
   const std::vector<retain::named_tensor> model{{"encoder", encoder}, {"head", head}};
-  const retain::parameter_list first{{"encoder", torch::ones({2})}, {"head", torch::ones({2})}}, second{{"head", torch::full({2}, 3.0)}};
+  const retain::parameter_list first{{"encoder", torch::ones({2})}, {"head", torch::ones({2})}},
+      second{{"head", torch::full({2}, 3.0)}};
   for (const double decay : {0.0, 0.5}) {
     torch::NoGradGuard no_grad;
     encoder.zero_();
@@ -472,14 +520,21 @@ TEST_CASE("ewc: the loss of a half model is float at strength 0 too", "[ewc]") {
   auto weight = torch::zeros({2}, torch::kBFloat16).requires_grad_();
   const std::vector<retain::named_tensor> model{{"weight", weight}};
   for (const double strength : {0.0, 1.0})
-    CHECK(retain::ewc(model, retain::parameter_list{{"weight", torch::ones({2})}}, {.strength = strength}).loss(model).scalar_type() == torch::kFloat);
+    CHECK(retain::ewc(model, retain::parameter_list{{"weight", torch::ones({2})}},
+                      {.strength = strength})
+              .loss(model)
+              .scalar_type() == torch::kFloat);
 }
 
 TEST_CASE("ewc: an importance grows with its layer, 0 for the new rows and columns", "[ewc]") {
   torch::manual_seed(8);
   const auto old_weight = torch::randn({2, 3}), old_bias = torch::randn({2});
-  const retain::parameter_list importance{{"head.weight", torch::rand({2, 3}, at::kDouble)}, {"head.bias", torch::rand({2})}, {"scale", torch::full({}, 0.5)}};
-  const retain::parameter_list grown{{"head.weight", torch::randn({4, 5})}, {"head.bias", torch::randn({3})}, {"scale", torch::ones({})}};
+  const retain::parameter_list importance{{"head.weight", torch::rand({2, 3}, at::kDouble)},
+                                          {"head.bias", torch::rand({2})},
+                                          {"scale", torch::full({}, 0.5)}};
+  const retain::parameter_list grown{{"head.weight", torch::randn({4, 5})},
+                                     {"head.bias", torch::randn({3})},
+                                     {"scale", torch::ones({})}};
   grown[0].tensor.narrow(0, 0, 2).narrow(1, 0, 3).copy_(old_weight);
   grown[1].tensor.narrow(0, 0, 2).copy_(old_bias);
   for (const auto& [name, tensor] : grown) tensor.requires_grad_();
@@ -502,28 +557,38 @@ TEST_CASE("ewc: an importance grows with its layer, 0 for the new rows and colum
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : grown) at::Tensor(tensor).add_(torch::randn(tensor.sizes()));
   }
-  const auto moved = (grown[0].tensor.detach().narrow(0, 0, 2).narrow(1, 0, 3) - old_weight).to(at::kDouble);
+  const auto moved =
+      (grown[0].tensor.detach().narrow(0, 0, 2).narrow(1, 0, 3) - old_weight).to(at::kDouble);
   keep.add_gradient(grown);
   expected.zero_();
   expected.narrow(0, 0, 2).narrow(1, 0, 3).copy_(6 * importance[0].tensor * moved);
   CHECK(support::relative_error(grown[0].tensor.grad(), expected) < 1e-5);
   CHECK(grown[1].tensor.grad()[2].item<double>() == 0);
 
-  CHECK_THROWS_AS(retain::grown_importance({{"scale", torch::zeros({1})}}, grown), retain::shape_error);
-  CHECK_THROWS_WITH(retain::grown_importance({{"head.bias", torch::zeros({4})}}, grown), ContainsSubstring("'head.bias'") && ContainsSubstring("[4]") && ContainsSubstring("[3]"));
-  CHECK(retain::grown_importance({{"other", torch::ones({2})}}, grown)[0].tensor.equal(torch::ones({2})));
+  CHECK_THROWS_AS(retain::grown_importance({{"scale", torch::zeros({1})}}, grown),
+                  retain::shape_error);
+  CHECK_THROWS_WITH(
+      retain::grown_importance({{"head.bias", torch::zeros({4})}}, grown),
+      ContainsSubstring("'head.bias'") && ContainsSubstring("[4]") && ContainsSubstring("[3]"));
+  CHECK(retain::grown_importance({{"other", torch::ones({2})}}, grown)[0].tensor.equal(
+      torch::ones({2})));
 }
 
 TEST_CASE("ewc: another task's anchor must be finite too, and a state's importance", "[ewc]") {
-  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_(), torch::ones({3}).requires_grad_()};
+  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_(),
+                                  torch::ones({3}).requires_grad_()};
   const auto importance = random_importance(retain::parameters(w));
   retain::ewc keep{w, importance};
-  const std::vector<at::Tensor> moved{torch::full({2}, 2.0f).requires_grad_(), torch::full({3}, 2.0f).requires_grad_()};
+  const std::vector<at::Tensor> moved{torch::full({2}, 2.0f).requires_grad_(),
+                                      torch::full({3}, 2.0f).requires_grad_()};
   const double before = keep.loss(moved).item<double>();
-  const std::vector<at::Tensor> broken{torch::zeros({2}).requires_grad_(), torch::full({3}, std::nan("")).requires_grad_()};
+  const std::vector<at::Tensor> broken{torch::zeros({2}).requires_grad_(),
+                                       torch::full({3}, std::nan("")).requires_grad_()};
   CHECK_THROWS_AS(keep.remember(broken, importance), retain::state_error);
   CHECK_THROWS_AS(keep.advance(broken, importance, 0.5), retain::state_error);
-  CHECK_THROWS_WITH(keep.advance(broken, importance, 0.5), ContainsSubstring("the model's parameter '1' holds a value that is not finite"));
+  CHECK_THROWS_WITH(
+      keep.advance(broken, importance, 0.5),
+      ContainsSubstring("the model's parameter '1' holds a value that is not finite"));
   CHECK_THROWS_AS((retain::ewc{broken, importance}), retain::state_error);
   CHECK(keep.loss(moved).item<double>() == before);
 

@@ -17,11 +17,16 @@ namespace {
 
 struct net : torch::nn::Module {
   net() {
-    encoder = register_module("encoder", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4), torch::nn::Dropout(0.5)));
-    plain = register_module("plain", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(4).affine(false)));
+    encoder = register_module(
+        "encoder", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4),
+                                         torch::nn::Dropout(0.5)));
+    plain = register_module("plain",
+                            torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(4).affine(false)));
     head = register_module("head", torch::nn::Linear(4, 2));
   }
-  at::Tensor forward(const at::Tensor& x) { return head->forward(plain->forward(encoder->forward(x))); }
+  at::Tensor forward(const at::Tensor& x) {
+    return head->forward(plain->forward(encoder->forward(x)));
+  }
   torch::nn::Sequential encoder{nullptr};
   torch::nn::BatchNorm1d plain{nullptr};
   torch::nn::Linear head{nullptr};
@@ -42,14 +47,18 @@ names changed(const std::map<std::string, at::Tensor>& before, const net& model)
 
 }  // namespace
 
-TEST_CASE("freeze: parameters, momentum, weight decay and BatchNorm statistics stand still over train(), the rest learns", "[freeze]") {
+TEST_CASE("freeze: parameters, momentum, weight decay and BatchNorm statistics stand still over "
+          "train(), the rest learns",
+          "[freeze]") {
   torch::manual_seed(1);
   auto model = std::make_shared<net>();
   const auto x = torch::randn({16, 3});
   torch::optim::Adam adam(model->parameters(), torch::optim::AdamOptions(1e-2).weight_decay(0.1));
-  torch::optim::SGD sgd(model->parameters(), torch::optim::SGDOptions(1e-2).momentum(0.9).weight_decay(0.1));
+  torch::optim::SGD sgd(model->parameters(),
+                        torch::optim::SGDOptions(1e-2).momentum(0.9).weight_decay(0.1));
   const auto update = [&] {
-    for (torch::optim::Optimizer* optimizer : {static_cast<torch::optim::Optimizer*>(&adam), static_cast<torch::optim::Optimizer*>(&sgd)}) {
+    for (torch::optim::Optimizer* optimizer : {static_cast<torch::optim::Optimizer*>(&adam),
+                                               static_cast<torch::optim::Optimizer*>(&sgd)}) {
       optimizer->zero_grad();
       model->forward(x).square().sum().backward();
       optimizer->step();
@@ -58,8 +67,10 @@ TEST_CASE("freeze: parameters, momentum, weight decay and BatchNorm statistics s
   for (int i = 0; i < 3; ++i) update();  // momentum to be carried on with
   {
     retain::frozen hold{*model, {"encoder", "plain"}};
-    CHECK(hold.parameters() == names{"encoder.0.weight", "encoder.0.bias", "encoder.1.weight", "encoder.1.bias"});
-    for (const auto& p : model->encoder->parameters()) CHECK((!p.requires_grad() && !p.grad().defined()));
+    CHECK(hold.parameters() ==
+          names{"encoder.0.weight", "encoder.0.bias", "encoder.1.weight", "encoder.1.bias"});
+    for (const auto& p : model->encoder->parameters())
+      CHECK((!p.requires_grad() && !p.grad().defined()));
     CHECK(model->is_training());
     const auto before = everything(*model);
     for (int i = 0; i < 3; ++i) {
@@ -98,7 +109,8 @@ TEST_CASE("freeze: everything is given back as it was, and not more", "[freeze]"
   CHECK(model->plain->is_training());
   CHECK(!model->encoder[1]->is_training());
 
-  // While it was frozen the model went into eval mode: nothing of it may come back in training mode.
+  // While it was frozen the model went into eval mode: nothing of it may come back in training
+  // mode.
   retain::frozen hold{*model, {"encoder"}};
   model->eval();
   hold.release();
@@ -106,7 +118,9 @@ TEST_CASE("freeze: everything is given back as it was, and not more", "[freeze]"
   CHECK(hold.parameters().empty());
 }
 
-TEST_CASE("freeze: a module that is frozen in part keeps its mode; its parameterless children go with one that is frozen whole", "[freeze]") {
+TEST_CASE("freeze: a module that is frozen in part keeps its mode; its parameterless children go "
+          "with one that is frozen whole",
+          "[freeze]") {
   auto model = std::make_shared<net>();
   const auto dropout = model->encoder[2];
   {
@@ -174,7 +188,8 @@ TEST_CASE("freeze: TorchScript modules and bare parameters", "[freeze]") {
   CHECK(script.attr("child").toModule().is_training());
   for (auto p : script.parameters()) CHECK(p.requires_grad());
 
-  std::vector<at::Tensor> bare{torch::ones({1}).requires_grad_(), torch::ones({1}).requires_grad_()};
+  std::vector<at::Tensor> bare{torch::ones({1}).requires_grad_(),
+                               torch::ones({1}).requires_grad_()};
   {
     retain::frozen hold{bare, {"1"}};
     CHECK(bare[0].requires_grad());
@@ -186,7 +201,9 @@ TEST_CASE("freeze: TorchScript modules and bare parameters", "[freeze]") {
 TEST_CASE("freeze: by schedule, saved and restored", "[freeze]") {
   auto model = std::make_shared<net>();
   const auto make = [](const std::shared_ptr<net>& m) {
-    return retain::freeze_schedule{*m, {{.pattern = "encoder.*", .until = 10}, {.pattern = "head.bias", .from = 5, .until = 20}}};
+    return retain::freeze_schedule{
+        *m,
+        {{.pattern = "encoder.*", .until = 10}, {.pattern = "head.bias", .from = 5, .until = 20}}};
   };
   auto layers = make(model);
   const auto count = [&] { return layers.parameters().size(); };
@@ -219,24 +236,31 @@ TEST_CASE("freeze: by schedule, saved and restored", "[freeze]") {
   CHECK(resumed.parameters() == layers.parameters());
   CHECK(!other->head->bias.requires_grad());
   retain::freeze_schedule another{*other, {{.pattern = "head", .until = 3}}};
-  CHECK_THROWS_WITH(retain::load(folder.file("f"), another), ContainsSubstring("'head' from 0 until 3") && ContainsSubstring("encoder"));
+  CHECK_THROWS_WITH(retain::load(folder.file("f"), another),
+                    ContainsSubstring("'head' from 0 until 3") && ContainsSubstring("encoder"));
 }
 
 TEST_CASE("freeze: what makes no sense is refused", "[freeze]") {
   auto model = std::make_shared<net>();
-  CHECK_THROWS_WITH((retain::frozen{*model, {"enc"}}), ContainsSubstring("'enc' matches no parameter"));
+  CHECK_THROWS_WITH((retain::frozen{*model, {"enc"}}),
+                    ContainsSubstring("'enc' matches no parameter"));
   CHECK(model->encoder->parameters()[0].requires_grad());
-  CHECK_THROWS_WITH((retain::freeze_schedule{*model, {{.pattern = "head", .from = 3, .until = 3}}}), ContainsSubstring("from 3 until 3"));
-  CHECK_THROWS_WITH((retain::freeze_schedule{*model, {{.pattern = "head"}, {.pattern = "tail"}}}), ContainsSubstring("'tail' matches no parameter"));
+  CHECK_THROWS_WITH((retain::freeze_schedule{*model, {{.pattern = "head", .from = 3, .until = 3}}}),
+                    ContainsSubstring("from 3 until 3"));
+  CHECK_THROWS_WITH((retain::freeze_schedule{*model, {{.pattern = "head"}, {.pattern = "tail"}}}),
+                    ContainsSubstring("'tail' matches no parameter"));
   CHECK(model->head->weight.requires_grad());
   retain::freeze_schedule layers{*model, {}};
   CHECK_THROWS_AS(layers.step(std::nan("")), retain::config_error);
 }
 
-TEST_CASE("freeze: a train() between freezing and releasing is remembered, whoever looks first", "[freeze]") {
-  torch::nn::Sequential model(torch::nn::Linear(2, 2), torch::nn::BatchNorm1d(2), torch::nn::Linear(2, 1));
+TEST_CASE("freeze: a train() between freezing and releasing is remembered, whoever looks first",
+          "[freeze]") {
+  torch::nn::Sequential model(torch::nn::Linear(2, 2), torch::nn::BatchNorm1d(2),
+                              torch::nn::Linear(2, 1));
   model->eval();
-  retain::freeze_schedule schedule{*model, {{.pattern = "0", .until = 10}, {.pattern = "1", .until = 10}}};
+  retain::freeze_schedule schedule{*model,
+                                   {{.pattern = "0", .until = 10}, {.pattern = "1", .until = 10}}};
   model->train();
   schedule.step(1);
   CHECK_FALSE(model[1]->is_training());
@@ -245,7 +269,9 @@ TEST_CASE("freeze: a train() between freezing and releasing is remembered, whoev
   CHECK(model[1]->is_training());
 }
 
-TEST_CASE("freeze: a gradient that came while a parameter was frozen goes at its release, others stay", "[freeze]") {
+TEST_CASE(
+    "freeze: a gradient that came while a parameter was frozen goes at its release, others stay",
+    "[freeze]") {
   torch::nn::Linear layer(2, 1);
   const auto learn = [&] { layer->forward(torch::ones({1, 2})).sum().backward(); };
   const auto both = [&](auto& hold, auto release) {
@@ -267,16 +293,20 @@ TEST_CASE("freeze: a gradient that came while a parameter was frozen goes at its
   both(schedule, [](auto& s) { s.step(s.progress() + 5); });
 }
 
-TEST_CASE("freeze: a shared tensor is named by its first name, another alone is refused", "[freeze]") {
+TEST_CASE("freeze: a shared tensor is named by its first name, another alone is refused",
+          "[freeze]") {
   struct shared : torch::nn::Module {
     explicit shared(const at::Tensor& weight) { register_parameter("weight", weight); }
   };
   struct tied_net : torch::nn::Module {
-    torch::nn::Linear encoder = register_module("encoder", torch::nn::Linear(torch::nn::LinearOptions(3, 3).bias(false)));
-    std::shared_ptr<shared> decoder = register_module("decoder", std::make_shared<shared>(encoder->weight));
+    torch::nn::Linear encoder =
+        register_module("encoder", torch::nn::Linear(torch::nn::LinearOptions(3, 3).bias(false)));
+    std::shared_ptr<shared> decoder =
+        register_module("decoder", std::make_shared<shared>(encoder->weight));
   };
   tied_net model;
-  CHECK_THROWS_WITH((retain::frozen{model, {"decoder"}}), ContainsSubstring("decoder.weight") && ContainsSubstring("encoder.weight"));
+  CHECK_THROWS_WITH((retain::frozen{model, {"decoder"}}),
+                    ContainsSubstring("decoder.weight") && ContainsSubstring("encoder.weight"));
   CHECK(model.encoder->weight.requires_grad());
   {
     const retain::frozen both{model, {"encoder", "decoder"}};

@@ -29,7 +29,8 @@ at::Tensor gradients(const model& m) {
 
 static_assert(retain::stateful<retain::gradient_projection>);
 
-TEST_CASE("gradient projection: against the literal formula over all parameters at once", "[gradient_projection]") {
+TEST_CASE("gradient projection: against the literal formula over all parameters at once",
+          "[gradient_projection]") {
   torch::manual_seed(1);
   auto m = make();
   int projected = 0;
@@ -47,7 +48,9 @@ TEST_CASE("gradient projection: against the literal formula over all parameters 
       CHECK(gradients(m).equal(g));
     } else {
       ++projected;
-      CHECK(support::relative_error(gradients(m), g - reference * (expected / reference.dot(reference).item<double>())) < 1e-14);
+      CHECK(support::relative_error(
+                gradients(m),
+                g - reference * (expected / reference.dot(reference).item<double>())) < 1e-14);
       CHECK(std::abs(gradients(m).dot(reference).item<double>()) < 1e-13);
     }
   }
@@ -55,7 +58,8 @@ TEST_CASE("gradient projection: against the literal formula over all parameters 
   CHECK(projected < 17);
 }
 
-TEST_CASE("gradient projection: keeps a loss from rising that plain descent would raise", "[gradient_projection]") {
+TEST_CASE("gradient projection: keeps a loss from rising that plain descent would raise",
+          "[gradient_projection]") {
   // Minimising |w - (1, 1)|^2 from the origin would raise the pre-training loss 3 w_0 - w_1.
   const auto train = [](bool guarded) {
     model m{torch::zeros({2}, at::kDouble).requires_grad_()};
@@ -79,7 +83,9 @@ TEST_CASE("gradient projection: keeps a loss from rising that plain descent woul
 
 TEST_CASE("gradient projection: a tolerance on the angle", "[gradient_projection]") {
   model m{torch::zeros({2}, at::kDouble).requires_grad_()};
-  const auto reference = torch::tensor({1.0, 0.0}, at::kDouble), g = torch::tensor({-0.1, 1.0}, at::kDouble);  // cosine -0.0995
+  // cosine -0.0995
+  const auto reference = torch::tensor({1.0, 0.0}, at::kDouble),
+             g = torch::tensor({-0.1, 1.0}, at::kDouble);
   for (const double tolerance : {0.0, 0.09, 0.11}) {
     retain::gradient_projection guard{{.tolerance = tolerance}};
     set_gradients(m, reference);
@@ -90,12 +96,21 @@ TEST_CASE("gradient projection: a tolerance on the angle", "[gradient_projection
   }
 }
 
-TEST_CASE("gradient projection: undefined, frozen and excluded gradients take no part and none is made", "[gradient_projection]") {
-  const auto parameter = [](double value) { return torch::full({1}, value, at::kDouble).requires_grad_(); };
-  retain::parameter_list m{{"a", parameter(1)}, {"b", parameter(1)}, {"frozen", parameter(1)}, {"head.w", parameter(1)}, {"late", parameter(1)}};
+TEST_CASE(
+    "gradient projection: undefined, frozen and excluded gradients take no part and none is made",
+    "[gradient_projection]") {
+  const auto parameter = [](double value) {
+    return torch::full({1}, value, at::kDouble).requires_grad_();
+  };
+  retain::parameter_list m{{"a", parameter(1)},
+                           {"b", parameter(1)},
+                           {"frozen", parameter(1)},
+                           {"head.w", parameter(1)},
+                           {"late", parameter(1)}};
   const auto set = [&](std::vector<double> values) {
     for (std::size_t i = 0; i < m.size(); ++i)
-      m[i].tensor.mutable_grad() = std::isnan(values[i]) ? at::Tensor() : torch::full({1}, values[i], at::kDouble);
+      m[i].tensor.mutable_grad() =
+          std::isnan(values[i]) ? at::Tensor() : torch::full({1}, values[i], at::kDouble);
   };
   const double none = std::nan("");
   retain::gradient_projection guard{{.exclude = {"head.*"}}};
@@ -111,9 +126,11 @@ TEST_CASE("gradient projection: undefined, frozen and excluded gradients take no
   CHECK(m[4].tensor.grad().item<double>() == -9);
 }
 
-TEST_CASE("gradient projection: half types, sparse gradients, a reference of zeros, NaN", "[gradient_projection]") {
+TEST_CASE("gradient projection: half types, sparse gradients, a reference of zeros, NaN",
+          "[gradient_projection]") {
   auto half = make(at::kHalf);
-  const auto reference = torch::full({10}, 300.0), g = torch::full({10}, -300.0);  // the products overflow half
+  // the products overflow half
+  const auto reference = torch::full({10}, 300.0), g = torch::full({10}, -300.0);
   retain::gradient_projection guard;
   set_gradients(half, reference);
   guard.remember(half);
@@ -127,7 +144,9 @@ TEST_CASE("gradient projection: half types, sparse gradients, a reference of zer
   table->weight.mutable_grad() = at::Tensor();
   (-table->forward(torch::tensor({2, 3})).sum()).backward();
   CHECK(guard.project(*table).item<double>() == -2);
-  CHECK((table->weight.grad() * torch::tensor({0.f, 1.f, 1.f, 0.f, 0.f}).unsqueeze(1)).sum().item<double>() == Approx(0).margin(1e-6));
+  CHECK((table->weight.grad() * torch::tensor({0.f, 1.f, 1.f, 0.f, 0.f}).unsqueeze(1))
+            .sum()
+            .item<double>() == Approx(0).margin(1e-6));
 
   auto m = make();
   set_gradients(m, torch::zeros({10}));
@@ -141,7 +160,8 @@ TEST_CASE("gradient projection: half types, sparse gradients, a reference of zer
   CHECK(std::isnan(guard.project(m).item<double>()));
 }
 
-TEST_CASE("gradient projection: saved and gone on with; errors say what to do", "[gradient_projection]") {
+TEST_CASE("gradient projection: saved and gone on with; errors say what to do",
+          "[gradient_projection]") {
   const support::temporary_folder folder;
   torch::manual_seed(2);
   auto m = make();
@@ -161,12 +181,14 @@ TEST_CASE("gradient projection: saved and gone on with; errors say what to do", 
   CHECK(gradients(m).equal(projected));
   model other{torch::zeros({2}).requires_grad_()};
   other[0].mutable_grad() = torch::ones({2});
-  CHECK_THROWS_WITH(guard.project(other), ContainsSubstring("'0' has shape [2]") && ContainsSubstring("[3, 2]"));
+  CHECK_THROWS_WITH(guard.project(other),
+                    ContainsSubstring("'0' has shape [2]") && ContainsSubstring("[3, 2]"));
   CHECK(other[0].grad().equal(torch::ones({2})));
   CHECK_THROWS_AS((retain::gradient_projection{{.tolerance = 1}}), retain::config_error);
 }
 
-TEST_CASE("gradient projection: in half precision the share may be too large a number", "[gradient_projection]") {
+TEST_CASE("gradient projection: in half precision the share may be too large a number",
+          "[gradient_projection]") {
   for (const auto type : {torch::kHalf, torch::kBFloat16}) {
     auto weight = torch::zeros({2}, type).requires_grad_();
     const std::vector<retain::named_tensor> model{{"weight", weight}};
@@ -179,11 +201,14 @@ TEST_CASE("gradient projection: in half precision the share may be too large a n
   }
 }
 
-TEST_CASE("gradient_projection: a view has no gradient to project, and a state holds gradients only", "[gradient_projection]") {
+TEST_CASE(
+    "gradient_projection: a view has no gradient to project, and a state holds gradients only",
+    "[gradient_projection]") {
   const std::vector<at::Tensor> weights{torch::randn({4}).requires_grad_()};
   weights[0].sum().backward();
   retain::gradient_projection guard;
-  CHECK_THROWS_AS(guard.remember(std::vector<at::Tensor>{weights[0].narrow(0, 0, 2)}), retain::config_error);
+  CHECK_THROWS_AS(guard.remember(std::vector<at::Tensor>{weights[0].narrow(0, 0, 2)}),
+                  retain::config_error);
   guard.remember(weights);
   retain::state saved;
   guard.save_state(saved, "");

@@ -11,7 +11,8 @@ namespace {
 
 struct net : torch::nn::Module {
   net() {
-    body = register_module("body", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
+    body = register_module(
+        "body", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
     head = register_module("head", torch::nn::Linear(4, 2));
   }
   at::Tensor forward(const at::Tensor& x) { return head->forward(body->forward(x)); }
@@ -27,7 +28,8 @@ std::map<std::string, at::Tensor> by_name(const retain::parameter_list& list) {
 
 }  // namespace
 
-TEST_CASE("interpolation: the formula, exact at both ends and where the models agree", "[interpolation]") {
+TEST_CASE("interpolation: the formula, exact at both ends and where the models agree",
+          "[interpolation]") {
   torch::manual_seed(1);
   auto model = std::make_shared<net>();
   model->forward(torch::randn({8, 3}));
@@ -35,7 +37,8 @@ TEST_CASE("interpolation: the formula, exact at both ends and where the models a
   {
     const at::NoGradGuard no_grad;
     for (const auto& p : model->named_parameters())
-      if (p.key() != "body.0.weight") p.value().add_(torch::randn_like(p.value()));  // as if that one had been frozen
+      // as if that one had been frozen
+      if (p.key() != "body.0.weight") p.value().add_(torch::randn_like(p.value()));
   }
   model->forward(torch::randn({8, 3}) * 3 + 1);
   model->forward(torch::randn({8, 3}) * 3 + 1);
@@ -53,10 +56,12 @@ TEST_CASE("interpolation: the formula, exact at both ends and where the models a
         CHECK(tensor.allclose(learnt.at(name) * alpha + before.at(name) * (1 - alpha), 1e-5, 1e-6));
     }
   }
-  for (const auto& [name, tensor] : by_name(retain::snapshot(*model))) CHECK(tensor.equal(learnt.at(name)));
+  for (const auto& [name, tensor] : by_name(retain::snapshot(*model)))
+    CHECK(tensor.equal(learnt.at(name)));
 }
 
-TEST_CASE("interpolation: written into the model, what is excluded stays as fine-tuned", "[interpolation]") {
+TEST_CASE("interpolation: written into the model, what is excluded stays as fine-tuned",
+          "[interpolation]") {
   torch::manual_seed(2);
   auto model = std::make_shared<net>();
   const auto origin = retain::snapshot(model);
@@ -74,29 +79,36 @@ TEST_CASE("interpolation: written into the model, what is excluded stays as fine
   CHECK(model->head->weight.requires_grad());
 }
 
-TEST_CASE("interpolation: between linear models, outputs lie between too; half types and bare tensors", "[interpolation]") {
+TEST_CASE(
+    "interpolation: between linear models, outputs lie between too; half types and bare tensors",
+    "[interpolation]") {
   torch::nn::Linear a(3, 2), b(3, 2);
   const auto x = torch::randn({5, 3});
   const auto expected = a->forward(x) * 0.6 + b->forward(x) * 0.4;
   retain::interpolate(a, b, {.fine_tuned = 0.6});
   CHECK(a->forward(x).allclose(expected, 1e-5, 1e-6));
-  const auto half = retain::interpolated(std::vector<at::Tensor>{torch::full({1}, 1.0, at::kHalf)}, std::vector<at::Tensor>{torch::full({1}, 2.0)});
+  const auto half = retain::interpolated(std::vector<at::Tensor>{torch::full({1}, 1.0, at::kHalf)},
+                                         std::vector<at::Tensor>{torch::full({1}, 2.0)});
   CHECK(half[0].tensor.scalar_type() == at::kHalf);
   CHECK(half[0].tensor.item<double>() == 1.5);
 }
 
-TEST_CASE("interpolation: what does not belong together is refused before anything is written", "[interpolation]") {
+TEST_CASE("interpolation: what does not belong together is refused before anything is written",
+          "[interpolation]") {
   auto model = std::make_shared<net>();
   const auto origin = retain::snapshot(*model);
-  CHECK_THROWS_WITH(retain::interpolated(*model, origin, {.fine_tuned = 1.5}), ContainsSubstring("[0, 1]"));
+  CHECK_THROWS_WITH(retain::interpolated(*model, origin, {.fine_tuned = 1.5}),
+                    ContainsSubstring("[0, 1]"));
   CHECK_THROWS_WITH(retain::interpolate(*model, *model), ContainsSubstring("snapshot()"));
   auto fewer = origin;
   fewer.erase(fewer.begin() + 4);  // head.weight
-  CHECK_THROWS_WITH(retain::interpolate(*model, fewer), ContainsSubstring("'head.weight' [2, 4] is not in the pre-trained"));
+  CHECK_THROWS_WITH(retain::interpolate(*model, fewer),
+                    ContainsSubstring("'head.weight' [2, 4] is not in the pre-trained"));
   CHECK_NOTHROW(retain::interpolated(*model, fewer, {.exclude = {"head.*"}}));
   auto more = origin;
   more.push_back({"old_head.weight", torch::zeros({7})});
-  CHECK_THROWS_WITH(retain::interpolate(*model, more), ContainsSubstring("'old_head.weight' [7] is not in the fine-tuned"));
+  CHECK_THROWS_WITH(retain::interpolate(*model, more),
+                    ContainsSubstring("'old_head.weight' [7] is not in the fine-tuned"));
   auto other = origin;
   other[5].tensor = torch::zeros({3});
   {
@@ -104,17 +116,23 @@ TEST_CASE("interpolation: what does not belong together is refused before anythi
     for (auto& p : model->parameters()) p.add_(1);
   }
   const auto before = by_name(retain::snapshot(*model));
-  CHECK_THROWS_WITH(retain::interpolate(*model, other), ContainsSubstring("'head.bias' has shape [2]") && ContainsSubstring("[3]"));
-  for (const auto& [name, tensor] : by_name(retain::snapshot(*model))) CHECK(tensor.equal(before.at(name)));
+  CHECK_THROWS_WITH(retain::interpolate(*model, other),
+                    ContainsSubstring("'head.bias' has shape [2]") && ContainsSubstring("[3]"));
+  for (const auto& [name, tensor] : by_name(retain::snapshot(*model)))
+    CHECK(tensor.equal(before.at(name)));
 }
 
-TEST_CASE("interpolation: one model twice is refused, whatever is excluded; excluding all of it leaves it as it is", "[interpolation]") {
+TEST_CASE("interpolation: one model twice is refused, whatever is excluded; excluding all of it "
+          "leaves it as it is",
+          "[interpolation]") {
   torch::nn::Linear model(2, 2);
-  CHECK_THROWS_AS(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"bias"}}), retain::config_error);
+  CHECK_THROWS_AS(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"bias"}}),
+                  retain::config_error);
   CHECK_NOTHROW(retain::interpolate(*model, *model, {.fine_tuned = 0.5, .exclude = {"*"}}));
 }
 
-TEST_CASE("interpolation: a graph that holds a weight is told that it was written to", "[interpolation]") {
+TEST_CASE("interpolation: a graph that holds a weight is told that it was written to",
+          "[interpolation]") {
   torch::nn::Linear model(3, 2);
   const auto origin = retain::snapshot(*model);
   const auto v = torch::randn({2, 3}).requires_grad_();

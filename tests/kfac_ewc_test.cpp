@@ -34,7 +34,10 @@ at::Tensor random_moment(std::int64_t n) {
 }
 
 retain::kronecker_fisher random_factors() {
-  return {{{"body.weight", "body.bias", random_moment(4), random_moment(4)}, {"head.weight", "", random_moment(4), random_moment(2)}}, 1, "given"};
+  return {{{"body.weight", "body.bias", random_moment(4), random_moment(4)},
+           {"head.weight", "", random_moment(4), random_moment(2)}},
+          1,
+          "given"};
 }
 
 void displace(torch::nn::Module& net, double by = 0.5) {
@@ -49,13 +52,18 @@ void forget_gradients(torch::nn::Module& net) {
 /// Columns one behind the other, as A (x) G has them: the movement of a layer's parameters.
 at::Tensor columns(const at::Tensor& weight, const at::Tensor& bias = {}) {
   const auto w = weight.detach().to(at::kDouble);
-  return (bias.defined() ? torch::cat({w, bias.detach().to(at::kDouble).unsqueeze(1)}, 1) : w).t().reshape({-1});
+  return (bias.defined() ? torch::cat({w, bias.detach().to(at::kDouble).unsqueeze(1)}, 1) : w)
+      .t()
+      .reshape({-1});
 }
 
 }  // namespace
 
-TEST_CASE("kfac_ewc: value and gradient against the Kronecker products written out, in every floating type", "[kfac_ewc]") {
-  for (const auto& [type, tolerance] : {std::pair{at::kDouble, 1e-12}, std::pair{at::kFloat, 1e-5}, std::pair{at::kHalf, 5e-3}}) {
+TEST_CASE("kfac_ewc: value and gradient against the Kronecker products written out, in every "
+          "floating type",
+          "[kfac_ewc]") {
+  for (const auto& [type, tolerance] :
+       {std::pair{at::kDouble, 1e-12}, std::pair{at::kFloat, 1e-5}, std::pair{at::kHalf, 5e-3}}) {
     torch::manual_seed(1);
     const auto net = std::make_shared<network>();
     net->to(type);
@@ -66,14 +74,18 @@ TEST_CASE("kfac_ewc: value and gradient against the Kronecker products written o
       const at::NoGradGuard no_grad;
       for (auto& p : net->parameters()) p.add_(torch::randn(p.sizes()).to(type));
     }
-    const auto body = columns(net->body->weight, net->body->bias) - columns(start->body->weight, start->body->bias);
+    const auto body = columns(net->body->weight, net->body->bias) -
+                      columns(start->body->weight, start->body->bias);
     const auto head = columns(net->head->weight) - columns(start->head->weight);
-    const auto pull_body = torch::kron(factors.layers[0].inputs, factors.layers[0].outputs).mv(body);
-    const auto pull_head = torch::kron(factors.layers[1].inputs, factors.layers[1].outputs).mv(head);
+    const auto pull_body =
+        torch::kron(factors.layers[0].inputs, factors.layers[0].outputs).mv(body);
+    const auto pull_head =
+        torch::kron(factors.layers[1].inputs, factors.layers[1].outputs).mv(head);
     const double value = 3.0 * (body.dot(pull_body) + head.dot(pull_head)).item<double>();
 
     const auto gradients_fit = [&] {
-      CHECK(support::relative_error(columns(net->body->weight.grad(), net->body->bias.grad()), 6 * pull_body) < tolerance);
+      CHECK(support::relative_error(columns(net->body->weight.grad(), net->body->bias.grad()),
+                                    6 * pull_body) < tolerance);
       CHECK(support::relative_error(columns(net->head->weight.grad()), 6 * pull_head) < tolerance);
     };
     CHECK(keep.add_gradient(net).item<double>() == Approx(value).epsilon(tolerance));
@@ -92,13 +104,15 @@ TEST_CASE("kfac_ewc: value and gradient against the Kronecker products written o
     }
     gradients_fit();
     if (type == at::kDouble) {
-      const auto numeric = support::finite_differences(net->body->weight.detach(), [&] { return keep.loss(net).item<double>(); });
+      const auto numeric = support::finite_differences(
+          net->body->weight.detach(), [&] { return keep.loss(net).item<double>(); });
       CHECK(support::relative_error(net->body->weight.grad(), numeric) < 1e-7);
     }
   }
 }
 
-TEST_CASE("kfac_ewc: for one state it is the square of the layers' scores, which a diagonal is not", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: for one state it is the square of the layers' scores, which a diagonal is not",
+          "[kfac_ewc]") {
   torch::manual_seed(2);
   network net;
   net.to(at::kDouble);
@@ -106,32 +120,42 @@ TEST_CASE("kfac_ewc: for one state it is the square of the layers' scores, which
   const auto action = torch::ones({1}, at::kLong);
   const auto forward = [&](const auto& o) { return retain::categorical{net.forward(o)}; };
   const auto given = [&](const auto&) { return action; };
-  const retain::kfac_ewc keep{net, retain::estimate_kfac(net, x, forward, retain::dataset_actions{given})};
-  const retain::ewc diagonal{net, retain::estimate_fisher(net, x, forward, retain::dataset_actions{given})};
-  const auto g = torch::autograd::grad({forward(x).log_prob(action).sum()}, {net.body->weight, net.body->bias, net.head->weight});
+  const retain::kfac_ewc keep{
+      net, retain::estimate_kfac(net, x, forward, retain::dataset_actions{given})};
+  const retain::ewc diagonal{
+      net, retain::estimate_fisher(net, x, forward, retain::dataset_actions{given})};
+  const auto g = torch::autograd::grad({forward(x).log_prob(action).sum()},
+                                       {net.body->weight, net.body->bias, net.head->weight});
   std::vector<at::Tensor> before;
   for (const auto& p : net.parameters()) before.push_back(p.detach().clone());
   displace(net);
   std::vector<double> along;
-  for (std::size_t i = 0; i < 3; ++i) along.push_back((g[i] * (net.parameters()[i].detach() - before[i])).sum().item<double>());
+  for (std::size_t i = 0; i < 3; ++i)
+    along.push_back((g[i] * (net.parameters()[i].detach() - before[i])).sum().item<double>());
   const double expected = std::pow(along[0] + along[1], 2) + std::pow(along[2], 2);
   CHECK(keep.loss(net).item<double>() == Approx(expected));
   CHECK(std::abs(diagonal.loss(net).item<double>() - expected) > 0.05 * expected);
 }
 
-TEST_CASE("kfac_ewc: groups stand before movements as roots, frozen and excluded parameters count as not moved", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: groups stand before movements as roots, frozen and excluded parameters count "
+          "as not moved",
+          "[kfac_ewc]") {
   torch::manual_seed(3);
   network net;
   net.to(at::kDouble);
   const auto factors = random_factors();
-  const retain::kfac_ewc plain{net, factors}, grouped{net, factors, {.strength = 2.0, .groups = {{"body.*", 4.0}, {"*.weight", 0.25}}}};
-  const retain::kfac_ewc no_bias{net, factors, {.exclude = {"body.bias"}}}, head_only{net, factors, {.exclude = {"body.*"}}};
-  const auto weight = net.body->weight.detach().clone(), bias = net.body->bias.detach().clone(), head = net.head->weight.detach().clone();
+  const retain::kfac_ewc plain{net, factors},
+      grouped{net, factors, {.strength = 2.0, .groups = {{"body.*", 4.0}, {"*.weight", 0.25}}}};
+  const retain::kfac_ewc no_bias{net, factors, {.exclude = {"body.bias"}}},
+      head_only{net, factors, {.exclude = {"body.*"}}};
+  const auto weight = net.body->weight.detach().clone(), bias = net.body->bias.detach().clone(),
+             head = net.head->weight.detach().clone();
   displace(net);
   const double value = grouped.add_gradient(net).item<double>();
   const auto gradient = net.body->bias.grad().clone();
   {
-    const at::NoGradGuard no_grad;  // sqrt(4 / 4) of the weight's movement, sqrt(4) of the bias's, sqrt(1 / 4) of the head's
+    // sqrt(4 / 4) of the weight's movement, sqrt(4) of the bias's, sqrt(1 / 4) of the head's
+    const at::NoGradGuard no_grad;
     net.body->bias.copy_(bias + 2 * (net.body->bias - bias));
     net.head->weight.copy_(head + 0.5 * (net.head->weight - head));
   }
@@ -165,17 +189,21 @@ TEST_CASE("kfac_ewc: groups stand before movements as roots, frozen and excluded
   CHECK(!net.head->weight.grad().defined());
 }
 
-TEST_CASE("kfac_ewc: an attached guard trains as add_gradient does, and a composition takes it", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: an attached guard trains as add_gradient does, and a composition takes it",
+          "[kfac_ewc]") {
   torch::manual_seed(4);
   const auto start = std::make_shared<network>();
   start->to(at::kDouble);
   const auto factors = random_factors();
   const auto train = [&](network& net, bool attached) {
-    auto keep = retain::compose(retain::kfac_ewc{net, factors, {.strength = 0.3}}, retain::ewc{net, [&] {
-      retain::parameter_list ones;
-      for (const auto& [name, tensor] : retain::parameters(net)) ones.push_back({name, torch::ones_like(tensor)});
-      return ones;
-    }()});
+    auto keep =
+        retain::compose(retain::kfac_ewc{net, factors, {.strength = 0.3}},
+                        retain::ewc{net, [&] {
+                                      retain::parameter_list ones;
+                                      for (const auto& [name, tensor] : retain::parameters(net))
+                                        ones.push_back({name, torch::ones_like(tensor)});
+                                      return ones;
+                                    }()});
     retain::attachment one, two;
     if (attached) {
       one = retain::attach(keep.term<0>(), net);
@@ -190,21 +218,26 @@ TEST_CASE("kfac_ewc: an attached guard trains as add_gradient does, and a compos
       adam.step();
     }
   };
-  const auto explicit_net = std::dynamic_pointer_cast<network>(start->clone()), attached_net = std::dynamic_pointer_cast<network>(start->clone());
+  const auto explicit_net = std::dynamic_pointer_cast<network>(start->clone()),
+             attached_net = std::dynamic_pointer_cast<network>(start->clone());
   train(*explicit_net, false);
   train(*attached_net, true);
   for (std::size_t i = 0; i < 3; ++i) {
-    CHECK(support::relative_error(attached_net->parameters()[i], explicit_net->parameters()[i]) < 1e-12);
+    CHECK(support::relative_error(attached_net->parameters()[i], explicit_net->parameters()[i]) <
+          1e-12);
     CHECK(support::relative_error(attached_net->parameters()[i], start->parameters()[i]) > 1e-3);
   }
 }
 
-TEST_CASE("kfac_ewc: factors are second moments: made symmetric, freed of rounding, damped, and refused otherwise", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: factors are second moments: made symmetric, freed of rounding, damped, and "
+          "refused otherwise",
+          "[kfac_ewc]") {
   torch::manual_seed(5);
   torch::nn::Linear net(torch::nn::LinearOptions(2, 2).bias(false));
   net->to(at::kDouble);
   const auto with = [&](const at::Tensor& a, const at::Tensor& g, double damping = 0.0) {
-    return retain::kfac_ewc{net, retain::kronecker_fisher{{{"weight", "", a, g}}, 1, "given"}, {.damping = damping}};
+    return retain::kfac_ewc{
+        net, retain::kronecker_fisher{{{"weight", "", a, g}}, 1, "given"}, {.damping = damping}};
   };
   const auto value = [&](const retain::kfac_ewc& keep, const at::Tensor& moved) {
     const at::NoGradGuard no_grad;
@@ -215,17 +248,24 @@ TEST_CASE("kfac_ewc: factors are second moments: made symmetric, freed of roundi
   };
   const auto moved = torch::tensor({{1.0, 2.0}, {-1.0, 0.5}}, at::kDouble);
   const auto eye = torch::eye(2, at::kDouble);
-  const auto expected = [&](const at::Tensor& a, const at::Tensor& g) { return (g.mm(moved).mm(a) * moved).sum().item<double>(); };
+  const auto expected = [&](const at::Tensor& a, const at::Tensor& g) {
+    return (g.mm(moved).mm(a) * moved).sum().item<double>();
+  };
   CHECK(value(with(torch::tensor({{2.0, 0.6}, {0.2, 1.0}}, at::kDouble), eye), moved) ==
         Approx(expected(torch::tensor({{2.0, 0.4}, {0.4, 1.0}}, at::kDouble), eye)));
   // Eigenvalues 2 and -1e-7: the second is rounding, and nothing is gained by moving along it.
   const auto nearly = torch::tensor({{1.0, 1.0 + 1e-7}, {1.0 + 1e-7, 1.0}}, at::kDouble);
-  const double along = value(with(nearly, eye), torch::tensor({{1e4, -1e4}, {0.0, 0.0}}, at::kDouble));
+  const double along =
+      value(with(nearly, eye), torch::tensor({{1e4, -1e4}, {0.0, 0.0}}, at::kDouble));
   CHECK(along > -1e-6);
   CHECK(expected(nearly, eye) == Approx(value(with(nearly, eye), moved)).epsilon(1e-5));
-  CHECK_THROWS_AS(with(torch::tensor({{1.0, 2.0}, {2.0, 1.0}}, at::kDouble), eye), retain::state_error);
-  CHECK_THROWS_WITH(with(eye, torch::tensor({{1.0, 2.0}, {2.0, 1.0}}, at::kDouble)), ContainsSubstring("factor G of 'weight'") && ContainsSubstring("eigenvalue -1"));
-  CHECK_THROWS_WITH(with(eye * std::nan(""), eye), ContainsSubstring("factor A of 'weight'") && ContainsSubstring("not finite"));
+  CHECK_THROWS_AS(with(torch::tensor({{1.0, 2.0}, {2.0, 1.0}}, at::kDouble), eye),
+                  retain::state_error);
+  CHECK_THROWS_WITH(
+      with(eye, torch::tensor({{1.0, 2.0}, {2.0, 1.0}}, at::kDouble)),
+      ContainsSubstring("factor G of 'weight'") && ContainsSubstring("eigenvalue -1"));
+  CHECK_THROWS_WITH(with(eye * std::nan(""), eye),
+                    ContainsSubstring("factor A of 'weight'") && ContainsSubstring("not finite"));
   CHECK_THROWS_AS(with(torch::ones({2, 3}), eye), retain::shape_error);
 
   // Damped as Martens and Grosse do: pi^2 is the ratio of the mean eigenvalues, 4 over 1.
@@ -242,7 +282,8 @@ TEST_CASE("kfac_ewc: factors that do not fit the model are named", "[kfac_ewc]")
   auto missing = factors;
   missing.layers.pop_back();
   CHECK_THROWS_AS((retain::kfac_ewc{net, missing}), retain::state_error);
-  CHECK_THROWS_WITH((retain::kfac_ewc{net, missing}), ContainsSubstring("'head.weight'") && ContainsSubstring("retain::ewc"));
+  CHECK_THROWS_WITH((retain::kfac_ewc{net, missing}),
+                    ContainsSubstring("'head.weight'") && ContainsSubstring("retain::ewc"));
   CHECK_NOTHROW(retain::kfac_ewc{net, missing, {.exclude = {"head.*"}}});
   auto extra = factors;
   extra.layers.push_back({"value.weight", "value.bias", random_moment(5), random_moment(1)});
@@ -251,7 +292,8 @@ TEST_CASE("kfac_ewc: factors that do not fit the model are named", "[kfac_ewc]")
   auto resized = factors;
   resized.layers[1].inputs = random_moment(7);
   CHECK_THROWS_AS((retain::kfac_ewc{net, resized}), retain::shape_error);
-  CHECK_THROWS_WITH((retain::kfac_ewc{net, resized}), ContainsSubstring("[2, 7]") && ContainsSubstring("[2, 4]"));
+  CHECK_THROWS_WITH((retain::kfac_ewc{net, resized}),
+                    ContainsSubstring("[2, 7]") && ContainsSubstring("[2, 4]"));
 
   const retain::kfac_ewc keep{net, factors};
   torch::nn::Linear other(3, 4);
@@ -262,11 +304,15 @@ TEST_CASE("kfac_ewc: factors that do not fit the model are named", "[kfac_ewc]")
   CHECK_THROWS_WITH(early.add_gradient(net), ContainsSubstring("'head.weight' was frozen"));
 }
 
-TEST_CASE("kfac_ewc: save, load and go on, bit for bit; a state of another network changes nothing", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: save, load and go on, bit for bit; a state of another network changes nothing",
+          "[kfac_ewc]") {
   const support::temporary_folder folder;
   torch::manual_seed(6);
   const auto net = std::make_shared<network>();
-  const auto options = [] { return retain::kfac_ewc_options{.strength = retain::exponential_decay{.initial = 2, .factor = 0.5}}; };
+  const auto options = [] {
+    return retain::kfac_ewc_options{.strength =
+                                        retain::exponential_decay{.initial = 2, .factor = 0.5}};
+  };
   retain::kfac_ewc keep{net, random_factors(), options()};
   keep.step(1);
   retain::save(folder.file("kfac"), keep);
@@ -290,15 +336,20 @@ TEST_CASE("kfac_ewc: save, load and go on, bit for bit; a state of another netwo
   other.set("outputs.head.weight", torch::ones({3, 3}));
   CHECK_THROWS_AS(resumed.load_state(other, ""), retain::shape_error);
   other.set("outputs.head.weight", torch::full({2, 2}, std::nan("")));
-  CHECK_THROWS_WITH(resumed.load_state(other, ""), ContainsSubstring("'head.weight' is not finite"));
+  CHECK_THROWS_WITH(resumed.load_state(other, ""),
+                    ContainsSubstring("'head.weight' is not finite"));
   other.set("outputs.head.weight", -torch::eye(2));
-  CHECK_THROWS_WITH(resumed.load_state(other, ""), ContainsSubstring("'head.weight'") && ContainsSubstring("a second moment has none below 0"));
+  CHECK_THROWS_WITH(
+      resumed.load_state(other, ""),
+      ContainsSubstring("'head.weight'") && ContainsSubstring("a second moment has none below 0"));
   other.set("outputs.head.weight", torch::tensor({{2.0f, 1.0f}, {0.0f, 2.0f}}));
-  CHECK_THROWS_WITH(resumed.load_state(other, ""), ContainsSubstring("'head.weight' is not symmetric"));
+  CHECK_THROWS_WITH(resumed.load_state(other, ""),
+                    ContainsSubstring("'head.weight' is not symmetric"));
   CHECK(resumed.loss(net).equal(keep.loss(net)));
 }
 
-TEST_CASE("kfac_ewc: a model that was moved to another type keeps its anchor and factors", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: a model that was moved to another type keeps its anchor and factors",
+          "[kfac_ewc]") {
   torch::manual_seed(7);
   network net;
   const retain::kfac_ewc keep{net, random_factors()};
@@ -310,7 +361,8 @@ TEST_CASE("kfac_ewc: a model that was moved to another type keeps its anchor and
   CHECK(keep.add_gradient(net).item<double>() == Approx(before).epsilon(1e-5));
 }
 
-TEST_CASE("kfac_ewc: a view has no gradient to add to, and a model that is not finite is no anchor", "[kfac_ewc]") {
+TEST_CASE("kfac_ewc: a view has no gradient to add to, and a model that is not finite is no anchor",
+          "[kfac_ewc]") {
   network net;
   const retain::kfac_ewc keep{net, random_factors()};
   displace(net);
@@ -323,7 +375,8 @@ TEST_CASE("kfac_ewc: a view has no gradient to add to, and a model that is not f
   keep.add_gradient(net);
   CHECK(support::relative_error(gradient, net.body->weight.grad()) < 1e-5);
   net.head->weight.detach().fill_(INFINITY);
-  CHECK_THROWS_WITH((retain::kfac_ewc{net, random_factors()}), ContainsSubstring("'head.weight' holds a value that is not finite"));
+  CHECK_THROWS_WITH((retain::kfac_ewc{net, random_factors()}),
+                    ContainsSubstring("'head.weight' holds a value that is not finite"));
 }
 
 }  // namespace kfac_ewc_test

@@ -39,13 +39,19 @@ TEST_CASE("l2_init: the value is c times the squared distance, groups scale it",
   }
   CHECK(plain.add_gradient(net).item<double>() == Approx(2.0 * (6 * 0.25 + 2 * 1.0)));
   CHECK(grouped.add_gradient(net).item<double>() == Approx(2.0 * 10 * 6 * 0.25));
-  CHECK_THROWS_WITH((retain::l2_init{net, {.groups = {{"head.*", 1.0}}}}), ContainsSubstring("head.*"));
+  CHECK_THROWS_WITH((retain::l2_init{net, {.groups = {{"head.*", 1.0}}}}),
+                    ContainsSubstring("head.*"));
   CHECK_THROWS_AS((retain::l2_init{net, {.groups = {{"*", -1.0}}}}), retain::config_error);
 }
 
-TEST_CASE("l2_init: a pattern covers by the name of a module, whole or with wildcards, and no other that begins alike", "[l2_init]") {
+TEST_CASE("l2_init: a pattern covers by the name of a module, whole or with wildcards, and no "
+          "other that begins alike",
+          "[l2_init]") {
   const auto t = [] { return torch::ones({1}).requires_grad_(); };
-  const retain::parameter_list net{{"body.0.weight", t()}, {"body.0.bias", t()}, {"body2.weight", t()}, {"head.out.weight", t()}};
+  const retain::parameter_list net{{"body.0.weight", t()},
+                                   {"body.0.bias", t()},
+                                   {"body2.weight", t()},
+                                   {"head.out.weight", t()}};
   const auto kept = [&](const std::string& pattern) {
     const retain::l2_init keep{net, {.exclude = {pattern}}};
     std::vector<std::string> names;
@@ -58,17 +64,20 @@ TEST_CASE("l2_init: a pattern covers by the name of a module, whole or with wild
   CHECK(kept("body.0") == names{"body2.weight", "head.out.weight"});
   CHECK(kept("body?") == names{"body.0.weight", "body.0.bias", "head.out.weight"});
   CHECK(kept("head.out.weight") == names{"body.0.weight", "body.0.bias", "body2.weight"});
-  CHECK(kept("out") == names{"body.0.weight", "body.0.bias", "body2.weight", "head.out.weight"});  // a name is read from its beginning
+  // a name is read from its beginning
+  CHECK(kept("out") == names{"body.0.weight", "body.0.bias", "body2.weight", "head.out.weight"});
   CHECK(kept("*.out") == names{"body.0.weight", "body.0.bias", "body2.weight"});
 
   const retain::l2_init grouped{net, {.groups = {{"body", 3.0}, {"head.*", 0.5}}}};
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : net) at::Tensor(tensor).add_(1);
   CHECK(grouped.add_gradient(net).item<double>() == Approx(3 + 3 + 1 + 0.5));
-  CHECK_THROWS_WITH((retain::l2_init{net, {.groups = {{"bod", 1.0}}}}), ContainsSubstring("'bod' matches no parameter"));
+  CHECK_THROWS_WITH((retain::l2_init{net, {.groups = {{"bod", 1.0}}}}),
+                    ContainsSubstring("'bod' matches no parameter"));
 }
 
-TEST_CASE("l2_init: frozen parameters are skipped, and penalised again once unfrozen", "[l2_init]") {
+TEST_CASE("l2_init: frozen parameters are skipped, and penalised again once unfrozen",
+          "[l2_init]") {
   torch::nn::Linear net(3, 2);
   const retain::l2_init keep{net};
   {
@@ -141,7 +150,8 @@ TEST_CASE("l2_init: a model that was moved to another type keeps its anchor", "[
 }
 
 TEST_CASE("l2_init: half precision through LibTorch's operations does not underflow", "[l2_init]") {
-  // A strided gradient keeps the fused pass away; 2 c d is representable where c alone times d^2 would not be.
+  // A strided gradient keeps the fused pass away; 2 c d is representable where c alone times d^2
+  // would not be.
   std::vector<at::Tensor> w{torch::zeros({4, 4}, at::kHalf).requires_grad_()};
   const retain::l2_init keep{w, {.strength = 1e-3}};
   w[0].mutable_grad() = torch::zeros({4, 8}, at::kHalf).slice(1, 0, 8, 2);
@@ -160,7 +170,8 @@ TEST_CASE("l2_init: the graph can be differentiated twice", "[l2_init]") {
     const at::NoGradGuard no_grad;
     w[0].add_(1);
   }
-  const auto first = torch::autograd::grad({w[0].pow(3).sum() + keep.loss(w)}, {w[0]}, {}, true, true)[0];
+  const auto first =
+      torch::autograd::grad({w[0].pow(3).sum() + keep.loss(w)}, {w[0]}, {}, true, true)[0];
   const auto second = torch::autograd::grad({first.sum()}, {w[0]})[0];
   CHECK(support::relative_error(second, 6 * w[0].detach() + 3) < 1e-12);
 }
@@ -168,49 +179,71 @@ TEST_CASE("l2_init: the graph can be differentiated twice", "[l2_init]") {
 TEST_CASE("l2_init: a model that does not fit is named, and nothing is written", "[l2_init]") {
   const auto t = [](std::int64_t n) { return torch::ones({n}).requires_grad_(); };
   const retain::l2_init keep{retain::parameter_list{{"a", t(2)}, {"b", t(3)}}};
-  const retain::parameter_list resized{{"a", t(2)}, {"b", t(4)}}, missing{{"a", t(2)}}, extra{{"a", t(2)}, {"b", t(3)}, {"head", t(1)}};
+  const retain::parameter_list resized{{"a", t(2)}, {"b", t(4)}}, missing{{"a", t(2)}},
+      extra{{"a", t(2)}, {"b", t(3)}, {"head", t(1)}};
   CHECK_THROWS_AS(keep.add_gradient(resized), retain::shape_error);
-  CHECK_THROWS_WITH(keep.add_gradient(resized), ContainsSubstring("'b'") && ContainsSubstring("[4]") && ContainsSubstring("[3]"));
+  CHECK_THROWS_WITH(keep.add_gradient(resized), ContainsSubstring("'b'") &&
+                                                    ContainsSubstring("[4]") &&
+                                                    ContainsSubstring("[3]"));
   CHECK(!resized[0].tensor.grad().defined());
   CHECK_THROWS_AS(keep.loss(missing), retain::state_error);
   CHECK_THROWS_WITH(keep.loss(missing), ContainsSubstring("'b'") && ContainsSubstring("missing"));
-  CHECK_THROWS_WITH(keep.loss(extra), ContainsSubstring("'head'") && ContainsSubstring("no anchor"));
-  const retain::l2_init headless{retain::parameter_list{{"a", t(2)}, {"b", t(3)}}, {.exclude = {"head*"}}};
+  CHECK_THROWS_WITH(keep.loss(extra),
+                    ContainsSubstring("'head'") && ContainsSubstring("no anchor"));
+  const retain::l2_init headless{retain::parameter_list{{"a", t(2)}, {"b", t(3)}},
+                                 {.exclude = {"head*"}}};
   CHECK_NOTHROW(headless.loss(extra));
 }
 
-TEST_CASE("l2_init: an anchor other than the present weights, as a model or as a list, under the options of always", "[l2_init]") {
+TEST_CASE("l2_init: an anchor other than the present weights, as a model or as a list, under the "
+          "options of always",
+          "[l2_init]") {
   torch::nn::Linear pretrained(3, 2), net(3, 2);
-  const auto distance = [&](const at::Tensor& a, const at::Tensor& b) { return (a - b).square().sum().item<double>(); };
-  const double weight = distance(net->weight, pretrained->weight), bias = distance(net->bias, pretrained->bias);
+  const auto distance = [&](const at::Tensor& a, const at::Tensor& b) {
+    return (a - b).square().sum().item<double>();
+  };
+  const double weight = distance(net->weight, pretrained->weight),
+               bias = distance(net->bias, pretrained->bias);
   retain::parameter_list list = retain::parameters(pretrained);
   const retain::l2_init from_model{net, pretrained, {.strength = 2.0, .groups = {{"bias", 3.0}}}};
   const retain::l2_init from_list{net, list};
   CHECK(from_model.add_gradient(net).item<double>() == Approx(2 * (weight + 3 * bias)));
-  CHECK(support::relative_error(net->bias.grad(), 2 * 2 * 3 * (net->bias - pretrained->bias)) < 1e-6);
+  CHECK(support::relative_error(net->bias.grad(), 2 * 2 * 3 * (net->bias - pretrained->bias)) <
+        1e-6);
   {
     const at::NoGradGuard no_grad;
     pretrained->weight.zero_();  // the anchor is a copy
   }
   CHECK(from_list.loss(net).item<double>() == Approx(weight + bias));
 
-  const retain::l2_init body_only{net, retain::parameter_list{{"weight", torch::zeros({2, 3}, at::kDouble)}}, {.exclude = {"bias"}}};
+  const retain::l2_init body_only{
+      net,
+      retain::parameter_list{{"weight", torch::zeros({2, 3}, at::kDouble)}},
+      {.exclude = {"bias"}}};
   CHECK(body_only.loss(net).item<double>() == Approx(net->weight.square().sum().item<double>()));
 
   const retain::parameter_list missing{{"weight", torch::zeros({2, 3})}};
   CHECK_THROWS_AS((retain::l2_init{net, missing}), retain::state_error);
-  CHECK_THROWS_WITH((retain::l2_init{net, missing}), ContainsSubstring("'bias'") && ContainsSubstring("missing in the anchor"));
+  CHECK_THROWS_WITH((retain::l2_init{net, missing}),
+                    ContainsSubstring("'bias'") && ContainsSubstring("missing in the anchor"));
   list.push_back({"head.weight", torch::zeros({1})});
-  CHECK_THROWS_WITH((retain::l2_init{net, list}), ContainsSubstring("'head.weight'") && ContainsSubstring("does not have"));
+  CHECK_THROWS_WITH((retain::l2_init{net, list}),
+                    ContainsSubstring("'head.weight'") && ContainsSubstring("does not have"));
   CHECK_THROWS_AS((retain::l2_init{net, torch::nn::Linear(4, 2)}), retain::shape_error);
-  CHECK_THROWS_WITH((retain::l2_init{net, torch::nn::Linear(4, 2)}), ContainsSubstring("[2, 4]") && ContainsSubstring("[2, 3]"));
-  const retain::parameter_list poisoned{{"weight", torch::zeros({2, 3})}, {"bias", torch::full({2}, std::nan(""))}};
-  CHECK_THROWS_WITH((retain::l2_init{net, poisoned}), ContainsSubstring("'bias'") && ContainsSubstring("not finite"));
+  CHECK_THROWS_WITH((retain::l2_init{net, torch::nn::Linear(4, 2)}),
+                    ContainsSubstring("[2, 4]") && ContainsSubstring("[2, 3]"));
+  const retain::parameter_list poisoned{{"weight", torch::zeros({2, 3})},
+                                        {"bias", torch::full({2}, std::nan(""))}};
+  CHECK_THROWS_WITH((retain::l2_init{net, poisoned}),
+                    ContainsSubstring("'bias'") && ContainsSubstring("not finite"));
 }
 
-TEST_CASE("l2_init: the scales of several patterns that match one name multiply, frozen parameters among them", "[l2_init]") {
+TEST_CASE("l2_init: the scales of several patterns that match one name multiply, frozen parameters "
+          "among them",
+          "[l2_init]") {
   torch::nn::Linear net(3, 2);
-  const retain::l2_init keep{net, {.strength = 5.0, .groups = {{"*", 2.0}, {"w*", 10.0}, {"*t", 0.5}}}};
+  const retain::l2_init keep{net,
+                             {.strength = 5.0, .groups = {{"*", 2.0}, {"w*", 10.0}, {"*t", 0.5}}}};
   {
     const at::NoGradGuard no_grad;
     net->weight.add_(1);
@@ -238,7 +271,10 @@ namespace {
 
 /// Two parameters that have moved from their anchors by 0.5 and -1, and a penalty of them.
 struct moved_weights {
-  explicit moved_weights(at::ScalarType type = at::kFloat) : weights{torch::randn({3, 2}, type).requires_grad_(), torch::randn({4}, type).requires_grad_()}, keep(weights, {.strength = 3.0}) {
+  explicit moved_weights(at::ScalarType type = at::kFloat)
+      : weights{torch::randn({3, 2}, type).requires_grad_(),
+                torch::randn({4}, type).requires_grad_()},
+        keep(weights, {.strength = 3.0}) {
     const at::NoGradGuard no_grad;
     weights[0].add_(0.5);
     weights[1].sub_(1);
@@ -257,20 +293,29 @@ struct dual_level {
 
 }  // namespace
 
-TEST_CASE("l2_init: a view or another computed tensor has no .grad to add to, and its loss flows on", "[l2_init]") {
+TEST_CASE(
+    "l2_init: a view or another computed tensor has no .grad to add to, and its loss flows on",
+    "[l2_init]") {
   torch::nn::Linear old_head(3, 2), grown(3, 4);
   const retain::parameter_list old{{"head.weight", old_head->weight}};
   const retain::l2_init keep{old, {.strength = 2.0}};
   const retain::parameter_list rows{{"head.weight", grown->weight.narrow(0, 0, 2)}};
   CHECK_THROWS_AS(keep.add_gradient(rows), retain::config_error);
-  CHECK_THROWS_WITH(keep.add_gradient(rows), ContainsSubstring("'head.weight' [2, 3] is computed") && ContainsSubstring("grown_importance"));
+  CHECK_THROWS_WITH(keep.add_gradient(rows),
+                    ContainsSubstring("'head.weight' [2, 3] is computed") &&
+                        ContainsSubstring("grown_importance"));
   CHECK(!grown->weight.grad().defined());
   {
     const at::NoGradGuard no_grad;  // looks like a leaf, and is none
-    CHECK_THROWS_AS(keep.add_gradient(retain::parameter_list{{"head.weight", grown->weight.narrow(0, 0, 2)}}), retain::config_error);
+    CHECK_THROWS_AS(
+        keep.add_gradient(retain::parameter_list{{"head.weight", grown->weight.narrow(0, 0, 2)}}),
+        retain::config_error);
   }
-  CHECK_THROWS_AS(keep.add_gradient(retain::parameter_list{{"head.weight", old_head->weight * 2}}), retain::config_error);
-  CHECK_NOTHROW(keep.add_gradient(retain::parameter_list{{"head.weight", old_head->weight.detach()}}));  // frozen
+  CHECK_THROWS_AS(keep.add_gradient(retain::parameter_list{{"head.weight", old_head->weight * 2}}),
+                  retain::config_error);
+  // frozen
+  CHECK_NOTHROW(
+      keep.add_gradient(retain::parameter_list{{"head.weight", old_head->weight.detach()}}));
 
   keep.loss(rows).backward();
   const auto expected = torch::zeros({4, 3});
@@ -312,22 +357,29 @@ TEST_CASE("l2_init: a graph that holds .grad is told that it was added to", "[l2
 
 TEST_CASE("l2_init: a trace of the loss answers for other weights", "[l2_init]") {
   moved_weights m;
-  const auto importance = retain::parameter_list{{"0", torch::rand({3, 2})}, {"1", torch::rand({4})}};
+  const auto importance =
+      retain::parameter_list{{"0", torch::rand({3, 2})}, {"1", torch::rand({4})}};
   const retain::ewc weighted{m.weights, importance, {.strength = 3.0, .groups = {{"1", 2.0}}}};
   for (const bool with_importance : {false, true}) {
-    const auto ask = [&](const std::vector<at::Tensor>& weights) { return with_importance ? weighted.loss(weights) : m.keep.loss(weights); };
+    const auto ask = [&](const std::vector<at::Tensor>& weights) {
+      return with_importance ? weighted.loss(weights) : m.keep.loss(weights);
+    };
     const auto traced = torch::jit::tracer::trace(
         {m.weights[0], m.weights[1]},
-        [&](torch::jit::Stack in) -> torch::jit::Stack { return {ask({in[0].toTensor(), in[1].toTensor()})}; },
+        [&](torch::jit::Stack in) -> torch::jit::Stack {
+          return {ask({in[0].toTensor(), in[1].toTensor()})};
+        },
         [](const torch::autograd::Variable&) { return std::string(); });
-    const std::vector<at::Tensor> others{torch::randn({3, 2}).requires_grad_(), torch::randn({4}).requires_grad_()};
+    const std::vector<at::Tensor> others{torch::randn({3, 2}).requires_grad_(),
+                                         torch::randn({4}).requires_grad_()};
     torch::jit::GraphExecutor graph(traced.first->graph, "traced");
     torch::jit::Stack stack{others[0], others[1]};
     graph.run(stack);
     const auto answer = stack[0].toTensor(), expected = ask(others);
     CHECK(answer.item<double>() == Approx(expected.item<double>()));
     const auto gradient = torch::autograd::grad({answer}, {others[0]})[0];
-    CHECK(support::relative_error(gradient, torch::autograd::grad({expected}, {others[0]})[0]) < 1e-5);
+    CHECK(support::relative_error(gradient, torch::autograd::grad({expected}, {others[0]})[0]) <
+          1e-5);
   }
 }
 
@@ -342,13 +394,16 @@ TEST_CASE("l2_init: the forward-mode derivative of the loss, and of its gradient
     const auto loss = m.keep.loss(dual);
     CHECK(loss.scalar_type() == (type == at::kDouble ? at::kDouble : at::kFloat));
     CHECK(loss.item<double>() == Approx(m.keep.loss(m.weights).item<double>()));
-    CHECK(std::get<1>(at::_unpack_dual(loss, index)).item<double>() == Approx(expected).epsilon(type == at::kDouble ? 1e-10 : 1e-2));
+    CHECK(std::get<1>(at::_unpack_dual(loss, index)).item<double>() ==
+          Approx(expected).epsilon(type == at::kDouble ? 1e-10 : 1e-2));
   }
-  // Forward over backward where only a factor behind the loss has a tangent t: the gradient's is t times the gradient.
+  // Forward over backward where only a factor behind the loss has a tangent t: the gradient's is t
+  // times the gradient.
   moved_weights m(at::kDouble);
   const dual_level level;
   const auto index = static_cast<std::int64_t>(level.index);
-  const auto factor = at::_make_dual(torch::full({}, 2.0, at::kDouble), torch::full({}, 7.0, at::kDouble), index);
+  const auto factor =
+      at::_make_dual(torch::full({}, 2.0, at::kDouble), torch::full({}, 7.0, at::kDouble), index);
   const auto gradient = torch::autograd::grad({m.keep.loss(m.weights) * factor}, {m.weights[0]})[0];
   const auto [primal, tangent] = at::_unpack_dual(gradient, index);
   REQUIRE(tangent.defined());
@@ -356,12 +411,15 @@ TEST_CASE("l2_init: the forward-mode derivative of the loss, and of its gradient
   CHECK(support::relative_error(tangent, torch::full({3, 2}, 7 * 2 * 3 * 0.5)) < 1e-12);
 }
 
-TEST_CASE("l2_init: create_graph in half precision is that of double, where the factor alone would overflow", "[l2_init]") {
+TEST_CASE("l2_init: create_graph in half precision is that of double, where the factor alone would "
+          "overflow",
+          "[l2_init]") {
   for (const auto type : {at::kHalf, at::kBFloat16}) {
     torch::manual_seed(6);
     // Steps that half types hold exactly: no difference but the rounding of the result is left.
     const auto steps = torch::randint(-4, 5, {50}, at::kDouble) / 512;
-    const std::vector<at::Tensor> w{torch::zeros({50}, type).requires_grad_()}, exact{torch::zeros({50}, at::kDouble).requires_grad_()};
+    const std::vector<at::Tensor> w{torch::zeros({50}, type).requires_grad_()},
+        exact{torch::zeros({50}, at::kDouble).requires_grad_()};
     const retain::l2_init keep{w, {.strength = 1e6}}, reference{exact, {.strength = 1e6}};
     {
       const at::NoGradGuard no_grad;
@@ -369,7 +427,8 @@ TEST_CASE("l2_init: create_graph in half precision is that of double, where the 
       at::Tensor(exact[0]).copy_(steps);
     }
     const auto gradient = torch::autograd::grad({keep.loss(w)}, {w[0]}, {}, true, true)[0];
-    const auto expected = torch::autograd::grad({reference.loss(exact)}, {exact[0]}, {}, true, true)[0];
+    const auto expected =
+        torch::autograd::grad({reference.loss(exact)}, {exact[0]}, {}, true, true)[0];
     CHECK(gradient.scalar_type() == type);
     CHECK(gradient.isfinite().all().item<bool>());
     CHECK(gradient.detach().to(at::kDouble).equal(expected.detach().to(type).to(at::kDouble)));
@@ -386,7 +445,8 @@ TEST_CASE("l2_init: create_graph in half precision is that of double, where the 
   CHECK(gradient.item<double>() == Approx(2e6 * d).epsilon(1e-3));
 }
 
-TEST_CASE("l2_init: numbers that memory does not hold are taken by LibTorch's operations", "[l2_init]") {
+TEST_CASE("l2_init: numbers that memory does not hold are taken by LibTorch's operations",
+          "[l2_init]") {
   const std::vector<at::Tensor> w{torch::ones({4}).requires_grad_()};
   const retain::l2_init keep{w};
   {
@@ -401,24 +461,32 @@ TEST_CASE("l2_init: numbers that memory does not hold are taken by LibTorch's op
 TEST_CASE("l2_init: a model that holds NaN is no anchor, but where it is frozen", "[l2_init]") {
   for (const double bad : {std::nan(""), double(INFINITY)})
     for (const auto type : {at::kFloat, at::kDouble, at::kHalf}) {
-      const retain::parameter_list model{{"body", torch::ones({2}, type).requires_grad_()}, {"head", torch::ones({3, 2}, type).requires_grad_()}};
+      const retain::parameter_list model{{"body", torch::ones({2}, type).requires_grad_()},
+                                         {"head", torch::ones({3, 2}, type).requires_grad_()}};
       model[1].tensor.detach()[2][1] = bad;
       CHECK_THROWS_AS((retain::l2_init{model}), retain::state_error);
-      CHECK_THROWS_WITH((retain::l2_init{model}), ContainsSubstring("l2_init: the model's parameter 'head' holds a value that is not finite"));
+      CHECK_THROWS_WITH(
+          (retain::l2_init{model}),
+          ContainsSubstring(
+              "l2_init: the model's parameter 'head' holds a value that is not finite"));
       CHECK_NOTHROW((retain::l2_init{model, {.exclude = {"head"}}}));
 
       model[1].tensor.requires_grad_(false);
       const retain::l2_init keep{model};
       CHECK(keep.loss(model).item<double>() == 0);
       model[1].tensor.requires_grad_(true);
-      CHECK_THROWS_WITH(keep.loss(model), ContainsSubstring("'head' was frozen and held a value that is not finite"));
+      CHECK_THROWS_WITH(keep.loss(model),
+                        ContainsSubstring("'head' was frozen and held a value that is not finite"));
     }
   // The largest numbers are numbers: their sum is not.
-  const std::vector<at::Tensor> large{torch::full({4}, 3e38f).requires_grad_(), torch::full({4}, 6e4, at::kHalf).requires_grad_()};
+  const std::vector<at::Tensor> large{torch::full({4}, 3e38f).requires_grad_(),
+                                      torch::full({4}, 6e4, at::kHalf).requires_grad_()};
   CHECK_NOTHROW((retain::l2_init{large}));
 }
 
-TEST_CASE("l2_init: a state with an anchor that is not finite is refused, by name, and changes nothing", "[l2_init]") {
+TEST_CASE(
+    "l2_init: a state with an anchor that is not finite is refused, by name, and changes nothing",
+    "[l2_init]") {
   moved_weights m;
   const double before = m.keep.loss(m.weights).item<double>();
   retain::state saved;

@@ -9,7 +9,8 @@ using retain::mahalanobis_gate;
 
 static_assert(retain::stateful<mahalanobis_gate<>>);
 
-TEST_CASE("mahalanobis gate: the distance against the inverse covariance, on rows of any shape", "[mahalanobis_gate]") {
+TEST_CASE("mahalanobis gate: the distance against the inverse covariance, on rows of any shape",
+          "[mahalanobis_gate]") {
   torch::manual_seed(1);
   const auto mix = torch::randn({3, 3}, at::kDouble);
   const auto seen = torch::randn({500, 3}, at::kDouble).mm(mix) + 4;
@@ -25,19 +26,26 @@ TEST_CASE("mahalanobis gate: the distance against the inverse covariance, on row
   CHECK(gate.distance(seen).sum().item<double>() == Approx(499 * 3));
 }
 
-TEST_CASE("mahalanobis gate: lets the asked-for share through, and the chi-squared law holds for Gaussian features", "[mahalanobis_gate]") {
+TEST_CASE("mahalanobis gate: lets the asked-for share through, and the chi-squared law holds for "
+          "Gaussian features",
+          "[mahalanobis_gate]") {
   torch::manual_seed(2);
-  const auto seen = torch::randn({20000, 2}, at::kDouble) * torch::tensor({1.0, 100.0}, at::kDouble);
+  const auto seen =
+      torch::randn({20000, 2}, at::kDouble) * torch::tensor({1.0, 100.0}, at::kDouble);
   for (const double share : {0.5, 0.9, 1.0}) {
-    const mahalanobis_gate gate{seen, retain::detail::observations_themselves{}, {.quantile = share}};
+    const mahalanobis_gate gate{
+        seen, retain::detail::observations_themselves{}, {.quantile = share}};
     CHECK(gate(seen).sum().item<std::int64_t>() == std::llround(share * 20000));
-    if (share < 1) CHECK(gate.threshold() == Approx(-2 * std::log(1 - share)).epsilon(0.06));  // chi-squared of two degrees of freedom
+    // chi-squared of two degrees of freedom
+    if (share < 1) CHECK(gate.threshold() == Approx(-2 * std::log(1 - share)).epsilon(0.06));
   }
   const mahalanobis_gate gate{seen};
-  CHECK(gate(torch::tensor({{0.0, 250.0}, {4.0, 0.0}, {std::nan(""), 0.0}}, at::kDouble)).equal(torch::tensor({true, false, false})));
+  CHECK(gate(torch::tensor({{0.0, 250.0}, {4.0, 0.0}, {std::nan(""), 0.0}}, at::kDouble))
+            .equal(torch::tensor({true, false, false})));
 }
 
-TEST_CASE("mahalanobis gate: features of a network, held-out calibration, types", "[mahalanobis_gate]") {
+TEST_CASE("mahalanobis gate: features of a network, held-out calibration, types",
+          "[mahalanobis_gate]") {
   torch::manual_seed(3);
   torch::nn::Linear trunk(6, 20);
   const auto features = [&](const at::Tensor& o) { return trunk->forward(o); };
@@ -69,7 +77,8 @@ TEST_CASE("mahalanobis gate: saved and restored, another one is refused", "[maha
   CHECK(other(x).equal(gate(x)));
   CHECK(copy.distance(x).equal(before));
   mahalanobis_gate wide{torch::randn({50, 4})};
-  CHECK_THROWS_WITH(retain::load(folder.file("g"), wide), ContainsSubstring("[3]") && ContainsSubstring("[4]"));
+  CHECK_THROWS_WITH(retain::load(folder.file("g"), wide),
+                    ContainsSubstring("[3]") && ContainsSubstring("[4]"));
   for (const char* key : {"mean", "whitening"}) {
     retain::state saved;
     copy.save_state(saved, "");
@@ -104,16 +113,20 @@ TEST_CASE("mahalanobis gate: bad input says what is wrong", "[mahalanobis_gate]"
   CHECK_THROWS_AS(with({.ridge = -1}), retain::config_error);
   CHECK_THROWS_AS(mahalanobis_gate{torch::randn({1, 2})}, retain::shape_error);
   CHECK_THROWS_AS(mahalanobis_gate{torch::randn({7})}, retain::shape_error);
-  CHECK_THROWS_WITH((mahalanobis_gate{torch::full({4, 2}, std::nan(""))}), ContainsSubstring("not finite"));
+  CHECK_THROWS_WITH((mahalanobis_gate{torch::full({4, 2}, std::nan(""))}),
+                    ContainsSubstring("not finite"));
   CHECK_THROWS_WITH((mahalanobis_gate{torch::zeros({4, 2})}), ContainsSubstring("singular"));
-  CHECK_THROWS_WITH(with({})(torch::zeros({3, 5})), ContainsSubstring("[3, 5]") && ContainsSubstring("[..., 2]"));
+  CHECK_THROWS_WITH(with({})(torch::zeros({3, 5})),
+                    ContainsSubstring("[3, 5]") && ContainsSubstring("[..., 2]"));
   auto gate = with({});
   CHECK_THROWS_AS(gate.calibrate(torch::zeros({3, 5})), retain::shape_error);
 }
 
-TEST_CASE("mahalanobis gate: features that are all constant have no covariance, far from 0 either", "[mahalanobis_gate]") {
+TEST_CASE("mahalanobis gate: features that are all constant have no covariance, far from 0 either",
+          "[mahalanobis_gate]") {
   CHECK_THROWS_WITH((mahalanobis_gate{torch::full({7, 2}, 3.3)}), ContainsSubstring("singular"));
-  CHECK_THROWS_WITH((mahalanobis_gate{torch::full({1000, 2}, 3.3, at::kDouble)}), ContainsSubstring("singular"));
+  CHECK_THROWS_WITH((mahalanobis_gate{torch::full({1000, 2}, 3.3, at::kDouble)}),
+                    ContainsSubstring("singular"));
 }
 
 }  // namespace mahalanobis_gate_test

@@ -24,15 +24,19 @@ struct opaque_batch {  // cannot be sliced
 };
 struct pair_batch {
   at::Tensor left, right;
-  pair_batch narrow(std::int64_t start, std::int64_t length) const { return {left.narrow(0, start, length), right.narrow(0, start, length)}; }
+  pair_batch narrow(std::int64_t start, std::int64_t length) const {
+    return {left.narrow(0, start, length), right.narrow(0, start, length)};
+  }
 };
 
 }  // namespace
 
-TEST_CASE("memory_aware_synapses: value and both gradients in every floating type", "[memory_aware_synapses]") {
+TEST_CASE("memory_aware_synapses: value and both gradients in every floating type",
+          "[memory_aware_synapses]") {
   const auto make = [](const auto& weights) {
     retain::parameter_list importance;
-    for (const auto& [name, tensor] : retain::parameters(weights)) importance.push_back({name, torch::rand(tensor.sizes(), at::kDouble)});
+    for (const auto& [name, tensor] : retain::parameters(weights))
+      importance.push_back({name, torch::rand(tensor.sizes(), at::kDouble)});
     return retain::memory_aware_synapses{weights, importance, {.strength = 30.0}};
   };
   support::check_gradients(make, at::kDouble, 1e-12);
@@ -40,7 +44,8 @@ TEST_CASE("memory_aware_synapses: value and both gradients in every floating typ
   support::check_gradients(make, at::kHalf, 5e-3);
 }
 
-TEST_CASE("memory_aware_synapses: the sensitivity of a linear layer against its closed form", "[memory_aware_synapses]") {
+TEST_CASE("memory_aware_synapses: the sensitivity of a linear layer against its closed form",
+          "[memory_aware_synapses]") {
   torch::manual_seed(1);
   torch::nn::Linear net(5, 4);
   net->to(at::kDouble);
@@ -48,33 +53,43 @@ TEST_CASE("memory_aware_synapses: the sensitivity of a linear layer against its 
   const auto f = net->forward(x).detach();
   // d ||f||^2 / d W_kj = 2 f_k x_j
   const auto weight = (2 * f).abs().t().mm(x.abs()) / 40.0, bias = (2 * f).abs().mean(0);
-  const auto omega = estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net->forward(o); });
+  const auto omega =
+      estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net->forward(o); });
   REQUIRE(omega.size() == 2);
   CHECK(support::relative_error(omega[0].tensor, weight) < 1e-12);
   CHECK(support::relative_error(omega[1].tensor, bias) < 1e-12);
   CHECK(!net->weight.grad().defined());
 
   // What it is not: the gradient of the mean, in which signs cancel.
-  const auto mean = torch::autograd::grad({net->forward(x).square().sum() / 40.0}, {net->weight})[0].abs();
+  const auto mean =
+      torch::autograd::grad({net->forward(x).square().sum() / 40.0}, {net->weight})[0].abs();
   CHECK(mean.sum().item<double>() < 0.7 * weight.sum().item<double>());
 }
 
-TEST_CASE("memory_aware_synapses: the sensitivity of a deep network against finite differences, sample by sample", "[memory_aware_synapses]") {
+TEST_CASE("memory_aware_synapses: the sensitivity of a deep network against finite differences, "
+          "sample by sample",
+          "[memory_aware_synapses]") {
   torch::manual_seed(2);
   torch::nn::Sequential net(torch::nn::Linear(3, 4), torch::nn::Tanh(), torch::nn::Linear(4, 2));
   net->to(at::kDouble);
   const auto x = torch::randn({6, 3}, at::kDouble);
-  const auto omega = estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net->forward(o); });
+  const auto omega =
+      estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net->forward(o); });
   for (std::size_t i = 0; i < omega.size(); ++i) {
     auto p = net->parameters()[i].detach();
     auto truth = torch::zeros_like(p);
     for (std::int64_t n = 0; n < 6; ++n)
-      truth += support::finite_differences(p, [&] { return net->forward(x.narrow(0, n, 1)).square().sum().item<double>(); }).abs() / 6;
+      truth += support::finite_differences(
+                   p, [&] { return net->forward(x.narrow(0, n, 1)).square().sum().item<double>(); })
+                   .abs() /
+               6;
     CHECK(support::relative_error(omega[i].tensor, truth) < 1e-7);
   }
 }
 
-TEST_CASE("memory_aware_synapses: neither the batch size nor whether a batch can be sliced changes the sensitivity", "[memory_aware_synapses]") {
+TEST_CASE("memory_aware_synapses: neither the batch size nor whether a batch can be sliced changes "
+          "the sensitivity",
+          "[memory_aware_synapses]") {
   torch::manual_seed(3);
   torch::nn::Sequential net(torch::nn::Linear(3, 4), torch::nn::Tanh(), torch::nn::Linear(4, 2));
   net->to(at::kDouble);
@@ -82,15 +97,21 @@ TEST_CASE("memory_aware_synapses: neither the batch size nor whether a batch can
   const auto forward = [&](const at::Tensor& o) { return net->forward(o); };
   const auto whole = estimate_sensitivity(net, x, forward);
   const auto same = [&](const retain::parameter_list& other) {
-    for (std::size_t i = 0; i < whole.size(); ++i) CHECK(support::relative_error(other[i].tensor, whole[i].tensor) < 1e-12);
+    for (std::size_t i = 0; i < whole.size(); ++i)
+      CHECK(support::relative_error(other[i].tensor, whole[i].tensor) < 1e-12);
   };
   std::int64_t seen = 0;
-  same(estimate_sensitivity(net, x.split(4), forward, {.progress = [&](std::int64_t n) { seen = n; }}));
+  same(estimate_sensitivity(net, x.split(4), forward,
+                            {.progress = [&](std::int64_t n) { seen = n; }}));
   CHECK(seen == 9);
   same(estimate_sensitivity(net, x.split(1), forward));
-  same(estimate_sensitivity(net, opaque_batch{x}, [&](const opaque_batch& b) { return net->forward(b.observations); }));
-  same(estimate_sensitivity(net, std::vector{pair_batch{x, x}}, [&](const pair_batch& b) { return net->forward((b.left + b.right) / 2); }));
-  same(estimate_sensitivity(net, x, [&](const at::Tensor& o) { return retain::categorical{net->forward(o)}; }));
+  same(estimate_sensitivity(net, opaque_batch{x},
+                            [&](const opaque_batch& b) { return net->forward(b.observations); }));
+  same(estimate_sensitivity(net, std::vector{pair_batch{x, x}}, [&](const pair_batch& b) {
+    return net->forward((b.left + b.right) / 2);
+  }));
+  same(estimate_sensitivity(
+      net, x, [&](const at::Tensor& o) { return retain::categorical{net->forward(o)}; }));
   // A forward that always answers for everything is not sliced.
   same(estimate_sensitivity(net, x, [&](const at::Tensor&) { return net->forward(x); }));
 }
@@ -100,7 +121,8 @@ TEST_CASE("memory_aware_synapses: sequences and padding", "[memory_aware_synapse
   torch::nn::Linear net(3, 2);
   net->to(at::kDouble);
   const auto x = torch::randn({4, 5, 3}, at::kDouble);  // [T, N, features]
-  const auto omega = estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net->forward(o); }, {.sample_dimension = 1});
+  const auto omega = estimate_sensitivity(
+      net, x, [&](const at::Tensor& o) { return net->forward(o); }, {.sample_dimension = 1});
   const auto f = net->forward(x).detach();
   CHECK(support::relative_error(omega[1].tensor, (2 * f.sum(0)).abs().mean(0)) < 1e-12);
 
@@ -110,16 +132,24 @@ TEST_CASE("memory_aware_synapses: sequences and padding", "[memory_aware_synapse
   garbled[4] = 1e3;
   struct masked_batch {
     at::Tensor x, mask;
-    masked_batch narrow(std::int64_t start, std::int64_t length) const { return {x.narrow(0, start, length), mask.narrow(0, start, length)}; }
+    masked_batch narrow(std::int64_t start, std::int64_t length) const {
+      return {x.narrow(0, start, length), mask.narrow(0, start, length)};
+    }
   };
-  const auto forward = [&](const masked_batch& b) { return retain::masked{retain::categorical{net->forward(b.x)}, b.mask}; };
+  const auto forward = [&](const masked_batch& b) {
+    return retain::masked{retain::categorical{net->forward(b.x)}, b.mask};
+  };
   const auto padded = estimate_sensitivity(net, masked_batch{garbled, mask}, forward);
-  CHECK(support::relative_error(padded[1].tensor, (2 * f[0].narrow(0, 0, 4)).abs().sum(0) / 4) < 1e-12);
+  CHECK(support::relative_error(padded[1].tensor, (2 * f[0].narrow(0, 0, 4)).abs().sum(0) / 4) <
+        1e-12);
 }
 
-TEST_CASE("memory_aware_synapses: frozen, excluded and unused parameters; what makes no sense is said", "[memory_aware_synapses]") {
+TEST_CASE(
+    "memory_aware_synapses: frozen, excluded and unused parameters; what makes no sense is said",
+    "[memory_aware_synapses]") {
   struct three : torch::nn::Module {
-    torch::nn::Linear a{register_module("a", torch::nn::Linear(2, 2))}, b{register_module("b", torch::nn::Linear(2, 2))},
+    torch::nn::Linear a{register_module("a", torch::nn::Linear(2, 2))},
+        b{register_module("b", torch::nn::Linear(2, 2))},
         c{register_module("c", torch::nn::Linear(2, 2))};
   } net;
   net.c->weight.requires_grad_(false);
@@ -132,15 +162,23 @@ TEST_CASE("memory_aware_synapses: frozen, excluded and unused parameters; what m
   CHECK((omega[1].tensor == 0).all().item<bool>());
   CHECK(omega[0].tensor.min().item<double>() > 0);
 
-  CHECK_THROWS_WITH(estimate_sensitivity(net, x, forward, {.exclude = {"*"}}), ContainsSubstring("no trainable parameter"));
-  CHECK_THROWS_WITH(estimate_sensitivity(net, std::vector<at::Tensor>{}, forward), ContainsSubstring("no data"));
-  CHECK_THROWS_WITH(estimate_sensitivity(net, torch::zeros({0, 2}), forward), ContainsSubstring("no data"));
-  CHECK_THROWS_AS(estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net.a(o).sum(); }), retain::shape_error);
-  CHECK_THROWS_WITH(estimate_sensitivity(net, x, [&](const at::Tensor& o) { return o; }), ContainsSubstring("no gradient"));
-  CHECK_THROWS_WITH(estimate_sensitivity(net, torch::full({1, 2}, std::nan("")), forward), ContainsSubstring("'a.weight'"));
+  CHECK_THROWS_WITH(estimate_sensitivity(net, x, forward, {.exclude = {"*"}}),
+                    ContainsSubstring("no trainable parameter"));
+  CHECK_THROWS_WITH(estimate_sensitivity(net, std::vector<at::Tensor>{}, forward),
+                    ContainsSubstring("no data"));
+  CHECK_THROWS_WITH(estimate_sensitivity(net, torch::zeros({0, 2}), forward),
+                    ContainsSubstring("no data"));
+  CHECK_THROWS_AS(estimate_sensitivity(net, x, [&](const at::Tensor& o) { return net.a(o).sum(); }),
+                  retain::shape_error);
+  CHECK_THROWS_WITH(estimate_sensitivity(net, x, [&](const at::Tensor& o) { return o; }),
+                    ContainsSubstring("no gradient"));
+  CHECK_THROWS_WITH(estimate_sensitivity(net, torch::full({1, 2}, std::nan("")), forward),
+                    ContainsSubstring("'a.weight'"));
 }
 
-TEST_CASE("memory_aware_synapses: keeps a network at its answers, over two tasks, and ewc takes the sensitivity as well", "[memory_aware_synapses]") {
+TEST_CASE("memory_aware_synapses: keeps a network at its answers, over two tasks, and ewc takes "
+          "the sensitivity as well",
+          "[memory_aware_synapses]") {
   torch::manual_seed(5);
   torch::nn::Linear net(2, 1);
   const auto forward = [&](const at::Tensor& o) { return net->forward(o); };
@@ -162,18 +200,24 @@ TEST_CASE("memory_aware_synapses: keeps a network at its answers, over two tasks
   const auto later = estimate_sensitivity(net, torch::randn({20, 2}), forward);
   keep.advance(net, later, 1.0);
   move();
-  CHECK(keep.loss(net).item<double>() == Approx(2 * (first + later[0].tensor.sum().item<double>())));
+  CHECK(keep.loss(net).item<double>() ==
+        Approx(2 * (first + later[0].tensor.sum().item<double>())));
 }
 
-TEST_CASE("memory_aware_synapses: a mask that forward holds from elsewhere stays the whole batch's", "[memory_aware_synapses]") {
+TEST_CASE("memory_aware_synapses: a mask that forward holds from elsewhere stays the whole batch's",
+          "[memory_aware_synapses]") {
   torch::manual_seed(6);
   torch::nn::Linear net(4, 3);
   const auto x = torch::randn({6, 4});
   const auto mask = torch::tensor({1, 1, 0, 1, 0, 1});
-  const auto held = retain::estimate_sensitivity(*net, x, [&](const at::Tensor& o) { return retain::masked{retain::categorical{net(o)}, mask}; });
+  const auto held = retain::estimate_sensitivity(*net, x, [&](const at::Tensor& o) {
+    return retain::masked{retain::categorical{net(o)}, mask};
+  });
   const auto kept = x.index_select(0, mask.nonzero().squeeze(1));
-  const auto plain = retain::estimate_sensitivity(*net, kept, [&](const at::Tensor& o) { return retain::categorical{net(o)}; });
-  for (std::size_t i = 0; i < held.size(); ++i) CHECK(torch::allclose(held[i].tensor, plain[i].tensor, 1e-5));
+  const auto plain = retain::estimate_sensitivity(
+      *net, kept, [&](const at::Tensor& o) { return retain::categorical{net(o)}; });
+  for (std::size_t i = 0; i < held.size(); ++i)
+    CHECK(torch::allclose(held[i].tensor, plain[i].tensor, 1e-5));
 }
 
 }  // namespace memory_aware_synapses_test

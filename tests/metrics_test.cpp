@@ -18,7 +18,8 @@ TEST_CASE("metrics: forgetting, backward and forward transfer by hand", "[metric
   CHECK(by_task[1] == Approx(-0.05));
   CHECK(retain::forgetting(results) == Approx(0.125));
   CHECK(retain::backward_transfer(results) == Approx(((0.5 - 0.8) + (0.95 - 0.9)) / 2));
-  CHECK(retain::forward_transfer(results, {0.0, 0.05, 0.1}) == Approx(((0.1 - 0.05) + (0.3 - 0.1)) / 2));
+  CHECK(retain::forward_transfer(results, {0.0, 0.05, 0.1}) ==
+        Approx(((0.1 - 0.05) + (0.3 - 0.1)) / 2));
   CHECK(retain::average_result(results) == Approx((0.5 + 0.95 + 0.7) / 3));
 }
 
@@ -27,7 +28,9 @@ TEST_CASE("metrics: a task's best may lie between its own training and the last"
   CHECK(retain::backward_transfer({{0.5}, {0.9, 0.4}, {0.6, 0.4, 0.1}}) == Approx(0.05));
 }
 
-TEST_CASE("metrics: area under a curve of unequal steps, and forward transfer over a run from scratch", "[metrics]") {
+TEST_CASE(
+    "metrics: area under a curve of unequal steps, and forward transfer over a run from scratch",
+    "[metrics]") {
   CHECK(retain::area_under_curve({0, 1, 4}, {0.0, 1.0, 1.0}) == Approx((0.5 + 3.0) / 4));
   CHECK(retain::area_under_curve({10, 20}, {0.4, 0.4}) == Approx(0.4));
   CHECK(retain::forward_transfer(0.8, 0.5) == Approx(0.6));
@@ -36,9 +39,11 @@ TEST_CASE("metrics: area under a curve of unequal steps, and forward transfer ov
   CHECK(retain::forward_transfer(1.0, 0.3) == 1);
 }
 
-TEST_CASE("metrics: linear CKA against HSIC with kernels written out, and what it does not see", "[metrics]") {
+TEST_CASE("metrics: linear CKA against HSIC with kernels written out, and what it does not see",
+          "[metrics]") {
   torch::manual_seed(1);
-  const auto x = torch::randn({12, 5}, at::kDouble), y = torch::randn({12, 7}, at::kDouble) + x.sum(1, true);
+  const auto x = torch::randn({12, 5}, at::kDouble),
+             y = torch::randn({12, 7}, at::kDouble) + x.sum(1, true);
   const auto centre = torch::eye(12, at::kDouble) - 1.0 / 12;
   const auto hsic = [&](const at::Tensor& u, const at::Tensor& v) {
     return u.mm(u.t()).mm(centre).mm(v.mm(v.t())).mm(centre).trace().item<double>();
@@ -53,29 +58,41 @@ TEST_CASE("metrics: linear CKA against HSIC with kernels written out, and what i
   const auto few = [&](const at::Tensor& u, const at::Tensor& v) {
     return u.mm(u.t()).mm(small).mm(v.mm(v.t())).mm(small).trace().item<double>();
   };
-  CHECK(retain::linear_cka(wide, wider) == Approx(few(wide, wider) / std::sqrt(few(wide, wide) * few(wider, wider))));
-  // A column that stands still says nothing, however large; one that moves a little beside its mean does.
+  CHECK(retain::linear_cka(wide, wider) ==
+        Approx(few(wide, wider) / std::sqrt(few(wide, wide) * few(wider, wider))));
+  // A column that stands still says nothing, however large; one that moves a little beside its mean
+  // does.
   const auto still = torch::full({12, 1}, 1e9 / 3, at::kDouble);
   CHECK(retain::linear_cka(torch::cat({x, still}, 1), y) == Approx(expected));
   CHECK(retain::linear_cka(x * 1e-4 + 1e4, y) == Approx(expected).epsilon(1e-6));
-  CHECK(retain::linear_cka(torch::tensor({{1.f, 0.f}, {0.f, 0.f}, {-1.f, 0.f}}), torch::tensor({{0.f, 1.f}, {0.f, -2.f}, {0.f, 1.f}})) == 0);
+  CHECK(retain::linear_cka(torch::tensor({{1.f, 0.f}, {0.f, 0.f}, {-1.f, 0.f}}),
+                           torch::tensor({{0.f, 1.f}, {0.f, -2.f}, {0.f, 1.f}})) == 0);
 }
 
 TEST_CASE("metrics: bad input says what is wrong", "[metrics]") {
   CHECK_THROWS_AS(retain::forgetting({{1.0}}), retain::config_error);
-  CHECK_THROWS_WITH(retain::backward_transfer({{1.0}, {1.0}}), ContainsSubstring("after task 1 are of 1 tasks"));
+  CHECK_THROWS_WITH(retain::backward_transfer({{1.0}, {1.0}}),
+                    ContainsSubstring("after task 1 are of 1 tasks"));
   CHECK_THROWS_AS(retain::forward_transfer({{1.0}, {1.0, 1.0}}, {0.0, 0.0}), retain::shape_error);
   CHECK_THROWS_AS(retain::forward_transfer(results, {0.0}), retain::shape_error);
-  CHECK_THROWS_WITH(retain::forgetting({{std::nan("")}, {1.0, 1.0}}), ContainsSubstring("after task 0 on task 0"));
-  CHECK_THROWS_WITH(retain::forward_transfer(120.0, 30.0), ContainsSubstring("scale the performance"));
+  CHECK_THROWS_WITH(retain::forgetting({{std::nan("")}, {1.0, 1.0}}),
+                    ContainsSubstring("after task 0 on task 0"));
+  CHECK_THROWS_WITH(retain::forward_transfer(120.0, 30.0),
+                    ContainsSubstring("scale the performance"));
   CHECK_THROWS_AS(retain::forward_transfer(0.5, 1.0), retain::config_error);
   CHECK_THROWS_AS(retain::area_under_curve({0}, {1}), retain::config_error);
   CHECK_THROWS_AS(retain::area_under_curve({0, 0}, {1, 1}), retain::config_error);
   CHECK_THROWS_AS(retain::area_under_curve({0, 1}, {1}), retain::shape_error);
-  CHECK_THROWS_AS(retain::linear_cka(torch::zeros({3, 2}), torch::zeros({4, 2})), retain::shape_error);
-  CHECK_THROWS_AS(retain::linear_cka(torch::ones({3, 2}), torch::randn({3, 2})), retain::config_error);
-  CHECK_THROWS_AS(retain::linear_cka(torch::full({3, 2}, 0.1, at::kDouble), torch::randn({3, 2})), retain::config_error);  // whose mean is rounded
-  CHECK_THROWS_AS(retain::linear_cka(torch::randn({3, 2}), torch::full({3, 70}, 1e5 / 3, at::kDouble)), retain::config_error);
+  CHECK_THROWS_AS(retain::linear_cka(torch::zeros({3, 2}), torch::zeros({4, 2})),
+                  retain::shape_error);
+  CHECK_THROWS_AS(retain::linear_cka(torch::ones({3, 2}), torch::randn({3, 2})),
+                  retain::config_error);
+  // whose mean is rounded
+  CHECK_THROWS_AS(retain::linear_cka(torch::full({3, 2}, 0.1, at::kDouble), torch::randn({3, 2})),
+                  retain::config_error);
+  CHECK_THROWS_AS(
+      retain::linear_cka(torch::randn({3, 2}), torch::full({3, 70}, 1e5 / 3, at::kDouble)),
+      retain::config_error);
   CHECK_THROWS_AS(retain::average_result({}), retain::config_error);
 }
 

@@ -18,17 +18,23 @@ const auto identity = [](const at::Tensor& logits) { return categorical{logits};
 struct gaussian {
   at::Tensor mean;
   at::Tensor log_prob(const at::Tensor& a) const { return (a - mean).square().sum(-1) * -0.5; }
-  at::Tensor entropy() const { return torch::zeros(mean.sizes().slice(0, static_cast<std::size_t>(mean.dim() - 1))); }
+  at::Tensor entropy() const {
+    return torch::zeros(mean.sizes().slice(0, static_cast<std::size_t>(mean.dim() - 1)));
+  }
   at::Tensor sample() const { return mean + torch::randn_like(mean); }
   at::Tensor mode() const { return mean; }
 };
-at::Tensor kl(const gaussian& p, const gaussian& q) { return (p.mean - q.mean).square().sum(-1) * 0.5; }
+at::Tensor kl(const gaussian& p, const gaussian& q) {
+  return (p.mean - q.mean).square().sum(-1) * 0.5;
+}
 
 /// Actions of two parts, each the sign of one number.
 struct two_parts : gaussian {
   at::Tensor mode() const { return mean.gt(0).to(at::kLong); }
 };
-at::Tensor kl(const two_parts& p, const two_parts& q) { return kl(gaussian{p.mean}, gaussian{q.mean}); }
+at::Tensor kl(const two_parts& p, const two_parts& q) {
+  return kl(gaussian{p.mean}, gaussian{q.mean});
+}
 
 struct dictionary_states {
   at::Tensor values;
@@ -44,7 +50,9 @@ struct dictionary_states {
 TEST_CASE("monitor: KL and agreement whatever the batch, the teacher asked once", "[monitor]") {
   torch::manual_seed(1);
   const auto close = torch::randn({10, 4}, at::kDouble), far = torch::randn({7, 4}, at::kDouble);
-  const auto policy = [](const at::Tensor& x) { return categorical{x + torch::tensor({0.0, 1.0, 0.0, -0.5}, at::kDouble)}; };
+  const auto policy = [](const at::Tensor& x) {
+    return categorical{x + torch::tensor({0.0, 1.0, 0.0, -0.5}, at::kDouble)};
+  };
   for (const std::int64_t batch_size : {1, 3, 100}) {
     std::int64_t asked = 0, largest = 0;
     retain::monitor watch{[&](const at::Tensor& x) {
@@ -75,7 +83,8 @@ TEST_CASE("monitor: KL and agreement whatever the batch, the teacher asked once"
   }
 }
 
-TEST_CASE("monitor: an unchanged policy has a KL of 0 and agrees; nothing keeps a graph", "[monitor]") {
+TEST_CASE("monitor: an unchanged policy has a KL of 0 and agrees; nothing keeps a graph",
+          "[monitor]") {
   torch::nn::Linear net(4, 3);
   const auto x = torch::randn({6, 4});
   retain::monitor watch{retain::teacher{net}};
@@ -97,7 +106,9 @@ TEST_CASE("monitor: padded steps of sequences count nowhere", "[monitor]") {
   auto mask = torch::ones({3, 5}, at::kBool);
   mask[1].narrow(0, 2, 3).fill_(false);
   x[1].narrow(0, 2, 3).fill_(std::nan(""));
-  const auto with_mask = [](const at::Tensor& o) { return retain::masked{categorical{o}, o.isnan().any(-1).logical_not()}; };
+  const auto with_mask = [](const at::Tensor& o) {
+    return retain::masked{categorical{o}, o.isnan().any(-1).logical_not()};
+  };
   const auto policy = [](const at::Tensor& o) { return categorical{o * 0.5}; };
   retain::monitor watch{with_mask, {.batch_size = 2}};
   watch.add("sequences", x);
@@ -112,15 +123,22 @@ TEST_CASE("monitor: padded steps of sequences count nowhere", "[monitor]") {
     return retain::masked{categorical{o * 0.5}, kept_steps};
   };
   const auto first = x.select(1, 0);
-  CHECK(watch.measure(first_only)[0].kl == Approx(kl(categorical{first}, categorical{first * 0.5}).mean().item<double>()));
-  const auto nothing = [](const at::Tensor& o) { return retain::masked{categorical{o}, torch::zeros({o.size(0), o.size(1)})}; };
+  CHECK(watch.measure(first_only)[0].kl ==
+        Approx(kl(categorical{first}, categorical{first * 0.5}).mean().item<double>()));
+  const auto nothing = [](const at::Tensor& o) {
+    return retain::masked{categorical{o}, torch::zeros({o.size(0), o.size(1)})};
+  };
   CHECK(std::isnan(watch.measure(nothing)[0].kl));
-  const auto wrong = [](const at::Tensor& o) { return retain::masked{categorical{o}, torch::zeros({o.size(0), 2})}; };
+  const auto wrong = [](const at::Tensor& o) {
+    return retain::masked{categorical{o}, torch::zeros({o.size(0), 2})};
+  };
   CHECK_THROWS_AS(watch.measure(wrong), retain::shape_error);
   CHECK(watch.history().size() == 3);
 }
 
-TEST_CASE("monitor: any distribution: continuous ones have no agreement, parts must agree together; any states", "[monitor]") {
+TEST_CASE("monitor: any distribution: continuous ones have no agreement, parts must agree "
+          "together; any states",
+          "[monitor]") {
   const auto x = torch::tensor({{1.0, 1.0}, {1.0, -1.0}, {-1.0, -1.0}});
   retain::monitor continuous{[](const at::Tensor& o) { return gaussian{o}; }};
   continuous.add("a", x);
@@ -129,11 +147,21 @@ TEST_CASE("monitor: any distribution: continuous ones have no agreement, parts m
   CHECK(std::isnan(row.agreement));
   retain::monitor parts{[](const at::Tensor& o) { return two_parts{{o}}; }};
   parts.add("a", x);
-  CHECK(parts.measure([](const at::Tensor& o) { return two_parts{{o * torch::tensor({1.0, -1.0})}}; })[0].agreement == 0);
-  CHECK(parts.measure([](const at::Tensor& o) { return two_parts{{at::max(o, torch::tensor({-5.0, 0.5}))}}; })[0].agreement == Approx(1.0 / 3));
+  CHECK(parts
+            .measure(
+                [](const at::Tensor& o) { return two_parts{{o * torch::tensor({1.0, -1.0})}}; })[0]
+            .agreement == 0);
+  CHECK(parts
+            .measure([](const at::Tensor& o) {
+              return two_parts{{at::max(o, torch::tensor({-5.0, 0.5}))}};
+            })[0]
+            .agreement == Approx(1.0 / 3));
 
-  const auto of_dictionary = [](const dictionary_states::batch& b) { return categorical{b.values}; };
-  retain::monitor<decltype(of_dictionary), dictionary_states> watch{of_dictionary, {.batch_size = 2}};
+  const auto of_dictionary = [](const dictionary_states::batch& b) {
+    return categorical{b.values};
+  };
+  retain::monitor<decltype(of_dictionary), dictionary_states> watch{of_dictionary,
+                                                                    {.batch_size = 2}};
   watch.add("a", dictionary_states{x});
   CHECK(watch.measure(of_dictionary)[0].agreement == 1);
 }
@@ -147,13 +175,15 @@ TEST_CASE("monitor: forgetting is the best success so far less the last", "[moni
   CHECK(watch.measure(identity)[0].success == 0.75);
   watch.report_success("FAR", 0.25);
   CHECK(watch.measure(identity)[0].forgetting == 0.5);
-  const auto row = watch.measure(identity)[0];  // not measured again: the last is still what is known
+  // not measured again: the last is still what is known
+  const auto row = watch.measure(identity)[0];
   CHECK(std::isnan(row.success));
   CHECK(row.forgetting == 0.5);
   CHECK(row.progress == 3);
   std::ostringstream csv;
   watch.write_csv(csv);
-  CHECK(csv.str() == "progress,probe,kl,agreement,success,forgetting\n0,FAR,0,1,0.5,0\n1,FAR,0,1,0.75,0\n2,FAR,0,1,0.25,0.5\n3,FAR,0,1,,0.5\n");
+  CHECK(csv.str() == "progress,probe,kl,agreement,success,forgetting\n0,FAR,0,1,0.5,0\n1,FAR,0,1,0."
+                     "75,0\n2,FAR,0,1,0.25,0.5\n3,FAR,0,1,,0.5\n");
 }
 
 TEST_CASE("monitor: saved, restored and gone on with", "[monitor]") {
@@ -195,7 +225,8 @@ TEST_CASE("monitor: saved, restored and gone on with", "[monitor]") {
     retain::state saved;
     watch.save_state(saved, "");
     saved.set(key, instead);
-    CHECK_THROWS_WITH(older.load_state(saved, ""), ContainsSubstring("'b'") && ContainsSubstring("no history"));
+    CHECK_THROWS_WITH(older.load_state(saved, ""),
+                      ContainsSubstring("'b'") && ContainsSubstring("no history"));
     CHECK_THROWS_AS(older.load_state(saved, ""), retain::shape_error);
     older.write_csv(after);
     CHECK(after.str() == before.str());
@@ -212,7 +243,8 @@ TEST_CASE("monitor: saved, restored and gone on with", "[monitor]") {
 TEST_CASE("monitor: holds the KL on states that are not trained on at a budget", "[monitor]") {
   // Logits W f(s): training wants action 0 on CLOSE, whose features overlap with those of FAR.
   torch::manual_seed(4);
-  const auto close = torch::tensor({{1.0, 0.0, 0.6}}, at::kDouble), far = torch::tensor({{0.0, 1.0, 0.8}}, at::kDouble);
+  const auto close = torch::tensor({{1.0, 0.0, 0.6}}, at::kDouble),
+             far = torch::tensor({{0.0, 1.0, 0.8}}, at::kDouble);
   const auto origin = torch::randn({3, 3}, at::kDouble);
   const auto train = [&](retain::strength_schedule strength) {
     auto weights = origin.clone().requires_grad_();
@@ -234,7 +266,8 @@ TEST_CASE("monitor: holds the KL on states that are not trained on at a budget",
   };
   const double budget = 0.02;
   CHECK(train(0.0) > 5 * budget);
-  CHECK(train(retain::dual_ascent{.initial = 0.01, .target = budget, .rate = 0.05, .maximum = 1}) == Approx(budget).epsilon(0.02));
+  CHECK(train(retain::dual_ascent{.initial = 0.01, .target = budget, .rate = 0.05, .maximum = 1}) ==
+        Approx(budget).epsilon(0.02));
   const double banded = train(retain::adaptive_kl{.initial = 0.01, .target = budget, .maximum = 1});
   CHECK(banded > budget / 3);
   CHECK(banded < budget * 3);
@@ -246,16 +279,20 @@ TEST_CASE("monitor: bad input says what is wrong", "[monitor]") {
   CHECK_THROWS_WITH(watch.add("a", torch::zeros({2, 3})), ContainsSubstring("already"));
   for (const char* name : {"", "x,y", "x\"y", "x\ny", "x\ry"}) {
     CHECK_THROWS_AS(watch.add(name, torch::zeros({2, 3})), retain::config_error);
-    CHECK_THROWS_WITH(watch.add(name, torch::zeros({2, 3})), ContainsSubstring("cannot name a probe"));
+    CHECK_THROWS_WITH(watch.add(name, torch::zeros({2, 3})),
+                      ContainsSubstring("cannot name a probe"));
   }
-  CHECK_THROWS_WITH(watch.add("none", torch::zeros({0, 3})), ContainsSubstring("'none' has no states"));
+  CHECK_THROWS_WITH(watch.add("none", torch::zeros({0, 3})),
+                    ContainsSubstring("'none' has no states"));
   CHECK_THROWS_WITH(watch.kl("b"), ContainsSubstring("no probe 'b'") && ContainsSubstring("'a'"));
   CHECK_THROWS_WITH(watch.kl("a"), ContainsSubstring("not been measured"));
   CHECK_THROWS_AS(watch.report_success("a", std::nan("")), retain::config_error);
   CHECK_THROWS_AS((retain::monitor{identity, {.batch_size = 0}}), retain::config_error);
   CHECK(watch.measure(identity, 5).size() == 1);
   CHECK_THROWS_WITH(watch.measure(identity, 4), ContainsSubstring("measured at 4 after 5"));
-  CHECK_THROWS_WITH(watch.measure(identity, 5), ContainsSubstring("measured at 5 after 5") && ContainsSubstring("last(probe)"));  // what was measured is there
+  // what was measured is there
+  CHECK_THROWS_WITH(watch.measure(identity, 5),
+                    ContainsSubstring("measured at 5 after 5") && ContainsSubstring("last(probe)"));
   CHECK(watch.last("a").progress == 5);
 }
 
@@ -279,7 +316,9 @@ TEST_CASE("monitor: a state of no measurements is refused and changes nothing", 
     watch.write_csv(after);
     CHECK(after.str() == before.str());
   };
-  const auto rows = [](std::vector<double> numbers) { return torch::tensor(numbers, at::kDouble).view({-1, 5}); };
+  const auto rows = [](std::vector<double> numbers) {
+    return torch::tensor(numbers, at::kDouble).view({-1, 5});
+  };
   refused("a.history", rows({nan, 0, 1, nan, nan}));
   refused("a.history", rows({infinity, 0, 1, nan, nan}));
   refused("a.history", rows({2, 0, 1, nan, nan, 2, 0, 1, nan, nan}));

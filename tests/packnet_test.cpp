@@ -17,7 +17,9 @@ struct net : torch::nn::Module {
     value_head = register_module("value_head", torch::nn::Linear(6, 1));
   }
   at::Tensor forward(const at::Tensor& x) { return head->forward(torch::tanh(body->forward(x))); }
-  at::Tensor value(const at::Tensor& x) { return value_head->forward(torch::tanh(body->forward(x))); }
+  at::Tensor value(const at::Tensor& x) {
+    return value_head->forward(torch::tanh(body->forward(x)));
+  }
   torch::nn::Linear body{nullptr}, head{nullptr}, value_head{nullptr};
 };
 
@@ -28,7 +30,8 @@ std::map<std::string, at::Tensor> by_name(const retain::parameter_list& list) {
   for (const auto& [name, tensor] : list) map.emplace(name, tensor.detach().clone());
   return map;
 }
-void train(net& model, const retain::packnet& owned, torch::optim::Optimizer& optimizer, int steps, bool guarded = true) {
+void train(net& model, const retain::packnet& owned, torch::optim::Optimizer& optimizer, int steps,
+           bool guarded = true) {
   for (int i = 0; i < steps; ++i) {
     optimizer.zero_grad();
     const auto x = torch::randn({16, 5});
@@ -45,8 +48,10 @@ void train(net& model, const retain::packnet& owned, torch::optim::Optimizer& op
 static_assert(retain::stateful<retain::packnet>);
 
 TEST_CASE("packnet: prunes the smallest of each layer, exactly the share", "[packnet]") {
-  auto weight = torch::tensor({{0.1f, -0.9f, 0.3f, -0.2f}, {0.8f, 0.05f, -0.6f, 0.7f}}).requires_grad_();
-  auto other = torch::full({3, 3}, 100.0f).requires_grad_();  // a layer of large weights takes nothing from one of small ones
+  auto weight =
+      torch::tensor({{0.1f, -0.9f, 0.3f, -0.2f}, {0.8f, 0.05f, -0.6f, 0.7f}}).requires_grad_();
+  // a layer of large weights takes nothing from one of small ones
+  auto other = torch::full({3, 3}, 100.0f).requires_grad_();
   auto bias = torch::tensor({0.001f, 2.0f}).requires_grad_();
   const std::vector<at::Tensor> model{weight, other, bias};
   retain::packnet owned{model};
@@ -60,24 +65,31 @@ TEST_CASE("packnet: prunes the smallest of each layer, exactly the share", "[pac
   CHECK(owned.tasks() == 1);
   {
     const at::NoGradGuard no_grad;
-    weight.copy_(torch::tensor({{5.f, -0.9f, 2.f, 1.f}, {0.8f, 4.f, -0.6f, 0.7f}}));  // task 2 has learnt
+    // task 2 has learnt
+    weight.copy_(torch::tensor({{5.f, -0.9f, 2.f, 1.f}, {0.8f, 4.f, -0.6f, 0.7f}}));
   }
   owned.release(model);
   owned.prune(model, 0.5);  // of the four that were free
   CHECK(weight.equal(torch::tensor({{5.f, -0.9f, 0.f, 0.f}, {0.8f, 4.f, -0.6f, 0.7f}})));
-  CHECK(by_name(owned.owners()).at("0").equal(torch::tensor({{2, 1, 0, 0}, {1, 2, 1, 1}}, at::kByte)));
+  CHECK(by_name(owned.owners())
+            .at("0")
+            .equal(torch::tensor({{2, 1, 0, 0}, {1, 2, 1, 1}}, at::kByte)));
 }
 
-TEST_CASE("packnet: owned weights stand still to the bit under momentum and weight decay, the free ones learn", "[packnet]") {
+TEST_CASE("packnet: owned weights stand still to the bit under momentum and weight decay, the free "
+          "ones learn",
+          "[packnet]") {
   torch::manual_seed(1);
   for (const bool adam : {true, false}) {
     net model;
     retain::packnet owned{model, free_value};
     std::unique_ptr<torch::optim::Optimizer> optimizer;
     if (adam)
-      optimizer = std::make_unique<torch::optim::AdamW>(model.parameters(), torch::optim::AdamWOptions(1e-2).weight_decay(0.1));
+      optimizer = std::make_unique<torch::optim::AdamW>(
+          model.parameters(), torch::optim::AdamWOptions(1e-2).weight_decay(0.1));
     else
-      optimizer = std::make_unique<torch::optim::SGD>(model.parameters(), torch::optim::SGDOptions(1e-3).momentum(0.9).weight_decay(0.1));
+      optimizer = std::make_unique<torch::optim::SGD>(
+          model.parameters(), torch::optim::SGDOptions(1e-3).momentum(0.9).weight_decay(0.1));
     train(model, owned, *optimizer, 3, false);  // momentum to be carried on with
 
     owned.prune(model, 0.6);
@@ -87,7 +99,8 @@ TEST_CASE("packnet: owned weights stand still to the bit under momentum and weig
     for (const auto& [name, tensor] : by_name(retain::parameters(model))) {
       if (!owners.count(name)) continue;
       CHECK(tensor.masked_select(owners.at(name).eq(0)).count_nonzero().item<std::int64_t>() == 0);
-      CHECK(!tensor.masked_select(owners.at(name).eq(1)).equal(pruned.at(name).masked_select(owners.at(name).eq(1))));
+      CHECK(!tensor.masked_select(owners.at(name).eq(1))
+                 .equal(pruned.at(name).masked_select(owners.at(name).eq(1))));
     }
 
     owned.release(model);
@@ -100,21 +113,27 @@ TEST_CASE("packnet: owned weights stand still to the bit under momentum and weig
         CHECK(!tensor.equal(before.at(name)));  // the value head learns all along
         continue;
       }
-      CHECK(tensor.masked_select(owners.at(name).eq(1)).equal(before.at(name).masked_select(owners.at(name).eq(1))));
-      if (tensor.dim() == 2) CHECK(tensor.masked_select(owners.at(name).eq(0)).abs().min().item<double>() > 0);
+      CHECK(tensor.masked_select(owners.at(name).eq(1))
+                .equal(before.at(name).masked_select(owners.at(name).eq(1))));
+      if (tensor.dim() == 2)
+        CHECK(tensor.masked_select(owners.at(name).eq(0)).abs().min().item<double>() > 0);
     }
     CHECK(!model.forward(x).equal(of_first_task));
     net first;
     const auto weights = by_name(owned.weights_of(model, 1));
     {
       const at::NoGradGuard no_grad;
-      for (const auto& [name, tensor] : retain::parameters(first)) tensor.detach().copy_(weights.at(name));
+      for (const auto& [name, tensor] : retain::parameters(first))
+        tensor.detach().copy_(weights.at(name));
     }
-    CHECK(first.forward(x).equal(of_first_task));  // the pre-trained network is still there, to the bit
+    // the pre-trained network is still there, to the bit
+    CHECK(first.forward(x).equal(of_first_task));
   }
 }
 
-TEST_CASE("packnet: without masks the owned weights would have moved; gradients alone are not enough", "[packnet]") {
+TEST_CASE(
+    "packnet: without masks the owned weights would have moved; gradients alone are not enough",
+    "[packnet]") {
   torch::manual_seed(2);
   net model;
   retain::packnet owned{model, free_value};
@@ -151,7 +170,8 @@ TEST_CASE("packnet: parameters without a gradient, frozen ones and half types", 
   CHECK(by_name(owned.owners()).at("1").min().item<int>() == 1);
 }
 
-TEST_CASE("packnet: saved, restored and gone on with, bit for bit; copies stay as they were", "[packnet]") {
+TEST_CASE("packnet: saved, restored and gone on with, bit for bit; copies stay as they were",
+          "[packnet]") {
   const support::temporary_folder folder;
   torch::manual_seed(3);
   net model;
@@ -172,10 +192,12 @@ TEST_CASE("packnet: saved, restored and gone on with, bit for bit; copies stay a
   {
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : retain::parameters(model))
-      if (name.find("value") == std::string::npos) tensor.detach().masked_fill_(by_name(owned.owners()).at(name).ne(0), 9);
+      if (name.find("value") == std::string::npos)
+        tensor.detach().masked_fill_(by_name(owned.owners()).at(name).ne(0), 9);
   }
   resumed.restore(model);
-  for (const auto& [name, tensor] : by_name(retain::parameters(model))) CHECK(tensor.equal(expected.at(name)));
+  for (const auto& [name, tensor] : by_name(retain::parameters(model)))
+    CHECK(tensor.equal(expected.at(name)));
   owned.prune(model, 0.5);
   CHECK(copy.tasks() == 1);
   CHECK(by_name(copy.owners()).at("body.weight").max().item<int>() == 1);
@@ -209,17 +231,28 @@ TEST_CASE("packnet: a state that does not fit is refused and changes nothing", "
     CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("pruned already"));
     for (const auto& [name, tensor] : by_name(owned.owners())) CHECK(tensor.equal(owners.at(name)));
     owned.restore(model);
-    for (const auto& [name, tensor] : by_name(owned.weights_of(model, 1))) CHECK(tensor.equal(network.at(name)));
+    for (const auto& [name, tensor] : by_name(owned.weights_of(model, 1)))
+      CHECK(tensor.equal(network.at(name)));
     return said;
   };
-  const auto with = [&](const char* key, const at::Tensor& tensor) { return refused([&](retain::state& s) { s.set(key, tensor); }); };
-  CHECK_THAT(with("owner.head.weight", torch::full({4, 6}, 2, at::kByte)), ContainsSubstring("state: ") && ContainsSubstring("'head.weight'"));
-  CHECK_THAT(refused([](retain::state& s) { s.set("pruned", 2); }), ContainsSubstring("state: ") && ContainsSubstring("'pruned' is 2"));
-  CHECK_THAT(with("owner.head.weight", torch::zeros({4, 5}, at::kByte)), ContainsSubstring("shape: ") && ContainsSubstring("[4, 5]"));
-  CHECK_THAT(with("fixed.head.weight", torch::zeros({6, 4})), ContainsSubstring("shape: ") && ContainsSubstring("[6, 4]"));
-  CHECK_THAT(with("owner.head.weight", torch::zeros({4, 6})), ContainsSubstring("state: ") && ContainsSubstring("'owner.head.weight' is float"));
-  CHECK_THAT(with("fixed.head.weight", torch::zeros({4, 6}, at::kDouble)), ContainsSubstring("state: ") && ContainsSubstring("double"));
-  for (const int task : {-1, 0, 257}) CHECK_THAT(refused([&](retain::state& s) { s.set("task", task); }), ContainsSubstring("state: "));
+  const auto with = [&](const char* key, const at::Tensor& tensor) {
+    return refused([&](retain::state& s) { s.set(key, tensor); });
+  };
+  CHECK_THAT(with("owner.head.weight", torch::full({4, 6}, 2, at::kByte)),
+             ContainsSubstring("state: ") && ContainsSubstring("'head.weight'"));
+  CHECK_THAT(refused([](retain::state& s) { s.set("pruned", 2); }),
+             ContainsSubstring("state: ") && ContainsSubstring("'pruned' is 2"));
+  CHECK_THAT(with("owner.head.weight", torch::zeros({4, 5}, at::kByte)),
+             ContainsSubstring("shape: ") && ContainsSubstring("[4, 5]"));
+  CHECK_THAT(with("fixed.head.weight", torch::zeros({6, 4})),
+             ContainsSubstring("shape: ") && ContainsSubstring("[6, 4]"));
+  CHECK_THAT(with("owner.head.weight", torch::zeros({4, 6})),
+             ContainsSubstring("state: ") && ContainsSubstring("'owner.head.weight' is float"));
+  CHECK_THAT(with("fixed.head.weight", torch::zeros({4, 6}, at::kDouble)),
+             ContainsSubstring("state: ") && ContainsSubstring("double"));
+  for (const int task : {-1, 0, 257})
+    CHECK_THAT(refused([&](retain::state& s) { s.set("task", task); }),
+               ContainsSubstring("state: "));
   CHECK_THAT(refused([](retain::state& s) {
                s.set("task", 256);
                s.set("pruned", 1);
@@ -239,7 +272,8 @@ TEST_CASE("packnet: an owner is a byte, so there are 255 tasks and no more", "[p
   CHECK(owned.tasks() == 255);
   const auto owners = by_name(owned.owners()).at("0");
   CHECK(owners.eq(0).sum().item<int>() == 45);
-  CHECK(std::get<0>(owners.masked_select(owners.ne(0)).sort()).equal(torch::arange(1, 256, at::kByte)));
+  CHECK(std::get<0>(owners.masked_select(owners.ne(0)).sort())
+            .equal(torch::arange(1, 256, at::kByte)));
   CHECK_THROWS_AS(owned.prune(model, 0.5), retain::config_error);
   CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("at most 255 tasks"));
   CHECK(by_name(owned.weights_of(model, 254)).at("0").count_nonzero().item<int>() == 254);
@@ -254,7 +288,8 @@ TEST_CASE("packnet: misuse says what to do", "[packnet]") {
   net model;
   retain::packnet owned{model, free_value};
   CHECK_THROWS_AS(owned.weights_of(model, 0), retain::config_error);
-  for (const double keep : {-0.5, 1.5, std::nan("")}) CHECK_THROWS_WITH(owned.prune(model, keep), ContainsSubstring("must be in (0, 1]"));
+  for (const double keep : {-0.5, 1.5, std::nan("")})
+    CHECK_THROWS_WITH(owned.prune(model, keep), ContainsSubstring("must be in (0, 1]"));
   CHECK_THROWS_WITH(owned.release(model), ContainsSubstring("call prune()"));
   CHECK_THROWS_WITH(owned.weights_of(model, 1), ContainsSubstring("no network of task 1"));
   CHECK_THROWS_AS(owned.prune(model, 0), retain::config_error);
@@ -263,16 +298,21 @@ TEST_CASE("packnet: misuse says what to do", "[packnet]") {
   CHECK_THROWS_WITH(owned.prune(other, 0.5), ContainsSubstring("'0' [2, 2]"));
   CHECK_THROWS_WITH(owned.prune(retain::parameter_list{{"body.weight", torch::zeros({1, 1})}}, 0.5),
                     ContainsSubstring("[1, 1]") && ContainsSubstring("[6, 5]"));
-  CHECK_THROWS_WITH(owned.prune(retain::parameter_list{{"body.bias", torch::zeros({6})}}, 0.5), ContainsSubstring("1 of the 4"));
-  for (const auto& [name, tensor] : by_name(retain::parameters(model))) CHECK(tensor.equal(before.at(name)));
+  CHECK_THROWS_WITH(owned.prune(retain::parameter_list{{"body.bias", torch::zeros({6})}}, 0.5),
+                    ContainsSubstring("1 of the 4"));
+  for (const auto& [name, tensor] : by_name(retain::parameters(model)))
+    CHECK(tensor.equal(before.at(name)));
   owned.prune(model, 0.5);
   CHECK_THROWS_AS(owned.weights_of(model, 0), retain::config_error);
-  CHECK_THROWS_WITH(owned.weights_of(model, 2), ContainsSubstring("no network of task 2 yet: 1 have"));
+  CHECK_THROWS_WITH(owned.weights_of(model, 2),
+                    ContainsSubstring("no network of task 2 yet: 1 have"));
   CHECK_THROWS_WITH(owned.prune(model, 0.5), ContainsSubstring("task 1 is pruned already"));
   CHECK_THROWS_AS((retain::packnet{model, {.exclude = {"*"}}}), retain::config_error);
 }
 
-TEST_CASE("packnet: a view of a parameter has no gradient to mask, and a graph is told of what is written", "[packnet]") {
+TEST_CASE("packnet: a view of a parameter has no gradient to mask, and a graph is told of what is "
+          "written",
+          "[packnet]") {
   const std::vector<at::Tensor> weights{torch::randn({4, 3}).requires_grad_()};
   retain::packnet owned{weights};
   const std::vector<at::Tensor> view{weights[0].view({4, 3})};
@@ -294,7 +334,8 @@ TEST_CASE("packnet: a sparse gradient is masked as a dense one is, and stays spa
   const auto weights = torch::randn({3, 3});
   (table(rows) * weights).sum().backward();
   REQUIRE(table->weight.grad().is_sparse());
-  const auto expected = table->weight.grad().to_dense().masked_fill(owned.owners()[0].tensor.ne(0), 0);
+  const auto expected =
+      table->weight.grad().to_dense().masked_fill(owned.owners()[0].tensor.ne(0), 0);
   REQUIRE(expected.count_nonzero().item<std::int64_t>() > 0);
   REQUIRE(!expected.equal(table->weight.grad().to_dense()));
   owned.mask_gradient(*table);
@@ -303,7 +344,8 @@ TEST_CASE("packnet: a sparse gradient is masked as a dense one is, and stays spa
   owned.mask_gradient(*table);
   CHECK(table->weight.grad().to_dense().equal(expected));
 
-  // One whose every number has an index of its own, one without any number, and one that is not of coordinates.
+  // One whose every number has an index of its own, one without any number, and one that is not of
+  // coordinates.
   auto& gradient = table->weight.mutable_grad();
   gradient = torch::ones({5, 3}).to_sparse();
   owned.mask_gradient(*table);

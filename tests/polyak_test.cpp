@@ -13,7 +13,8 @@ namespace {
 struct normalised_net : torch::nn::Cloneable<normalised_net> {
   normalised_net() { reset(); }
   void reset() override {
-    layers = register_module("layers", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
+    layers = register_module(
+        "layers", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
   }
   torch::nn::Sequential layers{nullptr};
 };
@@ -27,11 +28,14 @@ struct buffered : torch::nn::Module {
 
 }  // namespace
 
-TEST_CASE("polyak_update: the target is the running mean of its source, matched by name, in place and without a graph", "[polyak]") {
+TEST_CASE("polyak_update: the target is the running mean of its source, matched by name, in place "
+          "and without a graph",
+          "[polyak]") {
   torch::manual_seed(1);
   torch::nn::Linear target(3, 2), source(3, 2);
   const auto storage = target->weight.data_ptr();
-  auto weight = target->weight.detach().to(at::kDouble), bias = target->bias.detach().to(at::kDouble);
+  auto weight = target->weight.detach().to(at::kDouble),
+       bias = target->bias.detach().to(at::kDouble);
   for (int step = 0; step < 3; ++step) {
     retain::polyak_update(target, source, 0.1);
     weight = 0.9 * weight + 0.1 * source->weight.detach();
@@ -44,7 +48,8 @@ TEST_CASE("polyak_update: the target is the running mean of its source, matched 
   CHECK(target->weight.requires_grad());
 
   // Another order of the names is the same update.
-  const std::vector<retain::named_tensor> reversed{{"bias", source->bias}, {"weight", source->weight}};
+  const std::vector<retain::named_tensor> reversed{{"bias", source->bias},
+                                                   {"weight", source->weight}};
   torch::nn::Linear other(3, 2);
   retain::polyak_update(other, target, 1);
   retain::polyak_update(other, reversed, 0.25);
@@ -53,7 +58,9 @@ TEST_CASE("polyak_update: the target is the running mean of its source, matched 
   CHECK(other->bias.equal(target->bias));
 }
 
-TEST_CASE("polyak_update: a graph that holds the target's weights is told that they moved; types and large weights are no different", "[polyak]") {
+TEST_CASE("polyak_update: a graph that holds the target's weights is told that they moved; types "
+          "and large weights are no different",
+          "[polyak]") {
   torch::manual_seed(3);
   for (const std::int64_t width : {3, 300}) {
     torch::nn::Linear target(width, width), source(width, width), exact(width, width);
@@ -75,7 +82,8 @@ TEST_CASE("polyak_update: half types are moved too, to their precision", "[polya
     for (auto* layer : {&target, &source}) (*layer)->to(type);
     const double tolerance = type == at::kHalf ? 0x1p-11 : 0x1p-8;
     for (const torch::nn::Linear& from : {source, wide}) {
-      const auto expected = (target->weight.to(at::kDouble) * 0.75 + from->weight.to(at::kDouble) * 0.25).detach();
+      const auto expected =
+          (target->weight.to(at::kDouble) * 0.75 + from->weight.to(at::kDouble) * 0.25).detach();
       retain::polyak_update(target, from, 0.25);
       CHECK(target->weight.scalar_type() == type);
       CHECK(target->weight.requires_grad());
@@ -95,26 +103,36 @@ TEST_CASE("polyak_update: buffers are copied, frozen targets are moved", "[polya
   retain::polyak_update(*target, *source, 0.5);
   CHECK(at::allclose(target->parameters()[0], expected));
   CHECK(!target->parameters()[0].requires_grad());
-  for (const auto& buffer : source->named_buffers()) CHECK(target->named_buffers()[buffer.key()].equal(buffer.value()));
+  for (const auto& buffer : source->named_buffers())
+    CHECK(target->named_buffers()[buffer.key()].equal(buffer.value()));
 }
 
 TEST_CASE("polyak_update: what does not belong together is named and nothing moves", "[polyak]") {
   torch::nn::Linear target(3, 2), source(3, 2);
   const auto before = target->weight.detach().clone();
-  const auto with = [&](std::vector<retain::named_tensor> list) { retain::polyak_update(target, list, 0.5); };
+  const auto with = [&](std::vector<retain::named_tensor> list) {
+    retain::polyak_update(target, list, 0.5);
+  };
   CHECK_THROWS_WITH(with({{"weight", source->weight}}), ContainsSubstring("'bias'"));
-  CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", torch::zeros({3})}}), ContainsSubstring("[2]") && ContainsSubstring("[3]"));
-  CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", source->bias}, {"scale", torch::zeros({})}}), ContainsSubstring("'scale'"));
-  for (const double tau : {1.5, -0.1, std::nan("")}) CHECK_THROWS_AS(retain::polyak_update(target, source, tau), retain::config_error);
+  CHECK_THROWS_WITH(with({{"weight", source->weight}, {"bias", torch::zeros({3})}}),
+                    ContainsSubstring("[2]") && ContainsSubstring("[3]"));
+  CHECK_THROWS_WITH(
+      with({{"weight", source->weight}, {"bias", source->bias}, {"scale", torch::zeros({})}}),
+      ContainsSubstring("'scale'"));
+  for (const double tau : {1.5, -0.1, std::nan("")})
+    CHECK_THROWS_AS(retain::polyak_update(target, source, tau), retain::config_error);
   CHECK(target->weight.equal(before));
 
   const buffered normalised(torch::zeros({3})), plain{at::Tensor()}, wider(torch::zeros({4}));
   const auto weight = normalised.weight.detach().clone();
-  CHECK_THROWS_WITH(retain::polyak_update(normalised, plain, 0.5), ContainsSubstring("the target's 'mean' [3]"));
-  CHECK_THROWS_WITH(retain::polyak_update(plain, normalised, 0.5), ContainsSubstring("the source's 'mean'"));
+  CHECK_THROWS_WITH(retain::polyak_update(normalised, plain, 0.5),
+                    ContainsSubstring("the target's 'mean' [3]"));
+  CHECK_THROWS_WITH(retain::polyak_update(plain, normalised, 0.5),
+                    ContainsSubstring("the source's 'mean'"));
   CHECK_THROWS_AS(retain::polyak_update(normalised, plain, 0.5), retain::state_error);
   CHECK_THROWS_AS(retain::polyak_update(normalised, wider, 0.5), retain::shape_error);
-  CHECK_THROWS_WITH(retain::polyak_update(normalised, wider, 1), ContainsSubstring("[3]") && ContainsSubstring("[4]"));
+  CHECK_THROWS_WITH(retain::polyak_update(normalised, wider, 1),
+                    ContainsSubstring("[3]") && ContainsSubstring("[4]"));
   CHECK(normalised.weight.equal(weight));
 }
 
@@ -141,12 +159,17 @@ struct pair_net : torch::nn::Cloneable<pair_net> {
 
 }  // namespace
 
-TEST_CASE("polyak_update: a module that was tied after it was made moves both parts of its own clone", "[polyak]") {
+TEST_CASE(
+    "polyak_update: a module that was tied after it was made moves both parts of its own clone",
+    "[polyak]") {
   torch::manual_seed(5);
   const auto source = std::make_shared<pair_net>();
-  source->second = std::dynamic_pointer_cast<normalised_net>(source->replace_module("second", source->first));
+  source->second =
+      std::dynamic_pointer_cast<normalised_net>(source->replace_module("second", source->first));
   const auto target = std::dynamic_pointer_cast<pair_net>(source->clone());
-  const auto weight = [](const std::shared_ptr<normalised_net>& net) { return net->named_parameters()["layers.0.weight"].detach(); };
+  const auto weight = [](const std::shared_ptr<normalised_net>& net) {
+    return net->named_parameters()["layers.0.weight"].detach();
+  };
   REQUIRE_FALSE(weight(target->first).is_same(weight(target->second)));
   const auto before = weight(source->first).clone();
   {
@@ -158,7 +181,8 @@ TEST_CASE("polyak_update: a module that was tied after it was made moves both pa
   CHECK(weight(target->first).allclose(before + 0.5));
   CHECK(weight(target->second).allclose(before + 0.5 * (weight(source->first) - before)));
   for (const auto* name : {"first.layers.1.running_mean", "second.layers.1.running_mean"})
-    CHECK(target->named_buffers()[name].equal(source->named_buffers()["first.layers.1.running_mean"]));
+    CHECK(target->named_buffers()[name].equal(
+        source->named_buffers()["first.layers.1.running_mean"]));
   retain::polyak_update(target, source, 1);
   CHECK(weight(target->second).equal(weight(source->first)));
   // What is tied in the target and not in the source is no copy of it.

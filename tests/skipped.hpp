@@ -18,7 +18,8 @@ inline void skip_test(const std::string& reason) {
   if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end()) reasons.push_back(reason);
 }
 
-/// What ctest is told of them. Nothing where a test failed: to ctest one that prints such a line is skipped, whatever its exit code.
+/// What ctest is told of them. Nothing where a test failed: to ctest one that prints such a line is
+/// skipped, whatever its exit code.
 inline std::string skipped_lines(int failed, const std::vector<std::string>& reasons) {
   std::string lines;
   if (failed == 0)

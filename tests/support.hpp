@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What every test of the library includes, and the precompiled header. LibTorch first: both it and Catch2 define CHECK.
+// What every test of the library includes, and the precompiled header. LibTorch first: both it and
+// Catch2 define CHECK.
 #pragma once
 
 #include <torch/torch.h>
@@ -14,11 +15,11 @@ using Catch::Matchers::ContainsSubstring;
 inline auto ContainsSubstring(const std::string& text) { return Catch::Matchers::Contains(text); }
 #endif
 
+#include <unistd.h>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 #include "../examples/common/temporary_folder.hpp"
@@ -34,7 +35,8 @@ inline double relative_error(const at::Tensor& a, const at::Tensor& b) {
 }
 
 /// Central differences of a scalar function of a tensor, in place and restored.
-inline at::Tensor finite_differences(at::Tensor x, const std::function<double()>& f, double h = 1e-5) {
+inline at::Tensor finite_differences(at::Tensor x, const std::function<double()>& f,
+                                     double h = 1e-5) {
   const at::NoGradGuard no_grad;
   auto gradient = at::zeros(x.sizes(), at::kDouble);
   auto flat = x.view({-1});

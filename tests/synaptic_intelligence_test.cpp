@@ -21,7 +21,8 @@ namespace {
 /// A loss with curvature and coupling between the weights.
 at::Tensor task(const std::vector<at::Tensor>& w, double target) {
   const auto x = torch::linspace(-1, 1, 3, w[0].options().requires_grad(false));
-  return (torch::tanh(w[0].matmul(x)) - target).square().sum() + (w[1] * w[0].sum() - target).square().sum();
+  return (torch::tanh(w[0].matmul(x)) - target).square().sum() +
+         (w[1] * w[0].sum() - target).square().sum();
 }
 
 std::vector<at::Tensor> weights(at::ScalarType type = at::kDouble) {
@@ -38,10 +39,10 @@ void zero(std::vector<at::Tensor>& w) {
 /// How the penalty's pull comes into .grad.
 enum class way { add_gradient, graph, guard };
 
-/// Trains on a task with the penalty, observing every step, and returns the path written out: minus the task's gradient alone times
-/// the movement.
-std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intelligence& keep, double target, int steps, way how,
-                              double rate = 0.05) {
+/// Trains on a task with the penalty, observing every step, and returns the path written out: minus
+/// the task's gradient alone times the movement.
+std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intelligence& keep,
+                              double target, int steps, way how, double rate = 0.05) {
   std::vector<at::Tensor> path;
   for (const auto& p : w) path.push_back(torch::zeros_like(p, at::kDouble));
   torch::optim::Adam adam(w, torch::optim::AdamOptions(rate));
@@ -49,7 +50,8 @@ std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intel
   if (how == way::guard) guard = retain::attach(keep, w);
   for (int t = 0; t < steps; ++t) {
     zero(w);
-    std::vector<at::Tensor> still;  // copies that no guard hooks: from LibTorch 2 on hooks run in autograd::grad too
+    // copies that no guard hooks: from LibTorch 2 on hooks run in autograd::grad too
+    std::vector<at::Tensor> still;
     for (const auto& p : w) still.push_back(p.detach().clone().requires_grad_());
     const auto alone = torch::autograd::grad({task(still, target)}, still);
     auto loss = task(w, target);
@@ -60,15 +62,18 @@ std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intel
     for (const auto& p : w) before.push_back(p.detach().clone());
     adam.step();
     keep.observe(w);
-    for (std::size_t i = 0; i < w.size(); ++i) path[i] -= alone[i].to(at::kDouble) * (w[i].detach().to(at::kDouble) - before[i]);
+    for (std::size_t i = 0; i < w.size(); ++i)
+      path[i] -= alone[i].to(at::kDouble) * (w[i].detach().to(at::kDouble) - before[i]);
   }
   return path;
 }
 
 }  // namespace
 
-TEST_CASE("synaptic_intelligence: value and both gradients once importances are there", "[synaptic_intelligence]") {
-  // The importance is what one step along random gradients makes of it; the harness moves the weights from the anchor.
+TEST_CASE("synaptic_intelligence: value and both gradients once importances are there",
+          "[synaptic_intelligence]") {
+  // The importance is what one step along random gradients makes of it; the harness moves the
+  // weights from the anchor.
   const auto make = [](const auto& w) {
     retain::synaptic_intelligence keep{w, {.strength = 30.0, .damping = 0.5}};
     for (const auto& p : w) {
@@ -88,10 +93,16 @@ TEST_CASE("synaptic_intelligence: value and both gradients once importances are 
   support::check_gradients(make, at::kBFloat16, 2e-2);
 }
 
-TEST_CASE("synaptic_intelligence: importances of two tasks against the formula written out, however the pull comes in", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: importances of two tasks against the formula written out, "
+          "however the pull comes in",
+          "[synaptic_intelligence]") {
   for (const auto how : {way::add_gradient, way::graph, way::guard}) {
     auto w = weights();
-    retain::synaptic_intelligence keep{w, {.strength = retain::linear{.initial = 0.5, .last = 2.0, .over = 1}, .groups = {{"1", 3.0}}, .damping = 0.02}};
+    retain::synaptic_intelligence keep{
+        w,
+        {.strength = retain::linear{.initial = 0.5, .last = 2.0, .over = 1},
+         .groups = {{"1", 3.0}},
+         .damping = 0.02}};
     std::vector<at::Tensor> anchor, importance;
     for (const auto& p : w) {
       anchor.push_back(p.detach().clone());
@@ -102,7 +113,8 @@ TEST_CASE("synaptic_intelligence: importances of two tasks against the formula w
       keep.consolidate(w);
       keep.step(1);
       for (std::size_t i = 0; i < w.size(); ++i) {
-        importance[i] = (importance[i] + path[i] / ((w[i].detach() - anchor[i]).square() + 0.02)).clamp_min(0);
+        importance[i] =
+            (importance[i] + path[i] / ((w[i].detach() - anchor[i]).square() + 0.02)).clamp_min(0);
         anchor[i] = w[i].detach().clone();
         CHECK(support::relative_error(keep.importance()[i].tensor, importance[i]) < 1e-12);
       }
@@ -119,7 +131,8 @@ TEST_CASE("synaptic_intelligence: importances of two tasks against the formula w
   }
 }
 
-TEST_CASE("synaptic_intelligence: the path of small steps sums to the fall of the loss", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: the path of small steps sums to the fall of the loss",
+          "[synaptic_intelligence]") {
   auto w = weights();
   retain::synaptic_intelligence keep{w, {.damping = 1e9}};  // so that the importance is omega / xi
   const double before = task(w, 0.3).item<double>();
@@ -130,11 +143,13 @@ TEST_CASE("synaptic_intelligence: the path of small steps sums to the fall of th
   keep.consolidate(w);
   double sum = 0;
   for (const auto& [name, values] : keep.importance()) sum += values.sum().item<double>() * 1e9;
-  const double negative = path[0].clamp_max(0).sum().item<double>() + path[1].clamp_max(0).sum().item<double>();
+  const double negative =
+      path[0].clamp_max(0).sum().item<double>() + path[1].clamp_max(0).sum().item<double>();
   CHECK(sum == Approx(fall - negative).epsilon(5e-3));
 }
 
-TEST_CASE("synaptic_intelligence: harm done by a later task takes from an importance, down to 0", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: harm done by a later task takes from an importance, down to 0",
+          "[synaptic_intelligence]") {
   std::vector<at::Tensor> w{torch::zeros({3}, at::kDouble).requires_grad_()};
   retain::synaptic_intelligence keep{w, {.strength = 0.0, .damping = 1.0}};
   const auto move = [&](const at::Tensor& gradient, const at::Tensor& by) {
@@ -155,9 +170,13 @@ TEST_CASE("synaptic_intelligence: harm done by a later task takes from an import
   CHECK(keep.importance()[0].tensor.equal(torch::tensor({1.0, 0.0, 1.0}, at::kDouble)));
 }
 
-TEST_CASE("synaptic_intelligence: saved in the middle of a task, loaded and gone on with, bit for bit", "[synaptic_intelligence]") {
+TEST_CASE(
+    "synaptic_intelligence: saved in the middle of a task, loaded and gone on with, bit for bit",
+    "[synaptic_intelligence]") {
   const support::temporary_folder folder;
-  const auto options = [] { return retain::synaptic_intelligence_options{.strength = 0.3, .damping = 0.05}; };
+  const auto options = [] {
+    return retain::synaptic_intelligence_options{.strength = 0.3, .damping = 0.05};
+  };
   const auto sgd = [](std::vector<at::Tensor>& w, retain::synaptic_intelligence& keep, int steps) {
     torch::optim::SGD optimizer(w, torch::optim::SGDOptions(0.02));
     for (int t = 0; t < steps; ++t) {
@@ -200,7 +219,8 @@ TEST_CASE("synaptic_intelligence: saved in the middle of a task, loaded and gone
   }
 
   // A state of another network changes nothing.
-  const std::vector<at::Tensor> other_weights{torch::zeros({2}).requires_grad_(), torch::zeros({2}).requires_grad_()};
+  const std::vector<at::Tensor> other_weights{torch::zeros({2}).requires_grad_(),
+                                              torch::zeros({2}).requires_grad_()};
   retain::save(folder.file("other"), retain::synaptic_intelligence{other_weights, options()});
   CHECK_THROWS_AS(retain::load(folder.file("other"), resumed), retain::shape_error);
   retain::save(folder.file("ewc"), retain::ewc{w, keep.importance(), {.strength = 0.3}});
@@ -208,7 +228,9 @@ TEST_CASE("synaptic_intelligence: saved in the middle of a task, loaded and gone
   CHECK(resumed.importance()[0].tensor.equal(keep.importance()[0].tensor));
 }
 
-TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradients, a model that changes its type", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradients, a model that "
+          "changes its type",
+          "[synaptic_intelligence]") {
   torch::nn::Linear net(2, 2);
   net->bias.requires_grad_(false);
   retain::synaptic_intelligence keep{net, {.damping = 1.0}};
@@ -226,7 +248,8 @@ TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradie
   move();
   keep.observe(net);
   keep.consolidate(net);
-  CHECK(support::relative_error(keep.importance()[1].tensor, torch::full({2, 2}, 5.0 / 10.0)) < 1e-6);
+  CHECK(support::relative_error(keep.importance()[1].tensor, torch::full({2, 2}, 5.0 / 10.0)) <
+        1e-6);
   CHECK((keep.importance()[0].tensor == 0).all().item<bool>());
 
   torch::nn::Embedding table(torch::nn::EmbeddingOptions(3, 2).sparse(true));
@@ -238,10 +261,12 @@ TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradie
   }
   sparse.observe(table);
   sparse.consolidate(table);
-  CHECK(support::relative_error(sparse.importance()[0].tensor, torch::tensor({{0.0, 0.0}, {0.0, 0.0}, {0.5, 0.5}})) < 1e-6);
+  CHECK(support::relative_error(sparse.importance()[0].tensor,
+                                torch::tensor({{0.0, 0.0}, {0.0, 0.0}, {0.5, 0.5}})) < 1e-6);
 }
 
-TEST_CASE("synaptic_intelligence: what does not fit is named and changes nothing", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: what does not fit is named and changes nothing",
+          "[synaptic_intelligence]") {
   auto w = weights();
   for (const double bad : {0.0, -1.0, std::nan("")})
     CHECK_THROWS_AS((retain::synaptic_intelligence{w, {.damping = bad}}), retain::config_error);
@@ -256,13 +281,17 @@ TEST_CASE("synaptic_intelligence: what does not fit is named and changes nothing
     w[0].add_(1);
   }
   poisoned.observe(w);
-  CHECK_THROWS_WITH(poisoned.consolidate(w), ContainsSubstring("'0'") && ContainsSubstring("not finite"));
+  CHECK_THROWS_WITH(poisoned.consolidate(w),
+                    ContainsSubstring("'0'") && ContainsSubstring("not finite"));
   CHECK(poisoned.loss(w).item<double>() == 0);
   CHECK_NOTHROW(keep.consolidate(w));  // the copy's path is its own
-  CHECK_THROWS_AS(keep.observe(0.5), retain::config_error);  // a measurement, for a schedule that does not adapt
+  // a measurement, for a schedule that does not adapt
+  CHECK_THROWS_AS(keep.observe(0.5), retain::config_error);
 }
 
-TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state with a path that is not finite is refused", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state with a path that "
+          "is not finite is refused",
+          "[synaptic_intelligence]") {
   const std::vector<at::Tensor> w{torch::randn({4}).requires_grad_()};
   retain::synaptic_intelligence keep{w};
   const std::vector<at::Tensor> view{w[0].view({4})};
@@ -273,7 +302,8 @@ TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state
   for (const char* key : {"path.0", "previous.0", "anchor.0"}) {
     retain::state saved;
     keep.save_state(saved, "");
-    saved.set(key, torch::full({4}, std::nan(""), std::string(key) == "path.0" ? at::kDouble : at::kFloat));
+    saved.set(key, torch::full({4}, std::nan(""),
+                               std::string(key) == "path.0" ? at::kDouble : at::kFloat));
     INFO(key);
     CHECK_THROWS_AS(keep.load_state(saved, ""), retain::state_error);
     CHECK_THROWS_WITH(keep.load_state(saved, ""), ContainsSubstring("of '0'"));
@@ -286,7 +316,9 @@ TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state
   CHECK_THROWS_AS((retain::synaptic_intelligence{w}), retain::state_error);
 }
 
-TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or never, is told the order when the task ends", "[synaptic_intelligence]") {
+TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or never, is told the "
+          "order when the task ends",
+          "[synaptic_intelligence]") {
   enum class order { right, none, zeros, never };
   const auto learn = [](torch::nn::Module& net, retain::synaptic_intelligence& keep, order how) {
     torch::optim::SGD sgd(net.parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
@@ -313,8 +345,12 @@ TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or neve
     torch::nn::Linear net(2, 2);
     retain::synaptic_intelligence keep{net};
     learn(*net, keep, how);
-    const std::string cause = how == order::never ? "observe() was never called" : "every observe() found no gradient";
-    CHECK_THROWS_WITH(keep.consolidate(net), ContainsSubstring(cause) && ContainsSubstring("optimizer.step(), observe(), and only then zero_grad()"));
+    const std::string cause =
+        how == order::never ? "observe() was never called" : "every observe() found no gradient";
+    CHECK_THROWS_WITH(
+        keep.consolidate(net),
+        ContainsSubstring(cause) &&
+            ContainsSubstring("optimizer.step(), observe(), and only then zero_grad()"));
     CHECK_THROWS_AS(keep.consolidate(net), retain::state_error);  // nothing was changed
     CHECK((keep.importance()[1].tensor == 0).all().item<bool>());
     // The same task goes on in the right order and ends.

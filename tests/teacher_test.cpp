@@ -12,8 +12,10 @@ namespace {
 struct normalised_net : torch::nn::Cloneable<normalised_net> {
   normalised_net() { reset(); }
   void reset() override {
-    layers = register_module("layers", torch::nn::Sequential(torch::nn::Linear(4, 8), torch::nn::BatchNorm1d(8), torch::nn::ReLU(),
-                                                              torch::nn::Dropout(0.5), torch::nn::Linear(8, 3)));
+    layers = register_module(
+        "layers",
+        torch::nn::Sequential(torch::nn::Linear(4, 8), torch::nn::BatchNorm1d(8), torch::nn::ReLU(),
+                              torch::nn::Dropout(0.5), torch::nn::Linear(8, 3)));
   }
   at::Tensor forward(const at::Tensor& x) { return layers->forward(x); }
   torch::nn::Sequential layers{nullptr};
@@ -34,19 +36,23 @@ struct recurrent_net : torch::nn::Cloneable<recurrent_net> {
 };
 
 /// One step: the state of environments that begin an episode is reset before the step.
-const auto one_step = [](auto& net, const at::Tensor& x, const at::Tensor& h, const at::Tensor& done) {
+const auto one_step = [](auto& net, const at::Tensor& x, const at::Tensor& h,
+                         const at::Tensor& done) {
   const auto carried = net->core->forward(x, h * (1 - done).unsqueeze(1));
   return std::tuple{net->head->forward(carried), carried};
 };
 
 }  // namespace
 
-TEST_CASE("teacher: with BatchNorm and dropout, bit-identical after the student's train() and a thousand steps", "[teacher]") {
+TEST_CASE("teacher: with BatchNorm and dropout, bit-identical after the student's train() and a "
+          "thousand steps",
+          "[teacher]") {
   torch::manual_seed(1);
   auto student = std::make_shared<normalised_net>();
   student->train();
   const auto x = torch::randn({32, 4});
-  for (int i = 0; i < 10; ++i) student->forward(x);  // running statistics that are not the initial ones
+  // running statistics that are not the initial ones
+  for (int i = 0; i < 10; ++i) student->forward(x);
   const retain::teacher teacher{student};
   const auto before = teacher(x).logits.clone();
   CHECK(!before.requires_grad());
@@ -55,7 +61,8 @@ TEST_CASE("teacher: with BatchNorm and dropout, bit-identical after the student'
   for (int step = 0; step < 1000; ++step) {
     student->train();
     adam.zero_grad();
-    const auto loss = kl(teacher(x), retain::categorical{student->forward(x)}).mean() + student->forward(x * 3 + 1).square().mean();
+    const auto loss = kl(teacher(x), retain::categorical{student->forward(x)}).mean() +
+                      student->forward(x * 3 + 1).square().mean();
     loss.backward();
     adam.step();
   }
@@ -66,7 +73,8 @@ TEST_CASE("teacher: with BatchNorm and dropout, bit-identical after the student'
 
 TEST_CASE("teacher: asking it builds no graph and leaves no gradient", "[teacher]") {
   torch::nn::Sequential net(torch::nn::Linear(4, 3));
-  const retain::teacher t{net, [](auto& model, const auto& o) { return retain::categorical{model->forward(o)}; }};
+  const retain::teacher t{
+      net, [](auto& model, const auto& o) { return retain::categorical{model->forward(o)}; }};
   const auto x = torch::randn({2, 4}).requires_grad_();
   CHECK(!t(x).log_probs().requires_grad());
   for (const auto& p : retain::parameters(t.model())) CHECK(!p.tensor.requires_grad());
@@ -81,7 +89,8 @@ TEST_CASE("teacher: a holder, a shared pointer and a TorchScript module are copi
   torch::jit::Module script("m");
   script.register_parameter("w", torch::ones({2, 2}), false);
   script.define("def forward(self, x):\n  return x.mm(self.w)\n");
-  const retain::teacher from_script{script, [](auto& m, const at::Tensor& x) { return m.forward({x}).toTensor(); }};
+  const retain::teacher from_script{
+      script, [](auto& m, const at::Tensor& x) { return m.forward({x}).toTensor(); }};
   const auto x = torch::ones({1, 2});
   const auto a = from_holder(x).logits.clone(), c = from_script(x).logits.clone();
   {
@@ -94,9 +103,11 @@ TEST_CASE("teacher: a holder, a shared pointer and a TorchScript module are copi
   CHECK(c.equal(torch::full({1, 2}, 2.0)));
 }
 
-TEST_CASE("teacher: a module that cannot be cloned says what to do, and can be adopted", "[teacher]") {
+TEST_CASE("teacher: a module that cannot be cloned says what to do, and can be adopted",
+          "[teacher]") {
   auto net = std::make_shared<not_cloneable>();
-  CHECK_THROWS_WITH(retain::teacher{net}, ContainsSubstring("torch::nn::Cloneable") && ContainsSubstring("adopt"));
+  CHECK_THROWS_WITH(retain::teacher{net},
+                    ContainsSubstring("torch::nn::Cloneable") && ContainsSubstring("adopt"));
   const retain::teacher adopted{retain::adopt, std::make_shared<not_cloneable>()};
   CHECK(adopted(torch::zeros({2, 3})).num_actions() == 3);
 }
@@ -122,7 +133,9 @@ TEST_CASE("teacher: a recurrent one resets before the step that done marks", "[t
   CHECK(t.step(xs[0], none).logits.equal(out[0]));
 }
 
-TEST_CASE("teacher: a forward function that changes its state in place changes neither the initial state nor a copy's", "[teacher]") {
+TEST_CASE("teacher: a forward function that changes its state in place changes neither the initial "
+          "state nor a copy's",
+          "[teacher]") {
   const auto in_place = [](auto& net, const at::Tensor& x, at::Tensor h, const at::Tensor& done) {
     h.mul_((1 - done).unsqueeze(1)).add_(x.sum(1, true));
     return std::tuple{net->forward(h), h};
@@ -165,12 +178,17 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
   retain::state saved;
   normalised.save_state(saved, "");
   const std::string last = "layers.4.bias";
-  saved.set("layers.0.weight", saved.tensor("layers.0.weight") + 1);  // read before what does not fit
+  // read before what does not fit
+  saved.set("layers.0.weight", saved.tensor("layers.0.weight") + 1);
   saved.set(last, torch::zeros({3}, at::kDouble));
-  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring(last) && ContainsSubstring("double") && ContainsSubstring("float"));
+  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring(last) &&
+                                                      ContainsSubstring("double") &&
+                                                      ContainsSubstring("float"));
   CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::state_error);
   saved.set(last, torch::zeros({4}));
-  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring(last) && ContainsSubstring("[4]") && ContainsSubstring("another network"));
+  CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring(last) &&
+                                                      ContainsSubstring("[4]") &&
+                                                      ContainsSubstring("another network"));
   CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::shape_error);
   CHECK(loaded(y).logits.equal(normalised(y).logits));
 }

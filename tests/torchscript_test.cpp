@@ -17,7 +17,9 @@ at::Tensor ask(const torch::jit::Module& module, const at::Tensor& observations)
   return const_cast<torch::jit::Module&>(module).forward({observations}).toTensor();
 }
 
-const auto forward = [](auto& module, const at::Tensor& observations) { return retain::categorical{ask(module, observations)}; };
+const auto forward = [](auto& module, const at::Tensor& observations) {
+  return retain::categorical{ask(module, observations)};
+};
 
 std::vector<at::Tensor> tensors_of(const torch::jit::Module& module) {
   std::vector<at::Tensor> result;
@@ -31,40 +33,50 @@ struct rollout {
 
 }  // namespace
 
-TEST_CASE("torchscript: a policy from Python has its names and answers as in Python", "[torchscript]") {
+TEST_CASE("torchscript: a policy from Python has its names and answers as in Python",
+          "[torchscript]") {
   auto module = python_policy();
   std::vector<std::string> names;
   for (const auto& [name, tensor] : retain::parameters(module)) {
     names.push_back(name);
     CHECK(tensor.requires_grad());
   }
-  CHECK(names == std::vector<std::string>{"body.0.weight", "body.0.bias", "body.1.weight", "body.1.bias", "head.weight", "head.bias"});
+  CHECK(names == std::vector<std::string>{"body.0.weight", "body.0.bias", "body.1.weight",
+                                          "body.1.bias", "head.weight", "head.bias"});
 
-  // Saved in training mode, with dropout: the teacher's copy is in eval mode and answers what Python wrote down.
+  // Saved in training mode, with dropout: the teacher's copy is in eval mode and answers what
+  // Python wrote down.
   const retain::teacher teacher{module, forward};
   const auto probe = module.attr("probe").toTensor(), answer = module.attr("answer").toTensor();
   CHECK(support::relative_error(teacher(probe).logits, answer) < 1e-6);
   module.train();
   CHECK(support::relative_error(teacher(probe).logits, answer) < 1e-6);
-  CHECK(support::relative_error(ask(module, probe), answer) > 1e-2);  // dropout is real in the student
+  // dropout is real in the student
+  CHECK(support::relative_error(ask(module, probe), answer) > 1e-2);
 }
 
-TEST_CASE("torchscript: the Fisher of a policy from Python by the walk and one sample at a time", "[torchscript]") {
+TEST_CASE("torchscript: the Fisher of a policy from Python by the walk and one sample at a time",
+          "[torchscript]") {
   const torch::jit::GraphOptimizerEnabledGuard as_written(false);
   torch::manual_seed(2);
   auto module = python_policy();
   module.eval();
   const auto states = torch::randn({32, 6});
-  const auto answer = [&](const at::Tensor& batch) { return retain::categorical{ask(module, batch)}; };
+  const auto answer = [&](const at::Tensor& batch) {
+    return retain::categorical{ask(module, batch)};
+  };
   const auto walked = retain::estimate_fisher(module, states, answer, retain::exact_actions{});
-  const auto looped = retain::estimate_fisher(module, states, answer, retain::exact_actions{}, {.walk = false});
+  const auto looped =
+      retain::estimate_fisher(module, states, answer, retain::exact_actions{}, {.walk = false});
   for (std::size_t i = 0; i < walked.values.size(); ++i) {
     CHECK(walked.paths.at(walked.values[i].name) == retain::fisher_path::graph_walk);
     CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
   }
 }
 
-TEST_CASE("torchscript: plain fine-tuning forgets, retention keeps, and the result goes back to Python", "[torchscript]") {
+TEST_CASE(
+    "torchscript: plain fine-tuning forgets, retention keeps, and the result goes back to Python",
+    "[torchscript]") {
   const torch::jit::GraphOptimizerEnabledGuard as_written(false);
   const support::temporary_folder folder;
   torch::manual_seed(3);
@@ -74,11 +86,14 @@ TEST_CASE("torchscript: plain fine-tuning forgets, retention keeps, and the resu
     auto module = python_policy();
     module.eval();
     const retain::teacher teacher{module, forward};
-    const auto student = [&](const at::Tensor& observations) { return retain::categorical{ask(module, observations)}; };
+    const auto student = [&](const at::Tensor& observations) {
+      return retain::categorical{ask(module, observations)};
+    };
     const auto importance = retain::estimate_fisher(module, far, student, retain::exact_actions{});
-    auto keep = retain::compose(retain::ewc{module, importance, {.strength = 10.0}},
-                                retain::behavioral_cloning{far, teacher, {.strength = 1.0, .batch_size = 32}},
-                                retain::kickstarting{teacher, {.strength = 0.1}});
+    auto keep = retain::compose(
+        retain::ewc{module, importance, {.strength = 10.0}},
+        retain::behavioral_cloning{far, teacher, {.strength = 1.0, .batch_size = 32}},
+        retain::kickstarting{teacher, {.strength = 0.1}});
     const retain::policy_view view{module, student};
     torch::optim::SGD sgd(tensors_of(module), 0.3);
     const auto wanted = torch::zeros({64}, at::kLong);

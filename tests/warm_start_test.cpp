@@ -11,9 +11,12 @@ namespace {
 
 struct actor_critic : torch::nn::Module {
   actor_critic() {
-    trunk = register_module("trunk", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4), torch::nn::ReLU()));
+    trunk = register_module(
+        "trunk", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4),
+                                       torch::nn::ReLU()));
     policy_head = register_module("policy_head", torch::nn::Linear(4, 2));
-    value_head = register_module("value_head", torch::nn::Sequential(torch::nn::Dropout(0.1), torch::nn::Linear(4, 1)));
+    value_head = register_module(
+        "value_head", torch::nn::Sequential(torch::nn::Dropout(0.1), torch::nn::Linear(4, 1)));
   }
   torch::nn::Sequential trunk{nullptr}, value_head{nullptr};
   torch::nn::Linear policy_head{nullptr};
@@ -21,7 +24,8 @@ struct actor_critic : torch::nn::Module {
 
 }  // namespace
 
-TEST_CASE("warm start: collects, then the critic learns alone, then everything does", "[warm_start]") {
+TEST_CASE("warm start: collects, then the critic learns alone, then everything does",
+          "[warm_start]") {
   torch::manual_seed(1);
   auto model = std::make_shared<actor_critic>();
   const auto x = torch::randn({8, 3});
@@ -36,7 +40,8 @@ TEST_CASE("warm start: collects, then the critic learns alone, then everything d
     if (warm.critic_learns()) {
       adam.zero_grad();
       auto loss = (values() - 1).square().mean();
-      if (warm.policy_learns()) loss = loss + model->policy_head->forward(model->trunk->forward(x)).square().mean();
+      if (warm.policy_learns())
+        loss = loss + model->policy_head->forward(model->trunk->forward(x)).square().mean();
       loss.backward();
       adam.step();
     }
@@ -52,7 +57,8 @@ TEST_CASE("warm start: collects, then the critic learns alone, then everything d
   CHECK(update(10));
   CHECK(warm.phase() == warm_start_phase::critic);
   CHECK(!update(29));
-  CHECK(model->value_head[0]->is_training());  // the critic's own dropout is on, the trunk's BatchNorm stands still
+  // the critic's own dropout is on, the trunk's BatchNorm stands still
+  CHECK(model->value_head[0]->is_training());
   CHECK(!model->trunk[1]->is_training());
   CHECK(!model->value_head->parameters()[0].equal(weight));
   CHECK(acts().equal(before));
@@ -64,7 +70,8 @@ TEST_CASE("warm start: collects, then the critic learns alone, then everything d
   CHECK(!acts().equal(before));
 }
 
-TEST_CASE("warm start: without phases everything learns at once; a phase may be left out", "[warm_start]") {
+TEST_CASE("warm start: without phases everything learns at once; a phase may be left out",
+          "[warm_start]") {
   auto model = std::make_shared<actor_critic>();
   CHECK(retain::warm_start{*model}.policy_learns());
   retain::warm_start only_collects{*model, {.collect = 3, .critic_parameters = {}}};
@@ -76,7 +83,8 @@ TEST_CASE("warm start: without phases everything learns at once; a phase may be 
   CHECK(!only_critic.policy_learns());
 }
 
-TEST_CASE("warm start: enforce() freezes what went learning, and a step to nowhere changes nothing", "[warm_start]") {
+TEST_CASE("warm start: enforce() freezes what went learning, and a step to nowhere changes nothing",
+          "[warm_start]") {
   auto model = std::make_shared<actor_critic>();
   retain::warm_start warm{*model, {.critic = 5}};
   warm.step(2);
@@ -99,7 +107,8 @@ TEST_CASE("warm start: enforce() freezes what went learning, and a step to nowhe
 TEST_CASE("warm start: saved and resumed", "[warm_start]") {
   const support::temporary_folder folder;
   auto model = std::make_shared<actor_critic>(), other = std::make_shared<actor_critic>();
-  retain::warm_start warm{*model, {.collect = 10, .critic = 20}}, resumed{*other, {.collect = 10, .critic = 20}};
+  retain::warm_start warm{*model, {.collect = 10, .critic = 20}},
+      resumed{*other, {.collect = 10, .critic = 20}};
   warm.step(15);
   retain::save(folder.file("w"), warm);
   retain::load(folder.file("w"), resumed);
@@ -107,15 +116,18 @@ TEST_CASE("warm start: saved and resumed", "[warm_start]") {
   CHECK(other->value_head->parameters()[0].requires_grad());
   CHECK(!other->policy_head->weight.requires_grad());
   retain::warm_start longer{*other, {.collect = 11, .critic = 20}};
-  CHECK_THROWS_WITH(retain::load(folder.file("w"), longer), ContainsSubstring("collect 10") && ContainsSubstring("collect 11"));
+  CHECK_THROWS_WITH(retain::load(folder.file("w"), longer),
+                    ContainsSubstring("collect 10") && ContainsSubstring("collect 11"));
 }
 
 TEST_CASE("warm start: what makes no sense is refused", "[warm_start]") {
   auto model = std::make_shared<actor_critic>();
   CHECK_THROWS_AS((retain::warm_start{*model, {.collect = -1}}), retain::config_error);
   CHECK_THROWS_AS((retain::warm_start{*model, {.critic = INFINITY}}), retain::config_error);
-  CHECK_THROWS_WITH((retain::warm_start{*model, {.critic = 5, .critic_parameters = {"value.*"}}}), ContainsSubstring("'value.*' matches no"));
-  CHECK_THROWS_AS((retain::warm_start{*model, {.critic = 5, .critic_parameters = {}}}), retain::config_error);
+  CHECK_THROWS_WITH((retain::warm_start{*model, {.critic = 5, .critic_parameters = {"value.*"}}}),
+                    ContainsSubstring("'value.*' matches no"));
+  CHECK_THROWS_AS((retain::warm_start{*model, {.critic = 5, .critic_parameters = {}}}),
+                  retain::config_error);
 }
 
 }  // namespace warm_start_test

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What including a header costs a user's file, beside the LibTorch header that they would have included anyway.
+// What including a header costs a user's file, beside the LibTorch header that they would have
+// included anyway.
 #include "subject.hpp"
 
 #include <cstdlib>
@@ -17,10 +18,14 @@ namespace {
 /// A file that does nothing but include one header; gone with its owner.
 class including {
  public:
-  explicit including(const std::string& header) { std::ofstream(folder_ / "file.cpp") << "#include <" << header << ">\n"; }
+  explicit including(const std::string& header) {
+    std::ofstream(folder_ / "file.cpp") << "#include <" << header << ">\n";
+  }
 
   void compile() const {
-    const std::string command = RETAIN_COMPILER " -std=c++20 -O2 @" RETAIN_COMPILER_FLAGS " -c -o '" + folder_.file("file.o") + "' '" + folder_.file("file.cpp") + "'";
+    const std::string command = RETAIN_COMPILER " -std=c++20 -O2 @" RETAIN_COMPILER_FLAGS
+                                                " -c -o '" +
+                                folder_.file("file.o") + "' '" + folder_.file("file.cpp") + "'";
     if (std::system(command.c_str()) != 0) throw std::runtime_error("does not compile: " + command);
   }
 
@@ -29,16 +34,26 @@ class including {
 };
 
 subject header(const std::string& name, const std::string& beside, double at_most) {
-  return {.group = "compile time of a file with one include", .name = "<" + name + ">", .reach = {.yardstick = at_most}, .prepare = [=](at::Device) {
-    const auto ours = std::make_shared<including>(name), theirs = std::make_shared<including>(beside);
-    return prepared{.run = [ours] { ours->compile(); }, .yardstick = way{"<" + beside + ">", [theirs] { theirs->compile(); }}};
-  }, .one_thread_only = true, .most_repetitions = 3};
+  return {.group = "compile time of a file with one include",
+          .name = "<" + name + ">",
+          .reach = {.yardstick = at_most},
+          .prepare =
+              [=](at::Device) {
+                const auto ours = std::make_shared<including>(name),
+                           theirs = std::make_shared<including>(beside);
+                return prepared{
+                    .run = [ours] { ours->compile(); },
+                    .yardstick = way{"<" + beside + ">", [theirs] { theirs->compile(); }}};
+              },
+          .one_thread_only = true,
+          .most_repetitions = 3};
 }
 
 }  // namespace
 
 std::vector<subject> compile_times() {
-  return {header("retain/ewc.hpp", "torch/nn/module.h", 1.3), header("retain/fisher.hpp", "torch/nn/module.h", 1.3),
+  return {header("retain/ewc.hpp", "torch/nn/module.h", 1.3),
+          header("retain/fisher.hpp", "torch/nn/module.h", 1.3),
           header("retain/retain.hpp", "torch/torch.h", 1.0)};
 }
 

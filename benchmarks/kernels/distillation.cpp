@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// KL(teacher ‖ student) over the rows of a batch: its value, and its gradient with respect to the student's logits.
+// KL(teacher ‖ student) over the rows of a batch: its value, and its gradient with respect to the
+// student's logits.
 #include "subject.hpp"
 
 #include <retain/categorical.hpp>
@@ -18,7 +19,8 @@ namespace {
 
 struct rows {
   rows(at::Device device, std::int64_t n, std::int64_t actions)
-      : teacher(3 * at::randn({n, actions}, device)), student((teacher + at::randn({n, actions}, device)).set_requires_grad(true)) {}
+      : teacher(3 * at::randn({n, actions}, device)),
+        student((teacher + at::randn({n, actions}, device)).set_requires_grad(true)) {}
 
   void ours() {
     student.mutable_grad() = at::Tensor();
@@ -27,7 +29,10 @@ struct rows {
   /// As LibTorch's own operations have it: kl_div of log-probabilities, target given as logarithms.
   void usual() {
     student.mutable_grad() = at::Tensor();
-    at::kl_div(at::log_softmax(student, -1), at::log_softmax(teacher, -1), at::Reduction::Sum, /*log_target=*/true).div(student.size(0)).backward();
+    at::kl_div(at::log_softmax(student, -1), at::log_softmax(teacher, -1), at::Reduction::Sum,
+               /*log_target=*/true)
+        .div(student.size(0))
+        .backward();
   }
   double disagreement() {
     ours();
@@ -41,20 +46,27 @@ struct rows {
 subject divergence(std::int64_t n, std::int64_t actions, goals reach) {
   reach.error = 1e-5;
   // Both logits are read and the gradient is written, at the least.
-  return {.group = "distillation", .name = "KL(teacher ‖ student), value and gradient, " + std::to_string(n) + " x " + std::to_string(actions),
-          .limited_by = bound::memory, .work = 16.0 * static_cast<double>(n * actions), .reach = reach, .prepare = [=](at::Device device) {
-    const auto data = std::make_shared<rows>(device, n, actions);
-    return prepared{.run = [data] { data->ours(); },
-                    .usual = way{"LibTorch's kl_div", [data] { data->usual(); }},
-                    .error = [data] { return data->disagreement(); }};
-  }, .on_gpu = true};
+  return {.group = "distillation",
+          .name = "KL(teacher ‖ student), value and gradient, " + std::to_string(n) + " x " +
+                  std::to_string(actions),
+          .limited_by = bound::memory,
+          .work = 16.0 * static_cast<double>(n * actions),
+          .reach = reach,
+          .prepare =
+              [=](at::Device device) {
+                const auto data = std::make_shared<rows>(device, n, actions);
+                return prepared{.run = [data] { data->ours(); },
+                                .usual = way{"LibTorch's kl_div", [data] { data->usual(); }},
+                                .error = [data] { return data->disagreement(); }};
+              },
+          .on_gpu = true};
 }
 
 }  // namespace
 
 std::vector<subject> distillation_terms() {
-  return {divergence(4096, 121, {.usual = 2.5}), divergence(512, 23, {.usual = 1.0}), divergence(4096, 18, {.usual = 1.0}),
-          divergence(256, 4096, {.usual = 1.0})};
+  return {divergence(4096, 121, {.usual = 2.5}), divergence(512, 23, {.usual = 1.0}),
+          divergence(4096, 18, {.usual = 1.0}), divergence(256, 4096, {.usual = 1.0})};
 }
 
 }  // namespace kernels

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The diagonal Fisher of 256 states (sequences for a recurrent policy), against one gradient a sample and against the one forward and
-// backward pass of the whole batch that no estimate can do without.
+// The diagonal Fisher of 256 states (sequences for a recurrent policy), against one gradient a
+// sample and against the one forward and backward pass of the whole batch that no estimate can do
+// without.
 #include "subject.hpp"
 
 #include <retain/categorical.hpp>
@@ -23,19 +24,23 @@
 namespace kernels {
 namespace {
 
-/// What stands between layers: what is timed has ReLU; what is held against float64 is smooth, for a ReLU that rounding puts on its other side is an
-/// error of the network's and not of who differentiates it.
+/// What stands between layers: what is timed has ReLU; what is held against float64 is smooth, for
+/// a ReLU that rounding puts on its other side is an error of the network's and not of who
+/// differentiates it.
 enum class between { relu, tanh };
 
 struct activation : torch::nn::Module {
   explicit activation(between of) : kind(of) {}
-  at::Tensor forward(const at::Tensor& x) { return kind == between::relu ? at::relu(x) : at::tanh(x); }
+  at::Tensor forward(const at::Tensor& x) {
+    return kind == between::relu ? at::relu(x) : at::tanh(x);
+  }
   between kind;
 };
 
 struct mlp : torch::nn::Module {
   explicit mlp(between of = between::relu)
-      : layers(torch::nn::Linear(256, 512), activation(of), torch::nn::Linear(512, 512), activation(of), torch::nn::Linear(512, 121)) {
+      : layers(torch::nn::Linear(256, 512), activation(of), torch::nn::Linear(512, 512),
+               activation(of), torch::nn::Linear(512, 121)) {
     register_module("layers", layers);
   }
   at::Tensor forward(const at::Tensor& x) { return layers->forward(x); }
@@ -74,28 +79,38 @@ struct nature_cnn : torch::nn::Module {
   torch::nn::Sequential pixels, layers;
 };
 
-/// A network, states, and one action a state, drawn once, so that every way squares the same gradients.
+/// A network, states, and one action a state, drawn once, so that every way squares the same
+/// gradients.
 template <class Network>
 struct task {
-  task(at::Device device, std::int64_t n, between of = between::relu) : network(of), states(Network::states(n).to(device)) {
+  task(at::Device device, std::int64_t n, between of = between::relu)
+      : network(of), states(Network::states(n).to(device)) {
     network.to(device);
     const at::NoGradGuard no_grad;
     actions = retain::categorical{network.forward(states)}.sample();
     network.eval();
   }
 
-  std::vector<at::Tensor> gradients(const at::Tensor& score) { return torch::autograd::grad({score}, network.parameters()); }
+  std::vector<at::Tensor> gradients(const at::Tensor& score) {
+    return torch::autograd::grad({score}, network.parameters());
+  }
 
-  void forward_backward() { gradients(retain::categorical{network.forward(states)}.log_prob(actions).sum()); }
+  void forward_backward() {
+    gradients(retain::categorical{network.forward(states)}.log_prob(actions).sum());
+  }
 
-  /// One gradient a sample, squared and added: what the definition says, and what correct public code does.
+  /// One gradient a sample, squared and added: what the definition says, and what correct public
+  /// code does.
   std::vector<at::Tensor> loop() {
     std::vector<at::Tensor> sums;
-    for (const auto& parameter : network.parameters()) sums.push_back(at::zeros_like(parameter.detach()));
+    for (const auto& parameter : network.parameters())
+      sums.push_back(at::zeros_like(parameter.detach()));
     constexpr auto dimension = Network::sample_dimension;
     for (std::int64_t n = 0; n < states.size(dimension); ++n) {
-      const auto one = gradients(
-          retain::categorical{network.forward(states.narrow(dimension, n, 1))}.log_prob(actions.narrow(dimension, n, 1)).sum());
+      const auto one =
+          gradients(retain::categorical{network.forward(states.narrow(dimension, n, 1))}
+                        .log_prob(actions.narrow(dimension, n, 1))
+                        .sum());
       for (std::size_t i = 0; i < sums.size(); ++i) sums[i].addcmul_(one[i], one[i]);
     }
     for (auto& sum : sums) sum.div_(static_cast<double>(actions.numel()));
@@ -103,8 +118,10 @@ struct task {
   }
 
   retain::fisher estimate() {
-    return retain::estimate_fisher(network, states, [this](const at::Tensor& x) { return retain::categorical{network.forward(x)}; },
-                                   retain::dataset_actions{[this](const at::Tensor&) { return actions; }});
+    return retain::estimate_fisher(
+        network, states,
+        [this](const at::Tensor& x) { return retain::categorical{network.forward(x)}; },
+        retain::dataset_actions{[this](const at::Tensor&) { return actions; }});
   }
 
   /// The largest relative error of a parameter's Fisher against the loop in float64.
@@ -115,7 +132,8 @@ struct task {
     const auto truth = loop();
     double worst = 0;
     for (std::size_t i = 0; i < truth.size(); ++i)
-      worst = std::max(worst, (ours.values[i].tensor - truth[i]).norm().template item<double>() / truth[i].norm().template item<double>());
+      worst = std::max(worst, (ours.values[i].tensor - truth[i]).norm().template item<double>() /
+                                  truth[i].norm().template item<double>());
     return worst;
   }
 
@@ -126,37 +144,66 @@ struct task {
 template <class Network>
 subject diagonal(std::string name, goals reach) {
   reach.error = 1e-5;
-  return {.group = "diagonal Fisher, 256 states", .name = std::move(name), .reach = reach, .prepare = [](at::Device device) {
-    const auto t = std::make_shared<task<Network>>(device, 256);
-    return prepared{.run = [t] { t->estimate(); },
-                    .usual = way{"a gradient a sample", [t] { t->loop(); }},
-                    .yardstick = way{"forward + backward", [t] { t->forward_backward(); }},
-                    .error = [device] { return task<Network>(device, 256, between::tanh).error(); }};
-  }, .on_gpu = !std::is_same_v<Network, lstm>};  // cuDNN has no backward pass in eval mode
+  return {
+      .group = "diagonal Fisher, 256 states",
+      .name = std::move(name),
+      .reach = reach,
+      .prepare =
+          [](at::Device device) {
+            const auto t = std::make_shared<task<Network>>(device, 256);
+            return prepared{
+                .run = [t] { t->estimate(); },
+                .usual = way{"a gradient a sample", [t] { t->loop(); }},
+                .yardstick = way{"forward + backward", [t] { t->forward_backward(); }},
+                .error = [device] { return task<Network>(device, 256, between::tanh).error(); }};
+          },
+      .on_gpu = !std::is_same_v<Network, lstm>};  // cuDNN has no backward pass in eval mode
 }
 
 /// A batch that is worth a GPU.
 template <class Network>
 subject many(std::string name, std::int64_t states) {
-  return {.group = "diagonal Fisher of many states", .name = name + ", " + std::to_string(states) + " states", .prepare = [states](at::Device device) {
-    const auto t = std::make_shared<task<Network>>(device, states);
-    return prepared{.run = [t] { t->estimate(); }, .yardstick = way{"forward + backward", [t] { t->forward_backward(); }}};
-  }, .on_cpu = false, .on_gpu = true};
+  return {.group = "diagonal Fisher of many states",
+          .name = name + ", " + std::to_string(states) + " states",
+          .prepare =
+              [states](at::Device device) {
+                const auto t = std::make_shared<task<Network>>(device, states);
+                return prepared{
+                    .run = [t] { t->estimate(); },
+                    .yardstick = way{"forward + backward", [t] { t->forward_backward(); }}};
+              },
+          .on_cpu = false,
+          .on_gpu = true};
 }
 
 /// All 121 actions, against as many backward passes of the whole batch, without any squares.
 subject exact() {
-  return {.group = "diagonal Fisher, 256 states", .name = "MLP, exact over 121 actions", .prepare = [](at::Device device) {
-    const auto t = std::make_shared<task<mlp>>(device, 256);
-    const auto forward = [t](const at::Tensor& x) { return retain::categorical{t->network.forward(x)}; };
-    return prepared{.run = [t, forward] { retain::estimate_fisher(t->network, t->states, forward, retain::exact_actions{}); },
-                    .usual = way{"121 backward passes", [t] {
-                                   const auto scores = retain::categorical{t->network.forward(t->states)};
+  return {.group = "diagonal Fisher, 256 states",
+          .name = "MLP, exact over 121 actions",
+          .prepare =
+              [](at::Device device) {
+                const auto t = std::make_shared<task<mlp>>(device, 256);
+                const auto forward = [t](const at::Tensor& x) {
+                  return retain::categorical{t->network.forward(x)};
+                };
+                return prepared{
+                    .run =
+                        [t, forward] {
+                          retain::estimate_fisher(t->network, t->states, forward,
+                                                  retain::exact_actions{});
+                        },
+                    .usual = way{"121 backward passes",
+                                 [t] {
+                                   const auto scores =
+                                       retain::categorical{t->network.forward(t->states)};
                                    for (std::int64_t a = 0; a < 121; ++a)
-                                     torch::autograd::grad({scores.score(a).sum()}, t->network.parameters(), {}, /*retain_graph=*/true);
+                                     torch::autograd::grad({scores.score(a).sum()},
+                                                           t->network.parameters(), {},
+                                                           /*retain_graph=*/true);
                                  }},
                     .yardstick = way{"forward + backward", [t] { t->forward_backward(); }}};
-  }, .on_gpu = true};
+              },
+          .on_gpu = true};
 }
 
 }  // namespace
@@ -164,8 +211,10 @@ subject exact() {
 std::vector<subject> fisher_estimates() {
   return {diagonal<mlp>("MLP 256-512-512-121, sampled", {.usual = 12.0, .yardstick = 1.4}),
           diagonal<lstm>("LSTM 64-128, 16 steps, sampled", {.usual = 9.0, .yardstick = 1.6}),
-          diagonal<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", {.usual = 2.0, .yardstick = 1.6}), exact(),
-          many<mlp>("MLP 256-512-512-121, sampled", 65'536), many<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", 2048)};
+          diagonal<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", {.usual = 2.0, .yardstick = 1.6}),
+          exact(),
+          many<mlp>("MLP 256-512-512-121, sampled", 65'536),
+          many<nature_cnn>("Nature CNN 4 x 84 x 84, sampled", 2048)};
 }
 
 }  // namespace kernels

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The machine's own limits, measured beside what is held against them: how fast memory moves, how fast matrices multiply.
+// The machine's own limits, measured beside what is held against them: how fast memory moves, how
+// fast matrices multiply.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -9,8 +10,9 @@
 
 namespace kernels {
 
-/// For the CPU: the STREAM triad a = b + s c (McCalpin 1995) on arrays far larger than the caches. A store reads its line first ("write allocate"), so an
-/// element moves 16 bytes: two reads, one read for ownership, one write.
+/// For the CPU: the STREAM triad a = b + s c (McCalpin 1995) on arrays far larger than the caches.
+/// A store reads its line first ("write allocate"), so an element moves 16 bytes: two reads, one
+/// read for ownership, one write.
 class triad {
  public:
   static constexpr std::int64_t elements = std::int64_t{1} << 25;
@@ -19,7 +21,8 @@ class triad {
   triad() : a_(at::zeros({elements})), b_(at::rand({elements})), c_(at::rand({elements})) {}
   void operator()() const {
     auto* a = static_cast<float*>(a_.data_ptr());
-    const auto *b = static_cast<const float*>(b_.data_ptr()), *c = static_cast<const float*>(c_.data_ptr());
+    const auto *b = static_cast<const float*>(b_.data_ptr()),
+               *c = static_cast<const float*>(c_.data_ptr());
     at::parallel_for(0, elements, std::int64_t{1} << 18, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) a[i] = b[i] + 0.5f * c[i];
     });
@@ -29,13 +32,15 @@ class triad {
   at::Tensor a_, b_, c_;
 };
 
-/// A copy from one place of a GPU's memory to another, far larger than its caches: every byte is read and written.
+/// A copy from one place of a GPU's memory to another, far larger than its caches: every byte is
+/// read and written.
 class device_copy {
  public:
   static constexpr std::int64_t elements = std::int64_t{1} << 28;
   static constexpr double bytes = 8.0 * elements;
 
-  explicit device_copy(at::Device device) : from_(at::rand({elements}, device)), to_(at::empty({elements}, device)) {}
+  explicit device_copy(at::Device device)
+      : from_(at::rand({elements}, device)), to_(at::empty({elements}, device)) {}
   void operator()() const { to_.copy_(from_); }
 
  private:
@@ -46,7 +51,10 @@ class device_copy {
 class matrix_product {
  public:
   explicit matrix_product(at::Device device)
-      : size_(device.is_cpu() ? 1024 : 8192), a_(at::rand({size_, size_}, device)), b_(at::rand({size_, size_}, device)), c_(at::empty_like(a_)) {}
+      : size_(device.is_cpu() ? 1024 : 8192),
+        a_(at::rand({size_, size_}, device)),
+        b_(at::rand({size_, size_}, device)),
+        c_(at::empty_like(a_)) {}
   void operator()() const { at::mm_out(c_, a_, b_); }
   double operations() const { return 2.0 * static_cast<double>(size_ * size_ * size_); }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The program `kernels`: what retain's inner loops cost, beside what the machine can do and what public code takes, in one table.
+// The program `kernels`: what retain's inner loops cost, beside what the machine can do and what
+// public code takes, in one table.
 #include "report.hpp"
 #include "run.hpp"
 
 #include "../../examples/common/interrupt.hpp"
 #include "../../examples/common/option_checks.hpp"
 
-#include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <exception>
@@ -21,13 +22,17 @@ namespace {
 
 std::vector<kernels::subject> all_subjects() {
   std::vector<kernels::subject> all;
-  for (auto part : {kernels::weight_penalties(), kernels::fisher_estimates(), kernels::distillation_terms(), kernels::policy_layers(), kernels::replay_memories(),
-                    kernels::policy_updates(), kernels::paper_updates(), kernels::compile_times(), kernels::python_ways()})
-    all.insert(all.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
+  for (auto part :
+       {kernels::weight_penalties(), kernels::fisher_estimates(), kernels::distillation_terms(),
+        kernels::policy_layers(), kernels::replay_memories(), kernels::policy_updates(),
+        kernels::paper_updates(), kernels::compile_times(), kernels::python_ways()})
+    all.insert(all.end(), std::make_move_iterator(part.begin()),
+               std::make_move_iterator(part.end()));
   return all;
 }
 
-/// What is to be reached on a GPU: .8 of the memory's bandwidth by what it bounds; the other figures are a processor's, but for what runs on a GPU alone.
+/// What is to be reached on a GPU: .8 of the memory's bandwidth by what it bounds; the other
+/// figures are a processor's, but for what runs on a GPU alone.
 kernels::goals on_gpu(const kernels::subject& each) {
   if (!each.on_cpu) return each.reach;
   kernels::goals reach{.error = each.reach.error};
@@ -38,17 +43,29 @@ kernels::goals on_gpu(const kernels::subject& each) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Measures retain's inner loops beside the machine's limits and the ways of public code.", "kernels"};
+  CLI::App app{
+      "Measures retain's inner loops beside the machine's limits and the ways of public code.",
+      "kernels"};
   kernels::settings how;
   std::string json, only;
   bool gpu = false, list = false, quick = false;
   app.add_option("--json", json, "Write what was measured to this file as well");
   app.add_option("--only", only, "Only what has this text in its group or name");
-  auto* thread_option = app.add_option("--threads", how.threads, "Numbers of threads to measure with")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")->check(CLI::Range(1, 1000))->capture_default_str();
-  app.add_option("--seconds", how.seconds, "That a repetition takes at least")->check(positive_number)->capture_default_str();
-  app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there")->excludes(thread_option);
-  app.add_flag("--quick", quick, "One short repetition of each: shows that all of it runs, not how fast");
+  auto* thread_option =
+      app.add_option("--threads", how.threads, "Numbers of threads to measure with")
+          ->delimiter(',')
+          ->check(CLI::Range(1, 1024))
+          ->capture_default_str();
+  app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--seconds", how.seconds, "That a repetition takes at least")
+      ->check(positive_number)
+      ->capture_default_str();
+  app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there")
+      ->excludes(thread_option);
+  app.add_flag("--quick", quick,
+               "One short repetition of each: shows that all of it runs, not how fast");
   app.add_flag("--list", list, "Only list what there is to measure");
   CLI11_PARSE(app, argc, argv);
   if (quick) how.repetitions = 1, how.seconds = 1e-3;
@@ -57,16 +74,20 @@ int main(int argc, char** argv) {
   try {
     std::vector<kernels::subject> chosen;
     for (auto& each : all_subjects()) {
-      if (!(gpu ? each.on_gpu : each.on_cpu) || (each.group + ": " + each.name).find(only) == std::string::npos) continue;
+      if (!(gpu ? each.on_gpu : each.on_cpu) ||
+          (each.group + ": " + each.name).find(only) == std::string::npos)
+        continue;
       if (gpu) each.reach = on_gpu(each);
       chosen.push_back(std::move(each));
     }
     if (chosen.empty()) {
-      std::fprintf(stderr, "kernels: nothing has \"%s\" in its name; see kernels --list\n", only.c_str());
+      std::fprintf(stderr, "kernels: nothing has \"%s\" in its name; see kernels --list\n",
+                   only.c_str());
       return 1;
     }
     if (list) {
-      for (const auto& each : chosen) std::printf("%s: %s\n", each.group.c_str(), each.name.c_str());
+      for (const auto& each : chosen)
+        std::printf("%s: %s\n", each.group.c_str(), each.name.c_str());
       return 0;
     }
 
@@ -85,7 +106,8 @@ int main(int argc, char** argv) {
 
     const auto machine = kernels::describe_machine(how.device);
     kernels::running_report report(std::cout, machine);
-    const bool file = !json.empty() && (!std::filesystem::exists(json) || std::filesystem::is_regular_file(json));
+    const bool file =
+        !json.empty() && (!std::filesystem::exists(json) || std::filesystem::is_regular_file(json));
     std::vector<kernels::measurement> results;
     std::size_t done = 0;
     bool failed = false;
@@ -94,8 +116,8 @@ int main(int argc, char** argv) {
       for (const int threads : how.threads) {
         if (threads != how.threads.front() && each.one_thread_only) continue;
         if (interrupt::requested()) break;
-        std::fprintf(stderr, "[%zu/%zu] %s: %s, %d %s\n", done, chosen.size(), each.group.c_str(), each.name.c_str(), threads,
-                     threads == 1 ? "thread" : "threads");
+        std::fprintf(stderr, "[%zu/%zu] %s: %s, %d %s\n", done, chosen.size(), each.group.c_str(),
+                     each.name.c_str(), threads, threads == 1 ? "thread" : "threads");
         try {
           results.push_back(kernels::measure(each, threads, how, memory));
           report.add(results.back());
@@ -109,8 +131,11 @@ int main(int argc, char** argv) {
       }
     }
     report.finish();
-    if (quick) std::cout << "\n--quick: one short repetition each. These figures say that it runs, nothing of how fast.\n";
-    if (interrupt::requested()) std::cout << "\nStopped before the end: " << results.size() << " rows.\n";
+    if (quick)
+      std::cout << "\n--quick: one short repetition each. These figures say that it runs, nothing "
+                   "of how fast.\n";
+    if (interrupt::requested())
+      std::cout << "\nStopped before the end: " << results.size() << " rows.\n";
     if (!json.empty()) kernels::write_json(json, results, machine, how);
     return interrupt::requested() ? interrupt::exit_code : failed ? 1 : 0;
   } catch (const std::exception& error) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Counts what LibTorch allocates, so that the table can say how much memory a piece of work takes on top of its data.
+// Counts what LibTorch allocates, so that the table can say how much memory a piece of work takes
+// on top of its data.
 #pragma once
-
 
 #if __has_include(<ATen/cuda/CUDAConfig.h>)
 #define RETAIN_LIBTORCH_HAS_CUDA 1
@@ -22,7 +22,8 @@
 
 namespace kernels {
 
-/// Allocates as LibTorch's own allocator does, aligned to 64 bytes, and keeps count. Tensors made before `install` are not counted.
+/// Allocates as LibTorch's own allocator does, aligned to 64 bytes, and keeps count. Tensors made
+/// before `install` are not counted.
 class counting_allocator final : public c10::Allocator {
  public:
   static counting_allocator& install() {
@@ -33,7 +34,9 @@ class counting_allocator final : public c10::Allocator {
 
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 3)
   c10::DataPtr allocate(std::size_t bytes) override { return counted(bytes); }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
 #else
   c10::DataPtr allocate(std::size_t bytes) const override { return counted(bytes); }
 #endif
@@ -45,7 +48,9 @@ class counting_allocator final : public c10::Allocator {
 #if RETAIN_LIBTORCH_HAS_CUDA
     if (device.is_cuda()) {
       namespace allocator = c10::cuda::CUDACachingAllocator;
-      const auto held = [&] { return allocator::getDeviceStats(device.index()).allocated_bytes[0]; };
+      const auto held = [&] {
+        return allocator::getDeviceStats(device.index()).allocated_bytes[0];
+      };
       const auto before = held().current;
       allocator::resetPeakStats(device.index());
       run();
@@ -59,7 +64,8 @@ class counting_allocator final : public c10::Allocator {
   }
 
  private:
-  static constexpr std::size_t alignment = 64;  // and the room in front of a block, where its size stands
+  // and the room in front of a block, where its size stands
+  static constexpr std::size_t alignment = 64;
   counting_allocator() = default;
 
   static c10::DataPtr counted(std::size_t bytes) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// An update of the paper's NetHack network at its full size, and the steps a second that it leaves room for: PPO on 128 sequences of 32 steps in one
-// minibatch, kickstarting by the network that it started from, EWC, gradients clipped to a norm, Adam. Observations are made up; nothing waits for the
-// device. In float32 and, by autocast, in bfloat16.
+// An update of the paper's NetHack network at its full size, and the steps a second that it leaves
+// room for: PPO on 128 sequences of 32 steps in one minibatch, kickstarting by the network that it
+// started from, EWC, gradients clipped to a norm, Adam. Observations are made up; nothing waits for
+// the device. In float32 and, by autocast, in bfloat16.
 #include "paper_network.hpp"
 #include "subject.hpp"
 
@@ -52,7 +53,8 @@ class bfloat16_scope {
 };
 
 at::Tensor made_up_screens(std::int64_t of_steps, std::int64_t of_games, at::Device device) {
-  auto screens = at::randint(32, 127, {of_steps, of_games, screen_bytes::size}, at::TensorOptions().dtype(at::kByte).device(device));
+  auto screens = at::randint(32, 127, {of_steps, of_games, screen_bytes::size},
+                             at::TensorOptions().dtype(at::kByte).device(device));
   screens.select(-1, screen_bytes::size - 1).random_(0, screen_bytes::actions);
   return screens;
 }
@@ -72,9 +74,13 @@ struct paper_update {
     advantages = at::randn({steps, sequences}, device);
     returns = at::randn({steps, sequences}, device);
     retain::parameter_list importance;
-    for (const auto& [name, parameter] : retain::parameters(*network)) importance.push_back({name, at::rand_like(parameter)});
-    ewc = std::make_unique<retain::ewc>(*network, importance, retain::ewc_options{.strength = 1e-6});
-    optimizer = std::make_unique<torch::optim::Adam>(network->parameters(), torch::optim::AdamOptions(1e-9).eps(1e-7));  // stays what it is
+    for (const auto& [name, parameter] : retain::parameters(*network))
+      importance.push_back({name, at::rand_like(parameter)});
+    ewc =
+        std::make_unique<retain::ewc>(*network, importance, retain::ewc_options{.strength = 1e-6});
+    // stays what it is
+    optimizer = std::make_unique<torch::optim::Adam>(network->parameters(),
+                                                     torch::optim::AdamOptions(1e-9).eps(1e-7));
     {
       const at::NoGradGuard no_grad;
       const auto said = retain::categorical{network->forward(screens).logits};
@@ -95,7 +101,9 @@ struct paper_update {
       const bfloat16_scope scope(reduced);
       const auto said = network->forward(screens);
       const retain::categorical student{said.logits};
-      loss = retain::ppo_policy_loss(student.log_prob(actions), log_probs, retain::normalized(advantages)).loss +
+      loss = retain::ppo_policy_loss(student.log_prob(actions), log_probs,
+                                     retain::normalized(advantages))
+                 .loss +
              0.5 * retain::ppo_value_loss(said.value, returns) - 0.001 * student.entropy().mean();
       if (kickstarting) loss = loss + 0.5 * kl(retain::categorical{ask_teacher()}, student).mean();
     }
@@ -121,7 +129,8 @@ struct paper_update {
   void act() {
     const at::NoGradGuard no_grad;
     const bfloat16_scope scope(reduced);
-    for (int i = 0; i < steps * sequences / games; ++i) retain::categorical{network->forward(all_games).logits}.sample();
+    for (int i = 0; i < steps * sequences / games; ++i)
+      retain::categorical{network->forward(all_games).logits}.sample();
   }
 
   bool reduced;
@@ -131,17 +140,22 @@ struct paper_update {
   std::unique_ptr<torch::optim::Adam> optimizer;
 };
 
-subject part_of(bool in_bfloat16, const std::string& name, void (paper_update::*work)(), std::optional<double> at_most = {}) {
-  return {.group = "an update of the paper's network: 32 931 352 parameters, 4096 steps, PPO + KS + EWC",
+subject part_of(bool in_bfloat16, const std::string& name, void (paper_update::*work)(),
+                std::optional<double> at_most = {}) {
+  return {.group =
+              "an update of the paper's network: 32 931 352 parameters, 4096 steps, PPO + KS + EWC",
           .name = name + (in_bfloat16 ? ", bfloat16" : ", float32"),
           .reach = {.yardstick = at_most},
-          .prepare = [=](at::Device device) {
-            const auto update = std::make_shared<paper_update>(device, in_bfloat16);
-            prepared result{.run = [=] { ((*update).*work)(); }};
-            if (work != &paper_update::whole) result.yardstick = way{"the whole", [=] { update->whole(); }};
-            return result;
-          },
-          .on_cpu = false, .on_gpu = true};
+          .prepare =
+              [=](at::Device device) {
+                const auto update = std::make_shared<paper_update>(device, in_bfloat16);
+                prepared result{.run = [=] { ((*update).*work)(); }};
+                if (work != &paper_update::whole)
+                  result.yardstick = way{"the whole", [=] { update->whole(); }};
+                return result;
+              },
+          .on_cpu = false,
+          .on_gpu = true};
 }
 
 }  // namespace
@@ -149,12 +163,13 @@ subject part_of(bool in_bfloat16, const std::string& name, void (paper_update::*
 std::vector<subject> paper_updates() {
   std::vector<subject> all;
   for (const bool in_bfloat16 : {false, true})
-    for (auto& each : {part_of(in_bfloat16, "the whole", &paper_update::whole),
-                       part_of(in_bfloat16, "PPO: forward and backward pass", &paper_update::ppo_alone),
-                       part_of(in_bfloat16, "KS: the teacher", &paper_update::teacher_alone),
-                       part_of(in_bfloat16, "EWC: value and gradient", &paper_update::ewc_alone, 0.02),
-                       part_of(in_bfloat16, "clipping and Adam", &paper_update::clip_and_step),
-                       part_of(in_bfloat16, "acting: 8 steps of 512 games", &paper_update::act)})
+    for (auto& each :
+         {part_of(in_bfloat16, "the whole", &paper_update::whole),
+          part_of(in_bfloat16, "PPO: forward and backward pass", &paper_update::ppo_alone),
+          part_of(in_bfloat16, "KS: the teacher", &paper_update::teacher_alone),
+          part_of(in_bfloat16, "EWC: value and gradient", &paper_update::ewc_alone, 0.02),
+          part_of(in_bfloat16, "clipping and Adam", &paper_update::clip_and_step),
+          part_of(in_bfloat16, "acting: 8 steps of 512 games", &paper_update::act)})
       all.push_back(each);
   return all;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The small networks of an agent without pictures, a batch forward and backward: the actor's layers, a pair of critics, the action that soft
-// actor-critic draws, what it is compared with, and the losses.
+// The small networks of an agent without pictures, a batch forward and backward: the actor's
+// layers, a pair of critics, the action that soft actor-critic draws, what it is compared with, and
+// the losses.
 #include "subject.hpp"
 
 #include <retain/diagonal_gaussian.hpp>
@@ -29,18 +30,23 @@ constexpr std::int64_t batch = 128, inputs = 19;
 void forget(const std::vector<at::Tensor>& parameters) {
   for (const auto& parameter : parameters) parameter.mutable_grad().reset();
 }
-double relative_error(const at::Tensor& mine, const at::Tensor& theirs) { return (mine - theirs).norm().item<double>() / theirs.norm().item<double>(); }
+double relative_error(const at::Tensor& mine, const at::Tensor& theirs) {
+  return (mine - theirs).norm().item<double>() / theirs.norm().item<double>();
+}
 
 /// Forward, the gradients of the weights, and those of the inputs of every layer but the first.
 double operations(std::int64_t width, std::int64_t outputs) {
-  const auto products = static_cast<double>(3 * (width * width + width * outputs) + 2 * inputs * width);
+  const auto products =
+      static_cast<double>(3 * (width * width + width * outputs) + 2 * inputs * width);
   return 2 * static_cast<double>(batch) * products;
 }
 
 struct actor_layers {
-  explicit actor_layers(std::int64_t width) : ours(inputs, retain::mlp_options{.hidden = {width, width}}) {
+  explicit actor_layers(std::int64_t width)
+      : ours(inputs, retain::mlp_options{.hidden = {width, width}}) {
     const auto weights = ours->parameters();
-    usual = torch::nn::Sequential(torch::nn::Linear(inputs, width), torch::nn::ReLU(), torch::nn::Linear(width, width), torch::nn::ReLU());
+    usual = torch::nn::Sequential(torch::nn::Linear(inputs, width), torch::nn::ReLU(),
+                                  torch::nn::Linear(width, width), torch::nn::ReLU());
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < weights.size(); ++i) usual->parameters()[i].copy_(weights[i]);
     incoming = at::randn({batch, width});
@@ -64,10 +70,13 @@ struct actor_layers {
 };
 
 struct critics {
-  explicit critics(std::int64_t width) : ours(inputs - 2, 2, retain::twin_critic_options{.hidden = {width, width}}) {
+  explicit critics(std::int64_t width)
+      : ours(inputs - 2, 2, retain::twin_critic_options{.hidden = {width, width}}) {
     const at::NoGradGuard no_grad;
     for (std::int64_t k = 0; k < 2; ++k) {
-      apart.emplace_back(torch::nn::Linear(inputs, width), torch::nn::ReLU(), torch::nn::Linear(width, width), torch::nn::ReLU(), torch::nn::Linear(width, 1));
+      apart.emplace_back(torch::nn::Linear(inputs, width), torch::nn::ReLU(),
+                         torch::nn::Linear(width, width), torch::nn::ReLU(),
+                         torch::nn::Linear(width, 1));
       for (std::size_t i = 0; i < 6; ++i) {
         const auto own = ours->parameters()[i][k];
         apart.back()->parameters()[i].copy_(i % 2 == 0 ? own.t() : own.squeeze(0));
@@ -94,11 +103,13 @@ struct critics {
   }
   retain::twin_critic ours;
   std::vector<torch::nn::Sequential> apart;
-  at::Tensor observations = at::randn({batch, inputs - 2}), actions = at::randn({batch, 2}), incoming = at::randn({2, batch});
+  at::Tensor observations = at::randn({batch, inputs - 2}), actions = at::randn({batch, 2}),
+             incoming = at::randn({2, batch});
 };
 
 struct drawing {
-  /// As public code has it: the noise drawn as normal numbers, the logarithm of the squash's slope from softplus.
+  /// As public code has it: the noise drawn as normal numbers, the logarithm of the squash's slope
+  /// from softplus.
   static at::Tensor run(const at::Tensor& mean, const at::Tensor& log_std, bool ours) {
     forget({mean, log_std});
     if (ours) {
@@ -117,17 +128,23 @@ struct gaussian_kl {
   double run(bool ours) {
     forget({mean, log_std});
     if (ours) {
-      const auto loss = kl(retain::diagonal_gaussian{other_mean, other_log_std}, retain::diagonal_gaussian{mean, log_std}).mean();
+      const auto loss = kl(retain::diagonal_gaussian{other_mean, other_log_std},
+                           retain::diagonal_gaussian{mean, log_std})
+                            .mean();
       loss.backward();
       return loss.item<double>();
     }
     const auto p_std = other_log_std.exp(), q_std = log_std.exp();
-    const auto loss = (log_std - other_log_std + (p_std.square() + (other_mean - mean).square()) / (2 * q_std.square()) - 0.5).sum(-1).mean();
+    const auto loss = (log_std - other_log_std +
+                       (p_std.square() + (other_mean - mean).square()) / (2 * q_std.square()) - 0.5)
+                          .sum(-1)
+                          .mean();
     loss.backward();
     return loss.item<double>();
   }
   const at::Tensor& compared() const { return log_std; }
-  at::Tensor mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
+  at::Tensor mean = at::randn({batch, 2}).set_requires_grad(true),
+             log_std = at::randn({batch, 2}).set_requires_grad(true);
   at::Tensor other_mean = at::randn({batch, 2}), other_log_std = at::randn({batch, 2});
 };
 
@@ -143,43 +160,56 @@ struct sac_losses {
       at::Tensor y;
       {
         const at::NoGradGuard no_grad;
-        y = rewards + 0.99 * (1 - ended) * (at::minimum(next_q[0], next_q[1]) - alpha * next_log_probs);
+        y = rewards +
+            0.99 * (1 - ended) * (at::minimum(next_q[0], next_q[1]) - alpha * next_log_probs);
       }
-      loss = 0.5 * (q[0] - y).square().mean() + 0.5 * (q[1] - y).square().mean() + (alpha * log_probs - at::minimum(q[0], q[1])).mean();
+      loss = 0.5 * (q[0] - y).square().mean() + 0.5 * (q[1] - y).square().mean() +
+             (alpha * log_probs - at::minimum(q[0], q[1])).mean();
     }
     loss.backward();
     return loss.item<double>();
   }
   const at::Tensor& compared() const { return q; }
-  at::Tensor q = at::randn({2, batch}).set_requires_grad(true), log_probs = at::randn({batch}).set_requires_grad(true), next_q = at::randn({2, batch});
-  at::Tensor rewards = at::rand({batch}), ended = at::zeros({batch}), next_log_probs = at::randn({batch}), alpha = at::rand({batch});
+  at::Tensor q = at::randn({2, batch}).set_requires_grad(true),
+             log_probs = at::randn({batch}).set_requires_grad(true), next_q = at::randn({2, batch});
+  at::Tensor rewards = at::rand({batch}), ended = at::zeros({batch}),
+             next_log_probs = at::randn({batch}), alpha = at::rand({batch});
 };
 
 /// Compared by the gradient of compared().
 template <class Step>
 subject step(std::string name) {
-  return {.group = "policy layers, batch of 128", .name = std::move(name), .reach = {.usual = 1.5, .error = 1e-5}, .prepare = [](at::Device) {
-    const auto data = std::make_shared<Step>();
-    return prepared{.run = [data] { data->run(true); },
-                    .usual = way{"LibTorch's operations", [data] { data->run(false); }},
-                    .error = [data] {
-                      data->run(true);
-                      const auto mine = data->compared().grad().clone();
-                      data->run(false);
-                      return relative_error(mine, data->compared().grad());
-                    }};
-  }};
+  return {.group = "policy layers, batch of 128",
+          .name = std::move(name),
+          .reach = {.usual = 1.5, .error = 1e-5},
+          .prepare = [](at::Device) {
+            const auto data = std::make_shared<Step>();
+            return prepared{.run = [data] { data->run(true); },
+                            .usual = way{"LibTorch's operations", [data] { data->run(false); }},
+                            .error =
+                                [data] {
+                                  data->run(true);
+                                  const auto mine = data->compared().grad().clone();
+                                  data->run(false);
+                                  return relative_error(mine, data->compared().grad());
+                                }};
+          }};
 }
 
 template <class Layers>
 subject layers(std::string name, std::int64_t width, double work, goals reach) {
   reach.error = 1e-5;
-  return {.group = "policy layers, batch of 128", .name = std::move(name), .limited_by = bound::products, .work = work, .reach = reach, .prepare = [=](at::Device) {
-    const auto data = std::make_shared<Layers>(width);
-    return prepared{.run = [data] { data->run_ours(); },
-                    .usual = way{"torch::nn layers", [data] { data->run_usual(); }},
-                    .error = [data] { return data->error(); }};
-  }};
+  return {.group = "policy layers, batch of 128",
+          .name = std::move(name),
+          .limited_by = bound::products,
+          .work = work,
+          .reach = reach,
+          .prepare = [=](at::Device) {
+            const auto data = std::make_shared<Layers>(width);
+            return prepared{.run = [data] { data->run_ours(); },
+                            .usual = way{"torch::nn layers", [data] { data->run_usual(); }},
+                            .error = [data] { return data->error(); }};
+          }};
 }
 
 }  // namespace
@@ -187,14 +217,24 @@ subject layers(std::string name, std::int64_t width, double work, goals reach) {
 std::vector<subject> policy_layers() {
   const goals faster{.usual = 1.5}, no_slower{.usual = 1.0};
   return {layers<actor_layers>("mlp 19-64-64, forward and backward", 64, operations(64, 0), faster),
-          layers<actor_layers>("mlp 19-256-256, forward and backward", 256, operations(256, 0), no_slower),
-          layers<critics>("two critics 19-64-64-1, forward and backward", 64, 2 * operations(64, 1), faster),
-          layers<critics>("two critics 19-256-256-1, forward and backward", 256, 2 * operations(256, 1), no_slower),
-          {.group = "policy layers, batch of 128", .name = "a squashed action of 2 with its log-density, forward and backward", .reach = faster, .prepare = [](at::Device) {
-             const auto mean = at::randn({batch, 2}).set_requires_grad(true), log_std = at::randn({batch, 2}).set_requires_grad(true);
-             return prepared{.run = [=] { drawing::run(mean, log_std, true).backward(); },
-                             .usual = way{"LibTorch's operations", [=] { drawing::run(mean, log_std, false).backward(); }}};
-           }},
+          layers<actor_layers>("mlp 19-256-256, forward and backward", 256, operations(256, 0),
+                               no_slower),
+          layers<critics>("two critics 19-64-64-1, forward and backward", 64, 2 * operations(64, 1),
+                          faster),
+          layers<critics>("two critics 19-256-256-1, forward and backward", 256,
+                          2 * operations(256, 1), no_slower),
+          {.group = "policy layers, batch of 128",
+           .name = "a squashed action of 2 with its log-density, forward and backward",
+           .reach = faster,
+           .prepare =
+               [](at::Device) {
+                 const auto mean = at::randn({batch, 2}).set_requires_grad(true),
+                            log_std = at::randn({batch, 2}).set_requires_grad(true);
+                 return prepared{.run = [=] { drawing::run(mean, log_std, true).backward(); },
+                                 .usual = way{"LibTorch's operations", [=] {
+                                                drawing::run(mean, log_std, false).backward();
+                                              }}};
+               }},
           step<gaussian_kl>("KL of Gaussians of 2, forward and backward"),
           step<sac_losses>("target and losses of soft actor-critic, forward and backward")};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One PPO update of the small NetHack policy with EWC, BC and KS together, and where its time goes. The network, the loss and the optimiser are
-// the example's; the observations are made up, with as many features as real ones have.
+// One PPO update of the small NetHack policy with EWC, BC and KS together, and where its time goes.
+// The network, the loss and the optimiser are the example's; the observations are made up, with as
+// many features as real ones have.
 #include "subject.hpp"
 
 #include "../../examples/common/adam.hpp"
@@ -22,7 +23,8 @@
 namespace kernels {
 namespace {
 
-constexpr std::int64_t steps = 2048, minibatch = 512, epochs = 2, minibatches = epochs * steps / minibatch;
+constexpr std::int64_t steps = 2048, minibatch = 512, epochs = 2,
+                       minibatches = epochs * steps / minibatch;
 
 at::Tensor made_up_observations(std::int64_t count, unsigned seed) {
   constexpr std::size_t rows = 90;
@@ -31,7 +33,8 @@ at::Tensor made_up_observations(std::int64_t count, unsigned seed) {
   for (auto& record : records) {
     for (auto& token : record.tokens) token = static_cast<std::uint8_t>(dice() % 60);
     record.row_count = rows;
-    for (std::size_t i = 0; i < rows; ++i) record.rows[i] = static_cast<std::uint16_t>(dice() % nethack::table::size);
+    for (std::size_t i = 0; i < rows; ++i)
+      record.rows[i] = static_cast<std::uint16_t>(dice() % nethack::table::size);
   }
   return nethack::to_tensor(records);
 }
@@ -41,10 +44,13 @@ struct update {
     nethack::retention_options options;
     options.choose("ewc+bc+ks");
     options.bc_states = 10'000;
-    retention.emplace(nethack::make_retention(network, made_up_observations(10'000, 1), options, 1));
+    retention.emplace(
+        nethack::make_retention(network, made_up_observations(10'000, 1), options, 1));
     std::vector<std::pair<std::string, at::Tensor>> learning;
-    for (auto& parameter : network->named_parameters()) learning.emplace_back(parameter.key(), parameter.value());
-    optimizer.emplace(std::move(learning), training::adam_options{.learning_rate = 1e-6});  // so small that the policy stays what it is
+    for (auto& parameter : network->named_parameters())
+      learning.emplace_back(parameter.key(), parameter.value());
+    // so small that the policy stays what it is
+    optimizer.emplace(std::move(learning), training::adam_options{.learning_rate = 1e-6});
     {
       const at::NoGradGuard no_grad;
       const auto said = network->forward(observations).distribution();
@@ -55,7 +61,9 @@ struct update {
     minibatch_step(0);  // gradients for the parts that are measured alone
   }
 
-  at::Tensor part(const at::Tensor& all, std::int64_t m) const { return all.narrow(0, m % (steps / minibatch) * minibatch, minibatch); }
+  at::Tensor part(const at::Tensor& all, std::int64_t m) const {
+    return all.narrow(0, m % (steps / minibatch) * minibatch, minibatch);
+  }
 
   void ask_teacher() {
     const at::NoGradGuard no_grad;
@@ -66,15 +74,18 @@ struct update {
   at::Tensor ppo_loss(const nethack::policy_output& said, std::int64_t m) {
     const auto distribution = said.distribution();
     const auto log_prob = distribution.log_prob(part(actions, m));
-    const auto surrogate = retain::ppo_policy_loss(log_prob, part(log_probs, m), retain::normalized(part(advantages, m)), {});
-    return surrogate.loss + 0.5 * retain::ppo_value_loss(said.value, part(returns, m)) - 0.001 * distribution.entropy().mean();
+    const auto surrogate = retain::ppo_policy_loss(log_prob, part(log_probs, m),
+                                                   retain::normalized(part(advantages, m)), {});
+    return surrogate.loss + 0.5 * retain::ppo_value_loss(said.value, part(returns, m)) -
+           0.001 * distribution.entropy().mean();
   }
 
   void minibatch_step(std::int64_t m) {
     const auto seen = part(observations, m);
     const auto said = network->forward(seen);
     const auto student = [&](const at::Tensor& x) {
-      return x.is_same(seen) ? retain::masked<retain::categorical>{said.distribution(), {}} : nethack::answer(network, x);
+      return x.is_same(seen) ? retain::masked<retain::categorical>{said.distribution(), {}}
+                             : nethack::answer(network, x);
     };
     const nethack::distilled_steps distilled{seen, retain::categorical{part(teacher_logits, m)}};
     const auto loss = ppo_loss(said, m) + retention->distillation(student, distilled);
@@ -110,7 +121,9 @@ struct update {
     for (std::int64_t m = 0; m < minibatches; ++m) {
       const auto logits = part(teacher_logits, m).clone().set_requires_grad(true);
       const auto student = [&](const at::Tensor&) { return retain::categorical{logits}; };
-      term.loss(student, nethack::distilled_steps{part(observations, m), retain::categorical{part(teacher_logits, m)}}).backward();
+      term.loss(student, nethack::distilled_steps{part(observations, m),
+                                                  retain::categorical{part(teacher_logits, m)}})
+          .backward();
     }
   }
   void adam_alone() {
@@ -118,21 +131,27 @@ struct update {
   }
 
   nethack::policy network{nethack::policy_config{}};
-  at::Tensor observations = made_up_observations(steps, 2), advantages = at::randn({steps}), returns = at::randn({steps});
+  at::Tensor observations = made_up_observations(steps, 2), advantages = at::randn({steps}),
+             returns = at::randn({steps});
   at::Tensor actions, log_probs, teacher_logits;
   std::optional<nethack::retention_terms> retention;
   std::optional<training::adam> optimizer;
 };
 
 subject part_of(std::string name, void (update::*work)(), std::optional<double> at_most = {}) {
-  return {.group = "a PPO update of the NetHack policy: 2048 steps, 2 epochs, minibatches of 512, EWC + BC + KS",
+  return {.group = "a PPO update of the NetHack policy: 2048 steps, 2 epochs, minibatches of 512, "
+                   "EWC + BC + KS",
           .name = std::move(name),
-          .reach = {.yardstick = at_most}, .prepare = [work](at::Device) {
-    const auto u = std::make_shared<update>();
-    prepared result{.run = [u, work] { ((*u).*work)(); }};
-    if (work != &update::whole) result.yardstick = way{"the whole", [u] { u->whole(); }};
-    return result;
-  }, .one_thread_only = true};
+          .reach = {.yardstick = at_most},
+          .prepare =
+              [work](at::Device) {
+                const auto u = std::make_shared<update>();
+                prepared result{.run = [u, work] { ((*u).*work)(); }};
+                if (work != &update::whole)
+                  result.yardstick = way{"the whole", [u] { u->whole(); }};
+                return result;
+              },
+          .one_thread_only = true};
 }
 
 }  // namespace

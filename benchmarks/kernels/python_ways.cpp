@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The same work as people write it in Python, where Python's torch is installed: python_ways.py, in a process of its own.
+// The same work as people write it in Python, where Python's torch is installed: python_ways.py, in
+// a process of its own.
 #include "subject.hpp"
 
 #include <algorithm>
@@ -15,7 +16,8 @@
 namespace kernels {
 namespace {
 
-/// The interpreter that has torch; empty where none has. A user's own python3 need not be the system's.
+/// The interpreter that has torch; empty where none has. A user's own python3 need not be the
+/// system's.
 std::string python_with_torch() {
   for (const std::string python : {"python3", "/usr/bin/python3"})
     if (std::system((python + " -c 'import torch' >/dev/null 2>&1").c_str()) == 0) return python;
@@ -23,10 +25,12 @@ std::string python_with_torch() {
 }
 
 double python_seconds(const std::string& python, const std::string& what, int threads) {
-  const std::string command = python + " '" RETAIN_PYTHON_WAYS "' " + what + " " + std::to_string(threads);
+  const std::string command =
+      python + " '" RETAIN_PYTHON_WAYS "' " + what + " " + std::to_string(threads);
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(popen(command.c_str(), "r"), &pclose);
   double seconds = 0;
-  if (!pipe || std::fscanf(pipe.get(), "%lf", &seconds) != 1) throw std::runtime_error("no figure came from: " + command);
+  if (!pipe || std::fscanf(pipe.get(), "%lf", &seconds) != 1)
+    throw std::runtime_error("no figure came from: " + command);
   return seconds;
 }
 
@@ -40,16 +44,26 @@ std::vector<subject> python_ways() {
   const std::string python = python_with_torch();
   std::vector<subject> result;
   for (const auto& [from, name, script] :
-       std::array{pair{weight_penalties(), "ewc, 30M in 60 tensors", "ewc"}, pair{weight_penalties(), "l2_init, 30M in 60 tensors", "l2"},
+       std::array{pair{weight_penalties(), "ewc, 30M in 60 tensors", "ewc"},
+                  pair{weight_penalties(), "l2_init, 30M in 60 tensors", "l2"},
                   pair{fisher_estimates(), "MLP 256-512-512-121, sampled", "fisher"},
-                  pair{distillation_terms(), "KL(teacher ‖ student), value and gradient, 4096 x 121", "kl"}}) {
-    const auto found = std::find_if(from.begin(), from.end(), [&, &name = name](const subject& each) { return each.name == name; });
+                  pair{distillation_terms(),
+                       "KL(teacher ‖ student), value and gradient, 4096 x 121", "kl"}}) {
+    const auto found =
+        std::find_if(from.begin(), from.end(),
+                     [&, &name = name](const subject& each) { return each.name == name; });
     if (found == from.end()) throw std::logic_error("python_ways: nothing is called " + name);
-    subject same{.group = "beside Python's torch", .name = name, .prepare = [prepare = found->prepare, script = script, python](at::Device device) {
-      auto work = prepare(device);
-      return prepared{.run = work.run, .usual = way{"Python's torch", {}, [=](int threads) { return python_seconds(python, script, threads); }}};
-    }};
-    if (python.empty()) same.needs = "python3 has no torch here (Debian: apt install python3-torch)";
+    subject same{.group = "beside Python's torch",
+                 .name = name,
+                 .prepare = [prepare = found->prepare, script = script, python](at::Device device) {
+                   auto work = prepare(device);
+                   return prepared{.run = work.run,
+                                   .usual = way{"Python's torch", {}, [=](int threads) {
+                                                  return python_seconds(python, script, threads);
+                                                }}};
+                 }};
+    if (python.empty())
+      same.needs = "python3 has no torch here (Debian: apt install python3-torch)";
     result.push_back(std::move(same));
   }
   return result;

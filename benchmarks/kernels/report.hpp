@@ -7,8 +7,8 @@
 #include "../../examples/common/table.hpp"
 
 #include <ATen/Context.h>
-#include <nlohmann/json.hpp>
 #include <torch/version.h>
+#include <nlohmann/json.hpp>
 
 #if RETAIN_LIBTORCH_HAS_CUDA
 #include <ATen/cuda/CUDAContext.h>
@@ -62,43 +62,56 @@ namespace detail {
 
 inline std::string time_text(double seconds) {
   if (seconds >= 1) return decimals(seconds, 2) + " s";
-  if (seconds >= 1e-3) return decimals(seconds * 1e3, seconds >= 0.1 ? 0 : seconds >= 1e-2 ? 1 : 2) + " ms";
+  if (seconds >= 1e-3)
+    return decimals(seconds * 1e3, seconds >= 0.1 ? 0 : seconds >= 1e-2 ? 1 : 2) + " ms";
   return decimals(seconds * 1e6, seconds >= 1e-4 ? 0 : seconds >= 1e-5 ? 1 : 2) + " µs";
 }
 inline std::string bytes_text(std::int64_t bytes) {
   if (bytes < 1024) return "0";
   const double size = static_cast<double>(bytes);
-  return size < 1e6 ? decimals(size / 1024, 0) + " KiB" : decimals(size / (1 << 20), size < 1e7 ? 1 : 0) + " MiB";
+  return size < 1e6 ? decimals(size / 1024, 0) + " KiB"
+                    : decimals(size / (1 << 20), size < 1e7 ? 1 : 0) + " MiB";
 }
 /// A figure with the one to reach behind it, and a cross where it does not.
-inline std::string against(std::optional<double> figure, std::optional<double> goal, bool at_least, int digits, const char* unit) {
+inline std::string against(std::optional<double> figure, std::optional<double> goal, bool at_least,
+                           int digits, const char* unit) {
   if (!figure) return "";
   std::string text = decimals(*figure, digits) + unit;
   if (!goal) return text;
   const bool reached = at_least ? *figure >= *goal : *figure <= *goal;
-  return text + (reached ? " (" : " ✗ (") + (at_least ? "≥ " : "≤ ") + decimals(*goal, digits) + ")";
+  return text + (reached ? " (" : " ✗ (") + (at_least ? "≥ " : "≤ ") + decimals(*goal, digits) +
+         ")";
 }
 
 }  // namespace detail
 
-/// The table, which is written row by row, so that a run that ends early has lost nothing it measured. Columns are as wide as is usual.
+/// The table, which is written row by row, so that a run that ends early has lost nothing it
+/// measured. Columns are as wide as is usual.
 class running_report {
  public:
   running_report(std::ostream& out, const machine& here) : out_(out) {
-    out_ << "\n" << (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") << here.processor << ", " << here.cores << " cores; LibTorch " << here.libtorch << ", "
-         << here.compiler << "; " << here.date << "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is not.\n" << std::flush;
+    out_ << "\n"
+         << (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") << here.processor << ", "
+         << here.cores << " cores; LibTorch " << here.libtorch << ", " << here.compiler << "; "
+         << here.date
+         << "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is "
+            "not.\n"
+         << std::flush;
   }
 
   void add(const measurement& r) {
     if (!r.skipped.empty()) {
-      skipped_.push_back("SKIPPED: " + r.group + ": " + r.name + ": " + r.skipped);  // behind the tables
+      // behind the tables
+      skipped_.push_back("SKIPPED: " + r.group + ": " + r.name + ": " + r.skipped);
       return;
     }
     if (r.group != group_) {
       out_ << "\n" << (group_ = r.group) << "\n\n";
-      row({"what", "threads", "time", "of the limit", "limit", "times as fast as", "extra memory", "multiple of", "error"});
+      row({"what", "threads", "time", "of the limit", "limit", "times as fast as", "extra memory",
+           "multiple of", "error"});
       out_ << "|:" << std::string(widths.front() + 1, '-') << "|";
-      for (std::size_t i = 1; i < widths.size(); ++i) out_ << std::string(widths[i] + 1, '-') << ":|";
+      for (std::size_t i = 1; i < widths.size(); ++i)
+        out_ << std::string(widths[i] + 1, '-') << ":|";
       out_ << "\n";
     }
     const char* unit = r.limited_by == bound::memory ? " GB/s" : " GFLOP/s";
@@ -106,11 +119,18 @@ class running_report {
     if (r.usual_extra_bytes) memory += ", not " + detail::bytes_text(*r.usual_extra_bytes);
     char error[32] = "";
     if (r.error) std::snprintf(error, sizeof error, "%.0e", *r.error);
-    row({r.name, std::to_string(r.threads), detail::time_text(r.seconds), detail::against(r.limit_share, r.reach.limit, true, 2, ""),
+    row({r.name, std::to_string(r.threads), detail::time_text(r.seconds),
+         detail::against(r.limit_share, r.reach.limit, true, 2, ""),
          r.limit_share ? decimals(*r.rate / *r.limit_share / 1e9, 1) + unit : "",
-         r.usual_seconds ? detail::against(r.speed_up(), r.reach.usual, true, 1, "×") + " " + r.usual_name : "", memory,
-         r.yardstick_seconds ? detail::against(r.multiple(), r.reach.yardstick, false, 2, "×") + " " + r.yardstick_name : "",
-         r.error && r.reach.error && *r.error > *r.reach.error ? std::string(error) + " ✗" : error});
+         r.usual_seconds
+             ? detail::against(r.speed_up(), r.reach.usual, true, 1, "×") + " " + r.usual_name
+             : "",
+         memory,
+         r.yardstick_seconds ? detail::against(r.multiple(), r.reach.yardstick, false, 2, "×") +
+                                   " " + r.yardstick_name
+                             : "",
+         r.error && r.reach.error && *r.error > *r.reach.error ? std::string(error) + " ✗"
+                                                               : error});
     out_ << std::flush;
   }
 
@@ -138,8 +158,10 @@ class running_report {
   std::vector<std::string> skipped_;
 };
 
-/// Whole or not at all, so that it may be written after each measurement. What is no file, such as a pipe, is written into.
-inline void write_json(const std::string& path, const std::vector<measurement>& results, const machine& here, const settings& how) {
+/// Whole or not at all, so that it may be written after each measurement. What is no file, such as
+/// a pipe, is written into.
+inline void write_json(const std::string& path, const std::vector<measurement>& results,
+                       const machine& here, const settings& how) {
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& r : results) {
     nlohmann::json row{{"group", r.group}, {"name", r.name}, {"threads", r.threads}};
@@ -153,7 +175,8 @@ inline void write_json(const std::string& path, const std::vector<measurement>& 
     }
     row["seconds"] = r.seconds;
     row["extra_bytes"] = r.extra_bytes;
-    if (r.limited_by != bound::none) row["limited_by"] = r.limited_by == bound::memory ? "memory" : "products";
+    if (r.limited_by != bound::none)
+      row["limited_by"] = r.limited_by == bound::memory ? "memory" : "products";
     set("share_of_limit", r.limit_share);
     set(r.limited_by == bound::memory ? "bytes_per_second" : "operations_per_second", r.rate);
     if (!r.usual_name.empty()) row["usual"] = r.usual_name;
@@ -170,12 +193,20 @@ inline void write_json(const std::string& path, const std::vector<measurement>& 
     rows.push_back(row);
   }
   const bool in_place = std::filesystem::exists(path) && !std::filesystem::is_regular_file(path);
-  const auto target = in_place ? std::filesystem::path(path) : std::filesystem::weakly_canonical(path);
+  const auto target =
+      in_place ? std::filesystem::path(path) : std::filesystem::weakly_canonical(path);
   const auto written = in_place ? target : std::filesystem::path(target.string() + ".part");
   std::ofstream file(written);
-  const nlohmann::json of{{"processor", here.processor}, {"gpu", here.gpu}, {"cores", here.cores}, {"libtorch", here.libtorch}, {"compiler", here.compiler}};
+  const nlohmann::json of{{"processor", here.processor},
+                          {"gpu", here.gpu},
+                          {"cores", here.cores},
+                          {"libtorch", here.libtorch},
+                          {"compiler", here.compiler}};
   file << nlohmann::json{{"machine", of},
-                         {"date", here.date}, {"repetitions", how.repetitions}, {"seconds_per_repetition", how.seconds}, {"measurements", rows}}
+                         {"date", here.date},
+                         {"repetitions", how.repetitions},
+                         {"seconds_per_repetition", how.seconds},
+                         {"measurements", rows}}
               .dump(2)
        << '\n';
   if (!file.flush()) throw std::runtime_error("cannot write " + path);

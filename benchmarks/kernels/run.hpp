@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Runs subjects under Google Benchmark: the repetitions of all ways of one subject, and of the limit it is held against, take turns, so
-// that a machine that is slow for a while is slow for all of them. The fastest repetition counts.
+// Runs subjects under Google Benchmark: the repetitions of all ways of one subject, and of the
+// limit it is held against, take turns, so that a machine that is slow for a while is slow for all
+// of them. The fastest repetition counts.
 #pragma once
 
 #include "limits.hpp"
@@ -50,15 +51,20 @@ struct measurement {
   std::optional<std::int64_t> usual_extra_bytes = {};
   goals reach = {};
 
-  std::optional<double> speed_up() const { return usual_seconds ? std::optional(*usual_seconds / seconds) : std::nullopt; }
-  std::optional<double> multiple() const { return yardstick_seconds ? std::optional(seconds / *yardstick_seconds) : std::nullopt; }
+  std::optional<double> speed_up() const {
+    return usual_seconds ? std::optional(*usual_seconds / seconds) : std::nullopt;
+  }
+  std::optional<double> multiple() const {
+    return yardstick_seconds ? std::optional(seconds / *yardstick_seconds) : std::nullopt;
+  }
 };
 
 /// Threads of LibTorch's loops and of OpenBLAS, which has its own.
 inline void set_threads(int threads) {
   at::set_num_threads(threads);
   using setter = void (*)(int);
-  if (const auto set = reinterpret_cast<setter>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
+  if (const auto set = reinterpret_cast<setter>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
+    set(threads);
 }
 
 namespace detail {
@@ -78,7 +84,8 @@ class fastest : public benchmark::BenchmarkReporter {
   std::map<std::string, double> seconds;
 };
 
-/// Work on a GPU is queued: it is waited for once in so many runs that the waiting does not count, as in a loop that learns.
+/// Work on a GPU is queued: it is waited for once in so many runs that the waiting does not count,
+/// as in a loop that learns.
 inline std::int64_t runs_between_waits(const std::function<void()>& run) {
   const auto time = [&](std::int64_t runs) {
     const auto begin = std::chrono::steady_clock::now();
@@ -94,16 +101,20 @@ inline std::map<std::string, double> time_all(const std::vector<way>& ways, cons
   benchmark::ClearRegisteredBenchmarks();
   for (const auto& each : ways) {
     const auto together = how.device.is_cuda() ? runs_between_waits(each.run) : 0;
-    benchmark::RegisterBenchmark(each.name.c_str(), [run = each.run, together](benchmark::State& state) {
-      if (together == 0) {
-        for (auto _ : state) run();
-        return;
-      }
-      while (state.KeepRunningBatch(together)) {
-        for (std::int64_t i = 0; i < together; ++i) run();
-        torch::cuda::synchronize();
-      }
-    })->UseRealTime()->MinTime(how.seconds)->Repetitions(how.repetitions);
+    benchmark::RegisterBenchmark(each.name.c_str(),
+                                 [run = each.run, together](benchmark::State& state) {
+                                   if (together == 0) {
+                                     for (auto _ : state) run();
+                                     return;
+                                   }
+                                   while (state.KeepRunningBatch(together)) {
+                                     for (std::int64_t i = 0; i < together; ++i) run();
+                                     torch::cuda::synchronize();
+                                   }
+                                 })
+        ->UseRealTime()
+        ->MinTime(how.seconds)
+        ->Repetitions(how.repetitions);
   }
   fastest reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter, "all");
@@ -112,7 +123,8 @@ inline std::map<std::string, double> time_all(const std::vector<way>& ways, cons
 
 }  // namespace detail
 
-inline measurement measure(const subject& what, int threads, const settings& how, const counting_allocator& memory) {
+inline measurement measure(const subject& what, int threads, const settings& how,
+                           const counting_allocator& memory) {
   measurement result{.group = what.group, .name = what.name, .threads = threads};
   result.reach = what.reach;
   result.limited_by = what.limited_by;
@@ -135,8 +147,10 @@ inline measurement measure(const subject& what, int threads, const settings& how
     ways.push_back({"yardstick", work.yardstick->run});
   }
   double limit_work = 0;
-  if (what.limited_by == bound::memory && how.device.is_cpu()) ways.push_back({"limit", triad{}}), limit_work = triad::bytes;
-  if (what.limited_by == bound::memory && !how.device.is_cpu()) ways.push_back({"limit", device_copy{how.device}}), limit_work = device_copy::bytes;
+  if (what.limited_by == bound::memory && how.device.is_cpu())
+    ways.push_back({"limit", triad{}}), limit_work = triad::bytes;
+  if (what.limited_by == bound::memory && !how.device.is_cpu())
+    ways.push_back({"limit", device_copy{how.device}}), limit_work = device_copy::bytes;
   if (what.limited_by == bound::products) {
     const matrix_product product{how.device};
     ways.push_back({"limit", product}), limit_work = product.operations();
@@ -146,7 +160,8 @@ inline measurement measure(const subject& what, int threads, const settings& how
   repeat.repetitions = std::min(how.repetitions, what.most_repetitions);
   const auto seconds = detail::time_all(ways, repeat);
   result.seconds = seconds.at("retain");
-  if (work.usual) result.usual_seconds = work.usual->seconds ? work.usual->seconds(threads) : seconds.at("usual");
+  if (work.usual)
+    result.usual_seconds = work.usual->seconds ? work.usual->seconds(threads) : seconds.at("usual");
   if (work.yardstick) result.yardstick_seconds = seconds.at("yardstick");
   if (limit_work > 0) {
     result.rate = what.work / result.seconds;

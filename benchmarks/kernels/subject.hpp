@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a benchmark measures: a piece of work that retain does, the least that the machine could do it in, and the other ways.
+// What a benchmark measures: a piece of work that retain does, the least that the machine could do
+// it in, and the other ways.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -20,18 +21,22 @@ enum class bound { none, memory, products };
 struct way {
   std::string name;
   std::function<void()> run;
-  std::function<double(int threads)> seconds = {};  ///< in place of `run`: measures itself, in a process of its own
+  /// in place of `run`: measures itself, in a process of its own
+  std::function<double(int threads)> seconds = {};
 };
 
 /// The work with its data in place.
 struct prepared {
-  std::function<void()> run;                 ///< retain's way: what the table is about
-  std::optional<way> usual = {};             ///< what public code does for it
-  std::optional<way> yardstick = {};         ///< what it cannot do without, such as one forward and backward pass
-  std::function<double()> error = {};        ///< relative error against the usual way or a slow literal one
+  std::function<void()> run;      ///< retain's way: what the table is about
+  std::optional<way> usual = {};  ///< what public code does for it
+  /// what it cannot do without, such as one forward and backward pass
+  std::optional<way> yardstick = {};
+  /// relative error against the usual way or a slow literal one
+  std::function<double()> error = {};
 };
 
-/// A figure to reach. At least for speed-ups and shares of the limit, at most for multiples of the yardstick.
+/// A figure to reach. At least for speed-ups and shares of the limit, at most for multiples of the
+/// yardstick.
 struct goals {
   std::optional<double> limit = {};      ///< share of the machine's limit, at least
   std::optional<double> usual = {};      ///< times as fast as the usual way, at least
@@ -47,8 +52,8 @@ struct subject {
   std::function<prepared(at::Device)> prepare;  ///< with its data on that device
   bool one_thread_only = false;
   bool on_cpu = true, on_gpu = false;  ///< where it is measured
-  int most_repetitions = 1000;  ///< of work that takes seconds
-  std::string needs = {};  ///< why it cannot run here; empty where it can
+  int most_repetitions = 1000;         ///< of work that takes seconds
+  std::string needs = {};              ///< why it cannot run here; empty where it can
 };
 
 std::vector<subject> weight_penalties();

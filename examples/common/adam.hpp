@@ -21,7 +21,8 @@ namespace detail {
 
 RETAIN_VECTORIZE inline double sum_of_squares(const float* values, std::int64_t count) {
   double total = 0;
-  constexpr std::int64_t block = 4096;  // floats within a block, doubles across: as exact as needed and as fast as it gets
+  // floats within a block, doubles across: as exact as needed and as fast as it gets
+  constexpr std::int64_t block = 4096;
   for (std::int64_t start = 0; start < count; start += block) {
     const std::int64_t stop = start + block < count ? start + block : count;
     float lanes[32] = {};
@@ -40,8 +41,10 @@ struct adam_factors {
   float scale, beta1, beta2, step, root, epsilon;
 };
 
-RETAIN_VECTORIZE inline void adam_pass(float* __restrict__ parameter, const float* __restrict__ gradient, float* __restrict__ mean,
-                                       float* __restrict__ square, std::int64_t count, adam_factors f) {
+RETAIN_VECTORIZE inline void adam_pass(float* __restrict__ parameter,
+                                       const float* __restrict__ gradient, float* __restrict__ mean,
+                                       float* __restrict__ square, std::int64_t count,
+                                       adam_factors f) {
   for (std::int64_t i = 0; i < count; ++i) {
     const float g = gradient[i] * f.scale;
     const float m = f.beta1 * mean[i] + (1.0f - f.beta1) * g;
@@ -62,15 +65,20 @@ struct adam_options {
 ///
 ///     m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − lr · m / (1−β1^n) / (√(v / (1−β2^n)) + ε)
 ///
-/// for float32 parameters on the CPU. torch takes six passes over memory, which for a small network with a large table of
-/// embeddings is as dear as the backward pass; this is one. A parameter without gradient is left alone, as there.
+/// for float32 parameters on the CPU. torch takes six passes over memory, which for a small network
+/// with a large table of embeddings is as dear as the backward pass; this is one. A parameter
+/// without gradient is left alone, as there.
 class adam {
  public:
-  adam(std::vector<std::pair<std::string, at::Tensor>> parameters, adam_options options) : options_(options) {
+  adam(std::vector<std::pair<std::string, at::Tensor>> parameters, adam_options options)
+      : options_(options) {
     for (auto& [name, parameter] : parameters) {
-      if (parameter.scalar_type() != at::kFloat || !parameter.device().is_cpu() || !parameter.is_contiguous())
-        throw retain::config_error("adam: parameter '" + name + "' is not contiguous float32 on the CPU");
-      slots_.push_back({name, parameter, at::zeros_like(parameter, parameter.options().requires_grad(false)),
+      if (parameter.scalar_type() != at::kFloat || !parameter.device().is_cpu() ||
+          !parameter.is_contiguous())
+        throw retain::config_error("adam: parameter '" + name +
+                                   "' is not contiguous float32 on the CPU");
+      slots_.push_back({name, parameter,
+                        at::zeros_like(parameter, parameter.options().requires_grad(false)),
                         at::zeros_like(parameter, parameter.options().requires_grad(false)), 0});
     }
   }
@@ -87,8 +95,9 @@ class adam {
     return std::sqrt(total);
   }
 
-  /// Gradients longer than `longest` all together are scaled to it, as torch::nn::utils::clip_grad_norm_ does; 0 for no limit.
-  /// Returns their length, 0 where there is no limit.
+  /// Gradients longer than `longest` all together are scaled to it, as
+  /// torch::nn::utils::clip_grad_norm_ does; 0 for no limit. Returns their length, 0 where there is
+  /// no limit.
   double step(double longest = 0) {
     const double norm = longest > 0 ? gradient_norm() : 0;
     const double scale = longest > 0 ? std::min(1.0, longest / (norm + 1e-6)) : 1.0;
@@ -97,11 +106,15 @@ class adam {
       if (!gradient.defined()) continue;
       const auto n = static_cast<double>(++one.steps);
       const detail::adam_factors factors{
-          static_cast<float>(scale), static_cast<float>(options_.beta1), static_cast<float>(options_.beta2),
+          static_cast<float>(scale),
+          static_cast<float>(options_.beta1),
+          static_cast<float>(options_.beta2),
           static_cast<float>(options_.learning_rate / (1 - std::pow(options_.beta1, n))),
-          static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, n))), static_cast<float>(options_.epsilon)};
-      detail::adam_pass(one.parameter.data_ptr<float>(), gradient.data_ptr<float>(), one.mean.data_ptr<float>(),
-                        one.square.data_ptr<float>(), one.parameter.numel(), factors);
+          static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, n))),
+          static_cast<float>(options_.epsilon)};
+      detail::adam_pass(one.parameter.data_ptr<float>(), gradient.data_ptr<float>(),
+                        one.mean.data_ptr<float>(), one.square.data_ptr<float>(),
+                        one.parameter.numel(), factors);
     }
     return norm;
   }
@@ -118,9 +131,12 @@ class adam {
   }
   void load_state(const retain::state& in, const std::string& prefix) {
     for (auto& one : slots_) {
-      for (auto [what, tensor] : {std::pair{".mean", &one.mean}, std::pair{".square", &one.square}}) {
+      for (auto [what, tensor] :
+           {std::pair{".mean", &one.mean}, std::pair{".square", &one.square}}) {
         const auto& saved = in.tensor(prefix + one.name + what);
-        if (saved.sizes() != tensor->sizes()) throw retain::shape_error("adam: the saved state of '" + one.name + "' has another shape");
+        if (saved.sizes() != tensor->sizes())
+          throw retain::shape_error("adam: the saved state of '" + one.name +
+                                    "' has another shape");
         tensor->copy_(saved);
       }
       one.steps = in.integer(prefix + one.name + ".steps");

@@ -13,7 +13,8 @@
 #include <string>
 #include <vector>
 
-/// A CSV file as columns by name, all of one length; the texts of empty cells become NaN. Throws where two columns have one name.
+/// A CSV file as columns by name, all of one length; the texts of empty cells become NaN. Throws
+/// where two columns have one name.
 inline std::map<std::string, std::vector<double>> read_columns(const std::filesystem::path& path) {
   std::map<std::string, std::vector<double>> by_name;
   std::ifstream file(path);
@@ -23,7 +24,9 @@ inline std::map<std::string, std::vector<double>> read_columns(const std::filesy
     std::istringstream cells(line);
     if (names.empty()) {
       while (std::getline(cells, cell, ',')) {
-        if (std::find(names.begin(), names.end(), cell) != names.end()) throw std::runtime_error(path.string() + " has two columns '" + cell + "': it is damaged");
+        if (std::find(names.begin(), names.end(), cell) != names.end())
+          throw std::runtime_error(path.string() + " has two columns '" + cell +
+                                   "': it is damaged");
         names.push_back(cell);
       }
       continue;

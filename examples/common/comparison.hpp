@@ -19,21 +19,26 @@ inline std::string with_interval(const std::vector<double>& values, int digits) 
   return text + " [" + range_text(interval.low, interval.high, digits) + "]";
 }
 
-/// Of sorted runs: a seed that counted twice would make intervals narrower than they are. Throws with both folders. What has no method is not of a seed.
+/// Of sorted runs: a seed that counted twice would make intervals narrower than they are. Throws
+/// with both folders. What has no method is not of a seed.
 template <class Run>
 void check_one_run_a_seed(const std::vector<Run>& runs) {
   for (std::size_t i = 1; i < runs.size(); ++i) {
     const auto &one = runs[i - 1], &other = runs[i];
-    if (!one.method.empty() && one.group() == other.group() && one.method == other.method && one.seed == other.seed)
-      throw std::runtime_error("two runs of " + one.method + ", seed " + std::to_string(one.seed) + ": " + one.folder.string() + " and " + other.folder.string() +
-                               "; a report counts each seed once: name the folders that belong together");
+    if (!one.method.empty() && one.group() == other.group() && one.method == other.method &&
+        one.seed == other.seed)
+      throw std::runtime_error(
+          "two runs of " + one.method + ", seed " + std::to_string(one.seed) + ": " +
+          one.folder.string() + " and " + other.folder.string() +
+          "; a report counts each seed once: name the folders that belong together");
   }
 }
 
 /// "+1.20 [0.40 … 2.10], 8/10": the same of differences, and how many are above zero.
 inline std::string difference_text(const std::vector<double>& differences, int digits = 0) {
   if (differences.empty()) return "–";
-  const auto wins = std::count_if(differences.begin(), differences.end(), [](double d) { return d > 0; });
+  const auto wins =
+      std::count_if(differences.begin(), differences.end(), [](double d) { return d > 0; });
   std::string text = statistics::mean(differences) > 0 ? "+" : "";
   text += with_interval(differences, digits);
   text += ", ";

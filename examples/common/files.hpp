@@ -10,8 +10,9 @@
 #include <nlohmann/json.hpp>
 #include <retain/files/new_file.hpp>
 
-/// Written beside its place and renamed, so that a reader never sees half a file and an existing file means
-/// that the step which makes it was finished. A link stays; a folder, a device or a pipe is refused.
+/// Written beside its place and renamed, so that a reader never sees half a file and an existing
+/// file means that the step which makes it was finished. A link stays; a folder, a device or a pipe
+/// is refused.
 inline void write_file(const std::filesystem::path& path, const std::string& text) {
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
   retain::detail::new_file file(path.string());
@@ -19,7 +20,9 @@ inline void write_file(const std::filesystem::path& path, const std::string& tex
   file.take_place();
 }
 
-inline void write_json(const std::filesystem::path& path, const nlohmann::json& value) { write_file(path, value.dump(1) + "\n"); }
+inline void write_json(const std::filesystem::path& path, const nlohmann::json& value) {
+  write_file(path, value.dump(1) + "\n");
+}
 
 inline nlohmann::json read_json(const std::filesystem::path& path) {
   std::ifstream file(path);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Draws a gnuplot script as PNG and SVG. The script and its data stay beside the picture, to be drawn again.
+// Draws a gnuplot script as PNG and SVG. The script and its data stay beside the picture, to be
+// drawn again.
 #pragma once
 
 #include <cstdio>
@@ -34,9 +35,11 @@ inline std::string quoted(const std::string& text) {
   return result + "'";
 }
 
-/// Writes STEM.gp and draws STEM.png and STEM.svg. False, with a line on stderr, when they cannot be written, or gnuplot is missing or
-/// dislikes the script: a picture is never worth losing the numbers for.
-inline bool draw(const std::filesystem::path& stem, const std::string& script, int width = 1200, int height = 560) {
+/// Writes STEM.gp and draws STEM.png and STEM.svg. False, with a line on stderr, when they cannot
+/// be written, or gnuplot is missing or dislikes the script: a picture is never worth losing the
+/// numbers for.
+inline bool draw(const std::filesystem::path& stem, const std::string& script, int width = 1200,
+                 int height = 560) {
   const auto with = [&](const char* extension) {
     auto path = stem;
     path += extension;
@@ -59,15 +62,20 @@ inline bool draw(const std::filesystem::path& stem, const std::string& script, i
     std::fprintf(stderr, "no picture: %s\n", error.what());
     return false;
   }
-  std::string shell_path = "'";  // for sh: a quote ends the string, stands escaped, and begins it again
-  for (const char c : with(".gp").string()) shell_path += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  // for sh: a quote ends the string, stands escaped, and begins it again
+  std::string shell_path = "'";
+  for (const char c : with(".gp").string())
+    shell_path += c == '\'' ? std::string("'\\''") : std::string(1, c);
   shell_path += "'";
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) {
-    std::fprintf(stderr, "no picture: gnuplot is missing (apt install gnuplot-nox), then: gnuplot %s\n", shell_path.c_str());
+    std::fprintf(stderr,
+                 "no picture: gnuplot is missing (apt install gnuplot-nox), then: gnuplot %s\n",
+                 shell_path.c_str());
     return false;
   }
   if (std::system(("gnuplot " + shell_path).c_str()) != 0) {
-    std::fprintf(stderr, "no picture: gnuplot stopped at an error; try: gnuplot %s\n", shell_path.c_str());
+    std::fprintf(stderr, "no picture: gnuplot stopped at an error; try: gnuplot %s\n",
+                 shell_path.c_str());
     return false;
   }
   return true;

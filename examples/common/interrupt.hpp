@@ -2,8 +2,8 @@
 // Ctrl-C asks a long run to stop at the next safe point; a second one ends the process at once.
 #pragma once
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 namespace interrupt {
 
@@ -14,9 +14,10 @@ inline bool requested() { return flag != 0; }
 /// What a shell reports for a program that Ctrl-C ended.
 inline constexpr int exit_code = 130;
 
-/// SIGTERM counts as Ctrl-C, so that a batch system and a parent process stop a run as cleanly as its user.
+/// SIGTERM counts as Ctrl-C, so that a batch system and a parent process stop a run as cleanly as
+/// its user.
 inline void install() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) {
     if (requested()) _exit(exit_code);
     flag = 1;

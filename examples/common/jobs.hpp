@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs commands as child processes, so many at a time, in an order that their dependencies allow, with the
-// progress of all of them on one line.
+// Runs commands as child processes, so many at a time, in an order that their dependencies allow,
+// with the progress of all of them on one line.
 #pragma once
 
 #include <algorithm>
@@ -33,11 +33,13 @@
 
 struct job {
   std::string name;
-  std::vector<std::string> command;    ///< program and arguments; asked for at the start when `make_command` is set
-  std::filesystem::path product;       ///< the file whose presence says that the job is finished
-  std::filesystem::path log;           ///< stdout and stderr of the child
-  std::vector<std::string> after = {}; ///< names of jobs whose products this one reads
-  std::function<std::vector<std::string>()> make_command = {};  ///< for arguments that depend on the time left
+  /// program and arguments; asked for at the start when `make_command` is set
+  std::vector<std::string> command;
+  std::filesystem::path product;        ///< the file whose presence says that the job is finished
+  std::filesystem::path log;            ///< stdout and stderr of the child
+  std::vector<std::string> after = {};  ///< names of jobs whose products this one reads
+  /// for arguments that depend on the time left
+  std::function<std::vector<std::string>()> make_command = {};
 };
 
 struct jobs_result {
@@ -49,17 +51,24 @@ struct jobs_result {
 };
 
 /// This program's own path, to start it again with another subcommand.
-inline std::string this_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
+inline std::string this_program() {
+  return std::filesystem::read_symlink("/proc/self/exe").string();
+}
 
 class job_runner {
  public:
-  /// `alike`: the jobs take about as long as one another, so what is left can be told from what is done.
+  /// `alike`: the jobs take about as long as one another, so what is left can be told from what is
+  /// done.
   job_runner(std::vector<job> jobs, std::size_t at_a_time, bool alike = false)
-      : jobs_(std::move(jobs)), states_(jobs_.size()), slots_(std::max<std::size_t>(1, at_a_time)), alike_(alike),
+      : jobs_(std::move(jobs)),
+        states_(jobs_.size()),
+        slots_(std::max<std::size_t>(1, at_a_time)),
+        alike_(alike),
         terminal_(isatty(STDERR_FILENO) != 0) {
     for (const auto& each : jobs_)
       for (const auto& name : each.after)
-        if (index(name) == jobs_.size()) throw std::logic_error("job " + each.name + " waits for an unknown job " + name);
+        if (index(name) == jobs_.size())
+          throw std::logic_error("job " + each.name + " waits for an unknown job " + name);
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
       for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
@@ -77,7 +86,8 @@ class job_runner {
       ++result_.skipped;
     }
     if (result_.skipped > 0)
-      std::fprintf(stderr, "%zu of %zu steps were finished before and are kept\n", result_.skipped, jobs_.size());
+      std::fprintf(stderr, "%zu of %zu steps were finished before and are kept\n", result_.skipped,
+                   jobs_.size());
     to_do_ = waiting;
     start_ = clock::now();
     for (;;) {
@@ -105,20 +115,22 @@ class job_runner {
   };
 
   std::size_t index(const std::string& name) const {
-    const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const job& each) { return each.name == name; });
+    const auto found = std::find_if(jobs_.begin(), jobs_.end(),
+                                    [&](const job& each) { return each.name == name; });
     return static_cast<std::size_t>(found - jobs_.begin());
   }
 
   std::size_t running() const {
-    return static_cast<std::size_t>(
-        std::count_if(states_.begin(), states_.end(), [](const state& s) { return s.stage == phase::running; }));
+    return static_cast<std::size_t>(std::count_if(
+        states_.begin(), states_.end(), [](const state& s) { return s.stage == phase::running; }));
   }
 
   void start_what_can() {
     for (std::size_t i = 0; i < jobs_.size() && running() < slots_; ++i) {
       if (states_[i].stage != phase::waiting) continue;
       const auto& after = jobs_[i].after;
-      if (std::all_of(after.begin(), after.end(), [&](const auto& name) { return states_[index(name)].stage == phase::done; }))
+      if (std::all_of(after.begin(), after.end(),
+                      [&](const auto& name) { return states_[index(name)].stage == phase::done; }))
         start(i);
     }
   }
@@ -134,16 +146,19 @@ class job_runner {
     auto command = jobs_[i].make_command ? jobs_[i].make_command() : jobs_[i].command;
     auto& child = states_[i];
     child.slot = free_slot();
-    if (jobs_[i].log.has_parent_path()) std::filesystem::create_directories(jobs_[i].log.parent_path());
+    if (jobs_[i].log.has_parent_path())
+      std::filesystem::create_directories(jobs_[i].log.parent_path());
     child.log.open(jobs_[i].log, std::ios::app);
     for (const auto& word : command) child.log << word << ' ';
     child.log << std::endl;
 
-    // Everything that allocates is done before fork: between fork and exec only system calls are allowed.
+    // Everything that allocates is done before fork: between fork and exec only system calls are
+    // allowed.
     std::vector<char*> arguments;
     for (auto& word : command) arguments.push_back(word.data());
     arguments.push_back(nullptr);
-    std::vector<std::string> settings{"OMP_NUM_THREADS=1", "OMP_WAIT_POLICY=passive", "RETAIN_PROGRESS_SECONDS=1"};
+    std::vector<std::string> settings{"OMP_NUM_THREADS=1", "OMP_WAIT_POLICY=passive",
+                                      "RETAIN_PROGRESS_SECONDS=1"};
     for (char** variable = environ; *variable != nullptr; ++variable) {
       const std::string text = *variable;
       if (!text.starts_with("OMP_NUM_THREADS=") && !text.starts_with("OMP_WAIT_POLICY=") &&
@@ -153,8 +168,8 @@ class job_runner {
     std::vector<char*> environment;
     for (auto& setting : settings) environment.push_back(setting.data());
     environment.push_back(nullptr);
-    // A core for each child, but only when the children fill the machine anyway: pinned in part of it, two
-    // programs would choose the same cores.
+    // A core for each child, but only when the children fill the machine anyway: pinned in part of
+    // it, two programs would choose the same cores.
     const bool pin = slots_ > 1 && cores_.size() == slots_;
     cpu_set_t core;
     CPU_ZERO(&core);
@@ -186,7 +201,8 @@ class job_runner {
   void stop_all() {
     result_.interrupted = true;
     clear_line();
-    std::fprintf(stderr, "stopping: waiting for the running steps to save (Ctrl-C again to end at once)\n");
+    std::fprintf(stderr,
+                 "stopping: waiting for the running steps to save (Ctrl-C again to end at once)\n");
     for (const auto& child : states_)
       if (child.stage == phase::running) kill(child.pid, SIGINT);
   }
@@ -230,14 +246,16 @@ class job_runner {
     int status = 0;
     while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {
     }
-    const bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0 && std::filesystem::exists(jobs_[i].product);
+    const bool good =
+        WIFEXITED(status) && WEXITSTATUS(status) == 0 && std::filesystem::exists(jobs_[i].product);
     child.stage = good ? phase::done : phase::failed;
     child.log.close();
     clear_line();
     if (good) {
       ++result_.finished;
       const double seconds = std::chrono::duration<double>(clock::now() - child.start).count();
-      std::fprintf(stderr, "%-22s done in %s\n", jobs_[i].name.c_str(), clock_text(seconds).c_str());
+      std::fprintf(stderr, "%-22s done in %s\n", jobs_[i].name.c_str(),
+                   clock_text(seconds).c_str());
     } else if (!result_.interrupted && result_.failed.empty()) {
       result_.failed = jobs_[i].name;
       result_.message = child.line;
@@ -251,20 +269,24 @@ class job_runner {
     if (std::chrono::duration<double>(now - shown_).count() < (terminal_ ? 0.5 : 10.0)) return;
     shown_ = now;
     const double elapsed = std::chrono::duration<double>(now - start_).count();
-    std::string line = std::to_string(result_.finished + result_.skipped) + "/" + std::to_string(jobs_.size()) + " " +
-                       clock_text(elapsed);
+    std::string line = std::to_string(result_.finished + result_.skipped) + "/" +
+                       std::to_string(jobs_.size()) + " " + clock_text(elapsed);
     if (alike_ && result_.finished >= 2 * slots_)
-      line += ", " + clock_text(elapsed / static_cast<double>(result_.finished) *
-                                static_cast<double>(to_do_ - result_.finished)) + " left";
+      line += ", " +
+              clock_text(elapsed / static_cast<double>(result_.finished) *
+                         static_cast<double>(to_do_ - result_.finished)) +
+              " left";
     for (std::size_t i = 0; i < states_.size(); ++i)
       if (states_[i].stage == phase::running)
-        line += " | " + (states_[i].line.empty() ? jobs_[i].name : jobs_[i].name + ": " + states_[i].line);
+        line += " | " +
+                (states_[i].line.empty() ? jobs_[i].name : jobs_[i].name + ": " + states_[i].line);
     if (!terminal_) {
       std::fprintf(stderr, "%s\n", line.c_str());
       return;
     }
     winsize size{};
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 && line.size() >= size.ws_col)
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 &&
+        line.size() >= size.ws_col)
       line.resize(size.ws_col - 1u);  // a wrapped line cannot be rewritten in place
     std::fprintf(stderr, "\r%s\033[K", line.c_str());
     std::fflush(stderr);

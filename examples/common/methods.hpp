@@ -16,19 +16,21 @@ struct method_style {
   const char* color;
 };
 inline constexpr std::array<method_style, 10> method_styles{{{"scratch", gnuplot::grey},
-                                                              {"none", gnuplot::vermilion},
-                                                              {"l2", gnuplot::orange},
-                                                              {"ewc", gnuplot::blue},
-                                                              {"ewc-cw", gnuplot::indigo},
-                                                              {"bc", gnuplot::green},
-                                                              {"em", gnuplot::wine},
-                                                              {"bc+em", gnuplot::olive},
-                                                              {"ks", gnuplot::purple},
-                                                              {"bc+ks", gnuplot::sky}}};
+                                                             {"none", gnuplot::vermilion},
+                                                             {"l2", gnuplot::orange},
+                                                             {"ewc", gnuplot::blue},
+                                                             {"ewc-cw", gnuplot::indigo},
+                                                             {"bc", gnuplot::green},
+                                                             {"em", gnuplot::wine},
+                                                             {"bc+em", gnuplot::olive},
+                                                             {"ks", gnuplot::purple},
+                                                             {"bc+ks", gnuplot::sky}}};
 
 /// Its place in that order; behind all others for a method that is not in it.
 inline std::ptrdiff_t method_rank(std::string_view method) {
-  return std::find_if(method_styles.begin(), method_styles.end(), [&](const auto& style) { return style.method == method; }) - method_styles.begin();
+  return std::find_if(method_styles.begin(), method_styles.end(),
+                      [&](const auto& style) { return style.method == method; }) -
+         method_styles.begin();
 }
 
 inline const char* color_of(std::string_view method) {

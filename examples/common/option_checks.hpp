@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an option's number has to be. CLI11's own PositiveNumber and NonNegativeNumber answer with the greatest double, in 309 digits.
+// What an option's number has to be. CLI11's own PositiveNumber and NonNegativeNumber answer with
+// the greatest double, in 309 digits.
 #pragma once
 
 #include <cmath>
@@ -14,11 +15,18 @@ CLI::Validator number_check(const std::string& what, Fits fits, const std::strin
   return {[=](std::string& text) {
             char* end = nullptr;
             const double value = std::strtod(text.c_str(), &end);
-            if (end != text.c_str() && *end == '\0' && std::isfinite(value) && fits(value)) return std::string();
-            return std::string("must be a number ").append(what).append(", not '").append(text).append("'");
+            if (end != text.c_str() && *end == '\0' && std::isfinite(value) && fits(value))
+              return std::string();
+            return std::string("must be a number ")
+                .append(what)
+                .append(", not '")
+                .append(text)
+                .append("'");
           },
           description};
 }
 
-inline const CLI::Validator positive_number = number_check("above 0", [](double value) { return value > 0; }, "POSITIVE");
-inline const CLI::Validator non_negative_number = number_check("not below 0", [](double value) { return value >= 0; }, "NONNEGATIVE");
+inline const CLI::Validator positive_number =
+    number_check("above 0", [](double value) { return value > 0; }, "POSITIVE");
+inline const CLI::Validator non_negative_number =
+    number_check("not below 0", [](double value) { return value >= 0; }, "NONNEGATIVE");

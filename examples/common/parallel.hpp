@@ -15,9 +15,11 @@
 
 #include "interrupt.hpp"
 
-/// Calls work(0) … work(count − 1), each once, on `threads` threads, and watch(finished) on this one about ten times a second and at
-/// the end. The first exception ends the others' queue and is thrown here, and so is Ctrl-C.
-inline void parallel(std::size_t count, std::size_t threads, const std::function<void(std::size_t)>& work,
+/// Calls work(0) … work(count − 1), each once, on `threads` threads, and watch(finished) on this
+/// one about ten times a second and at the end. The first exception ends the others' queue and is
+/// thrown here, and so is Ctrl-C.
+inline void parallel(std::size_t count, std::size_t threads,
+                     const std::function<void(std::size_t)>& work,
                      const std::function<void(std::size_t)>& watch = {}) {
   std::atomic<std::size_t> next{0}, finished{0}, ended{0};
   std::atomic<bool> stop{false};
@@ -46,5 +48,6 @@ inline void parallel(std::size_t count, std::size_t threads, const std::function
     }
   }
   if (failure) std::rethrow_exception(failure);
-  if (interrupt::requested()) throw std::runtime_error("stopped before the work was complete; nothing was written");
+  if (interrupt::requested())
+    throw std::runtime_error("stopped before the work was complete; nothing was written");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What pictures and tables of many runs have in common. A group has `title` and `methods`: (name, runs) in the order of the tables.
+// What pictures and tables of many runs have in common. A group has `title` and `methods`: (name,
+// runs) in the order of the tables.
 #pragma once
 
 #include <algorithm>
@@ -26,13 +27,15 @@ std::string seeds_text(const Group& group) {
     least = std::min(least, runs.size());
     most = std::max(most, runs.size());
   }
-  return (least == most ? "" : std::to_string(least) + " to ") + std::to_string(most) + (most == 1 ? " seed" : " seeds");
+  return (least == most ? "" : std::to_string(least) + " to ") + std::to_string(most) +
+         (most == 1 ? " seed" : " seeds");
 }
 
 /// Where a picture's numbers are, for gnuplot and for who draws it anew.
 inline std::filesystem::path data_of(std::filesystem::path stem) { return stem += ".dat"; }
 
-/// Lines of thousand steps, mean and 95 % interval over runs; the value alone for one. `points_of(run)`: (step, value) of a run.
+/// Lines of thousand steps, mean and 95 % interval over runs; the value alone for one.
+/// `points_of(run)`: (step, value) of a run.
 template <class Runs, class Points>
 std::string curve_text(const Runs& runs, Points points_of) {
   std::map<double, std::vector<double>> at;
@@ -41,16 +44,20 @@ std::string curve_text(const Runs& runs, Points points_of) {
   std::ostringstream text;
   for (const auto& [step, values] : at) {
     const auto interval = statistics::bootstrap_interval(values, {.resamples = 500});
-    text << step / 1000 << ' ' << statistics::mean(values) << ' ' << interval.low << ' ' << interval.high << '\n';
+    text << step / 1000 << ' ' << statistics::mean(values) << ' ' << interval.low << ' '
+         << interval.high << '\n';
   }
   if (at.empty()) text << "NaN NaN NaN NaN\n";
   return text.str();
 }
 
 /// gnuplot's words for the block `index` of curve_text() lines: a band with its mean.
-inline std::string curve_plot(const std::filesystem::path& data, int index, const std::string& method) {
-  const std::string color = std::string("'") + color_of(method) + "'", source = gnuplot::quoted(data.string()) + " index " + std::to_string(index);
-  return source + " using 1:3:4 with filledcurves fillcolor rgb " + color + " fillstyle transparent solid 0.13 notitle, " + source +
+inline std::string curve_plot(const std::filesystem::path& data, int index,
+                              const std::string& method) {
+  const std::string color = std::string("'") + color_of(method) + "'",
+                    source = gnuplot::quoted(data.string()) + " index " + std::to_string(index);
+  return source + " using 1:3:4 with filledcurves fillcolor rgb " + color +
+         " fillstyle transparent solid 0.13 notitle, " + source +
          " using 1:2 with lines linewidth 2.2 linecolor rgb " + color + " notitle";
 }
 
@@ -59,15 +66,18 @@ template <class Group>
 std::string legend_plot(const Group& group) {
   std::string legend;
   for (const auto& [method, runs] : group.methods)
-    legend += (legend.empty() ? "" : ", ") + std::string("NaN with lines linewidth 2.5 linecolor rgb '") + color_of(method) + "' title " +
-              gnuplot::quoted(legend_of(method));
+    legend += (legend.empty() ? "" : ", ") +
+              std::string("NaN with lines linewidth 2.5 linecolor rgb '") + color_of(method) +
+              "' title " + gnuplot::quoted(legend_of(method));
   return legend;
 }
 
-/// One measure by method: a point a run, the mean with its 95 % interval. STEM.png, STEM.svg, STEM.dat. `values(runs)`: of each run, where it has
-/// one. Up to `greatest`; as far as they go where that is 0.
+/// One measure by method: a point a run, the mean with its 95 % interval. STEM.png, STEM.svg,
+/// STEM.dat. `values(runs)`: of each run, where it has one. Up to `greatest`; as far as they go
+/// where that is 0.
 template <class Group, class Values>
-bool draw_method_points(const Group& group, const std::filesystem::path& stem, const std::string& title, const std::string& what, double greatest,
+bool draw_method_points(const Group& group, const std::filesystem::path& stem,
+                        const std::string& title, const std::string& what, double greatest,
                         Values values_of) {
   const auto data_path = data_of(stem);
   std::ostringstream data, tics;
@@ -77,25 +87,38 @@ bool draw_method_points(const Group& group, const std::filesystem::path& stem, c
     const std::vector<double> values = values_of(runs);
     data << "# " << method << ": place, value of a seed\n";
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const double offset = values.size() < 2 ? 0 : 0.36 * (static_cast<double>(i) / static_cast<double>(values.size() - 1) - 0.5);
+      const double offset =
+          values.size() < 2
+              ? 0
+              : 0.36 * (static_cast<double>(i) / static_cast<double>(values.size() - 1) - 0.5);
       data << static_cast<double>(m) + offset << ' ' << values[i] << '\n';
     }
     if (values.empty()) data << m << " NaN\n";
     const auto interval = statistics::bootstrap_interval(values);
-    data << "\n\n" << m << ' ' << statistics::mean(values) << ' ' << interval.low << ' ' << interval.high << "\n\n\n";
+    data << "\n\n"
+         << m << ' ' << statistics::mean(values) << ' ' << interval.low << ' ' << interval.high
+         << "\n\n\n";
     tics << (m ? ", " : "") << gnuplot::quoted(legend_of(method)) << ' ' << m;
-    const std::string color = std::string("'") + color_of(method) + "'", source = gnuplot::quoted(data_path.string()) + " index ";
-    plots += (plots.empty() ? "" : ", ") + source + std::to_string(2 * m) + " using 1:2 with points pointtype 7 pointsize 0.8 linecolor rgb " + color +
-             " notitle, " + source + std::to_string(2 * m + 1) + " using 1:2:3:4 with yerrorbars pointtype 5 pointsize 1.4 linewidth 2.5 linecolor rgb " +
-             color + " notitle";
+    const std::string color = std::string("'") + color_of(method) + "'",
+                      source = gnuplot::quoted(data_path.string()) + " index ";
+    plots +=
+        (plots.empty() ? "" : ", ") + source + std::to_string(2 * m) +
+        " using 1:2 with points pointtype 7 pointsize 0.8 linecolor rgb " + color + " notitle, " +
+        source + std::to_string(2 * m + 1) +
+        " using 1:2:3:4 with yerrorbars pointtype 5 pointsize 1.4 linewidth 2.5 linecolor rgb " +
+        color + " notitle";
   }
   write_file(data_path, data.str());
   std::ostringstream script;
   script << "set title " << gnuplot::quoted(title) << " . \"\\n\" . "
-         << gnuplot::quoted("square: mean over " + seeds_text(group) + ", bar: its 95 % interval, dot: one seed") << "\nset ylabel " << gnuplot::quoted(what)
+         << gnuplot::quoted("square: mean over " + seeds_text(group) +
+                            ", bar: its 95 % interval, dot: one seed")
+         << "\nset ylabel " << gnuplot::quoted(what)
          << "\nset grid ytics back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set border 3\nset tics nomirror\nset xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:"
-         << (greatest > 0 ? decimals(greatest, 2) : "*") << "]\nset xtics (" << tics.str() << ")\nplot " << plots;
+         << "set border 3\nset tics nomirror\nset xrange [-0.6:"
+         << static_cast<double>(group.methods.size()) - 0.4
+         << "]\nset yrange [0:" << (greatest > 0 ? decimals(greatest, 2) : "*") << "]\nset xtics ("
+         << tics.str() << ")\nplot " << plots;
   return gnuplot::draw(stem, script.str() + "\nreset", 900, 480);
 }
 
@@ -107,21 +130,26 @@ std::string paired_table(const Group& group, const std::string& what, Difference
   text_table order(against);
   for (const auto& [method, seeds] : group.methods) {
     std::vector<std::string> row{method};
-    for (const auto& [other, others] : group.methods) row.push_back(other == method ? "–" : difference_text(differences(seeds, others), 2));
+    for (const auto& [other, others] : group.methods)
+      row.push_back(other == method ? "–" : difference_text(differences(seeds, others), 2));
     order.add(row);
   }
-  return "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. With so many intervals, at least one in twenty "
+  return "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. "
+         "With so many intervals, at least one in twenty "
          "leaves zero out by chance.\n\n" +
          order.markdown() + "\n";
 }
 
 /// The pictures of each group into `out`, as Markdown.
 template <class Groups, class Curves, class Points>
-std::string draw_groups(const Groups& groups, const std::filesystem::path& out, Curves draw_curves, Points draw_points) {
+std::string draw_groups(const Groups& groups, const std::filesystem::path& out, Curves draw_curves,
+                        Points draw_points) {
   std::string markdown;
   for (const auto& group : groups) {
-    if (draw_curves(group, out / ("curves-" + group.slug))) markdown += "![" + group.title + ", over training](curves-" + group.slug + ".png)\n\n";
-    if (draw_points(group, out / ("points-" + group.slug))) markdown += "![" + group.title + ", each seed](points-" + group.slug + ".png)\n\n";
+    if (draw_curves(group, out / ("curves-" + group.slug)))
+      markdown += "![" + group.title + ", over training](curves-" + group.slug + ".png)\n\n";
+    if (draw_points(group, out / ("points-" + group.slug)))
+      markdown += "![" + group.title + ", each seed](points-" + group.slug + ".png)\n\n";
   }
   return markdown;
 }

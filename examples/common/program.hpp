@@ -14,16 +14,19 @@
 
 #include <CLI/CLI.hpp>
 
-/// Runs the subcommand that the arguments choose. `declare(app, chosen)` adds the subcommands; one that is used sets `chosen`, whose answer is
-/// the exit code. A mistake in the options names the subcommand's help; an exception is one line on stderr and exit code 1.
+/// Runs the subcommand that the arguments choose. `declare(app, chosen)` adds the subcommands; one
+/// that is used sets `chosen`, whose answer is the exit code. A mistake in the options names the
+/// subcommand's help; an exception is one line on stderr and exit code 1.
 template <class Declare>
-int run_program(int argc, char** argv, const std::string& name, const std::string& description, Declare declare) {
+int run_program(int argc, char** argv, const std::string& name, const std::string& description,
+                Declare declare) {
   CLI::App app{description + "\nEvery subcommand explains itself with --help.", name};
   app.require_subcommand(1);
   app.failure_message([&name](const CLI::App* failed, const CLI::Error& error) {
     const auto used = failed->get_subcommands();
     const std::string which = used.empty() ? name : name + " " + used.front()->get_name();
-    return which + ": " + error.what() + " (all options: " + which + " --help)\n";  // one line, which a sweep repeats
+    // one line, which a sweep repeats
+    return which + ": " + error.what() + " (all options: " + which + " --help)\n";
   });
   std::function<int()> chosen;
   declare(app, chosen);
@@ -34,7 +37,8 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
   }
 
   interrupt::install();
-  // One core a run: several runs side by side beat one run on several threads, whose OpenMP loops wait on each other.
+  // One core a run: several runs side by side beat one run on several threads, whose OpenMP loops
+  // wait on each other.
   at::set_num_threads(1);
   at::set_num_interop_threads(1);
   try {

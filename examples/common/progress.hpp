@@ -2,12 +2,12 @@
 // One line of progress on stderr: how far, how fast, how long yet.
 #pragma once
 
+#include <unistd.h>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <unistd.h>
 #include <utility>
 
 /// "0:42", "12:05", "1:02:03".
@@ -36,12 +36,16 @@ inline std::string short_number(double value) {
   return text;
 }
 
-/// On a terminal the line is rewritten a few times a second; in a log it is a new line every ten seconds.
-/// RETAIN_PROGRESS_SECONDS changes the ten: a program that shows its children's progress sets it to one.
+/// On a terminal the line is rewritten a few times a second; in a log it is a new line every ten
+/// seconds. RETAIN_PROGRESS_SECONDS changes the ten: a program that shows its children's progress
+/// sets it to one.
 class progress {
  public:
   progress(std::string what, double total, std::string unit)
-      : what_(std::move(what)), unit_(std::move(unit)), total_(total), terminal_(isatty(STDERR_FILENO) != 0) {
+      : what_(std::move(what)),
+        unit_(std::move(unit)),
+        total_(total),
+        terminal_(isatty(STDERR_FILENO) != 0) {
     const char* seconds = std::getenv("RETAIN_PROGRESS_SECONDS");
     interval_ = terminal_ ? 0.2 : seconds != nullptr ? std::atof(seconds) : 10.0;
     start_ = last_ = clock::now();
@@ -86,10 +90,12 @@ class progress {
       line += "  " + (rate < 20 ? decimal(rate) : short_number(rate)) + "/s";
     }
     line += "  " + clock_text(elapsed);
-    if (total_ > 0 && done < total_) line += ", " + (rate > 0 ? clock_text((total_ - done) / rate) : "-:--") + " left";
+    if (total_ > 0 && done < total_)
+      line += ", " + (rate > 0 ? clock_text((total_ - done) / rate) : "-:--") + " left";
     if (!note.empty()) line += "  " + note;
     if (terminal_)
-      std::fprintf(stderr, "\r%s\033[K", line.c_str());  // the escape clears what a longer line left behind
+      // the escape clears what a longer line left behind
+      std::fprintf(stderr, "\r%s\033[K", line.c_str());
     else
       std::fprintf(stderr, "%s\n", line.c_str());
     std::fflush(stderr);

@@ -18,17 +18,23 @@
 /// Rows by step, the step in the first column. Each row is on the disk when the next begins.
 class run_log {
  public:
-  /// `resumed_at`: what a killed run wrote after its last checkpoint is dropped, for it is going to be played again.
+  /// `resumed_at`: what a killed run wrote after its last checkpoint is dropped, for it is going to
+  /// be played again.
   run_log(std::filesystem::path path, std::vector<std::string> names, std::int64_t resumed_at = 0)
       : path_(std::move(path)), names_(std::move(names)) {
     std::string text = header();
     if (resumed_at > 0) {
       std::ifstream before(path_);
-      if (!before) throw std::runtime_error(path_.string() + " is gone, and with it what the run wrote so far: bring it back, or remove the folder to begin anew");
+      if (!before)
+        throw std::runtime_error(path_.string() +
+                                 " is gone, and with it what the run wrote so far: bring it back, "
+                                 "or remove the folder to begin anew");
       std::string line;
       std::getline(before, line);
       if (before && line + "\n" != text)
-        throw std::runtime_error(path_.string() + " has other columns than this run writes: it is of another run or version");
+        throw std::runtime_error(
+            path_.string() +
+            " has other columns than this run writes: it is of another run or version");
       while (std::getline(before, line))
         if (const auto step = std::strtoll(line.c_str(), nullptr, 10); step <= resumed_at) {
           text += line + "\n";

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Summaries of a few heavy-tailed numbers, and bootstrap intervals that come out the same on every machine.
+// Summaries of a few heavy-tailed numbers, and bootstrap intervals that come out the same on every
+// machine.
 #pragma once
 
 #include <algorithm>
@@ -47,7 +48,8 @@ inline double standard_error(std::span<const double> values) {
 }
 
 namespace detail {
-/// Linear interpolation between order statistics (type 7 of Hyndman and Fan, NumPy's and R's default).
+/// Linear interpolation between order statistics (type 7 of Hyndman and Fan, NumPy's and R's
+/// default).
 inline double sorted_quantile(std::span<const double> sorted, double p) {
   if (sorted.empty()) return std::numeric_limits<double>::quiet_NaN();
   const double place = p * static_cast<double>(sorted.size() - 1);
@@ -56,7 +58,8 @@ inline double sorted_quantile(std::span<const double> sorted, double p) {
   return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
-/// Uniform on 0 … n − 1. std::uniform_int_distribution may differ from one standard library to the next.
+/// Uniform on 0 … n − 1. std::uniform_int_distribution may differ from one standard library to the
+/// next.
 inline std::size_t below(std::mt19937_64& random, std::size_t n) {
   return static_cast<std::size_t>(((random() >> 32) * static_cast<std::uint64_t>(n)) >> 32);
 }
@@ -68,7 +71,8 @@ inline interval percentile_interval(std::vector<double>& resampled, double level
 }  // namespace detail
 
 inline double quantile(std::span<const double> values, double p) {
-  if (!(p >= 0 && p <= 1)) throw std::invalid_argument("statistics::quantile: p must be between 0 and 1");
+  if (!(p >= 0 && p <= 1))
+    throw std::invalid_argument("statistics::quantile: p must be between 0 and 1");
   std::vector<double> sorted(values.begin(), values.end());
   std::sort(sorted.begin(), sorted.end());
   return detail::sorted_quantile(sorted, p);
@@ -76,9 +80,9 @@ inline double quantile(std::span<const double> values, double p) {
 
 inline double median(std::span<const double> values) { return quantile(values, 0.5); }
 
-/// Mean of the middle half. A value that the quarter's border cuts counts with the part that lies inside, so
-/// that the result does not jump with n. rliable (scipy's trim_mean) drops floor(n / 4) whole values at either end: the
-/// two agree where n is a multiple of 4.
+/// Mean of the middle half. A value that the quarter's border cuts counts with the part that lies
+/// inside, so that the result does not jump with n. rliable (scipy's trim_mean) drops floor(n / 4)
+/// whole values at either end: the two agree where n is a multiple of 4.
 inline double interquartile_mean(std::span<const double> values) {
   if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
   std::vector<double> sorted(values.begin(), values.end());
@@ -96,7 +100,8 @@ inline double interquartile_mean(std::span<const double> values) {
 
 /// Percentile bootstrap interval of `statistic`, which takes a span and gives a double.
 template <class Statistic>
-interval bootstrap_interval(std::span<const double> values, Statistic statistic, const bootstrap_options& options = {}) {
+interval bootstrap_interval(std::span<const double> values, Statistic statistic,
+                            const bootstrap_options& options = {}) {
   if (values.empty()) return {};
   std::mt19937_64 random(options.seed);
   std::vector<double> draw(values.size()), resampled(options.resamples);
@@ -108,14 +113,20 @@ interval bootstrap_interval(std::span<const double> values, Statistic statistic,
 }
 
 /// The interval of the mean.
-inline interval bootstrap_interval(std::span<const double> values, const bootstrap_options& options = {}) {
-  return bootstrap_interval(values, [](std::span<const double> draw) { return mean(draw); }, options);
+inline interval bootstrap_interval(std::span<const double> values,
+                                   const bootstrap_options& options = {}) {
+  return bootstrap_interval(
+      values, [](std::span<const double> draw) { return mean(draw); }, options);
 }
 
-/// Bootstrap of pairs, drawn together: what both share from pair to pair is not taken for an accident. `statistic` takes two spans of equal length.
+/// Bootstrap of pairs, drawn together: what both share from pair to pair is not taken for an
+/// accident. `statistic` takes two spans of equal length.
 template <class Statistic>
-interval paired_bootstrap_interval(std::span<const double> a, std::span<const double> b, Statistic statistic, const bootstrap_options& options = {}) {
-  if (a.size() != b.size()) throw std::invalid_argument("statistics::paired_bootstrap_interval: not as many of one as of the other");
+interval paired_bootstrap_interval(std::span<const double> a, std::span<const double> b,
+                                   Statistic statistic, const bootstrap_options& options = {}) {
+  if (a.size() != b.size())
+    throw std::invalid_argument(
+        "statistics::paired_bootstrap_interval: not as many of one as of the other");
   if (a.empty()) return {};
   std::mt19937_64 random(options.seed);
   std::vector<double> one(a.size()), other(b.size()), resampled(options.resamples);
@@ -130,11 +141,11 @@ interval paired_bootstrap_interval(std::span<const double> a, std::span<const do
   return detail::percentile_interval(resampled, options.level);
 }
 
-/// Bootstrap within each stratum, never across: strata are what was chosen (starts, tasks), their values what
-/// was drawn (seeds). `statistic` sees all strata of a resample joined.
+/// Bootstrap within each stratum, never across: strata are what was chosen (starts, tasks), their
+/// values what was drawn (seeds). `statistic` sees all strata of a resample joined.
 template <class Statistic>
-interval stratified_bootstrap_interval(const std::vector<std::vector<double>>& strata, Statistic statistic,
-                                       const bootstrap_options& options = {}) {
+interval stratified_bootstrap_interval(const std::vector<std::vector<double>>& strata,
+                                       Statistic statistic, const bootstrap_options& options = {}) {
   std::size_t size = 0;
   for (const auto& stratum : strata) size += stratum.size();
   if (size == 0) return {};
@@ -143,19 +154,22 @@ interval stratified_bootstrap_interval(const std::vector<std::vector<double>>& s
   for (double& result : resampled) {
     auto place = draw.begin();
     for (const auto& stratum : strata)
-      for (std::size_t i = 0; i < stratum.size(); ++i) *place++ = stratum[detail::below(random, stratum.size())];
+      for (std::size_t i = 0; i < stratum.size(); ++i)
+        *place++ = stratum[detail::below(random, stratum.size())];
     result = statistic(std::span<const double>(draw));
   }
   return detail::percentile_interval(resampled, options.level);
 }
 
-/// Bootstrap of runs that each played several games: seeds are drawn, then games within each drawn seed. The
-/// statistic is the mean over seeds of the mean over games. With one game a seed it is the plain bootstrap.
+/// Bootstrap of runs that each played several games: seeds are drawn, then games within each drawn
+/// seed. The statistic is the mean over seeds of the mean over games. With one game a seed it is
+/// the plain bootstrap.
 inline interval seeds_and_games_interval(const std::vector<std::vector<double>>& seeds,
                                          const bootstrap_options& options = {}) {
   if (seeds.empty()) return {};
   for (const auto& games : seeds)
-    if (games.empty()) throw std::invalid_argument("statistics::seeds_and_games_interval: a seed without games");
+    if (games.empty())
+      throw std::invalid_argument("statistics::seeds_and_games_interval: a seed without games");
   std::mt19937_64 random(options.seed);
   std::vector<double> resampled(options.resamples);
   for (double& result : resampled) {
@@ -163,7 +177,8 @@ inline interval seeds_and_games_interval(const std::vector<std::vector<double>>&
     for (std::size_t i = 0; i < seeds.size(); ++i) {
       const auto& games = seeds[detail::below(random, seeds.size())];
       double sum = 0;
-      for (std::size_t j = 0; j < games.size(); ++j) sum += games[detail::below(random, games.size())];
+      for (std::size_t j = 0; j < games.size(); ++j)
+        sum += games[detail::below(random, games.size())];
       total += sum / static_cast<double>(games.size());
     }
     result = total / static_cast<double>(seeds.size());
@@ -180,7 +195,8 @@ struct paired_result {
 /// a[i] and b[i] come from the same game or the same seed; what the pair shares cancels.
 inline paired_result paired_difference(std::span<const double> a, std::span<const double> b,
                                        const bootstrap_options& options = {}) {
-  if (a.size() != b.size()) throw std::invalid_argument("statistics::paired_difference: the lists differ in length");
+  if (a.size() != b.size())
+    throw std::invalid_argument("statistics::paired_difference: the lists differ in length");
   std::vector<double> differences(a.size());
   paired_result result;
   result.pairs = a.size();

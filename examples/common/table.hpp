@@ -16,12 +16,16 @@ inline std::string decimals(double value, int digits = 0) {
   if (!std::isfinite(value)) return "–";
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return std::string_view(text).find_first_not_of("-0.") == std::string_view::npos && *text == '-' ? text + 1 : text;
+  return std::string_view(text).find_first_not_of("-0.") == std::string_view::npos && *text == '-'
+             ? text + 1
+             : text;
 }
 
 /// "312 … 405", the way an interval stands in every table.
 inline std::string range_text(double low, double high, int digits = 0) {
-  return std::isfinite(low) && std::isfinite(high) ? decimals(low, digits) + " … " + decimals(high, digits) : "–";
+  return std::isfinite(low) && std::isfinite(high)
+             ? decimals(low, digits) + " … " + decimals(high, digits)
+             : "–";
 }
 
 class text_table {
@@ -37,8 +41,9 @@ class text_table {
 
   /// Characters, not bytes: the cells hold "±" and "…".
   static std::size_t width(const std::string& text) {
-    return static_cast<std::size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+      return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    }));
   }
 
   /// Columns after the first are numbers and stand to the right.

@@ -13,8 +13,9 @@
 #include <stdexcept>
 #include <string>
 
-/// Removes a folder and everything in it. Links are removed, not followed; what cannot be removed stays, and a folder that is not there is
-/// no error. Not std::filesystem::remove_all: LibTorch as it is packaged for Python exports that of another libstdc++, and it crashes.
+/// Removes a folder and everything in it. Links are removed, not followed; what cannot be removed
+/// stays, and a folder that is not there is no error. Not std::filesystem::remove_all: LibTorch as
+/// it is packaged for Python exports that of another libstdc++, and it crashes.
 inline void remove_folder(const std::filesystem::path& folder) {
   const auto remove = [](const char* path, const struct stat*, int, FTW*) {
     std::remove(path);
@@ -28,7 +29,8 @@ class temporary_folder {
  public:
   temporary_folder() {
     auto name = (std::filesystem::temp_directory_path() / "retain-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make the folder " + name + ": " + std::strerror(errno));
+    if (mkdtemp(name.data()) == nullptr)
+      throw std::runtime_error("cannot make the folder " + name + ": " + std::strerror(errno));
     path_ = name;
   }
   ~temporary_folder() { remove_folder(path_); }

@@ -18,15 +18,16 @@
 
 namespace montezuma {
 
-/// One ale::ALEInterface, frame by frame: without its sticky actions, of which the last is no part of a saved state, and without its limit
-/// of frames, whose counter is.
+/// One ale::ALEInterface, frame by frame: without its sticky actions, of which the last is no part
+/// of a saved state, and without its limit of frames, whose counter is.
 class ale_console {
  public:
   explicit ale_console(const rom_file& rom, std::uint64_t seed = 1) : identity_(rom.md5) {
     ale::Logger::setMode(ale::Logger::Error);
     // Loading a game that it does not know, it would end the process.
     if (!ale::ALEInterface::isSupportedROM(rom.path))
-      throw std::runtime_error("the Arcade Learning Environment does not know the game in " + rom.path.string() + " (md5 " + rom.md5 + ")");
+      throw std::runtime_error("the Arcade Learning Environment does not know the game in " +
+                               rom.path.string() + " (md5 " + rom.md5 + ")");
     game_ = std::make_unique<ale::ALEInterface>();
     game_->setInt("random_seed", static_cast<int>(seed % 1'000'000'007u));
     game_->setFloat("repeat_action_probability", 0);
@@ -36,7 +37,8 @@ class ale_console {
     std::vector<std::uint8_t> pixels;
     screen(pixels);
     if (pixels.size() != screen_pixels)
-      throw std::runtime_error("the game in " + rom.path.string() + " has a screen of " + std::to_string(pixels.size()) + " pixels, not 210 x 160");
+      throw std::runtime_error("the game in " + rom.path.string() + " has a screen of " +
+                               std::to_string(pixels.size()) + " pixels, not 210 x 160");
   }
 
   int act(int action) { return static_cast<int>(game_->act(static_cast<ale::Action>(action))); }
@@ -46,7 +48,8 @@ class ale_console {
   void screen(std::vector<std::uint8_t>& pixels) const { game_->getScreenGrayscale(pixels); }
   console_ram ram() const {
     console_ram bytes;
-    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = game_->getRAM().get(static_cast<unsigned>(i));
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = game_->getRAM().get(static_cast<unsigned>(i));
     return bytes;
   }
   /// With the console's own dice, which fill its memory when it is switched on.

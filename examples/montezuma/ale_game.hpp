@@ -26,12 +26,14 @@ struct ale_options {
   int step_cap = 4500;   ///< decisions of an episode
 };
 
-/// A decision lasts four frames. Each of them repeats, with the chance of a sticky action, what the frame before did. Rewards are added up
-/// as the game pays them; what is seen is the brighter of the third and the fourth frame, small and grey, behind the three before it. An
-/// episode ends when all lives are lost or after 4500 decisions; losing a life does not end it, and it begins without idling.
+/// A decision lasts four frames. Each of them repeats, with the chance of a sticky action, what the
+/// frame before did. Rewards are added up as the game pays them; what is seen is the brighter of
+/// the third and the fourth frame, small and grey, behind the three before it. An episode ends when
+/// all lives are lost or after 4500 decisions; losing a life does not end it, and it begins without
+/// idling.
 ///
-/// The cap counts decisions since reset(): the console's own counter comes back with a saved state, so that an episode from a late one
-/// would be cut short.
+/// The cap counts decisions since reset(): the console's own counter comes back with a saved state,
+/// so that an episode from a late one would be cut short.
 template <ale_machine Machine>
 class ale_game {
  public:
@@ -39,20 +41,27 @@ class ale_game {
   static constexpr int actions = joystick_actions, rooms = game_rooms;
   static constexpr int frames_a_step = 4, first_room = 1;
 
-  static std::vector<std::int64_t> observation_shape() { return {frames_stacked, frame_side, frame_side}; }
+  static std::vector<std::int64_t> observation_shape() {
+    return {frames_stacked, frame_side, frame_side};
+  }
   static std::int64_t newest_channels() { return 1; }
 
   /// `states` may be null: then episodes begin in room 1 alone.
-  ale_game(Machine machine, std::uint64_t seed, std::shared_ptr<const room_states> states = {}, const ale_options& options = {})
-      : machine_(std::move(machine)), states_(std::move(states)), sticky_(chance(options.sticky)), step_cap_(options.step_cap) {
+  ale_game(Machine machine, std::uint64_t seed, std::shared_ptr<const room_states> states = {},
+           const ale_options& options = {})
+      : machine_(std::move(machine)),
+        states_(std::move(states)),
+        sticky_(chance(options.sticky)),
+        step_cap_(options.step_cap) {
     now_.random = seed;
     reset(first_room);
   }
 
-  /// Room 1 as the game itself begins, others from a saved state drawn at random, idling for 2 to 4 frames: screen and memory are those of
-  /// before until then.
+  /// Room 1 as the game itself begins, others from a saved state drawn at random, idling for 2 to 4
+  /// frames: screen and memory are those of before until then.
   void reset(int room) {
-    if (room < 0 || room >= rooms) throw std::out_of_range("there is no room " + std::to_string(room) + ": 0 to 23");
+    if (room < 0 || room >= rooms)
+      throw std::out_of_range("there is no room " + std::to_string(room) + ": 0 to 23");
     const auto dice = now_.random;
     const auto* start = room == first_room ? nullptr : &state_of(room);
     now_ = {};
@@ -79,7 +88,8 @@ class ale_game {
     const int held = ram_view{now_.ram}.items();
     int reward = 0;
     for (int frame = 1; frame <= frames_a_step; ++frame) {
-      if (!(sticky_ > 0 && (draw() >> 11) < sticky_)) now_.last_action = static_cast<std::int8_t>(action);
+      if (!(sticky_ > 0 && (draw() >> 11) < sticky_))
+        now_.last_action = static_cast<std::int8_t>(action);
       reward += machine_.act(now_.last_action);
       if (frame == frames_a_step - 1) machine_.screen(before_);
       if (!machine_.game_over()) continue;
@@ -96,7 +106,9 @@ class ale_game {
     return {static_cast<float>(reward), now_.ended != 0};
   }
 
-  void observe(std::uint8_t* values) const { std::memcpy(values, stack_.pixels().data(), stack_.pixels().size()); }
+  void observe(std::uint8_t* values) const {
+    std::memcpy(values, stack_.pixels().data(), stack_.pixels().size());
+  }
   int room() const { return now_.room; }
   bool succeeded() const { return now_.success.succeeded != 0; }
   std::uint64_t place_key() const { return ram_view{now_.ram}.cell(); }
@@ -104,7 +116,8 @@ class ale_game {
   int steps() const { return now_.steps; }
   const Machine& machine() const { return machine_; }
 
-  /// What is seen and known is saved beside the machine, which shows what was before until it plays on.
+  /// What is seen and known is saved beside the machine, which shows what was before until it plays
+  /// on.
   std::string save() const {
     std::string bytes = header();
     bytes.append(reinterpret_cast<const char*>(&now_), sizeof now_);
@@ -115,13 +128,16 @@ class ale_game {
     const auto head = header();
     const auto fixed = head.size() + sizeof now_ + stack_.pixels().size();
     if (saved.size() <= fixed || saved.substr(0, head.size()) != head)
-      throw std::runtime_error("these bytes are no saved game of the cartridge " + machine_.identity());
+      throw std::runtime_error("these bytes are no saved game of the cartridge " +
+                               machine_.identity());
     situation next;
     std::memcpy(&next, saved.data() + head.size(), sizeof next);
     const auto in = [](int value, int least, int most) { return value >= least && value <= most; };
-    if (!in(next.last_action, 0, actions - 1) || !in(next.room, 0, rooms - 1) || !in(next.success.room, 0, rooms - 1) ||
+    if (!in(next.last_action, 0, actions - 1) || !in(next.room, 0, rooms - 1) ||
+        !in(next.success.room, 0, rooms - 1) ||
         !in(next.success.came_from, room_success::nowhere, rooms - 1))
-      throw std::runtime_error("these bytes are no saved game: they have a room or an action that there is not");
+      throw std::runtime_error(
+          "these bytes are no saved game: they have a room or an action that there is not");
     machine_.restore(saved.substr(fixed));
     now_ = next;
     std::memcpy(stack_.data(), saved.data() + head.size() + sizeof now_, stack_.pixels().size());
@@ -141,7 +157,9 @@ class ale_game {
   static_assert(std::has_unique_object_representations_v<situation>);
 
   static std::uint64_t chance(double p) {
-    if (!(p >= 0 && p <= 1)) throw std::invalid_argument("the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
+    if (!(p >= 0 && p <= 1))
+      throw std::invalid_argument("the chance of a sticky action must lie in [0, 1], got " +
+                                  std::to_string(p));
     return static_cast<std::uint64_t>(p * 0x1p53);
   }
   /// splitmix64
@@ -151,23 +169,30 @@ class ale_game {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
   }
-  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(((draw() >> 32) * n) >> 32); }
+  std::uint32_t below(std::uint32_t n) {
+    return static_cast<std::uint32_t>(((draw() >> 32) * n) >> 32);
+  }
 
   /// A byte beyond the rooms, as another game has it, says nothing of where the hero is.
   void read_memory() {
     now_.ram = machine_.ram();
-    if (const int room = ram_view{now_.ram}.room(); room < rooms) now_.room = static_cast<std::int8_t>(room);
+    if (const int room = ram_view{now_.ram}.room(); room < rooms)
+      now_.room = static_cast<std::int8_t>(room);
   }
 
   const std::vector<room_state>& state_of(int room) const {
     if (states_ != nullptr) {
       if (states_->game != machine_.identity())
-        throw std::runtime_error("the saved states are of the cartridge " + states_->game + ", this one is " + machine_.identity());
-      if (const auto found = states_->rooms.find(room); found != states_->rooms.end() && !found->second.empty()) return found->second;
+        throw std::runtime_error("the saved states are of the cartridge " + states_->game +
+                                 ", this one is " + machine_.identity());
+      if (const auto found = states_->rooms.find(room);
+          found != states_->rooms.end() && !found->second.empty())
+        return found->second;
     }
-    throw std::runtime_error("no saved state of room " + std::to_string(room) + " to begin in (there are: " +
-                             (states_ == nullptr ? "none" : states_->text()) +
-                             "). `montezuma make-states --rom FILE --out FILE` makes them, --states FILE gives them");
+    throw std::runtime_error(
+        "no saved state of room " + std::to_string(room) +
+        " to begin in (there are: " + (states_ == nullptr ? "none" : states_->text()) +
+        "). `montezuma make-states --rom FILE --out FILE` makes them, --states FILE gives them");
   }
 
   std::string header() const { return "ale " + machine_.identity() + '\n'; }

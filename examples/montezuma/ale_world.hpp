@@ -29,8 +29,12 @@ struct ale_world {
   std::shared_ptr<const room_states> states;  ///< null: none
   ale_options game;
 
-  game_type operator()(std::uint64_t seed) const { return game_type(machine(seed), seed, states, game); }
-  pixel_policy new_policy(std::int64_t) const { return make_policy(pixel_shape{game_type::actions}); }
+  game_type operator()(std::uint64_t seed) const {
+    return game_type(machine(seed), seed, states, game);
+  }
+  pixel_policy new_policy(std::int64_t) const {
+    return make_policy(pixel_shape{game_type::actions});
+  }
   std::vector<int> rooms() const {
     std::vector<int> all{game_type::first_room};
     if (states != nullptr)
@@ -40,7 +44,10 @@ struct ale_world {
   }
   /// "map" is what reports group runs by.
   nlohmann::json to_json() const {
-    return {{"map", "ale"}, {"sticky", game.sticky}, {"step_cap", game.step_cap}, {"saved_states", states == nullptr ? "none" : states->text()}};
+    return {{"map", "ale"},
+            {"sticky", game.sticky},
+            {"step_cap", game.step_cap},
+            {"saved_states", states == nullptr ? "none" : states->text()}};
   }
   void save(retain::state& out) const {
     out.set("map", "ale");

@@ -16,12 +16,14 @@ namespace montezuma {
 namespace {
 
 /// The cartridge and the states are looked at before anything else is done.
-ale_world<ale_console> real_world(const backend_options& options, const pyramid_options& game = {}) {
+ale_world<ale_console> real_world(const backend_options& options,
+                                  const pyramid_options& game = {}) {
   const auto rom = find_rom(options.rom, options.any_rom);
   ale_world<ale_console> where;
   where.machine = [rom](std::uint64_t seed) { return ale_console(rom, seed); };
   where.machine(1);
-  if (!options.states.empty()) where.states = std::make_shared<const room_states>(room_states::read(options.states));
+  if (!options.states.empty())
+    where.states = std::make_shared<const room_states>(room_states::read(options.states));
   where.game.sticky = game.sticky;
   if (game.step_cap > 0) where.game.step_cap = game.step_cap;
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -31,11 +33,18 @@ ale_world<ale_console> real_world(const backend_options& options, const pyramid_
 
 }  // namespace
 
-int on_ale(const pretrain_command& command) { return pretrain(command, real_world(command.backend, command.where.game)); }
-int on_ale(const finetune_command& command) { return finetune(command, real_world(command.backend)); }
-int on_ale(const evaluate_command& command) { return evaluate(command, real_world(command.backend)); }
+int on_ale(const pretrain_command& command) {
+  return pretrain(command, real_world(command.backend, command.where.game));
+}
+int on_ale(const finetune_command& command) {
+  return finetune(command, real_world(command.backend));
+}
+int on_ale(const evaluate_command& command) {
+  return evaluate(command, real_world(command.backend));
+}
 int on_ale(const make_states_command& command) {
-  return make_states(command, ale_console(find_rom(command.backend.rom, command.backend.any_rom), command.explore.seed));
+  return make_states(command, ale_console(find_rom(command.backend.rom, command.backend.any_rom),
+                                          command.explore.seed));
 }
 
 }  // namespace montezuma

@@ -8,10 +8,11 @@ namespace montezuma {
 namespace {
 
 [[noreturn]] int missing() {
-  throw std::runtime_error(
-      "this program was built without the Arcade Learning Environment: install its C++ library (0.8 or later, configured with "
-      "-DBUILD_CPP_LIB=ON -DBUILD_PYTHON_LIB=OFF), configure this project again with -Dale_DIR=PREFIX/lib/cmake/ale, and build; the default, "
-      "--backend pyramid, needs nothing");
+  throw std::runtime_error("this program was built without the Arcade Learning Environment: "
+                           "install its C++ library (0.8 or later, configured with "
+                           "-DBUILD_CPP_LIB=ON -DBUILD_PYTHON_LIB=OFF), configure this project "
+                           "again with -Dale_DIR=PREFIX/lib/cmake/ale, and build; the default, "
+                           "--backend pyramid, needs nothing");
 }
 
 }  // namespace

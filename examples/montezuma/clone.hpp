@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Behavioural cloning of a policy from few of its games, some of whose actions are written down wrong.
+// Behavioural cloning of a policy from few of its games, some of whose actions are written down
+// wrong.
 #pragma once
 
 #include <cstddef>
@@ -27,10 +28,11 @@ struct demonstrations {
   at::Tensor observations, actions;
 };
 
-/// `episodes` games of `expert` from `room`, one after the other. What it plays is its own; of what is written down each action is,
-/// with chance `noise`, one of all actions at random.
+/// `episodes` games of `expert` from `room`, one after the other. What it plays is its own; of what
+/// is written down each action is, with chance `noise`, one of all actions at random.
 template <trainable_policy P, class Make>
-demonstrations demonstrate(P& expert, Make make, int room, int episodes, double noise, std::uint64_t seed) {
+demonstrations demonstrate(P& expert, Make make, int room, int episodes, double noise,
+                           std::uint64_t seed) {
   const at::NoGradGuard no_grad;
   auto game = make(seed);
   using game_type = decltype(game);
@@ -47,7 +49,9 @@ demonstrations demonstrate(P& expert, Make make, int room, int episodes, double 
       auto now = at::empty(sizes, observation_type<game_type>);
       game.observe(now.template data_ptr<typename game_type::value_type>());
       const auto logits = expert->forward(now).logits.contiguous();
-      const auto chosen = draw_action({logits.template data_ptr<float>(), static_cast<std::size_t>(logits.size(1))}, quantile(dice));
+      const auto chosen =
+          draw_action({logits.template data_ptr<float>(), static_cast<std::size_t>(logits.size(1))},
+                      quantile(dice));
       seen.push_back(std::move(now));
       done.push_back(quantile(mistakes) < noise ? any(mistakes) : chosen.action);
       ended = game.step(static_cast<int>(chosen.action)).ended;
@@ -62,23 +66,30 @@ struct cloning_settings {
   std::uint64_t seed = 1;
 };
 
-/// A new policy of the expert's shape that has learnt the actions of `shown`: batches are drawn with replacement, and the loss is
-/// retain::negative_log_likelihood. Its values are what they were at the start: nobody has told it of rewards.
+/// A new policy of the expert's shape that has learnt the actions of `shown`: batches are drawn
+/// with replacement, and the loss is retain::negative_log_likelihood. Its values are what they were
+/// at the start: nobody has told it of rewards.
 template <trainable_policy P>
 P clone_from(const demonstrations& shown, const P& expert, const cloning_settings& settings) {
-  if (!shown.actions.defined() || shown.actions.size(0) == 0) throw retain::config_error("cloning needs demonstrations, and there are none");
+  if (!shown.actions.defined() || shown.actions.size(0) == 0)
+    throw retain::config_error("cloning needs demonstrations, and there are none");
   at::manual_seed(settings.seed);
   auto network = make_policy(shape_of(expert));
   std::vector<std::pair<std::string, at::Tensor>> learning;
-  for (auto& parameter : network->named_parameters()) learning.emplace_back(parameter.key(), parameter.value());
+  for (auto& parameter : network->named_parameters())
+    learning.emplace_back(parameter.key(), parameter.value());
   training::adam optimizer(std::move(learning), {.learning_rate = settings.learning_rate});
   std::mt19937_64 dice(settings.seed);
   std::uniform_int_distribution<std::int64_t> any(0, shown.actions.size(0) - 1);
   auto rows = at::empty({settings.batch}, at::kLong);
   for (std::int64_t step = 0; step < settings.steps; ++step) {
-    for (auto& row : std::span(rows.template data_ptr<std::int64_t>(), static_cast<std::size_t>(settings.batch))) row = any(dice);
+    for (auto& row : std::span(rows.template data_ptr<std::int64_t>(),
+                               static_cast<std::size_t>(settings.batch)))
+      row = any(dice);
     optimizer.zero_grad();
-    retain::negative_log_likelihood(network->forward(shown.observations.index_select(0, rows)), shown.actions.index_select(0, rows)).loss.backward();
+    retain::negative_log_likelihood(network->forward(shown.observations.index_select(0, rows)),
+                                    shown.actions.index_select(0, rows))
+        .loss.backward();
     optimizer.step();
   }
   return network;

@@ -33,34 +33,55 @@ struct evaluate_command {
 template <training_world World>
 int evaluate(const evaluate_command& command, const World& base) {
   auto [network, where] = read_policy(command.policy, base);
-  text_table lines({"from room", "games", "success there", "return", "95 % interval", "rooms", "steps"});
+  text_table lines(
+      {"from room", "games", "success there", "return", "95 % interval", "rooms", "steps"});
   nlohmann::json all = nlohmann::json::object();
   for (const int room : command.rooms.empty() ? where.rooms() : command.rooms) {
-    const auto episodes = play_episodes(network, where, room, command.games, command.seed * 8 + static_cast<std::uint64_t>(room));
+    const auto episodes = play_episodes(network, where, room, command.games,
+                                        command.seed * 8 + static_cast<std::uint64_t>(room));
     const auto mean = summary_of(episodes);
     std::vector<double> rewards;
     for (const auto& one : episodes) rewards.push_back(one.reward);
     const auto interval = statistics::bootstrap_interval(rewards);
-    lines.add({std::to_string(room), std::to_string(command.games), decimals(mean.success, 2), decimals(mean.reward, 2),
-               range_text(interval.low, interval.high, 2), decimals(mean.rooms, 1), decimals(mean.steps, 0)});
-    all[std::to_string(room)] = {{"games", command.games}, {"success", mean.success}, {"return", mean.reward},
-                                 {"interval_95", {interval.low, interval.high}}, {"rooms", mean.rooms}, {"steps", mean.steps}};
+    lines.add({std::to_string(room), std::to_string(command.games), decimals(mean.success, 2),
+               decimals(mean.reward, 2), range_text(interval.low, interval.high, 2),
+               decimals(mean.rooms, 1), decimals(mean.steps, 0)});
+    all[std::to_string(room)] = {
+        {"games", command.games}, {"success", mean.success},
+        {"return", mean.reward},  {"interval_95", {interval.low, interval.high}},
+        {"rooms", mean.rooms},    {"steps", mean.steps}};
   }
   std::cout << lines.markdown();
-  if (!command.out.empty()) write_json(command.out, {{"policy", command.policy}, {"world", where.to_json()}, {"seed", command.seed}, {"rooms", all}});
+  if (!command.out.empty())
+    write_json(command.out, {{"policy", command.policy},
+                             {"world", where.to_json()},
+                             {"seed", command.seed},
+                             {"rooms", all}});
   return 0;
 }
 
 inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<evaluate_command>();
-  auto* command = app.add_subcommand("evaluate", "Plays a policy from every room: success there, return, rooms visited");
-  command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->check(CLI::ExistingFile)->capture_default_str();
-  command->add_option("--rooms", o->rooms, "Rooms to begin in, separated by commas; all that can be begun in where not given")->delimiter(',')->check(CLI::Range(0, 23));
+  auto* command = app.add_subcommand(
+      "evaluate", "Plays a policy from every room: success there, return, rooms visited");
+  command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")
+      ->check(CLI::ExistingFile)
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--rooms", o->rooms,
+          "Rooms to begin in, separated by commas; all that can be begun in where not given")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 23));
   declare_backend(command, o->backend);
-  command->add_option("--games", o->games, "Games from each")->check(positive_number)->capture_default_str();
+  command->add_option("--games", o->games, "Games from each")
+      ->check(positive_number)
+      ->capture_default_str();
   command->add_option("--seed", o->seed, "Of games and actions")->capture_default_str();
   command->add_option("--out", o->out, "File for the numbers, as JSON");
-  command->callback([&chosen, o] { chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : evaluate(*o, world_options{}); }; });
+  command->callback([&chosen, o] {
+    chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : evaluate(*o, world_options{}); };
+  });
 }
 
 }  // namespace montezuma

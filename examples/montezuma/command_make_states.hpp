@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `montezuma make-states`: starting states for the rooms of the real game, by random play from archived states.
+// `montezuma make-states`: starting states for the rooms of the real game, by random play from
+// archived states.
 #pragma once
 
 #include <cstdio>
@@ -31,30 +32,35 @@ struct make_states_command {
   explore_options explore;
 };
 
-/// Explores until every wanted room has its states or the time is over, and writes what was found, of other rooms too. Ctrl-C only ends it
-/// sooner.
+/// Explores until every wanted room has its states or the time is over, and writes what was found,
+/// of other rooms too. Ctrl-C only ends it sooner.
 template <ale_machine Machine>
 int make_states(const make_states_command& command, Machine machine) {
   explorer<Machine> search(std::move(machine), command.explore);
   const auto wanted = [&] {
     std::string text;
     for (const int room : command.rooms)
-      text += (text.empty() ? "" : ", ") + std::string("room ") + std::to_string(room) + ": " + std::to_string(search.count(room)) + " of " +
+      text += (text.empty() ? "" : ", ") + std::string("room ") + std::to_string(room) + ": " +
+              std::to_string(search.count(room)) + " of " +
               std::to_string(command.explore.per_room);
     return text;
   };
   const auto note = [&] {
-    return std::to_string(search.rooms_seen().size()) + " rooms, " + std::to_string(search.cells()) + " places; " + wanted();
+    return std::to_string(search.rooms_seen().size()) + " rooms, " +
+           std::to_string(search.cells()) + " places; " + wanted();
   };
   progress shown("make-states", 0, "frames");
-  while (!search.has(command.rooms) && !interrupt::requested() && shown.seconds() < command.minutes * 60) {
+  while (!search.has(command.rooms) && !interrupt::requested() &&
+         shown.seconds() < command.minutes * 60) {
     search.walk();
     shown.update(static_cast<double>(search.frames()), note());
   }
   shown.finish(static_cast<double>(search.frames()), note());
   if (search.found().rooms.empty())
-    throw std::runtime_error("no room but the first was found in " + clock_text(shown.seconds()) + ": give more --minutes, or another --seed");
-  if (const auto folder = std::filesystem::path(command.out).parent_path(); !folder.empty()) std::filesystem::create_directories(folder);
+    throw std::runtime_error("no room but the first was found in " + clock_text(shown.seconds()) +
+                             ": give more --minutes, or another --seed");
+  if (const auto folder = std::filesystem::path(command.out).parent_path(); !folder.empty())
+    std::filesystem::create_directories(folder);
   search.found().write(command.out);
   std::cout << "states of rooms " << search.found().text() << " in " << command.out << "\n";
   if (interrupt::requested()) {
@@ -62,24 +68,36 @@ int make_states(const make_states_command& command, Machine machine) {
     return interrupt::exit_code;
   }
   if (search.has(command.rooms)) return 0;
-  std::fprintf(stderr, "the time is over before all were found (%s): more --minutes, or another --seed\n", wanted().c_str());
+  std::fprintf(stderr,
+               "the time is over before all were found (%s): more --minutes, or another --seed\n",
+               wanted().c_str());
   return 1;
 }
 
 inline void add_make_states(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<make_states_command>();
-  auto* command = app.add_subcommand("make-states", "Explores the real game for states in which episodes can begin, room by room");
+  auto* command = app.add_subcommand(
+      "make-states", "Explores the real game for states in which episodes can begin, room by room");
   declare_cartridge(command, o->backend);
   command->add_option("--out", o->out, "File for the states")->capture_default_str();
-  command->add_option("--rooms", o->rooms, "Rooms to look for, separated by commas; what is found of others is kept too")
-      ->delimiter(',')->check(CLI::Range(0, game_rooms - 1))->capture_default_str();
-  command->add_option("--per-room", o->explore.per_room, "States kept of a room")->check(positive_number)->capture_default_str();
-  command->add_option("--minutes", o->minutes, "End after so many, with what was found")->check(positive_number)->capture_default_str();
+  command
+      ->add_option("--rooms", o->rooms,
+                   "Rooms to look for, separated by commas; what is found of others is kept too")
+      ->delimiter(',')
+      ->check(CLI::Range(0, game_rooms - 1))
+      ->capture_default_str();
+  command->add_option("--per-room", o->explore.per_room, "States kept of a room")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--minutes", o->minutes, "End after so many, with what was found")
+      ->check(positive_number)
+      ->capture_default_str();
   command->add_option("--seed", o->explore.seed, "Of the walks")->capture_default_str();
   command->add_flag("--overwrite", o->overwrite, "Replace the file in --out");
   command->callback([&chosen, o] {
     chosen = [o] {
-      if (!o->overwrite && std::filesystem::exists(o->out)) throw std::runtime_error(o->out + " is there already: --overwrite replaces it");
+      if (!o->overwrite && std::filesystem::exists(o->out))
+        throw std::runtime_error(o->out + " is there already: --overwrite replaces it");
       return on_ale(*o);
     };
   });

@@ -14,9 +14,9 @@
 #include <thread>
 #include <tuple>
 
-#include <CLI/CLI.hpp>
 #include <poll.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include "../common/interrupt.hpp"
 #include "../common/option_checks.hpp"
@@ -39,7 +39,8 @@ struct play_command {
 
 namespace detail {
 
-/// The next key within the time; an arrow counts as the letter of its way. 0 for none, -1 when there will be no more.
+/// The next key within the time; an arrow counts as the letter of its way. 0 for none, -1 when
+/// there will be no more.
 inline int read_key(int milliseconds) {
   pollfd wait{STDIN_FILENO, POLLIN, 0};
   if (poll(&wait, 1, milliseconds) <= 0) return 0;
@@ -59,10 +60,14 @@ inline int read_key(int milliseconds) {
 
 inline move move_of_key(int key) {
   switch (key) {
-    case 'h': case 'a': return move::left;
-    case 'l': case 'd': return move::right;
-    case 'k': case 'w': return move::up;
-    case 'j': case 's': return move::down;
+    case 'h':
+    case 'a': return move::left;
+    case 'l':
+    case 'd': return move::right;
+    case 'k':
+    case 'w': return move::up;
+    case 'j':
+    case 's': return move::down;
     default: return move::wait;
   }
 }
@@ -70,7 +75,9 @@ inline move move_of_key(int key) {
 }  // namespace detail
 
 inline int play(const play_command& command) {
-  if (static_cast<int>(command.random) + static_cast<int>(command.keys) + static_cast<int>(!command.policy.empty()) != 1)
+  if (static_cast<int>(command.random) + static_cast<int>(command.keys) +
+          static_cast<int>(!command.policy.empty()) !=
+      1)
     throw std::runtime_error("play: say who plays, with one of --policy FILE, --keys and --random");
   policy network{nullptr};
   auto where = command.where;
@@ -85,12 +92,16 @@ inline int play(const play_command& command) {
   {
     const text_screen shown(command.keys);
     const auto show = [&] {
-      shown.show(draw(game, shown.terminal()), "room " + std::to_string(game.room()) + "  return " + decimals(reward) + "  step " + std::to_string(steps) +
-                           (game.holds(item::red_key) ? "  red key" : "") + (game.holds(item::blue_key) ? "  blue key" : "") +
-                           (command.keys ? "   (arrows, hjkl or wasd; q ends)" : ""));
+      shown.show(draw(game, shown.terminal()),
+                 "room " + std::to_string(game.room()) + "  return " + decimals(reward) +
+                     "  step " + std::to_string(steps) +
+                     (game.holds(item::red_key) ? "  red key" : "") +
+                     (game.holds(item::blue_key) ? "  blue key" : "") +
+                     (command.keys ? "   (arrows, hjkl or wasd; q ends)" : ""));
     };
     show();
-    while (!over && !left && !interrupt::requested() && (command.steps == 0 || steps < command.steps)) {
+    while (!over && !left && !interrupt::requested() &&
+           (command.steps == 0 || steps < command.steps)) {
       int action = static_cast<int>(move::wait);
       if (command.keys) {
         const int key = detail::read_key(200);
@@ -103,7 +114,10 @@ inline int play(const play_command& command) {
         auto seen = at::empty({1, numbers_of<pyramid>()});
         game.observe(seen.data_ptr<float>());
         const auto logits = logits_of(network, seen).contiguous();
-        action = static_cast<int>(draw_action({logits.data_ptr<float>(), static_cast<std::size_t>(logits.size(1))}, quantile(dice)).action);
+        action = static_cast<int>(
+            draw_action({logits.data_ptr<float>(), static_cast<std::size_t>(logits.size(1))},
+                        quantile(dice))
+                .action);
       }
       if (left) break;
       const auto result = game.step(action);
@@ -111,24 +125,39 @@ inline int play(const play_command& command) {
       over = result.ended;
       ++steps;
       show();
-      if (!command.keys && command.delay > 0) std::this_thread::sleep_for(std::chrono::milliseconds(command.delay));
+      if (!command.keys && command.delay > 0)
+        std::this_thread::sleep_for(std::chrono::milliseconds(command.delay));
     }
   }
-  std::cout << "return " << decimals(reward) << " in " << steps << " steps, in room " << game.room() << "; end: "
-            << (game.dead() ? "death" : game.took(item::treasure) ? "the treasure" : over ? "the limit of steps" : "stopped") << "\n";
+  std::cout << "return " << decimals(reward) << " in " << steps << " steps, in room " << game.room()
+            << "; end: "
+            << (game.dead()                 ? "death"
+                : game.took(item::treasure) ? "the treasure"
+                : over                      ? "the limit of steps"
+                                            : "stopped")
+            << "\n";
   return 0;
 }
 
 inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<play_command>();
   auto* command = app.add_subcommand("play", "Watch a policy in the terminal, or play yourself");
-  command->add_option("--policy", o->policy, "Policy or teacher to watch, in the world that it was trained in")->check(CLI::ExistingFile);
+  command
+      ->add_option("--policy", o->policy,
+                   "Policy or teacher to watch, in the world that it was trained in")
+      ->check(CLI::ExistingFile);
   command->add_flag("--keys", o->keys, "Play yourself");
   command->add_flag("--random", o->random, "Watch random actions");
-  command->add_option("--room", o->room, "Where to begin")->check(CLI::Range(0, room_count - 1))->capture_default_str();
+  command->add_option("--room", o->room, "Where to begin")
+      ->check(CLI::Range(0, room_count - 1))
+      ->capture_default_str();
   command->add_option("--seed", o->seed, "Which game, and which dice")->capture_default_str();
-  command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")->check(non_negative_number)->capture_default_str();
-  command->add_option("--steps", o->steps, "End after so many; 0: play to the end")->check(non_negative_number)->capture_default_str();
+  command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--steps", o->steps, "End after so many; 0: play to the end")
+      ->check(non_negative_number)
+      ->capture_default_str();
   declare_world(command, o->where);
   command->footer(drawing_legend);
   command->callback([&chosen, o] { chosen = [o] { return play(*o); }; });

@@ -18,11 +18,11 @@
 #include "../common/option_checks.hpp"
 #include "../common/resume.hpp"
 #include "backend.hpp"
+#include "pyramid_choice.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
 #include "trainer.hpp"
 #include "training_options.hpp"
-#include "pyramid_choice.hpp"
 #include "world.hpp"
 
 namespace montezuma {
@@ -40,10 +40,12 @@ struct pretrain_command {
 };
 
 /// What an attempt that goes on need not have in common with its beginning.
-inline const std::vector<std::string> setting_may_change{"steps", "learning_rate", "entropy", "novelty_weight", "epochs", "clip", "longest_gradient",
-                                                         "evaluate_every", "evaluation_games"};
+inline const std::vector<std::string> setting_may_change{
+    "steps", "learning_rate",    "entropy",        "novelty_weight",  "epochs",
+    "clip",  "longest_gradient", "evaluate_every", "evaluation_games"};
 
-/// Trains until a policy is good enough, with another seed for each attempt; the first that is becomes the teacher.
+/// Trains until a policy is good enough, with another seed for each attempt; the first that is
+/// becomes the teacher.
 template <training_world World>
 int pretrain(const pretrain_command& command, const World& where) {
   auto settings = preset(command.preset.empty() ? World::pretrain_preset : command.preset);
@@ -55,17 +57,21 @@ int pretrain(const pretrain_command& command, const World& where) {
     throw std::runtime_error(out.string() + " holds a teacher already: --overwrite replaces it");
   for (int attempt = 0; attempt < command.attempts; ++attempt) {
     settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);
-    run_place place{out / ("attempt" + std::to_string(attempt + 1)), false, command.resume_if_possible, command.overwrite};
+    run_place place{out / ("attempt" + std::to_string(attempt + 1)), false,
+                    command.resume_if_possible, command.overwrite};
     const bool resuming = place.decide();
     const nlohmann::json config{{"world", where.to_json()}, {"settings", to_json(settings)}};
     if (resuming) {
       const auto before = read_json(place.folder / "config.json");
-      check_same_settings(place.folder, "an attempt", before.at("world"), config.at("world"), {"saved_states"});
-      check_same_settings(place.folder, "an attempt", before.at("settings"), config.at("settings"), setting_may_change);
+      check_same_settings(place.folder, "an attempt", before.at("world"), config.at("world"),
+                          {"saved_states"});
+      check_same_settings(place.folder, "an attempt", before.at("settings"), config.at("settings"),
+                          setting_may_change);
     }
     at::manual_seed(settings.seed);
     auto network = where.new_policy(command.width);
-    trainer<typename World::game_type, typename World::policy_type> learner(network, games_of(where, settings.seed, settings.games), settings);
+    trainer<typename World::game_type, typename World::policy_type> learner(
+        network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
     place.clear(resuming);
     for (const auto* old : {"teacher.pt", "teacher.json"}) std::filesystem::remove(out / old);
@@ -74,24 +80,42 @@ int pretrain(const pretrain_command& command, const World& where) {
     watch.columns = training_columns({});
     for (const auto* what : {"/success", "/return", "/rooms"}) watch.columns.push_back(room + what);
     watch.measure = [&](std::int64_t steps) {
-      const auto from = summary_of(play_episodes(network, where, settings.room, settings.evaluation_games, settings.seed * 31 + static_cast<std::uint64_t>(steps)));
-      return std::map<std::string, double>{{room + "/success", from.success}, {room + "/return", from.reward}, {room + "/rooms", from.rooms}};
+      const auto from =
+          summary_of(play_episodes(network, where, settings.room, settings.evaluation_games,
+                                   settings.seed * 31 + static_cast<std::uint64_t>(steps)));
+      return std::map<std::string, double>{{room + "/success", from.success},
+                                           {room + "/return", from.reward},
+                                           {room + "/rooms", from.rooms}};
     };
     watch.note = [&](const std::map<std::string, double>& row) {
-      return "room " + std::to_string(settings.room) + ": success " + decimals(row.at(room + "/success"), 2) + ", return " + decimals(row.at(room + "/return"), 2);
+      return "room " + std::to_string(settings.room) + ": success " +
+             decimals(row.at(room + "/success"), 2) + ", return " +
+             decimals(row.at(room + "/return"), 2);
     };
     if (!run_training(learner, place, watch, "pretrain")) {
-      std::fprintf(stderr, "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n", static_cast<long long>(learner.steps()));
+      std::fprintf(
+          stderr,
+          "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n",
+          static_cast<long long>(learner.steps()));
       return interrupt::exit_code;
     }
 
-    const auto found = summary_of(play_episodes(network, where, settings.room, command.final_games, settings.seed * 31 + 7));
+    const auto found = summary_of(
+        play_episodes(network, where, settings.room, command.final_games, settings.seed * 31 + 7));
     const bool good = found.success >= command.accept && found.reward >= command.accept_return;
-    std::cout << "attempt " << attempt + 1 << ": from room " << settings.room << " success " << decimals(found.success, 2) << ", return "
-              << decimals(found.reward, 2) << ", rooms " << decimals(found.rooms, 1) << (good ? ": accepted\n" : ": not accepted\n");
+    std::cout << "attempt " << attempt + 1 << ": from room " << settings.room << " success "
+              << decimals(found.success, 2) << ", return " << decimals(found.reward, 2)
+              << ", rooms " << decimals(found.rooms, 1)
+              << (good ? ": accepted\n" : ": not accepted\n");
     if (!good) continue;
-    const teacher_in<World> teacher{network, visited_states(network, where, settings.room, command.memory, settings.seed + 4242),
-                                    where,   settings.room, found.success, settings.seed, learner.steps()};
+    const teacher_in<World> teacher{
+        network,
+        visited_states(network, where, settings.room, command.memory, settings.seed + 4242),
+        where,
+        settings.room,
+        found.success,
+        settings.seed,
+        learner.steps()};
     write_json(out / "teacher.json", {{"world", where.to_json()},
                                       {"settings", to_json(settings)},
                                       {"attempt", attempt + 1},
@@ -103,32 +127,61 @@ int pretrain(const pretrain_command& command, const World& where) {
     std::cout << "in " << (out / "teacher.pt").string() << "\n";
     return 0;
   }
-  throw std::runtime_error("no attempt came to a success of " + decimals(command.accept, 2) + " in room " + std::to_string(settings.room) +
-                           (command.accept_return > 0 ? " and a return of " + decimals(command.accept_return, 2) + " from there" : "") +
-                           ": give more --steps or --attempts, or a lower --accept" + (command.accept_return > 0 ? " or --accept-return" : ""));
+  throw std::runtime_error(
+      "no attempt came to a success of " + decimals(command.accept, 2) + " in room " +
+      std::to_string(settings.room) +
+      (command.accept_return > 0
+           ? " and a return of " + decimals(command.accept_return, 2) + " from there"
+           : "") +
+      ": give more --steps or --attempts, or a lower --accept" +
+      (command.accept_return > 0 ? " or --accept-return" : ""));
 }
 
 inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<pretrain_command>();
-  auto* command = app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it visits: the teacher; with --room 1 an expert to clone");
-  command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")->capture_default_str();
+  auto* command =
+      app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it "
+                                     "visits: the teacher; with --room 1 an expert to clone");
+  command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")
+      ->capture_default_str();
   command->add_option("--seed", o->seed, "Of weights, games and batches")->capture_default_str();
-  command->add_option("--room", o->room, "Where its episodes begin")->check(CLI::Range(0, 23))->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success there, over --final-games")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--accept-return", o->accept_return, "Least return from there, for an expert on the whole task")
-      ->check(non_negative_number)->capture_default_str();
-  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")->check(positive_number)->capture_default_str();
-  command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")->check(positive_number)->capture_default_str();
-  command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")->check(positive_number)->capture_default_str();
-  command->add_option("--final-games", o->final_games, "Games that decide it")->check(positive_number)->capture_default_str();
-  command->add_option("--preset", o->preset, "pretrain, for the pyramid; paper, for the real game, as published; the backend's where not given")
+  command->add_option("--room", o->room, "Where its episodes begin")
+      ->check(CLI::Range(0, 23))
+      ->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success there, over --final-games")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--accept-return", o->accept_return,
+                   "Least return from there, for an expert on the whole task")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--final-games", o->final_games, "Games that decide it")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--preset", o->preset,
+                   "pretrain, for the pyramid; paper, for the real game, as published; the "
+                   "backend's where not given")
       ->check(CLI::IsMember({"pretrain", "paper"}));
-  command->add_flag("--resume-if-possible", o->resume_if_possible, "Go on where an earlier start stopped");
+  command->add_flag("--resume-if-possible", o->resume_if_possible,
+                    "Go on where an earlier start stopped");
   command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
   declare_backend(command, o->backend);
   declare_world(command, o->where);
   declare_training(command, o->learning);
-  command->callback([&chosen, o] { chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : pretrain(*o, o->where); }; });
+  command->callback([&chosen, o] {
+    chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : pretrain(*o, o->where); };
+  });
 }
 
 }  // namespace montezuma

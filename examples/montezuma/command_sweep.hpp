@@ -39,37 +39,66 @@ struct sweep_command {
 };
 
 /// Reads the runs under the folders, and writes the report on them.
-inline const auto report_of = [](const std::vector<std::filesystem::path>& folders, const std::filesystem::path& out) {
+inline const auto report_of = [](const std::vector<std::filesystem::path>& folders,
+                                 const std::filesystem::path& out) {
   return write_report(read_runs(folders), out);
 };
 
 namespace detail {
 
-/// A teacher for each seed, then all methods from it; where the teachers are clones, an expert for all of them before. Seed by seed, so that a
-/// sweep which is cut short has all methods with fewer seeds.
+/// A teacher for each seed, then all methods from it; where the teachers are clones, an expert for
+/// all of them before. Seed by seed, so that a sweep which is cut short has all methods with fewer
+/// seeds.
 inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
-  const auto add = [&](const std::string& name, const std::filesystem::path& product, std::vector<std::string> words, std::vector<std::string> after) {
-    if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; })) return;  // named twice
+  const auto add = [&](const std::string& name, const std::filesystem::path& product,
+                       std::vector<std::string> words, std::vector<std::string> after) {
+    // named twice
+    if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; }))
+      return;
     words.insert(words.begin(), this_program());
-    jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
+    jobs.push_back({.name = name,
+                    .command = std::move(words),
+                    .product = product,
+                    .log = out / "logs" / (name + ".log"),
+                    .after = std::move(after)});
   };
-  const auto pretrained = [&](const std::string& name, unsigned long seed, long steps, const std::vector<std::string>& accepted) {
-    std::vector<std::string> words{"pretrain", "--out", (out / name).string(), "--seed", std::to_string(seed), "--steps", std::to_string(steps), "--map",
-                                   command.where.game.map, "--sticky", decimals(command.where.game.sticky, 4), "--step-cap",
+  const auto pretrained = [&](const std::string& name, unsigned long seed, long steps,
+                              const std::vector<std::string>& accepted) {
+    std::vector<std::string> words{"pretrain",
+                                   "--out",
+                                   (out / name).string(),
+                                   "--seed",
+                                   std::to_string(seed),
+                                   "--steps",
+                                   std::to_string(steps),
+                                   "--map",
+                                   command.where.game.map,
+                                   "--sticky",
+                                   decimals(command.where.game.sticky, 4),
+                                   "--step-cap",
                                    std::to_string(command.where.game.step_cap)};
     words.insert(words.end(), accepted.begin(), accepted.end());
     words.push_back("--resume-if-possible");
     add(name, out / name / "teacher.pt", words, {});
   };
   const std::string expert = "expert";
-  if (command.of_clones()) pretrained(expert, command.expert_seed, command.expert_steps, {"--room", "1", "--accept", "0", "--accept-return", decimals(command.accept_return, 4)});
+  if (command.of_clones())
+    pretrained(
+        expert, command.expert_seed, command.expert_steps,
+        {"--room", "1", "--accept", "0", "--accept-return", decimals(command.accept_return, 4)});
   for (const auto seed : seed_list(command.seeds)) {
-    const auto teacher = (command.of_clones() ? "clone-seed" : "teacher-seed") + std::to_string(seed);
+    const auto teacher =
+        (command.of_clones() ? "clone-seed" : "teacher-seed") + std::to_string(seed);
     if (command.of_clones()) {
-      std::vector<std::string> words{"clone", "--expert", (out / expert / "teacher.pt").string(), "--out", (out / teacher).string(),
-                                     "--seed", std::to_string(seed)};
+      std::vector<std::string> words{"clone",
+                                     "--expert",
+                                     (out / expert / "teacher.pt").string(),
+                                     "--out",
+                                     (out / teacher).string(),
+                                     "--seed",
+                                     std::to_string(seed)};
       words.insert(words.end(), command.clone_extra.begin(), command.clone_extra.end());
       add(teacher, out / teacher / "teacher.pt", words, {expert});
     } else {
@@ -78,9 +107,20 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
     for (const auto& preset : command.presets)
       for (const auto& method : command.methods) {
         const auto name = preset + "-" + method + "-seed" + std::to_string(seed);
-        std::vector<std::string> words{"finetune", "--teacher", (out / teacher / "teacher.pt").string(), "--preset", preset, "--seed", std::to_string(seed),
-                                       "--steps", std::to_string(command.steps), "--out", (out / "runs" / name).string(), "--resume-if-possible",
-                                       "--discard-checkpoint", "--quiet"};
+        std::vector<std::string> words{"finetune",
+                                       "--teacher",
+                                       (out / teacher / "teacher.pt").string(),
+                                       "--preset",
+                                       preset,
+                                       "--seed",
+                                       std::to_string(seed),
+                                       "--steps",
+                                       std::to_string(command.steps),
+                                       "--out",
+                                       (out / "runs" / name).string(),
+                                       "--resume-if-possible",
+                                       "--discard-checkpoint",
+                                       "--quiet"};
         if (method == "scratch")
           words.push_back("--from-scratch");
         else
@@ -94,9 +134,15 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
 
 /// What the runs of a folder have in common; methods, presets and seeds may be added.
 inline nlohmann::json common_options(const sweep_command& command) {
-  nlohmann::json common{{"world", command.where.to_json()}, {"task", command.task}, {"steps", command.steps}, {"extra", command.extra}};
+  nlohmann::json common{{"world", command.where.to_json()},
+                        {"task", command.task},
+                        {"steps", command.steps},
+                        {"extra", command.extra}};
   if (command.of_clones())
-    common.update({{"expert_seed", command.expert_seed}, {"expert_steps", command.expert_steps}, {"accept_return", command.accept_return}, {"clone_extra", command.clone_extra}});
+    common.update({{"expert_seed", command.expert_seed},
+                   {"expert_steps", command.expert_steps},
+                   {"accept_return", command.accept_return},
+                   {"clone_extra", command.clone_extra}});
   else
     common.update({{"teacher_steps", command.teacher_steps}, {"accept", command.accept}});
   return common;
@@ -106,7 +152,9 @@ inline nlohmann::json common_options(const sweep_command& command) {
 
 inline int sweep(const sweep_command& command) {
   const auto jobs = detail::sweep_jobs(command);
-  check_extra_options<finetune_command>(command.extra, declare_finetune, {"--teacher", "--preset", "--seed", "--steps", "--out", "--retain", "--from-scratch"});
+  check_extra_options<finetune_command>(
+      command.extra, declare_finetune,
+      {"--teacher", "--preset", "--seed", "--steps", "--out", "--retain", "--from-scratch"});
   if (command.dry_run) return list_jobs(jobs);
   check_same_sweep(command.out, detail::common_options(command));
   return run_sweep(jobs, command.out, command.jobs, report_of);
@@ -114,25 +162,56 @@ inline int sweep(const sweep_command& command) {
 
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<sweep_command>();
-  auto* command = app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every method; goes on where it was stopped");
-  command->add_option("--task", o->task,
-                      "coverage-gap: teachers that know room 7 and what is behind it; cloning-gap: imperfect clones, one a seed, of an expert on the whole task")
-      ->check(CLI::IsMember({"coverage-gap", "cloning-gap"}))->capture_default_str();
-  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
-  command->add_option("--methods", o->methods, "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
-      ->delimiter(',')->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))->capture_default_str();
+  auto* command =
+      app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every "
+                                  "method; goes on where it was stopped");
+  command
+      ->add_option("--task", o->task,
+                   "coverage-gap: teachers that know room 7 and what is behind it; cloning-gap: "
+                   "imperfect clones, one a seed, of an expert on the whole task")
+      ->check(CLI::IsMember({"coverage-gap", "cloning-gap"}))
+      ->capture_default_str();
+  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")
+      ->capture_default_str();
+  command
+      ->add_option("--methods", o->methods,
+                   "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))
+      ->capture_default_str();
   command->add_option("--presets", o->presets, "quick and careful: see `montezuma finetune --help`")
-      ->delimiter(',')->check(CLI::IsMember({"quick", "careful"}))->capture_default_str();
-  command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
-  command->add_option("--steps", o->steps, "Training steps of a run")->check(positive_number)->capture_default_str();
-  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")->check(positive_number)->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success of a teacher in room 7")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--expert-steps", o->expert_steps, "Training steps of the expert (cloning-gap)")->check(positive_number)->capture_default_str();
-  command->add_option("--expert-seed", o->expert_seed, "Of the expert (cloning-gap)")->capture_default_str();
-  command->add_option("--accept-return", o->accept_return, "Least return of the expert from room 1 (cloning-gap)")
-      ->check(non_negative_number)->capture_default_str();
-  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
-  command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
+      ->delimiter(',')
+      ->check(CLI::IsMember({"quick", "careful"}))
+      ->capture_default_str();
+  command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--steps", o->steps, "Training steps of a run")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--accept", o->accept, "Least success of a teacher in room 7")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--expert-steps", o->expert_steps, "Training steps of the expert (cloning-gap)")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--expert-seed", o->expert_seed, "Of the expert (cloning-gap)")
+      ->capture_default_str();
+  command
+      ->add_option("--accept-return", o->accept_return,
+                   "Least return of the expert from room 1 (cloning-gap)")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_option(
+      "--finetune", o->extra,
+      "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_option("--clone", o->clone_extra, "The same for every clone: --clone=--noise=0.3");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
   declare_world(command, o->where);

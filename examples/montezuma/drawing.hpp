@@ -11,11 +11,13 @@
 namespace montezuma {
 
 /// "@ hero   S skull   k key   | door   o coin   $ treasure   ^ fire   H ladder"
-inline constexpr const char* drawing_legend = "@ hero  S skull  k key  | door  o coin  $ treasure  ^ fire  H ladder";
+inline constexpr const char* drawing_legend =
+    "@ hero  S skull  k key  | door  o coin  $ treasure  ^ fire  H ladder";
 
 namespace detail {
 
-inline constexpr std::array<std::pair<int, int>, room_count> room_places{{{0, 1}, {0, 2}, {0, 3}, {1, 0}, {1, 1}, {1, 2}, {1, 3}, {1, 4}}};
+inline constexpr std::array<std::pair<int, int>, room_count> room_places{
+    {{0, 1}, {0, 2}, {0, 3}, {1, 0}, {1, 1}, {1, 2}, {1, 3}, {1, 4}}};
 
 struct glyph {
   const char* text;
@@ -47,7 +49,8 @@ inline glyph glyph_at(const pyramid& game, int room, int x, int y) {
 
 }  // namespace detail
 
-/// All rooms where they lie, 1 on top in the middle and 7 at the right end, a character a cell; with `color` as a terminal shows it.
+/// All rooms where they lie, 1 on top in the middle and 7 at the right end, a character a cell;
+/// with `color` as a terminal shows it.
 inline std::string draw(const pyramid& game, bool color) {
   constexpr int across = 5, down = 2;
   std::string text;
@@ -57,8 +60,12 @@ inline std::string draw(const pyramid& game, bool color) {
     for (int column = 0; column < across * room_width; ++column) {
       int room = -1;
       for (int r = 0; r < room_count; ++r)
-        if (detail::room_places[static_cast<std::size_t>(r)] == std::pair{line / room_height, column / room_width}) room = r;
-      const auto glyph = room < 0 ? detail::glyph{" ", 0} : detail::glyph_at(game, room, column % room_width, line % room_height);
+        if (detail::room_places[static_cast<std::size_t>(r)] ==
+            std::pair{line / room_height, column / room_width})
+          room = r;
+      const auto glyph =
+          room < 0 ? detail::glyph{" ", 0}
+                   : detail::glyph_at(game, room, column % room_width, line % room_height);
       if (color && glyph.color != 0) drawn += "\033[" + std::to_string(glyph.color) + "m";
       drawn += glyph.text;
       if (color && glyph.color != 0) drawn += "\033[0m";

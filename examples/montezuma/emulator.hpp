@@ -16,8 +16,8 @@ struct step_result {
   bool ended = false;  ///< the episode is over: by death, at the goal, or at the limit of steps
 };
 
-/// One game in progress. A vector of them is a training environment: each has dice of its own, so that what happens in one does not
-/// depend on the others. A backend gives
+/// One game in progress. A vector of them is a training environment: each has dice of its own, so
+/// that what happens in one does not depend on the others. A backend gives
 ///
 ///     value_type                what an observation's numbers are: float for planes and features, std::uint8_t for pixels
 ///     actions                   how many actions there are; an action is 0 ... actions - 1
@@ -39,34 +39,40 @@ struct step_result {
 ///     save(), restore(saved)    all of the game as bytes, dice included: a restored game goes on bit for bit. restore() throws for bytes
 ///                               of another game
 template <class E>
-concept emulator = std::movable<E> && requires(E& game, const E& seen, int number, typename E::value_type* values, std::string_view saved) {
-  requires std::same_as<typename E::value_type, float> || std::same_as<typename E::value_type, std::uint8_t>;
-  { E::actions } -> std::convertible_to<int>;
-  { E::rooms } -> std::convertible_to<int>;
-  { E::observation_shape() } -> std::same_as<std::vector<std::int64_t>>;
-  { E::newest_channels() } -> std::same_as<std::int64_t>;
-  game.reset(number);
-  { game.step(number) } -> std::same_as<step_result>;
-  seen.observe(values);
-  { seen.room() } -> std::same_as<int>;
-  { seen.succeeded() } -> std::same_as<bool>;
-  { seen.place_key() } -> std::same_as<std::uint64_t>;
-  { seen.save() } -> std::same_as<std::string>;
-  game.restore(saved);
-};
+concept emulator =
+    std::movable<E> && requires(E& game, const E& seen, int number, typename E::value_type* values,
+                                std::string_view saved) {
+      requires std::same_as<typename E::value_type, float> ||
+                   std::same_as<typename E::value_type, std::uint8_t>;
+      { E::actions } -> std::convertible_to<int>;
+      { E::rooms } -> std::convertible_to<int>;
+      { E::observation_shape() } -> std::same_as<std::vector<std::int64_t>>;
+      { E::newest_channels() } -> std::same_as<std::int64_t>;
+      game.reset(number);
+      { game.step(number) } -> std::same_as<step_result>;
+      seen.observe(values);
+      { seen.room() } -> std::same_as<int>;
+      { seen.succeeded() } -> std::same_as<bool>;
+      { seen.place_key() } -> std::same_as<std::uint64_t>;
+      { seen.save() } -> std::same_as<std::string>;
+      game.restore(saved);
+    };
 
-/// Success in a room as Wołczyk et al. 2024 measure it: a reward, a new item, or leaving by another passage than the one entered by.
-/// Two rooms share one passage at most, so that a passage is known by the room behind it.
+/// Success in a room as Wołczyk et al. 2024 measure it: a reward, a new item, or leaving by another
+/// passage than the one entered by. Two rooms share one passage at most, so that a passage is known
+/// by the room behind it.
 struct room_success {
   static constexpr std::int8_t nowhere = -1;
 
   std::int8_t room = 0, came_from = nowhere;
   std::uint8_t succeeded = 0;
 
-  void begin(int in_room, int from) { *this = {static_cast<std::int8_t>(in_room), static_cast<std::int8_t>(from), 0}; }
+  void begin(int in_room, int from) {
+    *this = {static_cast<std::int8_t>(in_room), static_cast<std::int8_t>(from), 0};
+  }
 
-  /// `gained`: this step paid a reward or gave an item. Going back out and coming in again does not end the attempt; only what is done
-  /// in the room itself counts.
+  /// `gained`: this step paid a reward or gave an item. Going back out and coming in again does not
+  /// end the attempt; only what is done in the room itself counts.
   void step(int before, int after, bool gained) {
     if (before == room && (gained || (after != room && after != came_from))) succeeded = 1;
     if (before != room && after == room) came_from = static_cast<std::int8_t>(before);

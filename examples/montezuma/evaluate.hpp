@@ -18,7 +18,8 @@
 
 namespace montezuma {
 
-/// One episode of each of `games` games from `room`, all side by side. `make(seed)` makes a game. Equal seeds play equal games.
+/// One episode of each of `games` games from `room`, all side by side. `make(seed)` makes a game.
+/// Equal seeds play equal games.
 template <trainable_policy P, class Make>
 std::vector<episode> play_episodes(P& network, Make make, int room, int count, std::uint64_t seed) {
   using game_type = decltype(make(seed));
@@ -53,7 +54,8 @@ std::vector<episode> play_episodes(P& network, Make make, int room, int count, s
     std::size_t kept = 0;
     for (std::size_t i = 0; i < seats.size(); ++i) {
       auto& one = seats[i];
-      const auto chosen = draw_action({logits.template data_ptr<float>() + i * actions, actions}, quantile(one.dice));
+      const auto chosen = draw_action({logits.template data_ptr<float>() + i * actions, actions},
+                                      quantile(one.dice));
       const auto result = one.game.step(static_cast<int>(chosen.action));
       one.so_far.reward += static_cast<double>(result.reward);
       ++one.so_far.steps;
@@ -88,7 +90,8 @@ inline summary summary_of(const std::vector<episode>& episodes) {
   return mean;
 }
 
-/// States that a policy visits in episodes from `room`, [count, observation], in the order of play of one game after the other.
+/// States that a policy visits in episodes from `room`, [count, observation], in the order of play
+/// of one game after the other.
 template <trainable_policy P, class Make>
 at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
@@ -103,7 +106,9 @@ at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, s
     auto row = states.narrow(0, i, 1);
     game.observe(row.template data_ptr<typename decltype(game)::value_type>());
     const auto logits = network->forward(row).logits.contiguous();
-    const auto chosen = draw_action({logits.template data_ptr<float>(), static_cast<std::size_t>(logits.size(1))}, quantile(dice));
+    const auto chosen =
+        draw_action({logits.template data_ptr<float>(), static_cast<std::size_t>(logits.size(1))},
+                    quantile(dice));
     if (game.step(static_cast<int>(chosen.action)).ended) game.reset(room);
   }
   return states;

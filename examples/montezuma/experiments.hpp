@@ -10,7 +10,8 @@ class App;
 
 namespace montezuma {
 
-/// sweep and report. A subcommand that is used puts what it does into `chosen`; that returns the exit code.
+/// sweep and report. A subcommand that is used puts what it does into `chosen`; that returns the
+/// exit code.
 void add_experiments(CLI::App& app, std::function<int()>& chosen);
 
 }  // namespace montezuma

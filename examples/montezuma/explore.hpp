@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Finds starting states for the rooms of the real game: random play from archived states, as Go-Explore begins (Ecoffet et al. 2021).
+// Finds starting states for the rooms of the real game: random play from archived states, as
+// Go-Explore begins (Ecoffet et al. 2021).
 #pragma once
 
 #include <algorithm>
@@ -20,19 +21,21 @@ namespace montezuma {
 
 struct explore_options {
   std::uint64_t seed = 1;
-  int per_room = 20;          ///< states kept of a room
-  int decisions = 100;        ///< of one walk, four frames each
-  double same_again = 0.95;   ///< chance that a decision is the one before
+  int per_room = 20;         ///< states kept of a room
+  int decisions = 100;       ///< of one walk, four frames each
+  double same_again = 0.95;  ///< chance that a decision is the one before
   int frames_a_decision = 4;
 };
 
-/// The archive has, for each cell (room, square of 16, what is held), the state in which it was first seen. A walk begins in one of them,
-/// rarely used ones first, acts at random, and ends with a lost life. Whenever it comes into a room, that state is kept for the room if the
-/// hero survives in it.
+/// The archive has, for each cell (room, square of 16, what is held), the state in which it was
+/// first seen. A walk begins in one of them, rarely used ones first, acts at random, and ends with
+/// a lost life. Whenever it comes into a room, that state is kept for the room if the hero survives
+/// in it.
 template <ale_machine Machine>
 class explorer {
  public:
-  explorer(Machine machine, explore_options options) : machine_(std::move(machine)), options_(options), dice_(options.seed) {
+  explorer(Machine machine, explore_options options)
+      : machine_(std::move(machine)), options_(options), dice_(options.seed) {
     found_.game = machine_.identity();
     machine_.reset_game();
     archive(machine_.ram(), -1);
@@ -70,7 +73,9 @@ class explorer {
 
   /// Whether each of these has all the states that are kept of a room.
   bool has(const std::vector<int>& rooms) const {
-    return std::all_of(rooms.begin(), rooms.end(), [&](int room) { return count(room) >= static_cast<std::size_t>(options_.per_room); });
+    return std::all_of(rooms.begin(), rooms.end(), [&](int room) {
+      return count(room) >= static_cast<std::size_t>(options_.per_room);
+    });
   }
   std::size_t count(int room) const {
     const auto found = found_.rooms.find(room);
@@ -99,11 +104,13 @@ class explorer {
     ++cells_[place->second].seen;
   }
 
-  /// Weighted by 1 / √(1 + walks begun) and the same of what was seen: new and rare places first, none never.
+  /// Weighted by 1 / √(1 + walks begun) and the same of what was seen: new and rare places first,
+  /// none never.
   std::size_t choose() {
     std::vector<double> weights(cells_.size());
     for (std::size_t i = 0; i < cells_.size(); ++i)
-      weights[i] = 1 / std::sqrt(1 + static_cast<double>(cells_[i].begun)) + 1 / std::sqrt(static_cast<double>(cells_[i].seen));
+      weights[i] = 1 / std::sqrt(1 + static_cast<double>(cells_[i].begun)) +
+                   1 / std::sqrt(static_cast<double>(cells_[i].seen));
     return std::discrete_distribution<std::size_t>(weights.begin(), weights.end())(dice_);
   }
 

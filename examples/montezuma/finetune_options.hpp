@@ -17,8 +17,10 @@
 namespace montezuma {
 
 struct finetune_command {
-  std::string teacher = "runs/teacher/teacher.pt", out = "runs/finetune", preset, retain = "none", resume;
-  bool from_scratch = false, resume_if_possible = false, overwrite = false, discard_checkpoint = false, quiet = false;
+  std::string teacher = "runs/teacher/teacher.pt", out = "runs/finetune", preset, retain = "none",
+              resume;
+  bool from_scratch = false, resume_if_possible = false, overwrite = false,
+       discard_checkpoint = false, quiet = false;
   std::uint64_t seed = 1;
   int final_games = 256;
   std::int64_t checkpoint_every = 262'144;
@@ -28,45 +30,88 @@ struct finetune_command {
 
   std::vector<std::string> arguments;  ///< as given, for config.json
 
-  std::string method() const { return from_scratch ? "scratch" : retention_named<retention_settings>(retain).name(); }
+  std::string method() const {
+    return from_scratch ? "scratch" : retention_named<retention_settings>(retain).name();
+  }
 };
 
 /// What a run that goes on need not have in common with its beginning.
-inline const std::vector<std::string> may_change{"--steps", "--learning-rate", "--entropy", "--novelty-weight", "--epochs", "--clip", "--longest-gradient",
-                                                 "--evaluation-games", "--final-games", "--checkpoint-every", "--discard-checkpoint",
-                                                 "--quiet", "--resume-if-possible", "--overwrite", "--rom"};
+inline const std::vector<std::string> may_change{"--steps",
+                                                 "--learning-rate",
+                                                 "--entropy",
+                                                 "--novelty-weight",
+                                                 "--epochs",
+                                                 "--clip",
+                                                 "--longest-gradient",
+                                                 "--evaluation-games",
+                                                 "--final-games",
+                                                 "--checkpoint-every",
+                                                 "--discard-checkpoint",
+                                                 "--quiet",
+                                                 "--resume-if-possible",
+                                                 "--overwrite",
+                                                 "--rom"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
-  command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `montezuma pretrain`; its world is the run's")
+  // a resumed run may say something anew
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command
+      ->add_option("--teacher", o.teacher,
+                   "What to start from and to stay close to: teacher.pt of `montezuma pretrain`; "
+                   "its world is the run's")
       ->capture_default_str();
-  command->add_option("--retain", o.retain, "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
-      ->check(retention_check<retention_settings>())->capture_default_str();
-  command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
-  command->add_option("--preset", o.preset,
-                      "quick, the pyramid's: fast, and shows what plain fine-tuning forgets; careful: half the learning rate, a third of the entropy "
-                      "bonus; paper, the real game's: PPO and RND as published")
+  command
+      ->add_option(
+          "--retain", o.retain,
+          "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
+      ->check(retention_check<retention_settings>())
+      ->capture_default_str();
+  command->add_flag("--from-scratch", o.from_scratch,
+                    "Start from random weights instead (for comparison)");
+  command
+      ->add_option("--preset", o.preset,
+                   "quick, the pyramid's: fast, and shows what plain fine-tuning forgets; careful: "
+                   "half the learning rate, a third of the entropy "
+                   "bonus; paper, the real game's: PPO and RND as published")
       ->check(CLI::IsMember({"quick", "careful", "paper"}));
-  command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
+  command
+      ->add_option(
+          "--out", o.out,
+          "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")
+      ->capture_default_str();
   command->add_option("--seed", o.seed, "Of games, actions and batches")->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
-  command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
+  command->add_option("--resume", o.resume,
+                      "Go on with the run in this folder, as it was begun; how long, how it is "
+                      "measured and saved, and Adam's rate may be said anew");
+  command->add_flag("--resume-if-possible", o.resume_if_possible,
+                    "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
-  command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
-  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number)->capture_default_str();
-  command->add_option("--final-games", o.final_games, "Games from each room at the end")->check(positive_number)->capture_default_str();
+  command->add_flag("--discard-checkpoint", o.discard_checkpoint,
+                    "Remove the checkpoint when the run is evaluated, to save room");
+  command
+      ->add_option("--checkpoint-every", o.checkpoint_every,
+                   "Steps between checkpoints; 0: only at the end")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--final-games", o.final_games, "Games from each room at the end")
+      ->check(positive_number)
+      ->capture_default_str();
   command->add_flag("--quiet", o.quiet, "No table on stdout");
   declare_backend(command, o.backend);
   declare_training(command, o.learning);
   const std::string strengths = "Retention strengths";
   const auto add = [&](const char* flag, auto& where, const char* text) {
-    command->add_option(flag, where, text)->check(non_negative_number)->capture_default_str()->group(strengths);
+    command->add_option(flag, where, text)
+        ->check(non_negative_number)
+        ->capture_default_str()
+        ->group(strengths);
   };
   add("--l2-strength", o.strengths.l2_strength, "Pull to the teacher's weights");
   add("--ewc-strength", o.strengths.ewc_strength, "The same, weighed by the Fisher information");
   add("--bc-strength", o.strengths.bc_strength, "KL to the teacher on states of its memory");
   add("--bc-batch", o.strengths.bc_batch, "States drawn for each optimiser step");
-  add("--ks-strength", o.strengths.ks_strength, "KL to the teacher on the states that the policy visits, at the start");
+  add("--ks-strength", o.strengths.ks_strength,
+      "KL to the teacher on the states that the policy visits, at the start");
   add("--ks-factor", o.strengths.ks_factor, "Times this after each optimiser step");
 }
 

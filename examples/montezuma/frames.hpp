@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an agent sees of an Atari screen: the brighter of two frames, made small, and a stack of the last four.
+// What an agent sees of an Atari screen: the brighter of two frames, made small, and a stack of the
+// last four.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +12,10 @@
 
 namespace montezuma {
 
-inline constexpr std::size_t screen_rows = 210, screen_columns = 160, screen_pixels = screen_rows * screen_columns;
-inline constexpr std::size_t frame_side = 84, frame_pixels = frame_side * frame_side, frames_stacked = 4;
+inline constexpr std::size_t screen_rows = 210, screen_columns = 160,
+                             screen_pixels = screen_rows * screen_columns;
+inline constexpr std::size_t frame_side = 84, frame_pixels = frame_side * frame_side,
+                             frames_stacked = 4;
 
 /// The brighter of each pixel: the console draws some things on every other frame only.
 inline void brighter(std::vector<std::uint8_t>& frame, const std::vector<std::uint8_t>& other) {
@@ -21,7 +24,8 @@ inline void brighter(std::vector<std::uint8_t>& frame, const std::vector<std::ui
 
 namespace detail {
 
-/// How much of each of `from` cells lies in each of `to` equal parts of the same length, in units in which a part has `from`.
+/// How much of each of `from` cells lies in each of `to` equal parts of the same length, in units
+/// in which a part has `from`.
 template <std::size_t from, std::size_t to>
 struct overlaps {
   static constexpr std::size_t most = from / to + 2;
@@ -33,32 +37,36 @@ struct overlaps {
       const std::size_t begin = part * from, end = begin + from;
       first[part] = begin / to;
       for (std::size_t cell = first[part]; cell * to < end; ++cell)
-        weight[part][count[part]++] = static_cast<std::uint32_t>(std::min(end, (cell + 1) * to) - std::max(begin, cell * to));
+        weight[part][count[part]++] =
+            static_cast<std::uint32_t>(std::min(end, (cell + 1) * to) - std::max(begin, cell * to));
     }
   }
 };
 
 }  // namespace detail
 
-/// A screen of 210 × 160 as 84 × 84 by area interpolation: a pixel is the mean of what lies under it, halves rounded up. In whole numbers,
-/// so that every machine gives the same.
+/// A screen of 210 × 160 as 84 × 84 by area interpolation: a pixel is the mean of what lies under
+/// it, halves rounded up. In whole numbers, so that every machine gives the same.
 inline void shrink(const std::uint8_t* screen, std::uint8_t* frame) {
   static constexpr detail::overlaps<screen_rows, frame_side> down;
   static constexpr detail::overlaps<screen_columns, frame_side> across;
-  static constexpr std::uint32_t whole = screen_rows * screen_columns;  // the weights of a pixel together
+  // the weights of a pixel together
+  static constexpr std::uint32_t whole = screen_rows * screen_columns;
   std::array<std::uint32_t, screen_rows * frame_side> narrow{};
   for (std::size_t row = 0; row < screen_rows; ++row) {
     const std::uint8_t* line = screen + row * screen_columns;
     for (std::size_t x = 0; x < frame_side; ++x) {
       std::uint32_t sum = 0;
-      for (std::size_t i = 0; i < across.count[x]; ++i) sum += across.weight[x][i] * line[across.first[x] + i];
+      for (std::size_t i = 0; i < across.count[x]; ++i)
+        sum += across.weight[x][i] * line[across.first[x] + i];
       narrow[row * frame_side + x] = sum;
     }
   }
   for (std::size_t y = 0; y < frame_side; ++y)
     for (std::size_t x = 0; x < frame_side; ++x) {
       std::uint32_t sum = 0;
-      for (std::size_t i = 0; i < down.count[y]; ++i) sum += down.weight[y][i] * narrow[(down.first[y] + i) * frame_side + x];
+      for (std::size_t i = 0; i < down.count[y]; ++i)
+        sum += down.weight[y][i] * narrow[(down.first[y] + i) * frame_side + x];
       frame[y * frame_side + x] = static_cast<std::uint8_t>((2 * sum + whole) / (2 * whole));
     }
 }
@@ -69,10 +77,12 @@ class frame_stack {
   /// Every frame becomes this one, as an episode begins.
   void fill(const std::uint8_t* screen) {
     shrink(screen, newest());
-    for (std::size_t i = 0; i + 1 < frames_stacked; ++i) std::memcpy(pixels_.data() + i * frame_pixels, newest(), frame_pixels);
+    for (std::size_t i = 0; i + 1 < frames_stacked; ++i)
+      std::memcpy(pixels_.data() + i * frame_pixels, newest(), frame_pixels);
   }
   void push(const std::uint8_t* screen) {
-    std::memmove(pixels_.data(), pixels_.data() + frame_pixels, (frames_stacked - 1) * frame_pixels);
+    std::memmove(pixels_.data(), pixels_.data() + frame_pixels,
+                 (frames_stacked - 1) * frame_pixels);
     shrink(screen, newest());
   }
   const std::vector<std::uint8_t>& pixels() const { return pixels_; }

@@ -31,12 +31,14 @@ struct episode {
 
 /// The type of an observation's numbers in a tensor.
 template <emulator Game>
-inline constexpr at::ScalarType observation_type = std::is_same_v<typename Game::value_type, float> ? at::kFloat : at::kByte;
+inline constexpr at::ScalarType observation_type =
+    std::is_same_v<typename Game::value_type, float> ? at::kFloat : at::kByte;
 
 template <emulator Game>
 class games {
  public:
-  games(std::vector<Game> all, int room) : games_(std::move(all)), running_(games_.size()), room_(room) {
+  games(std::vector<Game> all, int room)
+      : games_(std::move(all)), running_(games_.size()), room_(room) {
     static_assert(Game::rooms <= 64, "visited rooms are counted in 64 bits");
     for (std::size_t i = 0; i < games_.size(); ++i) begin(i);
   }
@@ -49,12 +51,16 @@ class games {
     for (std::size_t i = 0; i < size(); ++i) games_[i].observe(values + i * numbers_each);
   }
 
-  /// A step of every game, on as many threads as LibTorch has. `places` are what the steps led to, before a game that ended begins anew.
-  void step(std::span<const std::int64_t> actions, std::span<float> rewards, std::span<float> ended, std::span<std::uint64_t> places) {
+  /// A step of every game, on as many threads as LibTorch has. `places` are what the steps led to,
+  /// before a game that ended begins anew.
+  void step(std::span<const std::int64_t> actions, std::span<float> rewards, std::span<float> ended,
+            std::span<std::uint64_t> places) {
     results_.resize(size());
-    at::parallel_for(0, static_cast<std::int64_t>(size()), 1, [&](std::int64_t from, std::int64_t to) {
-      for (auto i = static_cast<std::size_t>(from); i < static_cast<std::size_t>(to); ++i) results_[i] = games_[i].step(static_cast<int>(actions[i]));
-    });
+    at::parallel_for(
+        0, static_cast<std::int64_t>(size()), 1, [&](std::int64_t from, std::int64_t to) {
+          for (auto i = static_cast<std::size_t>(from); i < static_cast<std::size_t>(to); ++i)
+            results_[i] = games_[i].step(static_cast<int>(actions[i]));
+        });
     for (std::size_t i = 0; i < size(); ++i) {
       auto& game = games_[i];
       auto& now = running_[i];
@@ -87,22 +93,28 @@ class games {
       record[1] = static_cast<double>(running_[i].steps);
       record[2] = std::bit_cast<double>(running_[i].visited);
     }
-    out.set(prefix + "bytes", at::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size())}, at::kByte).clone());
+    out.set(
+        prefix + "bytes",
+        at::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size())}, at::kByte).clone());
     out.set(prefix + "lengths", lengths);
     out.set(prefix + "records", records);
   }
   /// Throws retain::state_error when the state is of another number of games.
   void load_state(const retain::state& in, const std::string& prefix) {
     const auto count = static_cast<std::int64_t>(size());
-    const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {any_size}), lengths = saved_tensor(in, prefix + "lengths", at::kLong, {any_size});
+    const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {any_size}),
+               lengths = saved_tensor(in, prefix + "lengths", at::kLong, {any_size});
     if (lengths.numel() != count)
-      throw retain::state_error("the checkpoint is of " + std::to_string(lengths.numel()) + " games, this run plays " + std::to_string(size()) +
+      throw retain::state_error("the checkpoint is of " + std::to_string(lengths.numel()) +
+                                " games, this run plays " + std::to_string(size()) +
                                 ": resume it with the options that it was begun with");
     const auto records = saved_tensor(in, prefix + "records", at::kDouble, {count, 3});
     std::int64_t left = bytes.numel();
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t length = lengths.data_ptr<std::int64_t>()[i];
-      if (length < 0 || length > left) throw retain::state_error("the checkpoint has fewer bytes of games than it says: it is of another program or version");
+      if (length < 0 || length > left)
+        throw retain::state_error("the checkpoint has fewer bytes of games than it says: it is of "
+                                  "another program or version");
       left -= length;
     }
     const auto* at = reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>());
@@ -111,7 +123,8 @@ class games {
       games_[i].restore({at, length});
       at += length;
       const double* record = records.data_ptr<double>() + 3 * i;
-      running_[i] = {record[0], static_cast<std::int64_t>(record[1]), std::bit_cast<std::uint64_t>(record[2])};
+      running_[i] = {record[0], static_cast<std::int64_t>(record[1]),
+                     std::bit_cast<std::uint64_t>(record[2])};
     }
     finished_.clear();
   }

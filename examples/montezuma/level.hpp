@@ -17,15 +17,19 @@ namespace montezuma {
 enum class cell : std::uint8_t { air, solid, ladder, fire, red_door, blue_door };
 enum class item : std::uint8_t { red_key, blue_key, coin, treasure };
 
-/// Where the numbers of an observation stand: one-hots of column, row and room, the keys held, the way the room's skull goes, and for
-/// each of the 5 × 5 cells around the hero whether it is solid, a ladder, deadly, an item or a closed door.
+/// Where the numbers of an observation stand: one-hots of column, row and room, the keys held, the
+/// way the room's skull goes, and for each of the 5 × 5 cells around the hero whether it is solid,
+/// a ladder, deadly, an item or a closed door.
 struct feature_layout {
   static constexpr int view = 5, reach = view / 2, kinds = 5;
-  static constexpr int column = 0, row = column + room_width, room = row + room_height, key = room + room_count, skull = key + 2,
-                       cells = skull + 2, count = cells + view * view * kinds;
+  static constexpr int column = 0, row = column + room_width, room = row + room_height,
+                       key = room + room_count, skull = key + 2, cells = skull + 2,
+                       count = cells + view * view * kinds;
   enum kind : std::uint8_t { solid, ladder, deadly, thing, door };
 
-  static constexpr int cell_at(int dx, int dy, kind what) { return cells + ((dy + reach) * view + dx + reach) * kinds + what; }
+  static constexpr int cell_at(int dx, int dy, kind what) {
+    return cells + ((dy + reach) * view + dx + reach) * kinds + what;
+  }
 };
 static_assert(feature_layout::count == 157);
 
@@ -72,13 +76,17 @@ class level {
     auto& here = things_[static_cast<std::size_t>(r)];
     for (int y = 0; y < room_height; ++y) {
       const auto line = room(r).rows[static_cast<std::size_t>(y)];
-      if (line.size() != room_width) fail(r, y, "has " + std::to_string(line.size()) + " cells, not " + std::to_string(room_width));
+      if (line.size() != room_width)
+        fail(r, y,
+             "has " + std::to_string(line.size()) + " cells, not " + std::to_string(room_width));
       for (int x = 0; x < room_width; ++x) {
         const char sign = line[static_cast<std::size_t>(x)];
         auto& what = cells_[index(r, x, y)];
         const auto put = [&](bool door, int which) {
-          if (here.count == static_cast<int>(here.all.size())) fail(r, y, "holds a fifth item or door of its room");
-          here.all[static_cast<std::size_t>(here.count++)] = {static_cast<std::int8_t>(x), static_cast<std::int8_t>(y), door,
+          if (here.count == static_cast<int>(here.all.size()))
+            fail(r, y, "holds a fifth item or door of its room");
+          here.all[static_cast<std::size_t>(here.count++)] = {static_cast<std::int8_t>(x),
+                                                              static_cast<std::int8_t>(y), door,
                                                               static_cast<std::uint8_t>(which)};
         };
         switch (sign) {
@@ -104,17 +112,21 @@ class level {
     for (int dy = -layout::reach; dy <= layout::reach; ++dy)
       for (int dx = -layout::reach; dx <= layout::reach; ++dx) {
         const int i = x + dx, j = y + dy;
-        if (i < 0 || i >= room_width || j < 0 || j >= room_height) continue;  // what lies behind a passage cannot be seen
+        // what lies behind a passage cannot be seen
+        if (i < 0 || i >= room_width || j < 0 || j >= room_height) continue;
         const auto what = at(r, i, j);
         if (what != cell::solid && what != cell::ladder && what != cell::fire) continue;
-        const auto kind = what == cell::solid ? layout::solid : what == cell::ladder ? layout::ladder : layout::deadly;
+        const auto kind = what == cell::solid    ? layout::solid
+                          : what == cell::ladder ? layout::ladder
+                                                 : layout::deadly;
         seen.features[seen.count++] = static_cast<std::uint8_t>(layout::cell_at(dx, dy, kind));
       }
     return seen;
   }
 
   [[noreturn]] void fail(int r, int y, const std::string& what) const {
-    throw std::logic_error("map " + std::string(map_.name) + ", room " + std::to_string(r) + ", row " + std::to_string(y) + " " + what);
+    throw std::logic_error("map " + std::string(map_.name) + ", room " + std::to_string(r) +
+                           ", row " + std::to_string(y) + " " + what);
   }
 
   pyramid_map map_;

@@ -39,7 +39,8 @@ class visit_counts {
   std::vector<float> rewards(std::span<const std::uint64_t> places) {
     for (const auto place : places) ++counts_[place];
     std::vector<float> paid(places.size());
-    for (std::size_t i = 0; i < places.size(); ++i) paid[i] = static_cast<float>(1 / std::sqrt(static_cast<double>(counts_[places[i]])));
+    for (std::size_t i = 0; i < places.size(); ++i)
+      paid[i] = static_cast<float>(1 / std::sqrt(static_cast<double>(counts_[places[i]])));
     return paid;
   }
   std::size_t places() const { return counts_.size(); }
@@ -59,7 +60,9 @@ class visit_counts {
     counts_.clear();
     const auto* cell = table.data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < table.size(0); ++i, cell += 2) {
-      if (cell[1] < 1) throw retain::state_error("the saved '" + prefix + "visits' counts " + std::to_string(cell[1]) + " visits of a place");
+      if (cell[1] < 1)
+        throw retain::state_error("the saved '" + prefix + "visits' counts " +
+                                  std::to_string(cell[1]) + " visits of a place");
       counts_[static_cast<std::uint64_t>(cell[0])] = cell[1];
     }
   }
@@ -68,26 +71,31 @@ class visit_counts {
   std::unordered_map<std::uint64_t, std::int64_t> counts_;
 };
 
-/// Small networks for random network distillation of features: the target one layer shorter than the predictor.
+/// Small networks for random network distillation of features: the target one layer shorter than
+/// the predictor.
 inline torch::nn::Sequential distillation_target(std::int64_t inputs) {
-  torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(), torch::nn::Linear(64, 32));
+  torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(),
+                            torch::nn::Linear(64, 32));
   retain::orthogonal(net, std::sqrt(2.0));
   return net;
 }
 inline torch::nn::Sequential distillation_predictor(std::int64_t inputs) {
-  torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(), torch::nn::Linear(64, 64), torch::nn::ReLU(), torch::nn::Linear(64, 32));
+  torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(),
+                            torch::nn::Linear(64, 64), torch::nn::ReLU(),
+                            torch::nn::Linear(64, 32));
   retain::orthogonal(net, std::sqrt(2.0));
   return net;
 }
 
 /// And of frames, as Burda et al. 2018 have them: the predictor has two layers more.
 inline torch::nn::Sequential pixel_target(const std::vector<std::int64_t>& frame) {
-  torch::nn::Sequential net(retain::nature_cnn(retain::nature_cnn_options{.channels = frame[0],
-                                                                          .height = frame[1],
-                                                                          .width = frame[2],
-                                                                          .activation = retain::activation_kind::leaky_relu,
-                                                                          .output_activation = false,
-                                                                          .scale = 1}));
+  torch::nn::Sequential net(retain::nature_cnn(
+      retain::nature_cnn_options{.channels = frame[0],
+                                 .height = frame[1],
+                                 .width = frame[2],
+                                 .activation = retain::activation_kind::leaky_relu,
+                                 .output_activation = false,
+                                 .scale = 1}));
   retain::orthogonal(net, std::sqrt(2.0));
   return net;
 }
@@ -105,7 +113,8 @@ inline torch::nn::Sequential pixel_predictor(const std::vector<std::int64_t>& fr
 template <emulator Game>
 at::Tensor newest_of(const at::Tensor& observations) {
   const auto channels = -static_cast<std::int64_t>(Game::observation_shape().size());
-  return observations.narrow(channels, observations.size(channels) - Game::newest_channels(), Game::newest_channels());
+  return observations.narrow(channels, observations.size(channels) - Game::newest_channels(),
+                             Game::newest_channels());
 }
 template <emulator Game>
 std::vector<std::int64_t> newest_shape() {
@@ -114,21 +123,28 @@ std::vector<std::int64_t> newest_shape() {
   return shape;
 }
 
-/// Either of the two, or nothing; always of the order of one, since rewards are divided by the deviation of their discounted sum.
+/// Either of the two, or nothing; always of the order of one, since rewards are divided by the
+/// deviation of their discounted sum.
 class novelty {
  public:
   /// `seen`: the shape of what is new in an observation; three sizes are a picture.
   novelty(const training_settings& settings, const std::vector<std::int64_t>& seen)
       : kind_(settings.bonus), scale_(settings.games, {.discount = settings.novelty_discount}) {
     if (kind_ != bonus_kind::rnd) return;
-    at::manual_seed(settings.seed);  // equal settings make equal networks, whatever was drawn before
+    // equal settings make equal networks, whatever was drawn before
+    at::manual_seed(settings.seed);
     const bool picture = seen.size() == 3;
     auto predictor = picture ? pixel_predictor(seen) : distillation_predictor(seen.front());
-    distillation_.emplace(picture ? pixel_target(seen) : distillation_target(seen.front()), predictor, seen, settings.games,
-                          retain::rnd_options{.discount = settings.novelty_discount, .fraction = settings.predictor_share(), .seed = settings.seed});
+    distillation_.emplace(picture ? pixel_target(seen) : distillation_target(seen.front()),
+                          predictor, seen, settings.games,
+                          retain::rnd_options{.discount = settings.novelty_discount,
+                                              .fraction = settings.predictor_share(),
+                                              .seed = settings.seed});
     std::vector<std::pair<std::string, at::Tensor>> parameters;
-    for (auto& parameter : predictor->named_parameters()) parameters.emplace_back(parameter.key(), parameter.value());
-    optimizer_.emplace(std::move(parameters), training::adam_options{.learning_rate = settings.rnd_learning_rate});
+    for (auto& parameter : predictor->named_parameters())
+      parameters.emplace_back(parameter.key(), parameter.value());
+    optimizer_.emplace(std::move(parameters),
+                       training::adam_options{.learning_rate = settings.rnd_learning_rate});
   }
 
   bonus_kind kind() const { return kind_; }
@@ -139,7 +155,8 @@ class novelty {
     if (distillation_) distillation_->warm_up(observations);
   }
 
-  /// Of a rollout, [T, N]: from the places that its steps led to, or what was new behind them, [T, N, shape].
+  /// Of a rollout, [T, N]: from the places that its steps led to, or what was new behind them, [T,
+  /// N, shape].
   at::Tensor rewards(std::span<const std::uint64_t> places, const at::Tensor& next_observations) {
     const auto steps = next_observations.size(0), games = next_observations.size(1);
     if (distillation_) return distillation_->rewards(next_observations);

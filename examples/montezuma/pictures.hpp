@@ -20,7 +20,8 @@ namespace montezuma {
 namespace detail {
 
 /// (step, value) of a column, without the rows that lack it.
-inline std::vector<std::pair<double, double>> points_of(const finished_run& run, const std::string& name) {
+inline std::vector<std::pair<double, double>> points_of(const finished_run& run,
+                                                        const std::string& name) {
   std::vector<std::pair<double, double>> points;
   const auto steps = run.curves.find("global_step"), values = run.curves.find(name);
   if (steps == run.curves.end() || values == run.curves.end()) return points;
@@ -30,13 +31,17 @@ inline std::vector<std::pair<double, double>> points_of(const finished_run& run,
 }
 
 /// What a return can be is known of the maps, and not of the real game.
-inline bool of_pyramid(const run_group& group) { return group.methods.front().second.front()->map != "ale"; }
-inline std::string title_of(const run_group& group) { return (of_pyramid(group) ? "Pyramid, " : "Montezuma's Revenge, ") + group.title; }
+inline bool of_pyramid(const run_group& group) {
+  return group.methods.front().second.front()->map != "ale";
+}
+inline std::string title_of(const run_group& group) {
+  return (of_pyramid(group) ? "Pyramid, " : "Montezuma's Revenge, ") + group.title;
+}
 
 }  // namespace detail
 
-/// Over training: success in the far room; from room 1 the return, of which 8 is the greatest that the maps pay, and the rooms visited, of which
-/// there are 8. STEM.png, STEM.svg.
+/// Over training: success in the far room; from room 1 the return, of which 8 is the greatest that
+/// the maps pay, and the rooms visited, of which there are 8. STEM.png, STEM.svg.
 inline bool draw_curves(const run_group& group, const std::filesystem::path& stem) {
   const auto data_path = data_of(stem);
   std::ostringstream data;
@@ -46,7 +51,10 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
   for (const auto& [method, runs] : group.methods)
     for (std::size_t panel = 0; panel < panels.size(); ++panel, ++index) {
       data << "# " << method << ": thousand steps, mean, low, high\n"
-           << curve_text(runs, [&](const finished_run& run) { return detail::points_of(run, columns[panel]); }) << "\n\n";
+           << curve_text(
+                  runs,
+                  [&](const finished_run& run) { return detail::points_of(run, columns[panel]); })
+           << "\n\n";
       panels[panel] += (panels[panel].empty() ? "" : ", ") + curve_plot(data_path, index, method);
     }
   write_file(data_path, data.str());
@@ -55,23 +63,38 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
   for (const auto& [method, runs] : group.methods)
     for (const auto* run : runs) last = std::max(last, run->steps);
   std::ostringstream script;
-  script << "set multiplot layout 1,3 title " << gnuplot::quoted(detail::title_of(group) + ": mean over " + seeds_text(group) + ", band: 95 % interval") << " font ',12'"
+  script << "set multiplot layout 1,3 title "
+         << gnuplot::quoted(detail::title_of(group) + ": mean over " + seeds_text(group) +
+                            ", band: 95 % interval")
+         << " font ',12'"
          << " margins 0.05,0.985,0.24,0.84 spacing 0.055,0\n"
-         << "set xlabel 'training steps from room 1 (thousands)'\nset border 3\nset tics nomirror\nset xrange [0:" << last / 1000 << "]\nset key off\n"
+         << "set xlabel 'training steps from room 1 (thousands)'\nset border 3\nset tics "
+            "nomirror\nset xrange [0:"
+         << last / 1000 << "]\nset key off\n"
          << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set yrange [0:1]\nset title 'What is kept: success in room " << some->far_room << "'\nset ylabel 'share of games'\nplot " << panels[0]
-         << "\nset yrange [0:" << (detail::of_pyramid(group) ? "8" : "*") << "]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot " << panels[1]
-         << "\nset title 'How far it comes: rooms from room 1'\nset ylabel 'mean number of rooms'\nplot " << panels[2] << "\n"
-         << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset tmargin at screen 0.1\n"
-         << "unset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics noytics\n"
-         << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot " << legend_plot(group) << "\nunset multiplot\nreset";
+         << "set yrange [0:1]\nset title 'What is kept: success in room " << some->far_room
+         << "'\nset ylabel 'share of games'\nplot " << panels[0]
+         << "\nset yrange [0:" << (detail::of_pyramid(group) ? "8" : "*")
+         << "]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot "
+         << panels[1]
+         << "\nset title 'How far it comes: rooms from room 1'\nset ylabel 'mean number of "
+            "rooms'\nplot "
+         << panels[2] << "\n"
+         << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset "
+            "tmargin at screen 0.1\n"
+         << "unset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics "
+            "noytics\n"
+         << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot "
+         << legend_plot(group) << "\nunset multiplot\nreset";
   return gnuplot::draw(stem, script.str(), 1400, 430);
 }
 
 /// Return from room 1 over training by method: a point a seed, the mean with its interval.
 inline bool draw_points(const run_group& group, const std::filesystem::path& stem) {
-  return draw_method_points(group, stem, detail::title_of(group), "return from room 1, mean over training", detail::of_pyramid(group) ? 8 : 0,
-                            [](const auto& runs) { return values_over(runs, measures()[return_mean]); });
+  return draw_method_points(
+      group, stem, detail::title_of(group), "return from room 1, mean over training",
+      detail::of_pyramid(group) ? 8 : 0,
+      [](const auto& runs) { return values_over(runs, measures()[return_mean]); });
 }
 
 }  // namespace montezuma

@@ -27,7 +27,9 @@ struct pixel_shape {
   std::int64_t actions = 18;
 
   bool operator==(const pixel_shape&) const = default;
-  void save(retain::state& out, const std::string& prefix) const { out.set(prefix + "actions", actions); }
+  void save(retain::state& out, const std::string& prefix) const {
+    out.set(prefix + "actions", actions);
+  }
   static pixel_shape load(const retain::state& in, const std::string& prefix) {
     const pixel_shape shape{in.integer(prefix + "actions")};
     check_saved_shape(in, prefix + "parameters.policy_head.weight", {shape.actions, any_size});
@@ -35,9 +37,10 @@ struct pixel_shape {
   }
 };
 
-/// Four frames of 84 × 84, in bytes, through three convolutions (32 of 8 × 8 at every 4th pixel, 64 of 4 × 4 at every 2nd, 64 of 4 × 4)
-/// and two layers, 256 and 448, all with ReLU: x. The logits are read off x + relu(A x), two values off x + relu(V x). Orthogonal weights:
-/// √2, .1 in A and V, .01 in what is read off; biases 0.
+/// Four frames of 84 × 84, in bytes, through three convolutions (32 of 8 × 8 at every 4th pixel, 64
+/// of 4 × 4 at every 2nd, 64 of 4 × 4) and two layers, 256 and 448, all with ReLU: x. The logits
+/// are read off x + relu(A x), two values off x + relu(V x). Orthogonal weights: √2, .1 in A and V,
+/// .01 in what is read off; biases 0.
 class pixel_policy_net : public torch::nn::Cloneable<pixel_policy_net> {
  public:
   static constexpr std::int64_t width = 448;
@@ -54,7 +57,8 @@ class pixel_policy_net : public torch::nn::Cloneable<pixel_policy_net> {
   }
 
   void reset() override {
-    encoder_ = register_module("encoder", retain::nature_cnn(retain::nature_cnn_options{.outputs = 256, .kernels = {8, 4, 4}}));
+    encoder_ = register_module("encoder", retain::nature_cnn(retain::nature_cnn_options{
+                                              .outputs = 256, .kernels = {8, 4, 4}}));
     hidden_ = register_module("hidden", torch::nn::Linear(256, width));
     policy_residual_ = register_module("policy_residual", torch::nn::Linear(width, width));
     value_residual_ = register_module("value_residual", torch::nn::Linear(width, width));
@@ -72,11 +76,14 @@ class pixel_policy_net : public torch::nn::Cloneable<pixel_policy_net> {
 
  private:
   at::Tensor features(const at::Tensor& frames) { return at::relu(hidden_(encoder_(frames))); }
-  retain::categorical logits(const at::Tensor& x) { return retain::categorical{policy_head_(x + at::relu(policy_residual_(x)))}; }
+  retain::categorical logits(const at::Tensor& x) {
+    return retain::categorical{policy_head_(x + at::relu(policy_residual_(x)))};
+  }
 
   pixel_shape shape_;
   retain::nature_cnn encoder_{nullptr};
-  torch::nn::Linear hidden_{nullptr}, policy_residual_{nullptr}, value_residual_{nullptr}, policy_head_{nullptr}, value_head_{nullptr};
+  torch::nn::Linear hidden_{nullptr}, policy_residual_{nullptr}, value_residual_{nullptr},
+      policy_head_{nullptr}, value_head_{nullptr};
 };
 
 /// A shared handle, as LibTorch's module holders are: copies are the same network.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The small network: two layers shared by the policy, the value of the task's reward and the value of the bonus.
+// The small network: two layers shared by the policy, the value of the task's reward and the value
+// of the bonus.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +28,8 @@ namespace montezuma {
 
 using policy = retain::actor_critic<retain::mlp, retain::categorical_head>;
 
-inline constexpr std::int64_t task_value = 0, novelty_value = 1;  ///< which of a policy's values is which
+/// which of a policy's values is which
+inline constexpr std::int64_t task_value = 0, novelty_value = 1;
 
 /// Retention is about what the policy does; values learn what they want.
 inline const std::vector<std::string> free_parameters{"value_*"};
@@ -45,9 +47,12 @@ struct policy_shape {
   }
   /// Throws where the numbers are not those of the saved network, before one is made of that size.
   static policy_shape load(const retain::state& in, const std::string& prefix) {
-    const policy_shape shape{in.integer(prefix + "inputs"), in.integer(prefix + "actions"), in.integer(prefix + "width")};
-    check_saved_shape(in, prefix + "parameters.encoder.linear0.weight", {shape.width, shape.inputs});
-    check_saved_shape(in, prefix + "parameters.policy_head.out.weight", {shape.actions, shape.width});
+    const policy_shape shape{in.integer(prefix + "inputs"), in.integer(prefix + "actions"),
+                             in.integer(prefix + "width")};
+    check_saved_shape(in, prefix + "parameters.encoder.linear0.weight",
+                      {shape.width, shape.inputs});
+    check_saved_shape(in, prefix + "parameters.policy_head.out.weight",
+                      {shape.actions, shape.width});
     return shape;
   }
 };
@@ -62,8 +67,10 @@ std::int64_t numbers_of() {
 
 /// Initialised by LibTorch's generator: seed it before.
 inline policy make_policy(const policy_shape& shape) {
-  return policy{retain::mlp(shape.inputs, retain::mlp_options{.hidden = {shape.width, shape.width}}), retain::categorical_head{.actions = shape.actions},
-                {.values = 2, .orthogonal = true}};
+  return policy{
+      retain::mlp(shape.inputs, retain::mlp_options{.hidden = {shape.width, shape.width}}),
+      retain::categorical_head{.actions = shape.actions},
+      {.values = 2, .orthogonal = true}};
 }
 
 inline policy_shape shape_of(const policy& network) {
@@ -72,8 +79,9 @@ inline policy_shape shape_of(const policy& network) {
   return {first.size(1), parameters["policy_head.out.weight"].size(0), first.size(0)};
 }
 
-/// Any policy of this program: what it is asked, and a shape by which it can be made anew. Beside the member functions there are
-/// shape_of(policy), make_policy(shape), and shape.save(out, prefix), shape_type::load(in, prefix), shape_type::kind.
+/// Any policy of this program: what it is asked, and a shape by which it can be made anew. Beside
+/// the member functions there are shape_of(policy), make_policy(shape), and shape.save(out,
+/// prefix), shape_type::load(in, prefix), shape_type::kind.
 template <class P>
 concept trainable_policy = requires(P& network, const at::Tensor& observations) {
   { network->evaluate(observations).distribution } -> std::convertible_to<retain::categorical>;
@@ -97,28 +105,33 @@ void save_network(retain::state& out, const P& network, const std::string& prefi
   const auto shape = shape_of(network);
   out.set(prefix + "kind", shape.kind);
   shape.save(out, prefix);
-  for (const auto& parameter : network->named_parameters()) out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
+  for (const auto& parameter : network->named_parameters())
+    out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
 }
 
 /// Throws retain::state_error for a file without a policy, or with one of another kind.
 template <trainable_policy P = policy>
 P load_network(const retain::state& in, const std::string& prefix) {
   using shape = decltype(shape_of(std::declval<const P&>()));
-  if (!in.contains(prefix + "kind")) throw retain::state_error("the file holds no policy of this program");
+  if (!in.contains(prefix + "kind"))
+    throw retain::state_error("the file holds no policy of this program");
   if (const auto& kind = in.text(prefix + "kind"); kind != shape::kind)
-    throw retain::state_error("the file holds '" + kind + "', not '" + shape::kind + "': is it of another --backend?");
+    throw retain::state_error("the file holds '" + kind + "', not '" + shape::kind +
+                              "': is it of another --backend?");
   auto network = make_policy(shape::load(in, prefix));
   const at::NoGradGuard no_grad;
   for (auto& parameter : network->named_parameters()) {
     const auto& saved = in.tensor(prefix + "parameters." + parameter.key());
-    if (saved.sizes() != parameter.value().sizes()) throw retain::shape_error("the saved '" + parameter.key() + "' has another shape than its network");
+    if (saved.sizes() != parameter.value().sizes())
+      throw retain::shape_error("the saved '" + parameter.key() +
+                                "' has another shape than its network");
     parameter.value().copy_(saved);
   }
   return network;
 }
 
-/// The action at a quantile in [0, 1) of softmax(logits), and its log-probability. Plain arithmetic on a handful of numbers: tensor
-/// operations would cost more than the network does.
+/// The action at a quantile in [0, 1) of softmax(logits), and its log-probability. Plain arithmetic
+/// on a handful of numbers: tensor operations would cost more than the network does.
 struct drawn_action {
   std::int64_t action;
   float log_probability;
@@ -131,11 +144,13 @@ inline drawn_action draw_action(std::span<const float> logits, double quantile) 
   std::size_t chosen = 0;
   for (std::size_t a = 0; a < logits.size(); ++a) {
     const double p = std::exp(static_cast<double>(logits[a] - greatest)) / total;
-    if (p > 0) chosen = a;  // rounding may leave the last sum below the quantile: then it is the last action that can be
+    // rounding may leave the last sum below the quantile: then it is the last action that can be
+    if (p > 0) chosen = a;
     sum += p;
     if (quantile < sum) break;
   }
-  return {static_cast<std::int64_t>(chosen), static_cast<float>(static_cast<double>(logits[chosen] - greatest) - std::log(total))};
+  return {static_cast<std::int64_t>(chosen),
+          static_cast<float>(static_cast<double>(logits[chosen] - greatest) - std::log(total))};
 }
 
 }  // namespace montezuma

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A small platform world in the likeness of Montezuma's Revenge: eight rooms with the passages of the real ones, ladders, falls that
-// kill, skulls, keys, doors, and rewards that are few and far between.
+// A small platform world in the likeness of Montezuma's Revenge: eight rooms with the passages of
+// the real ones, ladders, falls that kill, skulls, keys, doors, and rewards that are few and far
+// between.
 #pragma once
 
 #include <concepts>
@@ -19,12 +20,15 @@
 
 namespace montezuma {
 
-/// The rules. Who stands on something solid or on a ladder walks left and right, climbs ladders, and jumps: one cell up, then one step in
-/// the air in which to move sideways, then down. Who stands on nothing falls a cell a step and may drift; landing after more than three
-/// cells kills, as do fire and the skull, which walks to and fro in the hero's room. Walking into an item takes it, walking into a door opens
-/// all doors of its colour if its key is held, and spends the key. Keys, doors and the coin pay 1, the treasure pays 3 and ends the episode.
+/// The rules. Who stands on something solid or on a ladder walks left and right, climbs ladders,
+/// and jumps: one cell up, then one step in the air in which to move sideways, then down. Who
+/// stands on nothing falls a cell a step and may drift; landing after more than three cells kills,
+/// as do fire and the skull, which walks to and fro in the hero's room. Walking into an item takes
+/// it, walking into a door opens all doors of its colour if its key is held, and spends the key.
+/// Keys, doors and the coin pay 1, the treasure pays 3 and ends the episode.
 ///
-/// A pyramid is a value: a copy is the same game, to go on with from there. Equal seeds and actions give equal games.
+/// A pyramid is a value: a copy is the same game, to go on with from there. Equal seeds and actions
+/// give equal games.
 class pyramid {
  public:
   using value_type = float;
@@ -38,13 +42,16 @@ class pyramid {
   using state = pyramid_state;
 
   explicit pyramid(std::uint64_t seed = 1, const pyramid_options& options = {})
-      : level_(&level_named(options.map)), sticky_(chance(options.sticky)), step_cap_(options.step_cap > 0 ? options.step_cap : level_->map().step_cap) {
+      : level_(&level_named(options.map)),
+        sticky_(chance(options.sticky)),
+        step_cap_(options.step_cap > 0 ? options.step_cap : level_->map().step_cap) {
     state_.random = seed;
     reset(1);
   }
 
   void reset(int room) {
-    if (room < 0 || room >= rooms) throw std::out_of_range("pyramid: there is no room " + std::to_string(room) + ": 0 to 7");
+    if (room < 0 || room >= rooms)
+      throw std::out_of_range("pyramid: there is no room " + std::to_string(room) + ": 0 to 7");
     const auto& start = level_->room(room).start;
     state fresh;
     fresh.random = state_.random;
@@ -53,7 +60,8 @@ class pyramid {
     state_.x = static_cast<std::int8_t>(start.x);
     state_.y = static_cast<std::int8_t>(start.y);
     state_.success.begin(room, start.from);
-    for (const auto& [done, key] : {std::pair{start.has_red_opened, item::red_key}, std::pair{start.has_blue_opened, item::blue_key}})
+    for (const auto& [done, key] : {std::pair{start.has_red_opened, item::red_key},
+                                    std::pair{start.has_blue_opened, item::blue_key}})
       if (done) {
         state_.taken = with(state_.taken, static_cast<int>(key));
         state_.opened = with(state_.opened, static_cast<int>(key));
@@ -61,7 +69,9 @@ class pyramid {
     for (std::size_t r = 0; r < room_count; ++r) {
       const auto& skull = level_->room(static_cast<int>(r)).skull;
       if (skull.row < 0) continue;
-      state_.skull_x[r] = static_cast<std::int8_t>(skull.first + static_cast<int>(below(static_cast<std::uint32_t>(skull.last - skull.first + 1))));
+      state_.skull_x[r] = static_cast<std::int8_t>(
+          skull.first +
+          static_cast<int>(below(static_cast<std::uint32_t>(skull.last - skull.first + 1))));
       state_.skull_way[r] = below(2) == 0 ? -1 : 1;
     }
   }
@@ -103,7 +113,8 @@ class pyramid {
     if (const auto* skull = skull_here()) {
       const auto r = static_cast<std::size_t>(state_.room);
       values[layout::skull + (state_.skull_way[r] > 0 ? 1 : 0)] = 1;
-      if (const int dx = state_.skull_x[r] - state_.x, dy = skull->row - state_.y; near(dx, dy)) values[layout::cell_at(dx, dy, layout::deadly)] = 1;
+      if (const int dx = state_.skull_x[r] - state_.x, dy = skull->row - state_.y; near(dx, dy))
+        values[layout::cell_at(dx, dy, layout::deadly)] = 1;
     }
   }
 
@@ -111,7 +122,8 @@ class pyramid {
   bool succeeded() const { return state_.success.succeeded != 0; }
   bool dead() const { return state_.dead != 0; }
   std::uint64_t place_key() const {
-    return level::index(state_.room, state_.x, state_.y) * 16u + static_cast<unsigned>(state_.held | (state_.opened << 2));
+    return level::index(state_.room, state_.x, state_.y) * 16u +
+           static_cast<unsigned>(state_.held | (state_.opened << 2));
   }
 
   std::string save() const {
@@ -121,26 +133,35 @@ class pyramid {
   }
   void restore(std::string_view saved) {
     const auto name = level_->map().name;
-    if (saved.size() != name.size() + 1 + sizeof state_ || saved.substr(0, name.size()) != name || saved[name.size()] != '\0')
-      throw std::runtime_error("pyramid: these bytes are no saved game of the map '" + std::string(name) + "'");
+    if (saved.size() != name.size() + 1 + sizeof state_ || saved.substr(0, name.size()) != name ||
+        saved[name.size()] != '\0')
+      throw std::runtime_error("pyramid: these bytes are no saved game of the map '" +
+                               std::string(name) + "'");
     state next;
     std::memcpy(&next, saved.data() + name.size() + 1, sizeof next);
-    if (!possible(next)) throw std::runtime_error("pyramid: these bytes are no saved game: they have something where the map '" + std::string(name) + "' has no place");
+    if (!possible(next))
+      throw std::runtime_error(
+          "pyramid: these bytes are no saved game: they have something where the map '" +
+          std::string(name) + "' has no place");
     state_ = next;
   }
 
   const state& now() const { return state_; }
-  /// For searches and tests: the same world in another state. Positions outside the map are the caller's fault.
+  /// For searches and tests: the same world in another state. Positions outside the map are the
+  /// caller's fault.
   void set(const state& to) { state_ = to; }
   const level& where() const { return *level_; }
   bool holds(item key) const { return state_.held >> static_cast<int>(key) & 1; }
   bool took(item what) const { return state_.taken >> static_cast<int>(what) & 1; }
   bool opened(item key) const { return state_.opened >> static_cast<int>(key) & 1; }
-  bool gone(const level::thing& thing) const { return ((thing.door ? state_.opened : state_.taken) >> thing.which & 1) != 0; }
+  bool gone(const level::thing& thing) const {
+    return ((thing.door ? state_.opened : state_.taken) >> thing.which & 1) != 0;
+  }
 
   /// Games are equal when they go on alike.
   friend bool operator==(const pyramid& a, const pyramid& b) {
-    return a.level_ == b.level_ && a.sticky_ == b.sticky_ && a.step_cap_ == b.step_cap_ && a.state_ == b.state_;
+    return a.level_ == b.level_ && a.sticky_ == b.sticky_ && a.step_cap_ == b.step_cap_ &&
+           a.state_ == b.state_;
   }
 
  private:
@@ -148,24 +169,34 @@ class pyramid {
     int room, x, y;
   };
 
-  /// Whether all that says where something is, or what to do, is a place of this map and an action of this game.
+  /// Whether all that says where something is, or what to do, is a place of this map and an action
+  /// of this game.
   bool possible(const state& s) const {
     const auto in = [](int value, int least, int most) { return value >= least && value <= most; };
-    bool right = in(s.room, 0, rooms - 1) && in(s.x, 0, room_width - 1) && in(s.y, 0, room_height - 1) && in(s.last_action, 0, actions - 1) &&
-                 in(s.success.room, 0, rooms - 1) && in(s.success.came_from, room_success::nowhere, rooms - 1) && s.steps >= 0 && s.fallen >= 0 && s.held < 4 &&
-                 s.opened < 4;
+    bool right = in(s.room, 0, rooms - 1) && in(s.x, 0, room_width - 1) &&
+                 in(s.y, 0, room_height - 1) && in(s.last_action, 0, actions - 1) &&
+                 in(s.success.room, 0, rooms - 1) &&
+                 in(s.success.came_from, room_success::nowhere, rooms - 1) && s.steps >= 0 &&
+                 s.fallen >= 0 && s.held < 4 && s.opened < 4;
     for (std::size_t r = 0; r < room_count; ++r)
       if (const auto& skull = level_->room(static_cast<int>(r)).skull; skull.row >= 0)
-        right = right && in(s.skull_x[r], skull.first, skull.last) && (s.skull_way[r] == 1 || s.skull_way[r] == -1);
+        right = right && in(s.skull_x[r], skull.first, skull.last) &&
+                (s.skull_way[r] == 1 || s.skull_way[r] == -1);
     return right;
   }
 
   static std::uint64_t chance(double p) {
-    if (!(p >= 0 && p <= 1)) throw std::invalid_argument("pyramid: the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
+    if (!(p >= 0 && p <= 1))
+      throw std::invalid_argument(
+          "pyramid: the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
     return static_cast<std::uint64_t>(p * 0x1p53);
   }
-  static std::uint8_t with(std::uint8_t bits, int bit) { return static_cast<std::uint8_t>(bits | (1u << bit)); }
-  static bool near(int dx, int dy) { return std::abs(dx) <= feature_layout::reach && std::abs(dy) <= feature_layout::reach; }
+  static std::uint8_t with(std::uint8_t bits, int bit) {
+    return static_cast<std::uint8_t>(bits | (1u << bit));
+  }
+  static bool near(int dx, int dy) {
+    return std::abs(dx) <= feature_layout::reach && std::abs(dy) <= feature_layout::reach;
+  }
 
   /// splitmix64
   std::uint64_t draw() {
@@ -174,21 +205,30 @@ class pyramid {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
   }
-  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(((draw() >> 32) * n) >> 32); }
+  std::uint32_t below(std::uint32_t n) {
+    return static_cast<std::uint32_t>(((draw() >> 32) * n) >> 32);
+  }
 
   const patrol* skull_here() const {
     const auto& skull = level_->room(state_.room).skull;
     return skull.row < 0 ? nullptr : &skull;
   }
   bool closed(cell what) const {
-    return what == cell::solid || (what == cell::red_door && !(state_.opened & 1)) || (what == cell::blue_door && !(state_.opened & 2));
+    return what == cell::solid || (what == cell::red_door && !(state_.opened & 1)) ||
+           (what == cell::blue_door && !(state_.opened & 2));
   }
-  bool ladder(int x, int y) const { return y >= 0 && y < room_height && level_->at(state_.room, x, y) == cell::ladder; }
+  bool ladder(int x, int y) const {
+    return y >= 0 && y < room_height && level_->at(state_.room, x, y) == cell::ladder;
+  }
   /// Below the lowest row is what the map says leads down, or the ground.
   bool ground(int x, int y) const {
-    return y >= room_height ? adjacency[static_cast<std::size_t>(state_.room)].down < 0 : closed(level_->at(state_.room, x, y));
+    return y >= room_height ? adjacency[static_cast<std::size_t>(state_.room)].down < 0
+                            : closed(level_->at(state_.room, x, y));
   }
-  bool standing() const { return ladder(state_.x, state_.y) || ladder(state_.x, state_.y + 1) || ground(state_.x, state_.y + 1); }
+  bool standing() const {
+    return ladder(state_.x, state_.y) || ladder(state_.x, state_.y + 1) ||
+           ground(state_.x, state_.y + 1);
+  }
 
   /// Where an action leads from here, if nothing stands in the way.
   place destination(move action) {
@@ -204,14 +244,18 @@ class pyramid {
           state_.jumping = 1;
         }
       }
-      if (action == move::down && (ladder(state_.x, state_.y) || ladder(state_.x, state_.y + 1) || state_.y + 1 == room_height)) ++to.y;
+      if (action == move::down && (ladder(state_.x, state_.y) || ladder(state_.x, state_.y + 1) ||
+                                   state_.y + 1 == room_height))
+        ++to.y;
     } else if (at_top) {
       to.x += sideways;
     } else {
       ++to.y;
       ++state_.fallen;
       const int x = to.x + sideways;
-      if (sideways != 0 && x >= 0 && x < room_width && to.y < room_height && !closed(level_->at(state_.room, x, to.y))) to.x = x;
+      if (sideways != 0 && x >= 0 && x < room_width && to.y < room_height &&
+          !closed(level_->at(state_.room, x, to.y)))
+        to.x = x;
     }
     return through_passage(to);
   }
@@ -249,7 +293,8 @@ class pyramid {
       if (thing.door || thing.x != state_.x || thing.y != state_.y || gone(thing)) continue;
       state_.taken = with(state_.taken, thing.which);
       const auto what = static_cast<item>(thing.which);
-      if (what == item::red_key || what == item::blue_key) state_.held = with(state_.held, thing.which);
+      if (what == item::red_key || what == item::blue_key)
+        state_.held = with(state_.held, thing.which);
       if (what == item::treasure) state_.ended = 1;
       return what == item::treasure ? treasure_reward : item_reward;
     }

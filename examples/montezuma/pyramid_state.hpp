@@ -16,8 +16,9 @@ enum class move : int { wait, left, right, up, down };
 
 struct pyramid_options {
   std::string map = "standard";
-  double sticky = 0.25;  ///< chance that a step repeats the action of the step before, whatever is asked for
-  int step_cap = 0;      ///< steps of an episode; 0: the map's
+  /// chance that a step repeats the action of the step before, whatever is asked for
+  double sticky = 0.25;
+  int step_cap = 0;  ///< steps of an episode; 0: the map's
 };
 
 /// All that changes. Without padding, so that bytes are equal when games are.

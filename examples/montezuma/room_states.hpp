@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Saved states of the real game, room by room: where episodes begin that do not begin at the game's own start.
+// Saved states of the real game, room by room: where episodes begin that do not begin at the game's
+// own start.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,9 @@ struct room_states {
   std::string text() const {
     std::string all;
     for (const auto& [room, states] : rooms)
-      if (!states.empty()) all += (all.empty() ? "" : ", ") + std::to_string(room) + " (" + std::to_string(states.size()) + ")";
+      if (!states.empty())
+        all += (all.empty() ? "" : ", ") + std::to_string(room) + " (" +
+               std::to_string(states.size()) + ")";
     return all.empty() ? "none" : all;
   }
 
@@ -60,18 +63,25 @@ struct room_states {
     const auto in = retain::state::read(path);
     const std::string found = in.contains("kind") ? in.text("kind") : "something else";
     if (found != kind)
-      throw retain::state_error("'" + path + "' holds " + found + ", not '" + kind + "': `montezuma make-states` writes such a file");
+      throw retain::state_error("'" + path + "' holds " + found + ", not '" + kind +
+                                "': `montezuma make-states` writes such a file");
     room_states result;
     result.game = in.text("game");
     const auto count = in.integer("count");
     for (std::int64_t i = 0; i < count; ++i) {
       const auto prefix = "state" + std::to_string(i) + ".";
       const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {any_size});
-      const int room = in.integer<int>(prefix + "room"), came_from = in.integer<int>(prefix + "came_from");
+      const int room = in.integer<int>(prefix + "room"),
+                came_from = in.integer<int>(prefix + "came_from");
       if (room < 0 || room >= most_rooms || came_from < -1 || came_from >= most_rooms)
-        throw retain::state_error("'" + path + "' has a state of room " + std::to_string(room) + ", come from room " + std::to_string(came_from) +
-                                  ": rooms are 0 to " + std::to_string(most_rooms - 1) + "; make them anew (montezuma make-states)");
-      result.rooms[room].push_back({std::string(reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>()), static_cast<std::size_t>(bytes.numel())), came_from});
+        throw retain::state_error("'" + path + "' has a state of room " + std::to_string(room) +
+                                  ", come from room " + std::to_string(came_from) +
+                                  ": rooms are 0 to " + std::to_string(most_rooms - 1) +
+                                  "; make them anew (montezuma make-states)");
+      result.rooms[room].push_back(
+          {std::string(reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>()),
+                       static_cast<std::size_t>(bytes.numel())),
+           came_from});
     }
     return result;
   }

@@ -24,15 +24,20 @@
 namespace montezuma {
 
 struct run_watch {
-  std::vector<std::string> columns;                                          ///< of measure and of update_report::named
-  std::function<std::map<std::string, double>(std::int64_t steps)> measure;  ///< at the start, every evaluate_every steps, and at the end
-  std::function<std::string(const std::map<std::string, double>&)> note;     ///< what of it the progress line shows
-  std::function<void(retain::state&)> save = [](retain::state&) {};          ///< what a checkpoint holds beside the trainer
+  /// of measure and of update_report::named
+  std::vector<std::string> columns;
+  /// at the start, every evaluate_every steps, and at the end
+  std::function<std::map<std::string, double>(std::int64_t steps)> measure;
+  /// what of it the progress line shows
+  std::function<std::string(const std::map<std::string, double>&)> note;
+  /// what a checkpoint holds beside the trainer
+  std::function<void(retain::state&)> save = [](retain::state&) {};
 };
 
 /// Returns whether the run came to its end; false when Ctrl-C stopped it, with everything saved.
 template <class Trainer>
-bool run_training(Trainer& learner, const run_place& place, const run_watch& watch, const std::string& title) {
+bool run_training(Trainer& learner, const run_place& place, const run_watch& watch,
+                  const std::string& title) {
   const auto begun_at = learner.steps();
   std::vector<std::string> columns{"global_step"};
   columns.insert(columns.end(), watch.columns.begin(), watch.columns.end());
@@ -40,13 +45,18 @@ bool run_training(Trainer& learner, const run_place& place, const run_watch& wat
   progress shown(title, static_cast<double>(learner.settings().steps), "steps");
   shown.start_at(static_cast<double>(begun_at));
   const auto each = learner.settings().games * learner.settings().horizon;
-  const auto due = [&](std::int64_t every) { return every > 0 && learner.steps() / every != (learner.steps() - each) / every; };
+  const auto due = [&](std::int64_t every) {
+    return every > 0 && learner.steps() / every != (learner.steps() - each) / every;
+  };
   double reward = 0, length = 0, rooms = 0, episodes = 0;  // of training games since the last row
-  const std::array<std::pair<const char*, double*>, 4> since_row{{{"reward", &reward}, {"length", &length}, {"rooms", &rooms}, {"episodes", &episodes}}};
+  const std::array<std::pair<const char*, double*>, 4> since_row{
+      {{"reward", &reward}, {"length", &length}, {"rooms", &rooms}, {"episodes", &episodes}}};
   if (begun_at > 0) {
     const auto in = retain::state::read(place.checkpoint().string());
     for (const auto& [name, sum] : since_row)
-      if (const auto key = std::string("since_row.") + name; in.contains(key)) *sum = in.number(key);  // not in the first checkpoints
+      // not in the first checkpoints
+      if (const auto key = std::string("since_row.") + name; in.contains(key))
+        *sum = in.number(key);
   }
   const auto save = [&] {
     retain::state out;
@@ -91,9 +101,11 @@ bool run_training(Trainer& learner, const run_place& place, const run_watch& wat
 
 /// What an update can say, for the columns of a run with these terms.
 inline std::vector<std::string> training_columns(const std::vector<std::string>& terms) {
-  std::vector<std::string> columns{"charts/episodic_return", "charts/episodic_length", "charts/rooms",   "charts/SPS",         "charts/bonus",
-                                   "losses/policy_loss",     "losses/value_loss",      "losses/entropy", "losses/approx_kl",   "losses/clipfrac",
-                                   "losses/gradient_norm",   "time/playing",           "time/learning"};
+  std::vector<std::string> columns{
+      "charts/episodic_return", "charts/episodic_length", "charts/rooms",         "charts/SPS",
+      "charts/bonus",           "losses/policy_loss",     "losses/value_loss",    "losses/entropy",
+      "losses/approx_kl",       "losses/clipfrac",        "losses/gradient_norm", "time/playing",
+      "time/learning"};
   for (const auto& term : terms) {
     columns.push_back("retain/" + term);
     columns.push_back("retain/" + term + "_strength");

@@ -29,11 +29,14 @@ struct finished_run {
   long seed = 0, steps = 0;
   int games = 0, far_room = 7;
   double sticky = 0, steps_per_second = std::nan(""), teacher_success = std::nan("");
-  std::map<std::string, double> at_end;               ///< far/success, far/return, start/return, …: many games, when training was over
+  /// far/success, far/return, start/return, …: many games, when training was over
+  std::map<std::string, double> at_end;
   std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
 
   bool of_clone() const { return task == "cloning-gap"; }
-  std::string group() const { return map + " map, " + (of_clone() ? "cloning gap, " : "") + preset + " preset"; }
+  std::string group() const {
+    return map + " map, " + (of_clone() ? "cloning gap, " : "") + preset + " preset";
+  }
   std::string slug() const { return map + (of_clone() ? "-clone-" : "-") + preset; }
 };
 
@@ -63,13 +66,17 @@ inline finished_run read_run(const std::filesystem::path& path) {
     run.teacher_success = file.at("teacher").at("success").get<double>();
     run.task = file.at("teacher").value("task", "coverage-gap");
     for (const auto* side : {"far", "start"})
-      for (const auto& [what, value] : file.at(side).items()) run.at_end[std::string(side) + "/" + what] = value.get<double>();
+      for (const auto& [what, value] : file.at(side).items())
+        run.at_end[std::string(side) + "/" + what] = value.get<double>();
   } catch (const nlohmann::json::exception& error) {
-    throw std::runtime_error(path.string() + " is not an evaluation of this program: " + error.what());
+    throw std::runtime_error(path.string() +
+                             " is not an evaluation of this program: " + error.what());
   }
   run.curves = read_columns(run.folder / "metrics.csv");
   if (curve(run, "far/success").empty())
-    throw std::runtime_error(run.folder.string() + " has an evaluation.json, but no far/success in a metrics.csv: bring the file back, or leave the run out");
+    throw std::runtime_error(run.folder.string() +
+                             " has an evaluation.json, but no far/success in a metrics.csv: bring "
+                             "the file back, or leave the run out");
   return run;
 }
 
@@ -77,11 +84,14 @@ inline finished_run read_run(const std::filesystem::path& path) {
 inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& folders) {
   std::vector<finished_run> runs;
   for (const auto& folder : folders) {
-    if (!std::filesystem::is_directory(folder)) throw std::runtime_error("no folder " + folder.string());
+    if (!std::filesystem::is_directory(folder))
+      throw std::runtime_error("no folder " + folder.string());
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
       if (entry.path().filename() == "evaluation.json") runs.push_back(read_run(entry.path()));
   }
-  if (runs.empty()) throw std::runtime_error("no evaluation.json under the given folders: `montezuma finetune` and `montezuma sweep` write them");
+  if (runs.empty())
+    throw std::runtime_error("no evaluation.json under the given folders: `montezuma finetune` and "
+                             "`montezuma sweep` write them");
   std::sort(runs.begin(), runs.end(), [](const auto& a, const auto& b) {
     return std::make_tuple(a.group(), method_rank(a.method), a.method, a.seed, a.folder) <
            std::make_tuple(b.group(), method_rank(b.method), b.method, b.seed, b.folder);
@@ -89,9 +99,11 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
   check_one_run_a_seed(runs);
   for (std::size_t i = 1; i < runs.size(); ++i) {
     const auto &one = runs[i - 1], &other = runs[i];
-    if (one.group() == other.group() && (one.sticky != other.sticky || one.far_room != other.far_room || one.games != other.games))
+    if (one.group() == other.group() &&
+        (one.sticky != other.sticky || one.far_room != other.far_room || one.games != other.games))
       throw std::runtime_error(one.folder.string() + " and " + other.folder.string() +
-                               " differ in sticky actions, in the teacher's room or in the games at the end: they do not belong in one table");
+                               " differ in sticky actions, in the teacher's room or in the games "
+                               "at the end: they do not belong in one table");
   }
   return runs;
 }
@@ -101,7 +113,8 @@ inline double at_end(const finished_run& run, const std::string& name) {
   return found == run.at_end.end() ? std::nan("") : found->second;
 }
 
-/// What is measured of one run, one number each. "over training": the mean over its evaluations, which stand at equal distances: a run keeps its --evaluate-every.
+/// What is measured of one run, one number each. "over training": the mean over its evaluations,
+/// which stand at equal distances: a run keeps its --evaluate-every.
 struct measure {
   const char* name;
   int digits;
@@ -114,22 +127,28 @@ inline const std::vector<measure>& measures() {
          const auto values = curve(run, "far/success");
          return values.empty() ? std::nan("") : *std::min_element(values.begin(), values.end());
        }},
-      {"over training", 2, [](const finished_run& run) { return statistics::mean(curve(run, "far/success")); }},
+      {"over training", 2,
+       [](const finished_run& run) { return statistics::mean(curve(run, "far/success")); }},
       {"end", 2, [](const finished_run& run) { return at_end(run, "far/success"); }},
-      {"return from FAR, end", 2, [](const finished_run& run) { return at_end(run, "far/return"); }},
-      {"return from room 1: over training", 2, [](const finished_run& run) { return statistics::mean(curve(run, "start/return")); }},
+      {"return from FAR, end", 2,
+       [](const finished_run& run) { return at_end(run, "far/return"); }},
+      {"return from room 1: over training", 2,
+       [](const finished_run& run) { return statistics::mean(curve(run, "start/return")); }},
       {"end", 2, [](const finished_run& run) { return at_end(run, "start/return"); }},
-      {"rooms from room 1, end", 1, [](const finished_run& run) { return at_end(run, "start/rooms"); }},
-      {"KL, end", 2,
-       [](const finished_run& run) {
+      {"rooms from room 1, end", 1,
+       [](const finished_run& run) { return at_end(run, "start/rooms"); }},
+      {"KL, end", 2, [](const finished_run& run) {
          const auto values = curve(run, "far/kl");
          return values.empty() ? std::nan("") : values.back();
        }}};
   return all;
 }
-inline constexpr std::size_t far_lowest = 0, far_mean = 1, far_end = 2, return_mean = 4, return_end = 5;  ///< places in measures()
+/// places in measures()
+inline constexpr std::size_t far_lowest = 0, far_mean = 1, far_end = 2, return_mean = 4,
+                             return_end = 5;
 
-inline std::vector<double> values_over(const std::vector<const finished_run*>& runs, const measure& what) {
+inline std::vector<double> values_over(const std::vector<const finished_run*>& runs,
+                                       const measure& what) {
   std::vector<double> values;
   for (const auto* run : runs)
     if (const double value = what.of(*run); std::isfinite(value)) values.push_back(value);
@@ -145,7 +164,8 @@ struct run_group {
 inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) {
   std::vector<run_group> groups;
   for (const auto& run : runs) {  // sorted by group and method
-    if (groups.empty() || groups.back().title != run.group()) groups.push_back({run.group(), run.slug(), {}});
+    if (groups.empty() || groups.back().title != run.group())
+      groups.push_back({run.group(), run.slug(), {}});
     auto& methods = groups.back().methods;
     if (methods.empty() || methods.back().first != run.method) methods.push_back({run.method, {}});
     methods.back().second.push_back(&run);
@@ -154,12 +174,15 @@ inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) 
 }
 
 /// a − b, seed by seed, of the seeds that both have.
-inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a, const std::vector<const finished_run*>& b, const measure& what) {
+inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a,
+                                            const std::vector<const finished_run*>& b,
+                                            const measure& what) {
   std::vector<double> differences;
   for (const auto* one : a)
     for (const auto* other : b)
       if (one->seed == other->seed)
-        if (const double difference = what.of(*one) - what.of(*other); std::isfinite(difference)) differences.push_back(difference);
+        if (const double difference = what.of(*one) - what.of(*other); std::isfinite(difference))
+          differences.push_back(difference);
   return differences;
 }
 

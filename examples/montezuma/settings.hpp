@@ -20,7 +20,9 @@ enum class bonus_kind : std::uint8_t {
   rnd,    ///< random network distillation
 };
 
-inline const char* name(bonus_kind kind) { return kind == bonus_kind::count ? "count" : kind == bonus_kind::rnd ? "rnd" : "none"; }
+inline const char* name(bonus_kind kind) {
+  return kind == bonus_kind::count ? "count" : kind == bonus_kind::rnd ? "rnd" : "none";
+}
 inline bonus_kind bonus_of_name(const std::string& text) {
   for (const auto kind : {bonus_kind::none, bonus_kind::count, bonus_kind::rnd})
     if (text == name(kind)) return kind;
@@ -37,25 +39,31 @@ struct training_settings {
   std::int64_t minibatches = 8;
   double learning_rate = 1e-3, adam_epsilon = 1e-5;
   double clip = 0.2, entropy = 0.01;
-  double value_weight = 0.25;     ///< of each of the two squared errors
-  double longest_gradient = 0.5;  ///< of what the task and the critic ask for; retention is added to it as it is
+  double value_weight = 0.25;  ///< of each of the two squared errors
+  /// of what the task and the critic ask for; retention is added to it as it is
+  double longest_gradient = 0.5;
   double discount = 0.995, novelty_discount = 0.99, gae_decay = 0.95;
   double reward_weight = 1, novelty_weight = 0.3;  ///< of the two advantages in their sum
   bonus_kind bonus = bonus_kind::count;
   double rnd_learning_rate = 1e-3;
-  double rnd_fraction = 0.25;        ///< of the steps, that the predictor learns from; 0: 32 games' worth
-  int rnd_warm_up = 50;              ///< rollouts of random actions that its statistics of observations begin with
+  /// of the steps, that the predictor learns from; 0: 32 games' worth
+  double rnd_fraction = 0.25;
+  /// rollouts of random actions that its statistics of observations begin with
+  int rnd_warm_up = 50;
   bool reward_signs = false;         ///< learn from the sign of a reward, not from how much it was
   bool normalise_advantages = true;  ///< over the rollout
 
   std::int64_t evaluate_every = 32'768;  ///< steps
   int evaluation_games = 64;             ///< from each room
 
-  double predictor_share() const { return rnd_fraction > 0 ? rnd_fraction : std::min(1.0, 32.0 / static_cast<double>(games)); }
+  double predictor_share() const {
+    return rnd_fraction > 0 ? rnd_fraction : std::min(1.0, 32.0 / static_cast<double>(games));
+  }
 };
 
-/// quick: what forgets. careful: a smaller learning rate and entropy bonus. Both from room 1. pretrain: from room 7, with more of the bonus.
-/// paper: PPO and RND on the real game, as Burda et al. 2018 and Wołczyk et al. 2024 have them.
+/// quick: what forgets. careful: a smaller learning rate and entropy bonus. Both from room 1.
+/// pretrain: from room 7, with more of the bonus. paper: PPO and RND on the real game, as Burda et
+/// al. 2018 and Wołczyk et al. 2024 have them.
 inline training_settings preset(const std::string& which) {
   training_settings s;
   if (which == "quick") {
@@ -100,11 +108,15 @@ struct retention_settings {
   bool needs_memory() const { return ewc || bc; }
 
   /// In the order of tables: bc+ks.
-  std::vector<std::pair<std::string, bool>> terms() const { return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"ks", ks}}; }
+  std::vector<std::pair<std::string, bool>> terms() const {
+    return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"ks", ks}};
+  }
   std::string name() const { return chosen_terms(terms()); }
 
   /// "none", or terms joined by +. Throws for anything else.
-  void choose(const std::string& text) { choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"ks", &ks}}); }
+  void choose(const std::string& text) {
+    choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"ks", &ks}});
+  }
 };
 
 }  // namespace montezuma

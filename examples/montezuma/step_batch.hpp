@@ -10,7 +10,8 @@
 
 namespace montezuma {
 
-/// What kickstarting asks its teacher about, once a rollout; and the rows of a minibatch, with what it said of them.
+/// What kickstarting asks its teacher about, once a rollout; and the rows of a minibatch, with what
+/// it said of them.
 struct visited_states_only {
   at::Tensor observations;
 };
@@ -21,15 +22,22 @@ struct visited_steps {
 
 /// What an epoch shuffles, as rows of steps.
 struct step_batch {
-  at::Tensor observations, next_observations, actions, log_probs, advantages, returns, teacher_logits;
+  at::Tensor observations, next_observations, actions, log_probs, advantages, returns,
+      teacher_logits;
 
   step_batch select(const at::Tensor& order) const {
-    const auto pick = [&](const at::Tensor& rows) { return rows.defined() ? rows.index_select(0, order) : rows; };
-    return {pick(observations), pick(next_observations), pick(actions), pick(log_probs), pick(advantages), pick(returns), pick(teacher_logits)};
+    const auto pick = [&](const at::Tensor& rows) {
+      return rows.defined() ? rows.index_select(0, order) : rows;
+    };
+    return {pick(observations), pick(next_observations), pick(actions),       pick(log_probs),
+            pick(advantages),   pick(returns),           pick(teacher_logits)};
   }
   step_batch part(std::int64_t from, std::int64_t count) const {
-    const auto cut = [&](const at::Tensor& rows) { return rows.defined() ? rows.narrow(0, from, count) : rows; };
-    return {cut(observations), cut(next_observations), cut(actions), cut(log_probs), cut(advantages), cut(returns), cut(teacher_logits)};
+    const auto cut = [&](const at::Tensor& rows) {
+      return rows.defined() ? rows.narrow(0, from, count) : rows;
+    };
+    return {cut(observations), cut(next_observations), cut(actions),       cut(log_probs),
+            cut(advantages),   cut(returns),           cut(teacher_logits)};
   }
 };
 

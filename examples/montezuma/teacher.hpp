@@ -15,7 +15,8 @@
 
 namespace montezuma {
 
-/// Why fine-tuning a teacher can hurt what it knows: it has never seen the beginning, or it is an imperfect copy all over.
+/// Why fine-tuning a teacher can hurt what it knows: it has never seen the beginning, or it is an
+/// imperfect copy all over.
 inline const std::string coverage_gap = "coverage-gap", cloning_gap = "cloning-gap";
 
 template <training_world World>
@@ -25,8 +26,8 @@ struct teacher_in {
   policy_type network{nullptr};
   at::Tensor memory;  ///< [n, observation]
   World where;
-  int room = 7;       ///< FAR: where its episodes began, or a clone is measured
-  double success = 0; ///< there, when it was accepted
+  int room = 7;        ///< FAR: where its episodes began, or a clone is measured
+  double success = 0;  ///< there, when it was accepted
   std::uint64_t seed = 0;
   std::int64_t steps = 0;
   std::string task = coverage_gap;
@@ -49,7 +50,9 @@ struct teacher_in {
     teacher_in result;
     result.network = load_network<policy_type>(in, "policy.");
     if (!in.contains("memory"))
-      throw retain::state_error("'" + path + "' is a policy without the states of a teacher: `montezuma pretrain` writes one");
+      throw retain::state_error(
+          "'" + path +
+          "' is a policy without the states of a teacher: `montezuma pretrain` writes one");
     result.memory = in.tensor("memory");
     result.where = where;
     result.where.load(in);
@@ -65,7 +68,8 @@ using teacher_file = teacher_in<world_options>;
 
 /// A policy by itself, with the world that it was trained in.
 template <training_world World>
-void write_policy(const std::string& path, const typename World::policy_type& network, const World& where) {
+void write_policy(const std::string& path, const typename World::policy_type& network,
+                  const World& where) {
   retain::state out;
   save_network(out, network, "policy.");
   where.save(out);
@@ -74,7 +78,8 @@ void write_policy(const std::string& path, const typename World::policy_type& ne
 
 /// Of a policy's file or a teacher's.
 template <training_world World = world_options>
-std::pair<typename World::policy_type, World> read_policy(const std::string& path, World where = {}) {
+std::pair<typename World::policy_type, World> read_policy(const std::string& path,
+                                                          World where = {}) {
   const auto in = retain::state::read(path);
   auto network = load_network<typename World::policy_type>(in, "policy.");
   where.load(in);

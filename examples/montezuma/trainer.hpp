@@ -36,31 +36,46 @@
 
 namespace montezuma {
 
-/// `start` is trained itself. Equal settings and games make equal runs, bit for bit; so does a run that is saved, loaded and goes on.
+/// `start` is trained itself. Equal settings and games make equal runs, bit for bit; so does a run
+/// that is saved, loaded and goes on.
 template <emulator Game, trainable_policy Policy = policy>
 class trainer {
  public:
   using retention_type = retention_of<Policy>;
 
-  trainer(Policy start, std::vector<Game> all, training_settings settings, std::optional<retention_type> retention = {}, retention_settings kept = {})
-      : settings_(std::move(settings)), kept_(kept), network_(std::move(start)), games_(std::move(all), settings_.room), dice_(settings_.seed),
-        retention_(std::move(retention)), novelty_(settings_, newest_shape<Game>()) {
+  trainer(Policy start, std::vector<Game> all, training_settings settings,
+          std::optional<retention_type> retention = {}, retention_settings kept = {})
+      : settings_(std::move(settings)),
+        kept_(kept),
+        network_(std::move(start)),
+        games_(std::move(all), settings_.room),
+        dice_(settings_.seed),
+        retention_(std::move(retention)),
+        novelty_(settings_, newest_shape<Game>()) {
     if (static_cast<std::int64_t>(games_.size()) != settings_.games)
-      throw retain::config_error("trainer: " + std::to_string(games_.size()) + " games, but the settings say " + std::to_string(settings_.games));
+      throw retain::config_error("trainer: " + std::to_string(games_.size()) +
+                                 " games, but the settings say " + std::to_string(settings_.games));
     if (settings_.games * settings_.horizon % settings_.minibatches != 0)
-      throw retain::config_error("trainer: " + std::to_string(settings_.games * settings_.horizon) + " steps do not divide into " +
+      throw retain::config_error("trainer: " + std::to_string(settings_.games * settings_.horizon) +
+                                 " steps do not divide into " +
                                  std::to_string(settings_.minibatches) + " minibatches");
-    if (kept_.any() != retention_.has_value()) throw retain::config_error("trainer: retention terms and their settings do not belong together");
+    if (kept_.any() != retention_.has_value())
+      throw retain::config_error(
+          "trainer: retention terms and their settings do not belong together");
     std::vector<std::pair<std::string, at::Tensor>> learning;
-    for (auto& parameter : network_->named_parameters()) learning.emplace_back(parameter.key(), parameter.value());
+    for (auto& parameter : network_->named_parameters())
+      learning.emplace_back(parameter.key(), parameter.value());
     for (auto& [name, tensor] : learning) parameters_.push_back(tensor);
-    optimizer_.emplace(std::move(learning), training::adam_options{.learning_rate = settings_.learning_rate, .epsilon = settings_.adam_epsilon});
+    optimizer_.emplace(std::move(learning),
+                       training::adam_options{.learning_rate = settings_.learning_rate,
+                                              .epsilon = settings_.adam_epsilon});
     auto sizes = Game::observation_shape();
     for (const auto size : sizes) numbers_ *= static_cast<std::size_t>(size);
     sizes.insert(sizes.begin(), {settings_.horizon + 1, settings_.games});
     observations_ = at::empty(sizes, observation_type<Game>);
     values_ = at::empty({settings_.horizon + 1, settings_.games, 2});
-    for (auto* each : {&rewards_, &ended_, &log_probs_}) *each = at::empty({settings_.horizon, settings_.games});
+    for (auto* each : {&rewards_, &ended_, &log_probs_})
+      *each = at::empty({settings_.horizon, settings_.games});
     actions_ = at::empty({settings_.horizon, settings_.games}, at::kLong);
     places_.resize(static_cast<std::size_t>(settings_.horizon * settings_.games));
   }
@@ -107,10 +122,12 @@ class trainer {
   }
   void load_state(const retain::state& in, const std::string& prefix) {
     const auto saved = load_network<Policy>(in, prefix + "policy.");
-    if (shape_of(saved) != shape_of(network_)) throw retain::shape_error("the checkpoint is of a policy of another shape");
+    if (shape_of(saved) != shape_of(network_))
+      throw retain::shape_error("the checkpoint is of a policy of another shape");
     const at::NoGradGuard no_grad;
     auto own = network_->named_parameters();
-    for (const auto& parameter : saved->named_parameters()) own[parameter.key()].copy_(parameter.value());
+    for (const auto& parameter : saved->named_parameters())
+      own[parameter.key()].copy_(parameter.value());
     optimizer_->load_state(in, prefix + "adam.");
     if (retention_) retention_->load_state(in, prefix + "retention.");
     novelty_.load_state(in, prefix + "novelty.");
@@ -130,11 +147,13 @@ class trainer {
     return {of.template data_ptr<Number>() + static_cast<std::size_t>(t) * width, width};
   }
   void look(std::int64_t t) {
-    games_.observe(observations_.template data_ptr<value_type>() + static_cast<std::size_t>(t * settings_.games) * numbers_, numbers_);
+    games_.observe(observations_.template data_ptr<value_type>() +
+                       static_cast<std::size_t>(t * settings_.games) * numbers_,
+                   numbers_);
   }
 
-  /// Fifty rollouts of random actions, as Burda et al. 2018 begin. With pictures of a real game that takes minutes: it shows how far it is,
-  /// and stops at Ctrl-C, when nothing is lost yet.
+  /// Fifty rollouts of random actions, as Burda et al. 2018 begin. With pictures of a real game
+  /// that takes minutes: it shows how far it is, and stops at Ctrl-C, when nothing is lost yet.
   void warm_up() {
     std::uniform_int_distribution<std::int64_t> any(0, Game::actions - 1);
     const auto total = settings_.rnd_warm_up * settings_.horizon * settings_.games;
@@ -146,7 +165,8 @@ class trainer {
         shown.update(static_cast<double>(done));
         done += settings_.games;
         for (auto& action : row<std::int64_t>(actions_, 0)) action = any(dice_);
-        games_.step(row<std::int64_t>(actions_, 0), row<float>(rewards_, 0), row<float>(ended_, 0), {places_.data(), games_.size()});
+        games_.step(row<std::int64_t>(actions_, 0), row<float>(rewards_, 0), row<float>(ended_, 0),
+                    {places_.data(), games_.size()});
         look(t + 1);
       }
       novelty_.warm_up(newest_of<Game>(observations_.narrow(0, 1, settings_.horizon)));
@@ -168,11 +188,13 @@ class trainer {
       auto actions = row<std::int64_t>(actions_, t);
       auto log_probs = row<float>(log_probs_, t);
       for (std::size_t i = 0; i < width; ++i) {
-        const auto drawn = draw_action({logits.template data_ptr<float>() + i * count, count}, quantile(dice_));
+        const auto drawn =
+            draw_action({logits.template data_ptr<float>() + i * count, count}, quantile(dice_));
         actions[i] = drawn.action;
         log_probs[i] = drawn.log_probability;
       }
-      games_.step(actions, row<float>(rewards_, t), row<float>(ended_, t), {places_.data() + static_cast<std::size_t>(t) * width, width});
+      games_.step(actions, row<float>(rewards_, t), row<float>(ended_, t),
+                  {places_.data() + static_cast<std::size_t>(t) * width, width});
     }
   }
 
@@ -187,19 +209,26 @@ class trainer {
       return retain::value_stream{rewards, values.narrow(0, 0, horizon), values[horizon]};
     };
     const auto estimates = retain::two_stream_gae(
-        stream(settings_.reward_signs ? rewards_.sign() : rewards_, task_value), stream(bonus, novelty_value), ended_,
+        stream(settings_.reward_signs ? rewards_.sign() : rewards_, task_value),
+        stream(bonus, novelty_value), ended_,
         {.extrinsic = {.discount = settings_.discount, .decay = settings_.gae_decay},
          .intrinsic = {.discount = settings_.novelty_discount, .decay = settings_.gae_decay},
          .extrinsic_weight = settings_.reward_weight,
          .intrinsic_weight = settings_.bonus == bonus_kind::none ? 0 : settings_.novelty_weight});
-    step_batch all{observations_.narrow(0, 0, horizon).flatten(0, 1),
-              settings_.bonus == bonus_kind::rnd ? next.flatten(0, 1) : at::Tensor(),
-              actions_.flatten(),
-              log_probs_.flatten(),
-              settings_.normalise_advantages ? retain::normalized(estimates.advantages.flatten()) : estimates.advantages.flatten(),
-              at::stack({estimates.extrinsic_returns.flatten(), estimates.intrinsic_returns.flatten()}, 1),
-              {}};
-    if (kept_.ks) all.teacher_logits = retention_->template term<kickstarting_term>()->target(visited_states_only{all.observations}).logits;
+    step_batch all{
+        observations_.narrow(0, 0, horizon).flatten(0, 1),
+        settings_.bonus == bonus_kind::rnd ? next.flatten(0, 1) : at::Tensor(),
+        actions_.flatten(),
+        log_probs_.flatten(),
+        settings_.normalise_advantages ? retain::normalized(estimates.advantages.flatten())
+                                       : estimates.advantages.flatten(),
+        at::stack({estimates.extrinsic_returns.flatten(), estimates.intrinsic_returns.flatten()},
+                  1),
+        {}};
+    if (kept_.ks)
+      all.teacher_logits = retention_->template term<kickstarting_term>()
+                               ->target(visited_states_only{all.observations})
+                               .logits;
     return all;
   }
 
@@ -212,33 +241,43 @@ class trainer {
     for (int epoch = 0; epoch < settings_.epochs; ++epoch) {
       std::shuffle(place, place + count, dice_);
       const auto shuffled = all.select(order);
-      for (std::int64_t from = 0; from < count; from += each) learn_from(shuffled.part(from, each), report);
+      for (std::int64_t from = 0; from < count; from += each)
+        learn_from(shuffled.part(from, each), report);
     }
-    const auto minibatches = static_cast<double>(settings_.epochs) * static_cast<double>(settings_.minibatches);
-    for (double* sum : {&report.policy_loss, &report.value_loss, &report.entropy, &report.approx_kl, &report.clip_fraction, &report.gradient_norm})
+    const auto minibatches =
+        static_cast<double>(settings_.epochs) * static_cast<double>(settings_.minibatches);
+    for (double* sum : {&report.policy_loss, &report.value_loss, &report.entropy, &report.approx_kl,
+                        &report.clip_fraction, &report.gradient_norm})
       *sum /= minibatches;
   }
 
   void learn_from(const step_batch& some, update_report& report) {
     const auto said = network_->evaluate(some.observations);
     const auto& log_probs = said.distribution.log_probs();
-    const auto surrogate = retain::ppo_policy_loss(said.distribution.log_prob(some.actions), some.log_probs, some.advantages,
-                                                   {.lowest = 1 - settings_.clip, .highest = 1 + settings_.clip});
+    const auto surrogate = retain::ppo_policy_loss(
+        said.distribution.log_prob(some.actions), some.log_probs, some.advantages,
+        {.lowest = 1 - settings_.clip, .highest = 1 + settings_.clip});
     // The mean over both values, so that twice it is the sum of their mean squared errors.
     const auto value_loss = retain::ppo_value_loss(said.values, some.returns) * 2;
     const auto entropy = -(log_probs.exp() * log_probs).sum(-1).mean();
     optimizer_->zero_grad();
-    // Distillation shares the graph of the forward pass, and comes after the task's gradient was shortened.
+    // Distillation shares the graph of the forward pass, and comes after the task's gradient was
+    // shortened.
     (surrogate.loss + settings_.value_weight * value_loss - settings_.entropy * entropy)
         .backward({}, /*retain_graph=*/kept_.ks);
     report.gradient_norm += shorten_gradient();
     if (kept_.bc || kept_.ks) {
       const auto student = [&](const at::Tensor& observations) {
-        return observations.is_same(some.observations) ? said.distribution : network_->forward(observations);
+        return observations.is_same(some.observations) ? said.distribution
+                                                       : network_->forward(observations);
       };
-      const retain::categorical teacher{some.teacher_logits.defined() ? some.teacher_logits : said.distribution.logits.detach()};
+      const retain::categorical teacher{
+          some.teacher_logits.defined() ? some.teacher_logits : said.distribution.logits.detach()};
       // Without a graph where every strength has come to 0.
-      if (const auto distance = retention_->distillation(student, visited_steps{some.observations, teacher}); distance.requires_grad()) distance.backward();
+      if (const auto distance =
+              retention_->distillation(student, visited_steps{some.observations, teacher});
+          distance.requires_grad())
+        distance.backward();
     }
     if (kept_.l2 || kept_.ewc) retention_->add_gradient(*network_);
     optimizer_->step();
@@ -257,7 +296,8 @@ class trainer {
     const double norm = optimizer_->gradient_norm();
     if (settings_.longest_gradient > 0 && norm > settings_.longest_gradient)
       for (auto& parameter : parameters_)
-        if (parameter.grad().defined()) parameter.mutable_grad().mul_(settings_.longest_gradient / norm);
+        if (parameter.grad().defined())
+          parameter.mutable_grad().mul_(settings_.longest_gradient / norm);
     return norm;
   }
 

@@ -18,17 +18,20 @@ struct update_report {
   std::int64_t steps = 0;
   double steps_per_second = 0;
   std::vector<episode> episodes;  ///< that ended since the last update
-  double policy_loss = 0, value_loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0, gradient_norm = 0;
-  double bonus = 0;               ///< mean of the rollout, scaled
+  double policy_loss = 0, value_loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0,
+         gradient_norm = 0;
+  double bonus = 0;  ///< mean of the rollout, scaled
   std::vector<retain::term_report> retention;
   double playing_seconds = 0, learning_seconds = 0;  ///< since the start or the resume
 
   /// By the names that plots of PPO usually have.
   std::map<std::string, double> named() const {
-    std::map<std::string, double> values{{"charts/SPS", steps_per_second},   {"losses/policy_loss", policy_loss}, {"losses/value_loss", value_loss},
-                                         {"losses/entropy", entropy},         {"losses/approx_kl", approx_kl},     {"losses/clipfrac", clip_fraction},
-                                         {"losses/gradient_norm", gradient_norm}, {"charts/bonus", bonus},         {"time/playing", playing_seconds},
-                                         {"time/learning", learning_seconds}};
+    std::map<std::string, double> values{
+        {"charts/SPS", steps_per_second},        {"losses/policy_loss", policy_loss},
+        {"losses/value_loss", value_loss},       {"losses/entropy", entropy},
+        {"losses/approx_kl", approx_kl},         {"losses/clipfrac", clip_fraction},
+        {"losses/gradient_norm", gradient_norm}, {"charts/bonus", bonus},
+        {"time/playing", playing_seconds},       {"time/learning", learning_seconds}};
     for (const auto& term : retention) {
       if (term.value.defined()) values["retain/" + term.name] = term.value.item<double>();
       values["retain/" + term.name + "_strength"] = term.strength;

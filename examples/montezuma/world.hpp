@@ -17,7 +17,8 @@
 
 namespace montezuma {
 
-/// What a command plays in, whichever game that is: it makes games and new policies for them, and is written beside what was trained in it.
+/// What a command plays in, whichever game that is: it makes games and new policies for them, and
+/// is written beside what was trained in it.
 ///
 ///     game_type, policy_type
 ///     pretrain_preset, finetune_preset     where none is asked for
@@ -26,7 +27,8 @@ namespace montezuma {
 ///     rooms()                              those that an evaluation begins in
 ///     save(out), load(in)                  what of it belongs to a policy; load() keeps what belongs to this machine
 template <class W>
-concept training_world = std::copyable<W> && requires(const W& seen, W& some, retain::state& out, const retain::state& in) {
+concept training_world = std::copyable<W> && requires(const W& seen, W& some, retain::state& out,
+                                                      const retain::state& in) {
   requires emulator<typename W::game_type> && trainable_policy<typename W::policy_type>;
   { W::pretrain_preset } -> std::convertible_to<const char*>;
   { W::finetune_preset } -> std::convertible_to<const char*>;
@@ -40,9 +42,11 @@ concept training_world = std::copyable<W> && requires(const W& seen, W& some, re
 
 /// Games with dice of their own, none shared by two seeds.
 template <training_world W>
-std::vector<typename W::game_type> games_of(const W& where, std::uint64_t seed, std::int64_t count) {
+std::vector<typename W::game_type> games_of(const W& where, std::uint64_t seed,
+                                            std::int64_t count) {
   std::vector<typename W::game_type> all;
-  for (std::int64_t i = 0; i < count; ++i) all.push_back(where(seed * 100'003 + static_cast<std::uint64_t>(i)));
+  for (std::int64_t i = 0; i < count; ++i)
+    all.push_back(where(seed * 100'003 + static_cast<std::uint64_t>(i)));
   return all;
 }
 
@@ -53,7 +57,9 @@ struct world_options : pyramid_choice {
   static constexpr const char *pretrain_preset = "pretrain", *finetune_preset = "quick";
 
   pyramid operator()(std::uint64_t seed) const { return pyramid(seed, game); }
-  policy new_policy(std::int64_t width) const { return make_policy({numbers_of<pyramid>(), pyramid::actions, width}); }
+  policy new_policy(std::int64_t width) const {
+    return make_policy({numbers_of<pyramid>(), pyramid::actions, width});
+  }
   std::vector<int> rooms() const { return {0, 1, 2, 3, 4, 5, 6, 7}; }
   void save(retain::state& out) const {
     out.set("map", game.map);

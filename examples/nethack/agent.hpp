@@ -18,10 +18,12 @@
 namespace nethack {
 
 /// The action at a quantile in [0, 1) of the distribution that `logits` are the logits of.
-inline int action_at_quantile(std::span<const float> logits, double quantile, double temperature = 1) {
+inline int action_at_quantile(std::span<const float> logits, double quantile,
+                              double temperature = 1) {
   double largest = -1e30, total = 0;
   for (const float logit : logits) largest = std::max(largest, static_cast<double>(logit));
-  for (const float logit : logits) total += std::exp((static_cast<double>(logit) - largest) / temperature);
+  for (const float logit : logits)
+    total += std::exp((static_cast<double>(logit) - largest) / temperature);
   double left = quantile * total;
   for (std::size_t action = 0; action + 1 < logits.size(); ++action) {
     left -= std::exp((static_cast<double>(logits[action]) - largest) / temperature);
@@ -31,7 +33,8 @@ inline int action_at_quantile(std::span<const float> logits, double quantile, do
 }
 
 struct agent_options {
-  double temperature = 1;  ///< 0 always takes the likeliest action; below 1 the small policy tends to get stuck
+  /// 0 always takes the likeliest action; below 1 the small policy tends to get stuck
+  double temperature = 1;
 };
 
 /// Games are known by their place, 0 … places − 1:
@@ -40,11 +43,15 @@ struct agent_options {
 ///     who.begin(place, game.view(), seed);              // at the start of each game
 ///     auto actions = who.act(places, views);             // indices of small_actions, one per game that waits for a key
 ///
-/// Each game has dice of its own, from its seed: what a policy does in a game does not depend on the games beside it.
+/// Each game has dice of its own, from its seed: what a policy does in a game does not depend on
+/// the games beside it.
 class agent {
  public:
   agent(policy network, std::size_t places, agent_options options = {})
-      : network_(std::move(network)), options_(options), seats_(places), states_(network_->initial_state(static_cast<std::int64_t>(places))) {
+      : network_(std::move(network)),
+        options_(options),
+        seats_(places),
+        states_(network_->initial_state(static_cast<std::int64_t>(places))) {
     network_->eval();
   }
 
@@ -52,14 +59,17 @@ class agent {
     seats_[place].mind.reset();
     start(place, first, seed);
   }
-  /// For a game that goes on from a save: `memory_file` holds what memory::write wrote when the game was saved. A recurrent policy's
-  /// state is not in it, since no policy had played: it begins as in a new game.
-  void begin_from(std::size_t place, const observation& first, std::uint64_t seed, const std::filesystem::path& memory_file) {
+  /// For a game that goes on from a save: `memory_file` holds what memory::write wrote when the
+  /// game was saved. A recurrent policy's state is not in it, since no policy had played: it begins
+  /// as in a new game.
+  void begin_from(std::size_t place, const observation& first, std::uint64_t seed,
+                  const std::filesystem::path& memory_file) {
     seats_[place].mind.read(memory_file);
     start(place, first, seed);
   }
 
-  std::vector<int> act(std::span<const std::size_t> places, std::span<const observation* const> views) {
+  std::vector<int> act(std::span<const std::size_t> places,
+                       std::span<const observation* const> views) {
     const at::NoGradGuard no_graph;
     records_.resize(places.size());
     for (std::size_t i = 0; i < places.size(); ++i) {
@@ -68,7 +78,8 @@ class agent {
       records_[i] = encode(*views[i], one.mind, network_->config().features());
       records_[i].first = one.last_action == memory::no_action;
     }
-    const auto indices = at::tensor(std::vector<std::int64_t>(places.begin(), places.end()), at::kLong);
+    const auto indices =
+        at::tensor(std::vector<std::int64_t>(places.begin(), places.end()), at::kLong);
     auto [logits, next] = network_->follow(to_tensor(records_), states_.index_select(0, indices));
     states_.index_copy_(0, indices, next);
     logits_ = logits.contiguous();
@@ -78,7 +89,8 @@ class agent {
       seat& one = seats_[places[i]];
       const std::span<const float> row{logits_.data_ptr<float>() + i * actions, actions};
       if (options_.temperature > 0)
-        chosen[i] = action_at_quantile(row, std::uniform_real_distribution<double>()(one.dice), options_.temperature);
+        chosen[i] = action_at_quantile(row, std::uniform_real_distribution<double>()(one.dice),
+                                       options_.temperature);
       else
         chosen[i] = static_cast<int>(std::max_element(row.begin(), row.end()) - row.begin());
       one.last_action = chosen[i];

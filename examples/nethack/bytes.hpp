@@ -17,7 +17,8 @@ inline constexpr std::array<std::uint32_t, 256> crc32_table = [] {
   std::array<std::uint32_t, 256> table{};
   for (std::uint32_t i = 0; i < 256; ++i) {
     std::uint32_t value = i;
-    for (int bit = 0; bit < 8; ++bit) value = (value & 1u) ? 0xedb88320u ^ (value >> 1) : value >> 1;
+    for (int bit = 0; bit < 8; ++bit)
+      value = (value & 1u) ? 0xedb88320u ^ (value >> 1) : value >> 1;
     table[i] = value;
   }
   return table;
@@ -25,7 +26,8 @@ inline constexpr std::array<std::uint32_t, 256> crc32_table = [] {
 
 inline std::uint32_t crc32(std::string_view bytes) {
   std::uint32_t value = ~0u;
-  for (const char byte : bytes) value = crc32_table[(value ^ static_cast<unsigned char>(byte)) & 0xffu] ^ (value >> 8);
+  for (const char byte : bytes)
+    value = crc32_table[(value ^ static_cast<unsigned char>(byte)) & 0xffu] ^ (value >> 8);
   return ~value;
 }
 
@@ -43,7 +45,9 @@ class byte_writer {
     put(static_cast<std::uint8_t>(value));
   }
   /// Small numbers of either sign in few bytes.
-  void put_signed(std::int64_t value) { put_varint((static_cast<std::uint64_t>(value) << 1) ^ static_cast<std::uint64_t>(value >> 63)); }
+  void put_signed(std::int64_t value) {
+    put_varint((static_cast<std::uint64_t>(value) << 1) ^ static_cast<std::uint64_t>(value >> 63));
+  }
   void put_text(std::string_view text) {
     put_varint(text.size());
     bytes.append(text);
@@ -55,7 +59,8 @@ class byte_writer {
   }
 };
 
-/// Throws std::out_of_range past the end, and for numbers that do not fit; the reader of the file says where that was.
+/// Throws std::out_of_range past the end, and for numbers that do not fit; the reader of the file
+/// says where that was.
 class byte_reader {
  public:
   byte_reader() = default;
@@ -67,7 +72,9 @@ class byte_reader {
     if (rest_.empty()) throw std::out_of_range("ends early");
     return static_cast<std::uint8_t>(rest_.front());
   }
-  std::uint8_t peek_second() const { return rest_.size() < 2 ? 0 : static_cast<std::uint8_t>(rest_[1]); }
+  std::uint8_t peek_second() const {
+    return rest_.size() < 2 ? 0 : static_cast<std::uint8_t>(rest_[1]);
+  }
   std::uint8_t get() {
     const std::uint8_t value = peek();
     rest_.remove_prefix(1);
@@ -92,11 +99,13 @@ class byte_reader {
     return static_cast<std::int64_t>((value >> 1) ^ (~(value & 1) + 1));
   }
   /// What is to be an int, or lie between two of them.
-  int get_int(std::int64_t least = std::numeric_limits<int>::min(), std::int64_t most = std::numeric_limits<int>::max()) {
+  int get_int(std::int64_t least = std::numeric_limits<int>::min(),
+              std::int64_t most = std::numeric_limits<int>::max()) {
     return in_range(get_signed(), least, most);
   }
   static int in_range(std::int64_t value, std::int64_t least, std::int64_t most) {
-    if (value < least || value > most) throw std::out_of_range("has a number that is out of its range");
+    if (value < least || value > most)
+      throw std::out_of_range("has a number that is out of its range");
     return static_cast<int>(value);
   }
   std::string_view get_text() { return get_bytes(get_varint()); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What one cell of the map shows: a token for the network, and traits for everything that searches the map.
+// What one cell of the map shows: a token for the network, and traits for everything that searches
+// the map.
 #pragma once
 
 #include "observation.hpp"
@@ -12,7 +13,8 @@
 
 namespace nethack {
 
-inline constexpr int first_map_row = 1, last_map_row = 21;  ///< row 0 is for messages, rows 22 and 23 for the status
+/// row 0 is for messages, rows 22 and 23 for the status
+inline constexpr int first_map_row = 1, last_map_row = 21;
 
 /// One bit a column. A map is searched a row at a time: a neighbour is a shift.
 __extension__ typedef unsigned __int128 row_bits;
@@ -21,17 +23,32 @@ constexpr row_bits bit(int column) { return row_bits{1} << column; }
 constexpr bool has(row_bits bits, int column) { return (bits >> column) & 1; }
 constexpr int lowest(row_bits bits) {
   const auto low = static_cast<std::uint64_t>(bits);
-  return low != 0 ? std::countr_zero(low) : 64 + std::countr_zero(static_cast<std::uint64_t>(bits >> 64));
+  return low != 0 ? std::countr_zero(low)
+                  : 64 + std::countr_zero(static_cast<std::uint64_t>(bits >> 64));
 }
 
 /// The questions that are asked of cells. A plane of a map holds one of them for every cell.
-enum trait : int { blank, floor_tile, corridor, door, stairs_down, stairs_up, monster, other, walkable, ground, gold, trait_count };
+enum trait : int {
+  blank,
+  floor_tile,
+  corridor,
+  door,
+  stairs_down,
+  stairs_up,
+  monster,
+  other,
+  walkable,
+  ground,
+  gold,
+  trait_count
+};
 
 /// A cell's token: its character less 32, except where the colour changes what the character means.
 inline constexpr int token_count = 104;
 namespace tokens {
-inline constexpr std::uint8_t door_open_vertical = 95, door_open_horizontal = 96, door_closed = 97, pet = 98, lichen = 99,
-                              floating_eye = 100, human_or_elf = 101, iron_bars = 102, newt = 103;
+inline constexpr std::uint8_t door_open_vertical = 95, door_open_horizontal = 96, door_closed = 97,
+                              pet = 98, lichen = 99, floating_eye = 100, human_or_elf = 101,
+                              iron_bars = 102, newt = 103;
 }
 
 struct cell {
@@ -51,8 +68,10 @@ constexpr std::uint8_t token_of(unsigned c, unsigned color) {
   if (c == '|' && brown) return tokens::door_open_vertical;
   if (c == '-' && brown) return tokens::door_open_horizontal;
   if (c == '+' && brown) return tokens::door_closed;
-  if (((c == 'd' || c == 'f') && white) || (c == 'u' && brown)) return tokens::pet;  // the kitten, little dog or pony of the start
-  if (c == 'F' && (hue == 10 || hue == 1)) return tokens::lichen;  // colours of the two that are not to be touched
+  // the kitten, little dog or pony of the start
+  if (((c == 'd' || c == 'f') && white) || (c == 'u' && brown)) return tokens::pet;
+  // colours of the two that are not to be touched
+  if (c == 'F' && (hue == 10 || hue == 1)) return tokens::lichen;
   if (c == 'e' && hue == 4) return tokens::floating_eye;
   if (c == '@' && white) return tokens::human_or_elf;
   if (c == '\'' && brown) return tokens::iron_bars;
@@ -73,9 +92,11 @@ constexpr std::uint16_t traits_of(unsigned c, std::uint8_t token) {
   set(stairs_down, c == '>');
   set(stairs_up, c == '<');
   set(monster, is_monster);
-  set(other, c != ' ' && c != '.' && c != '#' && c != '|' && c != '-' && c != '>' && c != '<' && !is_door && !is_monster);
+  set(other, c != ' ' && c != '.' && c != '#' && c != '|' && c != '-' && c != '>' && c != '<' &&
+                 !is_door && !is_monster);
   set(walkable, c != ' ' && c != '^' && c != '}' && c != '`' && !is_wall);
-  set(ground, !is_wall && std::string_view(".#<>$?!/=\"([)*%_{@\\:'").find(static_cast<char>(c)) != std::string_view::npos);
+  set(ground, !is_wall && std::string_view(".#<>$?!/=\"([)*%_{@\\:'").find(static_cast<char>(c)) !=
+                              std::string_view::npos);
   set(gold, c == '$');
   return static_cast<std::uint16_t>(traits);
 }
@@ -96,7 +117,8 @@ inline const cell& cell_of(std::uint8_t character, std::uint8_t color) {
   return detail::cell_table[static_cast<std::size_t>(character * 32 + (color & 31))];
 }
 
-/// The map part of the screen as tokens and as bit planes, kept up to date by the rows that changed.
+/// The map part of the screen as tokens and as bit planes, kept up to date by the rows that
+/// changed.
 class screen_map {
  public:
   static constexpr int margin = 8;  ///< cells around the map that can be read and are empty
@@ -112,7 +134,8 @@ class screen_map {
   void update(const observation& seen, Changed changed) {
     for (int row = first_map_row; row <= last_map_row; ++row) {
       const std::size_t at = static_cast<std::size_t>(row * columns);
-      if (known_ && std::memcmp(&chars_[at], &seen.chars[at], columns) == 0 && std::memcmp(&colors_[at], &seen.colors[at], columns) == 0)
+      if (known_ && std::memcmp(&chars_[at], &seen.chars[at], columns) == 0 &&
+          std::memcmp(&colors_[at], &seen.colors[at], columns) == 0)
         continue;
       std::memcpy(&chars_[at], &seen.chars[at], columns);
       std::memcpy(&colors_[at], &seen.colors[at], columns);
@@ -126,10 +149,15 @@ class screen_map {
   std::uint8_t token(int row, int column) const { return *token_row(row, column); }
   /// Tokens from a cell to the right.
   const std::uint8_t* token_row(int row, int column) const {
-    return &tokens_[static_cast<std::size_t>(row + margin)][static_cast<std::size_t>(column + margin)];
+    return &tokens_[static_cast<std::size_t>(row + margin)]
+                   [static_cast<std::size_t>(column + margin)];
   }
-  bool is(trait t, int row, int column) const { return nethack::has(plane(t)[static_cast<std::size_t>(row)], column); }
-  const std::array<row_bits, rows>& plane(trait t) const { return planes_[static_cast<std::size_t>(t)]; }
+  bool is(trait t, int row, int column) const {
+    return nethack::has(plane(t)[static_cast<std::size_t>(row)], column);
+  }
+  const std::array<row_bits, rows>& plane(trait t) const {
+    return planes_[static_cast<std::size_t>(t)];
+  }
 
  private:
   void read_row(int row) {
@@ -143,16 +171,19 @@ class screen_map {
       high[column] = static_cast<std::uint8_t>(shown.traits >> 8);
     }
     for (int t = 0; t < trait_count; ++t)
-      planes_[static_cast<std::size_t>(t)][static_cast<std::size_t>(row)] = t < 8 ? gather(low, t) : gather(high, t - 8);
+      planes_[static_cast<std::size_t>(t)][static_cast<std::size_t>(row)] =
+          t < 8 ? gather(low, t) : gather(high, t - 8);
   }
 
-  /// Bit `which` of 80 bytes as 80 bits. Eight at a time: the product moves bit 0 of byte i to bit 56 + i.
+  /// Bit `which` of 80 bytes as 80 bits. Eight at a time: the product moves bit 0 of byte i to bit
+  /// 56 + i.
   static row_bits gather(const std::array<std::uint8_t, columns>& bytes, int which) {
     row_bits bits = 0;
     for (std::size_t group = 0; group < columns / 8; ++group) {
       std::uint64_t eight;
       std::memcpy(&eight, &bytes[group * 8], 8);
-      const std::uint64_t packed = (((eight >> which) & 0x0101010101010101u) * 0x0102040810204080u) >> 56;
+      const std::uint64_t packed =
+          (((eight >> which) & 0x0101010101010101u) * 0x0102040810204080u) >> 56;
       bits |= row_bits{packed} << (group * 8);
     }
     return bits;

@@ -34,12 +34,16 @@ inline void check_starts(const evaluation_plan& plan) {
   for (const auto& folder : plan.from) {
     const auto name = saved_games(folder).front().group();
     if (!names.insert(name).second)
-      throw std::runtime_error("the games of " + folder + " would go by the name " + name + ", as others do: rename the folder, or evaluate it by itself");
+      throw std::runtime_error("the games of " + folder + " would go by the name " + name +
+                               ", as others do: rename the folder, or evaluate it by itself");
   }
 }
 
-/// Plays the plan with progress on stderr. Throws when the user stops it: half an evaluation is none.
-inline results_by_start run_evaluation(const evaluation_plan& plan, const std::function<std::unique_ptr<game_player>(std::size_t)>& make) {
+/// Plays the plan with progress on stderr. Throws when the user stops it: half an evaluation is
+/// none.
+inline results_by_start run_evaluation(
+    const evaluation_plan& plan,
+    const std::function<std::unique_ptr<game_player>(std::size_t)>& make) {
   const auto play = [&](const std::vector<game_start>& starts, int turns, const std::string& what) {
     environment_options options;
     options.turn_cap = turns;
@@ -48,16 +52,20 @@ inline results_by_start run_evaluation(const evaluation_plan& plan, const std::f
     long pressed = 0;
     auto results = play_games(starts, *who, options, [&](std::size_t ended, long steps) {
       pressed = steps;
-      shown.update(static_cast<double>(ended), short_number(static_cast<double>(steps) / shown.seconds()) + " steps/s");
+      shown.update(static_cast<double>(ended),
+                   short_number(static_cast<double>(steps) / shown.seconds()) + " steps/s");
     });
-    if (interrupt::requested()) throw std::runtime_error("stopped before the evaluation was complete; nothing was written");
-    shown.finish(static_cast<double>(starts.size()), short_number(static_cast<double>(pressed) / shown.seconds()) + " steps/s");
+    if (interrupt::requested())
+      throw std::runtime_error("stopped before the evaluation was complete; nothing was written");
+    shown.finish(static_cast<double>(starts.size()),
+                 short_number(static_cast<double>(pressed) / shown.seconds()) + " steps/s");
     return results;
   };
   check_starts(plan);
   results_by_start all;
   if (plan.games > 0) all.merge(play(new_games(plan.games), plan.turns, "new games"));
-  for (const auto& folder : plan.from) all.merge(play(saved_games(folder, plan.repeats), plan.saved_turns, folder));
+  for (const auto& folder : plan.from)
+    all.merge(play(saved_games(folder, plan.repeats), plan.saved_turns, folder));
   return all;
 }
 
@@ -69,13 +77,19 @@ struct evaluate_options {
 };
 
 inline int evaluate(const evaluate_options& options) {
-  if (static_cast<int>(options.random) + static_cast<int>(options.player) + static_cast<int>(!options.policy.empty()) != 1)
-    throw std::runtime_error("evaluate: say who plays, with one of --policy FILE, --player and --random");
+  if (static_cast<int>(options.random) + static_cast<int>(options.player) +
+          static_cast<int>(!options.policy.empty()) !=
+      1)
+    throw std::runtime_error(
+        "evaluate: say who plays, with one of --policy FILE, --player and --random");
   if (options.held_out.empty() != options.teacher.empty())
-    throw std::runtime_error("evaluate: KL and agreement need both --teacher, the clone that the policy began from, and --held-out, what they are measured on");
+    throw std::runtime_error("evaluate: KL and agreement need both --teacher, the clone that the "
+                             "policy began from, and --held-out, what they are measured on");
   const std::filesystem::path out = options.out;
   if (!options.out.empty() && std::filesystem::exists(out / "config.json"))
-    throw std::runtime_error("evaluate: " + options.out + " is the folder of a training run, which has its own evaluation: give another --out");
+    throw std::runtime_error(
+        "evaluate: " + options.out +
+        " is the folder of a training run, which has its own evaluation: give another --out");
   std::function<std::unique_ptr<game_player>(std::size_t)> make;
   nlohmann::json file{{"who", options.random ? "random" : options.player ? "player" : "policy"}};
   if (options.random) {
@@ -84,13 +98,18 @@ inline int evaluate(const evaluate_options& options) {
     make = [](std::size_t places) { return std::make_unique<scripted_player>(places); };
   } else {
     const auto network = load_policy(options.policy);
-    make = [network](std::size_t places) { return std::make_unique<policy_player>(network, places); };
+    make = [network](std::size_t places) {
+      return std::make_unique<policy_player>(network, places);
+    };
     file["policy"] = options.policy;
     if (!options.held_out.empty()) {
       const auto teacher = load_policy(options.teacher);
       if (teacher->config().compass != network->config().compass)
-        throw std::runtime_error("evaluate: one of " + options.policy + " and " + options.teacher + " was made with --no-compass: they are not asked about the same states");
-      forgetting_monitor monitor(load_states(options.held_out, network->config().features()), teacher, options.monitor_states);
+        throw std::runtime_error(
+            "evaluate: one of " + options.policy + " and " + options.teacher +
+            " was made with --no-compass: they are not asked about the same states");
+      forgetting_monitor monitor(load_states(options.held_out, network->config().features()),
+                                 teacher, options.monitor_states);
       file["monitor"] = monitor.measure(network).named();
     }
   }
@@ -106,28 +125,53 @@ inline int evaluate(const evaluate_options& options) {
   if (!options.quiet) {
     std::cout << summary_table(name, results);
     if (file.contains("monitor"))
-      for (const auto& [what, value] : file.at("monitor").items()) std::cout << what << " " << decimals(value.get<double>(), 3) << "\n";
+      for (const auto& [what, value] : file.at("monitor").items())
+        std::cout << what << " " << decimals(value.get<double>(), 3) << "\n";
   }
   return 0;
 }
 
 inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<evaluate_options>();
-  auto* command = app.add_subcommand("evaluate", "Plays games on held-out seeds, the same for everyone, and sums up the scores");
-  command->add_option("--policy", options->policy, "Policy that plays: a clone or a fine-tuned one (policy.pt)")->check(CLI::ExistingFile);
+  auto* command = app.add_subcommand(
+      "evaluate", "Plays games on held-out seeds, the same for everyone, and sums up the scores");
+  command
+      ->add_option("--policy", options->policy,
+                   "Policy that plays: a clone or a fine-tuned one (policy.pt)")
+      ->check(CLI::ExistingFile);
   command->add_flag("--player", options->player, "The scripted player plays");
   command->add_flag("--random", options->random, "Random keys play");
-  command->add_option("--games", options->plan.games, "New games; 0 for none")->check(non_negative_number)->capture_default_str();
-  command->add_option("--turns", options->plan.turns, "Cap of a new game, in game turns")->check(positive_number)->capture_default_str();
-  command->add_option("--from", options->plan.from, "Folders of saved games: saves/depth3 saves/depth4 (see save-states)");
-  command->add_option("--repeats", options->plan.repeats, "Times that each saved game is played, with other dice")
-      ->check(positive_number)->capture_default_str();
-  command->add_option("--saved-turns", options->plan.saved_turns, "Cap of a game from a save, in game turns")
-      ->check(positive_number)->capture_default_str();
-  command->add_option("--held-out", options->held_out, "Demonstrations to measure KL and agreement with --teacher on")->check(CLI::ExistingFile);
-  command->add_option("--teacher", options->teacher, "Whom the policy should agree with: the clone that it began from")->check(CLI::ExistingFile);
-  command->add_option("--monitor-states", options->monitor_states, "Held-out states, near and far each")
-      ->check(positive_number)->capture_default_str();
+  command->add_option("--games", options->plan.games, "New games; 0 for none")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--turns", options->plan.turns, "Cap of a new game, in game turns")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--from", options->plan.from,
+                      "Folders of saved games: saves/depth3 saves/depth4 (see save-states)");
+  command
+      ->add_option("--repeats", options->plan.repeats,
+                   "Times that each saved game is played, with other dice")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--saved-turns", options->plan.saved_turns,
+                   "Cap of a game from a save, in game turns")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--held-out", options->held_out,
+                   "Demonstrations to measure KL and agreement with --teacher on")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--teacher", options->teacher,
+                   "Whom the policy should agree with: the clone that it began from")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--monitor-states", options->monitor_states,
+                   "Held-out states, near and far each")
+      ->check(positive_number)
+      ->capture_default_str();
   command->add_option("--out", options->out, "Folder for evaluation.json and games.csv");
   command->add_option("--name", options->name, "Name in tables");
   command->add_flag("--quiet", options->quiet, "No table on stdout");
@@ -151,27 +195,42 @@ inline int save_states(const save_states_options& options) {
   for (const int depth : options.depths) {
     const std::string name = "depth" + std::to_string(depth);
     progress shown(name, options.count, "saved games");
-    const auto made = make_saved_games(out / name, depth, options.count, options.seed, [&](long saved, long games) {
-      shown.update(static_cast<double>(saved), "of " + std::to_string(games) + " games");
-    });
-    if (interrupt::requested()) throw std::runtime_error("stopped before all games were saved; start it again to make them all");
+    const auto made = make_saved_games(
+        out / name, depth, options.count, options.seed, [&](long saved, long games) {
+          shown.update(static_cast<double>(saved), "of " + std::to_string(games) + " games");
+        });
+    if (interrupt::requested())
+      throw std::runtime_error(
+          "stopped before all games were saved; start it again to make them all");
     shown.finish(options.count, "of " + std::to_string(made.games) + " games");
     for (const auto& game : made.saved)
-      all[name].push_back({{"file", game.file.filename().string()}, {"turn", game.turn}, {"hp", game.hp}, {"hp_max", game.hp_max},
+      all[name].push_back({{"file", game.file.filename().string()},
+                           {"turn", game.turn},
+                           {"hp", game.hp},
+                           {"hp_max", game.hp_max},
                            {"level", game.level}});
   }
   write_json(out / "saves.json", all);
-  std::cout << "saved games in " << options.out << "; play from them with: nethack evaluate --player --games 0 --from " << options.out
+  std::cout << "saved games in " << options.out
+            << "; play from them with: nethack evaluate --player --games 0 --from " << options.out
             << "/depth" << options.depths.front() << "\n";
   return 0;
 }
 
 inline void add_save_states(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<save_states_options>();
-  auto* command = app.add_subcommand("save-states", "Saves games where the scripted player first arrives on a level, to evaluate from");
-  command->add_option("--out", options->out, "Folder; depth3/ and so on are made in it")->capture_default_str();
-  command->add_option("--depths", options->depths, "Dungeon levels")->delimiter(',')->check(CLI::Range(2, 10))->capture_default_str();
-  command->add_option("--count", options->count, "Saved games of each level")->check(positive_number)->capture_default_str();
+  auto* command = app.add_subcommand(
+      "save-states",
+      "Saves games where the scripted player first arrives on a level, to evaluate from");
+  command->add_option("--out", options->out, "Folder; depth3/ and so on are made in it")
+      ->capture_default_str();
+  command->add_option("--depths", options->depths, "Dungeon levels")
+      ->delimiter(',')
+      ->check(CLI::Range(2, 10))
+      ->capture_default_str();
+  command->add_option("--count", options->count, "Saved games of each level")
+      ->check(positive_number)
+      ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the games")->capture_default_str();
   command->add_flag("--overwrite", options->overwrite, "Replace the saved games in --out");
   command->callback([&chosen, options] { chosen = [options] { return save_states(*options); }; });

@@ -71,9 +71,12 @@ inline finetune_options settings_of(const finetune_command& command) {
   take(settings.retention.ks_strength, command.ks_strength);
   take(settings.retention.ks_factor, command.ks_factor);
   take(settings.retention.ks_floor, command.ks_floor);
-  if (command.clip) settings.clip.lowest = 1 / (1 + *command.clip), settings.clip.highest = 1 + *command.clip;
+  if (command.clip)
+    settings.clip.lowest = 1 / (1 + *command.clip), settings.clip.highest = 1 + *command.clip;
   if (command.critic) settings.separate_critic = *command.critic == "separate";
-  if (command.schedule) settings.schedule = *command.schedule == "linear" ? rate_schedule::linear : rate_schedule::constant;
+  if (command.schedule)
+    settings.schedule =
+        *command.schedule == "linear" ? rate_schedule::linear : rate_schedule::constant;
   if (!command.freeze.empty()) settings.freeze = command.freeze;
   return settings;
 }
@@ -127,7 +130,10 @@ inline nlohmann::json config_of(const finetune_command& command, const finetune_
             {"ks_factor", retention.ks_factor},
             {"ks_floor", retention.ks_floor}}},
           {"versions",
-           {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}, {"game", default_package}}}};
+           {{"retain", RETAIN_VERSION},
+            {"libtorch", TORCH_VERSION},
+            {"compiler", __VERSION__},
+            {"game", default_package}}}};
 }
 
 /// The columns of metrics.csv: all that an update and the monitor can say in this run.
@@ -151,7 +157,8 @@ inline std::vector<std::string> metric_columns(const retention_options& retentio
 
 inline int finetune(const finetune_command& command) {
   const std::filesystem::path out = command.out;
-  const run_place place{out, !command.resume.empty(), command.resume_if_possible, command.overwrite};
+  const run_place place{out, !command.resume.empty(), command.resume_if_possible,
+                        command.overwrite};
   const bool resuming = place.decide();
   if (command.from_scratch && command.retain != "none")
     throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
@@ -159,20 +166,27 @@ inline int finetune(const finetune_command& command) {
   check_starts(command.evaluation);  // now, not when the training is over
   const bool has_clone = std::filesystem::exists(command.policy);
   if (!has_clone && !command.from_scratch)
-    throw std::runtime_error("no policy to fine-tune in " + command.policy + ": name one with --policy; `nethack pretrain` makes it");
+    throw std::runtime_error("no policy to fine-tune in " + command.policy +
+                             ": name one with --policy; `nethack pretrain` makes it");
 
   at::manual_seed(settings.seed);  // of a network from scratch
-  auto network = has_clone && !command.from_scratch ? load_policy(command.policy)
-                                                    : policy{has_clone ? load_policy(command.policy)->config() : policy_config{}};
+  auto network = has_clone && !command.from_scratch
+                     ? load_policy(command.policy)
+                     : policy{has_clone ? load_policy(command.policy)->config() : policy_config{}};
   at::Tensor demonstrations;
   if (settings.retention.needs_demonstrations()) {
-    if (command.demonstrations.empty()) throw std::runtime_error("EWC and BC need --demonstrations, what the clone learnt from");
-    const auto wanted = std::max(settings.retention.behavioral_cloning ? settings.retention.bc_states : 0, settings.retention.ewc ? 5 * settings.retention.ewc_states : 0);
-    demonstrations = load_states(command.demonstrations, network->config().features(), wanted).observations;
+    if (command.demonstrations.empty())
+      throw std::runtime_error("EWC and BC need --demonstrations, what the clone learnt from");
+    const auto wanted =
+        std::max(settings.retention.behavioral_cloning ? settings.retention.bc_states : 0,
+                 settings.retention.ewc ? 5 * settings.retention.ewc_states : 0);
+    demonstrations =
+        load_states(command.demonstrations, network->config().features(), wanted).observations;
   }
   std::optional<forgetting_monitor> monitor;
   if (!command.held_out.empty() && has_clone)
-    monitor.emplace(load_states(command.held_out, network->config().features()), load_policy(command.policy), command.monitor_states);
+    monitor.emplace(load_states(command.held_out, network->config().features()),
+                    load_policy(command.policy), command.monitor_states);
 
   environment_options game_options;
   game_options.turn_cap = command.turns;
@@ -185,7 +199,8 @@ inline int finetune(const finetune_command& command) {
   place.clear(resuming);
   write_json(out / "config.json", detail::config_of(command, settings));
   run_log metrics(out / "metrics.csv", detail::metric_columns(settings.retention), begun_at);
-  run_log episodes(out / "episodes.csv", {"step", "score", "score_1000", "depth", "turns", "steps", "ending"}, begun_at);
+  run_log episodes(out / "episodes.csv",
+                   {"step", "score", "score_1000", "depth", "turns", "steps", "ending"}, begun_at);
 
   progress shown("train", static_cast<double>(settings.steps), "steps");
   shown.start_at(static_cast<double>(begun_at));
@@ -206,13 +221,15 @@ inline int finetune(const finetune_command& command) {
     row = now.named();
     steps_per_second = now.steps_per_second;
     for (const auto& episode : now.episodes) {
-      episodes.add(now.steps, {decimals(episode.score), decimals(episode.milestone_score), std::to_string(episode.max_depth),
-                               std::to_string(episode.turns), std::to_string(episode.steps), name(episode.ending)});
+      episodes.add(now.steps, {decimals(episode.score), decimals(episode.milestone_score),
+                               std::to_string(episode.max_depth), std::to_string(episode.turns),
+                               std::to_string(episode.steps), name(episode.ending)});
       recent.push_back(episode.score);
       if (recent.size() > 100) recent.pop_front();
     }
     const std::vector<double> scores_now(recent.begin(), recent.end());
-    shown.update(static_cast<double>(now.steps), "score " + decimals(statistics::mean(scores_now)) + drift);
+    shown.update(static_cast<double>(now.steps),
+                 "score " + decimals(statistics::mean(scores_now)) + drift);
   };
   std::int64_t monitored = -1;
   if (monitor)
@@ -226,27 +243,33 @@ inline int finetune(const finetune_command& command) {
   hooks.checkpoint = [&](std::int64_t step) {
     write_row();
     learner.save(place.checkpoint().string());
-    if (command.keep_policies) save_policy((out / ("policy-" + std::to_string(step) + ".pt")).string(), learner.network());
+    if (command.keep_policies)
+      save_policy((out / ("policy-" + std::to_string(step) + ".pt")).string(), learner.network());
   };
   const auto begin = std::chrono::steady_clock::now();
   hooks.stop = [&] {
-    const double minutes = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / 60;
+    const double minutes =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / 60;
     return interrupt::requested() || (command.max_minutes > 0 && minutes >= command.max_minutes);
   };
   learner.run(hooks);
-  if (monitor && learner.steps() > begun_at && monitored != learner.steps() && !interrupt::requested())
+  if (monitor && learner.steps() > begun_at && monitored != learner.steps() &&
+      !interrupt::requested())
     hooks.monitor(learner.steps(), learner.network());  // of a run that its time limit ended
   write_row();
   shown.finish(static_cast<double>(learner.steps()), drift.empty() ? drift : drift.substr(2));
   save_policy((out / "policy.pt").string(), learner.network());
   if (interrupt::requested()) {
-    std::fprintf(stderr, "stopped at step %lld and saved; to go on: ./run nethack finetune --resume %s\n", static_cast<long long>(learner.steps()),
-                 out.string().c_str());
+    std::fprintf(stderr,
+                 "stopped at step %lld and saved; to go on: ./run nethack finetune --resume %s\n",
+                 static_cast<long long>(learner.steps()), out.string().c_str());
     return interrupt::exit_code;
   }
 
   const auto finished = learner.network();
-  const auto results = run_evaluation(command.evaluation, [&](std::size_t places) { return std::make_unique<policy_player>(finished, places); });
+  const auto results = run_evaluation(command.evaluation, [&](std::size_t places) {
+    return std::make_unique<policy_player>(finished, places);
+  });
   nlohmann::json file{{"who", "policy"},
                       {"name", command.name.empty() ? command.method() : command.name},
                       {"policy", (out / "policy.pt").string()},
@@ -259,26 +282,36 @@ inline int finetune(const finetune_command& command) {
                         {"steps", learner.steps()},
                         {"turns", command.turns},
                         {"games_replaced", games.replaced()}}}};
-  if (steps_per_second > 0) file["training"]["steps_per_second"] = steps_per_second;  // none was measured where only the evaluation was left
+  // none was measured where only the evaluation was left
+  if (steps_per_second > 0) file["training"]["steps_per_second"] = steps_per_second;
   if (monitor) file["monitor"] = monitor->measure(finished).named();
   write_file(out / "games.csv", games_csv(results));
   write_json(place.evaluation(), file);
   if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());
-  if (!command.quiet) std::cout << summary_table(file.at("name").get<std::string>(), results) << "in " << out.string() << "\n";
+  if (!command.quiet)
+    std::cout << summary_table(file.at("name").get<std::string>(), results) << "in " << out.string()
+              << "\n";
   return 0;
 }
 
 /// `arguments`: the command line behind the subcommand's name.
-inline void add_finetune(CLI::App& app, std::function<int()>& chosen, const std::vector<std::string>& arguments) {
+inline void add_finetune(CLI::App& app, std::function<int()>& chosen,
+                         const std::vector<std::string>& arguments) {
   auto options = std::make_shared<finetune_command>();
-  auto* command = app.add_subcommand("finetune", "Fine-tunes a clone on the real game by PPO, with or without retention, and evaluates it");
+  auto* command = app.add_subcommand(
+      "finetune",
+      "Fine-tunes a clone on the real game by PPO, with or without retention, and evaluates it");
   declare_finetune(command, *options);
   command->callback([&chosen, command, options, arguments] {
     chosen = [command, options, arguments] {
       options->arguments = arguments;
-      if (options->resume.empty()) note_unused_options(*command, retention_named<retention_options>(options->retain).terms());
-      if (!options->resume.empty()) return finetune(resumed_command<finetune_command>(options->resume, arguments, declare_finetune, may_change));
-      if (options->resume_if_possible && std::filesystem::exists(run_place{options->out}.checkpoint()))
+      if (options->resume.empty())
+        note_unused_options(*command, retention_named<retention_options>(options->retain).terms());
+      if (!options->resume.empty())
+        return finetune(resumed_command<finetune_command>(options->resume, arguments,
+                                                          declare_finetune, may_change));
+      if (options->resume_if_possible &&
+          std::filesystem::exists(run_place{options->out}.checkpoint()))
         check_same_run<finetune_command>(options->out, arguments, declare_finetune, may_change);
       return finetune(*options);
     };

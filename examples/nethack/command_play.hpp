@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include "../common/interrupt.hpp"
 #include "../common/option_checks.hpp"
@@ -33,7 +33,8 @@ struct play_options {
 
 namespace detail {
 
-/// Shows frames in place on a terminal, one after the other elsewhere; the terminal is itself again at the end.
+/// Shows frames in place on a terminal, one after the other elsewhere; the terminal is itself again
+/// at the end.
 class frame_writer {
  public:
   frame_writer() : terminal_(isatty(STDOUT_FILENO) != 0) {
@@ -59,8 +60,11 @@ class frame_writer {
 }  // namespace detail
 
 inline int play(const play_options& options) {
-  if (static_cast<int>(options.player) + static_cast<int>(options.random) + static_cast<int>(!options.policy.empty()) != 1)
-    throw std::runtime_error("play: say who plays, with one of --policy FILE, --player and --random");
+  if (static_cast<int>(options.player) + static_cast<int>(options.random) +
+          static_cast<int>(!options.policy.empty()) !=
+      1)
+    throw std::runtime_error(
+        "play: say who plays, with one of --policy FILE, --player and --random");
   std::unique_ptr<game_player> who;
   if (options.player)
     who = std::make_unique<scripted_player>(1);
@@ -85,20 +89,23 @@ inline int play(const play_options& options) {
   {
     const detail::frame_writer frames;
     long steps = 0;
-    while (!game.done() && !interrupt::requested() && (options.steps == 0 || steps < options.steps)) {
+    while (!game.done() && !interrupt::requested() &&
+           (options.steps == 0 || steps < options.steps)) {
       const auto pressed = who->choose({0}, games).front();
       if (steps % options.every == 0) {
-        frames.show(game.view(), "score " + decimals(game.score()) + "  turn " + std::to_string(game.turns()) + "  key " + key_name(pressed) +
+        frames.show(game.view(), "score " + decimals(game.score()) + "  turn " +
+                                     std::to_string(game.turns()) + "  key " + key_name(pressed) +
                                      (frames.terminal() ? "   (Ctrl-C ends)" : ""));
-        if (options.delay > 0) std::this_thread::sleep_for(std::chrono::milliseconds(options.delay));
+        if (options.delay > 0)
+          std::this_thread::sleep_for(std::chrono::milliseconds(options.delay));
       }
       game.step(pressed);
       ++steps;
     }
     end = game.done() ? name(game.end()) : "stopped by you";
   }
-  std::cout << "score " << decimals(game.score()) << ", depth " << game.max_depth() << ", turn " << game.turns() << ", " << game.steps()
-            << " keys; end: " << end << "\n";
+  std::cout << "score " << decimals(game.score()) << ", depth " << game.max_depth() << ", turn "
+            << game.turns() << ", " << game.steps() << " keys; end: " << end << "\n";
   return 0;
 }
 
@@ -108,12 +115,21 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--policy", options->policy, "Policy to watch")->check(CLI::ExistingFile);
   command->add_flag("--player", options->player, "Watch the scripted player");
   command->add_flag("--random", options->random, "Watch random keys");
-  command->add_option("--saved", options->saved, "Saved game to begin from: saves/depth4/000.save")->check(CLI::ExistingFile);
+  command->add_option("--saved", options->saved, "Saved game to begin from: saves/depth4/000.save")
+      ->check(CLI::ExistingFile);
   command->add_option("--seed", options->seed, "Which game, and which dice")->capture_default_str();
-  command->add_option("--delay", options->delay, "Milliseconds between frames; 0 for none")->check(non_negative_number)->capture_default_str();
-  command->add_option("--every", options->every, "Show every n-th step")->check(positive_number)->capture_default_str();
-  command->add_option("--steps", options->steps, "End after so many keys; 0: play to the end")->check(non_negative_number)->capture_default_str();
-  command->add_option("--turns", options->turns, "Cap of the game, in game turns")->check(positive_number)->capture_default_str();
+  command->add_option("--delay", options->delay, "Milliseconds between frames; 0 for none")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--every", options->every, "Show every n-th step")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--steps", options->steps, "End after so many keys; 0: play to the end")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--turns", options->turns, "Cap of the game, in game turns")
+      ->check(positive_number)
+      ->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return play(*options); }; });
 }
 

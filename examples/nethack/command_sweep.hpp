@@ -41,9 +41,16 @@ namespace detail {
 
 /// What the runs of a folder have in common; methods, recipes and seeds may be added.
 inline nlohmann::json common_options(const sweep_options& options) {
-  return {{"steps", options.steps}, {"games", options.games}, {"saved_games", options.saved_games}, {"monitor_states", options.monitor_states},
-          {"clone", options.clone}, {"demonstrations", options.demonstrations}, {"held_out", options.held_out}, {"saves", options.saves},
-          {"seed", options.seed},   {"extra", options.extra}};
+  return {{"steps", options.steps},
+          {"games", options.games},
+          {"saved_games", options.saved_games},
+          {"monitor_states", options.monitor_states},
+          {"clone", options.clone},
+          {"demonstrations", options.demonstrations},
+          {"held_out", options.held_out},
+          {"saves", options.saves},
+          {"seed", options.seed},
+          {"extra", options.extra}};
 }
 
 /// A file from elsewhere takes the place of a step that would make it.
@@ -70,7 +77,8 @@ inline int sweep(const sweep_options& options) {
   if (setup.saved_games > 0) jobs.push_back(save_states_job(setup));
   auto reference = setup;
   reference.games = options.clone_games;
-  for (const auto* name : {"clone", "player", "random"}) jobs.push_back(reference_job(reference, name));
+  for (const auto* name : {"clone", "player", "random"})
+    jobs.push_back(reference_job(reference, name));
   // Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
   for (const auto seed : seeds)
     for (const int turns : options.turns)
@@ -81,9 +89,11 @@ inline int sweep(const sweep_options& options) {
           more.insert(more.begin(), "--discard-checkpoint");  // hundreds of them would fill a disk
           jobs.push_back(finetune_job(setup, plan, plan.name(), more));
         }
-  check_extra_options<finetune_command>(options.extra, declare_finetune,
-                                        {"--policy", "--demonstrations", "--held-out", "--recipe", "--retain", "--from-scratch", "--seed", "--steps",
-                                         "--turns", "--out", "--name", "--saves", "--evaluation-games", "--monitor-states"});
+  check_extra_options<finetune_command>(
+      options.extra, declare_finetune,
+      {"--policy", "--demonstrations", "--held-out", "--recipe", "--retain", "--from-scratch",
+       "--seed", "--steps", "--turns", "--out", "--name", "--saves", "--evaluation-games",
+       "--monitor-states"});
   if (options.dry_run) return list_jobs(jobs);
 
   check_same_sweep(setup.folder, detail::common_options(options));
@@ -101,31 +111,76 @@ inline int sweep(const sweep_options& options) {
 
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<sweep_options>();
-  auto* command = app.add_subcommand("sweep", "Many fine-tuning runs, evaluated and compared; goes on where it was stopped");
-  command->add_option("--out", options->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
-  command->add_option("--methods", options->methods, "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
-      ->delimiter(',')->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))->capture_default_str();
-  command->add_option("--recipes", options->recipes, "quick, careful, paper: see `nethack finetune --help`")
-      ->delimiter(',')->check(CLI::IsMember({"quick", "careful", "paper"}))->capture_default_str();
-  command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-10 or 1,2,7")->delimiter(',')->capture_default_str();
-  command->add_option("--turns", options->turns, "Caps of the training games, in game turns: 2000,300")
-      ->delimiter(',')->check(CLI::Range(50, 1000000))->capture_default_str();
-  command->add_option("--steps", options->steps, "Training steps of a run")->check(positive_number)->capture_default_str();
-  command->add_option("--games", options->games, "New games that each run is evaluated on")->check(positive_number)->capture_default_str();
-  command->add_option("--clone-games", options->clone_games, "New games for the clone, the player and the random policy")
-      ->check(positive_number)->capture_default_str();
-  command->add_option("--saved-games", options->saved_games, "Saved games at depth 3 and at depth 4; 0: none")
-      ->check(non_negative_number)->capture_default_str();
-  command->add_option("--clone", options->clone, "A clone to start from (with --demonstrations and --held-out); otherwise one is made")
+  auto* command = app.add_subcommand(
+      "sweep", "Many fine-tuning runs, evaluated and compared; goes on where it was stopped");
+  command->add_option("--out", options->out, "Folder of the sweep; finished runs in it are kept")
+      ->capture_default_str();
+  command
+      ->add_option("--methods", options->methods,
+                   "scratch, none, l2, ewc, bc, ks, bc+ks; separated by commas")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))
+      ->capture_default_str();
+  command
+      ->add_option("--recipes", options->recipes,
+                   "quick, careful, paper: see `nethack finetune --help`")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"quick", "careful", "paper"}))
+      ->capture_default_str();
+  command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-10 or 1,2,7")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--turns", options->turns, "Caps of the training games, in game turns: 2000,300")
+      ->delimiter(',')
+      ->check(CLI::Range(50, 1000000))
+      ->capture_default_str();
+  command->add_option("--steps", options->steps, "Training steps of a run")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--games", options->games, "New games that each run is evaluated on")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--clone-games", options->clone_games,
+                   "New games for the clone, the player and the random policy")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--saved-games", options->saved_games,
+                   "Saved games at depth 3 and at depth 4; 0: none")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--clone", options->clone,
+          "A clone to start from (with --demonstrations and --held-out); otherwise one is made")
       ->check(CLI::ExistingFile);
-  command->add_option("--demonstrations", options->demonstrations, "What the clone learnt from; otherwise recorded")->check(CLI::ExistingFile);
-  command->add_option("--held-out", options->held_out, "Demonstrations it did not learn from; otherwise recorded")->check(CLI::ExistingFile);
-  command->add_option("--saves", options->saves, "A folder that `nethack save-states` made; otherwise made")->check(CLI::ExistingDirectory);
-  command->add_option("--monitor-states", options->monitor_states, "Held-out states, near and far each")
-      ->check(positive_number)->capture_default_str();
-  command->add_option("--seed", options->seed, "Seed of the recording, the clone and the saves")->capture_default_str();
-  command->add_option("--jobs", options->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
-  command->add_option("--finetune", options->extra, "More options for every run, quoted one by one: --finetune=--learning-rate=1e-4");
+  command
+      ->add_option("--demonstrations", options->demonstrations,
+                   "What the clone learnt from; otherwise recorded")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--held-out", options->held_out,
+                   "Demonstrations it did not learn from; otherwise recorded")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--saves", options->saves,
+                   "A folder that `nethack save-states` made; otherwise made")
+      ->check(CLI::ExistingDirectory);
+  command
+      ->add_option("--monitor-states", options->monitor_states,
+                   "Held-out states, near and far each")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--seed", options->seed, "Seed of the recording, the clone and the saves")
+      ->capture_default_str();
+  command->add_option("--jobs", options->jobs, "Runs at a time, one core each")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_option(
+      "--finetune", options->extra,
+      "More options for every run, quoted one by one: --finetune=--learning-rate=1e-4");
   command->add_flag("--dry-run", options->dry_run, "Only list the commands");
   command->callback([&chosen, options] { chosen = [options] { return sweep(*options); }; });
 }
@@ -137,14 +192,20 @@ inline void add_report(CLI::App& app, std::function<int()>& chosen) {
     bool games = false;
   };
   auto options = std::make_shared<report_options>();
-  auto* command = app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
-  command->add_option("folders", options->folders, "Folders of sweeps, demos or single runs")->required();
-  command->add_option("--out", options->out, "Where to write; the first folder's report/ when not given");
-  command->add_flag("--games", options->games, "One row a run with the interval over its games, instead of over seeds");
+  auto* command =
+      app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
+  command->add_option("folders", options->folders, "Folders of sweeps, demos or single runs")
+      ->required();
+  command->add_option("--out", options->out,
+                      "Where to write; the first folder's report/ when not given");
+  command->add_flag("--games", options->games,
+                    "One row a run with the interval over its games, instead of over seeds");
   command->callback([&chosen, options] {
     chosen = [options] {
       const auto runs = read_evaluations({options->folders.begin(), options->folders.end()});
-      const auto out = options->out.empty() ? std::filesystem::path(options->folders.front()) / "report" : std::filesystem::path(options->out);
+      const auto out = options->out.empty()
+                           ? std::filesystem::path(options->folders.front()) / "report"
+                           : std::filesystem::path(options->out);
       const auto text = write_report(runs, out);
       std::cout << (options->games ? games_report(runs) : text) << "in " << out.string() << "\n";
       return 0;

@@ -12,7 +12,8 @@
 namespace nethack {
 
 /// Directions in the order of the first eight small actions: k l j h u n b y.
-inline constexpr std::array<std::pair<int, int>, 8> direction_steps{{{-1, 0}, {0, 1}, {1, 0}, {0, -1}, {-1, 1}, {1, 1}, {1, -1}, {-1, -1}}};
+inline constexpr std::array<std::pair<int, int>, 8> direction_steps{
+    {{-1, 0}, {0, 1}, {1, 0}, {0, -1}, {-1, 1}, {1, 1}, {1, -1}, {-1, -1}}};
 inline constexpr int no_direction = 8;
 
 struct bearing {
@@ -24,26 +25,33 @@ struct compass {
   bearing stairs, unexplored, gold;
 };
 
-/// Cells from which something new can be seen: unvisited doors and corridors, and the rim of what is lit, next to blank cells.
-inline std::array<row_bits, rows> unexplored_cells(const screen_map& map, const std::array<row_bits, rows>& visited) {
-  constexpr row_bits inner = (row_bits{1} << (columns - 1)) - 2;  // the outermost columns and rows are never part of a level
+/// Cells from which something new can be seen: unvisited doors and corridors, and the rim of what
+/// is lit, next to blank cells.
+inline std::array<row_bits, rows> unexplored_cells(const screen_map& map,
+                                                   const std::array<row_bits, rows>& visited) {
+  // the outermost columns and rows are never part of a level
+  constexpr row_bits inner = (row_bits{1} << (columns - 1)) - 2;
   std::array<row_bits, rows> unknown{}, result{};
   for (int row = first_map_row + 1; row < last_map_row; ++row)
-    unknown[static_cast<std::size_t>(row)] = map.plane(blank)[static_cast<std::size_t>(row)] & inner;
+    unknown[static_cast<std::size_t>(row)] =
+        map.plane(blank)[static_cast<std::size_t>(row)] & inner;
   for (std::size_t row = first_map_row; row <= last_map_row; ++row) {
     const row_bits here = unknown[row], vertical = unknown[row - 1] | unknown[row + 1];
     const row_bits straight = (here << 1) | (here >> 1) | vertical;
     const row_bits diagonal = (vertical << 1) | (vertical >> 1);
-    const row_bits passage = map.plane(corridor)[row];  // corridors turn diagonally, rooms end in walls
-    result[row] = ~visited[row] & (map.plane(door)[row] | (map.plane(ground)[row] & (straight | (passage & diagonal))));
+    // corridors turn diagonally, rooms end in walls
+    const row_bits passage = map.plane(corridor)[row];
+    result[row] = ~visited[row] & (map.plane(door)[row] |
+                                   (map.plane(ground)[row] & (straight | (passage & diagonal))));
   }
   return result;
 }
 
-/// Breadth first from the hero over what can be walked, a whole wave at a time; nobody walks diagonally through a door.
-/// The hero hides the cell they stand on, so whether that is a door comes from memory.
-inline compass find_bearings(const screen_map& map, int hero_row, int hero_column, bool hero_in_door,
-                             const std::array<row_bits, rows>& unexplored) {
+/// Breadth first from the hero over what can be walked, a whole wave at a time; nobody walks
+/// diagonally through a door. The hero hides the cell they stand on, so whether that is a door
+/// comes from memory.
+inline compass find_bearings(const screen_map& map, int hero_row, int hero_column,
+                             bool hero_in_door, const std::array<row_bits, rows>& unexplored) {
   constexpr std::size_t longest = 96;
   // waves[d]: the cells d steps away; kept for the way back
   thread_local std::array<std::array<row_bits, rows>, longest> waves;
@@ -63,9 +71,13 @@ inline compass find_bearings(const screen_map& map, int hero_row, int hero_colum
       for (int d = 0; d < 8; ++d) {
         const int from_row = row - direction_steps[static_cast<std::size_t>(d)].first;
         const int from_column = column - direction_steps[static_cast<std::size_t>(d)].second;
-        if (from_row < first_map_row || from_row > last_map_row || from_column < 0 || from_column >= columns) continue;
+        if (from_row < first_map_row || from_row > last_map_row || from_column < 0 ||
+            from_column >= columns)
+          continue;
         if (!has(waves[wave][static_cast<std::size_t>(from_row)], from_column)) continue;
-        if (d >= 4 && (has(doors[static_cast<std::size_t>(row)], column) || has(doors[static_cast<std::size_t>(from_row)], from_column))) continue;
+        if (d >= 4 && (has(doors[static_cast<std::size_t>(row)], column) ||
+                       has(doors[static_cast<std::size_t>(from_row)], from_column)))
+          continue;
         direction = d;
         row = from_row;
         column = from_column;
@@ -81,31 +93,39 @@ inline compass find_bearings(const screen_map& map, int hero_row, int hero_colum
     const std::array<row_bits, rows>* goal;
     bool over;
   };
-  const auto nowhere = [](const std::array<row_bits, rows>& goal) { return std::ranges::all_of(goal, [](row_bits row) { return row == 0; }); };
+  const auto nowhere = [](const std::array<row_bits, rows>& goal) {
+    return std::ranges::all_of(goal, [](row_bits row) { return row == 0; });
+  };
   std::array<search, 3> searches{{{&found.stairs, &map.plane(stairs_down), false},
                                   {&found.unexplored, &unexplored, false},
                                   {&found.gold, &map.plane(gold), false}}};
-  for (search& one : searches) one.over = nowhere(*one.goal);  // most screens show no gold: do not walk all of the level for it
+  // most screens show no gold: do not walk all of the level for it
+  for (search& one : searches) one.over = nowhere(*one.goal);
   const auto look = [&](search& one, std::size_t distance) {
     for (int row = top; row <= bottom; ++row)
-      if (const row_bits hit = waves[distance][static_cast<std::size_t>(row)] & (*one.goal)[static_cast<std::size_t>(row)]) {
+      if (const row_bits hit = waves[distance][static_cast<std::size_t>(row)] &
+                               (*one.goal)[static_cast<std::size_t>(row)]) {
         *one.target = first_step(distance, row, lowest(hit));
         one.over = true;
         return;
       }
   };
 
-  for (std::size_t distance = 1; distance < longest && !std::ranges::all_of(searches, &search::over); ++distance) {
+  for (std::size_t distance = 1;
+       distance < longest && !std::ranges::all_of(searches, &search::over); ++distance) {
     const auto& before = waves[distance - 1];
     auto& now = waves[distance];
     now.fill(0);
     bool any = false;
     int new_top = rows, new_bottom = 0;
-    for (int row = std::max(first_map_row, top - 1); row <= std::min(last_map_row, bottom + 1); ++row) {
+    for (int row = std::max(first_map_row, top - 1); row <= std::min(last_map_row, bottom + 1);
+         ++row) {
       const auto r = static_cast<std::size_t>(row);
       const row_bits vertical = before[r - 1] | before[r + 1];
       const row_bits slanted = (before[r - 1] & ~doors[r - 1]) | (before[r + 1] & ~doors[r + 1]);
-      const row_bits reached = ((before[r] << 1) | (before[r] >> 1) | vertical | (((slanted << 1) | (slanted >> 1)) & ~doors[r])) & open[r];
+      const row_bits reached = ((before[r] << 1) | (before[r] >> 1) | vertical |
+                                (((slanted << 1) | (slanted >> 1)) & ~doors[r])) &
+                               open[r];
       now[r] = reached;
       open[r] &= ~reached;
       if (reached) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a policy carries from step to step, if it does: a gated recurrent layer between its trunk and its heads.
+// What a policy carries from step to step, if it does: a gated recurrent layer between its trunk
+// and its heads.
 #pragma once
 
 #include <retain/error.hpp>
@@ -18,15 +19,18 @@ namespace nethack {
 
 enum class core_kind : std::uint8_t { none, gru, lstm };
 
-inline const char* name(core_kind kind) { return kind == core_kind::gru ? "gru" : kind == core_kind::lstm ? "lstm" : "none"; }
+inline const char* name(core_kind kind) {
+  return kind == core_kind::gru ? "gru" : kind == core_kind::lstm ? "lstm" : "none";
+}
 inline core_kind core_of_name(std::string_view text) {
   for (const auto kind : {core_kind::none, core_kind::gru, core_kind::lstm})
     if (text == name(kind)) return kind;
   throw retain::config_error("no core '" + std::string(text) + "': none, gru or lstm");
 }
 
-/// x ↦ x + h of a GRU (Cho et al. 2014, with the reset gate behind the matrix, as torch::nn::GRU) or an LSTM (Hochreiter and
-/// Schmidhuber 1997); without a core x ↦ x, with no parameters and a state of no numbers. Parameters: input.*, hidden.*
+/// x ↦ x + h of a GRU (Cho et al. 2014, with the reset gate behind the matrix, as torch::nn::GRU)
+/// or an LSTM (Hochreiter and Schmidhuber 1997); without a core x ↦ x, with no parameters and a
+/// state of no numbers. Parameters: input.*, hidden.*
 class recurrent_core : public torch::nn::Cloneable<recurrent_core> {
  public:
   recurrent_core(core_kind kind, int width) : kind_(kind), width_(width) { reset(); }
@@ -37,47 +41,60 @@ class recurrent_core : public torch::nn::Cloneable<recurrent_core> {
     input_ = register_module("input", torch::nn::Linear(width_, gates * width_));
     hidden_ = register_module("hidden", torch::nn::Linear(width_, gates * width_));
     const at::NoGradGuard no_grad;
-    if (kind_ == core_kind::lstm) hidden_->bias.narrow(0, width_, width_).add_(1);  // begins by remembering
+    // begins by remembering
+    if (kind_ == core_kind::lstm) hidden_->bias.narrow(0, width_, width_).add_(1);
   }
 
-  std::int64_t state_width() const { return kind_ == core_kind::none ? 0 : kind_ == core_kind::gru ? width_ : 2 * width_; }
+  std::int64_t state_width() const {
+    return kind_ == core_kind::none ? 0 : kind_ == core_kind::gru ? width_ : 2 * width_;
+  }
 
-  /// inputs [steps · n, width], step by step; first [steps, n], or [n] for one step, is 1 where the state is reset before the step;
-  /// state [n, state_width()], undefined for that of n new games. Returns outputs and the state after the last step.
-  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& inputs, const at::Tensor& first, const at::Tensor& state) {
+  /// inputs [steps · n, width], step by step; first [steps, n], or [n] for one step, is 1 where the
+  /// state is reset before the step; state [n, state_width()], undefined for that of n new games.
+  /// Returns outputs and the state after the last step.
+  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& inputs, const at::Tensor& first,
+                                            const at::Tensor& state) {
     if (kind_ == core_kind::none) return {inputs, state};
     const auto n = first.size(-1), steps = first.numel() / n;
     const auto kept = (1 - first.to(inputs.scalar_type())).view({steps, n, 1}).unbind(0);
     const auto gates = input_(inputs).view({steps, n, -1});  // for all steps at once
-    const auto from = state.defined() ? state : at::zeros({n, state_width()}, inputs.options().requires_grad(false));
-    TORCH_CHECK(from.dim() == 2 && from.size(0) == n && from.size(1) == state_width(), "a state of shape ", from.sizes(), " for ", n,
-                " games of width ", state_width());
+    const auto from = state.defined()
+                          ? state
+                          : at::zeros({n, state_width()}, inputs.options().requires_grad(false));
+    TORCH_CHECK(from.dim() == 2 && from.size(0) == n && from.size(1) == state_width(),
+                "a state of shape ", from.sizes(), " for ", n, " games of width ", state_width());
     std::vector<at::Tensor> outputs;
     outputs.reserve(static_cast<std::size_t>(steps));
-    auto next = kind_ == core_kind::gru ? gru(gates, kept, from, outputs) : lstm(gates, kept, from, outputs);
+    auto next = kind_ == core_kind::gru ? gru(gates, kept, from, outputs)
+                                        : lstm(gates, kept, from, outputs);
     return {inputs + at::cat(outputs), std::move(next)};
   }
 
  private:
-  at::Tensor gru(const at::Tensor& gates, const std::vector<at::Tensor>& kept, at::Tensor h, std::vector<at::Tensor>& outputs) {
+  at::Tensor gru(const at::Tensor& gates, const std::vector<at::Tensor>& kept, at::Tensor h,
+                 std::vector<at::Tensor>& outputs) {
     const auto parts = gates.split_with_sizes({2 * width_, width_}, 2);
     const auto gate = parts[0].unbind(0), candidate = parts[1].unbind(0);
     for (std::size_t t = 0; t < kept.size(); ++t) {
       const auto before = h * kept[t];
       const auto from_hidden = hidden_(before).split_with_sizes({2 * width_, width_}, 1);
       const auto reset_update = at::sigmoid(gate[t] + from_hidden[0]).chunk(2, 1);
-      h = at::lerp(at::tanh(at::addcmul(candidate[t], reset_update[0], from_hidden[1])), before, reset_update[1]);
+      h = at::lerp(at::tanh(at::addcmul(candidate[t], reset_update[0], from_hidden[1])), before,
+                   reset_update[1]);
       outputs.push_back(h);
     }
     return h;
   }
 
-  at::Tensor lstm(const at::Tensor& gates, const std::vector<at::Tensor>& kept, const at::Tensor& state, std::vector<at::Tensor>& outputs) {
+  at::Tensor lstm(const at::Tensor& gates, const std::vector<at::Tensor>& kept,
+                  const at::Tensor& state, std::vector<at::Tensor>& outputs) {
     const auto gate = gates.unbind(0);
     auto h = state.narrow(1, 0, width_), c = state.narrow(1, width_, width_);
     for (std::size_t t = 0; t < kept.size(); ++t) {
-      const auto parts = (gate[t] + hidden_(h * kept[t])).chunk(4, 1);  // input, forget, candidate, output
-      c = at::addcmul(at::sigmoid(parts[1]) * (c * kept[t]), at::sigmoid(parts[0]), at::tanh(parts[2]));
+      // input, forget, candidate, output
+      const auto parts = (gate[t] + hidden_(h * kept[t])).chunk(4, 1);
+      c = at::addcmul(at::sigmoid(parts[1]) * (c * kept[t]), at::sigmoid(parts[0]),
+                      at::tanh(parts[2]));
       h = at::sigmoid(parts[3]) * at::tanh(c);
       outputs.push_back(h);
     }

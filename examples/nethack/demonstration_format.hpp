@@ -8,9 +8,10 @@
 //   blocks   "BLCK", u32 size of the payload, u32 steps, u32 CRC-32 of size, steps and payload, the payload
 //   end      "END.", u64 steps, u64 games, u32 CRC-32 of the two: its absence means that the file was cut short
 //
-// A payload is a series of records, each begun by a byte of flags (see `demonstration_flags`). A screen is written
-// as what differs from the one before in the block, the first as what differs from a blank one: so every block is
-// readable by itself. The status, the message and the changed rows are written only where they do not follow from the screen.
+// A payload is a series of records, each begun by a byte of flags (see `demonstration_flags`). A
+// screen is written as what differs from the one before in the block, the first as what differs
+// from a blank one: so every block is readable by itself. The status, the message and the changed
+// rows are written only where they do not follow from the screen.
 #pragma once
 
 #include <array>
@@ -34,9 +35,9 @@ namespace nethack {
 struct demonstration_header {
   std::uint64_t seed = 0;
   std::uint32_t turn_cap = 2000;
-  double noise = 0;             ///< share of moves that were replaced at random
-  std::vector<key> actions;     ///< the small action set of the recording program
-  std::string player;           ///< who played, and with which settings
+  double noise = 0;          ///< share of moves that were replaced at random
+  std::vector<key> actions;  ///< the small action set of the recording program
+  std::string player;        ///< who played, and with which settings
 };
 
 /// The greatest number of an ending.
@@ -46,8 +47,8 @@ inline constexpr std::uint8_t last_ending = 5;
 struct game_outcome {
   double score = 0;
   int turns = 0;
-  int depth = 0;                ///< the deepest level
-  std::uint8_t ending = 0;      ///< as in `environment`, up to `last_ending`
+  int depth = 0;            ///< the deepest level
+  std::uint8_t ending = 0;  ///< as in `environment`, up to `last_ending`
   bool operator==(const game_outcome&) const = default;
 };
 
@@ -55,27 +56,43 @@ struct game_outcome {
 struct demonstration {
   observation seen;
   key wanted = 0, sent = 0;
-  bool first = false, last = false;  ///< of its game; a recording that was stopped early has no last step
-  game_outcome outcome;              ///< meaningful where `last`
+  /// of its game; a recording that was stopped early has no last step
+  bool first = false, last = false;
+  game_outcome outcome;  ///< meaningful where `last`
 };
 
 namespace detail {
 
 namespace demonstration_flags {
 enum : std::uint8_t {
-  first = 1, question = 2, replaced = 4,  // replaced: the pressed key differs from the wanted one
-  screen = 8, message = 16, stats = 32,   // written out, as they do not follow from what is known
-  rows = 64, cursor = 128
+  first = 1,
+  question = 2,
+  replaced = 4,  // replaced: the pressed key differs from the wanted one
+  screen = 8,
+  message = 16,
+  stats = 32,  // written out, as they do not follow from what is known
+  rows = 64,
+  cursor = 128
 };
-inline constexpr std::uint8_t outcome = question | cursor | first;  // with no other bit and no key: the game has ended
+// with no other bit and no key: the game has ended
+inline constexpr std::uint8_t outcome = question | cursor | first;
 }  // namespace demonstration_flags
 
 /// The numbers of a status in a fixed order, for reading and writing alike.
 template <class Status, class Visit>
 void for_each_number(Status& s, Visit visit) {
-  for (auto* number : {&s.strength, &s.strength_percent, &s.dexterity, &s.constitution, &s.intelligence, &s.wisdom, &s.charisma,
-                       &s.hp, &s.hp_max, &s.energy, &s.energy_max, &s.armor_class, &s.depth, &s.gold, &s.level, &s.experience,
-                       &s.turn, &s.hunger, &s.burden, &s.condition, &s.alignment, &s.score, &s.hit_dice})
+  for (auto* number : {&s.strength,     &s.strength_percent,
+                       &s.dexterity,    &s.constitution,
+                       &s.intelligence, &s.wisdom,
+                       &s.charisma,     &s.hp,
+                       &s.hp_max,       &s.energy,
+                       &s.energy_max,   &s.armor_class,
+                       &s.depth,        &s.gold,
+                       &s.level,        &s.experience,
+                       &s.turn,         &s.hunger,
+                       &s.burden,       &s.condition,
+                       &s.alignment,    &s.score,
+                       &s.hit_dice})
     visit(*number);
 }
 
@@ -100,18 +117,23 @@ inline observation blank_observation() {
   return blank;
 }
 
-/// Writes the cells that differ as runs: cells to skip, cells that follow, their characters, their colours as (colour, how often).
-/// Equal stretches of up to two cells are cheaper inside a run than between two. Returns the rows that differ.
-inline std::uint32_t write_screen(byte_writer& out, const observation& before, const observation& now) {
+/// Writes the cells that differ as runs: cells to skip, cells that follow, their characters, their
+/// colours as (colour, how often). Equal stretches of up to two cells are cheaper inside a run than
+/// between two. Returns the rows that differ.
+inline std::uint32_t write_screen(byte_writer& out, const observation& before,
+                                  const observation& now) {
   constexpr std::size_t shortest_gap = 3;
   std::uint32_t changed = 0;
   std::size_t written = 0;  // cells up to here are known to the reader
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t begin = row * columns, end = begin + columns;
-    if (std::memcmp(&before.chars[begin], &now.chars[begin], columns) == 0 && std::memcmp(&before.colors[begin], &now.colors[begin], columns) == 0)
+    if (std::memcmp(&before.chars[begin], &now.chars[begin], columns) == 0 &&
+        std::memcmp(&before.colors[begin], &now.colors[begin], columns) == 0)
       continue;
     changed |= 1u << row;
-    const auto differs = [&](std::size_t i) { return before.chars[i] != now.chars[i] || before.colors[i] != now.colors[i]; };
+    const auto differs = [&](std::size_t i) {
+      return before.chars[i] != now.chars[i] || before.colors[i] != now.colors[i];
+    };
     for (std::size_t i = begin; i < end;) {
       if (!differs(i)) {
         ++i;
@@ -144,7 +166,8 @@ inline std::uint32_t read_screen(byte_reader& in, observation& seen) {
   std::size_t at = 0;
   for (;;) {
     const auto skip = in.get_varint(), length = in.get_varint();
-    if (skip > cells - at || length > cells - at - skip) throw std::out_of_range("writes past the screen");
+    if (skip > cells - at || length > cells - at - skip)
+      throw std::out_of_range("writes past the screen");
     if (length == 0) return changed;
     at += static_cast<std::size_t>(skip);
     const auto characters = in.get_bytes(length);
@@ -162,8 +185,9 @@ inline std::uint32_t read_screen(byte_reader& in, observation& seen) {
   }
 }
 
-/// The steps of a block, one after the other. Throws std::out_of_range for what no writer has written: a number that is used as a place, or to count
-/// with, is within its range here or is not taken.
+/// The steps of a block, one after the other. Throws std::out_of_range for what no writer has
+/// written: a number that is used as a place, or to count with, is within its range here or is not
+/// taken.
 class step_reader {
  public:
   /// `payload` stays where it is until the block is read.
@@ -220,7 +244,8 @@ class step_reader {
       now_.outcome.turns = in_.get_int();
       now_.outcome.depth = in_.get_int();
       now_.outcome.ending = in_.get();
-      if (!std::isfinite(now_.outcome.score) || now_.outcome.ending > last_ending) throw std::out_of_range("has an outcome that no game has");
+      if (!std::isfinite(now_.outcome.score) || now_.outcome.ending > last_ending)
+        throw std::out_of_range("has an outcome that no game has");
     }
     return now_;
   }

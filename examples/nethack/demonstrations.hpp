@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Demonstrations on disk: what a player saw and which key it wanted, step by step, at about a hundred bytes a step.
+// Demonstrations on disk: what a player saw and which key it wanted, step by step, at about a
+// hundred bytes a step.
 #pragma once
 
 #include <algorithm>
@@ -62,7 +63,8 @@ class demonstration_encoder {
       set |= flags::screen;
     else
       block_.bytes.resize(place_of_screen);
-    const bool cursor_on_hero = seen.cursor_row == seen.hero_row && seen.cursor_column == seen.hero_column;
+    const bool cursor_on_hero =
+        seen.cursor_row == seen.hero_row && seen.cursor_column == seen.hero_column;
     if (!cursor_on_hero) {
       set |= flags::cursor;
       block_.put_signed(seen.cursor_row);
@@ -74,7 +76,8 @@ class demonstration_encoder {
       set |= flags::message;
       block_.put_text(seen.message);
     }
-    if (const status known = detail::status_on_screen(seen, before_.stats); !(known == seen.stats)) {
+    if (const status known = detail::status_on_screen(seen, before_.stats);
+        !(known == seen.stats)) {
       set |= flags::stats;
       detail::for_each_number(seen.stats, [&](int number) { block_.put_signed(number); });
     }
@@ -90,7 +93,8 @@ class demonstration_encoder {
 
   /// The game has ended with the step written last.
   void end_game(const game_outcome& outcome) {
-    if (block_steps_ == 0) throw std::logic_error("demonstration_writer: a game ends after a step of it");
+    if (block_steps_ == 0)
+      throw std::logic_error("demonstration_writer: a game ends after a step of it");
     block_.put(detail::demonstration_flags::outcome);
     block_.put(0);  // no key is 0, which tells an outcome from a step
     block_.put_f64(outcome.score);
@@ -146,17 +150,22 @@ class demonstration_encoder {
   observation before_;
 };
 
-/// Writes a file of demonstrations, whose folder it makes. It appears under its name only when `close` has been called; until then it lies beside it,
-/// and a writer that is destroyed without takes it away. Throws where the disk does not take it, and where something lies in its place that is no file.
+/// Writes a file of demonstrations, whose folder it makes. It appears under its name only when
+/// `close` has been called; until then it lies beside it, and a writer that is destroyed without
+/// takes it away. Throws where the disk does not take it, and where something lies in its place
+/// that is no file.
 class demonstration_writer {
  public:
   demonstration_writer(const std::filesystem::path& file, const demonstration_header& header)
-      : file_(place(file)), encoder_([this](std::string_view bytes) { file_.put(bytes); }, header) {}
+      : file_(place(file)),
+        encoder_([this](std::string_view bytes) { file_.put(bytes); }, header) {}
   demonstration_writer(const demonstration_writer&) = delete;
   demonstration_writer& operator=(const demonstration_writer&) = delete;
 
   /// The next step; `first` where a game begins.
-  void write(const observation& seen, key wanted, key sent, bool first) { encoder_.write(seen, wanted, sent, first); }
+  void write(const observation& seen, key wanted, key sent, bool first) {
+    encoder_.write(seen, wanted, sent, first);
+  }
   /// The game has ended with the step written last.
   void end_game(const game_outcome& outcome) { encoder_.end_game(outcome); }
 
@@ -188,14 +197,19 @@ class demonstration_writer {
 ///     demonstration_reader in("demonstrations.bin");
 ///     while (const demonstration* step = in.next()) use(step->seen, step->wanted);
 ///
-/// Damage is a std::runtime_error that names the file, the byte and what to do. It is thrown where it is met: the
-/// steps of the blocks before were good.
+/// Damage is a std::runtime_error that names the file, the byte and what to do. It is thrown where
+/// it is met: the steps of the blocks before were good.
 class demonstration_reader {
  public:
-  explicit demonstration_reader(const std::filesystem::path& file) : demonstration_reader(std::make_unique<std::ifstream>(file, std::ios::binary), file.string()) {}
+  explicit demonstration_reader(const std::filesystem::path& file)
+      : demonstration_reader(std::make_unique<std::ifstream>(file, std::ios::binary),
+                             file.string()) {}
   /// `name` stands for the file in errors.
-  demonstration_reader(std::unique_ptr<std::istream> file, std::string name) : name_(std::move(name)), in_(std::move(file)) {
-    if (!*in_) throw std::runtime_error(name_ + ": cannot be opened; record it first (nethack record --out FILE)");
+  demonstration_reader(std::unique_ptr<std::istream> file, std::string name)
+      : name_(std::move(name)), in_(std::move(file)) {
+    if (!*in_)
+      throw std::runtime_error(name_ +
+                               ": cannot be opened; record it first (nethack record --out FILE)");
     const std::string magic = take(8);
     if (magic != "NHDEMO1\n") fail(0, "is not a file of demonstrations (or of another version)");
     const std::string size_bytes = take(4);
@@ -228,9 +242,11 @@ class demonstration_reader {
       ++steps_;
       --block_steps_;
       if (step.last) ++games_;
-      if (block_in_.empty() && block_steps_ != 0) throw std::out_of_range("has another number of steps than it says");
+      if (block_in_.empty() && block_steps_ != 0)
+        throw std::out_of_range("has another number of steps than it says");
       return &step;
-    } catch (const std::out_of_range& problem) {  // the checksum was right: written by a program that differs
+      // the checksum was right: written by a program that differs
+    } catch (const std::out_of_range& problem) {
       fail(block_offset_, std::string("has a block that ") + problem.what());
     }
   }
@@ -245,7 +261,8 @@ class demonstration_reader {
   }
 
   std::string take(std::size_t size) {
-    constexpr std::size_t most = 1 << 20;  // at a time: what a file says of its size is no reason to ask for memory
+    // at a time: what a file says of its size is no reason to ask for memory
+    constexpr std::size_t most = 1 << 20;
     std::string bytes;
     for (std::size_t there = 0; there < size;) {
       const std::size_t wanted = std::min(most, size - there);
@@ -280,7 +297,8 @@ class demonstration_reader {
     const std::uint32_t sum = in.get_u32();
     if (size == 0 || size > 1 << 26) fail(block_offset_, "is damaged");
     block_ = take(size);
-    if (detail::crc32(head.substr(0, 8) + block_) != sum) fail(block_offset_, "is damaged (a block's checksum does not match)");
+    if (detail::crc32(head.substr(0, 8) + block_) != sum)
+      fail(block_offset_, "is damaged (a block's checksum does not match)");
     block_in_.begin(block_);
     return true;
   }

@@ -23,17 +23,20 @@ struct environment_options {
   int turn_cap = 2000;         ///< an episode ends after so many game turns
   int stuck_cap = 150;         ///< and after so many steps without one
   int steps_per_turn_cap = 4;  ///< and after this many times `turn_cap` steps
-  int milestone_turn = 1000;   ///< the score at this turn of the episode is kept, see `milestone_score()`
-  int questions = 1;           ///< questions in a row that a command leaves to the agent; the next are escaped
+  /// the score at this turn of the episode is kept, see `milestone_score()`
+  int milestone_turn = 1000;
+  /// questions in a row that a command leaves to the agent; the next are escaped
+  int questions = 1;
   game_options game;
 };
 
-/// Why an episode is over. `death` is any end the game came to by itself; `lost` is a game that crashed,
-/// was killed or hung: its last reward counts, its end says nothing about the agent.
+/// Why an episode is over. `death` is any end the game came to by itself; `lost` is a game that
+/// crashed, was killed or hung: its last reward counts, its end says nothing about the agent.
 enum class ending : std::uint8_t { none, death, stuck, turn_cap, step_cap, lost };
 
 inline const char* name(ending end) {
-  constexpr std::array<const char*, 6> names{"none", "death", "stuck", "turn cap", "step cap", "lost"};
+  constexpr std::array<const char*, 6> names{"none",     "death",    "stuck",
+                                             "turn cap", "step cap", "lost"};
   return names[static_cast<std::size_t>(end)];
 }
 
@@ -45,7 +48,8 @@ struct step_result {
 
 class environment {
  public:
-  explicit environment(environment_options options = {}) : options_(std::move(options)), game_(options_.game) {}
+  explicit environment(environment_options options = {})
+      : options_(std::move(options)), game_(options_.game) {}
 
   /// Starts a new game that is a function of `seed` and the keys.
   observation const& reset(std::uint64_t seed) {
@@ -82,7 +86,8 @@ class environment {
   nethack::ending end() const { return ending_; }
   std::uint64_t seed() const { return seed_; }
 
-  /// Points of the episode: gold gained, 4 for each experience point, 50 for each level below the first.
+  /// Points of the episode: gold gained, 4 for each experience point, 50 for each level below the
+  /// first.
   double score() const { return score_; }
   /// The score when turn `milestone_turn` of the episode was reached, or now if it has not been.
   double milestone_score() const { return milestone_passed_ ? milestone_score_ : score_; }
@@ -92,14 +97,16 @@ class environment {
   /// The exact points of a game that has ended by itself.
   std::optional<long> final_score() const { return game_.final_score(); }
 
-  /// Writes the game to `file` and ends it: `reset` before the next step. Only while a command is awaited.
+  /// Writes the game to `file` and ends it: `reset` before the next step. Only while a command is
+  /// awaited.
   void save(const std::filesystem::path& file) {
     if (done() || view_.waiting != prompt::command || !game_.save_to(file))
       throw std::runtime_error("the game could not be saved to " + file.string());
     ending_ = nethack::ending::death;
   }
 
-  /// The status in the order of the NetHack Learning Environment's blstats; the dungeon's number is not shown.
+  /// The status in the order of the NetHack Learning Environment's blstats; the dungeon's number is
+  /// not shown.
   std::array<long, 27> blstats() const;
 
   const nethack::game& game() const { return game_; }
@@ -108,7 +115,8 @@ class environment {
  private:
   enum class wait : std::uint8_t { command, more, menu, question, text };
 
-  static constexpr int most_screens = 40;  // between two commands; a safeguard against an endless prompt
+  // between two commands; a safeguard against an endless prompt
+  static constexpr int most_screens = 40;
 
   wait waiting_for() const;
   void look();
@@ -132,12 +140,15 @@ class environment {
 inline environment::wait environment::waiting_for() const {
   const terminal& screen = game_.screen();
   const int row = screen.cursor_row();
-  std::string_view before = screen.line(row).substr(0, static_cast<std::size_t>(screen.cursor_column()));
+  std::string_view before =
+      screen.line(row).substr(0, static_cast<std::size_t>(screen.cursor_column()));
   while (!before.empty() && before.back() == ' ') before.remove_suffix(1);
   // A long message can break the word itself at the right edge: "--Mor" and "e--" below.
-  if (row > 0 && !before.empty() && before.size() < 8 && std::string_view("--More--").ends_with(before)) {
+  if (row > 0 && !before.empty() && before.size() < 8 &&
+      std::string_view("--More--").ends_with(before)) {
     const std::size_t above = 8 - before.size();
-    if (screen.line(row - 1).ends_with(std::string_view("--More--").substr(0, above))) return wait::more;
+    if (screen.line(row - 1).ends_with(std::string_view("--More--").substr(0, above)))
+      return wait::more;
   }
   if (before.ends_with("--More--")) return wait::more;
   if (before.ends_with("(end)")) return wait::menu;
@@ -200,7 +211,8 @@ inline observation const& environment::finish_reset() {
   for (int attempt = 1;; ++attempt) {
     settle_reset();
     if (!done()) return view_;
-    if (attempt == most_attempts) throw std::runtime_error("the game does not start (tried 3 times)");
+    if (attempt == most_attempts)
+      throw std::runtime_error("the game does not start (tried 3 times)");
     if (saved_.empty())
       game_.start(seed_);
     else
@@ -244,7 +256,9 @@ inline void environment::settle_reset() {
 }
 
 inline void environment::send(key code) {
-  if (done()) throw std::logic_error("nethack::environment: the episode is over, reset it before the next key");
+  if (done())
+    throw std::logic_error(
+        "nethack::environment: the episode is over, reset it before the next key");
   ++steps_;
   turn_before_ = view_.stats.turn;
   questions_asked_ = view_.waiting == prompt::question ? questions_asked_ : 0;
@@ -310,11 +324,33 @@ inline std::array<long, 27> environment::blstats() const {
   const long strength_25 = strength_125 <= 18    ? strength_125
                            : strength_125 <= 121 ? 19 + strength_125 / 50
                                                  : std::min(strength_125, 125L) - 100;
-  return {view_.hero_column, view_.hero_row - 1, strength_25,    strength_125, s.dexterity,  s.constitution,
-          s.intelligence,    s.wisdom,           s.charisma,     s.score,      s.hp,         s.hp_max,
-          s.depth,           s.gold,             s.energy,       s.energy_max, s.armor_class, s.hit_dice,
-          s.level,           s.experience,       s.turn,         s.hunger,     s.burden,     0,
-          s.depth,           s.condition,        s.alignment};
+  return {view_.hero_column,
+          view_.hero_row - 1,
+          strength_25,
+          strength_125,
+          s.dexterity,
+          s.constitution,
+          s.intelligence,
+          s.wisdom,
+          s.charisma,
+          s.score,
+          s.hp,
+          s.hp_max,
+          s.depth,
+          s.gold,
+          s.energy,
+          s.energy_max,
+          s.armor_class,
+          s.hit_dice,
+          s.level,
+          s.experience,
+          s.turn,
+          s.hunger,
+          s.burden,
+          0,
+          s.depth,
+          s.condition,
+          s.alignment};
 }
 
 }  // namespace nethack

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Plays a list of games to their ends, many side by side, and says how each went.
 //
-// The same list gives the same games to every policy: a game is its seed (and the saved game that it starts from),
-// a policy draws its actions for that game from dice of the game's own, and neither depends on which games are
-// played beside it. So results of different policies can be paired game by game.
+// The same list gives the same games to every policy: a game is its seed (and the saved game that
+// it starts from), a policy draws its actions for that game from dice of the game's own, and
+// neither depends on which games are played beside it. So results of different policies can be
+// paired game by game.
 #pragma once
 
 #include <algorithm>
@@ -23,15 +24,15 @@
 
 namespace nethack {
 
-/// Seeds of evaluation games have bit 62, those of training and recording have not: no policy is ever measured on
-/// a game that it, or the player that it was cloned from, has seen.
+/// Seeds of evaluation games have bit 62, those of training and recording have not: no policy is
+/// ever measured on a game that it, or the player that it was cloned from, has seen.
 inline constexpr std::uint64_t held_out_games = std::uint64_t{1} << 62;
 
 /// A game to be played.
 struct game_start {
-  std::string name = "new";        ///< "new", or "depth3/007"
+  std::string name = "new";  ///< "new", or "depth3/007"
   std::uint64_t seed = 0;
-  std::filesystem::path saved{};   ///< empty: a new game
+  std::filesystem::path saved{};  ///< empty: a new game
 
   /// "new", "depth3": what the results are summed up by.
   std::string group() const { return name.substr(0, name.find('/')); }
@@ -39,48 +40,60 @@ struct game_start {
 
 inline std::vector<game_start> new_games(int count, std::uint64_t first = 0) {
   std::vector<game_start> games;
-  for (int i = 0; i < count; ++i) games.push_back({.name = "new", .seed = held_out_games + first + static_cast<std::uint64_t>(i)});
+  for (int i = 0; i < count; ++i)
+    games.push_back(
+        {.name = "new", .seed = held_out_games + first + static_cast<std::uint64_t>(i)});
   return games;
 }
 
-/// Every NNN.save of a folder that `nethack save-states` made, each played `repeats` times with other dice.
+/// Every NNN.save of a folder that `nethack save-states` made, each played `repeats` times with
+/// other dice.
 inline std::vector<game_start> saved_games(const std::filesystem::path& folder, int repeats = 1) {
   if (!std::filesystem::is_directory(folder))
-    throw std::runtime_error("no folder of saved games " + folder.string() + ": `nethack save-states` makes one");
+    throw std::runtime_error("no folder of saved games " + folder.string() +
+                             ": `nethack save-states` makes one");
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".save") files.push_back(entry.path());
   if (files.empty()) throw std::runtime_error("no saved games (*.save) in " + folder.string());
   std::sort(files.begin(), files.end());
-  const auto group = std::filesystem::absolute(folder / "x").lexically_normal().parent_path().filename().string();
+  const auto group =
+      std::filesystem::absolute(folder / "x").lexically_normal().parent_path().filename().string();
   std::vector<game_start> games;
   for (int repeat = 0; repeat < repeats; ++repeat)
     for (std::size_t i = 0; i < files.size(); ++i)
-      games.push_back({.name = group + "/" + files[i].stem().string(),
-                       .seed = held_out_games + 1'000'000 + static_cast<std::uint64_t>(repeat) * 10'000 + i,
-                       .saved = files[i]});
+      games.push_back(
+          {.name = group + "/" + files[i].stem().string(),
+           .seed = held_out_games + 1'000'000 + static_cast<std::uint64_t>(repeat) * 10'000 + i,
+           .saved = files[i]});
   return games;
 }
 
-/// Who plays. Games are known by their place on the table, 0 … places − 1, as one after the other is played there.
+/// Who plays. Games are known by their place on the table, 0 … places − 1, as one after the other
+/// is played there.
 class game_player {
  public:
   virtual ~game_player() = default;
   /// A game begins at a place; `game` shows its first screen.
   virtual void begin(std::size_t place, const environment& game, const game_start& start) = 0;
   /// The keys for the games at `places`, all of which wait for one.
-  virtual std::vector<key> choose(const std::vector<std::size_t>& places, const std::vector<std::unique_ptr<environment>>& games) = 0;
+  virtual std::vector<key> choose(const std::vector<std::size_t>& places,
+                                  const std::vector<std::unique_ptr<environment>>& games) = 0;
 };
 
 /// Any of the small set of keys, with equal chance.
 class random_player : public game_player {
  public:
   explicit random_player(std::size_t places) : dice_(places) {}
-  void begin(std::size_t place, const environment&, const game_start& start) override { dice_[place].seed(start.seed); }
-  std::vector<key> choose(const std::vector<std::size_t>& places, const std::vector<std::unique_ptr<environment>>&) override {
+  void begin(std::size_t place, const environment&, const game_start& start) override {
+    dice_[place].seed(start.seed);
+  }
+  std::vector<key> choose(const std::vector<std::size_t>& places,
+                          const std::vector<std::unique_ptr<environment>>&) override {
     std::vector<key> chosen;
     for (const auto place : places)
-      chosen.push_back(small_actions[statistics::detail::below(dice_[place], small_actions.size())].code);
+      chosen.push_back(
+          small_actions[statistics::detail::below(dice_[place], small_actions.size())].code);
     return chosen;
   }
 
@@ -94,8 +107,11 @@ class scripted_player : public game_player {
   explicit scripted_player(std::size_t places) {
     for (std::size_t i = 0; i < places; ++i) players_.emplace_back(0);
   }
-  void begin(std::size_t place, const environment&, const game_start& start) override { players_[place].reset(start.seed); }
-  std::vector<key> choose(const std::vector<std::size_t>& places, const std::vector<std::unique_ptr<environment>>& games) override {
+  void begin(std::size_t place, const environment&, const game_start& start) override {
+    players_[place].reset(start.seed);
+  }
+  std::vector<key> choose(const std::vector<std::size_t>& places,
+                          const std::vector<std::unique_ptr<environment>>& games) override {
     std::vector<key> chosen;
     for (const auto place : places) chosen.push_back(players_[place].next(games[place]->view()));
     return chosen;
@@ -105,14 +121,18 @@ class scripted_player : public game_player {
   std::vector<player> players_;
 };
 
-/// Places that suit so many games: enough for batches that a network likes, no more processes than needed.
-inline std::size_t places_for(std::size_t games) { return std::min<std::size_t>(32, std::max<std::size_t>(1, games)); }
+/// Places that suit so many games: enough for batches that a network likes, no more processes than
+/// needed.
+inline std::size_t places_for(std::size_t games) {
+  return std::min<std::size_t>(32, std::max<std::size_t>(1, games));
+}
 
 /// Called after every round with the games that have ended and the keys pressed so far.
 using evaluation_report = std::function<void(std::size_t ended, long steps)>;
 
 /// Plays all games. Stops early, with the games that have ended, when the user asks for it.
-inline results_by_start play_games(const std::vector<game_start>& starts, game_player& who, environment_options options,
+inline results_by_start play_games(const std::vector<game_start>& starts, game_player& who,
+                                   environment_options options,
                                    const evaluation_report& report = {}) {
   const std::size_t places = places_for(starts.size());
   std::vector<std::unique_ptr<environment>> games;
@@ -151,8 +171,9 @@ inline results_by_start play_games(const std::vector<game_start>& starts, game_p
         continue;
       }
       const auto& start = starts[playing[place]];
-      results[playing[place]] = {start.seed, start.name, game.score(), game.milestone_score(), game.max_depth(),
-                                 game.turns(), game.steps(), name(game.end())};
+      results[playing[place]] = {
+          start.seed,       start.name,   game.score(), game.milestone_score(),
+          game.max_depth(), game.turns(), game.steps(), name(game.end())};
       ended[playing[place]] = true;
       ++finished;
       if (next < starts.size()) {

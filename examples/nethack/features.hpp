@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the small policy sees: a fixed-size record made of a screen and what is remembered of the game.
+// What the small policy sees: a fixed-size record made of a screen and what is remembered of the
+// game.
 #pragma once
 
 #include "compass.hpp"
@@ -15,16 +16,19 @@
 
 namespace nethack {
 
-inline constexpr int crop_radius = 5, crop_width = 2 * crop_radius + 1, crop_cells = crop_width * crop_width;
+inline constexpr int crop_radius = 5, crop_width = 2 * crop_radius + 1,
+                     crop_cells = crop_width * crop_width;
 inline constexpr int max_rows = 128;
 
-/// The cells around the hero as tokens, and everything else as a set of rows of one table whose sum the network's first layer takes.
-/// Plain bytes: a policy reads a batch of them as a uint8 tensor [n, sizeof(features)].
+/// The cells around the hero as tokens, and everything else as a set of rows of one table whose sum
+/// the network's first layer takes. Plain bytes: a policy reads a batch of them as a uint8 tensor
+/// [n, sizeof(features)].
 struct features {
   std::array<std::uint8_t, crop_cells> tokens{};
   std::uint8_t depth = 0;  ///< dungeon level; the network does not look at it, a monitor does
   std::uint8_t row_count = 0;
-  std::uint8_t first = 0;  ///< 1 where a game begins, or goes on from a save: a recurrent policy forgets what was before
+  /// 1 where a game begins, or goes on from a save: a recurrent policy forgets what was before
+  std::uint8_t first = 0;
   std::array<std::uint16_t, max_rows> rows{};
 };
 static_assert(std::is_trivially_copyable_v<features> && sizeof(features) == 380);
@@ -32,8 +36,10 @@ static_assert(std::is_trivially_copyable_v<features> && sizeof(features) == 380)
 /// Where each kind of row begins.
 namespace table {
 
-inline constexpr int action_slots = static_cast<int>(small_actions.size()) + 1;  // and one for "before the first"
-inline constexpr int far_columns = 27, far_rows = 15, far_column_width = 6, far_row_height = 3, far_classes = 8;
+// and one for "before the first"
+inline constexpr int action_slots = static_cast<int>(small_actions.size()) + 1;
+inline constexpr int far_columns = 27, far_rows = 15, far_column_width = 6, far_row_height = 3,
+                     far_classes = 8;
 inline constexpr int visit_levels = 3, message_buckets = 512;
 
 inline constexpr int previous_actions = 0;
@@ -64,7 +70,8 @@ inline constexpr int size = bearings + 3 * (9 + 6);
 }  // namespace table
 
 struct feature_options {
-  bool compass = true;  ///< also the first step to the nearest stairs, unexplored place and gold: makes a stronger clone
+  /// also the first step to the nearest stairs, unexplored place and gold: makes a stronger clone
+  bool compass = true;
 };
 
 namespace detail {
@@ -80,7 +87,9 @@ class row_writer {
   features& out_;
 };
 
-inline int bit_length(int value) { return std::bit_width(static_cast<unsigned>(std::max(0, value))); }
+inline int bit_length(int value) {
+  return std::bit_width(static_cast<unsigned>(std::max(0, value)));
+}
 
 /// The first of the bounds that a value is below; `bounds.size()` for none.
 template <std::size_t N>
@@ -89,8 +98,11 @@ int bucket(int value, const std::array<int, N>& bounds) {
 }
 
 inline void write_status(row_writer& add, const status& now, const memory& mind) {
-  const auto clamp = [](std::int64_t value, int most) { return static_cast<int>(std::clamp<std::int64_t>(value, 0, most)); };
-  const std::int64_t hp = now.hp, armor_class = now.armor_class;  // of a recording, which may say any int
+  const auto clamp = [](std::int64_t value, int most) {
+    return static_cast<int>(std::clamp<std::int64_t>(value, 0, most));
+  };
+  // of a recording, which may say any int
+  const std::int64_t hp = now.hp, armor_class = now.armor_class;
   add(table::hit_points + (now.hp_max > 0 ? clamp(11 * hp / now.hp_max, 11) : 0));
   if (now.hp < 6) add(table::in_danger);
   if (hp * 7 < now.hp_max) add(table::in_danger + 1);  // with these two a prayer helps
@@ -100,13 +112,16 @@ inline void write_status(row_writer& add, const status& now, const memory& mind)
   add(table::armor_class + clamp((armor_class + 4) / 2, 7));
   add(table::burden + clamp(now.burden, 2));
   add(table::turn + std::min(9, bit_length(now.turn / 16)));
-  add(table::since_prayer + (mind.has_prayed() ? 2 + bucket(mind.turns_since_prayer(), std::array{100, 500, 901}) : now.turn > 250));
+  add(table::since_prayer + (mind.has_prayed()
+                                 ? 2 + bucket(mind.turns_since_prayer(), std::array{100, 500, 901})
+                                 : now.turn > 250));
 }
 
 inline void write_memory(row_writer& add, const memory& mind) {
   for (int i = 0; i < memory::actions_kept; ++i) {
     const int action = mind.actions()[static_cast<std::size_t>(i)];
-    add(table::previous_actions + i * table::action_slots + (action == memory::no_action ? table::action_slots - 1 : action));
+    add(table::previous_actions + i * table::action_slots +
+        (action == memory::no_action ? table::action_slots - 1 : action));
   }
   add(table::under_hero + mind.under_hero());
   add(table::same_place + bucket(mind.same_place(), std::array{1, 2, 3, 4, 8, 16, 32, 60}));
@@ -114,13 +129,16 @@ inline void write_memory(row_writer& add, const memory& mind) {
   add(table::turns_on_level + std::min(11, bit_length(mind.turns_on_level())));
   add(table::hero_column + mind.hero_column() / 4);
   add(table::hero_row + mind.hero_row() / 2);
-  add(table::visits_here + std::min(5, bit_length(mind.visits(mind.hero_row(), mind.hero_column()))));
+  add(table::visits_here +
+      std::min(5, bit_length(mind.visits(mind.hero_row(), mind.hero_column()))));
 }
 
 /// A row for each of the first twenty words, and one for all of them in their order (FNV-1a).
 inline void write_message(row_writer& add, std::string_view message) {
   constexpr std::uint64_t basis = 14695981039346656037u, prime = 1099511628211u;
-  const auto bucket_of = [](std::uint64_t hash) { return static_cast<int>((hash >> 20) % table::message_buckets); };
+  const auto bucket_of = [](std::uint64_t hash) {
+    return static_cast<int>((hash >> 20) % table::message_buckets);
+  };
   std::uint64_t word = basis, whole = basis;
   bool in_word = false;
   int words = 0;
@@ -149,10 +167,12 @@ inline void write_message(row_writer& add, std::string_view message) {
 inline void write_crop(features& out, row_writer& add, const memory& mind) {
   const int top = mind.hero_row() - crop_radius, left = mind.hero_column() - crop_radius;
   for (int y = 0; y < crop_width; ++y)
-    std::copy_n(mind.map().token_row(top + y, left), crop_width, &out.tokens[static_cast<std::size_t>(y * crop_width)]);
+    std::copy_n(mind.map().token_row(top + y, left), crop_width,
+                &out.tokens[static_cast<std::size_t>(y * crop_width)]);
   out.tokens[crop_cells / 2] = mind.under_hero();
 
-  for (int row = std::max(top, first_map_row); row <= std::min(top + crop_width - 1, last_map_row); ++row) {
+  for (int row = std::max(top, first_map_row); row <= std::min(top + crop_width - 1, last_map_row);
+       ++row) {
     row_bits visited = mind.visited()[static_cast<std::size_t>(row)];
     visited = left >= 0 ? visited >> left : visited << -left;
     visited &= (row_bits{1} << crop_width) - 1;
@@ -164,17 +184,29 @@ inline void write_crop(features& out, row_writer& add, const memory& mind) {
   }
 }
 
-/// What lies outside the crop, in bins of 6 × 3 cells around the hero: a row for each kind of cell that a bin holds.
-inline void write_far_map(row_writer& add, const memory& mind, const std::array<row_bits, rows>& unexplored) {
+/// What lies outside the crop, in bins of 6 × 3 cells around the hero: a row for each kind of cell
+/// that a bin holds.
+inline void write_far_map(row_writer& add, const memory& mind,
+                          const std::array<row_bits, rows>& unexplored) {
   const screen_map& map = mind.map();
   const int hero_row = mind.hero_row(), hero_column = mind.hero_column();
   // The most telling kinds first, should a crowded screen ever not fit.
-  const std::array<std::pair<const std::array<row_bits, rows>*, int>, table::far_classes> kinds{{
-      {&unexplored, 7}, {&map.plane(stairs_down), 4}, {&map.plane(door), 3}, {&map.plane(other), 5},
-      {&map.plane(monster), 6}, {&map.plane(floor_tile), 0}, {&map.plane(corridor), 1}, {&map.plane(stairs_up), 2}}};
-  // Column 0 of the screen is cell `first` of the 162 columns that are counted from 81 to the left of the hero.
-  const int first = 81 - hero_column, first_bin = first / table::far_column_width, shift = first % table::far_column_width;
-  const row_bits in_crop = (((row_bits{1} << crop_width) - 1) << std::max(0, hero_column - crop_radius)) >> std::max(0, crop_radius - hero_column);
+  const std::array<std::pair<const std::array<row_bits, rows>*, int>, table::far_classes> kinds{
+      {{&unexplored, 7},
+       {&map.plane(stairs_down), 4},
+       {&map.plane(door), 3},
+       {&map.plane(other), 5},
+       {&map.plane(monster), 6},
+       {&map.plane(floor_tile), 0},
+       {&map.plane(corridor), 1},
+       {&map.plane(stairs_up), 2}}};
+  // Column 0 of the screen is cell `first` of the 162 columns that are counted from 81 to the left
+  // of the hero.
+  const int first = 81 - hero_column, first_bin = first / table::far_column_width,
+            shift = first % table::far_column_width;
+  const row_bits in_crop =
+      (((row_bits{1} << crop_width) - 1) << std::max(0, hero_column - crop_radius)) >>
+      std::max(0, crop_radius - hero_column);
   for (const auto& [plane, kind] : kinds) {
     int row = first_map_row;
     while (row <= last_map_row) {
@@ -188,7 +220,8 @@ inline void write_far_map(row_writer& add, const memory& mind, const std::array<
       any <<= shift;
       while (any != 0) {
         const int bin = lowest(any) / table::far_column_width;
-        add(table::far_map + (band * table::far_columns + first_bin + bin) * table::far_classes + kind);
+        add(table::far_map + (band * table::far_columns + first_bin + bin) * table::far_classes +
+            kind);
         any &= ~(((row_bits{1} << table::far_column_width) - 1) << (bin * table::far_column_width));
       }
     }
@@ -207,7 +240,8 @@ inline void write_compass(row_writer& add, const compass& found) {
 }  // namespace detail
 
 /// What the policy sees of `seen`, which `mind` has observed already.
-inline features encode(const observation& seen, const memory& mind, const feature_options& options = {}) {
+inline features encode(const observation& seen, const memory& mind,
+                       const feature_options& options = {}) {
   features out;
   detail::row_writer add(out);
   out.depth = static_cast<std::uint8_t>(std::clamp(seen.stats.depth, 0, 255));
@@ -221,7 +255,8 @@ inline features encode(const observation& seen, const memory& mind, const featur
   if (options.compass) {
     const std::uint8_t under = mind.under_hero();
     const bool in_door = under >= tokens::door_open_vertical && under <= tokens::door_closed;
-    detail::write_compass(add, find_bearings(mind.map(), mind.hero_row(), mind.hero_column(), in_door, unexplored));
+    detail::write_compass(
+        add, find_bearings(mind.map(), mind.hero_row(), mind.hero_column(), in_door, unexplored));
   }
   detail::write_crop(out, add, mind);
   detail::write_far_map(add, mind, unexplored);

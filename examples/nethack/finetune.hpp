@@ -33,19 +33,27 @@ struct update_report {
   std::int64_t steps = 0, updates = 0, optimizer_steps = 0;
   double steps_per_second = 0;
   std::vector<episode_summary> episodes;  ///< games that ended since the last update
-  double approx_kl = 0, clip_fraction = 0, policy_loss = 0, value_loss = 0, entropy = 0, explained_variance = 0;
+  double approx_kl = 0, clip_fraction = 0, policy_loss = 0, value_loss = 0, entropy = 0,
+         explained_variance = 0;
   double gradient_norm = 0, learning_rate = 0, return_deviation = 0;
   std::vector<retain::term_report> retention;
-  double game_seconds = 0, inference_seconds = 0, learning_seconds = 0;  ///< since the start or the resume; features count as game
+  /// since the start or the resume; features count as game
+  double game_seconds = 0, inference_seconds = 0, learning_seconds = 0;
 
   /// By the names that plots of PPO usually have.
   std::map<std::string, double> named() const {
-    std::map<std::string, double> values{{"charts/SPS", steps_per_second},       {"charts/learning_rate", learning_rate},
-                                         {"losses/approx_kl", approx_kl},         {"losses/clipfrac", clip_fraction},
-                                         {"losses/policy_loss", policy_loss},     {"losses/value_loss", value_loss},
-                                         {"losses/entropy", entropy},             {"losses/explained_variance", explained_variance},
-                                         {"losses/gradient_norm", gradient_norm}, {"charts/return_deviation", return_deviation},
-                                         {"time/game", game_seconds},             {"time/inference", inference_seconds},
+    std::map<std::string, double> values{{"charts/SPS", steps_per_second},
+                                         {"charts/learning_rate", learning_rate},
+                                         {"losses/approx_kl", approx_kl},
+                                         {"losses/clipfrac", clip_fraction},
+                                         {"losses/policy_loss", policy_loss},
+                                         {"losses/value_loss", value_loss},
+                                         {"losses/entropy", entropy},
+                                         {"losses/explained_variance", explained_variance},
+                                         {"losses/gradient_norm", gradient_norm},
+                                         {"charts/return_deviation", return_deviation},
+                                         {"time/game", game_seconds},
+                                         {"time/inference", inference_seconds},
                                          {"time/learning", learning_seconds}};
     if (!episodes.empty()) {
       double score = 0, length = 0, depth = 0;
@@ -70,12 +78,14 @@ struct update_report {
 /// What the caller wants to be told, and asked.
 struct finetune_hooks {
   std::function<void(const update_report&)> updated{};
-  std::function<void(std::int64_t steps, policy)> monitor{};      ///< every monitor_every steps, before the first and after the last
-  std::function<void(std::int64_t steps)> checkpoint{};           ///< time to call finetuner::save
-  std::function<bool()> stop{};                                   ///< asked after every update
+  /// every monitor_every steps, before the first and after the last
+  std::function<void(std::int64_t steps, policy)> monitor{};
+  std::function<void(std::int64_t steps)> checkpoint{};  ///< time to call finetuner::save
+  std::function<bool()> stop{};                          ///< asked after every update
 };
 
-/// `Games` is vector_environment, or anything with its size, reset, view, step, finished, episodes and set_episodes.
+/// `Games` is vector_environment, or anything with its size, reset, view, step, finished, episodes
+/// and set_episodes.
 ///
 ///     finetuner run{policy, games, demonstrations, options};
 ///     if (resuming) run.resume(file);
@@ -83,24 +93,36 @@ struct finetune_hooks {
 template <class Games = vector_environment>
 class finetuner {
  public:
-  /// `start` is fine-tuned itself: load it anew for another run. It is also what retention holds it to.
+  /// `start` is fine-tuned itself: load it anew for another run. It is also what retention holds it
+  /// to.
   finetuner(policy start, Games& games, const at::Tensor& demonstrations, finetune_options options)
-      : options_(std::move(options)), network_(std::move(start)), games_(games), dice_(options_.seed),
+      : options_(std::move(options)),
+        network_(std::move(start)),
+        games_(games),
+        dice_(options_.seed),
         scaler_(games.size(), options_.discount) {
     if (static_cast<std::int64_t>(games_.size()) != options_.games)
-      throw retain::config_error("finetuner: " + std::to_string(games_.size()) + " games, but the options say " + std::to_string(options_.games));
+      throw retain::config_error("finetuner: " + std::to_string(games_.size()) +
+                                 " games, but the options say " + std::to_string(options_.games));
     if (options_.games < 1 || options_.horizon < 1 || options_.minibatch < 1 || options_.epochs < 1)
       throw retain::config_error("finetuner: games, horizon, minibatch and epochs are at least 1");
     if (options_.games * options_.horizon % options_.minibatch != 0)
-      throw retain::config_error("finetuner: games × horizon = " + std::to_string(options_.games * options_.horizon) +
-                                 " steps do not divide into minibatches of " + std::to_string(options_.minibatch));
+      throw retain::config_error(
+          "finetuner: games × horizon = " + std::to_string(options_.games * options_.horizon) +
+          " steps do not divide into minibatches of " + std::to_string(options_.minibatch));
     if (network_->recurrent() && options_.minibatch % options_.horizon != 0)
-      throw retain::config_error("finetuner: a recurrent policy learns from whole rollouts of some games: the minibatch of " +
-                                 std::to_string(options_.minibatch) + " steps must be a multiple of the horizon of " + std::to_string(options_.horizon));
+      throw retain::config_error("finetuner: a recurrent policy learns from whole rollouts of some "
+                                 "games: the minibatch of " +
+                                 std::to_string(options_.minibatch) +
+                                 " steps must be a multiple of the horizon of " +
+                                 std::to_string(options_.horizon));
     for (const auto& pattern : options_.freeze) {
       bool used = false;
-      for (const auto& parameter : network_->named_parameters()) used = used || retain::detail::covers(pattern, parameter.key());
-      if (!used) throw retain::config_error("finetuner: '" + pattern + "' is to be frozen and covers no parameter");
+      for (const auto& parameter : network_->named_parameters())
+        used = used || retain::detail::covers(pattern, parameter.key());
+      if (!used)
+        throw retain::config_error("finetuner: '" + pattern +
+                                   "' is to be frozen and covers no parameter");
     }
     torch::manual_seed(options_.seed);
     retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));
@@ -113,7 +135,9 @@ class finetuner {
       if (!frozen) learning.emplace_back(parameter.key(), parameter.value());
     }
     if (learning.empty()) throw retain::config_error("finetuner: every parameter is frozen");
-    optimizer_.emplace(std::move(learning), training::adam_options{.learning_rate = options_.learning_rate, .epsilon = options_.adam_epsilon});
+    optimizer_.emplace(std::move(learning),
+                       training::adam_options{.learning_rate = options_.learning_rate,
+                                              .epsilon = options_.adam_epsilon});
     state_ = network_->initial_state(options_.games);
     rollout_.emplace(options_.horizon, options_.games, network_->config().actions, state_);
     minds_.resize(games_.size());
@@ -131,9 +155,12 @@ class finetuner {
     times_ = {};
     games_.reset();
     for (std::size_t i = 0; i < games_.size(); ++i) begin_game(i);
-    look(options_.horizon);  // where collect() expects what the games show now: at the end of the rollout before
+    // where collect() expects what the games show now: at the end of the rollout before
+    look(options_.horizon);
     const std::int64_t each = options_.games * options_.horizon;
-    const auto due = [&](std::int64_t every) { return every > 0 && steps_ / every != (steps_ - each) / every; };
+    const auto due = [&](std::int64_t every) {
+      return every > 0 && steps_ / every != (steps_ - each) / every;
+    };
     if (hooks.monitor && steps_ == 0) hooks.monitor(0, network_);
     bool stopped = false;
     while (steps_ < options_.steps && !stopped) {
@@ -145,7 +172,8 @@ class finetuner {
       const bool last = steps_ >= options_.steps;
       stopped = hooks.stop && hooks.stop();
       if (hooks.monitor && (last || due(options_.monitor_every))) hooks.monitor(steps_, network_);
-      if (hooks.checkpoint && (last || stopped || due(options_.checkpoint_every))) hooks.checkpoint(steps_);
+      if (hooks.checkpoint && (last || stopped || due(options_.checkpoint_every)))
+        hooks.checkpoint(steps_);
     }
     return steps_ >= options_.steps;
   }
@@ -165,11 +193,13 @@ class finetuner {
     out.set("optimizer_steps", optimizer_steps_);
     const auto& episodes = games_.episodes();
     out.set("games", episodes.size());
-    for (std::size_t i = 0; i < episodes.size(); ++i) out.set("episode." + std::to_string(i), episodes[i]);
+    for (std::size_t i = 0; i < episodes.size(); ++i)
+      out.set("episode." + std::to_string(i), episodes[i]);
     out.write(file);
   }
 
-  /// Goes on from save() of a run with the same options: bit for bit, except that the games in flight are given up and new ones begun.
+  /// Goes on from save() of a run with the same options: bit for bit, except that the games in
+  /// flight are given up and new ones begun.
   void resume(const std::string& file) {
     const retain::state in = retain::state::read(file);
     detail::load_parameters(in, network_, "policy.");
@@ -180,9 +210,11 @@ class finetuner {
     steps_ = in.integer("steps");
     updates_ = in.integer("updates");
     optimizer_steps_ = in.integer("optimizer_steps");
-    if (in.integer<std::size_t>("games") != games_.size()) throw retain::state_error("the checkpoint is of another number of games");
+    if (in.integer<std::size_t>("games") != games_.size())
+      throw retain::state_error("the checkpoint is of another number of games");
     std::vector<std::uint64_t> episodes(games_.size());
-    for (std::size_t i = 0; i < episodes.size(); ++i) episodes[i] = in.integer<std::uint64_t>("episode." + std::to_string(i));
+    for (std::size_t i = 0; i < episodes.size(); ++i)
+      episodes[i] = in.integer<std::uint64_t>("episode." + std::to_string(i));
     games_.set_episodes(episodes);
   }
 
@@ -225,7 +257,8 @@ class finetuner {
       float* rewards = rollout_->rewards[t].template data_ptr<float>();
       float* done = rollout_->done[t].template data_ptr<float>();
       for (std::size_t i = 0; i < games_.size(); ++i) {
-        const double reward = std::clamp(results[i].reward * options_.reward_scale, -options_.reward_clip, options_.reward_clip);
+        const double reward = std::clamp(results[i].reward * options_.reward_scale,
+                                         -options_.reward_clip, options_.reward_clip);
         scaler_.add(i, reward, results[i].done);
         rewards[i] = static_cast<float>(reward);
         done[i] = results[i].done ? 1.0f : 0.0f;
@@ -267,14 +300,22 @@ class finetuner {
   void learn(update_report& report) {
     auto mark = clock::now();
     const bool recurrent = network_->recurrent();
-    const auto batch = rollout_->batch(recurrent, scaler_.deviation(), {.discount = options_.discount, .decay = options_.gae_decay});
+    const auto batch =
+        rollout_->batch(recurrent, scaler_.deviation(),
+                        {.discount = options_.discount, .decay = options_.gae_decay});
     const bool warming_up = steps_ <= options_.critic_warmup;
     at::Tensor teacher_logits;
-    if (options_.retention.kickstarting && (recurrent || !warming_up))  // once a rollout, not once an epoch; a recurrent teacher sees all
-      teacher_logits = retention_->template term<kickstarting_term>()->target(visited_steps{batch.observations, first_steps(batch.observations)}).logits;
+    // once a rollout, not once an epoch; a recurrent teacher sees all
+    if (options_.retention.kickstarting && (recurrent || !warming_up))
+      teacher_logits =
+          retention_->template term<kickstarting_term>()
+              ->target(visited_steps{batch.observations, first_steps(batch.observations)})
+              .logits;
     const double progress = static_cast<double>(steps_) / static_cast<double>(options_.steps);
     if (progress <= options_.collect_first) return;
-    const double rate = options_.schedule == rate_schedule::linear ? options_.learning_rate * std::max(0.0, 1 - progress) : options_.learning_rate;
+    const double rate = options_.schedule == rate_schedule::linear
+                            ? options_.learning_rate * std::max(0.0, 1 - progress)
+                            : options_.learning_rate;
     report.learning_rate = warming_up ? options_.critic_warmup_rate : rate;
     optimizer_->set_learning_rate(report.learning_rate);
 
@@ -289,40 +330,54 @@ class finetuner {
         if (warming_up)
           learn_value(batch.select(indices), report);
         else
-          learn_all(batch.select(indices), teacher_logits.defined() ? teacher_logits.index_select(1, indices) : at::Tensor(), report);
+          learn_all(
+              batch.select(indices),
+              teacher_logits.defined() ? teacher_logits.index_select(1, indices) : at::Tensor(),
+              report);
       }
     }
-    for (double* sum : {&report.approx_kl, &report.clip_fraction, &report.policy_loss, &report.value_loss, &report.entropy, &report.gradient_norm})
+    for (double* sum : {&report.approx_kl, &report.clip_fraction, &report.policy_loss,
+                        &report.value_loss, &report.entropy, &report.gradient_norm})
       *sum /= minibatches;
-    report.explained_variance = retain::explained_variance(batch.values, batch.returns).template item<double>();
+    report.explained_variance =
+        retain::explained_variance(batch.values, batch.returns).template item<double>();
     times_.learning += since(mark);
   }
 
   void learn_value(const stretch_batch& batch, update_report& report) {
-    const auto loss = retain::ppo_value_loss(network_->value_with_fixed_trunk(batch.observations, batch.state), batch.returns);
+    const auto loss = retain::ppo_value_loss(
+        network_->value_with_fixed_trunk(batch.observations, batch.state), batch.returns);
     optimizer_->zero_grad();
     loss.backward();
     report.gradient_norm += optimizer_->step(options_.longest_gradient);
     report.value_loss += loss.template item<double>();
   }
 
-  void learn_all(const stretch_batch& batch, const at::Tensor& teacher_logits, update_report& report) {
+  void learn_all(const stretch_batch& batch, const at::Tensor& teacher_logits,
+                 update_report& report) {
     const auto said = network_->forward(batch.observations, batch.state);
     const auto distribution = said.distribution();
-    const auto surrogate = retain::ppo_policy_loss(distribution.log_prob(batch.actions), batch.log_probs, retain::normalized(batch.advantages), options_.clip);
-    const auto value_loss = retain::ppo_value_loss(said.value, batch.returns, batch.values, options_.value_clip);
+    const auto surrogate =
+        retain::ppo_policy_loss(distribution.log_prob(batch.actions), batch.log_probs,
+                                retain::normalized(batch.advantages), options_.clip);
+    const auto value_loss =
+        retain::ppo_value_loss(said.value, batch.returns, batch.values, options_.value_clip);
     const auto& log_probs = distribution.log_probs();
     const auto entropy = -(log_probs.exp() * log_probs).sum(-1).mean();
     auto loss = surrogate.loss + options_.value_weight * value_loss;
     if (options_.entropy != 0) loss = loss - options_.entropy * entropy;
 
     if (options_.retention.any()) {
-      // Kickstarting asks for the states of this minibatch, whose forward pass is done; cloning brings states of its own.
+      // Kickstarting asks for the states of this minibatch, whose forward pass is done; cloning
+      // brings states of its own.
       const auto student = [&](const at::Tensor& observations) {
-        return observations.is_same(batch.observations) ? retain::masked<retain::categorical>{distribution, {}} : answer(network_, observations);
+        return observations.is_same(batch.observations)
+                   ? retain::masked<retain::categorical>{distribution, {}}
+                   : answer(network_, observations);
       };
       // Without kickstarting there is no teacher, and nobody looks for it.
-      const retain::categorical teacher{teacher_logits.defined() ? teacher_logits : said.logits.detach()};
+      const retain::categorical teacher{teacher_logits.defined() ? teacher_logits
+                                                                 : said.logits.detach()};
       loss = loss + retention_->distillation(student, distilled_steps{batch.observations, teacher});
     }
     optimizer_->zero_grad();

@@ -18,63 +18,117 @@ namespace nethack {
 
 /// What the command line can say; an empty optional leaves the recipe's value.
 struct finetune_command {
-  std::string policy = "clone.pt", demonstrations, held_out, out = "runs/finetune", name, recipe = "quick", retain = "none", resume;
-  bool from_scratch = false, resume_if_possible = false, overwrite = false, discard_checkpoint = false, keep_policies = false, quiet = false;
+  std::string policy = "clone.pt", demonstrations, held_out, out = "runs/finetune", name,
+              recipe = "quick", retain = "none", resume;
+  bool from_scratch = false, resume_if_possible = false, overwrite = false,
+       discard_checkpoint = false, keep_policies = false, quiet = false;
   int turns = 2000;
   std::uint64_t seed = 1;
   double max_minutes = 0;
   std::int64_t monitor_states = 3000;
   evaluation_plan evaluation;
 
-  std::optional<std::int64_t> steps, games, horizon, minibatch, warmup, checkpoint_every, monitor_every, ewc_states, bc_states, bc_batch;
+  std::optional<std::int64_t> steps, games, horizon, minibatch, warmup, checkpoint_every,
+      monitor_every, ewc_states, bc_states, bc_batch;
   std::optional<int> epochs;
-  std::optional<double> learning_rate, clip, discount, gae_decay, entropy, value_weight, value_clip, longest_gradient, reward_scale,
-      reward_clip, warmup_rate, collect_first, l2_strength, ewc_strength, bc_strength, ks_strength, ks_factor, ks_floor;
+  std::optional<double> learning_rate, clip, discount, gae_decay, entropy, value_weight, value_clip,
+      longest_gradient, reward_scale, reward_clip, warmup_rate, collect_first, l2_strength,
+      ewc_strength, bc_strength, ks_strength, ks_factor, ks_floor;
   std::optional<std::string> critic, schedule;
   std::vector<std::string> freeze;
 
   std::vector<std::string> arguments;  ///< as given, for config.json
 
-  std::string method() const { return from_scratch ? "scratch" : retention_named<retention_options>(retain).name(); }
+  std::string method() const {
+    return from_scratch ? "scratch" : retention_named<retention_options>(retain).name();
+  }
 };
 
 /// What a run that goes on need not have in common with its beginning.
-inline const std::vector<std::string> may_change{"--steps", "--max-minutes", "--learning-rate", "--entropy", "--epochs", "--clip", "--longest-gradient", "--name",
-                                                 "--monitor-every", "--monitor-states", "--checkpoint-every", "--keep-policies", "--discard-checkpoint",
-                                                 "--evaluation-games", "--evaluation-turns", "--saves", "--saved-turns", "--repeats", "--quiet",
-                                                 "--resume-if-possible", "--overwrite"};
+inline const std::vector<std::string> may_change{"--steps",
+                                                 "--max-minutes",
+                                                 "--learning-rate",
+                                                 "--entropy",
+                                                 "--epochs",
+                                                 "--clip",
+                                                 "--longest-gradient",
+                                                 "--name",
+                                                 "--monitor-every",
+                                                 "--monitor-states",
+                                                 "--checkpoint-every",
+                                                 "--keep-policies",
+                                                 "--discard-checkpoint",
+                                                 "--evaluation-games",
+                                                 "--evaluation-turns",
+                                                 "--saves",
+                                                 "--saved-turns",
+                                                 "--repeats",
+                                                 "--quiet",
+                                                 "--resume-if-possible",
+                                                 "--overwrite"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
-  command->add_option("--policy", o.policy, "The clone to start from, and to stay close to")->capture_default_str();
-  command->add_option("--retain", o.retain, "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
-      ->check(retention_check<retention_options>())->capture_default_str();
-  command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
-  command->add_option("--recipe", o.recipe,
-                      "quick: fast, and shows what plain fine-tuning forgets; careful: about half of its drift (small learning rate, no entropy "
-                      "bonus, a critic of its own, warmed up); paper: as Wolczyk et al. 2024")
-      ->check(CLI::IsMember({"quick", "careful", "paper"}))->capture_default_str();
-  command->add_option("--demonstrations", o.demonstrations, "What the clone learnt from; EWC and BC need it");
-  command->add_option("--held-out", o.held_out, "Another recording: KL and agreement with the clone are measured on it while training");
-  command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, episodes.csv, checkpoint.state, policy.pt, evaluation.json")
+  // a resumed run may say something anew
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command->add_option("--policy", o.policy, "The clone to start from, and to stay close to")
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--retain", o.retain,
+          "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
+      ->check(retention_check<retention_options>())
+      ->capture_default_str();
+  command->add_flag("--from-scratch", o.from_scratch,
+                    "Start from random weights instead (for comparison)");
+  command
+      ->add_option("--recipe", o.recipe,
+                   "quick: fast, and shows what plain fine-tuning forgets; careful: about half of "
+                   "its drift (small learning rate, no entropy "
+                   "bonus, a critic of its own, warmed up); paper: as Wolczyk et al. 2024")
+      ->check(CLI::IsMember({"quick", "careful", "paper"}))
+      ->capture_default_str();
+  command->add_option("--demonstrations", o.demonstrations,
+                      "What the clone learnt from; EWC and BC need it");
+  command->add_option(
+      "--held-out", o.held_out,
+      "Another recording: KL and agreement with the clone are measured on it while training");
+  command
+      ->add_option("--out", o.out,
+                   "Run folder: config.json, metrics.csv, episodes.csv, checkpoint.state, "
+                   "policy.pt, evaluation.json")
       ->capture_default_str();
   command->add_option("--name", o.name, "Name in its own table and in runs.csv");
-  command->add_option("--seed", o.seed, "Seed of games, actions and batches")->capture_default_str();
-  command->add_option("--steps", o.steps, "Environment steps, all games together")->check(positive_number);
-  command->add_option("--turns", o.turns, "Cap of a training game, in game turns")->check(positive_number)->capture_default_str();
-  command->add_option("--max-minutes", o.max_minutes, "Stop training after so long and evaluate; 0: when the steps are done")
-      ->check(non_negative_number)->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
-  command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
+  command->add_option("--seed", o.seed, "Seed of games, actions and batches")
+      ->capture_default_str();
+  command->add_option("--steps", o.steps, "Environment steps, all games together")
+      ->check(positive_number);
+  command->add_option("--turns", o.turns, "Cap of a training game, in game turns")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--max-minutes", o.max_minutes,
+                   "Stop training after so long and evaluate; 0: when the steps are done")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--resume", o.resume,
+                      "Go on with the run in this folder, as it was begun; how long, how it is "
+                      "measured and saved, and Adam's rate may be said anew");
+  command->add_flag("--resume-if-possible", o.resume_if_possible,
+                    "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
-  command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
-  command->add_flag("--keep-policies", o.keep_policies, "Keep the policy of every checkpoint as policy-STEP.pt");
+  command->add_flag("--discard-checkpoint", o.discard_checkpoint,
+                    "Remove the checkpoint when the run is evaluated, to save room");
+  command->add_flag("--keep-policies", o.keep_policies,
+                    "Keep the policy of every checkpoint as policy-STEP.pt");
   command->add_flag("--quiet", o.quiet, "No table on stdout");
 
   const std::string learning = "Learning (the recipe's values where not given)";
-  const auto add = [&](const char* flag, auto& where, const char* text) { return command->add_option(flag, where, text)->group(learning); };
+  const auto add = [&](const char* flag, auto& where, const char* text) {
+    return command->add_option(flag, where, text)->group(learning);
+  };
   add("--learning-rate", o.learning_rate, "Of Adam")->check(positive_number);
-  add("--schedule", o.schedule, "constant, or linear: to 0 over the steps")->check(CLI::IsMember({"constant", "linear"}));
+  add("--schedule", o.schedule, "constant, or linear: to 0 over the steps")
+      ->check(CLI::IsMember({"constant", "linear"}));
   add("--games", o.games, "Games side by side")->check(positive_number);
   add("--horizon", o.horizon, "Steps of each game between updates")->check(positive_number);
   add("--epochs", o.epochs, "Times that an update shows its steps")->check(positive_number);
@@ -84,39 +138,72 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--gae-decay", o.gae_decay, "Lambda")->check(CLI::Range(0.0, 1.0));
   add("--entropy", o.entropy, "Weight of the entropy bonus")->check(non_negative_number);
   add("--value-weight", o.value_weight, "Weight of the critic's loss")->check(non_negative_number);
-  add("--value-clip", o.value_clip, "Clip of the critic's change; 0: none")->check(non_negative_number);
-  add("--longest-gradient", o.longest_gradient, "Gradients are shortened to this norm; 0: never")->check(non_negative_number);
+  add("--value-clip", o.value_clip, "Clip of the critic's change; 0: none")
+      ->check(non_negative_number);
+  add("--longest-gradient", o.longest_gradient, "Gradients are shortened to this norm; 0: never")
+      ->check(non_negative_number);
   add("--reward-scale", o.reward_scale, "Points to reward")->check(positive_number);
-  add("--reward-clip", o.reward_clip, "Largest reward of a step, after scaling")->check(positive_number);
-  add("--critic", o.critic, "shared trunk, or separate: its gradient does not reach the policy")->check(CLI::IsMember({"shared", "separate"}));
-  add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns")->check(non_negative_number);
-  add("--critic-warmup-rate", o.warmup_rate, "Learning rate in those steps")->check(positive_number);
-  add("--collect-first", o.collect_first, "Share of the steps, at the start, that are played and not learnt from")->check(CLI::Range(0.0, 1.0));
-  add("--freeze", o.freeze, "Names or patterns of parameters and modules that do not learn: encoder")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  add("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number);
-  add("--monitor-every", o.monitor_every, "Steps between measurements of KL and agreement; 0: never")->check(non_negative_number);
-  add("--monitor-states", o.monitor_states, "Held-out states, near and far each")->check(positive_number);
+  add("--reward-clip", o.reward_clip, "Largest reward of a step, after scaling")
+      ->check(positive_number);
+  add("--critic", o.critic, "shared trunk, or separate: its gradient does not reach the policy")
+      ->check(CLI::IsMember({"shared", "separate"}));
+  add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns")
+      ->check(non_negative_number);
+  add("--critic-warmup-rate", o.warmup_rate, "Learning rate in those steps")
+      ->check(positive_number);
+  add("--collect-first", o.collect_first,
+      "Share of the steps, at the start, that are played and not learnt from")
+      ->check(CLI::Range(0.0, 1.0));
+  add("--freeze", o.freeze,
+      "Names or patterns of parameters and modules that do not learn: encoder")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")
+      ->check(non_negative_number);
+  add("--monitor-every", o.monitor_every,
+      "Steps between measurements of KL and agreement; 0: never")
+      ->check(non_negative_number);
+  add("--monitor-states", o.monitor_states, "Held-out states, near and far each")
+      ->check(positive_number);
 
   const std::string strengths = "Retention strengths (the recipe's values where not given)";
-  const auto strength = [&](const char* flag, auto& where, const char* text) { command->add_option(flag, where, text)->group(strengths); };
+  const auto strength = [&](const char* flag, auto& where, const char* text) {
+    command->add_option(flag, where, text)->group(strengths);
+  };
   strength("--l2-strength", o.l2_strength, "Pull to the clone's weights");
   strength("--ewc-strength", o.ewc_strength, "The same, weighed by the Fisher information");
-  strength("--ewc-states", o.ewc_states, "Demonstrated states that the Fisher information is estimated on");
+  strength("--ewc-states", o.ewc_states,
+           "Demonstrated states that the Fisher information is estimated on");
   strength("--bc-strength", o.bc_strength, "KL to the clone on demonstrated states");
   strength("--bc-states", o.bc_states, "Demonstrated states kept for it");
   strength("--bc-batch", o.bc_batch, "States drawn for each optimiser step");
-  strength("--ks-strength", o.ks_strength, "KL to the clone on the states that the policy visits, at the start");
+  strength("--ks-strength", o.ks_strength,
+           "KL to the clone on the states that the policy visits, at the start");
   strength("--ks-factor", o.ks_factor, "Times this after each optimiser step");
   strength("--ks-floor", o.ks_floor, "Never below this");
 
   const std::string evaluation = "Evaluation at the end";
-  command->add_option("--evaluation-games", o.evaluation.games, "New games on held-out seeds; 0: none")
-      ->check(non_negative_number)->capture_default_str()->group(evaluation);
-  command->add_option("--evaluation-turns", o.evaluation.turns, "Their cap, in game turns")->check(positive_number)->capture_default_str()->group(evaluation);
-  command->add_option("--saves", o.evaluation.from, "Folders of saved games to play from: saves/depth3 saves/depth4")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->group(evaluation);
-  command->add_option("--saved-turns", o.evaluation.saved_turns, "Their cap, in game turns")->check(positive_number)->capture_default_str()->group(evaluation);
-  command->add_option("--repeats", o.evaluation.repeats, "Times that each saved game is played")->check(positive_number)->capture_default_str()->group(evaluation);
+  command
+      ->add_option("--evaluation-games", o.evaluation.games, "New games on held-out seeds; 0: none")
+      ->check(non_negative_number)
+      ->capture_default_str()
+      ->group(evaluation);
+  command->add_option("--evaluation-turns", o.evaluation.turns, "Their cap, in game turns")
+      ->check(positive_number)
+      ->capture_default_str()
+      ->group(evaluation);
+  command
+      ->add_option("--saves", o.evaluation.from,
+                   "Folders of saved games to play from: saves/depth3 saves/depth4")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(evaluation);
+  command->add_option("--saved-turns", o.evaluation.saved_turns, "Their cap, in game turns")
+      ->check(positive_number)
+      ->capture_default_str()
+      ->group(evaluation);
+  command->add_option("--repeats", o.evaluation.repeats, "Times that each saved game is played")
+      ->check(positive_number)
+      ->capture_default_str()
+      ->group(evaluation);
 }
 
 }  // namespace nethack

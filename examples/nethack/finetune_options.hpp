@@ -15,8 +15,8 @@
 
 namespace nethack {
 
-/// Which retention terms, and how strong. The strengths of L2 and EWC are those that hold the policy about as close to the clone
-/// as kickstarting does.
+/// Which retention terms, and how strong. The strengths of L2 and EWC are those that hold the
+/// policy about as close to the clone as kickstarting does.
 struct retention_options {
   bool l2 = false, ewc = false, behavioral_cloning = false, kickstarting = false;
   double l2_strength = 1.0;
@@ -24,7 +24,8 @@ struct retention_options {
   std::int64_t ewc_states = 2000;
   double bc_strength = 1.0;
   std::int64_t bc_states = 100'000, bc_batch_size = 256;
-  double ks_strength = 0.5, ks_factor = 0.9993, ks_floor = 0.1;  ///< strength · factor^n after n optimiser steps, never below the floor
+  /// strength · factor^n after n optimiser steps, never below the floor
+  double ks_strength = 0.5, ks_factor = 0.9993, ks_floor = 0.1;
 
   bool any() const { return l2 || ewc || behavioral_cloning || kickstarting; }
   bool needs_demonstrations() const { return ewc || behavioral_cloning; }
@@ -36,7 +37,10 @@ struct retention_options {
   std::string name() const { return chosen_terms(terms()); }
 
   /// "none", or terms joined by +. Throws for anything else.
-  void choose(const std::string& text) { choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &behavioral_cloning}, {"ks", &kickstarting}}); }
+  void choose(const std::string& text) {
+    choose_terms(text,
+                 {{"l2", &l2}, {"ewc", &ewc}, {"bc", &behavioral_cloning}, {"ks", &kickstarting}});
+  }
 };
 
 enum class rate_schedule : std::uint8_t { constant, linear };  ///< linear: to 0 over `steps`
@@ -56,14 +60,19 @@ struct finetune_options {
   double value_clip = 0;  ///< 0: none
   double longest_gradient = 1;
 
-  double reward_scale = 1 / 20.0, reward_clip = 5;  ///< points to reward; then divided by the running std of the discounted return
+  /// points to reward; then divided by the running std of the discounted return
+  double reward_scale = 1 / 20.0, reward_clip = 5;
 
   bool separate_critic = false;
-  bool fresh_critic = true;            ///< a clone's value head has learnt nothing: begin with a new one
-  std::int64_t critic_warmup = 0;      ///< steps in which only the value head learns, at `critic_warmup_rate`
+  /// a clone's value head has learnt nothing: begin with a new one
+  bool fresh_critic = true;
+  /// steps in which only the value head learns, at `critic_warmup_rate`
+  std::int64_t critic_warmup = 0;
   double critic_warmup_rate = 1e-3;
-  double collect_first = 0;            ///< share of the steps, at the start, that are played and not learnt from
-  std::vector<std::string> freeze{};   ///< patterns of parameter names that do not learn: "encoder.*"
+  /// share of the steps, at the start, that are played and not learnt from
+  double collect_first = 0;
+  /// patterns of parameter names that do not learn: "encoder.*"
+  std::vector<std::string> freeze{};
 
   retention_options retention;
 
@@ -74,7 +83,8 @@ struct finetune_options {
 /// What the first experiments used: quick to show what plain fine-tuning forgets.
 inline finetune_options quick_recipe() { return {}; }
 
-/// Half the drift of the quick one: a critic that cannot disturb the policy and has learnt before the policy does.
+/// Half the drift of the quick one: a critic that cannot disturb the policy and has learnt before
+/// the policy does.
 inline finetune_options careful_recipe() {
   finetune_options options;
   options.learning_rate = 1e-4;
@@ -84,9 +94,10 @@ inline finetune_options careful_recipe() {
   return options;
 }
 
-/// Wołczyk et al. 2024, on this network and this many games: batches of 4096 steps, one epoch, the learning rate to 0, ratios kept
-/// within 0.05 to 20, the first twentieth of the steps (25 of 500 million) not learnt from, a frozen encoder under retention, entropy
-/// without it only. Choose the retention terms first.
+/// Wołczyk et al. 2024, on this network and this many games: batches of 4096 steps, one epoch, the
+/// learning rate to 0, ratios kept within 0.05 to 20, the first twentieth of the steps (25 of 500
+/// million) not learnt from, a frozen encoder under retention, entropy without it only. Choose the
+/// retention terms first.
 inline finetune_options paper_recipe(const retention_options& retention) {
   finetune_options options;
   options.retention = retention;
@@ -117,10 +128,14 @@ inline finetune_options paper_recipe(const retention_options& retention) {
 
 inline finetune_options recipe(std::string_view name, const retention_options& retention) {
   finetune_options options;
-  if (name == "quick") options = quick_recipe();
-  else if (name == "careful") options = careful_recipe();
-  else if (name == "paper") return paper_recipe(retention);
-  else throw retain::config_error("no recipe '" + std::string(name) + "': quick, careful or paper");
+  if (name == "quick")
+    options = quick_recipe();
+  else if (name == "careful")
+    options = careful_recipe();
+  else if (name == "paper")
+    return paper_recipe(retention);
+  else
+    throw retain::config_error("no recipe '" + std::string(name) + "': quick, careful or paper");
   options.retention = retention;
   return options;
 }

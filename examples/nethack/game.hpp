@@ -39,20 +39,23 @@ namespace nethack {
 
 struct game_options {
   std::string package = default_package;
-  /// The preloaded library; empty: $RETAIN_NETHACK_TRANSPORT, or else the one this program was built with.
+  /// The preloaded library; empty: $RETAIN_NETHACK_TRANSPORT, or else the one this program was
+  /// built with.
   std::string transport;
   /// A game that has not answered for so long is taken for hung and killed.
   int hang_timeout_ms = 5000;
 };
 
-/// What came of a key: the game waits for the next one, has ended by itself, or was lost (it crashed,
-/// was killed from outside, or hung and was killed here).
+/// What came of a key: the game waits for the next one, has ended by itself, or was lost (it
+/// crashed, was killed from outside, or hung and was killed here).
 enum class answer : std::uint8_t { waiting, ended, lost };
 
 class game {
  public:
   explicit game(game_options options = {})
-      : options_(std::move(options)), transport_(find_transport(options_.transport)), playground_(options_.package) {}
+      : options_(std::move(options)),
+        transport_(find_transport(options_.transport)),
+        playground_(options_.package) {}
   ~game() {
     stop();
     unmap();
@@ -67,7 +70,8 @@ class game {
     spawn(seed);
   }
 
-  /// Starts from a file that `save_to` wrote. Whether the game could read it shows on its first screens.
+  /// Starts from a file that `save_to` wrote. Whether the game could read it shows on its first
+  /// screens.
   void start_from(const std::filesystem::path& saved, std::uint64_t seed) {
     std::error_code error;
     if (!std::filesystem::is_regular_file(saved, error))
@@ -75,9 +79,13 @@ class game {
     stop();
     playground_.clear();
     const auto target = playground_.save_folder() / saved_name;
-    std::filesystem::copy_file(saved, target, std::filesystem::copy_options::overwrite_existing, error);
-    if (error) throw std::runtime_error("cannot read the saved game " + saved.string() + ": " + error.message());
-    std::filesystem::permissions(target, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    std::filesystem::copy_file(saved, target, std::filesystem::copy_options::overwrite_existing,
+                               error);
+    if (error)
+      throw std::runtime_error("cannot read the saved game " + saved.string() + ": " +
+                               error.message());
+    std::filesystem::permissions(
+        target, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
     spawn(seed);
   }
 
@@ -92,7 +100,8 @@ class game {
   }
 
   bool running() const { return process_ > 0; }
-  /// Whether the last game left by itself, content or not; false while it runs and if it was lost without a word.
+  /// Whether the last game left by itself, content or not; false while it runs and if it was lost
+  /// without a word.
   bool left() const { return left_; }
   pid_t process() const { return process_; }
 
@@ -143,12 +152,14 @@ class game {
     return true;
   }
 
-  /// The score the game itself entered in its log of ended games; none while it runs or if it was lost.
+  /// The score the game itself entered in its log of ended games; none while it runs or if it was
+  /// lost.
   std::optional<long> final_score() const {
     std::ifstream log(playground_.path() / "xlogfile");
     std::string line;
     if (running() || !std::getline(log, line)) return std::nullopt;
-    const std::size_t field = line.find("\tpoints=");  // version=3.6.6<tab>points=12<tab>deathdnum=0...
+    // version=3.6.6<tab>points=12<tab>deathdnum=0...
+    const std::size_t field = line.find("\tpoints=");
     if (field == std::string::npos) return std::nullopt;
     return std::strtol(line.c_str() + field + 8, nullptr, 10);
   }
@@ -168,11 +179,13 @@ class game {
 
   static std::string find_transport(std::string chosen) {
     if (chosen.empty())
-      if (const char* from_environment = std::getenv("RETAIN_NETHACK_TRANSPORT")) chosen = from_environment;
+      if (const char* from_environment = std::getenv("RETAIN_NETHACK_TRANSPORT"))
+        chosen = from_environment;
 #ifdef RETAIN_NETHACK_TRANSPORT
     if (chosen.empty()) chosen = RETAIN_NETHACK_TRANSPORT;
 #endif
-    // Absolute, as the game starts in a folder of its own; and a missing library would be ignored there.
+    // Absolute, as the game starts in a folder of its own; and a missing library would be ignored
+    // there.
     std::error_code error;
     const auto path = std::filesystem::absolute(chosen, error);
     if (chosen.empty() || !std::filesystem::exists(path, error))
@@ -185,7 +198,8 @@ class game {
     screen_.reset();
     left_ = false;
     const int memory = link_memory();
-    const std::string folder = playground_.path().string(), program = playground_.program().string();
+    const std::string folder = playground_.path().string(),
+                      program = playground_.program().string();
     std::vector<std::string> variables{game_settings,
                                        "HACKDIR=" + folder,
                                        "HOME=" + folder,
@@ -204,9 +218,9 @@ class game {
     std::string name = "nethack";
     char* arguments[] = {name.data(), nullptr};
 
-    // posix_spawn rather than fork: a learner's process is large, and copying its page table is slow.
-    // A session of its own keeps a Ctrl-C meant for the learner away from the game, and an empty signal mask
-    // lets through what tells it that the learner is gone.
+    // posix_spawn rather than fork: a learner's process is large, and copying its page table is
+    // slow. A session of its own keeps a Ctrl-C meant for the learner away from the game, and an
+    // empty signal mask lets through what tells it that the learner is gone.
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
@@ -219,13 +233,15 @@ class game {
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
-    const int error = posix_spawn(&process_, program.c_str(), &actions, &attributes, arguments, environment.data());
+    const int error = posix_spawn(&process_, program.c_str(), &actions, &attributes, arguments,
+                                  environment.data());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     close(memory);
     if (error != 0) {
       process_ = -1;
-      throw std::runtime_error(std::string("cannot start the game ") + program + ": " + std::strerror(error));
+      throw std::runtime_error(std::string("cannot start the game ") + program + ": " +
+                               std::strerror(error));
     }
   }
 
@@ -239,7 +255,8 @@ class game {
     if (mapped == MAP_FAILED) {
       const int error = errno;
       if (memory >= 0) close(memory);
-      throw std::runtime_error(std::string("cannot share memory with a game: ") + std::strerror(error));
+      throw std::runtime_error(std::string("cannot share memory with a game: ") +
+                               std::strerror(error));
     }
     link_ = static_cast<nethack_link*>(mapped);
     frames_seen_ = 0;
@@ -251,9 +268,12 @@ class game {
     link_ = nullptr;
   }
 
-  bool frame_there() const { return __atomic_load_n(&link_->frames, __ATOMIC_SEQ_CST) != frames_seen_; }
+  bool frame_there() const {
+    return __atomic_load_n(&link_->frames, __ATOMIC_SEQ_CST) != frames_seen_;
+  }
 
-  /// Sleeps until a frame is there. A game that died without a word wakes nobody, so now and then it looks.
+  /// Sleeps until a frame is there. A game that died without a word wakes nobody, so now and then
+  /// it looks.
   bool await_frame() {
     using clock = std::chrono::steady_clock;
     constexpr timespec slice{0, 20'000'000};
@@ -261,9 +281,12 @@ class game {
     __atomic_store_n(&link_->player_asleep, 1u, __ATOMIC_SEQ_CST);
     bool there;
     while (!(there = frame_there())) {
-      if (syscall(SYS_futex, &link_->frames, FUTEX_WAIT, frames_seen_, &slice, nullptr, 0) == 0 || errno != ETIMEDOUT)
+      if (syscall(SYS_futex, &link_->frames, FUTEX_WAIT, frames_seen_, &slice, nullptr, 0) == 0 ||
+          errno != ETIMEDOUT)
         continue;
-      if (!deadline) deadline = clock::now() + std::chrono::milliseconds(options_.hang_timeout_ms) - std::chrono::milliseconds(20);
+      if (!deadline)
+        deadline = clock::now() + std::chrono::milliseconds(options_.hang_timeout_ms) -
+                   std::chrono::milliseconds(20);
       int state = 0;
       if (waitpid(process_, &state, WNOHANG) == process_) {
         process_ = -1;

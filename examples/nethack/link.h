@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The memory a game and its player share; both the transport (C) and game.hpp (C++) include this.
 //
-// Strict turns: the game fills `frame`, raises `frames` and sleeps until `keys` rises; the player writes
-// `key`, raises `keys` and sleeps until `frames` rises. Each counter is a futex. Against a pair of sockets
-// this spares both the copies and, where the player comes late enough, its system call.
+// Strict turns: the game fills `frame`, raises `frames` and sleeps until `keys` rises; the player
+// writes `key`, raises `keys` and sleeps until `frames` rises. Each counter is a futex. Against a
+// pair of sockets this spares both the copies and, where the player comes late enough, its system
+// call.
 #ifndef RETAIN_NETHACK_LINK_H
 #define RETAIN_NETHACK_LINK_H
 

@@ -28,20 +28,26 @@
 
 namespace nethack {
 
-/// Where the hero has been on this level, what lies under them, the keys before, when they last prayed. One object a game:
+/// Where the hero has been on this level, what lies under them, the keys before, when they last
+/// prayed. One object a game:
 ///
 ///     memory mind;
 ///     mind.observe(game.view());            // the first screen
 ///     mind.observe(game.view(), action);    // what `action` led to, after every step
 ///
-/// A new game starts with reset(). save and load keep it beside a saved game, which would else go on with an empty mind.
+/// A new game starts with reset(). save and load keep it beside a saved game, which would else go
+/// on with an empty mind.
 class memory {
  public:
   static constexpr int actions_kept = 8;
   static constexpr int no_action = -1;
 
   memory() { reset(); }
-  memory(const memory& other) : kept_(other.kept_), levels_(other.levels_), level_(&levels_[kept_.depth]), map_(other.map_) {}
+  memory(const memory& other)
+      : kept_(other.kept_),
+        levels_(other.levels_),
+        level_(&levels_[kept_.depth]),
+        map_(other.map_) {}
   memory& operator=(const memory& other) {
     kept_ = other.kept_;
     levels_ = other.levels_;
@@ -69,7 +75,9 @@ class memory {
       level_ = &levels_[kept_.depth];
     }
     const int left_row = kept_.hero_row, left_column = kept_.hero_column;
-    kept_.hero_row = seen.hero_row < first_map_row ? first_map_row : seen.hero_row > last_map_row ? last_map_row : seen.hero_row;
+    kept_.hero_row = seen.hero_row < first_map_row  ? first_map_row
+                     : seen.hero_row > last_map_row ? last_map_row
+                                                    : seen.hero_row;
     kept_.hero_column = seen.hero_column;
     map_.update(seen, [&](int row) {
       for (int column = 0; column < columns; ++column) remember_ground(row, column);
@@ -86,7 +94,9 @@ class memory {
     std::uint16_t& visits = level_->visits[cell_index(hero_row(), hero_column())];
     if (visits < 0xffff) ++visits;
     level_->visited[static_cast<std::size_t>(hero_row())] |= bit(hero_column());
-    kept_.same_place = hero_row() == kept_.last_row && hero_column() == kept_.last_column ? kept_.same_place + 1 : 0;
+    kept_.same_place = hero_row() == kept_.last_row && hero_column() == kept_.last_column
+                           ? kept_.same_place + 1
+                           : 0;
     kept_.same_turn = seen.stats.turn == kept_.last_turn ? kept_.same_turn + 1 : 0;
     kept_.last_row = hero_row();
     kept_.last_column = hero_column();
@@ -98,27 +108,32 @@ class memory {
   int hero_column() const { return kept_.hero_column; }
   int visits(int row, int column) const { return level_->visits[cell_index(row, column)]; }
   const std::array<row_bits, rows>& visited() const { return level_->visited; }
-  /// The token that the hero stands on, as it was seen before they stepped there; 0 where it never was.
+  /// The token that the hero stands on, as it was seen before they stepped there; 0 where it never
+  /// was.
   std::uint8_t under_hero() const { return level_->under[cell_index(hero_row(), hero_column())]; }
   /// The last actions, newest first.
   const std::array<std::int8_t, actions_kept>& actions() const { return kept_.actions; }
   bool has_prayed() const { return kept_.turn_of_prayer >= 0; }
   int turns_since_prayer() const { return turns_since(kept_.turn_of_prayer); }
   int turns_on_level() const { return turns_since(kept_.turn_of_arrival); }
-  int same_place() const { return kept_.same_place; }  ///< commands in a row that left the hero where they were
-  int same_turn() const { return kept_.same_turn; }    ///< commands in a row that took no game time
+  /// commands in a row that left the hero where they were
+  int same_place() const { return kept_.same_place; }
+  int same_turn() const { return kept_.same_turn; }  ///< commands in a row that took no game time
 
   void save(std::ostream& out) const {
     const std::string bytes = to_bytes();
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   }
-  /// The screen itself is not kept: the next observe() reads it anew. Throws where the bytes are not those of a memory, each number in its range, and
-  /// leaves this one as it was. `name` stands for them in errors.
-  void load(std::istream& in, const std::string& name = "the player's memory beside the saved game") {
+  /// The screen itself is not kept: the next observe() reads it anew. Throws where the bytes are
+  /// not those of a memory, each number in its range, and leaves this one as it was. `name` stands
+  /// for them in errors.
+  void load(std::istream& in,
+            const std::string& name = "the player's memory beside the saved game") {
     try {
       from_bytes(std::string(std::istreambuf_iterator<char>(in), {}));
     } catch (const std::out_of_range& problem) {
-      throw std::runtime_error(name + " is damaged or of another version: it " + problem.what() + "; make the saved games anew (nethack save-states)");
+      throw std::runtime_error(name + " is damaged or of another version: it " + problem.what() +
+                               "; make the saved games anew (nethack save-states)");
     }
   }
 
@@ -132,24 +147,32 @@ class memory {
     std::error_code error;
     std::ifstream in;
     if (std::filesystem::is_regular_file(file, error)) in.open(file, std::ios::binary);
-    if (!in.is_open()) throw std::runtime_error("no " + file.string() + " beside the saved game: make the saved games anew (nethack save-states)");
+    if (!in.is_open())
+      throw std::runtime_error(
+          "no " + file.string() +
+          " beside the saved game: make the saved games anew (nethack save-states)");
     load(in, file.string());
   }
 
  private:
   static constexpr std::string_view tag = "memory03", tag_without_checksum = "memory02";
-  static constexpr int most_turns = 1'000'000'000, most_depth = 127;  ///< more than a screen shows, and than a dungeon has
+  /// more than a screen shows, and than a dungeon has
+  static constexpr int most_turns = 1'000'000'000, most_depth = 127;
   /// A recording's turns may be any int.
   int turns_since(int turn) const {
     const std::int64_t passed = std::int64_t{kept_.turn} - turn;
-    return static_cast<int>(std::clamp<std::int64_t>(passed, std::numeric_limits<int>::min(), std::numeric_limits<int>::max()));
+    return static_cast<int>(std::clamp<std::int64_t>(passed, std::numeric_limits<int>::min(),
+                                                     std::numeric_limits<int>::max()));
   }
-  static constexpr std::size_t cell_index(int row, int column) { return static_cast<std::size_t>(row * columns + column); }
+  static constexpr std::size_t cell_index(int row, int column) {
+    return static_cast<std::size_t>(row * columns + column);
+  }
 
   void remember_action(int action) {
     for (std::size_t i = actions_kept - 1; i > 0; --i) kept_.actions[i] = kept_.actions[i - 1];
     kept_.actions[0] = static_cast<std::int8_t>(action);
-    if (!kept_.question && small_actions[static_cast<std::size_t>(action)].code == keys::pray) kept_.turn_of_prayer = kept_.turn;
+    if (!kept_.question && small_actions[static_cast<std::size_t>(action)].code == keys::pray)
+      kept_.turn_of_prayer = kept_.turn;
   }
 
   /// A monster hides what it stands on, and so does the hero: there the older memory stays.
@@ -176,7 +199,8 @@ class memory {
   template <class Kept, class Visit>
   static void for_each_number(Kept& k, Visit visit) {
     visit(k.depth, -1, most_depth);
-    for (auto* turn : {&k.turn, &k.turn_of_arrival, &k.turn_of_prayer, &k.last_turn}) visit(*turn, -1, most_turns);
+    for (auto* turn : {&k.turn, &k.turn_of_arrival, &k.turn_of_prayer, &k.last_turn})
+      visit(*turn, -1, most_turns);
     visit(k.hero_row, first_map_row, last_map_row);
     visit(k.hero_column, 0, columns - 1);
     visit(k.last_row, -1, last_map_row);
@@ -185,12 +209,15 @@ class memory {
     visit(k.question, 0, 1);
   }
 
-  /// The tag, what is kept, the number of levels and each with its depth, a CRC-32 of all that; numbers little-endian.
+  /// The tag, what is kept, the number of levels and each with its depth, a CRC-32 of all that;
+  /// numbers little-endian.
   std::string to_bytes() const {
     detail::byte_writer out;
     out.bytes = tag;
     for (const std::int8_t action : kept_.actions) out.put(static_cast<std::uint8_t>(action));
-    for_each_number(kept_, [&](std::int32_t number, std::int32_t, std::int32_t) { out.put_u32(static_cast<std::uint32_t>(number)); });
+    for_each_number(kept_, [&](std::int32_t number, std::int32_t, std::int32_t) {
+      out.put_u32(static_cast<std::uint32_t>(number));
+    });
     out.put_u32(static_cast<std::uint32_t>(levels_.size()));
     for (const auto& [depth, level] : levels_) {
       out.put_u32(static_cast<std::uint32_t>(depth));
@@ -205,26 +232,36 @@ class memory {
     return std::move(out.bytes);
   }
 
-  /// Throws std::out_of_range before anything has changed. Files of the version before are the same without the checksum.
+  /// Throws std::out_of_range before anything has changed. Files of the version before are the same
+  /// without the checksum.
   void from_bytes(std::string_view bytes) {
     detail::byte_reader in(bytes);
     const auto found = in.get_bytes(tag.size());
-    if (found != tag && found != tag_without_checksum) throw std::out_of_range("does not begin as one");
+    if (found != tag && found != tag_without_checksum)
+      throw std::out_of_range("does not begin as one");
     if (found == tag) {
       if (bytes.size() < tag.size() + 4) throw std::out_of_range("ends early");
       const auto all = bytes.substr(0, bytes.size() - 4);
-      if (detail::byte_reader(bytes.substr(all.size())).get_u32() != detail::crc32(all)) throw std::out_of_range("has another checksum");
+      if (detail::byte_reader(bytes.substr(all.size())).get_u32() != detail::crc32(all))
+        throw std::out_of_range("has another checksum");
       in = detail::byte_reader(all.substr(tag.size()));
     }
-    const auto number = [&](std::int64_t least, std::int64_t most) { return detail::byte_reader::in_range(static_cast<std::int32_t>(in.get_u32()), least, most); };
+    const auto number = [&](std::int64_t least, std::int64_t most) {
+      return detail::byte_reader::in_range(static_cast<std::int32_t>(in.get_u32()), least, most);
+    };
     kept restored;
     for (std::int8_t& action : restored.actions)
-      action = static_cast<std::int8_t>(detail::byte_reader::in_range(static_cast<std::int8_t>(in.get()), no_action, static_cast<int>(small_actions.size()) - 1));
-    for_each_number(restored, [&](std::int32_t& value, std::int32_t least, std::int32_t most) { value = number(least, most); });
+      action = static_cast<std::int8_t>(
+          detail::byte_reader::in_range(static_cast<std::int8_t>(in.get()), no_action,
+                                        static_cast<int>(small_actions.size()) - 1));
+    for_each_number(restored, [&](std::int32_t& value, std::int32_t least, std::int32_t most) {
+      value = number(least, most);
+    });
     std::map<int, level_memory> levels;
     for (int left = number(1, most_depth + 2); left > 0; --left) {
       const int depth = number(-1, most_depth);
-      if (!levels.empty() && depth <= levels.rbegin()->first) throw std::out_of_range("has a level twice, or not in its order");
+      if (!levels.empty() && depth <= levels.rbegin()->first)
+        throw std::out_of_range("has a level twice, or not in its order");
       read_level(in, levels[depth]);
     }
     if (!in.empty()) throw std::out_of_range("has more behind its end");
@@ -241,11 +278,14 @@ class memory {
     }
     for (std::uint16_t& visits : level.visits) visits = in.get_u16();
     for (std::uint8_t& token : level.under)
-      if ((token = in.get()) >= token_count) throw std::out_of_range("has a token that no cell has");
+      if ((token = in.get()) >= token_count)
+        throw std::out_of_range("has a token that no cell has");
     for (int row = 0; row < rows; ++row) {
       const row_bits visited = level.visited[static_cast<std::size_t>(row)];
-      bool right = (visited >> columns) == 0 && ((row >= first_map_row && row <= last_map_row) || visited == 0);
-      for (int column = 0; column < columns; ++column) right = right && has(visited, column) == (level.visits[cell_index(row, column)] > 0);
+      bool right = (visited >> columns) == 0 &&
+                   ((row >= first_map_row && row <= last_map_row) || visited == 0);
+      for (int column = 0; column < columns; ++column)
+        right = right && has(visited, column) == (level.visits[cell_index(row, column)] > 0);
       if (!right) throw std::out_of_range("has visits that are not where the hero has been");
     }
   }

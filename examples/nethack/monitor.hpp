@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Shows forgetting before the score falls: how far a policy has moved from its teacher on states that it is not
-// trained on, near the start of the game (CLOSE: dungeon level 1) and beyond it (FAR: level 3 and deeper).
+// Shows forgetting before the score falls: how far a policy has moved from its teacher on states
+// that it is not trained on, near the start of the game (CLOSE: dungeon level 1) and beyond it
+// (FAR: level 3 and deeper).
 #pragma once
 
 #include <algorithm>
@@ -32,8 +33,12 @@ struct forgetting_report {
 
   /// As columns of metrics.csv and keys of evaluation.json.
   std::map<std::string, double> named() const {
-    return {{"kl/close", close.kl},           {"kl/far", far.kl},           {"agreement/close", close.agreement},
-            {"agreement/far", far.agreement}, {"accuracy/close", close.accuracy}, {"accuracy/far", far.accuracy}};
+    return {{"kl/close", close.kl},
+            {"kl/far", far.kl},
+            {"agreement/close", close.agreement},
+            {"agreement/far", far.agreement},
+            {"accuracy/close", close.accuracy},
+            {"accuracy/far", far.accuracy}};
   }
 };
 
@@ -46,11 +51,14 @@ struct probe_states {
   std::int64_t size() const { return measured.size(0); }
 };
 
-/// About `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed: every run of an experiment is measured on
-/// the same states. For a recurrent policy they lie in stretches of play, of which all such states are taken.
+/// About `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed: every
+/// run of an experiment is measured on the same states. For a recurrent policy they lie in
+/// stretches of play, of which all such states are taken.
 template <class Wanted>
-probe_states draw_probe(const training_states& from, const policy& network, std::int64_t most, Wanted wanted) {
-  const auto all = in_stretches(network, from.observations), actions = in_stretches(network, from.actions);
+probe_states draw_probe(const training_states& from, const policy& network, std::int64_t most,
+                        Wanted wanted) {
+  const auto all = in_stretches(network, from.observations),
+             actions = in_stretches(network, from.actions);
   const auto counts = settled_steps(all).contiguous();
   const bool* counted = counts.data_ptr<bool>();
   const auto length = stretch_length(network);
@@ -67,22 +75,30 @@ probe_states draw_probe(const training_states& from, const policy& network, std:
   std::vector<std::int64_t> measured;
   std::size_t taken = 0;
   for (; taken < candidates.size() && static_cast<std::int64_t>(measured.size()) < most; ++taken) {
-    std::swap(candidates[taken], candidates[taken + (((random() >> 32) * (candidates.size() - taken)) >> 32)]);
-    for (const auto step : measured_in(candidates[taken])) measured.push_back(static_cast<std::int64_t>(taken) * length + step);
+    std::swap(candidates[taken],
+              candidates[taken + (((random() >> 32) * (candidates.size() - taken)) >> 32)]);
+    for (const auto step : measured_in(candidates[taken]))
+      measured.push_back(static_cast<std::int64_t>(taken) * length + step);
   }
   candidates.resize(taken);
   const auto indices = at::tensor(candidates, at::kLong), steps = at::tensor(measured, at::kLong);
-  return {all.index_select(0, indices), steps, actions.index_select(0, indices).flatten().index_select(0, steps)};
+  return {all.index_select(0, indices), steps,
+          actions.index_select(0, indices).flatten().index_select(0, steps)};
 }
 
 class forgetting_monitor {
  public:
   /// Asks the teacher once; afterwards it costs one forward pass of the policy over both sets.
   forgetting_monitor(const training_states& held_out, policy teacher, std::int64_t states_each)
-      : close_(make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth == 1; }), teacher, "dungeon level 1")),
-        far_(make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth >= 3; }), teacher, "dungeon level 3 and deeper")) {}
+      : close_(
+            make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth == 1; }),
+                 teacher, "dungeon level 1")),
+        far_(make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth >= 3; }),
+                  teacher, "dungeon level 3 and deeper")) {}
 
-  forgetting_report measure(policy network) const { return {measure(close_, network), measure(far_, network)}; }
+  forgetting_report measure(policy network) const {
+    return {measure(close_, network), measure(far_, network)};
+  }
 
   std::int64_t close_states() const { return close_.states.size(); }
   std::int64_t far_states() const { return far_.states.size(); }
@@ -96,12 +112,15 @@ class forgetting_monitor {
   static at::Tensor log_probs(policy& network, const probe_states& states) {
     const at::NoGradGuard no_graph;
     const auto logits = answer(network, states.observations).distribution.logits;
-    return retain::categorical{logits.reshape({-1, logits.size(-1)}).index_select(0, states.measured)}.log_probs();
+    return retain::categorical{
+        logits.reshape({-1, logits.size(-1)}).index_select(0, states.measured)}
+        .log_probs();
   }
 
   static probe make(probe_states states, policy& teacher, const std::string& what) {
     if (states.size() == 0)
-      throw std::runtime_error("the held-out demonstrations have no state on " + what + ": record more steps");
+      throw std::runtime_error("the held-out demonstrations have no state on " + what +
+                               ": record more steps");
     const bool training = teacher->is_training();
     teacher->eval();
     auto asked = log_probs(teacher, states);
@@ -116,8 +135,13 @@ class forgetting_monitor {
     const auto asked = log_probs(network, on.states);
     network->train(training);
     const auto mode = asked.argmax(-1);
-    const auto share = [](const at::Tensor& equal) { return equal.to(at::kDouble).mean().item<double>(); };
-    return {retain::kl(retain::categorical{on.teacher_log_probs}, retain::categorical{asked}).to(at::kDouble).mean().item<double>(),
+    const auto share = [](const at::Tensor& equal) {
+      return equal.to(at::kDouble).mean().item<double>();
+    };
+    return {retain::kl(retain::categorical{on.teacher_log_probs}, retain::categorical{asked})
+                .to(at::kDouble)
+                .mean()
+                .item<double>(),
             share(mode.eq(on.teacher_mode)), share(mode.eq(on.states.actions))};
   }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The program `nethack`: fine-tuning a cloned policy on the real game, with and without knowledge retention.
+// The program `nethack`: fine-tuning a cloned policy on the real game, with and without knowledge
+// retention.
 #include <algorithm>
 #include <functional>
 #include <vector>
@@ -15,7 +16,8 @@
 #include "experiments.hpp"
 
 int main(int argc, char** argv) {
-  return run_program(argc, argv, "nethack",
+  return run_program(
+      argc, argv, "nethack",
       "Fine-tunes a cloned policy on the real NetHack, with and without knowledge retention.\n"
       "Start with `nethack demo`.",
       [&](CLI::App& app, std::function<int()>& chosen) {

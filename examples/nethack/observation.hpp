@@ -12,15 +12,16 @@ namespace nethack {
 inline constexpr int rows = 24;
 inline constexpr int columns = 80;
 
-/// What the game waits for. The environment answers --More-- and menus itself, so an agent sees only
-/// `command` (a turn) and `question` (one key that completes the command it has begun).
+/// What the game waits for. The environment answers --More-- and menus itself, so an agent sees
+/// only `command` (a turn) and `question` (one key that completes the command it has begun).
 enum class prompt : std::uint8_t { command, question };
 
 /// The status lines as numbers; `blstats()` of the NetHack Learning Environment in words.
 struct status {
-  int strength = 0, strength_percent = 0, dexterity = 0, constitution = 0, intelligence = 0, wisdom = 0, charisma = 0;
+  int strength = 0, strength_percent = 0, dexterity = 0, constitution = 0, intelligence = 0,
+      wisdom = 0, charisma = 0;
   int hp = 0, hp_max = 0, energy = 0, energy_max = 0, armor_class = 0;
-  int depth = 0;       ///< dungeon level, 1 at the start
+  int depth = 0;  ///< dungeon level, 1 at the start
   int gold = 0;
   int level = 0;       ///< experience level
   int experience = 0;  ///< experience points
@@ -36,19 +37,29 @@ struct status {
 };
 
 struct observation {
-  std::array<std::uint8_t, rows * columns> chars{};   ///< tty_chars, row by row
-  std::array<std::uint8_t, rows * columns> colors{};  ///< tty_colors: 0..7, +8 bright, +16 inverse (a pet or an object highlighted)
-  int cursor_row = 0, cursor_column = 0;              ///< tty_cursor; on the hero when `waiting` is command
-  int hero_row = 1, hero_column = 0;                  ///< the cursor when the game last waited for a command
-  std::string message;                                ///< everything shown on the message line since the last key
+  std::array<std::uint8_t, rows * columns> chars{};  ///< tty_chars, row by row
+  /// tty_colors: 0..7, +8 bright, +16 inverse (a pet or an object highlighted)
+  std::array<std::uint8_t, rows * columns> colors{};
+  /// tty_cursor; on the hero when `waiting` is command
+  int cursor_row = 0, cursor_column = 0;
+  /// the cursor when the game last waited for a command
+  int hero_row = 1, hero_column = 0;
+  /// everything shown on the message line since the last key
+  std::string message;
   prompt waiting = prompt::command;
   status stats;
-  std::uint32_t changed_rows = (1u << rows) - 1;  ///< bit r: row r differs from the observation before
+  /// bit r: row r differs from the observation before
+  std::uint32_t changed_rows = (1u << rows) - 1;
 
-  std::uint8_t character(int row, int column) const { return chars[static_cast<std::size_t>(row * columns + column)]; }
-  std::uint8_t color(int row, int column) const { return colors[static_cast<std::size_t>(row * columns + column)]; }
+  std::uint8_t character(int row, int column) const {
+    return chars[static_cast<std::size_t>(row * columns + column)];
+  }
+  std::uint8_t color(int row, int column) const {
+    return colors[static_cast<std::size_t>(row * columns + column)];
+  }
   std::string_view line(int row) const {
-    return {reinterpret_cast<const char*>(chars.data()) + row * columns, static_cast<std::size_t>(columns)};
+    return {reinterpret_cast<const char*>(chars.data()) + row * columns,
+            static_cast<std::size_t>(columns)};
   }
 };
 

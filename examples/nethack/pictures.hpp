@@ -28,8 +28,8 @@ struct curve_point {
   double step, value, low, high;
 };
 
-/// Mean and 95 % interval of the training games that ended within a window before each of forty steps: over the
-/// games when there is one seed, over the seeds' means when there are several.
+/// Mean and 95 % interval of the training games that ended within a window before each of forty
+/// steps: over the games when there is one seed, over the seeds' means when there are several.
 inline std::vector<curve_point> score_curve(const std::vector<const evaluated*>& runs) {
   std::vector<std::map<std::string, std::vector<double>>> episodes;
   double last = 0;
@@ -61,8 +61,10 @@ inline std::vector<curve_point> score_curve(const std::vector<const evaluated*>&
   return curve;
 }
 
-/// A column of metrics.csv, as mean and full range over seeds; without its zeros, for the axis is logarithmic.
-inline std::vector<curve_point> metric_curve(const std::vector<const evaluated*>& runs, const std::string& name) {
+/// A column of metrics.csv, as mean and full range over seeds; without its zeros, for the axis is
+/// logarithmic.
+inline std::vector<curve_point> metric_curve(const std::vector<const evaluated*>& runs,
+                                             const std::string& name) {
   std::map<double, std::vector<double>> values;
   for (const auto* run : runs) {
     auto by_name = read_columns(run->folder / "metrics.csv");
@@ -79,7 +81,9 @@ inline std::vector<curve_point> metric_curve(const std::vector<const evaluated*>
 }
 
 inline void write_curve(std::ostream& data, const std::vector<curve_point>& curve) {
-  for (const auto& point : curve) data << point.step / 1000 << ' ' << point.value << ' ' << point.low << ' ' << point.high << '\n';
+  for (const auto& point : curve)
+    data << point.step / 1000 << ' ' << point.value << ' ' << point.low << ' ' << point.high
+         << '\n';
   if (curve.empty()) data << "NaN NaN NaN NaN\n";
   data << "\n\n";
 }
@@ -87,7 +91,8 @@ inline void write_curve(std::ostream& data, const std::vector<curve_point>& curv
 }  // namespace detail
 
 /// Score and KL over training steps, three panels: STEM.png, STEM.svg.
-inline bool draw_curves(const run_group& group, const evaluated* clone, const std::filesystem::path& stem) {
+inline bool draw_curves(const run_group& group, const evaluated* clone,
+                        const std::filesystem::path& stem) {
   auto data_path = stem;
   data_path += ".dat";
   std::ostringstream data;
@@ -96,34 +101,44 @@ inline bool draw_curves(const run_group& group, const evaluated* clone, const st
   int index = 0;
   for (const auto& [method, runs] : group.methods) {
     const std::array<std::vector<detail::curve_point>, 3> curves{
-        detail::score_curve(runs), detail::metric_curve(runs, "kl/close"), detail::metric_curve(runs, "kl/far")};
+        detail::score_curve(runs), detail::metric_curve(runs, "kl/close"),
+        detail::metric_curve(runs, "kl/far")};
     for (std::size_t panel = 0; panel < 3; ++panel, ++index) {
       data << "# " << method << ": thousand steps, value, low, high\n";
       detail::write_curve(data, curves[panel]);
       if (curves[panel].empty()) continue;
-      const std::string source = (panels[panel].empty() ? "" : ", ") + gnuplot::quoted(data_path.string()) + " index " +
+      const std::string source = (panels[panel].empty() ? "" : ", ") +
+                                 gnuplot::quoted(data_path.string()) + " index " +
                                  std::to_string(index) + " using ";
       const std::string color = std::string("'") + color_of(method) + "'";
-      panels[panel] += source + "1:3:4 with filledcurves fillcolor rgb " + color + " fillstyle transparent solid 0.15 notitle, " +
+      panels[panel] += source + "1:3:4 with filledcurves fillcolor rgb " + color +
+                       " fillstyle transparent solid 0.15 notitle, " +
                        gnuplot::quoted(data_path.string()) + " index " + std::to_string(index) +
                        " using 1:2 with lines linewidth 2.5 linecolor rgb " + color + " notitle";
     }
-    legend += std::string(legend.empty() ? "" : ", ") + "NaN with lines linewidth 2.5 linecolor rgb '" + color_of(method) +
-              "' title " + gnuplot::quoted(legend_of(method));
+    legend += std::string(legend.empty() ? "" : ", ") +
+              "NaN with lines linewidth 2.5 linecolor rgb '" + color_of(method) + "' title " +
+              gnuplot::quoted(legend_of(method));
   }
   write_file(data_path, data.str());
-  const std::string dashed = " with lines dashtype 2 linewidth 1.5 linecolor rgb '#000000' title 'the clone, evaluated'";
+  const std::string dashed =
+      " with lines dashtype 2 linewidth 1.5 linecolor rgb '#000000' title 'the clone, evaluated'";
   if (clone != nullptr) {
-    panels[0] += std::string(panels[0].empty() ? "" : ", ") + decimals(measures()[0].of(*clone), 2) + dashed;
+    panels[0] +=
+        std::string(panels[0].empty() ? "" : ", ") + decimals(measures()[0].of(*clone), 2) + dashed;
     legend += ", NaN" + dashed;
   }
-  const bool one_seed = std::all_of(group.methods.begin(), group.methods.end(), [](const auto& m) { return m.second.size() == 1; });
+  const bool one_seed = std::all_of(group.methods.begin(), group.methods.end(),
+                                    [](const auto& m) { return m.second.size() == 1; });
   std::ostringstream script;
-  script << "set multiplot layout 1,3 title " << gnuplot::quoted("NetHack: " + group.title) << " font ',13'"
+  script << "set multiplot layout 1,3 title " << gnuplot::quoted("NetHack: " + group.title)
+         << " font ',13'"
          << " margins 0.05,0.985,0.24,0.85 spacing 0.07,0\n"
-         << "set xlabel 'training steps (thousands)'\nset border 3\nset tics nomirror\nset xrange [0:*]\nset key off\n"
+         << "set xlabel 'training steps (thousands)'\nset border 3\nset tics nomirror\nset xrange "
+            "[0:*]\nset key off\n"
          << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n";
-  const std::array<std::string, 3> titles{"Score of training games", "Forgetting near: dungeon level 1 (CLOSE)",
+  const std::array<std::string, 3> titles{"Score of training games",
+                                          "Forgetting near: dungeon level 1 (CLOSE)",
                                           "Forgetting far: dungeon level 3 and deeper (FAR)"};
   const std::array<std::string, 3> units{
       std::string("mean points; band: 95 % over ") + (one_seed ? "games" : "seeds"),
@@ -136,18 +151,21 @@ inline bool draw_curves(const run_group& group, const evaluated* clone, const st
     }
     // Retained and plain differ by a factor of ten and more: only a log scale shows both.
     script << (panel == 0 ? "set yrange [0:*]\n" : "set logscale y\nset yrange [0.002:*]\n")
-           << "set title " << gnuplot::quoted(titles[panel]) << "\nset ylabel " << gnuplot::quoted(units[panel])
-           << "\nplot " << panels[panel] << "\n";
+           << "set title " << gnuplot::quoted(titles[panel]) << "\nset ylabel "
+           << gnuplot::quoted(units[panel]) << "\nplot " << panels[panel] << "\n";
   }
-  script << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset tmargin at screen 0.1\n"
-         << "unset logscale\nunset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics noytics\n"
-         << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot " << legend
-         << "\nunset multiplot\nreset";
+  script << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset "
+            "tmargin at screen 0.1\n"
+         << "unset logscale\nunset border\nunset tics\nunset title\nunset xlabel\nunset "
+            "ylabel\nset grid noxtics noytics\n"
+         << "set key center center horizontal samplen 2\nset xrange [0:1]\nset yrange [0:1]\nplot "
+         << legend << "\nunset multiplot\nreset";
   return gnuplot::draw(stem, script.str(), 1500, 520);
 }
 
 /// Score of new games by method, a point a seed, the mean with its interval over seeds.
-inline bool draw_scores(const run_group& group, const std::vector<evaluated>& runs, const std::filesystem::path& stem) {
+inline bool draw_scores(const run_group& group, const std::vector<evaluated>& runs,
+                        const std::filesystem::path& stem) {
   auto data_path = stem;
   data_path += ".dat";
   std::ostringstream data, tics;
@@ -158,31 +176,39 @@ inline bool draw_scores(const run_group& group, const std::vector<evaluated>& ru
     const auto values = values_over(seeds, measures()[0]);
     data << "# " << method << ": place, score of a seed\n";
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const double offset = values.size() < 2 ? 0 : 0.36 * (static_cast<double>(i) / static_cast<double>(values.size() - 1) - 0.5);
+      const double offset =
+          values.size() < 2
+              ? 0
+              : 0.36 * (static_cast<double>(i) / static_cast<double>(values.size() - 1) - 0.5);
       data << static_cast<double>(m) + offset << ' ' << values[i] << '\n';
     }
     const auto interval = statistics::bootstrap_interval(values);
-    data << "\n\n" << m << ' ' << statistics::mean(values) << ' ' << interval.low << ' ' << interval.high << "\n\n\n";
+    data << "\n\n"
+         << m << ' ' << statistics::mean(values) << ' ' << interval.low << ' ' << interval.high
+         << "\n\n\n";
     tics << (m ? ", " : "") << gnuplot::quoted(legend_of(method)) << ' ' << m;
     const std::string color = std::string("'") + color_of(method) + "'";
-    plots += (plots.empty() ? "" : ", ") + source + " index " + std::to_string(2 * m) +
-             " using 1:2 with points pointtype 7 pointsize 0.8 linecolor rgb " + color + " notitle, " + source + " index " +
-             std::to_string(2 * m + 1) + " using 1:2:3:4 with yerrorbars pointtype 5 pointsize 1.4 linewidth 2.5 linecolor rgb " +
-             color + " notitle";
+    plots +=
+        (plots.empty() ? "" : ", ") + source + " index " + std::to_string(2 * m) +
+        " using 1:2 with points pointtype 7 pointsize 0.8 linecolor rgb " + color + " notitle, " +
+        source + " index " + std::to_string(2 * m + 1) +
+        " using 1:2:3:4 with yerrorbars pointtype 5 pointsize 1.4 linewidth 2.5 linecolor rgb " +
+        color + " notitle";
   }
   for (const auto& [name, dash] : {std::pair{"player", 3}, std::pair{"clone", 2}})
     if (const auto* reference = find_reference(runs, name))
-      plots += ", " + decimals(measures()[0].of(*reference), 2) + " with lines dashtype " + std::to_string(dash) +
-               " linewidth 1.5 linecolor rgb '#000000' title " +
+      plots += ", " + decimals(measures()[0].of(*reference), 2) + " with lines dashtype " +
+               std::to_string(dash) + " linewidth 1.5 linecolor rgb '#000000' title " +
                gnuplot::quoted(name == std::string("player") ? "scripted player" : "clone");
   write_file(data_path, data.str());
   std::ostringstream script;
-  script << "set title " << gnuplot::quoted("NetHack, new games: " + group.title)
-         << " . \"\\n\" . " << gnuplot::quoted("square: mean over seeds, bar: its 95 % interval, dot: one seed")
+  script << "set title " << gnuplot::quoted("NetHack, new games: " + group.title) << " . \"\\n\" . "
+         << gnuplot::quoted("square: mean over seeds, bar: its 95 % interval, dot: one seed")
          << "\nset ylabel 'mean score of a policy (points)'\n"
          << "set grid ytics back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
          << "set border 3\nset tics nomirror\nset key top left Left reverse\n"
-         << "set xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4 << "]\nset yrange [0:*]\n"
+         << "set xrange [-0.6:" << static_cast<double>(group.methods.size()) - 0.4
+         << "]\nset yrange [0:*]\n"
          << "set xtics (" << tics.str() << ")\nplot " << plots;
   return gnuplot::draw(stem, script.str() + "\nreset", 1000, 560);
 }

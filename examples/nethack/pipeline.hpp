@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The steps of an experiment as jobs of this program: record, pretrain, references, saves, fine-tuning runs.
+// The steps of an experiment as jobs of this program: record, pretrain, references, saves,
+// fine-tuning runs.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +18,8 @@ inline const std::vector<std::string>& retention_methods() {
   return all;
 }
 
-/// The sizes of one experiment, and where it lives. Everything in `folder` has one place, so that a second start
-/// finds what the first has finished.
+/// The sizes of one experiment, and where it lives. Everything in `folder` has one place, so that a
+/// second start finds what the first has finished.
 struct experiment {
   std::filesystem::path folder;
   unsigned long seed = 1;
@@ -38,8 +39,9 @@ struct experiment {
 };
 
 namespace detail {
-inline job make_job(const experiment& setup, const std::string& name, const std::filesystem::path& product,
-                    std::vector<std::string> arguments, std::vector<std::string> after) {
+inline job make_job(const experiment& setup, const std::string& name,
+                    const std::filesystem::path& product, std::vector<std::string> arguments,
+                    std::vector<std::string> after) {
   arguments.insert(arguments.begin(), this_program());
   return {.name = name,
           .command = std::move(arguments),
@@ -51,51 +53,74 @@ inline job make_job(const experiment& setup, const std::string& name, const std:
 
 inline job record_job(const experiment& setup) {
   return detail::make_job(setup, "record", setup.demonstrations(),
-                          {"record", "--out", setup.demonstrations().string(), "--steps", std::to_string(setup.record_steps),
-                           "--seed", std::to_string(setup.seed), "--turns", std::to_string(setup.turns)},
+                          {"record", "--out", setup.demonstrations().string(), "--steps",
+                           std::to_string(setup.record_steps), "--seed", std::to_string(setup.seed),
+                           "--turns", std::to_string(setup.turns)},
                           {});
 }
 
 /// Other games than those the clone learns from: what the monitor measures forgetting on.
 inline job held_out_job(const experiment& setup) {
-  return detail::make_job(setup, "record-held-out", setup.held_out(),
-                          {"record", "--out", setup.held_out().string(), "--steps", std::to_string(setup.held_out_steps),
-                           "--seed", std::to_string(setup.seed + 1'000'000), "--turns", std::to_string(setup.turns)},
-                          {});
+  return detail::make_job(
+      setup, "record-held-out", setup.held_out(),
+      {"record", "--out", setup.held_out().string(), "--steps",
+       std::to_string(setup.held_out_steps), "--seed", std::to_string(setup.seed + 1'000'000),
+       "--turns", std::to_string(setup.turns)},
+      {});
 }
 
 inline job pretrain_job(const experiment& setup) {
-  std::vector<std::string> arguments{"pretrain", "--demonstrations", setup.demonstrations().string(), "--held-out",
-                                     setup.held_out().string(), "--out", setup.clone().string(), "--games", "0", "--seed",
+  std::vector<std::string> arguments{"pretrain",
+                                     "--demonstrations",
+                                     setup.demonstrations().string(),
+                                     "--held-out",
+                                     setup.held_out().string(),
+                                     "--out",
+                                     setup.clone().string(),
+                                     "--games",
+                                     "0",
+                                     "--seed",
                                      std::to_string(setup.seed)};
   if (setup.pretrain_minutes > 0) {
     arguments.push_back("--max-minutes");
     arguments.push_back(std::to_string(setup.pretrain_minutes));
   }
-  return detail::make_job(setup, "pretrain", setup.clone(), arguments, {"record", "record-held-out"});
+  return detail::make_job(setup, "pretrain", setup.clone(), arguments,
+                          {"record", "record-held-out"});
 }
 
 inline job save_states_job(const experiment& setup) {
   return detail::make_job(setup, "save-states", setup.saves() / "saves.json",
-                          {"save-states", "--out", setup.saves().string(), "--count", std::to_string(setup.saved_games),
-                           "--seed", std::to_string(setup.seed)},
+                          {"save-states", "--out", setup.saves().string(), "--count",
+                           std::to_string(setup.saved_games), "--seed", std::to_string(setup.seed)},
                           {});
 }
 
 /// random, player or clone, each measured once.
 inline job reference_job(const experiment& setup, const std::string& name) {
-  std::vector<std::string> arguments{"evaluate", "--games", std::to_string(setup.games), "--turns", std::to_string(setup.turns),
-                                     "--out", (setup.folder / name).string(), "--name", name, "--quiet"};
+  std::vector<std::string> arguments{"evaluate",
+                                     "--games",
+                                     std::to_string(setup.games),
+                                     "--turns",
+                                     std::to_string(setup.turns),
+                                     "--out",
+                                     (setup.folder / name).string(),
+                                     "--name",
+                                     name,
+                                     "--quiet"};
   std::vector<std::string> after;
   if (name == "clone") {
-    arguments.insert(arguments.end(), {"--policy", setup.clone().string(), "--teacher", setup.clone().string(), "--held-out",
-                                       setup.held_out().string(), "--monitor-states", std::to_string(setup.monitor_states)});
+    arguments.insert(
+        arguments.end(),
+        {"--policy", setup.clone().string(), "--teacher", setup.clone().string(), "--held-out",
+         setup.held_out().string(), "--monitor-states", std::to_string(setup.monitor_states)});
     after.push_back("pretrain");
   } else {
     arguments.push_back("--" + name);
   }
   if (setup.saved_games > 0) {
-    arguments.insert(arguments.end(), {"--from", (setup.saves() / "depth3").string(), (setup.saves() / "depth4").string()});
+    arguments.insert(arguments.end(), {"--from", (setup.saves() / "depth3").string(),
+                                       (setup.saves() / "depth4").string()});
     after.push_back("save-states");
   }
   return detail::make_job(setup, name, setup.folder / name / "evaluation.json", arguments, after);
@@ -107,37 +132,53 @@ struct finetune_plan {
   int training_turns = 2000;
 
   std::string name() const {
-    return recipe + "-" + method + "-" + std::to_string(training_turns) + "-seed" + std::to_string(seed);
+    return recipe + "-" + method + "-" + std::to_string(training_turns) + "-seed" +
+           std::to_string(seed);
   }
 };
 
-/// One run: fine-tuning, then its evaluation, whose file is the sign that the run is complete. A run that was
-/// stopped goes on from its last checkpoint.
+/// One run: fine-tuning, then its evaluation, whose file is the sign that the run is complete. A
+/// run that was stopped goes on from its last checkpoint.
 inline job finetune_job(const experiment& setup, const finetune_plan& plan, const std::string& name,
                         const std::vector<std::string>& more = {}) {
   const auto folder = setup.folder / "runs" / name;
   std::vector<std::string> arguments{"finetune",
-                                     "--policy", setup.clone().string(),
-                                     "--demonstrations", setup.demonstrations().string(),
-                                     "--held-out", setup.held_out().string(),
-                                     "--monitor-states", std::to_string(setup.monitor_states),
-                                     "--recipe", plan.recipe,
-                                     "--seed", std::to_string(plan.seed),
-                                     "--steps", std::to_string(setup.steps),
-                                     "--monitor-every", std::to_string(std::max(1L, setup.steps / 16)),
-                                     "--turns", std::to_string(plan.training_turns),
-                                     "--out", folder.string(),
-                                     "--name", name,
-                                     "--evaluation-games", std::to_string(setup.games),
-                                     "--evaluation-turns", std::to_string(setup.turns),
-                                     "--resume-if-possible", "--quiet"};
+                                     "--policy",
+                                     setup.clone().string(),
+                                     "--demonstrations",
+                                     setup.demonstrations().string(),
+                                     "--held-out",
+                                     setup.held_out().string(),
+                                     "--monitor-states",
+                                     std::to_string(setup.monitor_states),
+                                     "--recipe",
+                                     plan.recipe,
+                                     "--seed",
+                                     std::to_string(plan.seed),
+                                     "--steps",
+                                     std::to_string(setup.steps),
+                                     "--monitor-every",
+                                     std::to_string(std::max(1L, setup.steps / 16)),
+                                     "--turns",
+                                     std::to_string(plan.training_turns),
+                                     "--out",
+                                     folder.string(),
+                                     "--name",
+                                     name,
+                                     "--evaluation-games",
+                                     std::to_string(setup.games),
+                                     "--evaluation-turns",
+                                     std::to_string(setup.turns),
+                                     "--resume-if-possible",
+                                     "--quiet"};
   if (plan.method == "scratch")
     arguments.push_back("--from-scratch");
   else
     arguments.insert(arguments.end(), {"--retain", plan.method});
   std::vector<std::string> after{"pretrain"};
   if (setup.saved_games > 0) {
-    arguments.insert(arguments.end(), {"--saves", (setup.saves() / "depth3").string(), (setup.saves() / "depth4").string()});
+    arguments.insert(arguments.end(), {"--saves", (setup.saves() / "depth3").string(),
+                                       (setup.saves() / "depth4").string()});
     after.push_back("save-states");
   }
   arguments.insert(arguments.end(), more.begin(), more.end());
@@ -145,14 +186,17 @@ inline job finetune_job(const experiment& setup, const finetune_plan& plan, cons
 }
 
 /// What to say, and which exit code to give, when not every job came to its end.
-inline int explain_stop(const jobs_result& result, const experiment& setup, const std::string& again) {
+inline int explain_stop(const jobs_result& result, const experiment& setup,
+                        const std::string& again) {
   if (result.interrupted) {
     std::fprintf(stderr, "stopped. What is finished is kept; to go on: %s\n", again.c_str());
     return interrupt::exit_code;
   }
-  std::fprintf(stderr, "nethack: the step %s failed: %s\nIts whole output is in %s; after mending, go on with: %s\n",
-               result.failed.c_str(), result.message.c_str(),
-               (setup.folder / "logs" / (result.failed + ".log")).string().c_str(), again.c_str());
+  std::fprintf(
+      stderr,
+      "nethack: the step %s failed: %s\nIts whole output is in %s; after mending, go on with: %s\n",
+      result.failed.c_str(), result.message.c_str(),
+      (setup.folder / "logs" / (result.failed + ".log")).string().c_str(), again.c_str());
   return 1;
 }
 

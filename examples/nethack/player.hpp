@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The scripted player: the teacher whose games are recorded as demonstrations.
 //
-// It is written to be imitated. Every key follows from what the screen shows, from what it showed before on this
-// level, and from a few counters; there are no hidden plans of many keys, and no dice where a rule does as well.
+// It is written to be imitated. Every key follows from what the screen shows, from what it showed
+// before on this level, and from a few counters; there are no hidden plans of many keys, and no
+// dice where a rule does as well.
 #pragma once
 
 #include <algorithm>
@@ -22,13 +23,16 @@ namespace nethack {
 
 /// The numbers that shape how the player plays; the defaults are the best found by measurement.
 struct player_settings {
-  int first_prayer_turn = 110;      ///< before turn 100 no prayer is heard
-  int prayer_interval = 700;        ///< turns between prayers; the gods' patience is random, with a median of 350
-  double rest_below = 0.65;         ///< share of the hit points under which it rests when nobody is near
-  int rest_turns = 150;             ///< per level
-  double quaff_below = 0.34;        ///< share of the hit points under which it drinks one of its three potions of healing; 0: never
-  int searches_per_spot = 12;       ///< before it looks elsewhere for what is hidden
-  int kicks_per_level = 60;         ///< at locked doors
+  int first_prayer_turn = 110;  ///< before turn 100 no prayer is heard
+  /// turns between prayers; the gods' patience is random, with a median of 350
+  int prayer_interval = 700;
+  /// share of the hit points under which it rests when nobody is near
+  double rest_below = 0.65;
+  int rest_turns = 150;  ///< per level
+  /// share of the hit points under which it drinks one of its three potions of healing; 0: never
+  double quaff_below = 0.34;
+  int searches_per_spot = 12;  ///< before it looks elsewhere for what is hidden
+  int kicks_per_level = 60;    ///< at locked doors
 
   /// In one line, for the header of a recording.
   std::string description() const {
@@ -51,7 +55,9 @@ struct player_settings {
 
 class player {
  public:
-  explicit player(std::uint64_t seed, player_settings settings = {}) : settings_(settings) { reset(seed); }
+  explicit player(std::uint64_t seed, player_settings settings = {}) : settings_(settings) {
+    reset(seed);
+  }
 
   /// Forgets the game before.
   void reset(std::uint64_t seed) {
@@ -66,21 +72,27 @@ class player {
     return chosen;
   }
 
-  /// Tells the player that `pressed` was sent in place of the command it chose last, so that it does not learn
-  /// wrong things about the level from what comes of it.
+  /// Tells the player that `pressed` was sent in place of the command it chose last, so that it
+  /// does not learn wrong things about the level from what comes of it.
   void was_replaced_by(key pressed) {
     mind_.last_key = pressed;
     mind_.stepping = false;
     const auto d = std::find(direction_keys.begin(), direction_keys.end(), pressed);
-    if (d != direction_keys.end()) mind_.step_direction = static_cast<std::size_t>(d - direction_keys.begin());
+    if (d != direction_keys.end())
+      mind_.step_direction = static_cast<std::size_t>(d - direction_keys.begin());
   }
 
  private:
-  static bool says(const observation& seen, std::string_view words) { return seen.message.find(words) != std::string::npos; }
+  static bool says(const observation& seen, std::string_view words) {
+    return seen.message.find(words) != std::string::npos;
+  }
 
-  glyph shown(const observation& seen, place p) const { return {seen.character(p.row, p.column), seen.color(p.row, p.column)}; }
+  glyph shown(const observation& seen, place p) const {
+    return {seen.character(p.row, p.column), seen.color(p.row, p.column)};
+  }
 
-  // ---- questions -------------------------------------------------------------------------------------------------
+  // ---- questions
+  // -------------------------------------------------------------------------------------------------
 
   std::uint8_t answer(const observation& seen) {
     if (says(seen, "want to pray")) return 'y';
@@ -106,16 +118,20 @@ class player {
     return keys::escape;
   }
 
-  /// The letters in "What do you want to eat? [fgh or ?*]", ranges such as f-i written out by their ends only.
+  /// The letters in "What do you want to eat? [fgh or ?*]", ranges such as f-i written out by their
+  /// ends only.
   static std::string offered(const std::string& message) {
     const auto open = message.rfind('[');
     std::string letters;
     if (open == std::string::npos) return letters;
-    for (std::size_t i = open + 1; i < message.size() && std::isalpha(static_cast<unsigned char>(message[i])); ++i) letters += message[i];
+    for (std::size_t i = open + 1;
+         i < message.size() && std::isalpha(static_cast<unsigned char>(message[i])); ++i)
+      letters += message[i];
     return letters;
   }
 
-  // ---- commands --------------------------------------------------------------------------------------------------
+  // ---- commands
+  // --------------------------------------------------------------------------------------------------
 
   level_map& map() { return mind_.levels[mind_.depth]; }
 
@@ -148,7 +164,8 @@ class player {
     }
     if (now.hunger < 2) mind_.meals_tried = 0;
 
-    if (now.hp < settings_.rest_below * now.hp_max && !threatened && now.hunger < 2 && mind_.rested < settings_.rest_turns) {
+    if (now.hp < settings_.rest_below * now.hp_max && !threatened && now.hunger < 2 &&
+        mind_.rested < settings_.rest_turns) {
       ++mind_.rested;
       return 's';
     }
@@ -170,7 +187,9 @@ class player {
     }
     map().see(seen, mind_.hero, new_level);
     if (map().ground[mind_.hero].symbol == ' ') map().ground[mind_.hero] = {'.', color::gray};
-    if (says(seen, "staircase down here") || says(seen, "stairs down here") || says(seen, "ladder down here")) map().stairs_down = mind_.hero;
+    if (says(seen, "staircase down here") || says(seen, "stairs down here") ||
+        says(seen, "ladder down here"))
+      map().stairs_down = mind_.hero;
 
     const bool moved = new_level || before != mind_.hero;
     if (moved) {
@@ -182,15 +201,20 @@ class player {
       // Traps hold without a word from the second turn on, so silence counts only when it lasts.
       ++mind_.unmoved;
       const place ahead = mind_.hero + directions[mind_.step_direction];
-      if (on_map(ahead) && (says(seen, "in the way") || says(seen, "in your way") || says(seen, "You stop")))
+      if (on_map(ahead) &&
+          (says(seen, "in the way") || says(seen, "in your way") || says(seen, "You stop")))
         map().shunned_until[ahead] = now.turn + 3;
-      else if (says(seen, "solid") || says(seen, "wall") || says(seen, "boulder") || says(seen, "diagonally") || mind_.unmoved % 12 == 0)
+      else if (says(seen, "solid") || says(seen, "wall") || says(seen, "boulder") ||
+               says(seen, "diagonally") || mind_.unmoved % 12 == 0)
         ++map().refused[mind_.hero][mind_.step_direction];
     }
-    if (says(seen, "Closed for inventory") || says(seen, "watchman") || says(seen, "watch captain")) map().guarded = true;
+    if (says(seen, "Closed for inventory") || says(seen, "watchman") || says(seen, "watch captain"))
+      map().guarded = true;
     if (says(seen, "statue of")) map().statue[mind_.hero] = true;
-    if (says(seen, "Perhaps that's why you cannot move past it")) map().refused[mind_.hero][mind_.step_direction] = 9;
-    for (const char* animal : {"dog", "cat", "kitten"})  // one that bites the hero, not another monster, is no pet
+    if (says(seen, "Perhaps that's why you cannot move past it"))
+      map().refused[mind_.hero][mind_.step_direction] = 9;
+    // one that bites the hero, not another monster, is no pet
+    for (const char* animal : {"dog", "cat", "kitten"})
       for (const char* deed : {" bites!", " misses!", " just misses!"})
         if (says(seen, std::string(animal) + deed)) mind_.bitten_turn = now.turn;
     mind_.door_locked = says(seen, "door is locked");
@@ -200,7 +224,8 @@ class player {
   }
 
   bool may_pray(const status& now) const {
-    return mind_.last_prayer < 0 ? now.turn >= settings_.first_prayer_turn : now.turn - mind_.last_prayer > settings_.prayer_interval;
+    return mind_.last_prayer < 0 ? now.turn >= settings_.first_prayer_turn
+                                 : now.turn - mind_.last_prayer > settings_.prayer_interval;
   }
 
   std::uint8_t step(std::size_t direction) {
@@ -215,14 +240,18 @@ class player {
     return direction_keys[direction];
   }
 
-  // ---- fighting --------------------------------------------------------------------------------------------------
+  // ---- fighting
+  // --------------------------------------------------------------------------------------------------
 
   /// Whether to attack what is shown there: not pets, not what harms the one who touches it.
   bool is_enemy(const observation& seen, place p) {
     const glyph there = shown(seen, p);
-    if (!there.is_monster() || (there.is_pet() && seen.stats.turn > mind_.bitten_turn + 20) || map().shunned_until[p] > seen.stats.turn) return false;
+    if (!there.is_monster() || (there.is_pet() && seen.stats.turn > mind_.bitten_turn + 20) ||
+        map().shunned_until[p] > seen.stats.turn)
+      return false;
     if (map().statue[p] || there.is_harmful()) return false;
-    return !(there.symbol == 'b' && there.hue() == color::green && seen.stats.hp < 15);  // an acid blob, passive
+    // an acid blob, passive
+    return !(there.symbol == 'b' && there.hue() == color::green && seen.stats.hp < 15);
   }
 
   std::optional<std::size_t> adjacent_enemy(const observation& seen) {
@@ -236,15 +265,18 @@ class player {
   }
 
   bool enemy_within(const observation& seen, int reach) {
-    for (int row = std::max(1, mind_.hero.row - reach); row <= std::min(21, mind_.hero.row + reach); ++row)
-      for (int column = std::max(1, mind_.hero.column - reach); column <= std::min(columns - 1, mind_.hero.column + reach); ++column) {
+    for (int row = std::max(1, mind_.hero.row - reach); row <= std::min(21, mind_.hero.row + reach);
+         ++row)
+      for (int column = std::max(1, mind_.hero.column - reach);
+           column <= std::min(columns - 1, mind_.hero.column + reach); ++column) {
         const place p{row, column};
         if (p != mind_.hero && is_enemy(seen, p)) return true;
       }
     return false;
   }
 
-  // ---- finding the way -------------------------------------------------------------------------------------------
+  // ---- finding the way
+  // -------------------------------------------------------------------------------------------
 
   std::uint8_t travel(const observation& seen) {
     const status& now = seen.stats;
@@ -263,20 +295,25 @@ class player {
     }
     routes_.explore(here, seen, mind_.hero, allowed);
 
-    if (const auto gold = nearest([&](place p) { return here.ground[p].symbol == '$'; })) return walk_to(*gold);
+    if (const auto gold = nearest([&](place p) { return here.ground[p].symbol == '$'; }))
+      return walk_to(*gold);
     if (here.stairs_down) {
       if (mind_.hero == *here.stairs_down) return '>';
       if (routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
     }
-    const auto trap = nearest([&](place p) { return here.ground[p].is_useful_trap() && here.visits[p] < 3; });
+    const auto trap =
+        nearest([&](place p) { return here.ground[p].is_useful_trap() && here.visits[p] < 3; });
     if (trap) return walk_to(*trap);
-    if (const auto frontier = nearest([&](place p) { return here.is_frontier(p); })) return walk_to(*frontier);
+    if (const auto frontier = nearest([&](place p) { return here.is_frontier(p); }))
+      return walk_to(*frontier);
 
     allowed.push_boulders = true;
     allowed.cross_traps = true;
     routes_.explore(here, seen, mind_.hero, allowed);
     if (here.stairs_down && routes_.reaches(*here.stairs_down)) return walk_to(*here.stairs_down);
-    const auto beyond = nearest([&](place p) { return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]); });
+    const auto beyond = nearest([&](place p) {
+      return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]);
+    });
     if (beyond) return walk_to(*beyond);
     if (now.turn > here.forgiven_turn + 150) {  // what was in the way may have gone
       here.forgiven_turn = now.turn;
@@ -314,7 +351,8 @@ class player {
         for (int row = -1; row <= 1; ++row)
           for (int column = -1; column <= 1; ++column) {
             const place near{mind_.hero.row + row, mind_.hero.column + column};
-            if (on_map(near)) here.searches[near] = static_cast<std::uint16_t>(here.searches[near] + 2);
+            if (on_map(near))
+              here.searches[near] = static_cast<std::uint16_t>(here.searches[near] + 2);
           }
       }
       return 's';
@@ -322,7 +360,8 @@ class player {
     return walk_to(spot);
   }
 
-  /// How likely a hidden passage is next to `p`: dead ends first, then walls with much blank behind them.
+  /// How likely a hidden passage is next to `p`: dead ends first, then walls with much blank behind
+  /// them.
   static double promise(const level_map& here, place p) {
     const glyph ground = here.ground[p];
     double value = 0;
@@ -333,8 +372,9 @@ class player {
       int blank = 0;
       for (int ahead = 1; ahead <= 8; ++ahead)
         for (int aside = -2; aside <= 2; ++aside) {
-          const place far{wall.row + directions[d].row * ahead + (directions[d].row == 0 ? aside : 0),
-                          wall.column + directions[d].column * ahead + (directions[d].column == 0 ? aside : 0)};
+          const place far{
+              wall.row + directions[d].row * ahead + (directions[d].row == 0 ? aside : 0),
+              wall.column + directions[d].column * ahead + (directions[d].column == 0 ? aside : 0)};
           if (here.is_blank(far)) ++blank;
         }
       value += blank * 0.25;
@@ -349,15 +389,15 @@ class player {
     place hero;
     int depth = 0;
     int last_prayer = -1, last_turn = -1;
-    int idle = 0;                     ///< commands in a row that took no game time
-    int unmoved = 0;                  ///< steps in a row that led nowhere
-    int rested = 0;                   ///< turns on this level
+    int idle = 0;     ///< commands in a row that took no game time
+    int unmoved = 0;  ///< steps in a row that led nowhere
+    int rested = 0;   ///< turns on this level
     int searched_here = 0;
-    int potions = 3;                  ///< of healing, with which a Monk begins
-    int bitten_turn = -1000;          ///< when what looks like a pet last turned out to be none
-    int meals_tried = 0;              ///< since it was last not hungry
+    int potions = 3;          ///< of healing, with which a Monk begins
+    int bitten_turn = -1000;  ///< when what looks like a pet last turned out to be none
+    int meals_tried = 0;      ///< since it was last not hungry
     std::size_t step_direction = 0, kick_direction = 0;
-    bool stepping = false;            ///< the last key was a step, not a blow
+    bool stepping = false;  ///< the last key was a step, not a blow
     bool door_locked = false;
     std::uint8_t last_key = 0;
   };

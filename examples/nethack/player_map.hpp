@@ -19,8 +19,10 @@ struct place {
   friend bool operator==(place, place) = default;
 };
 
-/// The eight directions, the four straight ones first: a shortest path is then straight where it can be, which is easier to imitate.
-inline constexpr std::array<place, 8> directions{{{-1, 0}, {0, 1}, {1, 0}, {0, -1}, {-1, 1}, {1, 1}, {1, -1}, {-1, -1}}};
+/// The eight directions, the four straight ones first: a shortest path is then straight where it
+/// can be, which is easier to imitate.
+inline constexpr std::array<place, 8> directions{
+    {{-1, 0}, {0, 1}, {1, 0}, {0, -1}, {-1, 1}, {1, 1}, {1, -1}, {-1, -1}}};
 inline constexpr std::array<std::uint8_t, 8> direction_keys{'k', 'l', 'j', 'h', 'u', 'n', 'b', 'y'};
 
 inline place operator+(place a, place b) { return {a.row + b.row, a.column + b.column}; }
@@ -29,12 +31,15 @@ inline int distance(place a, place b) {
   return rows_apart > columns_apart ? rows_apart : columns_apart;
 }
 /// The map takes rows 1 to 21 of the screen; column 0 is never used by the game.
-inline bool on_map(place p) { return p.row >= 1 && p.row <= 21 && p.column >= 1 && p.column < columns; }
+inline bool on_map(place p) {
+  return p.row >= 1 && p.row <= 21 && p.column >= 1 && p.column < columns;
+}
 
 /// The colours of a terminal as NetHack uses them.
 namespace color {
-inline constexpr int black = 0, red = 1, green = 2, brown = 3, blue = 4, magenta = 5, cyan = 6, gray = 7, orange = 9, bright_green = 10,
-                     yellow = 11, bright_blue = 12, bright_magenta = 13, white = 15;
+inline constexpr int black = 0, red = 1, green = 2, brown = 3, blue = 4, magenta = 5, cyan = 6,
+                     gray = 7, orange = 9, bright_green = 10, yellow = 11, bright_blue = 12,
+                     bright_magenta = 13, white = 15;
 }
 
 /// One character of the map with its colour.
@@ -43,37 +48,59 @@ struct glyph {
 
   int hue() const { return paint & 15; }
   /// Shown inverse where the game is told to; a dog or a cat in white is one that people keep, too.
-  bool is_pet() const { return ((paint & 16) != 0 && is_monster()) || ((symbol == 'd' || symbol == 'f') && hue() == color::white); }
+  bool is_pet() const {
+    return ((paint & 16) != 0 && is_monster()) ||
+           ((symbol == 'd' || symbol == 'f') && hue() == color::white);
+  }
   bool is_monster() const {
     const bool letter = (symbol >= 'a' && symbol <= 'z') || (symbol >= 'A' && symbol <= 'Z');
-    return letter || symbol == '@' || symbol == '&' || symbol == ';' || symbol == ':' || symbol == '~' || symbol == '\'';
+    return letter || symbol == '@' || symbol == '&' || symbol == ';' || symbol == ':' ||
+           symbol == '~' || symbol == '\'';
   }
-  /// A monster that harms the one who touches it with bare hands, or who blows it up: nothing a Monk should walk into.
+  /// A monster that harms the one who touches it with bare hands, or who blows it up: nothing a
+  /// Monk should walk into.
   bool is_harmful() const {
     switch (symbol) {
-      case 'F': return hue() != color::bright_green && hue() != color::magenta;  // lichens and violet fungi can be fought; moulds sting
-      case 'e': return hue() == color::blue || hue() == color::gray;             // the floating eye paralyses, the gas spore explodes
-      case 'c': return hue() == color::yellow || hue() == color::brown;          // cockatrices and chickatrices turn to stone
-      case 'j': return hue() == color::blue || hue() == color::green;            // these jellies freeze and burn, and never move
+      // lichens and violet fungi can be fought; moulds sting
+      case 'F': return hue() != color::bright_green && hue() != color::magenta;
+      // the floating eye paralyses, the gas spore explodes
+      case 'e': return hue() == color::blue || hue() == color::gray;
+      // cockatrices and chickatrices turn to stone
+      case 'c': return hue() == color::yellow || hue() == color::brown;
+      // these jellies freeze and burn, and never move
+      case 'j': return hue() == color::blue || hue() == color::green;
       default: return false;
     }
   }
   bool is_watchman() const { return symbol == '@' && hue() == color::green; }
-  /// An open or closed door; a broken one and an empty doorway look like floor and let one through diagonally.
-  bool is_door() const { return hue() == color::brown && (symbol == '+' || symbol == '|' || symbol == '-'); }
+  /// An open or closed door; a broken one and an empty doorway look like floor and let one through
+  /// diagonally.
+  bool is_door() const {
+    return hue() == color::brown && (symbol == '+' || symbol == '|' || symbol == '-');
+  }
   bool is_closed_door() const { return hue() == color::brown && symbol == '+'; }
-  bool is_wall() const { return (symbol == '|' || symbol == '-') && hue() != color::brown && hue() != color::cyan; }
+  bool is_wall() const {
+    return (symbol == '|' || symbol == '-') && hue() != color::brown && hue() != color::cyan;
+  }
   bool is_boulder() const { return symbol == '0' || symbol == '`'; }
   bool is_trap() const { return symbol == '^'; }
-  /// A trap that takes one down or elsewhere on the level, and harms nobody: trap doors and teleporters share magenta.
+  /// A trap that takes one down or elsewhere on the level, and harms nobody: trap doors and
+  /// teleporters share magenta.
   bool is_useful_trap() const { return is_trap() && hue() == color::magenta; }
-  bool is_object() const { return std::string_view("$?!/=\"([)*%").find(static_cast<char>(symbol)) != std::string_view::npos; }
+  bool is_object() const {
+    return std::string_view("$?!/=\"([)*%").find(static_cast<char>(symbol)) !=
+           std::string_view::npos;
+  }
   bool is_walkable() const {
     if (symbol == ' ') return false;
-    if (symbol == '|' || symbol == '-') return hue() == color::brown || hue() == color::cyan;  // an open door, or a weapon or wand lying there
-    if (symbol == '#') return hue() != color::green && hue() != color::cyan;                    // not a tree, not iron bars
-    if (symbol == '+') return true;                                                             // a door or a spell book
-    return std::string_view(".<>_{\\").find(static_cast<char>(symbol)) != std::string_view::npos || is_object();
+    // an open door, or a weapon or wand lying there
+    if (symbol == '|' || symbol == '-') return hue() == color::brown || hue() == color::cyan;
+    // not a tree, not iron bars
+    if (symbol == '#') return hue() != color::green && hue() != color::cyan;
+    // a door or a spell book
+    if (symbol == '+') return true;
+    return std::string_view(".<>_{\\").find(static_cast<char>(symbol)) != std::string_view::npos ||
+           is_object();
   }
 };
 
@@ -81,7 +108,9 @@ template <class T>
 class grid {
  public:
   T& operator[](place p) { return cells_[static_cast<std::size_t>(p.row * columns + p.column)]; }
-  const T& operator[](place p) const { return cells_[static_cast<std::size_t>(p.row * columns + p.column)]; }
+  const T& operator[](place p) const {
+    return cells_[static_cast<std::size_t>(p.row * columns + p.column)];
+  }
   void fill(T value) { cells_.fill(value); }
 
  private:
@@ -91,34 +120,42 @@ class grid {
 /// A level as remembered: monsters are left out, so that the floor under them is still known.
 class level_map {
  public:
-  grid<glyph> ground;             ///< the last thing seen there that was no monster
-  grid<std::uint16_t> visits;     ///< how often the hero stood there
-  grid<std::uint16_t> searches;   ///< how often the hero searched next to it
+  grid<glyph> ground;                         ///< the last thing seen there that was no monster
+  grid<std::uint16_t> visits;                 ///< how often the hero stood there
+  grid<std::uint16_t> searches;               ///< how often the hero searched next to it
   grid<std::array<std::uint8_t, 8>> refused;  ///< how often a step in that direction led nowhere
-  grid<int> shunned_until;        ///< the turn until which nobody should walk there, for somebody peaceful stands in the way
-  grid<bool> statue;              ///< looks like a monster for ever
+  /// the turn until which nobody should walk there, for somebody peaceful stands in the way
+  grid<int> shunned_until;
+  grid<bool> statue;  ///< looks like a monster for ever
   std::optional<place> stairs_down, stairs_up;
-  bool guarded = false;           ///< by people who kill whoever breaks a door: a watch, or the owner of a closed shop
+  /// by people who kill whoever breaks a door: a watch, or the owner of a closed shop
+  bool guarded = false;
   int entered_turn = 0;
-  int forgiven_turn = -1000;      ///< when `refused` was last cleared
-  int kicks = 0;                  ///< at doors of this level
+  int forgiven_turn = -1000;  ///< when `refused` was last cleared
+  int kicks = 0;              ///< at doors of this level
 
-  /// Only rows that changed are read again, and the row that the hero has just left, unless it is all new.
+  /// Only rows that changed are read again, and the row that the hero has just left, unless it is
+  /// all new.
   void see(const observation& seen, place hero, bool everything) {
     for (int row = 1; row <= 21; ++row) {
-      if (!everything && !(seen.changed_rows >> row & 1u) && row != hero.row && row != left_row_) continue;
+      if (!everything && !(seen.changed_rows >> row & 1u) && row != hero.row && row != left_row_)
+        continue;
       for (int column = 1; column < columns; ++column) {
         const place here{row, column};
         if (here == hero) continue;
         const glyph shown{seen.character(row, column), seen.color(row, column)};
         if (shown.is_monster()) {
           if (shown.is_watchman()) guarded = true;
-          // It goes out of sight as the hero turns away, and would lure them back: most of these hardly ever move.
-          if (shown.is_harmful() && !statue[here]) shunned_until[here] = seen.stats.turn + (shown.symbol == 'F' || shown.symbol == 'j' ? 500 : 60);
+          // It goes out of sight as the hero turns away, and would lure them back: most of these
+          // hardly ever move.
+          if (shown.is_harmful() && !statue[here])
+            shunned_until[here] =
+                seen.stats.turn + (shown.symbol == 'F' || shown.symbol == 'j' ? 500 : 60);
           continue;
         }
         ground[here] = shown;
-        if (shunned_until[here] > 0 && distance(here, hero) == 1) shunned_until[here] = 0;  // gone, or it would be seen
+        // gone, or it would be seen
+        if (shunned_until[here] > 0 && distance(here, hero) == 1) shunned_until[here] = 0;
         if (shown.symbol == '>') stairs_down = here;
         if (shown.symbol == '<') stairs_up = here;
       }
@@ -126,7 +163,10 @@ class level_map {
     left_row_ = hero.row;
   }
 
-  bool is_blank(place p) const { return p.row >= 2 && p.row <= 20 && p.column > 1 && p.column < columns - 1 && ground[p].symbol == ' '; }
+  bool is_blank(place p) const {
+    return p.row >= 2 && p.row <= 20 && p.column > 1 && p.column < columns - 1 &&
+           ground[p].symbol == ' ';
+  }
 
   /// Whether standing at `p` is likely to show more of the level.
   bool is_frontier(place p) const {
@@ -168,7 +208,8 @@ class route_finder {
       const place from = reached_[next];
       for (std::size_t d = 0; d < 8; ++d) {
         const place to = from + directions[d];
-        if (!on_map(to) || distance_[to] != unreached || !passable(map, seen, from, to, d, allowed)) continue;
+        if (!on_map(to) || distance_[to] != unreached || !passable(map, seen, from, to, d, allowed))
+          continue;
         distance_[to] = distance_[from] + 1;
         arrived_by_[to] = static_cast<std::uint8_t>(d);
         reached_.push_back(to);
@@ -193,7 +234,8 @@ class route_finder {
  private:
   static constexpr int unreached = std::numeric_limits<int>::max();
 
-  static bool passable(const level_map& map, const observation& seen, place from, place to, std::size_t d, rules allowed) {
+  static bool passable(const level_map& map, const observation& seen, place from, place to,
+                       std::size_t d, rules allowed) {
     const glyph there = map.ground[to];
     const glyph shown{seen.character(to.row, to.column), seen.color(to.row, to.column)};
     if (map.shunned_until[to] > allowed.turn || map.refused[from][d] > 2) return false;
@@ -205,7 +247,8 @@ class route_finder {
     } else if (!there.is_walkable() && !(there.symbol == ' ' && shown.is_monster())) {
       return false;
     }
-    return d < 4 || !(map.ground[from].is_door() || there.is_door());  // nobody goes diagonally through a door
+    // nobody goes diagonally through a door
+    return d < 4 || !(map.ground[from].is_door() || there.is_door());
   }
 
   grid<int> distance_;

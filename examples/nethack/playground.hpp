@@ -26,11 +26,12 @@ namespace nethack {
 /// Where Debian's package nethack-console puts the game and its data.
 inline const std::string default_package = "/usr/lib/games/nethack";
 
-/// The folder of this process: `retain-nethack-<pid>-XXXXXX` in $TMPDIR or /tmp. It holds one copy of the
-/// program for all games: a copy is not setgid, so the transport can be preloaded into it.
+/// The folder of this process: `retain-nethack-<pid>-XXXXXX` in $TMPDIR or /tmp. It holds one copy
+/// of the program for all games: a copy is not setgid, so the transport can be preloaded into it.
 class process_folder {
  public:
-  /// The folder of this process for games of `package`, made with the first game and removed after the last.
+  /// The folder of this process for games of `package`, made with the first game and removed after
+  /// the last.
   static std::shared_ptr<process_folder> of(const std::string& package) {
     static std::mutex mutex;
     static std::weak_ptr<process_folder> current;
@@ -79,7 +80,8 @@ class process_folder {
     sweep();
     std::string name = (parent() / (prefix + std::to_string(owner_) + "-XXXXXX")).string();
     if (!mkdtemp(name.data()))
-      throw std::runtime_error("cannot make a folder for games in " + parent().string() + ": " + std::strerror(errno));
+      throw std::runtime_error("cannot make a folder for games in " + parent().string() + ": " +
+                               std::strerror(errno));
     path_ = name;
     try {
       lock_ = open((path_ / "lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
@@ -93,11 +95,13 @@ class process_folder {
     }
   }
 
-  /// Removes what processes that were killed outright left behind. A folder is another's as long as its
-  /// process lives; the lock tells so too where the process is not to be seen (another container, one /tmp).
+  /// Removes what processes that were killed outright left behind. A folder is another's as long as
+  /// its process lives; the lock tells so too where the process is not to be seen (another
+  /// container, one /tmp).
   static void sweep() {
     std::error_code error;
-    for (std::filesystem::directory_iterator entry(parent(), error), end; !error && entry != end; entry.increment(error)) {
+    for (std::filesystem::directory_iterator entry(parent(), error), end; !error && entry != end;
+         entry.increment(error)) {
       const std::string name = entry->path().filename().string();
       if (!name.starts_with(prefix)) continue;
       const long process = std::strtol(name.c_str() + std::strlen(prefix), nullptr, 10);
@@ -135,7 +139,8 @@ class playground {
   void clear() {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(path_))
-      if (!entry.is_symlink(error) && !entry.is_directory(error)) std::filesystem::remove(entry.path(), error);
+      if (!entry.is_symlink(error) && !entry.is_directory(error))
+        std::filesystem::remove(entry.path(), error);
     for (const auto& entry : std::filesystem::directory_iterator(save_folder()))
       std::filesystem::remove(entry.path(), error);
     for (const char* name : {"perm", "record", "logfile", "xlogfile"}) std::ofstream(path_ / name);

@@ -29,12 +29,13 @@
 namespace nethack {
 
 struct policy_config {
-  int cell_width = 8;      ///< numbers a cell's token is embedded in
+  int cell_width = 8;  ///< numbers a cell's token is embedded in
   int encoder_width = 128;
   int trunk_width = 256;
-  bool compass = true;     ///< see feature_options
+  bool compass = true;               ///< see feature_options
   core_kind core = core_kind::none;  ///< recurrent: between the trunk and the heads
-  bool separate_critic = false;  ///< the value has a hidden layer of its own, and its gradient does not reach the trunk
+  /// the value has a hidden layer of its own, and its gradient does not reach the trunk
+  bool separate_critic = false;
   int actions = static_cast<int>(small_actions.size());
 
   feature_options features() const { return {.compass = compass}; }
@@ -50,9 +51,12 @@ struct policy_output {
   retain::categorical distribution() const { return retain::categorical{logits}; }
 };
 
-/// Records as one tensor, uint8 [n, sizeof(features)]: what policy::forward and everything that stores observations takes.
+/// Records as one tensor, uint8 [n, sizeof(features)]: what policy::forward and everything that
+/// stores observations takes.
 inline at::Tensor to_tensor(std::span<const features> records) {
-  auto batch = at::empty({static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(sizeof(features))}, at::kByte);
+  auto batch = at::empty(
+      {static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(sizeof(features))},
+      at::kByte);
   std::memcpy(batch.data_ptr(), records.data(), records.size_bytes());
   return batch;
 }
@@ -62,10 +66,11 @@ inline at::Tensor first_steps(const at::Tensor& observations) {
   return observations.select(-1, static_cast<std::int64_t>(offsetof(features, first)));
 }
 
-/// Feed-forward, and what it remembers of the game is in the features; or with a recurrent core. Observations are uint8
-/// [n, sizeof(features)], one step of n games, or [steps, n, sizeof(features)], stretches of n games: the state that a call begins
-/// from is that before the first of them, and is reset before every step whose record is the first of a game. A feed-forward policy
-/// looks at each by itself, and its state holds no numbers. Parameters by name:
+/// Feed-forward, and what it remembers of the game is in the features; or with a recurrent core.
+/// Observations are uint8 [n, sizeof(features)], one step of n games, or [steps, n,
+/// sizeof(features)], stretches of n games: the state that a call begins from is that before the
+/// first of them, and is reset before every step whose record is the first of a game. A
+/// feed-forward policy looks at each by itself, and its state holds no numbers. Parameters by name:
 ///
 ///     encoder.cells, encoder.crop.*     embeddings of the cells around the hero and the linear layer over them
 ///     encoder.table                     a row for everything else, see nethack::table
@@ -78,29 +83,38 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
 
   void reset() override {
     encoder_ = register_module("encoder", std::make_shared<encoder>(config_));
-    trunk_ = register_module("trunk", torch::nn::Linear(config_.encoder_width, config_.trunk_width));
-    policy_head_ = register_module("policy_head", torch::nn::Linear(config_.trunk_width, config_.actions));
+    trunk_ =
+        register_module("trunk", torch::nn::Linear(config_.encoder_width, config_.trunk_width));
+    policy_head_ =
+        register_module("policy_head", torch::nn::Linear(config_.trunk_width, config_.actions));
     value_head_ = register_module("value_head", std::make_shared<value_head>(config_));
-    core_ = register_module("core", std::make_shared<recurrent_core>(config_.core, config_.trunk_width));
+    core_ = register_module("core",
+                            std::make_shared<recurrent_core>(config_.core, config_.trunk_width));
     const at::NoGradGuard no_grad;
     policy_head_->weight.mul_(0.1);  // begins near the uniform policy
   }
 
   bool recurrent() const { return config_.core != core_kind::none; }
-  /// Of n new games: zeros [n, width]. Where a function takes a state, an undefined tensor means the same.
+  /// Of n new games: zeros [n, width]. Where a function takes a state, an undefined tensor means
+  /// the same.
   at::Tensor initial_state(std::int64_t n) const { return at::zeros({n, core_->state_width()}); }
 
   policy_output forward(const at::Tensor& observations, const at::Tensor& state = {}) {
     const auto [hidden, next] = trunk(observations, state);
-    return {shaped(policy_head_(hidden), observations), shaped(value_head_->forward(hidden), observations), next};
+    return {shaped(policy_head_(hidden), observations),
+            shaped(value_head_->forward(hidden), observations), next};
   }
   /// The same without the value, for those who only ask what to do: logits, and the state after.
-  std::pair<at::Tensor, at::Tensor> follow(const at::Tensor& observations, const at::Tensor& state) {
+  std::pair<at::Tensor, at::Tensor> follow(const at::Tensor& observations,
+                                           const at::Tensor& state) {
     const auto [hidden, next] = trunk(observations, state);
     return {shaped(policy_head_(hidden), observations), next};
   }
-  at::Tensor logits(const at::Tensor& observations, const at::Tensor& state = {}) { return follow(observations, state).first; }
-  /// The value alone; with a separate critic, or for a warm-up, nothing but its head learns from it.
+  at::Tensor logits(const at::Tensor& observations, const at::Tensor& state = {}) {
+    return follow(observations, state).first;
+  }
+  /// The value alone; with a separate critic, or for a warm-up, nothing but its head learns from
+  /// it.
   at::Tensor value_with_fixed_trunk(const at::Tensor& observations, const at::Tensor& state = {}) {
     at::Tensor hidden;
     {
@@ -123,9 +137,12 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     explicit encoder(policy_config chosen) : config(chosen) { reset(); }
     void reset() override {
       cells = register_parameter("cells", at::randn({token_count, config.cell_width}).mul_(0.5));
-      crop = register_module("crop", torch::nn::Linear(crop_cells * config.cell_width, config.encoder_width));
-      table = register_parameter("table", at::randn({nethack::table::size, config.encoder_width}).mul_(0.05));
-      norm = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.encoder_width})));
+      crop = register_module(
+          "crop", torch::nn::Linear(crop_cells * config.cell_width, config.encoder_width));
+      table = register_parameter(
+          "table", at::randn({nethack::table::size, config.encoder_width}).mul_(0.05));
+      norm = register_module(
+          "norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.encoder_width})));
     }
     at::Tensor forward(const at::Tensor& observations) {
       auto seen = crop(embed_crop(cells, observations));
@@ -140,7 +157,9 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
   struct value_head : torch::nn::Cloneable<value_head> {
     explicit value_head(policy_config chosen) : config(chosen) { reset(); }
     void reset() override {
-      if (config.separate_critic) hidden = register_module("hidden", torch::nn::Linear(config.trunk_width, config.trunk_width));
+      if (config.separate_critic)
+        hidden =
+            register_module("hidden", torch::nn::Linear(config.trunk_width, config.trunk_width));
       out = register_module("out", torch::nn::Linear(config.trunk_width, 1));
       const at::NoGradGuard no_grad;
       out->weight.mul_(0.1);
@@ -155,10 +174,13 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
 
   /// What the heads read, a row for each observation, and the state after the last step.
   std::pair<at::Tensor, at::Tensor> trunk(const at::Tensor& observations, const at::Tensor& state) {
-    TORCH_CHECK((observations.dim() == 2 || observations.dim() == 3) && observations.size(-1) == sizeof(features),
-                "the policy reads records of ", sizeof(features), " bytes, one step or stretches of them, got ", observations.sizes());
+    TORCH_CHECK((observations.dim() == 2 || observations.dim() == 3) &&
+                    observations.size(-1) == sizeof(features),
+                "the policy reads records of ", sizeof(features),
+                " bytes, one step or stretches of them, got ", observations.sizes());
     const auto records = observations.reshape({-1, observations.size(-1)}).contiguous();
-    return core_->forward(at::relu(trunk_(encoder_->forward(records))), first_steps(observations), state);
+    return core_->forward(at::relu(trunk_(encoder_->forward(records))), first_steps(observations),
+                          state);
   }
   /// Rows of answers in the shape of the observations that they are about.
   static at::Tensor shaped(const at::Tensor& answers, const at::Tensor& observations) {
@@ -199,7 +221,8 @@ inline void save_network(retain::state& out, const policy& network, const std::s
   out.set(prefix + "compass", config.compass ? 1 : 0);
   out.set(prefix + "separate_critic", config.separate_critic ? 1 : 0);
   out.set(prefix + "actions", config.actions);
-  for (const auto& parameter : network->named_parameters()) out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
+  for (const auto& parameter : network->named_parameters())
+    out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
 }
 
 inline void load_parameters(const retain::state& in, policy& network, const std::string& prefix) {
@@ -208,8 +231,9 @@ inline void load_parameters(const retain::state& in, policy& network, const std:
     const at::Tensor& saved = in.tensor(prefix + "parameters." + parameter.key());
     if (saved.sizes() != parameter.value().sizes()) {
       std::ostringstream text;
-      text << "parameter '" << parameter.key() << "' of the saved policy has shape " << saved.sizes() << ", this program's has "
-           << parameter.value().sizes() << ": it was made by another version; clone it anew";
+      text << "parameter '" << parameter.key() << "' of the saved policy has shape "
+           << saved.sizes() << ", this program's has " << parameter.value().sizes()
+           << ": it was made by another version; clone it anew";
       throw retain::shape_error(text.str());
     }
     parameter.value().copy_(saved);
@@ -223,17 +247,20 @@ inline policy load_network(const retain::state& in, const std::string& prefix) {
   config.cell_width = in.integer<int>(prefix + "cell_width");
   config.encoder_width = in.integer<int>(prefix + "encoder_width");
   config.trunk_width = in.integer<int>(prefix + "trunk_width");
-  if (in.contains(prefix + "core")) config.core = core_of_name(in.text(prefix + "core"));  // older files have none
+  // older files have none
+  if (in.contains(prefix + "core")) config.core = core_of_name(in.text(prefix + "core"));
   config.compass = in.integer<int>(prefix + "compass") != 0;
   config.separate_critic = in.integer<int>(prefix + "separate_critic") != 0;
   config.actions = in.integer<int>(prefix + "actions");
   // Before a network of that size is made.
   check_saved_shape(in, prefix + "parameters.encoder.cells", {any_size, config.cell_width});
   check_saved_shape(in, prefix + "parameters.encoder.table", {any_size, config.encoder_width});
-  check_saved_shape(in, prefix + "parameters.trunk.weight", {config.trunk_width, config.encoder_width});
+  check_saved_shape(in, prefix + "parameters.trunk.weight",
+                    {config.trunk_width, config.encoder_width});
   if (config.actions != static_cast<int>(small_actions.size()))
-    throw retain::state_error("the saved policy chooses among " + std::to_string(config.actions) + " actions, this program has " +
-                              std::to_string(small_actions.size()) + ": clone it anew");
+    throw retain::state_error("the saved policy chooses among " + std::to_string(config.actions) +
+                              " actions, this program has " + std::to_string(small_actions.size()) +
+                              ": clone it anew");
   policy network{config};
   load_parameters(in, network, prefix);
   return network;
@@ -248,7 +275,10 @@ inline void save_policy(const std::string& file, const policy& network) {
   out.write(file);
 }
 
-/// A policy as save_policy wrote it. Throws retain::error where the file is none, or of another version.
-inline policy load_policy(const std::string& file) { return detail::load_network(retain::state::read(file), ""); }
+/// A policy as save_policy wrote it. Throws retain::error where the file is none, or of another
+/// version.
+inline policy load_policy(const std::string& file) {
+  return detail::load_network(retain::state::read(file), "");
+}
 
 }  // namespace nethack

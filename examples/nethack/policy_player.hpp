@@ -24,11 +24,14 @@ class policy_player : public game_player {
       agent_.begin_from(place, game.view(), start.seed, memory_file(start.saved));
   }
 
-  std::vector<nethack::key> choose(const std::vector<std::size_t>& places, const std::vector<std::unique_ptr<environment>>& games) override {
+  std::vector<nethack::key> choose(
+      const std::vector<std::size_t>& places,
+      const std::vector<std::unique_ptr<environment>>& games) override {
     std::vector<const observation*> views;
     for (const auto place : places) views.push_back(&games[place]->view());
     std::vector<nethack::key> chosen;
-    for (const int action : agent_.act(places, views)) chosen.push_back(small_actions[static_cast<std::size_t>(action)].code);
+    for (const int action : agent_.act(places, views))
+      chosen.push_back(small_actions[static_cast<std::size_t>(action)].code);
     return chosen;
   }
 

@@ -26,13 +26,16 @@ namespace nethack {
 struct pretrain_options {
   policy_config network;
   double epochs = 2;
-  double seconds = 0;            ///< stop after so long, the learning rate at its end by then; 0: when the epochs are through
-  int batch_size = 512;          ///< states of a step
-  int stretch = 16;              ///< of a recurrent policy: a step learns from so many steps of batch_size / stretch games
-  double learning_rate = 1e-3;   ///< falls in a line to a fiftieth
+  /// stop after so long, the learning rate at its end by then; 0: when the epochs are through
+  double seconds = 0;
+  int batch_size = 512;  ///< states of a step
+  /// of a recurrent policy: a step learns from so many steps of batch_size / stretch games
+  int stretch = 16;
+  double learning_rate = 1e-3;  ///< falls in a line to a fiftieth
   double longest_gradient = 4;
-  int rare_repeats = 5;          ///< extra times that a state counts whose key is rare and matters: see is_rare
-  int validations = 8;           ///< times that the held-out games are asked
+  /// extra times that a state counts whose key is rare and matters: see is_rare
+  int rare_repeats = 5;
+  int validations = 8;  ///< times that the held-out games are asked
   std::uint64_t seed = 1;
 };
 
@@ -45,7 +48,7 @@ struct pretrain_progress {
   double done = 0;  ///< 0 to 1
   std::int64_t samples = 0;
   double seconds = 0, seconds_left = 0, samples_per_second = 0;
-  fit training;     ///< over the last batches
+  fit training;  ///< over the last batches
   fit held_out;
   bool validated = false;  ///< held_out is new
 };
@@ -55,7 +58,8 @@ inline at::Tensor logits_of(policy network, const training_states& states) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> logits;
   if (!network->recurrent()) {
-    for (const auto& batch : at::split(states.observations, 2048)) logits.push_back(network->logits(batch));
+    for (const auto& batch : at::split(states.observations, 2048))
+      logits.push_back(network->logits(batch));
     return at::cat(logits);
   }
   constexpr std::int64_t lanes = 32, steps = 64;
@@ -66,7 +70,8 @@ inline at::Tensor logits_of(policy network, const training_states& states) {
     const auto indices = walk.next(steps);
     auto [said, next] = network->follow(gather(states.observations, indices.clamp_min(0)), state);
     const auto there = indices.flatten().ge(0).nonzero().squeeze(-1);
-    all.index_copy_(0, indices.flatten().index_select(0, there), said.flatten(0, 1).index_select(0, there));
+    all.index_copy_(0, indices.flatten().index_select(0, there),
+                    said.flatten(0, 1).index_select(0, there));
     state = std::move(next);
   }
   return all;
@@ -77,32 +82,38 @@ inline fit measure_fit(policy network, const training_states& states) {
   const at::NoGradGuard no_grad;
   const retain::categorical said{logits_of(network, states)};
   const auto n = static_cast<double>(states.size());
-  return {-said.log_prob(states.actions).sum(at::kDouble).item<double>() / n, said.mode().eq(states.actions).sum().item<double>() / n};
+  return {-said.log_prob(states.actions).sum(at::kDouble).item<double>() / n,
+          said.mode().eq(states.actions).sum().item<double>() / n};
 }
 
-/// Clones `training`; `report` is called about five times a second and after every validation, and stops the training by answering
-/// false: the policy so far is returned.
-inline policy pretrain(const training_states& training, const training_states& held_out, const pretrain_options& options,
+/// Clones `training`; `report` is called about five times a second and after every validation, and
+/// stops the training by answering false: the policy so far is returned.
+inline policy pretrain(const training_states& training, const training_states& held_out,
+                       const pretrain_options& options,
                        const std::function<bool(const pretrain_progress&)>& report = {}) {
   const bool recurrent = options.network.core != core_kind::none;
   if (recurrent && (options.stretch < 1 || options.batch_size % options.stretch != 0))
-    throw retain::config_error("pretrain: a batch of " + std::to_string(options.batch_size) + " states does not divide into stretches of " +
+    throw retain::config_error("pretrain: a batch of " + std::to_string(options.batch_size) +
+                               " states does not divide into stretches of " +
                                std::to_string(options.stretch));
   if (training.size() < options.batch_size)
-    throw retain::config_error("pretrain: " + std::to_string(training.size()) + " demonstrated states are less than a batch of " +
+    throw retain::config_error("pretrain: " + std::to_string(training.size()) +
+                               " demonstrated states are less than a batch of " +
                                std::to_string(options.batch_size));
   torch::manual_seed(options.seed);
   policy network{options.network};
   network->train();
   std::vector<std::pair<std::string, at::Tensor>> parameters;
   for (auto& parameter : network->named_parameters())
-    if (parameter.key().rfind("value_head", 0) != 0) parameters.emplace_back(parameter.key(), parameter.value());
+    if (parameter.key().rfind("value_head", 0) != 0)
+      parameters.emplace_back(parameter.key(), parameter.value());
   ::training::adam optimizer(parameters, {.learning_rate = options.learning_rate});
 
   const auto repeats = repeats_of(training, options.rare_repeats);
   std::unique_ptr<learning_order> order;
   if (recurrent)
-    order = std::make_unique<games_side_by_side>(training, repeats, options.stretch, options.batch_size / options.stretch, options.seed);
+    order = std::make_unique<games_side_by_side>(
+        training, repeats, options.stretch, options.batch_size / options.stretch, options.seed);
   else
     order = std::make_unique<shuffled_states>(repeats, options.batch_size, options.seed);
 
@@ -133,11 +144,13 @@ inline policy pretrain(const training_states& training, const training_states& h
     now.samples += options.batch_size;
     const auto moment = clock::now();
     now.seconds = std::chrono::duration<double>(moment - began).count();
-    now.done = static_cast<double>(now.samples) / static_cast<double>(std::max<std::int64_t>(1, total));
+    now.done =
+        static_cast<double>(now.samples) / static_cast<double>(std::max<std::int64_t>(1, total));
     if (options.seconds > 0) now.done = std::max(now.done, now.seconds / options.seconds);
     now.done = std::min(1.0, now.done);
     now.validated = now.done >= next_validation && held_out.size() > 0;
-    if (!now.validated && now.done < 1 && moment - reported < std::chrono::milliseconds(200)) continue;
+    if (!now.validated && now.done < 1 && moment - reported < std::chrono::milliseconds(200))
+      continue;
     reported = moment;
     now.training = {losses / static_cast<double>(batches), hits / static_cast<double>(batches)};
     losses = hits = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// In which order a network learns from demonstrated states: shuffled, or, where it is recurrent, along the games.
+// In which order a network learns from demonstrated states: shuffled, or, where it is recurrent,
+// along the games.
 #pragma once
 
 #include "training_states.hpp"
@@ -15,12 +16,14 @@
 
 namespace nethack {
 
-/// Prayer is one key in two thousand, and without it a clone starves; a wrong answer to a question wastes the command. Accuracy
-/// does not see it, play does: such states count more often.
+/// Prayer is one key in two thousand, and without it a clone starves; a wrong answer to a question
+/// wastes the command. Accuracy does not see it, play does: such states count more often.
 inline bool is_rare(const features& state, int action) {
   const key code = small_actions[static_cast<std::size_t>(action)].code;
-  if (code == 'e' || code == 'q' || code == '>' || code == keys::pray || code == keys::kick) return true;
-  return std::find(state.rows.begin(), state.rows.begin() + state.row_count, table::question) != state.rows.begin() + state.row_count;
+  if (code == 'e' || code == 'q' || code == '>' || code == keys::pray || code == keys::kick)
+    return true;
+  return std::find(state.rows.begin(), state.rows.begin() + state.row_count, table::question) !=
+         state.rows.begin() + state.row_count;
 }
 
 /// How often each state counts.
@@ -28,7 +31,8 @@ inline std::vector<int> repeats_of(const training_states& states, int rare_repea
   std::vector<int> repeats(static_cast<std::size_t>(states.size()));
   const auto* actions = states.actions.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < states.size(); ++i)
-    repeats[static_cast<std::size_t>(i)] = is_rare(states.at(i), static_cast<int>(actions[i])) ? 1 + rare_repeats : 1;
+    repeats[static_cast<std::size_t>(i)] =
+        is_rare(states.at(i), static_cast<int>(actions[i])) ? 1 + rare_repeats : 1;
   return repeats;
 }
 
@@ -53,8 +57,11 @@ class learning_order {
 /// Every state as often as it counts, in an order drawn anew each epoch.
 class shuffled_states : public learning_order {
  public:
-  shuffled_states(const std::vector<int>& repeats, std::int64_t batch, std::uint64_t seed) : batch_(static_cast<std::size_t>(batch)), dice_(seed) {
-    for (std::size_t i = 0; i < repeats.size(); ++i) order_.insert(order_.end(), static_cast<std::size_t>(repeats[i]), static_cast<std::int64_t>(i));
+  shuffled_states(const std::vector<int>& repeats, std::int64_t batch, std::uint64_t seed)
+      : batch_(static_cast<std::size_t>(batch)), dice_(seed) {
+    for (std::size_t i = 0; i < repeats.size(); ++i)
+      order_.insert(order_.end(), static_cast<std::size_t>(repeats[i]),
+                    static_cast<std::int64_t>(i));
     position_ = order_.size();
   }
   std::int64_t size() const override { return static_cast<std::int64_t>(order_.size()); }
@@ -64,9 +71,12 @@ class shuffled_states : public learning_order {
       position_ = 0;
     }
     position_ += batch_;
-    return at::from_blob(order_.data() + position_ - batch_, {static_cast<std::int64_t>(batch_)}, at::kLong);
+    return at::from_blob(order_.data() + position_ - batch_, {static_cast<std::int64_t>(batch_)},
+                         at::kLong);
   }
-  at::Tensor mean(const at::Tensor& values, const at::Tensor&) const override { return values.mean(); }
+  at::Tensor mean(const at::Tensor& values, const at::Tensor&) const override {
+    return values.mean();
+  }
 
  private:
   std::size_t batch_, position_;
@@ -88,21 +98,29 @@ inline std::vector<game_span> games_of(const training_states& states) {
   return games;
 }
 
-/// Follows games side by side: in each lane one to its end, then the next of the list. With a seed the list is shuffled, begun
-/// anew when it is through, and the lanes begin somewhere in their first games, so as not to be all at the start at once.
+/// Follows games side by side: in each lane one to its end, then the next of the list. With a seed
+/// the list is shuffled, begun anew when it is through, and the lanes begin somewhere in their
+/// first games, so as not to be all at the start at once.
 class game_lanes {
  public:
-  game_lanes(std::vector<game_span> games, std::int64_t lanes, std::optional<std::uint64_t> seed = {})
-      : games_(std::move(games)), lanes_(static_cast<std::size_t>(lanes), game_span{0, 0}), endless_(seed.has_value()), dice_(seed.value_or(0)) {
+  game_lanes(std::vector<game_span> games, std::int64_t lanes,
+             std::optional<std::uint64_t> seed = {})
+      : games_(std::move(games)),
+        lanes_(static_cast<std::size_t>(lanes), game_span{0, 0}),
+        endless_(seed.has_value()),
+        dice_(seed.value_or(0)) {
     if (!endless_) waiting_.assign(games_.begin(), games_.end());
     for (auto& lane : lanes_) {
       enter_game(lane);
-      if (endless_ && lane.begin < lane.end) lane.begin += static_cast<std::int64_t>(dice_() % static_cast<std::uint64_t>(lane.end - lane.begin));
+      if (endless_ && lane.begin < lane.end)
+        lane.begin +=
+            static_cast<std::int64_t>(dice_() % static_cast<std::uint64_t>(lane.end - lane.begin));
     }
   }
 
   bool exhausted() const {
-    return std::all_of(lanes_.begin(), lanes_.end(), [](const game_span& lane) { return lane.begin == lane.end; });
+    return std::all_of(lanes_.begin(), lanes_.end(),
+                       [](const game_span& lane) { return lane.begin == lane.end; });
   }
   /// [steps, lanes]; −1 where no game is left.
   at::Tensor next(std::int64_t steps) {
@@ -138,8 +156,11 @@ class game_lanes {
 /// Stretches of games side by side, each going on where the last ended.
 class games_side_by_side : public learning_order {
  public:
-  games_side_by_side(const training_states& states, const std::vector<int>& repeats, std::int64_t steps, std::int64_t games, std::uint64_t seed)
-      : lanes_(games_of(states), games, seed), steps_(steps), weights_(at::tensor(repeats, at::kFloat)) {}
+  games_side_by_side(const training_states& states, const std::vector<int>& repeats,
+                     std::int64_t steps, std::int64_t games, std::uint64_t seed)
+      : lanes_(games_of(states), games, seed),
+        steps_(steps),
+        weights_(at::tensor(repeats, at::kFloat)) {}
   std::int64_t size() const override { return weights_.size(0); }
   at::Tensor next() override { return lanes_.next(steps_); }
   at::Tensor mean(const at::Tensor& values, const at::Tensor& indices) const override {

@@ -22,15 +22,15 @@ namespace nethack {
 static_assert(static_cast<std::uint8_t>(ending::lost) == last_ending);
 
 struct record_options {
-  std::filesystem::path out;    ///< the file; empty: play without writing
-  long games = 0;               ///< stop after so many games; 0: no such limit
-  long steps = 1'000'000;       ///< stop after so many steps; 0: no such limit
-  std::uint64_t seed = 1;       ///< game number i of this seed is always the same
-  /// Share of commands replaced by a random direction, and labelled with what the player wanted: so the
-  /// demonstrations also hold what to do where only a mistake leads.
+  std::filesystem::path out;  ///< the file; empty: play without writing
+  long games = 0;             ///< stop after so many games; 0: no such limit
+  long steps = 1'000'000;     ///< stop after so many steps; 0: no such limit
+  std::uint64_t seed = 1;     ///< game number i of this seed is always the same
+  /// Share of commands replaced by a random direction, and labelled with what the player wanted: so
+  /// the demonstrations also hold what to do where only a mistake leads.
   double noise = 0.05;
   int turn_cap = 2000;
-  bool keep_stopped = true;     ///< write what there is when the callback stops the recording
+  bool keep_stopped = true;  ///< write what there is when the callback stops the recording
   player_settings player;
   environment_options environment;  ///< its turn cap is replaced by `turn_cap`
 };
@@ -38,56 +38,65 @@ struct record_options {
 struct recording_progress {
   long steps = 0, games = 0;
   double seconds = 0;
-  double mean_score = 0;        ///< of the games that have ended
+  double mean_score = 0;  ///< of the games that have ended
 };
 
-/// Called now and then; false stops the recording at the next step, with a complete file where `keep_stopped` is set.
+/// Called now and then; false stops the recording at the next step, with a complete file where
+/// `keep_stopped` is set.
 using recording_callback = std::function<bool(const recording_progress&)>;
 
 struct distribution {
-  double mean = 0, standard_error = 0, low_decile = 0, low_quartile = 0, median = 0, high_quartile = 0, high_decile = 0;
+  double mean = 0, standard_error = 0, low_decile = 0, low_quartile = 0, median = 0,
+         high_quartile = 0, high_decile = 0;
 };
 
 struct recording_report {
-  long steps = 0, games = 0;    ///< of games, those that ended
+  long steps = 0, games = 0;  ///< of games, those that ended
   double seconds = 0;
   std::uint64_t bytes = 0;
   distribution score, depth, turns;
-  long stuck = 0;               ///< games that ended without game time passing
+  long stuck = 0;  ///< games that ended without game time passing
   std::vector<double> scores;
-  bool stopped = false;         ///< by the callback
+  bool stopped = false;  ///< by the callback
 
   double steps_per_second() const { return seconds > 0 ? static_cast<double>(steps) / seconds : 0; }
-  double bytes_per_step() const { return steps > 0 ? static_cast<double>(bytes) / static_cast<double>(steps) : 0; }
+  double bytes_per_step() const {
+    return steps > 0 ? static_cast<double>(bytes) / static_cast<double>(steps) : 0;
+  }
 };
 
 inline distribution distribution_of(const std::vector<double>& values) {
   if (values.empty()) return {};
-  return {statistics::mean(values),
-          values.size() > 1 ? statistics::standard_error(values) : 0,
-          statistics::quantile(values, 0.1),
-          statistics::quantile(values, 0.25),
-          statistics::quantile(values, 0.5),
-          statistics::quantile(values, 0.75),
-          statistics::quantile(values, 0.9)};
+  return {
+      statistics::mean(values),          values.size() > 1 ? statistics::standard_error(values) : 0,
+      statistics::quantile(values, 0.1), statistics::quantile(values, 0.25),
+      statistics::quantile(values, 0.5), statistics::quantile(values, 0.75),
+      statistics::quantile(values, 0.9)};
 }
 
-/// The seed of a game of a recording. The high bit pair stays clear of the held-out games of evaluations, and two
-/// recordings whose seeds are below 2^20 share no game.
+/// The seed of a game of a recording. The high bit pair stays clear of the held-out games of
+/// evaluations, and two recordings whose seeds are below 2^20 share no game.
 inline std::uint64_t recorded_game_seed(std::uint64_t seed, std::uint64_t game) {
   return (((seed + 1) << 32) + game) & ((std::uint64_t{1} << 62) - 1);
 }
 
-inline recording_report record(const record_options& options, const recording_callback& progress = {}) {
-  if (options.games <= 0 && options.steps <= 0) throw std::invalid_argument("record: give a number of games or of steps");
-  if (!(options.noise >= 0 && options.noise < 1)) throw std::invalid_argument("record: noise is a share, from 0 to below 1");
+inline recording_report record(const record_options& options,
+                               const recording_callback& progress = {}) {
+  if (options.games <= 0 && options.steps <= 0)
+    throw std::invalid_argument("record: give a number of games or of steps");
+  if (!(options.noise >= 0 && options.noise < 1))
+    throw std::invalid_argument("record: noise is a share, from 0 to below 1");
   environment_options world = options.environment;
   world.turn_cap = options.turn_cap;
   environment game(world);
 
   std::optional<demonstration_writer> file;
   if (!options.out.empty()) {
-    demonstration_header header{options.seed, static_cast<std::uint32_t>(options.turn_cap), options.noise, {}, options.player.description()};
+    demonstration_header header{options.seed,
+                                static_cast<std::uint32_t>(options.turn_cap),
+                                options.noise,
+                                {},
+                                options.player.description()};
     for (const action& one : small_actions) header.actions.push_back(one.code);
     file.emplace(options.out, header);
   }
@@ -101,7 +110,8 @@ inline recording_report record(const record_options& options, const recording_ca
   double score_sum = 0;
   bool go_on = true;
   const auto within_budget = [&] {
-    return go_on && (options.games <= 0 || report.games < options.games) && (options.steps <= 0 || report.steps < options.steps);
+    return go_on && (options.games <= 0 || report.games < options.games) &&
+           (options.steps <= 0 || report.steps < options.steps);
   };
 
   for (std::uint64_t number = 0; within_budget(); ++number) {
@@ -114,8 +124,10 @@ inline recording_report record(const record_options& options, const recording_ca
       const observation& seen = game.view();
       const key wanted = hero.next(seen);
       key sent = wanted;
-      // Questions are answered as meant: a random answer would seldom be a move, and prayers are too few to spoil.
-      if (seen.waiting == prompt::command && wanted != keys::pray && static_cast<double>(dice() >> 11) * 0x1p-53 < options.noise) {
+      // Questions are answered as meant: a random answer would seldom be a move, and prayers are
+      // too few to spoil.
+      if (seen.waiting == prompt::command && wanted != keys::pray &&
+          static_cast<double>(dice() >> 11) * 0x1p-53 < options.noise) {
         sent = direction_keys[dice() % direction_keys.size()];
         if (sent != wanted) hero.was_replaced_by(sent);
       }
@@ -123,10 +135,13 @@ inline recording_report record(const record_options& options, const recording_ca
       first = false;
       game.step(sent);
       if (++report.steps % steps_between_reports == 0 && progress)
-        go_on = progress({report.steps, report.games, elapsed(), report.games ? score_sum / static_cast<double>(report.games) : 0});
+        go_on = progress({report.steps, report.games, elapsed(),
+                          report.games ? score_sum / static_cast<double>(report.games) : 0});
     }
     if (!game.done()) break;
-    if (file) file->end_game({game.score(), game.turns(), game.max_depth(), static_cast<std::uint8_t>(game.end())});
+    if (file)
+      file->end_game(
+          {game.score(), game.turns(), game.max_depth(), static_cast<std::uint8_t>(game.end())});
     ++report.games;
     score_sum += game.score();
     report.scores.push_back(game.score());

@@ -26,17 +26,22 @@ namespace nethack {
 
 /// One row a policy; the interval is over its games. What the demo shows.
 inline std::string games_report(const std::vector<evaluated>& runs) {
-  text_table lines({"policy", "steps", "games", "mean", "median", "95 % interval", "depth", "stuck %", "KL CLOSE", "KL FAR",
-              "agree CLOSE", "agree FAR"});
+  text_table lines({"policy", "steps", "games", "mean", "median", "95 % interval", "depth",
+                    "stuck %", "KL CLOSE", "KL FAR", "agree CLOSE", "agree FAR"});
   for (const auto& run : runs) {
     const auto& games = games_from(run, "new");
     const auto score = scores(games);
     const auto interval = statistics::bootstrap_interval(score);
-    const auto number = [&](std::size_t i) { return decimals(measures()[i].of(run), measures()[i].digits); };
-    lines.add({run.method.empty() ? run.name : run.method + (run.seed != 0 ? ", seed " + std::to_string(run.seed) : ""),
-              run.steps > 0 ? std::to_string(run.steps) : "–", std::to_string(games.size()), decimals(statistics::mean(score)),
-              decimals(statistics::median(score)), range_text(interval.low, interval.high), number(4), number(5), number(6),
-              number(7), number(8), number(9)});
+    const auto number = [&](std::size_t i) {
+      return decimals(measures()[i].of(run), measures()[i].digits);
+    };
+    lines.add({run.method.empty()
+                   ? run.name
+                   : run.method + (run.seed != 0 ? ", seed " + std::to_string(run.seed) : ""),
+               run.steps > 0 ? std::to_string(run.steps) : "–", std::to_string(games.size()),
+               decimals(statistics::mean(score)), decimals(statistics::median(score)),
+               range_text(interval.low, interval.high), number(4), number(5), number(6), number(7),
+               number(8), number(9)});
   }
   return lines.markdown();
 }
@@ -44,7 +49,8 @@ inline std::string games_report(const std::vector<evaluated>& runs) {
 namespace detail {
 
 /// Mean of a − b over the games that both played; none when they share no game.
-inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b, const std::string& start) {
+inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b,
+                                         const std::string& start) {
   std::map<std::pair<std::string, std::uint64_t>, double> other;
   for (const auto& game : games_from(b, start)) other[{game.start, game.seed}] = game.score;
   std::vector<double> differences;
@@ -56,18 +62,22 @@ inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b,
 }
 
 /// a − b on equal games, for every seed that both have.
-inline std::vector<double> seed_differences(const std::vector<const evaluated*>& a, const std::vector<const evaluated*>& b, const std::string& start) {
+inline std::vector<double> seed_differences(const std::vector<const evaluated*>& a,
+                                            const std::vector<const evaluated*>& b,
+                                            const std::string& start) {
   std::vector<double> differences;
   for (const auto* run : a)
     for (const auto* other : b)
       if (run->seed == other->seed)
-        if (const auto difference = paired_mean(*run, *other, start)) differences.push_back(*difference);
+        if (const auto difference = paired_mean(*run, *other, start))
+          differences.push_back(*difference);
   return differences;
 }
 
 }  // namespace detail
 
-/// The Markdown of everything: per group a table over seeds, paired differences, and each seed's score.
+/// The Markdown of everything: per group a table over seeds, paired differences, and each seed's
+/// score.
 inline std::string seeds_report(const std::vector<evaluated>& runs) {
   std::ostringstream text;
   std::vector<std::string> header{"policy", "seeds"};
@@ -80,10 +90,12 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
     std::vector<std::string> row{run.name, "–"};
     for (const auto& what : measures()) row.push_back(decimals(what.of(run), what.digits));
     const auto score = scores(games_from(run, "new"));
-    row.insert(row.begin() + 3, {decimals(statistics::median(score)) + " (games)", decimals(statistics::interquartile_mean(score))});
+    row.insert(row.begin() + 3, {decimals(statistics::median(score)) + " (games)",
+                                 decimals(statistics::interquartile_mean(score))});
     references.add(row);
   }
-  if (references.size() > 0) text << "## What it is measured against\n\n" << references.markdown() << "\n";
+  if (references.size() > 0)
+    text << "## What it is measured against\n\n" << references.markdown() << "\n";
 
   for (const auto& group : group_runs(runs)) {
     std::set<long> steps;
@@ -94,39 +106,51 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
         if (std::isfinite(run->steps_per_second)) speeds.push_back(run->steps_per_second);
       }
     text << "## " << group.title << "\n\n";
-    text << "Trained for " << *steps.begin() << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
-         << " steps" << (speeds.empty() ? "" : " at " + decimals(statistics::mean(speeds)) + " steps/s a run") << ". In brackets: 95 % bootstrap interval over seeds.\n\n";
+    text << "Trained for " << *steps.begin()
+         << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
+         << " steps"
+         << (speeds.empty() ? "" : " at " + decimals(statistics::mean(speeds)) + " steps/s a run")
+         << ". In brackets: 95 % bootstrap interval over seeds.\n\n";
     text_table lines(header);
     for (const auto& [method, seeds] : group.methods) {
       std::vector<std::string> row{method, std::to_string(seeds.size())};
       for (const auto& what : measures()) {
         const auto values = values_over(seeds, what);
-        row.push_back(what.interval ? with_interval(values, what.digits) : decimals(statistics::mean(values), what.digits));
+        row.push_back(what.interval ? with_interval(values, what.digits)
+                                    : decimals(statistics::mean(values), what.digits));
       }
       std::vector<double> games;
       for (const auto* run : seeds)
         for (const double score : scores(games_from(*run, "new"))) games.push_back(score);
-      row.insert(row.begin() + 3, {decimals(statistics::median(values_over(seeds, measures()[0]))), decimals(statistics::interquartile_mean(games))});
+      row.insert(row.begin() + 3, {decimals(statistics::median(values_over(seeds, measures()[0]))),
+                                   decimals(statistics::interquartile_mean(games))});
       lines.add(row);
     }
     text << lines.markdown() << "\n";
 
     const auto* clone = find_reference(runs, "clone");
-    const auto none = std::find_if(group.methods.begin(), group.methods.end(), [](const auto& m) { return m.first == "none"; });
+    const auto none = std::find_if(group.methods.begin(), group.methods.end(),
+                                   [](const auto& m) { return m.first == "none"; });
     if (clone != nullptr || none != group.methods.end()) {
-      text_table paired({"paired differences", "− none, new game", "− clone, new game", "− none, from depth 3", "− none, from depth 4"});
+      text_table paired({"paired differences", "− none, new game", "− clone, new game",
+                         "− none, from depth 3", "− none, from depth 4"});
       for (const auto& [method, seeds] : group.methods) {
         const auto against_none = [&](const std::string& start) {
-          return none == group.methods.end() || method == "none" ? std::vector<double>{} : detail::seed_differences(seeds, none->second, start);
+          return none == group.methods.end() || method == "none"
+                     ? std::vector<double>{}
+                     : detail::seed_differences(seeds, none->second, start);
         };
         std::vector<double> against_clone;
         if (clone != nullptr)
           for (const auto* run : seeds)
-            if (const auto difference = detail::paired_mean(*run, *clone, "new")) against_clone.push_back(*difference);
+            if (const auto difference = detail::paired_mean(*run, *clone, "new"))
+              against_clone.push_back(*difference);
         paired.add({method, difference_text(against_none("new")), difference_text(against_clone),
-                    difference_text(against_none("depth3")), difference_text(against_none("depth4"))});
+                    difference_text(against_none("depth3")),
+                    difference_text(against_none("depth4"))});
       }
-      text << "On equal games, seed by seed: mean [95 % interval over seeds], seeds above zero. All seeds start from one "
+      text << "On equal games, seed by seed: mean [95 % interval over seeds], seeds above zero. "
+              "All seeds start from one "
               "clone, so − clone leaves out how well that clone happens to play.\n\n"
            << paired.markdown() << "\n";
     }
@@ -141,17 +165,22 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
         std::vector<std::string> row{method};
         for (const auto& [other, others] : group.methods)
           if (std::find(keeping.begin() + 1, keeping.end(), other) != keeping.end())
-            row.push_back(other == method ? "–" : difference_text(detail::seed_differences(seeds, others, "new")));
+            row.push_back(other == method
+                              ? "–"
+                              : difference_text(detail::seed_differences(seeds, others, "new")));
         order.add(row);
       }
-      text << "One method against another. With so many intervals, one in twenty leaves zero out by chance.\n\n" << order.markdown() << "\n";
+      text << "One method against another. With so many intervals, one in twenty leaves zero out "
+              "by chance.\n\n"
+           << order.markdown() << "\n";
     }
 
     text_table points({"score of each seed", "new game", "from depth 3", "from depth 4"});
     for (const auto& [method, seeds] : group.methods) {
       const auto list = [&](std::size_t which) {
         std::string cell;
-        for (const auto* run : seeds) cell += (cell.empty() ? "" : ", ") + decimals(measures()[which].of(*run));
+        for (const auto* run : seeds)
+          cell += (cell.empty() ? "" : ", ") + decimals(measures()[which].of(*run));
         return cell;
       };
       points.add({method, list(0), list(2), list(3)});
@@ -162,12 +191,18 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
 }
 
 inline std::string runs_csv(const std::vector<evaluated>& runs) {
-  std::vector<std::string> header{"name", "method", "recipe", "training_turns", "seed", "steps", "steps_per_second", "games"};
+  std::vector<std::string> header{"name", "method", "recipe",           "training_turns",
+                                  "seed", "steps",  "steps_per_second", "games"};
   for (const auto& what : measures()) header.emplace_back(what.name);
   text_table lines(header);
   for (const auto& run : runs) {
-    std::vector<std::string> row{run.name, run.method, run.recipe, std::to_string(run.training_turns), std::to_string(run.seed),
-                                 std::to_string(run.steps), decimals(run.steps_per_second),
+    std::vector<std::string> row{run.name,
+                                 run.method,
+                                 run.recipe,
+                                 std::to_string(run.training_turns),
+                                 std::to_string(run.seed),
+                                 std::to_string(run.steps),
+                                 decimals(run.steps_per_second),
                                  std::to_string(games_from(run, "new").size())};
     for (const auto& what : measures()) {
       const double value = what.of(run);
@@ -178,20 +213,28 @@ inline std::string runs_csv(const std::vector<evaluated>& runs) {
   return lines.csv();
 }
 
-/// Everything into one folder: report.md, runs.csv, report.json, scores-*.png, curves-*.png. Returns the Markdown.
-inline std::string write_report(const std::vector<evaluated>& runs, const std::filesystem::path& out) {
+/// Everything into one folder: report.md, runs.csv, report.json, scores-*.png, curves-*.png.
+/// Returns the Markdown.
+inline std::string write_report(const std::vector<evaluated>& runs,
+                                const std::filesystem::path& out) {
   std::filesystem::create_directories(out);
   std::string markdown = seeds_report(runs);
   for (const auto& group : group_runs(runs)) {
     const auto slug = group_slug(group);
-    if (draw_scores(group, runs, out / ("scores-" + slug))) markdown += "![" + group.title + ", scores](scores-" + slug + ".png)\n\n";
+    if (draw_scores(group, runs, out / ("scores-" + slug)))
+      markdown += "![" + group.title + ", scores](scores-" + slug + ".png)\n\n";
     if (draw_curves(group, find_reference(runs, "clone"), out / ("curves-" + slug)))
       markdown += "![" + group.title + ", over training](curves-" + slug + ".png)\n\n";
   }
   nlohmann::json all = nlohmann::json::array();
   for (const auto& run : runs) {
-    nlohmann::json entry{{"name", run.name}, {"method", run.method}, {"recipe", run.recipe}, {"turns", run.training_turns},
-                         {"seed", run.seed}, {"steps", run.steps}, {"steps_per_second", run.steps_per_second}};
+    nlohmann::json entry{{"name", run.name},
+                         {"method", run.method},
+                         {"recipe", run.recipe},
+                         {"turns", run.training_turns},
+                         {"seed", run.seed},
+                         {"steps", run.steps},
+                         {"steps_per_second", run.steps_per_second}};
     for (const auto& what : measures()) entry["measures"][what.name] = what.of(run);
     for (const auto& [start, games] : run.results) entry["starts"][start] = summary(games);
     all.push_back(std::move(entry));

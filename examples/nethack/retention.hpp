@@ -23,9 +23,12 @@
 
 namespace nethack {
 
-/// How the teacher is asked, along the student's play; the records say themselves which steps are the first of a game.
+/// How the teacher is asked, along the student's play; the records say themselves which steps are
+/// the first of a game.
 struct ask_actions {
-  std::tuple<retain::categorical, at::Tensor> operator()(policy& network, const at::Tensor& observations, const at::Tensor& state,
+  std::tuple<retain::categorical, at::Tensor> operator()(policy& network,
+                                                         const at::Tensor& observations,
+                                                         const at::Tensor& state,
                                                          const at::Tensor& /*first*/) const {
     auto [logits, next] = network->follow(observations, state);
     return {retain::categorical{logits}, next};
@@ -33,9 +36,10 @@ struct ask_actions {
 };
 using policy_teacher = retain::teacher<policy, ask_actions, at::Tensor>;
 
-using retention_terms = retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>,
-                                            std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>>,
-                                            std::optional<retain::kickstarting<policy_teacher>>>;
+using retention_terms =
+    retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>,
+                        std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>>,
+                        std::optional<retain::kickstarting<policy_teacher>>>;
 
 inline constexpr std::size_t kickstarting_term = 3;  ///< its place in retention_terms
 
@@ -44,8 +48,10 @@ inline const std::vector<std::string> free_parameters{"value_head.*"};
 
 namespace detail {
 
-/// Different states, drawn with a seed, or for a recurrent policy stretches of about `states` of them; all where there are fewer.
-inline at::Tensor draw_states(const policy& network, const at::Tensor& demonstrations, std::int64_t states, std::uint64_t seed) {
+/// Different states, drawn with a seed, or for a recurrent policy stretches of about `states` of
+/// them; all where there are fewer.
+inline at::Tensor draw_states(const policy& network, const at::Tensor& demonstrations,
+                              std::int64_t states, std::uint64_t seed) {
   const auto observations = in_stretches(network, demonstrations);
   const auto count = stretches_for(network, states);
   std::vector<std::int64_t> indices(static_cast<std::size_t>(observations.size(0)));
@@ -57,24 +63,30 @@ inline at::Tensor draw_states(const policy& network, const at::Tensor& demonstra
 }
 
 /// Of about `states` states each.
-inline std::vector<at::Tensor> in_batches(const policy& network, const at::Tensor& observations, std::int64_t states) {
+inline std::vector<at::Tensor> in_batches(const policy& network, const at::Tensor& observations,
+                                          std::int64_t states) {
   return at::split(observations, stretches_for(network, states));
 }
 
 }  // namespace detail
 
-/// The diagonal Fisher information of `network` on demonstrated states; a recurrent policy's from the scores of whole stretches.
-inline retain::fisher fisher_of(policy& network, const at::Tensor& demonstrations, const retention_options& options, std::uint64_t seed) {
+/// The diagonal Fisher information of `network` on demonstrated states; a recurrent policy's from
+/// the scores of whole stretches.
+inline retain::fisher fisher_of(policy& network, const at::Tensor& demonstrations,
+                                const retention_options& options, std::uint64_t seed) {
   network->eval();
-  const auto batches = detail::in_batches(network, detail::draw_states(network, demonstrations, options.ewc_states, seed), 250);
-  return retain::estimate_fisher(
-      *network, batches, [&](const at::Tensor& batch) { return answer(network, batch); },
-      retain::sampled_actions{.per_state = 1, .seed = seed}, {.exclude = free_parameters, .sample_dimension = 0});
+  const auto batches = detail::in_batches(
+      network, detail::draw_states(network, demonstrations, options.ewc_states, seed), 250);
+  return retain::estimate_fisher(*network, batches,
+                                 [&](const at::Tensor& batch) { return answer(network, batch); },
+                                 retain::sampled_actions{.per_state = 1, .seed = seed},
+                                 {.exclude = free_parameters, .sample_dimension = 0});
 }
 
-/// Terms that hold a policy to `start`, which is copied where needed. `demonstrations` [n, sizeof(features)], in the order of play,
-/// are for EWC and BC.
-inline retention_terms make_retention(policy& start, const at::Tensor& demonstrations, const retention_options& options, std::uint64_t seed) {
+/// Terms that hold a policy to `start`, which is copied where needed. `demonstrations` [n,
+/// sizeof(features)], in the order of play, are for EWC and BC.
+inline retention_terms make_retention(policy& start, const at::Tensor& demonstrations,
+                                      const retention_options& options, std::uint64_t seed) {
   if (options.needs_demonstrations() && (!demonstrations.defined() || demonstrations.size(0) == 0))
     throw retain::config_error("EWC and BC need demonstrations, and there are none");
   std::optional<retain::l2_init> l2;
@@ -82,7 +94,9 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
   std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>> cloning;
   std::optional<retain::kickstarting<policy_teacher>> kickstarting;
 
-  if (options.l2) l2.emplace(*start, retain::l2_init_options{.strength = options.l2_strength, .exclude = free_parameters});
+  if (options.l2)
+    l2.emplace(*start, retain::l2_init_options{.strength = options.l2_strength,
+                                               .exclude = free_parameters});
   if (options.ewc)
     ewc.emplace(*start, fisher_of(start, demonstrations, options, seed),
                 retain::ewc_options{.strength = options.ewc_strength, .exclude = free_parameters});
@@ -91,15 +105,22 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
     const auto states = detail::draw_states(start, demonstrations, options.bc_states, seed);
     std::vector<at::Tensor> logits;
     const at::NoGradGuard no_grad;
-    for (const auto& batch : detail::in_batches(start, states, 2048)) logits.push_back(answer(start, batch).distribution.logits);
+    for (const auto& batch : detail::in_batches(start, states, 2048))
+      logits.push_back(answer(start, batch).distribution.logits);
     cloning.emplace(states, at::cat(logits),
-                    retain::behavioral_cloning_options{.strength = options.bc_strength, .batch_size = stretches_for(start, options.bc_batch_size), .seed = seed});
+                    retain::behavioral_cloning_options{
+                        .strength = options.bc_strength,
+                        .batch_size = stretches_for(start, options.bc_batch_size),
+                        .seed = seed});
   }
   if (options.kickstarting)
     kickstarting.emplace(policy_teacher{start, ask_actions{}},
-                         retain::kickstarting_options{.strength = retain::exponential_decay{
-                                                          .initial = options.ks_strength, .factor = options.ks_factor, .floor = options.ks_floor}});
-  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning), std::move(kickstarting));
+                         retain::kickstarting_options{
+                             .strength = retain::exponential_decay{.initial = options.ks_strength,
+                                                                   .factor = options.ks_factor,
+                                                                   .floor = options.ks_floor}});
+  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning),
+                         std::move(kickstarting));
 }
 
 }  // namespace nethack

@@ -32,7 +32,9 @@ struct evaluated {
   results_by_start results;
   std::map<std::string, double> monitor;  ///< kl/close, kl/far, agreement/close, …
 
-  std::string group() const { return recipe + " recipe, training games of " + std::to_string(training_turns) + " turns"; }
+  std::string group() const {
+    return recipe + " recipe, training games of " + std::to_string(training_turns) + " turns";
+  }
 };
 
 inline evaluated read_evaluation(const std::filesystem::path& path) {
@@ -56,35 +58,44 @@ inline evaluated read_evaluation(const std::filesystem::path& path) {
       run.steps_per_second = training.value("steps_per_second", std::nan(""));
     }
   } catch (const nlohmann::json::exception& error) {
-    throw std::runtime_error(path.string() + " is not an evaluation of this program: " + error.what());
+    throw std::runtime_error(path.string() +
+                             " is not an evaluation of this program: " + error.what());
   }
   return run;
 }
 
 namespace detail {
 
-/// What stands in one table is of one reference by each name and of games of one length: all are compared on equal games. Throws with both folders.
+/// What stands in one table is of one reference by each name and of games of one length: all are
+/// compared on equal games. Throws with both folders.
 inline void check_comparable(const std::vector<evaluated>& runs) {
   for (const auto& run : runs) {
     const auto& first = runs.front();
     if (run.evaluation_turns != first.evaluation_turns)
-      throw std::runtime_error(first.folder.string() + " was evaluated on games of " + std::to_string(first.evaluation_turns) + " turns, " + run.folder.string() +
-                               " on games of " + std::to_string(run.evaluation_turns) + ": they do not belong in one report");
+      throw std::runtime_error(first.folder.string() + " was evaluated on games of " +
+                               std::to_string(first.evaluation_turns) + " turns, " +
+                               run.folder.string() + " on games of " +
+                               std::to_string(run.evaluation_turns) +
+                               ": they do not belong in one report");
     for (const auto& other : runs)
       if (&run < &other && run.method.empty() && other.method.empty() && run.name == other.name)
-        throw std::runtime_error("two evaluations of '" + run.name + "': " + run.folder.string() + " and " + other.folder.string() +
-                                 "; a report compares with one: name the folders that belong together, or give each a --name");
+        throw std::runtime_error("two evaluations of '" + run.name + "': " + run.folder.string() +
+                                 " and " + other.folder.string() +
+                                 "; a report compares with one: name the folders that belong "
+                                 "together, or give each a --name");
   }
 }
 
 }  // namespace detail
 
-/// Every evaluation.json under the folders, in an order that does not depend on the file system. Throws where two runs have one group, method and seed,
-/// two references one name, or games of another length were played.
+/// Every evaluation.json under the folders, in an order that does not depend on the file system.
+/// Throws where two runs have one group, method and seed, two references one name, or games of
+/// another length were played.
 inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem::path>& folders) {
   std::vector<evaluated> runs;
   for (const auto& folder : folders) {
-    if (!std::filesystem::is_directory(folder)) throw std::runtime_error("no folder " + folder.string());
+    if (!std::filesystem::is_directory(folder))
+      throw std::runtime_error("no folder " + folder.string());
     std::vector<std::filesystem::path> files;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
       if (entry.path().filename() == "evaluation.json") files.push_back(entry.path());
@@ -92,14 +103,17 @@ inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem
     for (const auto& file : files) runs.push_back(read_evaluation(file));
   }
   if (runs.empty())
-    throw std::runtime_error("no evaluation.json under the given folders: `nethack sweep` and `nethack demo` write them");
+    throw std::runtime_error("no evaluation.json under the given folders: `nethack sweep` and "
+                             "`nethack demo` write them");
   const auto rank = [](const evaluated& run) {
     const std::array<std::string, 3> references{"random", "player", "clone"};
-    if (run.method.empty()) return std::find(references.begin(), references.end(), run.name) - references.begin() - 100;
+    if (run.method.empty())
+      return std::find(references.begin(), references.end(), run.name) - references.begin() - 100;
     return method_rank(run.method);
   };
   std::stable_sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) {
-    return std::make_tuple(a.group(), rank(a), a.method, a.seed) < std::make_tuple(b.group(), rank(b), b.method, b.seed);
+    return std::make_tuple(a.group(), rank(a), a.method, a.seed) <
+           std::make_tuple(b.group(), rank(b), b.method, b.seed);
   });
   detail::check_comparable(runs);
   check_one_run_a_seed(runs);
@@ -126,25 +140,33 @@ struct measure {
 };
 inline const std::vector<measure>& measures() {
   static const std::vector<measure> all{
-      {"score, new game", 0, true, [](const evaluated& run) { return statistics::mean(scores(games_from(run, "new"))); }},
+      {"score, new game", 0, true,
+       [](const evaluated& run) { return statistics::mean(scores(games_from(run, "new"))); }},
       {"gained after turn 1000", 0, true,
        [](const evaluated& run) { return statistics::mean(late_gains(games_from(run, "new"))); }},
-      {"from depth 3", 0, true, [](const evaluated& run) { return statistics::mean(scores(games_from(run, "depth3"))); }},
-      {"from depth 4", 0, true, [](const evaluated& run) { return statistics::mean(scores(games_from(run, "depth4"))); }},
+      {"from depth 3", 0, true,
+       [](const evaluated& run) { return statistics::mean(scores(games_from(run, "depth3"))); }},
+      {"from depth 4", 0, true,
+       [](const evaluated& run) { return statistics::mean(scores(games_from(run, "depth4"))); }},
       {"depth", 1, false,
        [](const evaluated& run) {
-         return statistics::mean(column(games_from(run, "new"), [](const game_result& game) { return game.depth; }));
+         return statistics::mean(
+             column(games_from(run, "new"), [](const game_result& game) { return game.depth; }));
        }},
-      {"stuck %", 0, false, [](const evaluated& run) { return 100 * ending_share(games_from(run, "new"), "stuck"); }},
+      {"stuck %", 0, false,
+       [](const evaluated& run) { return 100 * ending_share(games_from(run, "new"), "stuck"); }},
       {"KL CLOSE", 2, false, [](const evaluated& run) { return monitored(run, "kl/close"); }},
       {"KL FAR", 2, false, [](const evaluated& run) { return monitored(run, "kl/far"); }},
-      {"agree CLOSE", 2, false, [](const evaluated& run) { return monitored(run, "agreement/close"); }},
-      {"agree FAR", 2, false, [](const evaluated& run) { return monitored(run, "agreement/far"); }}};
+      {"agree CLOSE", 2, false,
+       [](const evaluated& run) { return monitored(run, "agreement/close"); }},
+      {"agree FAR", 2, false,
+       [](const evaluated& run) { return monitored(run, "agreement/far"); }}};
   return all;
 }
 
 /// One value a run, without those that lack it.
-inline std::vector<double> values_over(const std::vector<const evaluated*>& runs, const measure& what) {
+inline std::vector<double> values_over(const std::vector<const evaluated*>& runs,
+                                       const measure& what) {
   std::vector<double> values;
   for (const auto* run : runs)
     if (const double value = what.of(*run); std::isfinite(value)) values.push_back(value);
@@ -169,7 +191,8 @@ inline std::vector<run_group> group_runs(const std::vector<evaluated>& runs) {
   return groups;
 }
 
-inline const evaluated* find_reference(const std::vector<evaluated>& runs, const std::string& name) {
+inline const evaluated* find_reference(const std::vector<evaluated>& runs,
+                                       const std::string& name) {
   for (const auto& run : runs)
     if (run.method.empty() && run.name == name) return &run;
   return nullptr;

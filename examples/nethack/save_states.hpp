@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Saved games to evaluate from: the scripted player's first arrival at a dungeon level, as the paper starts its
-// evaluation on level 4. A policy's play from there does not depend on whether it gets there by itself.
+// Saved games to evaluate from: the scripted player's first arrival at a dungeon level, as the
+// paper starts its evaluation on level 4. A policy's play from there does not depend on whether it
+// gets there by itself.
 #pragma once
 
 #include <cstdint>
@@ -31,20 +32,25 @@ struct save_states_result {
 };
 
 /// The memory of what was seen before the save lies beside it: a policy goes on with the same mind.
-inline std::filesystem::path memory_file(std::filesystem::path save) { return save.replace_extension(".memory"); }
+inline std::filesystem::path memory_file(std::filesystem::path save) {
+  return save.replace_extension(".memory");
+}
 
 namespace detail {
 
-/// Plays one new game until the hero stands on `depth` for the first time and the game waits for a command;
-/// false when the game ends first.
-inline bool play_to_depth(environment& game, player& hero, memory& mind, int depth, std::uint64_t seed) {
+/// Plays one new game until the hero stands on `depth` for the first time and the game waits for a
+/// command; false when the game ends first.
+inline bool play_to_depth(environment& game, player& hero, memory& mind, int depth,
+                          std::uint64_t seed) {
   game.reset(seed);
   hero.reset(seed);
   mind.reset();
   mind.observe(game.view());
   while (!game.done() && !interrupt::requested()) {
-    // A level of its own (a trap door may lead deeper) would be another start than its folder's name says.
-    if (game.view().waiting == prompt::command && game.max_depth() >= depth) return game.view().stats.depth == depth && game.max_depth() == depth;
+    // A level of its own (a trap door may lead deeper) would be another start than its folder's
+    // name says.
+    if (game.view().waiting == prompt::command && game.max_depth() >= depth)
+      return game.view().stats.depth == depth && game.max_depth() == depth;
     const auto pressed = hero.next(game.view());
     game.step(pressed);
     if (!game.done()) mind.observe(game.view(), small_action_of(pressed));
@@ -54,13 +60,16 @@ inline bool play_to_depth(environment& game, player& hero, memory& mind, int dep
 
 }  // namespace detail
 
-/// Writes FOLDER/NNN.save and NNN.memory, `count` of them, in place of those that are there. `report(saved, games)` is called after every game.
-inline save_states_result make_saved_games(const std::filesystem::path& folder, int depth, int count, std::uint64_t seed,
+/// Writes FOLDER/NNN.save and NNN.memory, `count` of them, in place of those that are there.
+/// `report(saved, games)` is called after every game.
+inline save_states_result make_saved_games(const std::filesystem::path& folder, int depth,
+                                           int count, std::uint64_t seed,
                                            const std::function<void(long, long)>& report = {}) {
   std::filesystem::create_directories(folder);
   std::vector<std::filesystem::path> before;  // of another seed, or more of them
   for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().extension() == ".save" || entry.path().extension() == ".memory") before.push_back(entry.path());
+    if (entry.path().extension() == ".save" || entry.path().extension() == ".memory")
+      before.push_back(entry.path());
   for (const auto& file : before) std::filesystem::remove(file);
   environment game({.turn_cap = 6000, .game = {}});
   player hero(seed);
@@ -68,9 +77,12 @@ inline save_states_result make_saved_games(const std::filesystem::path& folder, 
   save_states_result result;
   // A player that cannot reach the level would go on for ever.
   const long most_games = 50L * count + 100;
-  while (static_cast<int>(result.saved.size()) < count && result.games < most_games && !interrupt::requested()) {
+  while (static_cast<int>(result.saved.size()) < count && result.games < most_games &&
+         !interrupt::requested()) {
     // Held out, and apart from the games that a policy begins at the start.
-    const auto game_seed = held_out_games + ((seed & 0xfffffff) << 32) + (static_cast<std::uint64_t>(depth) << 24) + static_cast<std::uint64_t>(result.games);
+    const auto game_seed = held_out_games + ((seed & 0xfffffff) << 32) +
+                           (static_cast<std::uint64_t>(depth) << 24) +
+                           static_cast<std::uint64_t>(result.games);
     ++result.games;
     if (detail::play_to_depth(game, hero, mind, depth, game_seed)) {
       char name[16];
@@ -84,8 +96,9 @@ inline save_states_result make_saved_games(const std::filesystem::path& folder, 
     if (report) report(static_cast<long>(result.saved.size()), result.games);
   }
   if (!interrupt::requested() && static_cast<int>(result.saved.size()) < count)
-    throw std::runtime_error("the player reached depth " + std::to_string(depth) + " in only " + std::to_string(result.saved.size()) +
-                             " of " + std::to_string(result.games) + " games: ask for fewer saved games");
+    throw std::runtime_error("the player reached depth " + std::to_string(depth) + " in only " +
+                             std::to_string(result.saved.size()) + " of " +
+                             std::to_string(result.games) + " games: ask for fewer saved games");
   return result;
 }
 

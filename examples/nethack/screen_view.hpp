@@ -18,11 +18,13 @@ inline std::string screen_text(const observation& seen, bool colors) {
     int current = -1;  // the colour that the terminal is set to; -1: its own
     for (int column = 0; column < width; ++column) {
       const std::uint8_t character = seen.character(row, column);
-      const bool hero = seen.waiting == prompt::command && row == seen.cursor_row && column == seen.cursor_column;
+      const bool hero =
+          seen.waiting == prompt::command && row == seen.cursor_row && column == seen.cursor_column;
       const int wanted = hero ? 31 : seen.color(row, column);
       if (colors && wanted != current && character != ' ') {
         const bool bright = (wanted & 8) != 0, inverse = (wanted & 16) != 0;
-        // NetHack's "no colour" and grey are the terminal's own foreground; its dark blue on black is unreadable.
+        // NetHack's "no colour" and grey are the terminal's own foreground; its dark blue on black
+        // is unreadable.
         const int shade = wanted & 7;
         text += "\033[0";
         if (inverse) text += ";7";

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // How fast the environment is: random keys, every prompt answered, every observation complete.
 //   nethack_speed [steps]
-// The parent's time in user mode is what it spends on the screen and the status, in system mode on waking
-// games and going to sleep; the rest of a step it waits. `taskset -c 0` measures on one core.
+// The parent's time in user mode is what it spends on the screen and the status, in system mode on
+// waking games and going to sleep; the rest of a step it waits. `taskset -c 0` measures on one
+// core.
 #include <sys/resource.h>
 
 #include <chrono>
@@ -20,7 +21,9 @@ double wall_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double seconds(const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); }
+double seconds(const timeval& t) {
+  return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+}
 
 struct clocks {
   double wall = wall_seconds(), user = 0, system = 0;
@@ -41,17 +44,19 @@ void measure(std::size_t count, long wanted_steps) {
   long steps = 0, episodes = 0;
   const clocks before;
   while (steps < wanted_steps) {
-    for (nethack::key& code : keys) code = nethack::small_actions[random() % nethack::small_actions.size()].code;
+    for (nethack::key& code : keys)
+      code = nethack::small_actions[random() % nethack::small_actions.size()].code;
     games.step(keys, results);
     steps += static_cast<long>(count);
     episodes += static_cast<long>(games.finished().size());
   }
   const clocks after;
   const double microseconds = 1e6 / static_cast<double>(steps);
-  const double wall = after.wall - before.wall, user = after.user - before.user, system = after.system - before.system;
+  const double wall = after.wall - before.wall, user = after.user - before.user,
+               system = after.system - before.system;
   std::printf("%5zu %10ld %9ld %10.0f %9.1f %9.1f %9.1f %9.1f %9ld\n", count, steps, episodes,
-              static_cast<double>(steps) / wall, wall * microseconds, user * microseconds, system * microseconds,
-              (wall - user - system) * microseconds, games.replaced());
+              static_cast<double>(steps) / wall, wall * microseconds, user * microseconds,
+              system * microseconds, (wall - user - system) * microseconds, games.replaced());
 }
 
 void measure_resets() {
@@ -64,8 +69,8 @@ void measure_resets() {
     game.reset(static_cast<std::uint64_t>(i));
     longest = std::max(longest, wall_seconds() - before);
   }
-  std::printf("%d resets: %.2f ms each, the longest %.2f ms\n", resets, (wall_seconds() - start) / resets * 1e3,
-              longest * 1e3);
+  std::printf("%d resets: %.2f ms each, the longest %.2f ms\n", resets,
+              (wall_seconds() - start) / resets * 1e3, longest * 1e3);
 }
 
 }  // namespace
@@ -73,8 +78,10 @@ void measure_resets() {
 int main(int argc, char** argv) {
   try {
     const long steps = argc > 1 ? std::atol(argv[1]) : 200'000;
-    std::printf("                                        microseconds a step, of which the parent\n");
-    std::printf("games      steps  episodes    steps/s     total   parsing    system   waiting  replaced\n");
+    std::printf(
+        "                                        microseconds a step, of which the parent\n");
+    std::printf("games      steps  episodes    steps/s     total   parsing    system   waiting  "
+                "replaced\n");
     for (const std::size_t count : {1u, 8u, 32u}) measure(count, steps);
     measure_resets();
   } catch (const std::exception& error) {

@@ -61,7 +61,7 @@ inline void take_strength(std::string_view text, status& out) {
 
 struct status_word {
   std::string_view text;
-  int status::*field;
+  int status::* field;
   int value;
 };
 
@@ -90,13 +90,14 @@ inline bool take_field(std::string_view word, std::string_view name, int& value)
 
 }  // namespace detail
 
-/// Reads both rows into `out`. False, and `out` as it was, where they are not status rows (a menu or a
-/// text covers them). A field a row does not show keeps its value: a polymorphed hero shows HD for Xp,
-/// the quest's home shows no Dlvl.
+/// Reads both rows into `out`. False, and `out` as it was, where they are not status rows (a menu
+/// or a text covers them). A field a row does not show keeps its value: a polymorphed hero shows HD
+/// for Xp, the quest's home shows no Dlvl.
 inline bool parse_status(std::string_view upper, std::string_view lower, status& out) {
   using namespace detail;
   const std::size_t attributes = upper.find(" St:");
-  if (attributes == std::string_view::npos || lower.find(" HP:") == std::string_view::npos) return false;
+  if (attributes == std::string_view::npos || lower.find(" HP:") == std::string_view::npos)
+    return false;
 
   for (std::string_view rest = upper.substr(attributes), word; !(word = take_word(rest)).empty();) {
     if (word.starts_with("St:"))
@@ -130,7 +131,8 @@ inline bool parse_status(std::string_view upper, std::string_view lower, status&
     else
       for (const status_word& known : status_words)
         if (word == known.text) {
-          out.*known.field = known.field == &status::condition ? out.condition | known.value : known.value;
+          out.*known.field =
+              known.field == &status::condition ? out.condition | known.value : known.value;
           break;
         }
   }

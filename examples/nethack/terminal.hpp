@@ -36,8 +36,9 @@ class terminal {
   void feed(const std::uint8_t* bytes, std::size_t count) {
     const std::uint8_t* const end = bytes + count;
     while (bytes != end) {
-      // Most bytes are short runs of text and whole cursor or colour sequences; those take the short
-      // ways, and a sequence cut by the end of the input goes through the states byte by byte.
+      // Most bytes are short runs of text and whole cursor or colour sequences; those take the
+      // short ways, and a sequence cut by the end of the input goes through the states byte by
+      // byte.
       if (state_ == state::text) {
         if (*bytes >= ' ') {
           bytes = write_run(bytes, end);
@@ -51,7 +52,9 @@ class terminal {
       feed_byte(*bytes++);
     }
   }
-  void feed(std::string_view text) { feed(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()); }
+  void feed(std::string_view text) {
+    feed(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  }
 
   int cursor_row() const { return row_; }
   int cursor_column() const { return std::min(column_, columns - 1); }
@@ -90,7 +93,8 @@ class terminal {
     touch(row_);
     std::uint8_t* c = chars_at(row_) + column_;
     std::uint8_t* k = colors_at(row_) + column_;
-    const std::uint8_t* const stop = bytes + std::min<std::ptrdiff_t>(end - bytes, columns - column_);
+    const std::uint8_t* const stop =
+        bytes + std::min<std::ptrdiff_t>(end - bytes, columns - column_);
     const std::uint8_t* next = bytes;
     for (; next != stop && *next >= ' '; ++next) {
       *c++ = *next;
@@ -126,18 +130,14 @@ class terminal {
 
   void feed_byte(std::uint8_t byte) {
     switch (state_) {
-      case state::text:
-        control(byte);
-        break;
+      case state::text: control(byte); break;
       case state::escape:
         if (byte == '[')
           begin_parameters();
         else
           state_ = byte == '(' || byte == ')' ? state::character_set : state::text;
         break;
-      case state::character_set:
-        state_ = state::text;
-        break;
+      case state::character_set: state_ = state::text; break;
       case state::parameters:
         if (byte >= '0' && byte <= '9') {
           int& parameter = parameters_[static_cast<std::size_t>(parameter_count_)];
@@ -226,7 +226,8 @@ class terminal {
 
   std::array<std::uint8_t, rows * columns> chars_{}, colors_{};
   std::uint32_t touched_ = 0;
-  int row_ = 0, column_ = 0;  // column_ is 80 after the last column was written: the next byte wraps
+  // column_ is 80 after the last column was written: the next byte wraps
+  int row_ = 0, column_ = 0;
   std::uint8_t foreground_ = default_color, attributes_ = 0, pen_ = default_color, blank_pen_ = 0;
   state state_ = state::text;
   int parameter_count_ = 0;

@@ -13,8 +13,8 @@ namespace nethack {
 
 /// Encoded states with the action that the player wanted in each.
 struct training_states {
-  at::Tensor observations;        ///< uint8 [n, sizeof(features)]
-  at::Tensor actions;             ///< int64 [n], indices of small_actions
+  at::Tensor observations;  ///< uint8 [n, sizeof(features)]
+  at::Tensor actions;       ///< int64 [n], indices of small_actions
   std::int64_t games = 0;
 
   std::int64_t size() const { return observations.defined() ? observations.size(0) : 0; }
@@ -24,7 +24,8 @@ struct training_states {
 /// Encodes games key by key, with the memory that an agent would have had.
 class state_collector {
  public:
-  explicit state_collector(feature_options options = {}, std::size_t expected = 0) : options_(options) {
+  explicit state_collector(feature_options options = {}, std::size_t expected = 0)
+      : options_(options) {
     records_.reserve(expected);
     actions_.reserve(expected);
   }
@@ -35,8 +36,9 @@ class state_collector {
     beginning_ = true;
     ++games_;
   }
-  /// A screen, the key that the player wanted there, and the one that was pressed, which differs where a recording stirs in others.
-  /// A key outside small_actions is remembered as an escape and not learnt.
+  /// A screen, the key that the player wanted there, and the one that was pressed, which differs
+  /// where a recording stirs in others. A key outside small_actions is remembered as an escape and
+  /// not learnt.
   void add(const observation& seen, key wanted, key pressed) {
     mind_.observe(seen, last_);
     if (const int action = small_action_of(wanted); action >= 0) {

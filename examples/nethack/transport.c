@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Preloaded into the unmodified game: makes it a deterministic function of a seed and the keys it is
-// sent, and hands what it shows to its player just before it blocks for the next key.
+// Preloaded into the unmodified game: makes it a deterministic function of a seed and the keys it
+// is sent, and hands what it shows to its player just before it blocks for the next key.
 //
 //   descriptor 0           the memory shared with the player (link.h)
 //   RETAIN_NETHACK_SEED    what /dev/urandom yields, so what the game's random numbers start from
@@ -47,12 +47,14 @@ static void hand_over(uint32_t partial) {
   player->frame_partial = partial;
   frame_size = 0;
   __atomic_fetch_add(&player->frames, 1, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(&player->player_asleep, __ATOMIC_SEQ_CST)) futex(&player->frames, FUTEX_WAKE, 1);
+  if (__atomic_load_n(&player->player_asleep, __ATOMIC_SEQ_CST))
+    futex(&player->frames, FUTEX_WAKE, 1);
 }
 
 static uint32_t await_key(void) {
   static uint32_t keys_seen;
-  while (__atomic_load_n(&player->keys, __ATOMIC_ACQUIRE) == keys_seen) futex(&player->keys, FUTEX_WAIT, keys_seen);
+  while (__atomic_load_n(&player->keys, __ATOMIC_ACQUIRE) == keys_seen)
+    futex(&player->keys, FUTEX_WAIT, keys_seen);
   ++keys_seen;
   return player->key;
 }
@@ -164,8 +166,9 @@ int fflush(FILE* file) {
   return file == stdout ? 0 : real(file);
 }
 
-// The terminal library's own versions go through a function call a byte and a stack machine for every
-// cursor movement: a twentieth of the game's time. Its delays ("$<5>") are for terminals of glass.
+// The terminal library's own versions go through a function call a byte and a stack machine for
+// every cursor movement: a twentieth of the game's time. Its delays ("$<5>") are for terminals of
+// glass.
 int tputs(const char* text, int lines, int (*put)(int)) {
   (void)lines, (void)put;
   while (text && *text) {
@@ -189,7 +192,8 @@ char* tgoto(const char* capability, int column, int row) {
   static char* (*real)(const char*, int, int);
   if (!real) *(void**)&real = dlsym(RTLD_NEXT, "tgoto");
   const int in_range = column >= 0 && column < 999 && row >= 0 && row < 999;
-  if (!in_range || strcmp(capability, "\033[%i%p1%d;%p2%dH") != 0) return real(capability, column, row);
+  if (!in_range || strcmp(capability, "\033[%i%p1%d;%p2%dH") != 0)
+    return real(capability, column, row);
   static char movement[16];
   char* out = movement;
   *out++ = '\033';
@@ -229,7 +233,7 @@ time_t time(time_t* result) {
 pid_t getpid(void) { return fixed_process; }
 uid_t getuid(void) { return fixed_user; }
 // A machine need not know that user; the game does not expect that.
-static struct passwd *the_user(void) {
+static struct passwd* the_user(void) {
   static char name[] = "agent", none[] = "", folder[] = "/";
   static struct passwd user;
   user.pw_name = name;
@@ -238,9 +242,9 @@ static struct passwd *the_user(void) {
   user.pw_uid = fixed_user;
   return &user;
 }
-struct passwd *getpwuid(uid_t user) { return (void)user, the_user(); }
-struct passwd *getpwnam(const char *name) { return (void)name, the_user(); }
-char *getlogin(void) { return the_user()->pw_name; }
+struct passwd* getpwuid(uid_t user) { return (void)user, the_user(); }
+struct passwd* getpwnam(const char* name) { return (void)name, the_user(); }
+char* getlogin(void) { return the_user()->pw_name; }
 // The game gives up privileges it does not have, in favour of the user it was just told.
 int setuid(uid_t user) { return (void)user, 0; }
 int setgid(gid_t group) { return (void)group, 0; }

@@ -13,10 +13,11 @@
 
 namespace nethack {
 
-/// The seed of episode `episode` of game `game` in a run with `seed`: a mix of the three, so that equal runs
-/// are equal bit for bit and different ones share no game. Never 0; bit 62 is never set, which is what marks
-/// the games that policies are evaluated on (evaluate.hpp).
-constexpr std::uint64_t episode_seed(std::uint64_t seed, std::uint64_t game, std::uint64_t episode) {
+/// The seed of episode `episode` of game `game` in a run with `seed`: a mix of the three, so that
+/// equal runs are equal bit for bit and different ones share no game. Never 0; bit 62 is never set,
+/// which is what marks the games that policies are evaluated on (evaluate.hpp).
+constexpr std::uint64_t episode_seed(std::uint64_t seed, std::uint64_t game,
+                                     std::uint64_t episode) {
   std::uint64_t z = 0;
   for (const std::uint64_t part : {seed, game, episode}) {
     z = (z ^ part) + 0x9e3779b97f4a7c15u;  // splitmix64
@@ -41,7 +42,8 @@ class vector_environment {
  public:
   vector_environment(std::size_t games, std::uint64_t seed, const environment_options& options = {})
       : seed_(seed), episodes_(games, 0) {
-    for (std::size_t i = 0; i < games; ++i) games_.push_back(std::make_unique<environment>(options));
+    for (std::size_t i = 0; i < games; ++i)
+      games_.push_back(std::make_unique<environment>(options));
   }
 
   std::size_t size() const { return games_.size(); }
@@ -56,19 +58,20 @@ class vector_environment {
     for (auto& game : games_) game->finish_reset();
   }
 
-  /// One key for each game. Where a result says `done`, the game is at the start of its next episode already
-  /// and `view` shows that; `finished()` has what the old one came to.
+  /// One key for each game. Where a result says `done`, the game is at the start of its next
+  /// episode already and `view` shows that; `finished()` has what the old one came to.
   void step(std::span<const key> codes, std::span<step_result> results) {
     if (codes.size() != size() || results.size() != size())
-      throw std::invalid_argument("nethack::vector_environment::step: one key and one result for each game");
+      throw std::invalid_argument(
+          "nethack::vector_environment::step: one key and one result for each game");
     finished_.clear();
     for (std::size_t i = 0; i < size(); ++i) games_[i]->send(codes[i]);
     for (std::size_t i = 0; i < size(); ++i) {
       results[i] = games_[i]->receive();
       if (!results[i].done) continue;
       const environment& game = *games_[i];
-      finished_.push_back({i, game.seed(), game.end(), game.score(), game.milestone_score(), game.max_depth(),
-                           game.turns(), game.steps()});
+      finished_.push_back({i, game.seed(), game.end(), game.score(), game.milestone_score(),
+                           game.max_depth(), game.turns(), game.steps()});
       begin_next_episode(i);  // it starts while the others are read
     }
     for (const episode_summary& old : finished_) games_[old.game]->finish_reset();
@@ -77,10 +80,12 @@ class vector_environment {
   /// The episodes that ended in the last step.
   const std::vector<episode_summary>& finished() const { return finished_; }
 
-  /// Episodes begun so far by a game: with the seed and the games' count, where a resumed run goes on.
+  /// Episodes begun so far by a game: with the seed and the games' count, where a resumed run goes
+  /// on.
   const std::vector<std::uint64_t>& episodes() const { return episodes_; }
   void set_episodes(const std::vector<std::uint64_t>& episodes) {
-    if (episodes.size() != size()) throw std::invalid_argument("nethack::vector_environment: another number of games");
+    if (episodes.size() != size())
+      throw std::invalid_argument("nethack::vector_environment: another number of games");
     episodes_ = episodes;
   }
 
@@ -92,7 +97,9 @@ class vector_environment {
   }
 
  private:
-  void begin_next_episode(std::size_t i) { games_[i]->begin_reset(episode_seed(seed_, i, episodes_[i]++)); }
+  void begin_next_episode(std::size_t i) {
+    games_[i]->begin_reset(episode_seed(seed_, i, episodes_[i]++));
+  }
 
   std::uint64_t seed_;
   std::vector<std::uint64_t> episodes_;

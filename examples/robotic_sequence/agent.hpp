@@ -31,21 +31,24 @@ namespace robotic_sequence {
 
 using actor_network = retain::actor_critic<retain::mlp, retain::tanh_gaussian_head>;
 
-/// Behind the world's numbers stands a one-hot of the kind of stage, over all six, whatever sequence is played: a policy of one sequence
-/// goes on in another.
+/// Behind the world's numbers stands a one-hot of the kind of stage, over all six, whatever
+/// sequence is played: a policy of one sequence goes on in another.
 inline constexpr std::int64_t kinds = 6;
 inline constexpr std::int64_t observation_width = sequence::observation_size + kinds;
 
 inline actor_network make_actor(const agent_settings& settings) {
   const std::int64_t seen = settings.one_hot ? observation_width : sequence::observation_size;
-  return actor_network{retain::mlp(seen, retain::mlp_options{.hidden = {settings.width, settings.width}}),
-                       retain::tanh_gaussian_head{.dimensions = sequence::action_size, .least_log_std = -5, .greatest_log_std = 2},
-                       {.values = 0, .stages = settings.one_hot ? 1 : kinds}};
+  return actor_network{
+      retain::mlp(seen, retain::mlp_options{.hidden = {settings.width, settings.width}}),
+      retain::tanh_gaussian_head{
+          .dimensions = sequence::action_size, .least_log_std = -5, .greatest_log_std = 2},
+      {.values = 0, .stages = settings.one_hot ? 1 : kinds}};
 }
 inline retain::twin_critic make_critics(const agent_settings& settings) {
   const std::int64_t seen = settings.one_hot ? observation_width : sequence::observation_size;
   return retain::twin_critic(seen, sequence::action_size,
-                             retain::twin_critic_options{.hidden = {settings.width, settings.width}, .stages = settings.one_hot ? 1 : kinds});
+                             retain::twin_critic_options{.hidden = {settings.width, settings.width},
+                                                         .stages = settings.one_hot ? 1 : kinds});
 }
 
 template <class Network>
@@ -54,7 +57,8 @@ void copy_weights(Network& to, const Network& from) {
 }
 template <class Network>
 void save_weights(retain::state& out, const Network& network, const std::string& prefix) {
-  for (const auto& parameter : network->named_parameters()) out.set(prefix + parameter.key(), parameter.value().detach());
+  for (const auto& parameter : network->named_parameters())
+    out.set(prefix + parameter.key(), parameter.value().detach());
 }
 template <class Network>
 void load_weights(const retain::state& in, Network& network, const std::string& prefix) {
@@ -62,17 +66,23 @@ void load_weights(const retain::state& in, Network& network, const std::string& 
   for (auto& parameter : network->named_parameters()) {
     const auto& saved = in.tensor(prefix + parameter.key());
     if (saved.sizes() != parameter.value().sizes())
-      throw retain::shape_error("the saved '" + parameter.key() + "' has another shape than its network: was it made with another --width?");
+      throw retain::shape_error(
+          "the saved '" + parameter.key() +
+          "' has another shape than its network: was it made with another --width?");
     parameter.value().copy_(saved);
   }
 }
 
 /// A temperature for each kind of stage, with the cap of a known one where `known` says so.
-inline retain::sac_temperature make_temperature(const agent_settings& settings, const std::vector<bool>& known) {
+inline retain::sac_temperature make_temperature(const agent_settings& settings,
+                                                const std::vector<bool>& known) {
   std::vector<double> cap;
   for (std::size_t kind = 0; kind < static_cast<std::size_t>(kinds); ++kind)
-    cap.push_back(kind < known.size() && known[kind] ? settings.known_alpha_cap : settings.alpha_cap);
-  return retain::sac_temperature(settings.entropy_target, kinds, {.initial = {settings.initial_alpha}, .floor = {settings.alpha_floor}, .cap = cap});
+    cap.push_back(kind < known.size() && known[kind] ? settings.known_alpha_cap
+                                                     : settings.alpha_cap);
+  return retain::sac_temperature(
+      settings.entropy_target, kinds,
+      {.initial = {settings.initial_alpha}, .floor = {settings.alpha_floor}, .cap = cap});
 }
 
 struct update_losses {
@@ -90,8 +100,12 @@ class sac_agent {
  public:
   /// `known`: of which kinds the temperature has the cap of a stage that was learnt before.
   sac_agent(const agent_settings& settings, std::vector<bool> known, std::uint64_t seed)
-      : settings_(settings), actor_((at::manual_seed(seed), make_actor(settings))), critics_(make_critics(settings)), targets_(make_critics(settings)),
-        temperature_(make_temperature(settings, known)), dice_(at::detail::createCPUGenerator(seed)) {
+      : settings_(settings),
+        actor_((at::manual_seed(seed), make_actor(settings))),
+        critics_(make_critics(settings)),
+        targets_(make_critics(settings)),
+        temperature_(make_temperature(settings, known)),
+        dice_(at::detail::createCPUGenerator(seed)) {
     copy_weights(targets_, critics_);
     for (auto& parameter : targets_->parameters()) parameter.set_requires_grad(false);
     actor_weights_ = actor_->parameters();
@@ -106,17 +120,21 @@ class sac_agent {
   const retain::sac_temperature& temperature() const { return temperature_; }
   const agent_settings& settings() const { return settings_; }
 
-  /// One action for each row of observations [n, observation_width], drawn, or the distribution's mode.
+  /// One action for each row of observations [n, observation_width], drawn, or the distribution's
+  /// mode.
   at::Tensor act(const at::Tensor& observations, bool draw) {
     const at::NoGradGuard no_grad;
     const auto said = actor_->forward(observations);
     return draw ? said.sample(dice_) : said.mode();
   }
 
-  /// `batch`: observation, action, reward, next, ended. `retention` is asked for what is added to the actor's loss, in its graph, and
-  /// `pull` adds to the actor's gradients once they are there; either may be empty.
-  update_losses update(const retain::transitions& batch, const std::function<at::Tensor(const at::Tensor& observations)>& retention = {},
-                       const std::function<void()>& pull = {}) {
+  /// `batch`: observation, action, reward, next, ended. `retention` is asked for what is added to
+  /// the actor's loss, in its graph, and `pull` adds to the actor's gradients once they are there;
+  /// either may be empty.
+  update_losses update(
+      const retain::transitions& batch,
+      const std::function<at::Tensor(const at::Tensor& observations)>& retention = {},
+      const std::function<void()>& pull = {}) {
     const auto& observations = batch["observation"];
     const auto& next = batch["next"];
     const auto stage = stage_of(observations);
@@ -127,19 +145,24 @@ class sac_agent {
       const at::NoGradGuard no_grad;
       // A stage that goes on is its own successor; one that ended has none.
       const auto then = actor_->forward(next).rsample_with_log_prob(dice_);
-      target = retain::sac_target(batch["reward"], batch["ended"], targets_->forward(next, then.action), then.log_prob, alpha, settings_.discount,
-                                  {-settings_.value_bound, settings_.value_bound});
+      target = retain::sac_target(
+          batch["reward"], batch["ended"], targets_->forward(next, then.action), then.log_prob,
+          alpha, settings_.discount, {-settings_.value_bound, settings_.value_bound});
     }
     const auto now = actor_->forward(observations).rsample_with_log_prob(dice_);
     critic_adam_->zero_grad();
-    const auto critic_loss = retain::sac_critic_loss(critics_->forward(observations, batch["action"]), target);
+    const auto critic_loss =
+        retain::sac_critic_loss(critics_->forward(observations, batch["action"]), target);
     critic_loss.backward();
     critic_adam_->step();
 
-    const auto actor = retain::sac_policy_loss(critics_->forward(observations, now.action), now.log_prob, alpha);
+    const auto actor =
+        retain::sac_policy_loss(critics_->forward(observations, now.action), now.log_prob, alpha);
     const update_losses said{critic_loss.detach(), actor.loss.detach(), actor.log_probs};
     actor_adam_->zero_grad();
-    (retention ? actor.loss + retention(observations) : actor.loss).backward({}, false, false, actor_weights_);  // the critics' weights have no part in it
+    // the critics' weights have no part in it
+    (retention ? actor.loss + retention(observations) : actor.loss)
+        .backward({}, false, false, actor_weights_);
     if (pull) pull();
     actor_adam_->step();
 
@@ -151,7 +174,9 @@ class sac_agent {
   }
 
   /// The kind of stage of each row, int64.
-  static at::Tensor stage_of(const at::Tensor& observations) { return retain::stage_of(observations, kinds); }
+  static at::Tensor stage_of(const at::Tensor& observations) {
+    return retain::stage_of(observations, kinds);
+  }
 
   /// Weights and temperatures of a pre-trained agent; the optimisers begin anew.
   void begin_with(const retain::state& in, const std::string& prefix) {
@@ -183,15 +208,19 @@ class sac_agent {
   template <class Network>
   std::unique_ptr<training::adam> adam_of(const Network& network) const {
     std::vector<std::pair<std::string, at::Tensor>> parameters;
-    for (auto& parameter : network->named_parameters()) parameters.emplace_back(parameter.key(), parameter.value());
-    return std::make_unique<training::adam>(std::move(parameters), training::adam_options{.learning_rate = settings_.learning_rate});
+    for (auto& parameter : network->named_parameters())
+      parameters.emplace_back(parameter.key(), parameter.value());
+    return std::make_unique<training::adam>(
+        std::move(parameters), training::adam_options{.learning_rate = settings_.learning_rate});
   }
   void build_optimisers() {
     actor_adam_ = adam_of(actor_);
     critic_adam_ = adam_of(critics_);
     std::vector<std::pair<std::string, at::Tensor>> temperatures;
-    for (const auto& [name, tensor] : temperature_.named_parameters()) temperatures.emplace_back(name, tensor);
-    temperature_adam_ = std::make_unique<training::adam>(std::move(temperatures), training::adam_options{.learning_rate = settings_.learning_rate});
+    for (const auto& [name, tensor] : temperature_.named_parameters())
+      temperatures.emplace_back(name, tensor);
+    temperature_adam_ = std::make_unique<training::adam>(
+        std::move(temperatures), training::adam_options{.learning_rate = settings_.learning_rate});
   }
   void load_networks(const retain::state& in, const std::string& prefix) {
     load_weights(in, actor_, prefix + "actor.");

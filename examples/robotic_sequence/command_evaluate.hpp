@@ -26,17 +26,27 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
     std::uint64_t seed = 1;
   };
   auto o = std::make_shared<evaluate_command>();
-  auto* command = app.add_subcommand("evaluate", "Success of a policy in each stage, begun there, and in all in one episode");
+  auto* command = app.add_subcommand(
+      "evaluate", "Success of a policy in each stage, begun there, and in all in one episode");
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->required();
-  command->add_option("--stages", o->stages, "The last 2 to 6 of window, faucet, press, push, unplug, push-wall")->check(CLI::Range(2, 6))->capture_default_str();
-  command->add_option("--episodes", o->episodes, "From each stage")->check(positive_number)->capture_default_str();
-  command->add_option("--seed", o->seed, "Of where everything lies")->check(non_negative_number)->capture_default_str();
+  command
+      ->add_option("--stages", o->stages,
+                   "The last 2 to 6 of window, faucet, press, push, unplug, push-wall")
+      ->check(CLI::Range(2, 6))
+      ->capture_default_str();
+  command->add_option("--episodes", o->episodes, "From each stage")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--seed", o->seed, "Of where everything lies")
+      ->check(non_negative_number)
+      ->capture_default_str();
   command->callback([&chosen, o] {
     chosen = [o] {
       const auto stages = tail(o->stages);
       const auto success = measure_success(read_actor(o->policy), stages, o->episodes, o->seed);
       text_table lines({"begun at", "success"});
-      for (const auto kind : stages) lines.add({name_of(kind), decimals(success.at(name_of(kind)), 2)});
+      for (const auto kind : stages)
+        lines.add({name_of(kind), decimals(success.at(name_of(kind)), 2)});
       lines.add({"the first, all in one episode", decimals(success.at("all"), 2)});
       std::cout << lines.markdown();
       return 0;
@@ -46,11 +56,13 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
 
 /// For `play`: the mode of a saved policy.
 inline player saved_player(const std::string& file, const std::vector<stage_kind>& stages) {
-  return [actor = read_actor(file), stages](const float* observation, int stage, float* action) mutable {
+  return [actor = read_actor(file), stages](const float* observation, int stage,
+                                            float* action) mutable {
     const at::NoGradGuard no_grad;
     auto row = at::zeros({1, observation_width});
     std::copy_n(observation, sequence::observation_size, row.data_ptr<float>());
-    row.data_ptr<float>()[sequence::observation_size + static_cast<int>(stages[static_cast<std::size_t>(stage)])] = 1;
+    row.data_ptr<float>()[sequence::observation_size +
+                          static_cast<int>(stages[static_cast<std::size_t>(stage)])] = 1;
     const auto said = actor->forward(row).mode().contiguous();
     std::copy_n(said.data_ptr<float>(), sequence::action_size, action);
   };

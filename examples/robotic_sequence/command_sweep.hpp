@@ -39,7 +39,8 @@ struct sweep_command {
 };
 
 /// Reads the runs under the folders, and writes the report on them.
-inline const auto report_of = [](const std::vector<std::filesystem::path>& folders, const std::filesystem::path& out) {
+inline const auto report_of = [](const std::vector<std::filesystem::path>& folders,
+                                 const std::filesystem::path& out) {
   return write_report(read_runs(folders), out);
 };
 
@@ -52,28 +53,56 @@ inline std::vector<std::string> method_options(const std::string& method) {
   return {"--retain", method};
 }
 
-/// A teacher for each seed, then all methods from it. Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
+/// A teacher for each seed, then all methods from it. Seed by seed, so that a sweep which is cut
+/// short has all methods with fewer seeds.
 inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
-  const auto add = [&](const std::string& name, const std::filesystem::path& product, std::vector<std::string> words, std::vector<std::string> after) {
-    if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; })) return;  // named twice
+  const auto add = [&](const std::string& name, const std::filesystem::path& product,
+                       std::vector<std::string> words, std::vector<std::string> after) {
+    // named twice
+    if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; }))
+      return;
     words.insert(words.begin(), this_program());
-    jobs.push_back({.name = name, .command = std::move(words), .product = product, .log = out / "logs" / (name + ".log"), .after = std::move(after)});
+    jobs.push_back({.name = name,
+                    .command = std::move(words),
+                    .product = product,
+                    .log = out / "logs" / (name + ".log"),
+                    .after = std::move(after)});
   };
   for (const auto seed : seed_list(command.seeds)) {
     const auto number = std::to_string(seed), teacher = "teacher-seed" + number;
     const auto policy = out / teacher / "teacher.pt";
-    std::vector<std::string> lesson{"pretrain", "--out", (out / teacher).string(), "--seed", number, "--accept", decimals(command.accept, 4),
-                                    "--attempts", std::to_string(command.attempts), "--resume-if-possible"};
-    if (command.teacher_steps > 0) lesson.insert(lesson.end(), {"--steps", std::to_string(command.teacher_steps)});
+    std::vector<std::string> lesson{"pretrain",
+                                    "--out",
+                                    (out / teacher).string(),
+                                    "--seed",
+                                    number,
+                                    "--accept",
+                                    decimals(command.accept, 4),
+                                    "--attempts",
+                                    std::to_string(command.attempts),
+                                    "--resume-if-possible"};
+    if (command.teacher_steps > 0)
+      lesson.insert(lesson.end(), {"--steps", std::to_string(command.teacher_steps)});
     add(teacher, policy, lesson, {});
     for (const int stages : command.stages)
       for (const auto& method : command.methods) {
         const auto name = std::to_string(stages) + "-stages-" + method + "-seed" + number;
-        std::vector<std::string> words{"finetune", "--teacher", policy.string(), "--stages", std::to_string(stages), "--seed", number, "--steps",
-                                       std::to_string(command.steps), "--out", (out / "runs" / name).string(), "--resume-if-possible",
-                                       "--discard-checkpoint", "--quiet"};
+        std::vector<std::string> words{"finetune",
+                                       "--teacher",
+                                       policy.string(),
+                                       "--stages",
+                                       std::to_string(stages),
+                                       "--seed",
+                                       number,
+                                       "--steps",
+                                       std::to_string(command.steps),
+                                       "--out",
+                                       (out / "runs" / name).string(),
+                                       "--resume-if-possible",
+                                       "--discard-checkpoint",
+                                       "--quiet"};
         const auto options = method_options(method);
         words.insert(words.end(), options.begin(), options.end());
         words.insert(words.end(), command.extra.begin(), command.extra.end());
@@ -83,14 +112,24 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   return jobs;
 }
 
-/// What the runs of a folder have in common; methods, lengths of the sequence and seeds may be added.
+/// What the runs of a folder have in common; methods, lengths of the sequence and seeds may be
+/// added.
 inline nlohmann::json common_options(const sweep_command& command) {
   const retention_settings usual;  // a later version may have others
   const training_settings learning;
-  return {{"steps", command.steps}, {"teacher_steps", command.teacher_steps}, {"accept", command.accept}, {"extra", command.extra},
-          {"capacity", learning.capacity}, {"value_bound", learning.agent.value_bound}, {"alpha_floor", learning.agent.alpha_floor},
+  return {{"steps", command.steps},
+          {"teacher_steps", command.teacher_steps},
+          {"accept", command.accept},
+          {"extra", command.extra},
+          {"capacity", learning.capacity},
+          {"value_bound", learning.agent.value_bound},
+          {"alpha_floor", learning.agent.alpha_floor},
           {"known_alpha_cap", learning.agent.known_alpha_cap},
-          {"strengths", {{"l2", usual.l2_strength}, {"ewc", usual.ewc_strength}, {"bc", usual.bc_strength}, {"ks", usual.ks_strength}}}};
+          {"strengths",
+           {{"l2", usual.l2_strength},
+            {"ewc", usual.ewc_strength},
+            {"bc", usual.bc_strength},
+            {"ks", usual.ks_strength}}}};
 }
 
 inline std::vector<std::string> method_names() {
@@ -104,7 +143,8 @@ inline std::vector<std::string> method_names() {
 inline int sweep(const sweep_command& command) {
   const auto jobs = detail::sweep_jobs(command);
   check_extra_options<finetune_command>(command.extra, declare_finetune,
-                                        {"--teacher", "--stages", "--seed", "--steps", "--out", "--retain", "--from-scratch", "--fisher"});
+                                        {"--teacher", "--stages", "--seed", "--steps", "--out",
+                                         "--retain", "--from-scratch", "--fisher"});
   if (command.dry_run) return list_jobs(jobs);
   check_same_sweep(command.out, detail::common_options(command));
   return run_sweep(jobs, command.out, command.jobs, report_of);
@@ -112,22 +152,52 @@ inline int sweep(const sweep_command& command) {
 
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<sweep_command>();
-  auto* command = app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every method; goes on where it was stopped");
-  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")->capture_default_str();
-  command->add_option("--methods", o->methods, "scratch, none, l2, ewc, ewc-cw (Continual World's Fisher), bc, em, bc+em, ks, bc+ks; separated by commas")
-      ->delimiter(',')->check(CLI::IsMember(detail::method_names()))->capture_default_str();
-  command->add_option("--stages", o->stages, "Lengths of the sequence, separated by commas; the last two stages are known, the others new")
-      ->delimiter(',')->check(CLI::Range(3, 6))->capture_default_str();
-  command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
-  command->add_option("--steps", o->steps, "Training steps of a run")->check(positive_number)->capture_default_str();
-  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher; 0: as `robotic_sequence pretrain` has it")
-      ->check(non_negative_number)->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success of a teacher in the stages that it is to know")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--attempts", o->attempts, "How often a teacher begins anew with another seed until it is accepted")
-      ->check(positive_number)->capture_default_str();
-  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")->check(CLI::Range(1, 256))->capture_default_str();
-  command->add_option("--finetune", o->extra, "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
+  auto* command =
+      app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every "
+                                  "method; goes on where it was stopped");
+  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")
+      ->capture_default_str();
+  command
+      ->add_option("--methods", o->methods,
+                   "scratch, none, l2, ewc, ewc-cw (Continual World's Fisher), bc, em, bc+em, ks, "
+                   "bc+ks; separated by commas")
+      ->delimiter(',')
+      ->check(CLI::IsMember(detail::method_names()))
+      ->capture_default_str();
+  command
+      ->add_option("--stages", o->stages,
+                   "Lengths of the sequence, separated by commas; the last two stages are known, "
+                   "the others new")
+      ->delimiter(',')
+      ->check(CLI::Range(3, 6))
+      ->capture_default_str();
+  command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--steps", o->steps, "Training steps of a run")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--teacher-steps", o->teacher_steps,
+                   "Training steps of a teacher; 0: as `robotic_sequence pretrain` has it")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command
+      ->add_option("--accept", o->accept,
+                   "Least success of a teacher in the stages that it is to know")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--attempts", o->attempts,
+                   "How often a teacher begins anew with another seed until it is accepted")
+      ->check(positive_number)
+      ->capture_default_str();
+  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_option(
+      "--finetune", o->extra,
+      "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
   command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });
 }

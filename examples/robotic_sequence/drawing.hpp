@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A stage from above, as text for a terminal and as an image in a file: the shapes that MuJoCo has, and the goal.
+// A stage from above, as text for a terminal and as an image in a file: the shapes that MuJoCo has,
+// and the goal.
 #pragma once
 
 #include <algorithm>
@@ -13,17 +14,18 @@
 
 namespace robotic_sequence {
 
-inline constexpr const char* drawing_legend = "@ tip of the arm  + arm  O what is to be moved  X its goal  # wall  : rail";
+inline constexpr const char* drawing_legend =
+    "@ tip of the arm  + arm  O what is to be moved  X its goal  # wall  : rail";
 
 namespace detail {
 
 /// A line with thickness (a point: a disc) or a rectangle, on the table.
 struct shape {
-  point centre, axis;   ///< axis: of length 1
-  double half = 0;      ///< half of its length along the axis
-  double radius = 0;    ///< of a line; half of its breadth, of a rectangle
+  point centre, axis;  ///< axis: of length 1
+  double half = 0;     ///< half of its length along the axis
+  double radius = 0;   ///< of a line; half of its breadth, of a rectangle
   bool rectangle = false;
-  int layer = 0;        ///< what is higher hides what is lower
+  int layer = 0;  ///< what is higher hides what is lower
   char glyph = ' ';
   int terminal_color = 0;
   std::array<double, 3> color{};
@@ -31,7 +33,8 @@ struct shape {
   /// How far outside of it a place is, in metres; negative inside.
   double outside(point at) const {
     const point from_centre = at - centre;
-    const double along = std::abs(dot(from_centre, axis)), beside = std::abs(cross(axis, from_centre));
+    const double along = std::abs(dot(from_centre, axis)),
+                 beside = std::abs(cross(axis, from_centre));
     if (!rectangle) return std::hypot(std::max(along - half, 0.0), beside) - radius;
     const double dx = along - half, dy = beside - radius;
     return std::hypot(std::max(dx, 0.0), std::max(dy, 0.0)) + std::min(std::max(dx, dy), 0.0);
@@ -51,9 +54,14 @@ inline std::vector<shape> shapes_of(const sequence& world) {
     const double* size = model.geom_size + 3 * i;
     const double* turn = data.geom_xmat + 9 * i;  // its columns are the shape's own axes
     const auto layer = static_cast<std::size_t>(std::clamp(model.geom_group[i], 0, 4));
-    shape made{.centre = {data.geom_xpos[3 * i], data.geom_xpos[3 * i + 1]}, .axis = {turn[0], turn[3]}, .radius = size[0],
-               .layer = model.geom_group[i], .glyph = glyphs[layer], .terminal_color = terminal_colors[layer]};
-    for (std::size_t c = 0; c < 3; ++c) made.color[c] = static_cast<double>(model.geom_rgba[4 * i + static_cast<int>(c)]);
+    shape made{.centre = {data.geom_xpos[3 * i], data.geom_xpos[3 * i + 1]},
+               .axis = {turn[0], turn[3]},
+               .radius = size[0],
+               .layer = model.geom_group[i],
+               .glyph = glyphs[layer],
+               .terminal_color = terminal_colors[layer]};
+    for (std::size_t c = 0; c < 3; ++c)
+      made.color[c] = static_cast<double>(model.geom_rgba[4 * i + static_cast<int>(c)]);
     if (model.geom_type[i] == mjGEOM_CAPSULE) {  // lies on the table: its own z points along it
       made.axis = {turn[2], turn[5]};
       made.half = size[1];
@@ -64,9 +72,15 @@ inline std::vector<shape> shapes_of(const sequence& world) {
     }
     all.push_back(made);
   }
-  all.push_back({.centre = world.where().goal, .axis = {1, 0}, .radius = 0.014, .layer = goal_layer, .glyph = 'X', .terminal_color = 92,
+  all.push_back({.centre = world.where().goal,
+                 .axis = {1, 0},
+                 .radius = 0.014,
+                 .layer = goal_layer,
+                 .glyph = 'X',
+                 .terminal_color = 92,
                  .color = {0, 0.62, 0.45}});
-  std::stable_sort(all.begin(), all.end(), [](const shape& a, const shape& b) { return a.layer < b.layer; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const shape& a, const shape& b) { return a.layer < b.layer; });
   return all;
 }
 
@@ -85,13 +99,18 @@ inline std::string draw(const sequence& world, bool color) {
     std::string drawn;
     std::size_t end = 0;  // behind the last cell that is not empty
     for (int column = 0; column < columns; ++column) {
-      const point at{detail::view_left + (column + 0.5) * width, detail::view_near + (rows - row - 0.5) * height};
-      const auto seen = std::find_if(shapes.rbegin(), shapes.rend(), [&](const detail::shape& each) { return each.outside(at) < width / 2; });
+      const point at{detail::view_left + (column + 0.5) * width,
+                     detail::view_near + (rows - row - 0.5) * height};
+      const auto seen =
+          std::find_if(shapes.rbegin(), shapes.rend(),
+                       [&](const detail::shape& each) { return each.outside(at) < width / 2; });
       if (seen == shapes.rend()) {
         drawn += ' ';
         continue;
       }
-      drawn += color ? "\033[" + std::to_string(seen->terminal_color) + "m" + seen->glyph + "\033[0m" : std::string(1, seen->glyph);
+      drawn += color
+                   ? "\033[" + std::to_string(seen->terminal_color) + "m" + seen->glyph + "\033[0m"
+                   : std::string(1, seen->glyph);
       end = drawn.size();
     }
     drawn.resize(end);
@@ -107,13 +126,15 @@ inline std::string ppm(const sequence& world, int pixels = 480) {
   std::string bytes = "P6\n" + std::to_string(pixels) + " " + std::to_string(pixels) + "\n255\n";
   for (int row = 0; row < pixels; ++row)
     for (int column = 0; column < pixels; ++column) {
-      const point at{detail::view_left + (column + 0.5) * pixel, detail::view_near + (pixels - row - 0.5) * pixel};
+      const point at{detail::view_left + (column + 0.5) * pixel,
+                     detail::view_near + (pixels - row - 0.5) * pixel};
       std::array<double, 3> color{0.97, 0.96, 0.93};
       for (const auto& each : shapes) {
         const double covered = std::clamp(0.5 - each.outside(at) / pixel, 0.0, 1.0);
         for (std::size_t c = 0; c < 3; ++c) color[c] += covered * (each.color[c] - color[c]);
       }
-      for (const double part : color) bytes += static_cast<char>(static_cast<unsigned char>(std::lround(255 * part)));
+      for (const double part : color)
+        bytes += static_cast<char>(static_cast<unsigned char>(std::lround(255 * part)));
     }
   return bytes;
 }

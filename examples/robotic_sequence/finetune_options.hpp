@@ -15,37 +15,81 @@
 namespace robotic_sequence {
 
 struct finetune_command {
-  std::string teacher = "runs/robot-teacher/teacher.pt", out = "runs/robot", retain = "none", fisher = "gaussian", resume;
-  bool from_scratch = false, resume_if_possible = false, overwrite = false, discard_checkpoint = false, quiet = false;
+  std::string teacher = "runs/robot-teacher/teacher.pt", out = "runs/robot", retain = "none",
+              fisher = "gaussian", resume;
+  bool from_scratch = false, resume_if_possible = false, overwrite = false,
+       discard_checkpoint = false, quiet = false;
   int stages = 4, final_episodes = 100;
   std::int64_t checkpoint_every = 20'000;
   training_settings learning;
   retention_settings kept;
   std::vector<std::string> arguments;  ///< as given, for config.json
 
-  std::string method() const { return from_scratch ? "scratch" : retention_named<retention_settings>(retain).name(); }
+  std::string method() const {
+    return from_scratch ? "scratch" : retention_named<retention_settings>(retain).name();
+  }
 };
 
 /// What a run that goes on need not have in common with its beginning.
-inline const std::vector<std::string> may_change{"--steps", "--learning-rate", "--evaluate-every", "--evaluation-episodes", "--final-episodes",
-                                                 "--checkpoint-every", "--discard-checkpoint", "--quiet", "--resume-if-possible", "--overwrite"};
+inline const std::vector<std::string> may_change{"--steps",
+                                                 "--learning-rate",
+                                                 "--evaluate-every",
+                                                 "--evaluation-episodes",
+                                                 "--final-episodes",
+                                                 "--checkpoint-every",
+                                                 "--discard-checkpoint",
+                                                 "--quiet",
+                                                 "--resume-if-possible",
+                                                 "--overwrite"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a resumed run may say something anew
-  command->add_option("--teacher", o.teacher, "What to start from and to stay close to: teacher.pt of `robotic_sequence pretrain`")->capture_default_str();
-  command->add_option("--retain", o.retain, "none, or what keeps the knowledge: l2, ewc, bc, em, ks, or several joined by + (bc+em)")
-      ->check(retention_check<retention_settings>())->capture_default_str();
-  command->add_flag("--from-scratch", o.from_scratch, "Start from random weights instead (for comparison)");
-  command->add_option("--stages", o.stages, "The last 3 to 6 of window, faucet, press, push, unplug, push-wall")->check(CLI::Range(3, 6))->capture_default_str();
-  command->add_option("--fisher", o.fisher, "gaussian: exact, before the squash; continual-world: mean after the squash, heads excluded, floor 1e-5")
-      ->check(CLI::IsMember({"gaussian", "continual-world"}))->capture_default_str();
-  command->add_option("--out", o.out, "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")->capture_default_str();
-  command->add_option("--resume", o.resume, "Go on with the run in this folder, as it was begun; how long, how it is measured and saved, and Adam's rate may be said anew");
-  command->add_flag("--resume-if-possible", o.resume_if_possible, "Go on if --out holds a checkpoint, begin otherwise");
+  // a resumed run may say something anew
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command
+      ->add_option(
+          "--teacher", o.teacher,
+          "What to start from and to stay close to: teacher.pt of `robotic_sequence pretrain`")
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--retain", o.retain,
+          "none, or what keeps the knowledge: l2, ewc, bc, em, ks, or several joined by + (bc+em)")
+      ->check(retention_check<retention_settings>())
+      ->capture_default_str();
+  command->add_flag("--from-scratch", o.from_scratch,
+                    "Start from random weights instead (for comparison)");
+  command
+      ->add_option("--stages", o.stages,
+                   "The last 3 to 6 of window, faucet, press, push, unplug, push-wall")
+      ->check(CLI::Range(3, 6))
+      ->capture_default_str();
+  command
+      ->add_option("--fisher", o.fisher,
+                   "gaussian: exact, before the squash; continual-world: mean after the squash, "
+                   "heads excluded, floor 1e-5")
+      ->check(CLI::IsMember({"gaussian", "continual-world"}))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--out", o.out,
+          "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")
+      ->capture_default_str();
+  command->add_option("--resume", o.resume,
+                      "Go on with the run in this folder, as it was begun; how long, how it is "
+                      "measured and saved, and Adam's rate may be said anew");
+  command->add_flag("--resume-if-possible", o.resume_if_possible,
+                    "Go on if --out holds a checkpoint, begin otherwise");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
-  command->add_flag("--discard-checkpoint", o.discard_checkpoint, "Remove the checkpoint when the run is evaluated, to save room");
-  command->add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")->check(non_negative_number)->capture_default_str();
-  command->add_option("--final-episodes", o.final_episodes, "Episodes from each stage at the end")->check(positive_number)->capture_default_str();
+  command->add_flag("--discard-checkpoint", o.discard_checkpoint,
+                    "Remove the checkpoint when the run is evaluated, to save room");
+  command
+      ->add_option("--checkpoint-every", o.checkpoint_every,
+                   "Steps between checkpoints; 0: only at the end")
+      ->check(non_negative_number)
+      ->capture_default_str();
+  command->add_option("--final-episodes", o.final_episodes, "Episodes from each stage at the end")
+      ->check(positive_number)
+      ->capture_default_str();
   command->add_flag("--quiet", o.quiet, "No table on stdout");
   const auto add = [&](const char* flag, auto& where, const char* text) {
     command->add_option(flag, where, text)->check(non_negative_number)->capture_default_str();
@@ -53,22 +97,46 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--seed", o.learning.seed, "Of weights, world and batches");
   add("--steps", o.learning.steps, "Decisions; one update each");
   add("--learning-rate", o.learning.agent.learning_rate, "Adam's");
-  command->add_option("--capacity", o.learning.capacity, "Transitions that the buffer keeps")->check(positive_number)->capture_default_str();
+  command->add_option("--capacity", o.learning.capacity, "Transitions that the buffer keeps")
+      ->check(positive_number)
+      ->capture_default_str();
   add("--evaluate-every", o.learning.evaluate_every, "Steps between evaluations");
-  command->add_option("--evaluation-episodes", o.learning.evaluation_episodes, "Episodes from each stage in each of them")->check(positive_number)->capture_default_str();
-  command->add_option("--alpha-floor", o.learning.agent.alpha_floor, "Least temperature of any stage")->check(positive_number)->capture_default_str();
-  command->add_option("--value-bound", o.learning.agent.value_bound, "Critics are taught no value beyond this, above or below 0; a large number for no bound")
-      ->check(positive_number)->capture_default_str();
-  command->add_option("--known-alpha-cap", o.learning.agent.known_alpha_cap, "Greatest temperature of the pre-trained stages; of no effect with --from-scratch")
-      ->check(positive_number)->capture_default_str();
+  command
+      ->add_option("--evaluation-episodes", o.learning.evaluation_episodes,
+                   "Episodes from each stage in each of them")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--alpha-floor", o.learning.agent.alpha_floor, "Least temperature of any stage")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--value-bound", o.learning.agent.value_bound,
+          "Critics are taught no value beyond this, above or below 0; a large number for no bound")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--known-alpha-cap", o.learning.agent.known_alpha_cap,
+          "Greatest temperature of the pre-trained stages; of no effect with --from-scratch")
+      ->check(positive_number)
+      ->capture_default_str();
   add("--l2-strength", o.kept.l2_strength, "Pull to the teacher's weights");
   add("--ewc-strength", o.kept.ewc_strength, "The same, weighed by the Fisher information");
   add("--bc-strength", o.kept.bc_strength, "KL to the teacher on states of its memory");
-  command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")->check(positive_number)->capture_default_str();
-  add("--ks-strength", o.kept.ks_strength, "KL to the teacher on the states of the batch, at the start");
+  command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")
+      ->check(positive_number)
+      ->capture_default_str();
+  add("--ks-strength", o.kept.ks_strength,
+      "KL to the teacher on the states of the batch, at the start");
   add("--ks-factor", o.kept.ks_factor, "Times this after each update");
-  command->add_option("--memory", o.kept.memory, "The teacher's transitions that BC clones on and EM protects; all that it kept, if they are fewer")
-      ->check(positive_number)->capture_default_str();
+  command
+      ->add_option("--memory", o.kept.memory,
+                   "The teacher's transitions that BC clones on and EM protects; all that it kept, "
+                   "if they are fewer")
+      ->check(positive_number)
+      ->capture_default_str();
 }
 
 }  // namespace robotic_sequence

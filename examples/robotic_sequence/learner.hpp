@@ -35,17 +35,27 @@ inline void write_observation(const sequence& world, float* out) {
   out[sequence::observation_size + static_cast<int>(world.kind())] = 1.0f;
 }
 
-/// Where episodes begin: at the first stage and on from there, or each at a stage of its own, drawn anew, which is practised alone.
+/// Where episodes begin: at the first stage and on from there, or each at a stage of its own, drawn
+/// anew, which is practised alone.
 enum class episode_kind : std::uint8_t { whole, single_stage };
 
-/// Off-policy learning in one world. Equal settings make equal runs, bit for bit; so does a run that is saved, loaded and goes on.
+/// Off-policy learning in one world. Equal settings make equal runs, bit for bit; so does a run
+/// that is saved, loaded and goes on.
 class learner {
  public:
   /// `protected_rows`: transitions of pre-training that the buffer keeps for good; none for `{}`.
-  learner(sac_agent& agent, std::vector<stage_kind> stages, training_settings settings, episode_kind episodes, const retain::transitions& protected_rows = {},
+  learner(sac_agent& agent, std::vector<stage_kind> stages, training_settings settings,
+          episode_kind episodes, const retain::transitions& protected_rows = {},
           std::optional<retention_terms> retention = {}, retention_settings kept = {})
-      : settings_(settings), kept_(kept), agent_(agent), episodes_(episodes), world_(std::move(stages), settings.seed), dice_(settings.seed),
-        buffer_(protected_rows, {.capacity = settings.capacity, .seed = stream_seed(settings.seed, random_stream::buffer)}), retention_(std::move(retention)) {
+      : settings_(settings),
+        kept_(kept),
+        agent_(agent),
+        episodes_(episodes),
+        world_(std::move(stages), settings.seed),
+        dice_(settings.seed),
+        buffer_(protected_rows, {.capacity = settings.capacity,
+                                 .seed = stream_seed(settings.seed, random_stream::buffer)}),
+        retention_(std::move(retention)) {
     begin_episode();
   }
 
@@ -58,8 +68,12 @@ class learner {
     steps_here_ = updates_here_ = 0;
     acting_ = learning_ = 0;
   }
-  double updates_per_second() const { return learning_ > 0 ? static_cast<double>(updates_here_) / learning_ : 0; }
-  double steps_per_second() const { return learning_ + acting_ > 0 ? static_cast<double>(steps_here_) / (learning_ + acting_) : 0; }
+  double updates_per_second() const {
+    return learning_ > 0 ? static_cast<double>(updates_here_) / learning_ : 0;
+  }
+  double steps_per_second() const {
+    return learning_ + acting_ > 0 ? static_cast<double>(steps_here_) / (learning_ + acting_) : 0;
+  }
 
   void step() {
     const auto begin = clock::now();
@@ -72,14 +86,16 @@ class learner {
     }
   }
 
-  /// Decisions by stage since the last call; losses and entropy of the last update, and temperatures as they are.
+  /// Decisions by stage since the last call; losses and entropy of the last update, and
+  /// temperatures as they are.
   std::map<std::string, double> report() {
     std::map<std::string, double> row{{"charts/SPS", steps_per_second()}};
     const auto alpha = agent_.temperature().alpha();
     for (int stage = 0; stage < world_.stages(); ++stage) {
       const auto kind = world_.kind(stage);
       row[std::string("alpha/") + name_of(kind)] = alpha[static_cast<int>(kind)].item<double>();
-      row[std::string("visits/") + name_of(kind)] = static_cast<double>(visits_[static_cast<std::size_t>(kind)]);
+      row[std::string("visits/") + name_of(kind)] =
+          static_cast<double>(visits_[static_cast<std::size_t>(kind)]);
     }
     visits_.fill(0);
     if (last_.critics.defined()) {
@@ -89,7 +105,8 @@ class learner {
     }
     if (retention_)
       for (const auto& part : retention_->breakdown()) {
-        if (part.value.defined()) row[std::string("retain/") + std::string(part.name)] = part.value.item<double>();
+        if (part.value.defined())
+          row[std::string("retain/") + std::string(part.name)] = part.value.item<double>();
         row[std::string("retain/") + std::string(part.name) + "_strength"] = part.strength;
       }
     return row;
@@ -103,7 +120,8 @@ class learner {
     std::ostringstream dice;
     dice << dice_;
     out.set(prefix + "dice", dice.str());
-    out.set(prefix + "visits", at::tensor(at::ArrayRef<std::int64_t>(visits_.data(), visits_.size())));
+    out.set(prefix + "visits",
+            at::tensor(at::ArrayRef<std::int64_t>(visits_.data(), visits_.size())));
     out.set(prefix + "steps", steps_);
     out.set(prefix + "updates", updates_);
   }
@@ -113,7 +131,8 @@ class learner {
     buffer_.load_state(in, prefix + "buffer.");
     if (retention_) retention_->load_state(in, prefix + "retention.");
     std::istringstream(in.text(prefix + "dice")) >> dice_;
-    const auto visits = saved_tensor(in, prefix + "visits", at::kLong, {static_cast<std::int64_t>(visits_.size())});
+    const auto visits =
+        saved_tensor(in, prefix + "visits", at::kLong, {static_cast<std::int64_t>(visits_.size())});
     std::copy_n(visits.data_ptr<std::int64_t>(), visits_.size(), visits_.begin());
     steps_ = in.integer(prefix + "steps");
     updates_ = in.integer(prefix + "updates");
@@ -127,17 +146,22 @@ class learner {
     at::Tensor observations;
   };
 
-  static double seconds(clock::time_point from, clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
+  static double seconds(clock::time_point from, clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+  }
 
   void begin_episode() {
-    world_.start(episodes_ == episode_kind::whole ? 0 : static_cast<int>(dice_() % static_cast<std::uint64_t>(world_.stages())));
+    world_.start(episodes_ == episode_kind::whole
+                     ? 0
+                     : static_cast<int>(dice_() % static_cast<std::uint64_t>(world_.stages())));
     write_observation(world_, now_.data());
   }
 
   void act() {
     std::array<float, sequence::action_size> action;
     if (steps_ < settings_.random_steps) {
-      for (auto& each : action) each = static_cast<float>(static_cast<double>(dice_() >> 11) * 0x1p-52 - 1);
+      for (auto& each : action)
+        each = static_cast<float>(static_cast<double>(dice_() >> 11) * 0x1p-52 - 1);
     } else {
       const auto drawn = agent_.act(at::from_blob(now_.data(), {1, observation_width}), true);
       std::copy_n(drawn.data_ptr<float>(), action.size(), action.begin());
@@ -168,7 +192,9 @@ class learner {
     if (kept_.bc || kept_.ks)
       distil = [this](const at::Tensor& observations) {
         auto actor = agent_.actor();
-        return retention_->distillation([&](const at::Tensor& states) { return actor->forward(states); }, visited{observations});
+        return retention_->distillation(
+            [&](const at::Tensor& states) { return actor->forward(states); },
+            visited{observations});
       };
     if (kept_.l2 || kept_.ewc) pull = [this] { retention_->add_gradient(*agent_.actor()); };
     last_ = agent_.update(batch, distil, pull);

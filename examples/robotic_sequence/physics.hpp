@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// MuJoCo's models and simulations, owned. Works with MuJoCo 2.2 and later: models are read from a file, for the ways to read them from
-// memory have changed.
+// MuJoCo's models and simulations, owned. Works with MuJoCo 2.2 and later: models are read from a
+// file, for the ways to read them from memory have changed.
 #pragma once
 
 #include <array>
@@ -28,14 +28,17 @@ class temporary_file {
  public:
   explicit temporary_file(const std::string& text) {
     const char* folder = std::getenv("TMPDIR");
-    path_ = std::string(folder != nullptr && *folder != '\0' ? folder : "/tmp") + "/robotic_sequence_XXXXXX.xml";
+    path_ = std::string(folder != nullptr && *folder != '\0' ? folder : "/tmp") +
+            "/robotic_sequence_XXXXXX.xml";
     const int file = mkstemps(path_.data(), 4);
-    const bool written = file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    const bool written =
+        file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
     const std::string reason = std::strerror(errno);
     if (file >= 0) close(file);
     if (written) return;
     if (file >= 0) unlink(path_.c_str());
-    throw std::runtime_error("cannot write " + path_ + " (" + reason + "): set TMPDIR to a folder that can be written to");
+    throw std::runtime_error("cannot write " + path_ + " (" + reason +
+                             "): set TMPDIR to a folder that can be written to");
   }
   temporary_file(const temporary_file&) = delete;
   temporary_file& operator=(const temporary_file&) = delete;
@@ -62,8 +65,10 @@ using data_pointer = std::unique_ptr<mjData, detail::data_deleter>;
 inline model_pointer read_model(const std::string& mjcf_text) {
   const detail::temporary_file file(mjcf_text);
   std::array<char, 1000> message{};
-  model_pointer model(mj_loadXML(file.path().c_str(), nullptr, message.data(), static_cast<int>(message.size())));
-  if (!model) throw std::runtime_error(std::string("MuJoCo does not accept the model: ") + message.data());
+  model_pointer model(
+      mj_loadXML(file.path().c_str(), nullptr, message.data(), static_cast<int>(message.size())));
+  if (!model)
+    throw std::runtime_error(std::string("MuJoCo does not accept the model: ") + message.data());
   return model;
 }
 

@@ -22,7 +22,9 @@
 namespace robotic_sequence {
 namespace detail {
 
-inline std::string title_of(const std::string& stage) { return stage == whole ? "whole sequence" : stage; }
+inline std::string title_of(const std::string& stage) {
+  return stage == whole ? "whole sequence" : stage;
+}
 
 template <class Measure>
 std::string over_seeds(const std::vector<const finished_run*>& runs, const Measure& measure) {
@@ -37,12 +39,21 @@ std::string each_seed(const std::vector<const finished_run*>& runs, const Measur
   return text;
 }
 
-inline const auto mean_of = [](const std::string& stage) { return [stage](const finished_run& run) { return mean_success(run, stage); }; };
-inline const auto lowest_of = [](const std::string& stage) { return [stage](const finished_run& run) { return lowest_success(run, stage); }; };
-inline const auto end_of = [](const std::string& stage) { return [stage](const finished_run& run) { return end_success(run, stage); }; };
+inline const auto mean_of = [](const std::string& stage) {
+  return [stage](const finished_run& run) { return mean_success(run, stage); };
+};
+inline const auto lowest_of = [](const std::string& stage) {
+  return [stage](const finished_run& run) { return lowest_success(run, stage); };
+};
+inline const auto end_of = [](const std::string& stage) {
+  return [stage](const finished_run& run) { return end_success(run, stage); };
+};
 
-/// (A − B) / (1 − B) of the means over the seeds that a method and scratch both have, with the interval over them; of a group that has runs from scratch.
-inline std::string forward_transfer_text(const run_group& group, const std::vector<const finished_run*>& runs, const std::string& stage) {
+/// (A − B) / (1 − B) of the means over the seeds that a method and scratch both have, with the
+/// interval over them; of a group that has runs from scratch.
+inline std::string forward_transfer_text(const run_group& group,
+                                         const std::vector<const finished_run*>& runs,
+                                         const std::string& stage) {
   std::vector<double> areas, scratch;
   for (const auto* run : runs)
     for (const auto* other : group.methods.front().second)
@@ -84,15 +95,18 @@ inline std::string conditions(const run_group& group) {
     }
     text += ". ";
   }
-  return text + std::to_string(*episodes.begin()) + (episodes.size() > 1 ? " to " + std::to_string(*episodes.rbegin()) : std::string()) +
-         " episodes from each stage at the end. Over training: 1/T ∫ success dt by trapezoids. In brackets: 95 % bootstrap interval over seeds.\n\n";
+  return text + std::to_string(*episodes.begin()) +
+         (episodes.size() > 1 ? " to " + std::to_string(*episodes.rbegin()) : std::string()) +
+         " episodes from each stage at the end. Over training: 1/T ∫ success dt by trapezoids. In "
+         "brackets: 95 % bootstrap interval over seeds.\n\n";
 }
 
 /// Success in what the teachers know: how deep it falls, over training, at the end.
 inline std::string kept_table(const run_group& group) {
   std::vector<std::string> header{"what is kept", "seeds"};
   for (const auto* stage : far_stages)
-    for (const auto* when : {": lowest", ": over training", ": end"}) header.push_back(std::string(stage) + when);
+    for (const auto* when : {": lowest", ": over training", ": end"})
+      header.push_back(std::string(stage) + when);
   text_table table(header);
   for (const auto& [method, seeds] : group.methods) {
     std::vector<std::string> row{method, std::to_string(seeds.size())};
@@ -127,30 +141,39 @@ inline std::string reached_table(const run_group& group) {
 }
 
 inline std::string transfer_table(const run_group& group) {
-  if (group.from_scratch.empty()) return "No forward transfer: it is measured against runs from scratch, and there are none.\n\n";
+  if (group.from_scratch.empty())
+    return "No forward transfer: it is measured against runs from scratch, and there are none.\n\n";
   text_table table({"forward transfer", "seeds", far_stages[0], far_stages[1], title_of(whole)});
   for (const auto& [method, seeds] : group.methods)
     if (method != "scratch")
-      table.add({method, std::to_string(seeds.size()), forward_transfer_text(group, seeds, far_stages[0]), forward_transfer_text(group, seeds, far_stages[1]),
+      table.add({method, std::to_string(seeds.size()),
+                 forward_transfer_text(group, seeds, far_stages[0]),
+                 forward_transfer_text(group, seeds, far_stages[1]),
                  forward_transfer_text(group, seeds, whole)});
-  return "Forward transfer is (A − B) / (1 − B), A success over training and B that from scratch, means over the seeds that both have: 0 as from scratch, 1 "
+  return "Forward transfer is (A − B) / (1 − B), A success over training and B that from scratch, "
+         "means over the seeds that both have: 0 as from scratch, 1 "
          "without a failure. The interval draws seeds for both together.\n\n" +
          table.markdown() + "\n";
 }
 
 inline std::string each_seed_table(const run_group& group) {
   const std::string one = far_stages[0], other = far_stages[1];
-  text_table points({"each seed", "seeds", one + ": lowest", other + ": lowest", one + ": end", other + ": end", "whole sequence: over training", "end"});
+  text_table points({"each seed", "seeds", one + ": lowest", other + ": lowest", one + ": end",
+                     other + ": end", "whole sequence: over training", "end"});
   for (const auto& [method, seeds] : group.methods) {
     std::string numbers;
-    for (const auto* run : seeds) numbers += (numbers.empty() ? "" : ", ") + std::to_string(run->seed);
-    points.add({method, numbers, each_seed(seeds, lowest_of(one)), each_seed(seeds, lowest_of(other)), each_seed(seeds, end_of(one)),
-                each_seed(seeds, end_of(other)), each_seed(seeds, mean_of(whole)), each_seed(seeds, end_of(whole))});
+    for (const auto* run : seeds)
+      numbers += (numbers.empty() ? "" : ", ") + std::to_string(run->seed);
+    points.add({method, numbers, each_seed(seeds, lowest_of(one)),
+                each_seed(seeds, lowest_of(other)), each_seed(seeds, end_of(one)),
+                each_seed(seeds, end_of(other)), each_seed(seeds, mean_of(whole)),
+                each_seed(seeds, end_of(whole))});
   }
   return points.markdown() + "\n";
 }
 
-/// Forward transfer in what is known, by how many new stages stand in front of it: a table a stage for all groups of the same length of training.
+/// Forward transfer in what is known, by how many new stages stand in front of it: a table a stage
+/// for all groups of the same length of training.
 inline std::string lengths_tables(const std::vector<run_group>& groups) {
   std::map<long, std::vector<const run_group*>> by_steps;
   for (const auto& group : groups)
@@ -161,9 +184,14 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
     std::vector<std::string> methods;
     for (const auto* group : alike)
       for (const auto& [method, seeds] : group->methods)
-        if (method != "scratch" && std::find(methods.begin(), methods.end(), method) == methods.end()) methods.push_back(method);
-    std::stable_sort(methods.begin(), methods.end(), [](const auto& a, const auto& b) { return method_rank(a) < method_rank(b); });
-    text += "## New stages in front; " + std::to_string(steps) + " steps\n\nForward transfer, by the number of new stages in front of what is known.\n\n";
+        if (method != "scratch" &&
+            std::find(methods.begin(), methods.end(), method) == methods.end())
+          methods.push_back(method);
+    std::stable_sort(methods.begin(), methods.end(),
+                     [](const auto& a, const auto& b) { return method_rank(a) < method_rank(b); });
+    text +=
+        "## New stages in front; " + std::to_string(steps) +
+        " steps\n\nForward transfer, by the number of new stages in front of what is known.\n\n";
     for (const auto* stage : far_stages) {
       std::vector<std::string> header{std::string(stage) + ": new stages"};
       header.insert(header.end(), methods.begin(), methods.end());
@@ -171,8 +199,11 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
       for (const auto* group : alike) {
         std::vector<std::string> row{std::to_string(group->new_stages())};
         for (const auto& name : methods) {
-          const auto found = std::find_if(group->methods.begin(), group->methods.end(), [&](const auto& each) { return each.first == name; });
-          row.push_back(found == group->methods.end() ? "–" : forward_transfer_text(*group, found->second, stage));
+          const auto found = std::find_if(group->methods.begin(), group->methods.end(),
+                                          [&](const auto& each) { return each.first == name; });
+          row.push_back(found == group->methods.end()
+                            ? "–"
+                            : forward_transfer_text(*group, found->second, stage));
         }
         table.add(row);
       }
@@ -184,10 +215,13 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
 
 }  // namespace detail
 
-/// The Markdown of one group: a table over seeds of what is kept, of what is reached and of forward transfer, paired differences, and each seed's numbers.
+/// The Markdown of one group: a table over seeds of what is kept, of what is reached and of forward
+/// transfer, paired differences, and each seed's numbers.
 inline std::string group_report(const run_group& group) {
-  return "## " + group.title + "\n\n" + detail::conditions(group) + detail::kept_table(group) + detail::reached_table(group) + detail::transfer_table(group) +
-         paired_table(group, "whole sequence over training", seed_differences) + detail::each_seed_table(group);
+  return "## " + group.title + "\n\n" + detail::conditions(group) + detail::kept_table(group) +
+         detail::reached_table(group) + detail::transfer_table(group) +
+         paired_table(group, "whole sequence over training", seed_differences) +
+         detail::each_seed_table(group);
 }
 
 /// A line a run. A stage that its sequence lacks stays empty.
@@ -200,25 +234,32 @@ inline std::string runs_csv(const std::vector<run_group>& groups) {
     }
   std::vector<std::string> header{"stages", "method", "seed", "steps", "steps_per_second"};
   for (const auto& stage : measured)
-    for (const auto* what : {"_lowest", "_mean", "_end", "_transfer"}) header.push_back(stage + what);
+    for (const auto* what : {"_lowest", "_mean", "_end", "_transfer"})
+      header.push_back(stage + what);
   text_table lines(header);
-  const auto cell = [](double value) { return std::isfinite(value) ? decimals(value, 4) : std::string(); };
+  const auto cell = [](double value) {
+    return std::isfinite(value) ? decimals(value, 4) : std::string();
+  };
   for (const auto& group : groups)
     for (const auto& [method, seeds] : group.methods)
       for (const auto* run : seeds) {
-        std::vector<std::string> row{std::to_string(run->stages.size()), method, std::to_string(run->seed), std::to_string(run->steps),
-                                     std::isfinite(run->steps_per_second) ? decimals(run->steps_per_second) : std::string()};
+        std::vector<std::string> row{
+            std::to_string(run->stages.size()), method, std::to_string(run->seed),
+            std::to_string(run->steps),
+            std::isfinite(run->steps_per_second) ? decimals(run->steps_per_second) : std::string()};
         for (const auto& stage : measured)
-          for (const double value : {lowest_success(*run, stage), mean_success(*run, stage), end_success(*run, stage), group.forward_transfer(*run, stage)})
+          for (const double value : {lowest_success(*run, stage), mean_success(*run, stage),
+                                     end_success(*run, stage), group.forward_transfer(*run, stage)})
             row.push_back(cell(value));
         lines.add(row);
       }
   return lines.csv();
 }
 
-/// Everything into one folder: report.md, runs.csv, runs.jsonl with every evaluation, of which a report can be made again, and the pictures
-/// curves-*.png and points-*.png. Returns the Markdown.
-inline std::string write_report(const std::vector<finished_run>& runs, const std::filesystem::path& out) {
+/// Everything into one folder: report.md, runs.csv, runs.jsonl with every evaluation, of which a
+/// report can be made again, and the pictures curves-*.png and points-*.png. Returns the Markdown.
+inline std::string write_report(const std::vector<finished_run>& runs,
+                                const std::filesystem::path& out) {
   std::filesystem::create_directories(out);
   const auto groups = group_runs(runs);
   std::string markdown;

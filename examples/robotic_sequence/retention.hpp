@@ -30,7 +30,9 @@ struct stored_gaussians {
   at::Tensor mean, log_std;  ///< [n, actions]
 
   std::int64_t size() const { return mean.size(0); }
-  retain::tanh_gaussian gather(const at::Tensor& indices) const { return {mean.index_select(0, indices), log_std.index_select(0, indices)}; }
+  retain::tanh_gaussian gather(const at::Tensor& indices) const {
+    return {mean.index_select(0, indices), log_std.index_select(0, indices)};
+  }
 };
 
 inline stored_gaussians answers_of(actor_network& actor, const at::Tensor& observations) {
@@ -40,27 +42,32 @@ inline stored_gaussians answers_of(actor_network& actor, const at::Tensor& obser
 }
 
 /// Of the actor over stored states, exact over the actions that each of them may lead to.
-inline retain::fisher fisher_of(actor_network& actor, const at::Tensor& observations, fisher_kind kind) {
+inline retain::fisher fisher_of(actor_network& actor, const at::Tensor& observations,
+                                fisher_kind kind) {
   const auto batches = at::split(observations, 256);
   if (kind == fisher_kind::gaussian)
     return retain::estimate_fisher(
-        *actor, batches, [&](const at::Tensor& batch) { return actor->forward(batch).unsquashed(); }, retain::exact_actions{});
-  return retain::estimate_fisher(
-      *actor, batches,
-      [&](const at::Tensor& batch) {
-        const auto said = actor->forward(batch);
-        return retain::diagonal_gaussian{said.unsquashed().mean().tanh(), said.unsquashed().log_std()};
-      },
-      retain::exact_actions{}, {.exclude = {"policy_head.*"}});
+        *actor, batches,
+        [&](const at::Tensor& batch) { return actor->forward(batch).unsquashed(); },
+        retain::exact_actions{});
+  return retain::estimate_fisher(*actor, batches,
+                                 [&](const at::Tensor& batch) {
+                                   const auto said = actor->forward(batch);
+                                   return retain::diagonal_gaussian{said.unsquashed().mean().tanh(),
+                                                                    said.unsquashed().log_std()};
+                                 },
+                                 retain::exact_actions{}, {.exclude = {"policy_head.*"}});
 }
 
 using cloning_term = retain::behavioral_cloning<at::Tensor, stored_gaussians>;
 using actor_teacher = retain::teacher<actor_network>;
-using retention_terms = retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>, std::optional<cloning_term>,
+using retention_terms = retain::composition<std::optional<retain::l2_init>,
+                                            std::optional<retain::ewc>, std::optional<cloning_term>,
                                             std::optional<retain::kickstarting<actor_teacher>>>;
 
 /// Terms that hold an actor to `start`. `states` [n, observation]: of pre-training, in no order.
-inline retention_terms make_retention(actor_network& start, const at::Tensor& states, const retention_settings& settings, std::uint64_t seed) {
+inline retention_terms make_retention(actor_network& start, const at::Tensor& states,
+                                      const retention_settings& settings, std::uint64_t seed) {
   std::optional<retain::l2_init> l2;
   std::optional<retain::ewc> ewc;
   std::optional<cloning_term> cloning;
@@ -77,13 +84,18 @@ inline retention_terms make_retention(actor_network& start, const at::Tensor& st
   }
   if (settings.bc) {
     const auto kept = states.narrow(0, 0, std::min(settings.memory, states.size(0)));
-    cloning.emplace(kept, answers_of(start, kept),
-                    retain::behavioral_cloning_options{.strength = settings.bc_strength, .batch_size = settings.bc_batch, .seed = seed});
+    cloning.emplace(
+        kept, answers_of(start, kept),
+        retain::behavioral_cloning_options{
+            .strength = settings.bc_strength, .batch_size = settings.bc_batch, .seed = seed});
   }
   if (settings.ks)
     kickstarting.emplace(actor_teacher{start},
-                         retain::kickstarting_options{.strength = retain::exponential_decay{.initial = settings.ks_strength, .factor = settings.ks_factor}});
-  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning), std::move(kickstarting));
+                         retain::kickstarting_options{
+                             .strength = retain::exponential_decay{.initial = settings.ks_strength,
+                                                                   .factor = settings.ks_factor}});
+  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning),
+                         std::move(kickstarting));
 }
 
 }  // namespace robotic_sequence

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is asked of the arm in each stage: where things stand, how far it is to the goal, what counts as solved, what a decision pays.
+// What is asked of the arm in each stage: where things stand, how far it is to the goal, what
+// counts as solved, what a decision pays.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +11,8 @@
 
 namespace robotic_sequence {
 
-/// A place on the table, or a way on it, in metres. The arm's shoulder is at (0, -0.35); y grows away from it.
+/// A place on the table, or a way on it, in metres. The arm's shoulder is at (0, -0.35); y grows
+/// away from it.
 struct point {
   double x = 0, y = 0;
   friend point operator+(point a, point b) { return {a.x + b.x, a.y + b.y}; }
@@ -22,13 +24,16 @@ inline double dot(point a, point b) { return a.x * b.x + a.y * b.y; }
 inline double cross(point a, point b) { return a.x * b.y - a.y * b.x; }
 inline double length(point a) { return std::hypot(a.x, a.y); }
 inline double distance(point a, point b) { return length(a - b); }
-inline point direction(point from, point to) { return 1 / (distance(from, to) + 1e-6) * (to - from); }
+inline point direction(point from, point to) {
+  return 1 / (distance(from, to) + 1e-6) * (to - from);
+}
 
 /// What is drawn when a stage starts.
 struct layout {
-  point place;           ///< where the thing stands: a faucet's axis, of everything else where it is before it is moved
-  point goal;            ///< where the object shall be
-  double shoulder = 0;   ///< of the arm, in radians
+  /// where the thing stands: a faucet's axis, of everything else where it is before it is moved
+  point place;
+  point goal;           ///< where the object shall be
+  double shoulder = 0;  ///< of the arm, in radians
   double elbow = 0;
 };
 
@@ -37,7 +42,8 @@ namespace detail {
 inline constexpr double window_travel = 0.15, press_travel = 0.045, unplug_travel = 0.12;
 inline constexpr double lever = 0.11, faucet_turn = 1.35;  ///< metres, radians
 inline constexpr double wall_y = 0.2;
-/// Halves of the wall: where a straight way of the puck would touch it, and where a way around it passes.
+/// Halves of the wall: where a straight way of the puck would touch it, and where a way around it
+/// passes.
 inline constexpr double wall_blocks = 0.095, wall_corner = 0.11;
 
 inline bool through_wall(point from, point to) {
@@ -48,7 +54,9 @@ inline bool through_wall(point from, point to) {
 /// Of the wall's two corners the one with the shorter way.
 inline point corner(point from, point to) {
   const point left{-wall_corner, wall_y}, right{wall_corner, wall_y};
-  return distance(from, left) + distance(left, to) < distance(from, right) + distance(right, to) ? left : right;
+  return distance(from, left) + distance(left, to) < distance(from, right) + distance(right, to)
+             ? left
+             : right;
 }
 
 /// Radians that the lever has to turn yet, negative when it is past the goal.
@@ -76,7 +84,8 @@ layout draw_layout(stage_kind kind, Uniform&& uniform) {
       return where;
     case stage_kind::faucet:
       where.place = in_box(0.04, 0.16, 0.2, 0.28);
-      where.goal = where.place + detail::lever * point{std::sin(detail::faucet_turn), -std::cos(detail::faucet_turn)};
+      where.goal = where.place + detail::lever * point{std::sin(detail::faucet_turn),
+                                                       -std::cos(detail::faucet_turn)};
       return where;
     case stage_kind::press:
       where.place = in_box(-0.2, 0.2, 0.25, 0.3);
@@ -104,7 +113,8 @@ inline point next_target(stage_kind kind, const layout& where, point object) {
   return around ? detail::corner(object, where.goal) : where.goal;
 }
 
-/// Metres that the object has to go: on a rail straight, a lever along its arc, a puck around the wall.
+/// Metres that the object has to go: on a rail straight, a lever along its arc, a puck around the
+/// wall.
 inline double way_left(stage_kind kind, const layout& where, point object) {
   if (kind == stage_kind::faucet) return detail::lever * std::abs(detail::turn_left(where, object));
   const point next = next_target(kind, where, object);
@@ -121,13 +131,15 @@ inline point push_from(stage_kind kind, const layout& where, point object) {
     }
     case stage_kind::press: return object - point{0, 0.045};
     case stage_kind::push:
-    case stage_kind::push_wall: return object - 0.06 * direction(object, next_target(kind, where, object));
+    case stage_kind::push_wall:
+      return object - 0.06 * direction(object, next_target(kind, where, object));
     case stage_kind::unplug: return object - point{0.035, 0.035};
   }
   throw std::invalid_argument("push_from: there is no such stage");
 }
 
-/// On rails and hinges to within a little of the goal or beyond it; a puck when its centre is within 5 cm, by a way that no wall bars.
+/// On rails and hinges to within a little of the goal or beyond it; a puck when its centre is
+/// within 5 cm, by a way that no wall bars.
 inline bool solved(stage_kind kind, const layout& where, point object) {
   switch (kind) {
     case stage_kind::window: return where.place.x - object.x > 0.13;
@@ -140,9 +152,11 @@ inline bool solved(stage_kind kind, const layout& where, point object) {
   throw std::invalid_argument("solved: there is no such stage");
 }
 
-/// 0.3 exp(-8 d) + 0.7 p with d from the tip to where it should push, in metres, and p the part of the way that is done:
-/// 1 - way_left / way_at_start, of which a step back counts 0.3 and no more than the whole way. In [-0.21, 1].
-inline double dense_reward(stage_kind kind, const layout& where, double way_at_start, point tip, point object) {
+/// 0.3 exp(-8 d) + 0.7 p with d from the tip to where it should push, in metres, and p the part of
+/// the way that is done: 1 - way_left / way_at_start, of which a step back counts 0.3 and no more
+/// than the whole way. In [-0.21, 1].
+inline double dense_reward(stage_kind kind, const layout& where, double way_at_start, point tip,
+                           point object) {
   double done = 1 - way_left(kind, where, object) / way_at_start;
   if (done < 0) done = 0.3 * std::max(done, -1.0);
   return 0.3 * std::exp(-8 * distance(tip, push_from(kind, where, object))) + 0.7 * done;

@@ -18,13 +18,17 @@
 namespace robotic_sequence {
 
 /// Returns whether the run came to its end; false when Ctrl-C stopped it, with everything saved.
-inline bool run_training(learner& learning, sac_agent& agent, const std::vector<stage_kind>& stages, const run_place& place, const std::string& title,
+inline bool run_training(learner& learning, sac_agent& agent, const std::vector<stage_kind>& stages,
+                         const run_place& place, const std::string& title,
                          const std::vector<std::string>& terms) {
   const auto& settings = learning.settings();
-  std::vector<std::string> columns{"global_step", "success/all", "charts/SPS", "losses/critics", "losses/actor", "losses/entropy"};
+  std::vector<std::string> columns{"global_step",    "success/all",  "charts/SPS",
+                                   "losses/critics", "losses/actor", "losses/entropy"};
   for (const auto kind : stages)
-    for (const auto* what : {"success/", "alpha/", "visits/"}) columns.push_back(what + std::string(name_of(kind)));
-  for (const auto& term : terms) columns.insert(columns.end(), {"retain/" + term, "retain/" + term + "_strength"});
+    for (const auto* what : {"success/", "alpha/", "visits/"})
+      columns.push_back(what + std::string(name_of(kind)));
+  for (const auto& term : terms)
+    columns.insert(columns.end(), {"retain/" + term, "retain/" + term + "_strength"});
   run_log metrics(place.folder / "metrics.csv", columns, learning.steps());
   progress shown(title, static_cast<double>(settings.steps), "steps");
   shown.start_at(static_cast<double>(learning.steps()));
@@ -33,7 +37,9 @@ inline bool run_training(learner& learning, sac_agent& agent, const std::vector<
     auto row = learning.report();
     note.clear();
     // Equal starts for every method at equal steps.
-    for (const auto& [stage, share] : measure_success(agent.actor(), stages, settings.evaluation_episodes, settings.seed * 31 + static_cast<std::uint64_t>(learning.steps()))) {
+    for (const auto& [stage, share] :
+         measure_success(agent.actor(), stages, settings.evaluation_episodes,
+                         settings.seed * 31 + static_cast<std::uint64_t>(learning.steps()))) {
       row["success/" + stage] = share;
       note += (note.empty() ? "" : ", ") + stage + " " + decimals(share, 2);
     }
@@ -52,9 +58,12 @@ inline bool run_training(learner& learning, sac_agent& agent, const std::vector<
     if (step % 64 == 0) shown.update(static_cast<double>(step), note);
     stopped = interrupt::requested();
     if (settings.evaluation_due(step)) measure();
-    if (learning.finished() || stopped || (place.checkpoint_every > 0 && step % place.checkpoint_every == 0)) save();
+    if (learning.finished() || stopped ||
+        (place.checkpoint_every > 0 && step % place.checkpoint_every == 0))
+      save();
   }
-  if (learning.finished() && metrics.last_step() != learning.steps()) measure();  // it was stopped here, and is not to go further
+  // it was stopped here, and is not to go further
+  if (learning.finished() && metrics.last_step() != learning.steps()) measure();
   shown.finish(static_cast<double>(learning.steps()), note);
   return learning.finished();
 }

@@ -33,7 +33,9 @@ inline constexpr std::array<const char*, 2> far_stages{"unplug", "push-wall"};
 /// By this name the whole sequence stands among the stages.
 inline constexpr const char* whole = "all";
 
-inline bool is_far(std::string_view stage) { return std::find(far_stages.begin(), far_stages.end(), stage) != far_stages.end(); }
+inline bool is_far(std::string_view stage) {
+  return std::find(far_stages.begin(), far_stages.end(), stage) != far_stages.end();
+}
 
 struct finished_run {
   std::string method;  ///< as the tables name it: ewc with Continual World's Fisher is ewc-cw
@@ -42,26 +44,34 @@ struct finished_run {
   long seed = 0, steps = 0;
   int episodes = 0;
   double steps_per_second = std::nan("");
-  std::map<std::string, double> teacher;              ///< its success by stage; empty where there is none
-  std::map<std::string, double> at_end;               ///< success by stage, and of the whole: many episodes, when training was over
+  /// its success by stage; empty where there is none
+  std::map<std::string, double> teacher;
+  /// success by stage, and of the whole: many episodes, when training was over
+  std::map<std::string, double> at_end;
   std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
-  nlohmann::json how;                                 ///< its strengths and settings, as far as they are known
+  /// its strengths and settings, as far as they are known
+  nlohmann::json how;
 
   std::string group() const {
     std::string text;
     for (const auto& stage : stages) text += (text.empty() ? "" : ", ") + stage;
     return text + "; " + std::to_string(steps) + " steps";
   }
-  std::string slug() const { return std::to_string(stages.size()) + "-stages-" + std::to_string(steps); }
+  std::string slug() const {
+    return std::to_string(stages.size()) + "-stages-" + std::to_string(steps);
+  }
 };
 
-/// A run out of what its evaluation.json says, without its curves. `where` is named if that is something else.
+/// A run out of what its evaluation.json says, without its curves. `where` is named if that is
+/// something else.
 inline finished_run run_of(const nlohmann::json& file, const std::filesystem::path& where) {
   finished_run run;
   try {
     run.folder = where;
     run.method = file.at("method").get<std::string>();
-    if (run.method.find("ewc") != std::string::npos && file.at("fisher").get<std::string>() == "continual-world") run.method += "-cw";
+    if (run.method.find("ewc") != std::string::npos &&
+        file.at("fisher").get<std::string>() == "continual-world")
+      run.method += "-cw";
     run.stages = file.at("stages").get<std::vector<std::string>>();
     run.seed = file.at("seed").get<long>();
     run.steps = file.at("steps").get<long>();
@@ -75,13 +85,16 @@ inline finished_run run_of(const nlohmann::json& file, const std::filesystem::pa
     for (const auto& stage : run.stages) static_cast<void>(file.at("success").at(stage));
     static_cast<void>(file.at("success").at(whole));
   } catch (const nlohmann::json::exception& error) {
-    throw std::runtime_error(where.string() + " is not an evaluation of this program: " + error.what());
+    throw std::runtime_error(where.string() +
+                             " is not an evaluation of this program: " + error.what());
   }
   return run;
 }
 
-/// (step, success) of the evaluations during training, of a stage or of the whole, without the rows that lack it.
-inline std::vector<std::pair<double, double>> success_curve(const finished_run& run, const std::string& stage) {
+/// (step, success) of the evaluations during training, of a stage or of the whole, without the rows
+/// that lack it.
+inline std::vector<std::pair<double, double>> success_curve(const finished_run& run,
+                                                            const std::string& stage) {
   std::vector<std::pair<double, double>> points;
   const auto steps = run.curves.find("global_step"), values = run.curves.find("success/" + stage);
   if (steps == run.curves.end() || values == run.curves.end()) return points;
@@ -96,9 +109,12 @@ inline finished_run read_run(const std::filesystem::path& path) {
   run.curves = read_columns(run.folder / "metrics.csv");
   const auto curve = success_curve(run, whole);
   if (curve.empty())
-    throw std::runtime_error(run.folder.string() + " has an evaluation.json, but no success/all in a metrics.csv: bring the file back, or leave the run out");
+    throw std::runtime_error(run.folder.string() +
+                             " has an evaluation.json, but no success/all in a metrics.csv: bring "
+                             "the file back, or leave the run out");
   if (curve.front().first != 0 || curve.back().first != static_cast<double>(run.steps))
-    throw std::runtime_error((run.folder / "metrics.csv").string() + " does not reach from step 0 to " + std::to_string(run.steps) +
+    throw std::runtime_error((run.folder / "metrics.csv").string() +
+                             " does not reach from step 0 to " + std::to_string(run.steps) +
                              ", where the run ended: part of it is gone; leave the run out");
   return run;
 }
@@ -107,9 +123,14 @@ inline finished_run read_run(const std::filesystem::path& path) {
 inline std::string line_of(const finished_run& run) {
   const std::string_view cw = "-cw";
   const bool continual_world = run.method.ends_with(cw);
-  nlohmann::ordered_json line{{"method", continual_world ? run.method.substr(0, run.method.size() - cw.size()) : run.method},
-                              {"fisher", continual_world ? "continual-world" : "gaussian"},
-                              {"stages", run.stages}, {"seed", run.seed}, {"steps", run.steps}, {"episodes", run.episodes}};
+  nlohmann::ordered_json line{
+      {"method",
+       continual_world ? run.method.substr(0, run.method.size() - cw.size()) : run.method},
+      {"fisher", continual_world ? "continual-world" : "gaussian"},
+      {"stages", run.stages},
+      {"seed", run.seed},
+      {"steps", run.steps},
+      {"episodes", run.episodes}};
   if (std::isfinite(run.steps_per_second)) line["steps_per_second"] = run.steps_per_second;
   if (!run.teacher.empty()) line["teacher"] = {{"success", run.teacher}};
   for (const auto& [part, values] : run.how.items()) line[part] = values;
@@ -121,11 +142,13 @@ inline std::string line_of(const finished_run& run) {
   columns.push_back(std::string("success/") + whole);
   const auto value = [&](const std::string& column, std::size_t row) {
     const auto found = run.curves.find(column);
-    return found != run.curves.end() && row < found->second.size() ? found->second[row] : std::nan("");
+    return found != run.curves.end() && row < found->second.size() ? found->second[row]
+                                                                   : std::nan("");
   };
   const auto steps = run.curves.find("global_step");
   for (std::size_t row = 0; steps != run.curves.end() && row < steps->second.size(); ++row)
-    if (std::any_of(columns.begin() + 1, columns.end(), [&](const auto& column) { return std::isfinite(value(column, row)); }))
+    if (std::any_of(columns.begin() + 1, columns.end(),
+                    [&](const auto& column) { return std::isfinite(value(column, row)); }))
       for (const auto& column : columns) training[column].push_back(value(column, row));
   return line.dump() + "\n";
 }
@@ -138,71 +161,88 @@ inline std::vector<finished_run> read_lines(const std::filesystem::path& path) {
   for (long number = 1; std::getline(file, text); ++number) {
     const auto where = path.string() + ", line " + std::to_string(number);
     const auto line = nlohmann::json::parse(text, nullptr, false);
-    if (!line.is_object()) throw std::runtime_error(where + " is not a run: `robotic_sequence report` writes such files");
+    if (!line.is_object())
+      throw std::runtime_error(where +
+                               " is not a run: `robotic_sequence report` writes such files");
     auto run = run_of(line, where);
     try {
       for (const auto& [column, values] : line.at("training").items())
-        for (const auto& value : values) run.curves[column].push_back(value.is_null() ? std::nan("") : value.get<double>());
+        for (const auto& value : values)
+          run.curves[column].push_back(value.is_null() ? std::nan("") : value.get<double>());
     } catch (const nlohmann::json::exception& error) {
       throw std::runtime_error(where + " is not a run: " + error.what());
     }
     for (const auto& [column, values] : run.curves)
       if (values.size() != run.curves["global_step"].size())
-        throw std::runtime_error(where + " is not a run: '" + column + "' has " + std::to_string(values.size()) + " values for " +
+        throw std::runtime_error(where + " is not a run: '" + column + "' has " +
+                                 std::to_string(values.size()) + " values for " +
                                  std::to_string(run.curves["global_step"].size()) + " steps");
     runs.push_back(std::move(run));
   }
   return runs;
 }
 
-/// Of sorted runs: those of one method are means over seeds only where all else is equal. Throws with both folders and what is not.
+/// Of sorted runs: those of one method are means over seeds only where all else is equal. Throws
+/// with both folders and what is not.
 inline void check_alike(const std::vector<finished_run>& runs) {
-  std::map<std::string, std::pair<nlohmann::json, const finished_run*>> first;  // the first that says it, of each setting
+  // the first that says it, of each setting
+  std::map<std::string, std::pair<nlohmann::json, const finished_run*>> first;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const auto& run = runs[i];
-    if (i > 0 && (run.group() != runs[i - 1].group() || run.method != runs[i - 1].method)) first.clear();
+    if (i > 0 && (run.group() != runs[i - 1].group() || run.method != runs[i - 1].method))
+      first.clear();
     const auto settings = run.how.flatten();
     for (const auto& [setting, value] : settings.items()) {
       const auto& [expected, other] = first.try_emplace(setting, value, &run).first->second;
       if (value != expected)
-        throw std::runtime_error(other->folder.string() + " and " + run.folder.string() + " are both runs of " + run.method + ", and differ: " + setting.substr(1) + " is " +
-                                 expected.dump() + " and " + value.dump() + "; report on them apart");
+        throw std::runtime_error(other->folder.string() + " and " + run.folder.string() +
+                                 " are both runs of " + run.method +
+                                 ", and differ: " + setting.substr(1) + " is " + expected.dump() +
+                                 " and " + value.dump() + "; report on them apart");
     }
   }
 }
 
-/// Every evaluation.json under the folders, and the runs of the files among them, in an order that does not depend on the file system.
+/// Every evaluation.json under the folders, and the runs of the files among them, in an order that
+/// does not depend on the file system.
 inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& places) {
   std::vector<finished_run> runs;
   for (const auto& place : places) {
     if (std::filesystem::is_regular_file(place)) {
       auto more = read_lines(place);
-      runs.insert(runs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+      runs.insert(runs.end(), std::make_move_iterator(more.begin()),
+                  std::make_move_iterator(more.end()));
       continue;
     }
-    if (!std::filesystem::is_directory(place)) throw std::runtime_error("no folder or file " + place.string());
+    if (!std::filesystem::is_directory(place))
+      throw std::runtime_error("no folder or file " + place.string());
     for (const auto& entry : std::filesystem::recursive_directory_iterator(place))
       if (entry.path().filename() == "evaluation.json") runs.push_back(read_run(entry.path()));
   }
   if (runs.empty())
-    throw std::runtime_error("no evaluation.json under the given folders: `robotic_sequence finetune` and `robotic_sequence sweep` write them");
+    throw std::runtime_error("no evaluation.json under the given folders: `robotic_sequence "
+                             "finetune` and `robotic_sequence sweep` write them");
   const auto order = [](const finished_run& run) {
-    return std::make_tuple(run.steps, run.stages.size(), run.group(), method_rank(run.method), run.method, run.seed, run.folder);
+    return std::make_tuple(run.steps, run.stages.size(), run.group(), method_rank(run.method),
+                           run.method, run.seed, run.folder);
   };
-  std::sort(runs.begin(), runs.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
+  std::sort(runs.begin(), runs.end(),
+            [&](const auto& a, const auto& b) { return order(a) < order(b); });
   check_one_run_a_seed(runs);
   check_alike(runs);
   return runs;
 }
 
-/// AUC = 1/T ∫ p(t) dt by trapezoids: the evaluations stand closer together at the beginning, where their plain mean would look too often.
+/// AUC = 1/T ∫ p(t) dt by trapezoids: the evaluations stand closer together at the beginning, where
+/// their plain mean would look too often.
 inline double mean_success(const finished_run& run, const std::string& stage) {
   const auto points = success_curve(run, stage);
   if (points.empty()) return std::nan("");
   const double span = points.back().first - points.front().first;
   if (!(span > 0)) return points.back().second;
   double area = 0;
-  for (std::size_t i = 1; i < points.size(); ++i) area += (points[i].first - points[i - 1].first) * (points[i].second + points[i - 1].second) / 2;
+  for (std::size_t i = 1; i < points.size(); ++i)
+    area += (points[i].first - points[i - 1].first) * (points[i].second + points[i - 1].second) / 2;
   return area / span;
 }
 
@@ -223,13 +263,16 @@ struct run_group {
   std::vector<std::string> stages;
   long steps = 0;
   std::vector<std::pair<std::string, std::vector<const finished_run*>>> methods;
-  std::map<std::string, double> from_scratch;  ///< AUC_b by stage, and of the whole: from random weights, mean over seeds
+  /// AUC_b by stage, and of the whole: from random weights, mean over seeds
+  std::map<std::string, double> from_scratch;
 
   std::size_t new_stages() const {
-    return static_cast<std::size_t>(std::count_if(stages.begin(), stages.end(), [](const auto& stage) { return !is_far(stage); }));
+    return static_cast<std::size_t>(std::count_if(
+        stages.begin(), stages.end(), [](const auto& stage) { return !is_far(stage); }));
   }
 
-  /// FT = (AUC − AUC_b) / (1 − AUC_b): 0 as from scratch, 1 without any failure. NaN without runs from scratch, or where these never fail.
+  /// FT = (AUC − AUC_b) / (1 − AUC_b): 0 as from scratch, 1 without any failure. NaN without runs
+  /// from scratch, or where these never fail.
   double forward_transfer(const finished_run& run, const std::string& stage) const {
     const auto found = from_scratch.find(stage);
     if (found == from_scratch.end() || !(found->second < 1)) return std::nan("");
@@ -239,7 +282,8 @@ struct run_group {
 
 /// One number for each run that has it.
 template <class Measure>
-std::vector<double> values_over(const std::vector<const finished_run*>& runs, const Measure& measure) {
+std::vector<double> values_over(const std::vector<const finished_run*>& runs,
+                                const Measure& measure) {
   std::vector<double> values;
   for (const auto* run : runs)
     if (const double value = measure(*run); std::isfinite(value)) values.push_back(value);
@@ -249,7 +293,8 @@ std::vector<double> values_over(const std::vector<const finished_run*>& runs, co
 inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) {
   std::vector<run_group> groups;
   for (const auto& run : runs) {  // sorted by group and method
-    if (groups.empty() || groups.back().title != run.group()) groups.push_back({run.group(), run.slug(), run.stages, run.steps, {}, {}});
+    if (groups.empty() || groups.back().title != run.group())
+      groups.push_back({run.group(), run.slug(), run.stages, run.steps, {}, {}});
     auto& methods = groups.back().methods;
     if (methods.empty() || methods.back().first != run.method) methods.push_back({run.method, {}});
     methods.back().second.push_back(&run);
@@ -259,18 +304,24 @@ inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) 
       auto measured = group.stages;
       measured.emplace_back(whole);
       for (const auto& stage : measured)
-        group.from_scratch[stage] = statistics::mean(values_over(group.methods.front().second, [&](const auto& run) { return mean_success(run, stage); }));
+        group.from_scratch[stage] =
+            statistics::mean(values_over(group.methods.front().second, [&](const auto& run) {
+              return mean_success(run, stage);
+            }));
     }
   return groups;
 }
 
 /// a − b in the whole sequence's success over training, seed by seed, of the seeds that both have.
-inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a, const std::vector<const finished_run*>& b) {
+inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a,
+                                            const std::vector<const finished_run*>& b) {
   std::vector<double> differences;
   for (const auto* one : a)
     for (const auto* other : b)
       if (one->seed == other->seed)
-        if (const double difference = mean_success(*one, whole) - mean_success(*other, whole); std::isfinite(difference)) differences.push_back(difference);
+        if (const double difference = mean_success(*one, whole) - mean_success(*other, whole);
+            std::isfinite(difference))
+          differences.push_back(difference);
   return differences;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Several stages one after the other: a stage that is solved leads to the next one, a stage that is not solved in time ends the episode.
+// Several stages one after the other: a stage that is solved leads to the next one, a stage that is
+// not solved in time ends the episode.
 #pragma once
 
 #include <algorithm>
@@ -20,16 +21,17 @@
 namespace robotic_sequence {
 
 struct world_options {
-  int horizon = 50;           ///< decisions of a stage
+  int horizon = 50;  ///< decisions of a stage
   double success_bonus = 1.5;
   double reward_scale = 0.1;
-  int frames = 5;             ///< steps of the simulation a decision, each of 10 ms
+  int frames = 5;  ///< steps of the simulation a decision, each of 10 ms
 };
 
-/// The world. A decision is a torque for each motor, in [-1, 1] times 4 Nm. It pays scale · r with r the dense reward behind it (see
-/// rules.hpp), and when it solves the stage scale · bonus · r · (T - t), where T is the horizon and t the number of the decision in its
-/// stage from 0 on: the first decision could earn the factor T, the last one still earns 1. Both ends of a stage, solved and out of time,
-/// are terminal. Equal seeds, stages and decisions give equal worlds.
+/// The world. A decision is a torque for each motor, in [-1, 1] times 4 Nm. It pays scale · r with
+/// r the dense reward behind it (see rules.hpp), and when it solves the stage scale · bonus · r ·
+/// (T - t), where T is the horizon and t the number of the decision in its stage from 0 on: the
+/// first decision could earn the factor T, the last one still earns 1. Both ends of a stage, solved
+/// and out of time, are terminal. Equal seeds, stages and decisions give equal worlds.
 class sequence {
  public:
   static constexpr int observation_size = 13, action_size = 2;
@@ -44,9 +46,14 @@ class sequence {
   explicit sequence(std::vector<stage_kind> stages, std::uint64_t seed, world_options options = {})
       : stages_(std::move(stages)), options_(options), random_(seed) {
     if (stages_.empty()) throw std::invalid_argument("sequence: it needs a stage at least");
-    if (options_.horizon < 1) throw std::invalid_argument("sequence: the horizon must be 1 or more, got " + std::to_string(options_.horizon));
-    if (options_.frames < 1) throw std::invalid_argument("sequence: the frames of a decision must be 1 or more, got " + std::to_string(options_.frames));
-    for (const auto kind : stages_) simulations_.emplace_back(mj_makeData(model_of(kind).model.get()));
+    if (options_.horizon < 1)
+      throw std::invalid_argument("sequence: the horizon must be 1 or more, got " +
+                                  std::to_string(options_.horizon));
+    if (options_.frames < 1)
+      throw std::invalid_argument("sequence: the frames of a decision must be 1 or more, got " +
+                                  std::to_string(options_.frames));
+    for (const auto kind : stages_)
+      simulations_.emplace_back(mj_makeData(model_of(kind).model.get()));
     start(0);
   }
 
@@ -62,11 +69,13 @@ class sequence {
   /// The beginning of a stage: draws where everything is. Throws std::out_of_range.
   void start(int stage) {
     if (stage < 0 || stage >= stages())
-      throw std::out_of_range("sequence: there is no stage " + std::to_string(stage) + ": 0 to " + std::to_string(stages() - 1));
+      throw std::out_of_range("sequence: there is no stage " + std::to_string(stage) + ": 0 to " +
+                              std::to_string(stages() - 1));
     stage_ = stage;
     time_ = 0;
     end_ = ending::none;
-    where_ = draw_layout(kind(), [this](double low, double high) { return low + (high - low) * uniform(); });
+    where_ = draw_layout(
+        kind(), [this](double low, double high) { return low + (high - low) * uniform(); });
     mj_resetData(&model(), &simulation());
     set_place();
     simulation().qpos[0] = where_.shoulder;
@@ -75,24 +84,29 @@ class sequence {
     way_at_start_ = way_left(kind(), where_, object());
   }
 
-  /// Joint angles and velocities, tip, object, the way from tip to object, goal (each two numbers, shifted and scaled to about [-1, 1]) and
-  /// 2t / T - 1.
+  /// Joint angles and velocities, tip, object, the way from tip to object, goal (each two numbers,
+  /// shifted and scaled to about [-1, 1]) and 2t / T - 1.
   void observe(float* out) const {
     const auto* angle = data().qpos;
     const auto* velocity = data().qvel;
     const point hand = tip(), thing = object();
-    for (const double value : {angle[0] - 1, angle[1] - 1.5, 0.5 * velocity[0], 0.5 * velocity[1], 4 * hand.x, 4 * (hand.y - 0.15), 4 * thing.x,
-                               4 * (thing.y - 0.15), 6 * (thing.x - hand.x), 6 * (thing.y - hand.y), 4 * where_.goal.x, 4 * (where_.goal.y - 0.2),
-                               2.0 * time_ / options_.horizon - 1})
+    for (const double value : {angle[0] - 1, angle[1] - 1.5, 0.5 * velocity[0], 0.5 * velocity[1],
+                               4 * hand.x, 4 * (hand.y - 0.15), 4 * thing.x, 4 * (thing.y - 0.15),
+                               6 * (thing.x - hand.x), 6 * (thing.y - hand.y), 4 * where_.goal.x,
+                               4 * (where_.goal.y - 0.2), 2.0 * time_ / options_.horizon - 1})
       *out++ = static_cast<float>(value);
   }
 
-  /// One decision: two numbers, clamped to [-1, 1]. Does not go on to the next stage by itself. Throws std::logic_error when the stage is
-  /// over, std::invalid_argument for what is no number.
+  /// One decision: two numbers, clamped to [-1, 1]. Does not go on to the next stage by itself.
+  /// Throws std::logic_error when the stage is over, std::invalid_argument for what is no number.
   outcome step(const float* action) {
-    if (over()) throw std::logic_error("sequence: the stage is over; call start() or advance() before the next decision");
+    if (over())
+      throw std::logic_error(
+          "sequence: the stage is over; call start() or advance() before the next decision");
     for (int i = 0; i < action_size; ++i) {
-      if (!std::isfinite(action[i])) throw std::invalid_argument("sequence: action " + std::to_string(i) + " is not a finite number");
+      if (!std::isfinite(action[i]))
+        throw std::invalid_argument("sequence: action " + std::to_string(i) +
+                                    " is not a finite number");
       simulation().ctrl[i] = std::clamp(static_cast<double>(action[i]), -1.0, 1.0);
     }
     for (int i = 0; i < options_.frames; ++i) mj_step(&model(), &simulation());
@@ -105,16 +119,19 @@ class sequence {
     return {static_cast<float>(options_.reward_scale * reward), success, end_ == ending::timed_out};
   }
 
-  /// After a success: starts the next stage, or does nothing and returns false when that was the last one. Throws std::logic_error when the
-  /// stage is not solved.
+  /// After a success: starts the next stage, or does nothing and returns false when that was the
+  /// last one. Throws std::logic_error when the stage is not solved.
   bool advance() {
-    if (end_ != ending::solved) throw std::logic_error("sequence: stage " + std::to_string(stage_) + " is not solved, so none follows");
+    if (end_ != ending::solved)
+      throw std::logic_error("sequence: stage " + std::to_string(stage_) +
+                             " is not solved, so none follows");
     if (stage_ + 1 == stages()) return false;
     start(stage_ + 1);
     return true;
   }
 
-  /// Everything that going on bit for bit needs. `out` and `in` are retain::state, or anything with its set(), text() and integer().
+  /// Everything that going on bit for bit needs. `out` and `in` are retain::state, or anything with
+  /// its set(), text() and integer().
   template <class State>
   void save_state(State& out, const std::string& prefix) const {
     out.set(prefix + "stages", names());
@@ -123,27 +140,35 @@ class sequence {
     out.set(prefix + "end", static_cast<int>(end_));
     out.set(prefix + "random", random_);
     const auto& [place, goal, shoulder, elbow] = where_;
-    out.set(prefix + "layout", text_of({place.x, place.y, goal.x, goal.y, shoulder, elbow, way_at_start_}));
+    out.set(prefix + "layout",
+            text_of({place.x, place.y, goal.x, goal.y, shoulder, elbow, way_at_start_}));
     std::vector<double> numbers;
-    for_each_physics(model(), data(), [&](std::span<const mjtNum> part) { numbers.insert(numbers.end(), part.begin(), part.end()); });
+    for_each_physics(model(), data(), [&](std::span<const mjtNum> part) {
+      numbers.insert(numbers.end(), part.begin(), part.end());
+    });
     out.set(prefix + "physics", text_of(numbers));
   }
 
-  /// Into a sequence of the same stages and options. Throws, and changes nothing, when the state is of another one.
+  /// Into a sequence of the same stages and options. Throws, and changes nothing, when the state is
+  /// of another one.
   template <class State>
   void load_state(const State& in, const std::string& prefix) {
     if (in.text(prefix + "stages") != names())
-      throw std::runtime_error("the state is of the stages " + in.text(prefix + "stages") + ", this sequence has " + names());
-    const int stage = in.template integer<int>(prefix + "stage"), time = in.template integer<int>(prefix + "time");
+      throw std::runtime_error("the state is of the stages " + in.text(prefix + "stages") +
+                               ", this sequence has " + names());
+    const int stage = in.template integer<int>(prefix + "stage"),
+              time = in.template integer<int>(prefix + "time");
     const int end = in.template integer<int>(prefix + "end");
     if (stage < 0 || stage >= stages() || time < 0 || time > options_.horizon || end < 0 || end > 2)
-      throw std::runtime_error("the state '" + prefix + "' has stage " + std::to_string(stage) + ", time " + std::to_string(time) + ", end " +
-                               std::to_string(end) + ": of a sequence with another horizon?");
+      throw std::runtime_error("the state '" + prefix + "' has stage " + std::to_string(stage) +
+                               ", time " + std::to_string(time) + ", end " + std::to_string(end) +
+                               ": of a sequence with another horizon?");
     const auto random = in.template integer<std::uint64_t>(prefix + "random");
     const auto& new_model = *model_of(kind(stage)).model;
     auto& new_data = *simulations_[static_cast<std::size_t>(stage)];
     std::size_t size = 0;
-    for_each_physics(new_model, new_data, [&](std::span<const mjtNum> part) { size += part.size(); });
+    for_each_physics(new_model, new_data,
+                     [&](std::span<const mjtNum> part) { size += part.size(); });
     const auto numbers = numbers_of(in.text(prefix + "physics"), size, prefix + "physics");
     const auto drawn = numbers_of(in.text(prefix + "layout"), 7, prefix + "layout");
 
@@ -221,17 +246,20 @@ class sequence {
     return all;
   }
 
-  static std::vector<double> numbers_of(std::string_view text, std::size_t count, const std::string& key) {
+  static std::vector<double> numbers_of(std::string_view text, std::size_t count,
+                                        const std::string& key) {
     std::vector<double> numbers;
     for (const char *at = text.data(), *end = at + text.size(); at != end; ++at) {
       double number = 0;
       const auto [behind, error] = std::from_chars(at, end, number);
-      if (error != std::errc{} || behind == end || *behind != ' ') throw std::runtime_error("the state's '" + key + "' is no row of numbers");
+      if (error != std::errc{} || behind == end || *behind != ' ')
+        throw std::runtime_error("the state's '" + key + "' is no row of numbers");
       numbers.push_back(number);
       at = behind;
     }
     if (numbers.size() != count)
-      throw std::runtime_error("the state's '" + key + "' has " + std::to_string(numbers.size()) + " numbers, not " + std::to_string(count));
+      throw std::runtime_error("the state's '" + key + "' has " + std::to_string(numbers.size()) +
+                               " numbers, not " + std::to_string(count));
     return numbers;
   }
 

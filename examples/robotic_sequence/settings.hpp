@@ -12,27 +12,34 @@
 namespace robotic_sequence {
 
 struct agent_settings {
-  std::int64_t width = 64;           ///< of the two hidden layers of actor and critics
-  bool one_hot = false;              ///< the networks see which stage it is and have one head; else a head a stage, which the stage picks
-  double learning_rate = 1e-3;       ///< Adam's, of actor, critics and temperatures
+  std::int64_t width = 64;  ///< of the two hidden layers of actor and critics
+  /// the networks see which stage it is and have one head; else a head a stage, which the stage
+  /// picks
+  bool one_hot = false;
+  double learning_rate = 1e-3;  ///< Adam's, of actor, critics and temperatures
   std::int64_t batch = 128;
   double discount = 0.99, tau = 0.005;
-  /// What the critics are taught lies between minus this and this. A stage pays 7.5 at most, to a policy that solves it at once, and entropy adds 1.6 at
-  /// most in a known stage, discounted, 5.5 in a new one at the first temperature, while nothing is paid there. What lies beyond is an error that feeds on itself, as
-  /// it can where stored transitions of stages that the policy does not reach are all that critics learn from.
+  /// What the critics are taught lies between minus this and this. A stage pays 7.5 at most, to a
+  /// policy that solves it at once, and entropy adds 1.6 at most in a known stage, discounted, 5.5
+  /// in a new one at the first temperature, while nothing is paid there. What lies beyond is an
+  /// error that feeds on itself, as it can where stored transitions of stages that the policy does
+  /// not reach are all that critics learn from.
   double value_bound = 10;
-  double entropy_target = -2;        ///< in nats, of an action: minus its dimensions
+  double entropy_target = -2;  ///< in nats, of an action: minus its dimensions
   double initial_alpha = 0.1;
-  double alpha_floor = 1e-3;         ///< of every stage: a new one goes on exploring
-  double alpha_cap = 7.4;            ///< of a stage that is learnt
-  double known_alpha_cap = 0.03;     ///< of a stage that was learnt before: a policy that is held cannot raise its entropy
+  double alpha_floor = 1e-3;  ///< of every stage: a new one goes on exploring
+  double alpha_cap = 7.4;     ///< of a stage that is learnt
+  /// of a stage that was learnt before: a policy that is held cannot raise its entropy
+  double known_alpha_cap = 0.03;
 };
 
 /// What draws numbers in a run by a generator of the library.
 enum class random_stream : std::uint64_t { buffer = 1, cloning = 2 };
-/// A seed of its own for each of them, so that equal generators do not draw in step: mixed as splitmix64 does (Steele, Lea & Flood 2014).
+/// A seed of its own for each of them, so that equal generators do not draw in step: mixed as
+/// splitmix64 does (Steele, Lea & Flood 2014).
 inline std::uint64_t stream_seed(std::uint64_t seed, random_stream stream) {
-  std::uint64_t mixed = seed * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(stream) * 0xD1342543DE82EF95u;
+  std::uint64_t mixed =
+      seed * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(stream) * 0xD1342543DE82EF95u;
   mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
   mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBu;
   return mixed ^ (mixed >> 31);
@@ -41,28 +48,31 @@ inline std::uint64_t stream_seed(std::uint64_t seed, random_stream stream) {
 struct training_settings {
   agent_settings agent;
   std::uint64_t seed = 1;
-  std::int64_t steps = 80'000;       ///< decisions; one update each
-  std::int64_t random_steps = 0;     ///< actions at random to begin with
-  std::int64_t learn_after = 1'000;  ///< decisions before the first update
-  std::int64_t capacity = 100'000;   ///< transitions that are kept
+  std::int64_t steps = 80'000;          ///< decisions; one update each
+  std::int64_t random_steps = 0;        ///< actions at random to begin with
+  std::int64_t learn_after = 1'000;     ///< decisions before the first update
+  std::int64_t capacity = 100'000;      ///< transitions that are kept
   std::int64_t evaluate_every = 5'000;  ///< and at 0, 1000, 2000 and 3000: that fast is the fall
-  int evaluation_episodes = 25;      ///< from each stage, and of the whole sequence
+  int evaluation_episodes = 25;         ///< from each stage, and of the whole sequence
 
   bool evaluation_due(std::int64_t step) const {
-    return step == 0 || step == 1'000 || step == 2'000 || step == 3'000 || step == steps || (evaluate_every > 0 && step % evaluate_every == 0);
+    return step == 0 || step == 1'000 || step == 2'000 || step == 3'000 || step == steps ||
+           (evaluate_every > 0 && step % evaluate_every == 0);
   }
 };
 
 enum class fisher_kind : std::uint8_t {
-  gaussian,         ///< of the Gaussian before the squash, in closed form, every layer of the actor
-  continual_world,  ///< mean after the squash, heads excluded, floor of 1e-5, as in Continual World (Wołczyk et al. 2021)
+  gaussian,  ///< of the Gaussian before the squash, in closed form, every layer of the actor
+  /// mean after the squash, heads excluded, floor of 1e-5, as in Continual World (Wołczyk et al.
+  /// 2021)
+  continual_world,
 };
 
 struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false, em = false;
   double l2_strength = 0.001, ewc_strength = 1, bc_strength = 0.1, ks_strength = 1;
-  double ks_factor = 1;         ///< after each update
-  std::int64_t memory = 10'000; ///< transitions of pre-training: BC's states, EM's protected rows
+  double ks_factor = 1;          ///< after each update
+  std::int64_t memory = 10'000;  ///< transitions of pre-training: BC's states, EM's protected rows
   std::int64_t fisher_states = 2'560;
   std::int64_t bc_batch = 128;
   fisher_kind fisher = fisher_kind::gaussian;
@@ -71,11 +81,15 @@ struct retention_settings {
   bool any_term() const { return l2 || ewc || bc || ks; }
 
   /// In the order of tables: bc+em.
-  std::vector<std::pair<std::string, bool>> terms() const { return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"em", em}, {"ks", ks}}; }
+  std::vector<std::pair<std::string, bool>> terms() const {
+    return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"em", em}, {"ks", ks}};
+  }
   std::string name() const { return chosen_terms(terms()); }
 
   /// "none", or terms joined by +. Throws for anything else.
-  void choose(const std::string& text) { choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"em", &em}, {"ks", &ks}}); }
+  void choose(const std::string& text) {
+    choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"em", &em}, {"ks", &ks}});
+  }
 };
 
 }  // namespace robotic_sequence

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How fast the world and its learner are: random decisions in each stage, with an observation after each; then decisions with an update each.
-// `taskset -c 0` measures on one core. The sum keeps the compiler from leaving the observations out.
+// How fast the world and its learner are: random decisions in each stage, with an observation after
+// each; then decisions with an update each. `taskset -c 0` measures on one core. The sum keeps the
+// compiler from leaving the observations out.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
@@ -26,7 +27,9 @@ namespace {
 
 using namespace robotic_sequence;
 
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 void measure_world(int stage, long decisions) {
   sequence world(all_stages, 1);
@@ -48,11 +51,13 @@ void measure_world(int stage, long decisions) {
     sum += static_cast<double>(seen[4]);
   }
   const double passed = seconds() - start;
-  std::printf("%-10s %9ld %9ld %9ld %12.0f %9.2f   (%g)\n", name_of(world.kind()), decisions, attempts, solved,
-              static_cast<double>(decisions) / passed, passed / static_cast<double>(decisions) * 1e6, sum);
+  std::printf("%-10s %9ld %9ld %9ld %12.0f %9.2f   (%g)\n", name_of(world.kind()), decisions,
+              attempts, solved, static_cast<double>(decisions) / passed,
+              passed / static_cast<double>(decisions) * 1e6, sum);
 }
 
-/// A policy that is held to itself, and states at random: what is held costs the same whatever it is.
+/// A policy that is held to itself, and states at random: what is held costs the same whatever it
+/// is.
 void measure_learner(const char* method, long updates) {
   training_settings settings;
   retention_settings kept;
@@ -60,29 +65,38 @@ void measure_learner(const char* method, long updates) {
   std::vector<bool> known(static_cast<std::size_t>(kinds), false);
   sac_agent agent(settings.agent, known, 1);
   const auto kind = at::randint(kinds, {kept.memory});
-  const auto states = at::cat({at::randn({kept.memory, sequence::observation_size}), at::one_hot(kind, kinds).to(at::kFloat)}, 1);
+  const auto states = at::cat({at::randn({kept.memory, sequence::observation_size}),
+                               at::one_hot(kind, kinds).to(at::kFloat)},
+                              1);
   retain::transitions protected_rows;
   if (kept.em)
-    protected_rows = {{"observation", states}, {"action", at::zeros({kept.memory, sequence::action_size})}, {"reward", at::zeros({kept.memory})},
-                      {"next", states}, {"ended", at::zeros({kept.memory})}};
+    protected_rows = {{"observation", states},
+                      {"action", at::zeros({kept.memory, sequence::action_size})},
+                      {"reward", at::zeros({kept.memory})},
+                      {"next", states},
+                      {"ended", at::zeros({kept.memory})}};
   auto actor = agent.actor();
   std::optional<retention_terms> terms;
   if (kept.any_term()) terms.emplace(make_retention(actor, states, kept, 1));
-  learner learning(agent, tail(4), settings, episode_kind::whole, protected_rows, std::move(terms), kept);
+  learner learning(agent, tail(4), settings, episode_kind::whole, protected_rows, std::move(terms),
+                   kept);
   const long warm_up = settings.learn_after + 500;
   for (long i = 0; i < warm_up; ++i) learning.step();
   learning.start_clock();
   for (long i = 0; i < updates; ++i) learning.step();
-  std::printf("%-10s %9ld %12.0f %12.0f\n", method, updates, learning.updates_per_second(), learning.steps_per_second());
+  std::printf("%-10s %9ld %12.0f %12.0f\n", method, updates, learning.updates_per_second(),
+              learning.steps_per_second());
 }
 
-/// The argument at this place, a whole number above 0; `otherwise` where there is none. Throws for anything else.
+/// The argument at this place, a whole number above 0; `otherwise` where there is none. Throws for
+/// anything else.
 long number(int argc, char** argv, int place, long otherwise) {
   if (argc <= place) return otherwise;
   const std::string_view text = argv[place];
   long value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1) throw std::invalid_argument(argv[place]);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1)
+    throw std::invalid_argument(argv[place]);
   return value;
 }
 
@@ -95,7 +109,10 @@ int main(int argc, char** argv) {
     updates = number(argc, argv, 2, 5'000);
     if (argc > 3) throw std::invalid_argument(argv[3]);
   } catch (const std::invalid_argument& wrong) {
-    std::fprintf(stderr, "usage: robotic_sequence_speed [decisions of a stage] [updates of a method], whole numbers above 0, not '%s'\n", wrong.what());
+    std::fprintf(stderr,
+                 "usage: robotic_sequence_speed [decisions of a stage] [updates of a method], "
+                 "whole numbers above 0, not '%s'\n",
+                 wrong.what());
     return 2;
   }
   training::keep_freed_memory();
@@ -103,10 +120,13 @@ int main(int argc, char** argv) {
   at::set_num_threads(1);
   at::set_num_interop_threads(1);
   try {
-    std::printf("stage      decisions  attempts    solved  decisions/s  us/decision   (checksum)\n");
-    for (int stage = 0; stage < static_cast<int>(all_stages.size()); ++stage) measure_world(stage, decisions);
+    std::printf(
+        "stage      decisions  attempts    solved  decisions/s  us/decision   (checksum)\n");
+    for (int stage = 0; stage < static_cast<int>(all_stages.size()); ++stage)
+      measure_world(stage, decisions);
     std::printf("\nretention    updates    updates/s      steps/s\n");
-    for (const char* method : {"none", "l2", "ewc", "bc", "em", "bc+em", "ks"}) measure_learner(method, updates);
+    for (const char* method : {"none", "l2", "ewc", "bc", "em", "bc+em", "ks"})
+      measure_learner(method, updates);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "robotic_sequence_speed: %s\n", error.what());
     return 1;

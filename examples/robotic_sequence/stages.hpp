@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The six stages as MuJoCo sees them: one arm on a table, and one thing in front of it that can be moved.
+// The six stages as MuJoCo sees them: one arm on a table, and one thing in front of it that can be
+// moved.
 #pragma once
 
 #include <stdexcept>
@@ -19,25 +20,29 @@ inline const char* name_of(stage_kind kind) {
     case stage_kind::unplug: return "unplug";
     case stage_kind::push_wall: return "push-wall";
   }
-  throw std::invalid_argument("name_of: there is no stage " + std::to_string(static_cast<int>(kind)));
+  throw std::invalid_argument("name_of: there is no stage " +
+                              std::to_string(static_cast<int>(kind)));
 }
 
 /// In the order of a sequence: the last two are those that a policy is pre-trained on.
-inline const std::vector<stage_kind> all_stages{stage_kind::window, stage_kind::faucet, stage_kind::press,
-                                                stage_kind::push,   stage_kind::unplug, stage_kind::push_wall};
+inline const std::vector<stage_kind> all_stages{stage_kind::window, stage_kind::faucet,
+                                                stage_kind::press,  stage_kind::push,
+                                                stage_kind::unplug, stage_kind::push_wall};
 
 /// The last `stages` of all; four is the usual sequence: press, push, unplug, push-wall.
 inline std::vector<stage_kind> tail(int stages) {
   const int most = static_cast<int>(all_stages.size());
   if (stages < 1 || stages > most)
-    throw std::invalid_argument("a sequence has 1 to " + std::to_string(most) + " stages, not " + std::to_string(stages));
+    throw std::invalid_argument("a sequence has 1 to " + std::to_string(most) + " stages, not " +
+                                std::to_string(stages));
   return {all_stages.end() - stages, all_stages.end()};
 }
 
 namespace detail {
 
-/// Seen from above; two links of 0.4 m, hinged at (0, -0.35) and at the elbow, a motor of 4 Nm in each, a ball at the tip. Only the tip
-/// touches things. Metres, radians, seconds; no gravity, for everything that moves does so in the plane of the table.
+/// Seen from above; two links of 0.4 m, hinged at (0, -0.35) and at the elbow, a motor of 4 Nm in
+/// each, a ball at the tip. Only the tip touches things. Metres, radians, seconds; no gravity, for
+/// everything that moves does so in the plane of the table.
 inline constexpr const char* arm = R"(
   <body pos="0 -0.35 0.05">
     <joint name="shoulder" type="hinge" axis="0 0 1" range="-1.2 3.2" limited="true" damping="2" armature="0.02"/>
@@ -50,8 +55,9 @@ inline constexpr const char* arm = R"(
     </body>
   </body>)";
 
-/// What stands at the place that is drawn for it, and of it what the arm moves; the site "object" is where a policy sees it.
-/// Groups are the layers of a drawing, from below: 0 rails, 1 what is moved, 2 walls, 3 the arm, 4 its tip.
+/// What stands at the place that is drawn for it, and of it what the arm moves; the site "object"
+/// is where a policy sees it. Groups are the layers of a drawing, from below: 0 rails, 1 what is
+/// moved, 2 walls, 3 the arm, 4 its tip.
 inline const char* thing(stage_kind kind) {
   switch (kind) {
     case stage_kind::window:  // a pane on a rail, to be slid to the left
@@ -101,9 +107,10 @@ inline const char* thing(stage_kind kind) {
 
 }  // namespace detail
 
-/// The whole model of a stage. What stands on the table hangs on a mocap body, whose place belongs to the data of a simulation and not to
-/// the model: one model serves every simulation. Its size says how many constraints and contacts there may be, far more than ever are:
-/// what MuJoCo sets aside by itself costs more to clear, whenever an episode begins, than the episode.
+/// The whole model of a stage. What stands on the table hangs on a mocap body, whose place belongs
+/// to the data of a simulation and not to the model: one model serves every simulation. Its size
+/// says how many constraints and contacts there may be, far more than ever are: what MuJoCo sets
+/// aside by itself costs more to clear, whenever an episode begins, than the episode.
 inline std::string mjcf(stage_kind kind) {
   const std::string wall = kind != stage_kind::push_wall ? "" : R"(
   <geom type="box" pos="0 0.2 0.05" size="0.06 0.012 0.05" class="touch" group="2" rgba="0.35 0.3 0.28 1"/>)";
@@ -115,9 +122,12 @@ inline std::string mjcf(stage_kind kind) {
   <geom contype="0" conaffinity="0" friction="0.3 0.005 0.0001"/>
   <default class="touch"><geom contype="1" conaffinity="1"/></default>
 </default>
-<worldbody>)") + detail::arm + R"(
-  <body name="place" mocap="true" pos="0 0 0.05">)" + detail::thing(kind) + R"(
-  </body>)" + wall + R"(
+<worldbody>)") +
+         detail::arm + R"(
+  <body name="place" mocap="true" pos="0 0 0.05">)" +
+         detail::thing(kind) + R"(
+  </body>)" +
+         wall + R"(
 </worldbody>
 <actuator>
   <motor joint="shoulder" gear="4" ctrllimited="true" ctrlrange="-1 1"/>

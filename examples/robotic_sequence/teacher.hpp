@@ -32,16 +32,18 @@ inline void save_shape(retain::state& out, const agent_settings& settings) {
 /// Throws retain::state_error for another program's file.
 inline void load_shape(const retain::state& in, agent_settings& settings) {
   if (!in.contains("kind") || in.text("kind") != "robotic sequence agent 1")
-    throw retain::state_error("the file holds no policy of this program; `robotic_sequence pretrain` and `finetune` write them");
+    throw retain::state_error("the file holds no policy of this program; `robotic_sequence "
+                              "pretrain` and `finetune` write them");
   settings.width = in.integer("width");
-  check_saved_shape(in, "agent.actor.encoder.linear0.weight", {settings.width, any_size});  // before a network of that size is made
+  // before a network of that size is made
+  check_saved_shape(in, "agent.actor.encoder.linear0.weight", {settings.width, any_size});
   settings.one_hot = in.integer("one_hot") != 0;
 }
 
 struct teacher_file {
-  retain::state state;            ///< networks and temperatures under "agent."
+  retain::state state;  ///< networks and temperatures under "agent."
   agent_settings shape;
-  retain::transitions memory;     ///< of its last practice, in no order
+  retain::transitions memory;  ///< of its last practice, in no order
   std::map<std::string, double> success;
   std::uint64_t seed = 0;
 
@@ -50,11 +52,15 @@ struct teacher_file {
     result.state = retain::state::read(path);
     load_shape(result.state, result.shape);
     if (!result.state.contains("memory.observation"))
-      throw retain::state_error("'" + path + "' is a policy without the transitions of a teacher: `robotic_sequence pretrain` writes one");
+      throw retain::state_error("'" + path +
+                                "' is a policy without the transitions of a teacher: "
+                                "`robotic_sequence pretrain` writes one");
     std::vector<retain::named_tensor> columns;
-    for (const auto* name : {"observation", "action", "reward", "next", "ended"}) columns.push_back({name, result.state.tensor(std::string("memory.") + name)});
+    for (const auto* name : {"observation", "action", "reward", "next", "ended"})
+      columns.push_back({name, result.state.tensor(std::string("memory.") + name)});
     result.memory = retain::transitions(std::move(columns));
-    for (const auto kind : known_stages) result.success[name_of(kind)] = result.state.number(std::string("success.") + name_of(kind));
+    for (const auto kind : known_stages)
+      result.success[name_of(kind)] = result.state.number(std::string("success.") + name_of(kind));
     result.seed = result.state.integer<std::uint64_t>("seed");
     return result;
   }

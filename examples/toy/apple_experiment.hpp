@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs of AppleRetrieval: fine-tuning one pre-trained policy with every method, over worlds and seeds, on several threads.
+// Runs of AppleRetrieval: fine-tuning one pre-trained policy with every method, over worlds and
+// seeds, on several threads.
 #pragma once
 
 #include <algorithm>
@@ -35,9 +36,9 @@ struct apple_plan {
 /// A measurement during fine-tuning; all of it exact for the policy of that moment.
 struct apple_point {
   int update = 0;
-  double full = 0;      ///< probability of success of a whole episode
-  double reach = 0;     ///< of reaching the apple
-  double far = 0;       ///< of getting home from the apple: the pre-trained skill
+  double full = 0;                ///< probability of success of a whole episode
+  double reach = 0;               ///< of reaching the apple
+  double far = 0;                 ///< of getting home from the apple: the pre-trained skill
   double logit1 = 0, logit2 = 0;  ///< of going right, in phases 1 and 2
 };
 
@@ -48,7 +49,9 @@ struct apple_run {
   std::vector<apple_point> points;
 
   double lowest_far() const {
-    return std::min_element(points.begin(), points.end(), [](const auto& a, const auto& b) { return a.far < b.far; })->far;
+    return std::min_element(points.begin(), points.end(),
+                            [](const auto& a, const auto& b) { return a.far < b.far; })
+        ->far;
   }
   double last_full() const { return points.back().full; }
   /// Mean of the success of whole episodes over training: the area under its curve.
@@ -62,11 +65,17 @@ struct apple_run {
 inline apple_point measure(const apple_world& world, const apple_weights& policy, int update) {
   const double right1 = policy.right(world, 1), right2 = policy.right(world, 2);
   const auto whole = exact_outcome(world, right1, right2);
-  return {update, whole.success, whole.reach, exact_outcome(world, right1, right2, 2).success, policy.logit(world, 1), policy.logit(world, 2)};
+  return {update,
+          whole.success,
+          whole.reach,
+          exact_outcome(world, right1, right2, 2).success,
+          policy.logit(world, 1),
+          policy.logit(world, 2)};
 }
 
 /// REINFORCE on whole episodes from `start`. Methods with one seed see the same random numbers.
-inline apple_run finetune(const apple_plan& plan, std::size_t world_index, std::size_t arm_index, unsigned long seed, const apple_weights& start) {
+inline apple_run finetune(const apple_plan& plan, std::size_t world_index, std::size_t arm_index,
+                          unsigned long seed, const apple_weights& start) {
   const auto& world = plan.worlds[world_index];
   const auto& arm = plan.arms[arm_index];
   apple_run run{world_index, arm_index, seed, start, {}, {}};
@@ -87,8 +96,10 @@ inline apple_run finetune(const apple_plan& plan, std::size_t world_index, std::
 }
 
 /// All of the plan, in the order worlds, seeds, arms. The same runs whatever `threads` is.
-inline std::vector<apple_run> run_all(const apple_plan& plan, std::size_t threads, const std::string& what) {
-  const std::size_t arms = plan.arms.size(), seeds = plan.seeds.size(), starts = plan.worlds.size() * seeds;
+inline std::vector<apple_run> run_all(const apple_plan& plan, std::size_t threads,
+                                      const std::string& what) {
+  const std::size_t arms = plan.arms.size(), seeds = plan.seeds.size(),
+                    starts = plan.worlds.size() * seeds;
   std::vector<apple_run> runs(starts * arms);
   progress shown(what, static_cast<double>(starts * arms), "runs");
   const auto work = [&](std::size_t i) {
@@ -96,16 +107,20 @@ inline std::vector<apple_run> run_all(const apple_plan& plan, std::size_t thread
     const auto seed = plan.seeds[i / arms % seeds];
     // Made anew for every arm: it costs less than to wait for another thread's.
     random_numbers random(seed, 1);
-    const auto start = plan.arms[arm].method == "scratch" ? apple_weights{} : pretrain(plan.worlds[world], plan.learning, random);
+    const auto start = plan.arms[arm].method == "scratch"
+                           ? apple_weights{}
+                           : pretrain(plan.worlds[world], plan.learning, random);
     runs[i] = finetune(plan, world, arm, seed, start);
   };
-  parallel(runs.size(), threads, work, [&](std::size_t done) { shown.update(static_cast<double>(done)); });
+  parallel(runs.size(), threads, work,
+           [&](std::size_t done) { shown.update(static_cast<double>(done)); });
   shown.finish(static_cast<double>(runs.size()));
   return runs;
 }
 
 /// A number of every seed's run of one world and arm, in the order of the plan's seeds.
-inline std::vector<double> over_seeds(const std::vector<apple_run>& runs, std::size_t world, std::size_t arm,
+inline std::vector<double> over_seeds(const std::vector<apple_run>& runs, std::size_t world,
+                                      std::size_t arm,
                                       const std::function<double(const apple_run&)>& of) {
   std::vector<double> values;
   for (const auto& run : runs)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The policy of AppleRetrieval as a torch::nn::Linear, and REINFORCE with its gradient in closed form.
+// The policy of AppleRetrieval as a torch::nn::Linear, and REINFORCE with its gradient in closed
+// form.
 #pragma once
 
 #include <retain/categorical.hpp>
@@ -38,23 +39,28 @@ inline retain::categorical act(torch::nn::Linear policy, const at::Tensor& obser
 }
 
 /// Every observation of phase 2 is the same number: one row stands for any number of stored ones.
-inline at::Tensor far_observations(const apple_world& world) { return at::full({1, 1}, world.signal, at::kDouble); }
+inline at::Tensor far_observations(const apple_world& world) {
+  return at::full({1, 1}, world.signal, at::kDouble);
+}
 inline at::Tensor close_observations(const apple_world& world) { return -far_observations(world); }
 
 struct reinforce_options {
-  double rate = 1e-3;      ///< of stochastic gradient ascent
-  double discount = 0.9;   ///< of the return from a step on
-  int episodes = 10;       ///< of an update
-  double mastery = 0.95;   ///< pre-training ends when phase 2 takes the right way with this probability
+  double rate = 1e-3;     ///< of stochastic gradient ascent
+  double discount = 0.9;  ///< of the return from a step on
+  int episodes = 10;      ///< of an update
+  /// pre-training ends when phase 2 takes the right way with this probability
+  double mastery = 0.95;
 };
 
-/// Σ_t (a_t − π(right|o_t)) G_t over the steps of each phase, with a_t = 1 for right and G_t = Σ_k γ^k r_{t+k}.
-/// These two numbers are the gradient: that of Σ_t log π(a_t|o_t) G_t is (c (far − close), close + far) for (w, b).
+/// Σ_t (a_t − π(right|o_t)) G_t over the steps of each phase, with a_t = 1 for right and G_t = Σ_k
+/// γ^k r_{t+k}. These two numbers are the gradient: that of Σ_t log π(a_t|o_t) G_t is (c (far −
+/// close), close + far) for (w, b).
 struct score_sums {
   double close = 0, far = 0;
 };
 
-inline score_sums scores(const apple_episode& episode, double right1, double right2, double discount) {
+inline score_sums scores(const apple_episode& episode, double right1, double right2,
+                         double discount) {
   score_sums sums;
   double gain = 0;
   for (std::size_t t = episode.right.size(); t-- > 0;) {
@@ -65,8 +71,10 @@ inline score_sums scores(const apple_episode& episode, double right1, double rig
   return sums;
 }
 
-/// Plays the episodes of an update from the start of `phase`, and returns the gradient of the mean over episodes.
-inline apple_weights policy_gradient(const apple_world& world, const apple_weights& policy, int phase, const reinforce_options& options,
+/// Plays the episodes of an update from the start of `phase`, and returns the gradient of the mean
+/// over episodes.
+inline apple_weights policy_gradient(const apple_world& world, const apple_weights& policy,
+                                     int phase, const reinforce_options& options,
                                      random_numbers& random, apple_episode& episode) {
   const double right1 = policy.right(world, 1), right2 = policy.right(world, 2);
   score_sums all;
@@ -76,7 +84,8 @@ inline apple_weights policy_gradient(const apple_world& world, const apple_weigh
     all.close += sums.close;
     all.far += sums.far;
   }
-  return {world.signal * (all.far - all.close) / options.episodes, (all.close + all.far) / options.episodes};
+  return {world.signal * (all.far - all.close) / options.episodes,
+          (all.close + all.far) / options.episodes};
 }
 
 /// Writes minus `ascent` into `.grad`: optimisers go down.
@@ -90,14 +99,17 @@ inline void set_gradient(const torch::nn::Linear& policy, const apple_weights& a
   write(policy->bias, ascent.b);
 }
 
-/// θ ← θ − rate · ∇, what torch::optim::SGD does, without its bookkeeping: the whole experiment is two million of these.
+/// θ ← θ − rate · ∇, what torch::optim::SGD does, without its bookkeeping: the whole experiment is
+/// two million of these.
 inline void descend(const torch::nn::Linear& policy, double rate) {
   for (const at::Tensor& parameter : {policy->weight, policy->bias})
     *parameter.data_ptr<double>() -= rate * *parameter.grad().data_ptr<double>();
 }
 
-/// Trains phase 2 alone from zero until it is mastered: the pre-trained policy. Every gradient is along (c, 1), so b = w/c.
-inline apple_weights pretrain(const apple_world& world, const reinforce_options& options, random_numbers& random) {
+/// Trains phase 2 alone from zero until it is mastered: the pre-trained policy. Every gradient is
+/// along (c, 1), so b = w/c.
+inline apple_weights pretrain(const apple_world& world, const reinforce_options& options,
+                              random_numbers& random) {
   apple_weights policy;
   apple_episode episode;
   constexpr int enough = 20'000;
@@ -107,8 +119,8 @@ inline apple_weights pretrain(const apple_world& world, const reinforce_options&
     policy.w += options.rate * gradient.w;
     policy.b += options.rate * gradient.b;
   }
-  throw std::runtime_error("apple: pre-training did not master phase 2 in " + std::to_string(enough) +
-                           " updates: raise --rate, or lower --mastery");
+  throw std::runtime_error("apple: pre-training did not master phase 2 in " +
+                           std::to_string(enough) + " updates: raise --rate, or lower --mastery");
 }
 
 }  // namespace toy

@@ -24,16 +24,17 @@ struct apple_method {
   const char* name;   ///< on the command line and in files
   const char* title;  ///< in tables and pictures
   const char* color;
-  double strength;    ///< default, chosen by `toy apple --tune`; 0 for those that have none
+  double strength;  ///< default, chosen by `toy apple --tune`; 0 for those that have none
 };
 
 /// The order of every table and legend.
-inline constexpr std::array<apple_method, 6> apple_methods{{{"scratch", "from scratch", gnuplot::grey, 0},
-                                                            {"none", "plain", gnuplot::vermilion, 0},
-                                                            {"l2", "+ L2", gnuplot::orange, 18},
-                                                            {"ewc", "+ EWC, diagonal", gnuplot::blue, 320},
-                                                            {"kfac", "+ EWC, full Fisher", gnuplot::purple, 180},
-                                                            {"bc", "+ BC", gnuplot::green, 180}}};
+inline constexpr std::array<apple_method, 6> apple_methods{
+    {{"scratch", "from scratch", gnuplot::grey, 0},
+     {"none", "plain", gnuplot::vermilion, 0},
+     {"l2", "+ L2", gnuplot::orange, 18},
+     {"ewc", "+ EWC, diagonal", gnuplot::blue, 320},
+     {"kfac", "+ EWC, full Fisher", gnuplot::purple, 180},
+     {"bc", "+ BC", gnuplot::green, 180}}};
 
 inline const apple_method& method_named(const std::string& name) {
   for (const auto& method : apple_methods)
@@ -41,22 +42,36 @@ inline const apple_method& method_named(const std::string& name) {
   throw std::runtime_error("apple: no method '" + name + "'");
 }
 
-/// The diagonal Fisher of phase 2, where the pre-trained policy was trained: p (1 − p) (c², 1) for (w, b), p = π(right).
+/// The diagonal Fisher of phase 2, where the pre-trained policy was trained: p (1 − p) (c², 1) for
+/// (w, b), p = π(right).
 inline retain::fisher diagonal_fisher(const torch::nn::Linear& policy, const apple_world& world) {
-  return retain::estimate_fisher(policy, far_observations(world), [&](const auto& o) { return act(policy, o); }, retain::exact_actions{});
+  return retain::estimate_fisher(
+      policy, far_observations(world), [&](const auto& o) { return act(policy, o); },
+      retain::exact_actions{});
 }
 
-/// Its Kronecker factors. With one Linear layer and one observation they are the whole 2×2 Fisher: p (1 − p) (c, 1)(c, 1)ᵀ.
-inline retain::kronecker_fisher full_fisher(const torch::nn::Linear& policy, const apple_world& world) {
-  return retain::estimate_kfac(policy, far_observations(world), [&](const auto& o) { return act(policy, o); }, retain::exact_actions{});
+/// Its Kronecker factors. With one Linear layer and one observation they are the whole 2×2 Fisher:
+/// p (1 − p) (c, 1)(c, 1)ᵀ.
+inline retain::kronecker_fisher full_fisher(const torch::nn::Linear& policy,
+                                            const apple_world& world) {
+  return retain::estimate_kfac(
+      policy, far_observations(world), [&](const auto& o) { return act(policy, o); },
+      retain::exact_actions{});
 }
 
-/// What a method adds to `.grad` before every step. Made where `policy` stands at its anchor, and bound to it.
-inline std::function<void()> make_retention(const std::string& method, const torch::nn::Linear& policy, const apple_world& world, double strength) {
-  const auto penalty = [&](auto keep) -> std::function<void()> { return [keep, policy] { keep.add_gradient(policy); }; };
+/// What a method adds to `.grad` before every step. Made where `policy` stands at its anchor, and
+/// bound to it.
+inline std::function<void()> make_retention(const std::string& method,
+                                            const torch::nn::Linear& policy,
+                                            const apple_world& world, double strength) {
+  const auto penalty = [&](auto keep) -> std::function<void()> {
+    return [keep, policy] { keep.add_gradient(policy); };
+  };
   if (method == "l2") return penalty(retain::l2_init{policy, {.strength = strength}});
-  if (method == "ewc") return penalty(retain::ewc{policy, diagonal_fisher(policy, world), {.strength = strength}});
-  if (method == "kfac") return penalty(retain::kfac_ewc{policy, full_fisher(policy, world), {.strength = strength}});
+  if (method == "ewc")
+    return penalty(retain::ewc{policy, diagonal_fisher(policy, world), {.strength = strength}});
+  if (method == "kfac")
+    return penalty(retain::kfac_ewc{policy, full_fisher(policy, world), {.strength = strength}});
   if (method == "bc") {
     const auto states = far_observations(world);
     const auto logits = [&] {

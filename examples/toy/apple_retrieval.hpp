@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// AppleRetrieval (Wołczyk et al. 2024, arXiv 2402.02868, section 2): there and back again on a line, with a policy of two numbers.
+// AppleRetrieval (Wołczyk et al. 2024, arXiv 2402.02868, section 2): there and back again on a
+// line, with a policy of two numbers.
 #pragma once
 
 #include <algorithm>
@@ -11,18 +12,21 @@
 
 namespace toy {
 
-/// Phase 1 (CLOSE): from 0 to the apple at `distance`, where the right way is right. Phase 2 (FAR): home, where it is left.
-/// A step the right way is rewarded with 1, any other with −1; no step leads below 0.
+/// Phase 1 (CLOSE): from 0 to the apple at `distance`, where the right way is right. Phase 2 (FAR):
+/// home, where it is left. A step the right way is rewarded with 1, any other with −1; no step
+/// leads below 0.
 struct apple_world {
-  int distance = 30;    ///< M: steps to the apple
-  double signal = 0.25; ///< c: the observation is −c in phase 1 and +c in phase 2
-  int cap = 100;        ///< steps of an episode, both phases together
+  int distance = 30;     ///< M: steps to the apple
+  double signal = 0.25;  ///< c: the observation is −c in phase 1 and +c in phase 2
+  int cap = 100;         ///< steps of an episode, both phases together
 };
 
 class apple_retrieval {
  public:
-  /// An episode from its start, or from where phase 2 starts: at the apple, with the whole time left.
-  explicit apple_retrieval(const apple_world& world, int phase = 1) : world_(world), phase_(phase), place_(phase == 1 ? 0 : world.distance) {}
+  /// An episode from its start, or from where phase 2 starts: at the apple, with the whole time
+  /// left.
+  explicit apple_retrieval(const apple_world& world, int phase = 1)
+      : world_(world), phase_(phase), place_(phase == 1 ? 0 : world.distance) {}
 
   /// Takes a step, to the right or to the left, and returns its reward.
   double step(bool right) {
@@ -58,11 +62,14 @@ inline double sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
 struct apple_weights {
   double w = 0, b = 0;
 
-  double logit(const apple_world& world, int phase) const { return (phase == 1 ? -world.signal : world.signal) * w + b; }
+  double logit(const apple_world& world, int phase) const {
+    return (phase == 1 ? -world.signal : world.signal) * w + b;
+  }
   double right(const apple_world& world, int phase) const { return sigmoid(logit(world, phase)); }
 };
 
-/// What a policy does, exactly: all that can happen is followed at once, as probabilities of places.
+/// What a policy does, exactly: all that can happen is followed at once, as probabilities of
+/// places.
 struct apple_outcome {
   double reach = 0;    ///< probability of getting to the apple
   double success = 0;  ///< and home
@@ -70,7 +77,8 @@ struct apple_outcome {
 };
 
 /// `right1`, `right2`: π(right) in the phases. About 10 µs for 100 steps.
-inline apple_outcome exact_outcome(const apple_world& world, double right1, double right2, int phase = 1) {
+inline apple_outcome exact_outcome(const apple_world& world, double right1, double right2,
+                                   int phase = 1) {
   const auto apple = static_cast<std::size_t>(world.distance);
   const auto last = apple + static_cast<std::size_t>(world.cap);  // no walk gets farther
   std::vector<double> there(apple + 1), back(last + 2), next_there(apple + 1), next_back(last + 2);
@@ -84,12 +92,14 @@ inline apple_outcome exact_outcome(const apple_world& world, double right1, doub
     const double arriving = there[apple - 1] * right1;
     if (on_the_way > 0) {
       next_there[0] = (there[0] + (apple > 1 ? there[1] : 0)) * (1 - right1);
-      for (std::size_t x = 1; x < apple; ++x) next_there[x] = there[x - 1] * right1 + there[x + 1] * (1 - right1);
+      for (std::size_t x = 1; x < apple; ++x)
+        next_there[x] = there[x - 1] * right1 + there[x + 1] * (1 - right1);
       there.swap(next_there);
     }
     const double coming_home = back[1] * (1 - right2);
     far = std::max(far, apple) + 1;
-    for (std::size_t x = 1; x < far; ++x) next_back[x] = back[x - 1] * right2 + back[x + 1] * (1 - right2);
+    for (std::size_t x = 1; x < far; ++x)
+      next_back[x] = back[x - 1] * right2 + back[x + 1] * (1 - right2);
     next_back[far] = back[far - 1] * right2;
     next_back[apple] += arriving;
     back.swap(next_back);
@@ -106,7 +116,8 @@ class random_numbers {
  public:
   /// `stream` keeps draws for different purposes apart.
   explicit random_numbers(unsigned long seed, unsigned stream = 0) {
-    std::seed_seq all{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32), stream};
+    std::seed_seq all{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
+                      stream};
     generator_.seed(all);
   }
   double operator()() { return static_cast<double>(generator_() >> 11) * 0x1p-53; }
@@ -125,7 +136,8 @@ struct apple_episode {
 };
 
 /// Plays one episode into `episode`, whose memory is used again.
-inline void play(const apple_world& world, const apple_weights& policy, int phase, random_numbers& random, apple_episode& episode) {
+inline void play(const apple_world& world, const apple_weights& policy, int phase,
+                 random_numbers& random, apple_episode& episode) {
   const double right1 = policy.right(world, 1), right2 = policy.right(world, 2);
   apple_retrieval game(world, phase);
   episode.right.clear();

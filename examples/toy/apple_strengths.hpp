@@ -19,16 +19,18 @@ inline std::vector<apple_arm> strength_grid(const std::vector<std::string>& meth
   for (const auto& method : methods) {
     const bool any = method_named(method).strength > 0;
     for (int i = 0; i < (any ? 17 : 1); ++i) {
-      const double exact = std::pow(10.0, i / 4.0), digits = i < 4 ? 10 : std::pow(10.0, 1 - i / 4);  // two of them: 1, 1.8, 3.2, 5.6, 10
-      arms.push_back({method, any ? std::round(exact * digits) / digits * (method == "l2" ? 0.01 : 1) : 0});
+      // two of them: 1, 1.8, 3.2, 5.6, 10
+      const double exact = std::pow(10.0, i / 4.0), digits = i < 4 ? 10 : std::pow(10.0, 1 - i / 4);
+      arms.push_back(
+          {method, any ? std::round(exact * digits) / digits * (method == "l2" ? 0.01 : 1) : 0});
     }
   }
   return arms;
 }
 
-/// The strengths of a grid that two rules choose, which is fixed before a look at any result: the largest mean over training; and the
-/// largest of those that keep phase 2, with a lowest success of at least 0.9 in the mean over seeds. The second list leaves out a method
-/// that never keeps it.
+/// The strengths of a grid that two rules choose, which is fixed before a look at any result: the
+/// largest mean over training; and the largest of those that keep phase 2, with a lowest success of
+/// at least 0.9 in the mean over seeds. The second list leaves out a method that never keeps it.
 struct chosen_strengths {
   std::vector<apple_arm> learns, keeps;
 };
@@ -42,11 +44,13 @@ inline chosen_strengths choose(const apple_plan& plan, const std::vector<apple_r
     const double area = statistics::mean(over_seeds(runs, 0, arm, apple_measures[2].of));
     const double kept = statistics::mean(over_seeds(runs, 0, arm, apple_measures[0].of));
     if (!best.count(name) || area > best[name]) best[name] = area, first[name] = plan.arms[arm];
-    if (kept >= 0.9 && (!best_kept.count(name) || area > best_kept[name])) best_kept[name] = area, second[name] = plan.arms[arm];
+    if (kept >= 0.9 && (!best_kept.count(name) || area > best_kept[name]))
+      best_kept[name] = area, second[name] = plan.arms[arm];
   }
   for (const auto& method : apple_methods) {
     if (first.count(method.name)) chosen.learns.push_back(first[method.name]);
-    if (second.count(method.name) && method.strength > 0) chosen.keeps.push_back(second[method.name]);
+    if (second.count(method.name) && method.strength > 0)
+      chosen.keeps.push_back(second[method.name]);
   }
   return chosen;
 }

@@ -47,18 +47,22 @@ inline apple_plan plan_of(const apple_options& options) {
   plan.updates = options.updates;
   plan.every = options.every;
   plan.seeds = seed_list(options.seeds);
-  for (const auto& method : options.methods) plan.arms.push_back({method, options.strengths.at(method)});
+  for (const auto& method : options.methods)
+    plan.arms.push_back({method, options.strengths.at(method)});
   return plan;
 }
 
 /// The place of a world in the plan, where it is put if it is not there yet.
 inline std::size_t place_of(apple_plan& plan, const apple_world& world) {
-  const auto found = std::find_if(plan.worlds.begin(), plan.worlds.end(), [&](const apple_world& other) {
-    return other.distance == world.distance && !(other.signal < world.signal) && !(other.signal > world.signal);
-  });
+  const auto found =
+      std::find_if(plan.worlds.begin(), plan.worlds.end(), [&](const apple_world& other) {
+        return other.distance == world.distance && !(other.signal < world.signal) &&
+               !(other.signal > world.signal);
+      });
   if (found != plan.worlds.end()) return static_cast<std::size_t>(found - plan.worlds.begin());
   if (2 * world.distance > world.cap)
-    throw std::runtime_error("apple: " + std::to_string(world.cap) + " steps do not reach " + std::to_string(world.distance) +
+    throw std::runtime_error("apple: " + std::to_string(world.cap) + " steps do not reach " +
+                             std::to_string(world.distance) +
                              " and back: lower the distance, or raise --cap");
   plan.worlds.push_back(world);
   return plan.worlds.size() - 1;
@@ -77,25 +81,38 @@ inline int apple(const apple_options& options) {
   const std::filesystem::path out = options.out;
   auto plan = detail::plan_of(options);
   std::vector<std::size_t> far, faint;
-  for (const int distance : options.distances) far.push_back(detail::place_of(plan, {distance, options.reference.signal, options.reference.cap}));
-  for (const double signal : options.signals) faint.push_back(detail::place_of(plan, {options.reference.distance, signal, options.reference.cap}));
+  for (const int distance : options.distances)
+    far.push_back(
+        detail::place_of(plan, {distance, options.reference.signal, options.reference.cap}));
+  for (const double signal : options.signals)
+    faint.push_back(
+        detail::place_of(plan, {options.reference.distance, signal, options.reference.cap}));
   const auto reference = detail::place_of(plan, options.reference);
 
   const auto runs = run_all(plan, options.jobs, "AppleRetrieval");
   std::string text;
-  for (const auto& what : apple_measures) text += measure_table(plan, runs, what, far, distance_text) + "\n";
-  for (const auto& what : apple_measures) text += measure_table(plan, runs, what, faint, signal_text) + "\n";
-  text += "Cells: mean over " + std::to_string(plan.seeds.size()) + " seeds [95 % bootstrap interval], median. At " +
-          distance_text(options.reference) + ", " + signal_text(options.reference) + ", and how far θ moved along what phase 2 feels, (c, 1), and along what it does not, (1, −c):\n\n" +
+  for (const auto& what : apple_measures)
+    text += measure_table(plan, runs, what, far, distance_text) + "\n";
+  for (const auto& what : apple_measures)
+    text += measure_table(plan, runs, what, faint, signal_text) + "\n";
+  text += "Cells: mean over " + std::to_string(plan.seeds.size()) +
+          " seeds [95 % bootstrap interval], median. At " + distance_text(options.reference) +
+          ", " + signal_text(options.reference) +
+          ", and how far θ moved along what phase 2 feels, (c, 1), and along what it does not, (1, "
+          "−c):\n\n" +
           world_table(plan, runs, reference, detail::baseline(plan)) + "\n";
   const auto curves = all_curves(plan, runs, options.jobs);
   write_file(out / "table.md", text);
   write_file(out / "runs.csv", runs_csv(plan, runs));
   write_file(out / "curves.csv", curves_csv(plan, curves));
   write_json(out / "apple.json", summary_json(plan, runs));
-  const auto title = [](const std::string& held) { return "AppleRetrieval, " + held + ": probability of success"; };
-  draw_curves(plan, curves, far, distance_text, title(signal_text(options.reference)), out / "distances");
-  draw_curves(plan, curves, faint, signal_text, title(distance_text(options.reference)), out / "signals");
+  const auto title = [](const std::string& held) {
+    return "AppleRetrieval, " + held + ": probability of success";
+  };
+  draw_curves(plan, curves, far, distance_text, title(signal_text(options.reference)),
+              out / "distances");
+  draw_curves(plan, curves, faint, signal_text, title(distance_text(options.reference)),
+              out / "signals");
   draw_plane(plan, runs, reference, out / "plane");
   draw_charges(options.reference, options.learning.mastery, out / "charges");
   std::cout << text << "in " << out.string() << "\n";
@@ -110,8 +127,9 @@ inline int tune_apple(const apple_options& options) {
   detail::place_of(grid, options.reference);
   for (const auto seed : seed_list(options.seeds))
     if (std::find(grid.seeds.begin(), grid.seeds.end(), seed) != grid.seeds.end())
-      throw std::runtime_error("apple: seed " + std::to_string(seed) +
-                               " is in --seeds and in --tuning-seeds: what is reported must not have been tuned on");
+      throw std::runtime_error(
+          "apple: seed " + std::to_string(seed) +
+          " is in --seeds and in --tuning-seeds: what is reported must not have been tuned on");
   const auto tuned = run_all(grid, options.jobs, "strengths");
   const auto chosen = choose(grid, tuned);
 
@@ -119,7 +137,8 @@ inline int tune_apple(const apple_options& options) {
   plan.worlds = grid.worlds;
   plan.arms = chosen.learns;
   for (const auto& arm : chosen.keeps)
-    if (std::none_of(plan.arms.begin(), plan.arms.end(), [&](const apple_arm& other) { return arm_title(other) == arm_title(arm); }))
+    if (std::none_of(plan.arms.begin(), plan.arms.end(),
+                     [&](const apple_arm& other) { return arm_title(other) == arm_title(arm); }))
       plan.arms.push_back(arm);
   const auto runs = run_all(plan, options.jobs, "chosen strengths");
 
@@ -129,20 +148,25 @@ inline int tune_apple(const apple_options& options) {
       if (arm.strength > 0) text += (text.empty() ? "" : ", ") + arm_title(arm);
     return text.empty() ? std::string("none") : text;
   };
-  text_table table({"strengths, " + std::to_string(grid.seeds.size()) + " tuning seeds", "phase 2, lowest", "success, end", "mean over training"});
+  text_table table({"strengths, " + std::to_string(grid.seeds.size()) + " tuning seeds",
+                    "phase 2, lowest", "success, end", "mean over training"});
   for (std::size_t arm = 0; arm < grid.arms.size(); ++arm) {
     std::vector<std::string> row{arm_title(grid.arms[arm])};
-    for (const auto& what : apple_measures) row.push_back(interval_text(over_seeds(tuned, 0, arm, what.of)));
+    for (const auto& what : apple_measures)
+      row.push_back(interval_text(over_seeds(tuned, 0, arm, what.of)));
     table.add(row);
   }
-  const std::string text = table.markdown() + "\nLargest mean over training: " + list(chosen.learns) +
-                           ".\nLargest of those whose lowest phase-2 success is at least 0.9: " + list(chosen.keeps) + ".\n\nThe chosen ones on " +
-                           std::to_string(plan.seeds.size()) + " other seeds:\n\n" + world_table(plan, runs, 0, detail::baseline(plan)) + "\n";
+  const std::string text =
+      table.markdown() + "\nLargest mean over training: " + list(chosen.learns) +
+      ".\nLargest of those whose lowest phase-2 success is at least 0.9: " + list(chosen.keeps) +
+      ".\n\nThe chosen ones on " + std::to_string(plan.seeds.size()) + " other seeds:\n\n" +
+      world_table(plan, runs, 0, detail::baseline(plan)) + "\n";
   write_file(out / "strengths.md", text);
   write_file(out / "strengths.csv", runs_csv(grid, tuned));
   write_file(out / "chosen.csv", runs_csv(plan, runs));
   auto file = summary_json(grid, tuned);
-  for (const auto& [rule, arms] : {std::pair{"learns", chosen.learns}, std::pair{"keeps", chosen.keeps}})
+  for (const auto& [rule, arms] :
+       {std::pair{"learns", chosen.learns}, std::pair{"keeps", chosen.keeps}})
     for (const auto& arm : arms) file["chosen"][rule][arm.method] = arm.strength;
   write_json(out / "strengths.json", file);
   draw_strengths(grid, tuned, out / "strengths");
@@ -152,39 +176,87 @@ inline int tune_apple(const apple_options& options) {
 
 inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<apple_options>();
-  auto* command = app.add_subcommand("apple", "AppleRetrieval: REINFORCE from a policy that knows the way home, with and without retention");
-  command->add_option("--out", options->out, "Folder for tables, CSV, JSON and pictures")->capture_default_str();
+  auto* command = app.add_subcommand("apple", "AppleRetrieval: REINFORCE from a policy that knows "
+                                              "the way home, with and without retention");
+  command->add_option("--out", options->out, "Folder for tables, CSV, JSON and pictures")
+      ->capture_default_str();
   std::vector<std::string> names;
   for (const auto& method : apple_methods) {
     names.push_back(method.name);
     options->strengths[method.name] = method.strength;
   }
-  command->add_option("--methods", options->methods, "scratch, none, l2, ewc (diagonal Fisher), kfac (full Fisher), bc; separated by commas")
-      ->delimiter(',')->check(CLI::IsMember(names))->capture_default_str();
+  command
+      ->add_option(
+          "--methods", options->methods,
+          "scratch, none, l2, ewc (diagonal Fisher), kfac (full Fisher), bc; separated by commas")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names))
+      ->capture_default_str();
   for (const auto& method : apple_methods)
     if (method.strength > 0)
-      command->add_option(std::string("--") + method.name + "-strength", options->strengths[method.name], std::string("Strength of ") + method.name)
-          ->check(non_negative_number)->capture_default_str();
-  command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-20 or 1,2,7")->delimiter(',')->capture_default_str();
-  command->add_option("--distances", options->distances, "M: steps to the apple, at the reference signal")
-      ->delimiter(',')->check(CLI::Range(1, 1000))->capture_default_str();
-  command->add_option("--signals", options->signals, "c: size of the observation, at the reference distance")
-      ->delimiter(',')->check(CLI::Range(0.001, 1000.0))->capture_default_str();
-  command->add_option("--distance", options->reference.distance, "Reference distance")->check(CLI::Range(1, 1000))->capture_default_str();
-  command->add_option("--signal", options->reference.signal, "Reference signal")->check(CLI::Range(0.001, 1000.0))->capture_default_str();
-  command->add_option("--cap", options->reference.cap, "Steps of an episode")->check(CLI::Range(2, 10'000))->capture_default_str();
-  command->add_option("--updates", options->updates, "Updates of fine-tuning")->check(CLI::Range(1, 10'000'000))->capture_default_str();
-  command->add_option("--every", options->every, "Updates between two measurements")->check(CLI::Range(1, 1'000'000))->capture_default_str();
-  command->add_option("--episodes", options->learning.episodes, "Episodes of an update")->check(CLI::Range(1, 100'000))->capture_default_str();
-  command->add_option("--rate", options->learning.rate, "Learning rate")->check(positive_number)->capture_default_str();
-  command->add_option("--discount", options->learning.discount, "Discount of the return from a step on")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--mastery", options->learning.mastery, "Pre-training ends when phase 2 goes left with this probability")
-      ->check(CLI::Range(0.5, 0.9999))->capture_default_str();
-  command->add_option("--jobs", options->jobs, "Threads; the results do not depend on it")->check(CLI::Range(1, 256))->capture_default_str();
-  command->add_flag("--tune", options->tune, "Instead: 17 strengths a method at the reference, on --tuning-seeds; then the chosen ones on --seeds");
-  command->add_option("--tuning-seeds", options->tuning_seeds, "Seeds of --tune")->delimiter(',')->capture_default_str();
-  command->callback([&chosen, options] { chosen = [options] { return options->tune ? tune_apple(*options) : apple(*options); }; });
+      command
+          ->add_option(std::string("--") + method.name + "-strength",
+                       options->strengths[method.name], std::string("Strength of ") + method.name)
+          ->check(non_negative_number)
+          ->capture_default_str();
+  command->add_option("--seeds", options->seeds, "Seeds and ranges: 1-20 or 1,2,7")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--distances", options->distances,
+                   "M: steps to the apple, at the reference signal")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command
+      ->add_option("--signals", options->signals,
+                   "c: size of the observation, at the reference distance")
+      ->delimiter(',')
+      ->check(CLI::Range(0.001, 1000.0))
+      ->capture_default_str();
+  command->add_option("--distance", options->reference.distance, "Reference distance")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--signal", options->reference.signal, "Reference signal")
+      ->check(CLI::Range(0.001, 1000.0))
+      ->capture_default_str();
+  command->add_option("--cap", options->reference.cap, "Steps of an episode")
+      ->check(CLI::Range(2, 10'000))
+      ->capture_default_str();
+  command->add_option("--updates", options->updates, "Updates of fine-tuning")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
+  command->add_option("--every", options->every, "Updates between two measurements")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--episodes", options->learning.episodes, "Episodes of an update")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command->add_option("--rate", options->learning.rate, "Learning rate")
+      ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--discount", options->learning.discount,
+                   "Discount of the return from a step on")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--mastery", options->learning.mastery,
+                   "Pre-training ends when phase 2 goes left with this probability")
+      ->check(CLI::Range(0.5, 0.9999))
+      ->capture_default_str();
+  command->add_option("--jobs", options->jobs, "Threads; the results do not depend on it")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_flag("--tune", options->tune,
+                    "Instead: 17 strengths a method at the reference, on --tuning-seeds; then the "
+                    "chosen ones on --seeds");
+  command->add_option("--tuning-seeds", options->tuning_seeds, "Seeds of --tune")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->callback([&chosen, options] {
+    chosen = [options] { return options->tune ? tune_apple(*options) : apple(*options); };
+  });
 }
 
 }  // namespace toy

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The two-state MDP of Wołczyk et al. 2024 (arXiv 2402.02868, section 2): the smallest problem in which fine-tuning forgets.
+// The two-state MDP of Wołczyk et al. 2024 (arXiv 2402.02868, section 2): the smallest problem in
+// which fine-tuning forgets.
 #pragma once
 
 #include <Eigen/Dense>
@@ -10,8 +11,9 @@
 
 namespace toy {
 
-/// One number θ in [0, 1] is the whole policy. It goes from s0 (CLOSE) to s1 (FAR) with probability θ, and stays in s1, where the reward
-/// is, with probability f(θ). Both skills hang on one parameter, so learning the first changes the second:
+/// One number θ in [0, 1] is the whole policy. It goes from s0 (CLOSE) to s1 (FAR) with probability
+/// θ, and stays in s1, where the reward is, with probability f(θ). Both skills hang on one
+/// parameter, so learning the first changes the second:
 ///
 ///     from s0 to s1   θ         reward 1          from s1 to s1   f(θ)       reward 1
 ///     from s0 to s0   1 − θ     reward r0         from s1 to s0   1 − f(θ)   reward r1
@@ -22,7 +24,9 @@ struct two_state_mdp {
 
   /// Where f has its kink and its lowest value, 1 − ε.
   double kink() const { return 1 - epsilon / 2; }
-  double stay(double theta) const { return theta <= kink() ? 1 - epsilon * theta / kink() : 2 * theta - 1; }
+  double stay(double theta) const {
+    return theta <= kink() ? 1 - epsilon * theta / kink() : 2 * theta - 1;
+  }
   /// f'; at the kink, where it jumps, that of the left side.
   double stay_slope(double theta) const { return theta <= kink() ? -epsilon / kink() : 2; }
 };
@@ -50,7 +54,8 @@ inline bellman bellman_of(const two_state_mdp& mdp, double theta) {
 
 }  // namespace detail
 
-/// (v(s0), v(s1)): the solution of the Bellman equations v = r + γPv, in units of discounted reward.
+/// (v(s0), v(s1)): the solution of the Bellman equations v = r + γPv, in units of discounted
+/// reward.
 inline Eigen::Vector2d values(const two_state_mdp& mdp, double theta) {
   const auto [system, reward] = detail::bellman_of(mdp, theta);
   return system.partialPivLu().solve(reward);
@@ -62,14 +67,17 @@ inline Eigen::Vector2d value_slopes(const two_state_mdp& mdp, double theta) {
   const Eigen::PartialPivLU<Eigen::Matrix2d> solver(system);
   const Eigen::Vector2d v = solver.solve(reward);
   const double slope = mdp.stay_slope(theta);
-  const double step = mdp.discount * (v[1] - v[0]);  // what a little more probability of s1 is worth
+  // what a little more probability of s1 is worth
+  const double step = mdp.discount * (v[1] - v[0]);
   return solver.solve(Eigen::Vector2d{1 - mdp.r0 + step, slope * (1 - mdp.r1 + step)});
 }
 
-/// v(s0) written out, the paper's formula: 1/(1−γ) · [θ + r0 (1−θ)(1−γf) + γθ r1 (1−f)] / (1 − γf + γθ). Beside `values`, not behind it.
+/// v(s0) written out, the paper's formula: 1/(1−γ) · [θ + r0 (1−θ)(1−γf) + γθ r1 (1−f)] / (1 − γf +
+/// γθ). Beside `values`, not behind it.
 inline double value_formula(const two_state_mdp& mdp, double theta) {
   const double f = mdp.stay(theta), g = mdp.discount;
-  return (theta + mdp.r0 * (1 - theta) * (1 - g * f) + g * theta * mdp.r1 * (1 - f)) / ((1 - g) * (1 - g * f + g * theta));
+  return (theta + mdp.r0 * (1 - theta) * (1 - g * f) + g * theta * mdp.r1 * (1 - f)) /
+         ((1 - g) * (1 - g * f + g * theta));
 }
 
 struct optimum {
@@ -77,7 +85,8 @@ struct optimum {
   double low = 0, high = 1;  ///< its basin: gradient ascent from between these ends here
 };
 
-/// The local maxima of v(s0) on [0, 1] from left to right, to about 1e-12: where the exact slope changes sign, and the ends.
+/// The local maxima of v(s0) on [0, 1] from left to right, to about 1e-12: where the exact slope
+/// changes sign, and the ends.
 inline std::vector<optimum> optima(const two_state_mdp& mdp, int cells = 4000) {
   const auto rising = [&](double theta) { return value_slopes(mdp, theta)[0] > 0; };
   std::vector<optimum> found;
@@ -104,8 +113,8 @@ inline std::vector<optimum> optima(const two_state_mdp& mdp, int cells = 4000) {
 }
 
 struct ascent_options {
-  double rate = 1e-4;           ///< θ moves by rate · dv(s0)/dθ
-  double tolerance = 1e-12;     ///< a shorter step ends it
+  double rate = 1e-4;        ///< θ moves by rate · dv(s0)/dθ
+  double tolerance = 1e-12;  ///< a shorter step ends it
   long most_steps = 2'000'000;
 };
 
@@ -115,11 +124,13 @@ struct ascent {
   bool arrived = false;  ///< false: it was still moving after the most steps
 };
 
-/// "Fine-tuning": projected gradient ascent on v(s0) with the exact gradient, θ ← clip(θ + rate · dv(s0)/dθ, 0, 1).
+/// "Fine-tuning": projected gradient ascent on v(s0) with the exact gradient, θ ← clip(θ + rate ·
+/// dv(s0)/dθ, 0, 1).
 inline ascent climb(const two_state_mdp& mdp, double start, const ascent_options& options = {}) {
   ascent path{start, start, 0, 0, false};
   while (path.steps < options.most_steps && !path.arrived) {
-    const double next = std::clamp(path.theta + options.rate * value_slopes(mdp, path.theta)[0], 0.0, 1.0);
+    const double next =
+        std::clamp(path.theta + options.rate * value_slopes(mdp, path.theta)[0], 0.0, 1.0);
     path.arrived = std::abs(next - path.theta) < options.tolerance;
     path.theta = next;
     ++path.steps;

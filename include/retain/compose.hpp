@@ -21,8 +21,8 @@
 
 namespace retain {
 
-/// A model and the function that asks it, as one object: weight penalties read its parameters, distillation calls it. It refers to the
-/// model, which must live as long.
+/// A model and the function that asks it, as one object: weight penalties read its parameters,
+/// distillation calls it. It refers to the model, which must live as long.
 ///
 ///     policy_view view{policy, [&](const auto& observations) { return categorical{policy->forward(observations)}; }};
 template <class Model, class Function>
@@ -31,7 +31,8 @@ struct policy_view {
   Function function;
 
   parameter_list named_parameters() const { return parameters(model); }
-  /// (observations), or what else the function takes: a recurrent student's (observations, state, done).
+  /// (observations), or what else the function takes: a recurrent student's (observations, state,
+  /// done).
   template <class... Arguments>
     requires std::invocable<const Function&, const Arguments&...>
   decltype(auto) operator()(const Arguments&... arguments) const {
@@ -44,7 +45,8 @@ policy_view(const Model&, Function) -> policy_view<Model, Function>;
 /// One term's share of the last loss or gradient.
 struct term_report {
   std::string name;
-  at::Tensor value;  ///< strength included, 0-dim, without gradient; undefined before the first call
+  /// strength included, 0-dim, without gradient; undefined before the first call
+  at::Tensor value;
   double strength = 0;
 };
 
@@ -73,11 +75,13 @@ concept retention_term = stateful<T> && requires(T& term, double progress) {
 
 /// Whether `name` belongs to each object and not to the type.
 template <class T>
-concept named_by_each_object = requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
+concept named_by_each_object =
+    requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
 
 }  // namespace detail
 
-/// Several retention terms as one. A term may be std::optional, so that a program can choose its terms at run time.
+/// Several retention terms as one. A term may be std::optional, so that a program can choose its
+/// terms at run time.
 ///
 ///     auto keep = compose(ewc{...}, behavioral_cloning{...}, kickstarting{...});
 ///     auto loss = ppo_loss + keep.loss(view, rollout);           // everything in the graph, or
@@ -86,14 +90,17 @@ concept named_by_each_object = requires { requires std::is_member_object_pointer
 ///     keep.add_gradient(*policy);                                // ... and weight space as the fused pass
 ///     keep.step(env_steps);
 ///
-/// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2". A term of your own has a static member `name`, of text in
-/// any form, and may have check_step(progress) const, which throws what step(progress) would.
+/// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2". A term of
+/// your own has a static member `name`, of text in any form, and may have check_step(progress)
+/// const, which throws what step(progress) would.
 template <class... Terms>
 class composition {
   static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),
-                "every term needs a name, strength(), step(progress), save_state and load_state, as retain::ewc and retain::kickstarting have them");
+                "every term needs a name, strength(), step(progress), save_state and load_state, "
+                "as retain::ewc and retain::kickstarting have them");
   static_assert((!detail::named_by_each_object<typename detail::plain_term<Terms>::type> && ...),
-                "a term's name is known before there is a term: make it static, as in static constexpr const char* name = \"mine\"");
+                "a term's name is known before there is a term: make it static, as in static "
+                "constexpr const char* name = \"mine\"");
 
  public:
   explicit composition(Terms... terms) : terms_(std::move(terms)...) {
@@ -106,7 +113,8 @@ class composition {
     (label(std::string(detail::plain_term<Terms>::type::name)), ...);
   }
 
-  /// The sum of all terms, a 0-dim tensor. `view` is a parameter source and a callable: see policy_view.
+  /// The sum of all terms, a 0-dim tensor. `view` is a parameter source and a callable: see
+  /// policy_view.
   template <class View, class Rollout>
   at::Tensor loss(View&& view, const Rollout& rollout) {
     at::Tensor sum;
@@ -134,24 +142,29 @@ class composition {
   at::Tensor distillation(Student&& student, const Rollout& rollout) {
     at::Tensor sum;
     each([&](auto& term, term_report& report) {
-      if constexpr (!weight_penalty<std::remove_reference_t<decltype(term)>>) add(sum, report, term, term.loss(student, rollout));
+      if constexpr (!weight_penalty<std::remove_reference_t<decltype(term)>>)
+        add(sum, report, term, term.loss(student, rollout));
     });
     return or_zero(sum);
   }
 
-  /// Adds the gradients of the weight penalties to `.grad`; returns their value as a 0-dim float64 tensor.
+  /// Adds the gradients of the weight penalties to `.grad`; returns their value as a 0-dim float64
+  /// tensor.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) {
     at::Tensor sum;
     each([&](auto& term, term_report& report) {
-      if constexpr (weight_penalty<std::remove_reference_t<decltype(term)>>) add(sum, report, term, term.add_gradient(model));
+      if constexpr (weight_penalty<std::remove_reference_t<decltype(term)>>)
+        add(sum, report, term, term.add_gradient(model));
     });
     return or_zero(sum);
   }
 
-  /// Moves every schedule. A term whose schedule counts something else is stepped by itself: `keep.term<1>().step(updates)`; one whose
-  /// strength adapts to what is measured is told by itself: `keep.term<1>().observe(watch.kl("FAR"))`. Throws config_error when a schedule gives a
-  /// strength that is negative or not finite, and then has moved none (but what comes before a term of your own that throws without check_step).
+  /// Moves every schedule. A term whose schedule counts something else is stepped by itself:
+  /// `keep.term<1>().step(updates)`; one whose strength adapts to what is measured is told by
+  /// itself: `keep.term<1>().observe(watch.kl("FAR"))`. Throws config_error when a schedule gives a
+  /// strength that is negative or not finite, and then has moved none (but what comes before a term
+  /// of your own that throws without check_step).
   void step(double progress) {
     each([&](const auto& term, term_report&) {
       if constexpr (requires { term.check_step(progress); }) term.check_step(progress);
@@ -181,10 +194,12 @@ class composition {
   }
 
   void save_state(state& out, const std::string& prefix) const {
-    const_cast<composition*>(this)->each(
-        [&](const auto& term, const term_report& report) { term.save_state(out, prefix + report.name + "."); });
+    const_cast<composition*>(this)->each([&](const auto& term, const term_report& report) {
+      term.save_state(out, prefix + report.name + ".");
+    });
   }
-  /// Loads every term or, on any exception, leaves all of them with the state that they had. Throws what they throw.
+  /// Loads every term or, on any exception, leaves all of them with the state that they had. Throws
+  /// what they throw.
   void load_state(const state& in, const std::string& prefix) {
     state before;
     save_state(before, prefix);
@@ -198,7 +213,9 @@ class composition {
 
  private:
   void load_each(const state& in, const std::string& prefix) {
-    each([&](auto& term, const term_report& report) { term.load_state(in, prefix + report.name + "."); });
+    each([&](auto& term, const term_report& report) {
+      term.load_state(in, prefix + report.name + ".");
+    });
   }
 
   template <class Visit>

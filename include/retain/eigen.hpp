@@ -22,23 +22,31 @@ namespace detail {
 
 template <class Scalar>
 constexpr at::ScalarType scalar_type_of() {
-  if constexpr (std::same_as<Scalar, double>) return at::kDouble;
-  else if constexpr (std::same_as<Scalar, float>) return at::kFloat;
-  else if constexpr (std::same_as<Scalar, Eigen::half>) return at::kHalf;
-  else if constexpr (std::same_as<Scalar, Eigen::bfloat16>) return at::kBFloat16;
-  else return at::ScalarType::Undefined;
+  if constexpr (std::same_as<Scalar, double>)
+    return at::kDouble;
+  else if constexpr (std::same_as<Scalar, float>)
+    return at::kFloat;
+  else if constexpr (std::same_as<Scalar, Eigen::half>)
+    return at::kHalf;
+  else if constexpr (std::same_as<Scalar, Eigen::bfloat16>)
+    return at::kBFloat16;
+  else
+    return at::ScalarType::Undefined;
 }
 
-/// A matrix, array, vector, Map, Ref or Block of Eigen whose coefficients lie in memory: not an expression such as A + B.
+/// A matrix, array, vector, Map, Ref or Block of Eigen whose coefficients lie in memory: not an
+/// expression such as A + B.
 template <class E>
-concept eigen_storage = std::derived_from<E, Eigen::DenseBase<E>> && (int(E::Flags) & Eigen::DirectAccessBit) != 0 &&
-                        scalar_type_of<typename E::Scalar>() != at::ScalarType::Undefined;
+concept eigen_storage =
+    std::derived_from<E, Eigen::DenseBase<E>> && (int(E::Flags) & Eigen::DirectAccessBit) != 0 &&
+    scalar_type_of<typename E::Scalar>() != at::ScalarType::Undefined;
 
 /// Owns its coefficients, which may move when it is resized.
 template <class E>
 concept eigen_owner = std::derived_from<E, Eigen::PlainObjectBase<E>>;
 
-/// The same memory as a tensor: [n] for a vector, [rows, cols] otherwise, in whatever order Eigen keeps it.
+/// The same memory as a tensor: [n] for a vector, [rows, cols] otherwise, in whatever order Eigen
+/// keeps it.
 template <eigen_storage E>
 at::Tensor tensor_over(const E& values) {
   auto* data = const_cast<typename E::Scalar*>(values.data());
@@ -46,7 +54,8 @@ at::Tensor tensor_over(const E& values) {
   if constexpr (E::IsVectorAtCompileTime)
     return at::from_blob(data, {values.size()}, {values.innerStride()}, options);
   else
-    return at::from_blob(data, {values.rows(), values.cols()}, {values.rowStride(), values.colStride()}, options);
+    return at::from_blob(data, {values.rows(), values.cols()},
+                         {values.rowStride(), values.colStride()}, options);
 }
 
 }  // namespace detail
@@ -59,22 +68,30 @@ at::Tensor tensor_over(const E& values) {
 ///     ...                                         // your backward pass fills dW and db
 ///     keep.add_gradient(model);                   // adds 2 c F (theta - theta*) to them
 ///
-/// A matrix is seen as [rows, cols], a vector as [n], row- or column-major, float, double, half or bfloat16. One that is added
-/// without a gradient is frozen: it has an anchor and gets no pull. Importances and anchors are listed the same way and handed
-/// over as `importance.named_parameters()`. Matrices and arrays are referred to and must outlive this; they may be resized or moved in
-/// memory between calls, since the views are made anew each time. A Map, Ref or Block is kept as it is.
+/// A matrix is seen as [rows, cols], a vector as [n], row- or column-major, float, double, half or
+/// bfloat16. One that is added without a gradient is frozen: it has an anchor and gets no pull.
+/// Importances and anchors are listed the same way and handed over as
+/// `importance.named_parameters()`. Matrices and arrays are referred to and must outlive this; they
+/// may be resized or moved in memory between calls, since the views are made anew each time. A Map,
+/// Ref or Block is kept as it is.
 class eigen_parameters {
  public:
-  /// A parameter with the place of its gradient. Throws shape_error when the two differ in shape, now or when they are used.
+  /// A parameter with the place of its gradient. Throws shape_error when the two differ in shape,
+  /// now or when they are used.
   template <class E, class G>
-    requires(detail::eigen_storage<std::remove_cvref_t<E>> && detail::eigen_storage<std::remove_cvref_t<G>>)
+    requires(detail::eigen_storage<std::remove_cvref_t<E>> &&
+             detail::eigen_storage<std::remove_cvref_t<G>>)
   eigen_parameters& add(std::string name, E&& values, G&& gradient) {
-    static_assert(std::same_as<typename std::remove_cvref_t<E>::Scalar, typename std::remove_cvref_t<G>::Scalar>,
+    static_assert(std::same_as<typename std::remove_cvref_t<E>::Scalar,
+                               typename std::remove_cvref_t<G>::Scalar>,
                   "a parameter and its gradient must have one scalar type");
-    static_assert(!std::is_const_v<std::remove_reference_t<E>> || !detail::eigen_owner<std::remove_cvref_t<E>>,
+    static_assert(!std::is_const_v<std::remove_reference_t<E>> ||
+                      !detail::eigen_owner<std::remove_cvref_t<E>>,
                   "a parameter with a gradient is trained: its matrix must not be const");
-    static_assert(!std::is_const_v<std::remove_pointer_t<decltype(gradient.data())>>, "a penalty is added to the gradient: it must not be const");
-    return append({std::move(name), keep(std::forward<E>(values)), keep(std::forward<G>(gradient))});
+    static_assert(!std::is_const_v<std::remove_pointer_t<decltype(gradient.data())>>,
+                  "a penalty is added to the gradient: it must not be const");
+    return append(
+        {std::move(name), keep(std::forward<E>(values)), keep(std::forward<G>(gradient))});
   }
 
   /// A frozen parameter, or an importance or anchor.
@@ -111,7 +128,8 @@ class eigen_parameters {
   static view keep(E&& values) {
     using plain = std::remove_cvref_t<E>;
     if constexpr (detail::eigen_owner<plain>) {
-      static_assert(std::is_lvalue_reference_v<E>, "the matrix would be gone before its first use: give it a name");
+      static_assert(std::is_lvalue_reference_v<E>,
+                    "the matrix would be gone before its first use: give it a name");
       return [address = &values] { return detail::tensor_over(*address); };
     } else {
       return [copy = plain(values)] { return detail::tensor_over(copy); };
@@ -120,7 +138,9 @@ class eigen_parameters {
 
   eigen_parameters& append(entry added) {
     for (const auto& e : entries_)
-      if (e.name == added.name) throw config_error(detail::concat("eigen_parameters: there is already a parameter named '", added.name, "'"));
+      if (e.name == added.name)
+        throw config_error(detail::concat("eigen_parameters: there is already a parameter named '",
+                                          added.name, "'"));
     if (added.gradient) check(added.name, added.values(), added.gradient());
     entries_.push_back(std::move(added));
     return *this;
@@ -128,8 +148,10 @@ class eigen_parameters {
 
   static void check(const std::string& name, const at::Tensor& values, const at::Tensor& gradient) {
     if (values.sizes() != gradient.sizes())
-      throw shape_error(detail::concat("eigen_parameters: '", name, "' has shape ", detail::shape_text(values.sizes()), ", its gradient ",
-                                       detail::shape_text(gradient.sizes()), ": resize the gradient with the parameter"));
+      throw shape_error(detail::concat("eigen_parameters: '", name, "' has shape ",
+                                       detail::shape_text(values.sizes()), ", its gradient ",
+                                       detail::shape_text(gradient.sizes()),
+                                       ": resize the gradient with the parameter"));
   }
 
   std::vector<entry> entries_;

@@ -18,12 +18,15 @@
 namespace retain {
 
 struct gradient_projection_options {
-  double tolerance = 0.0;                 ///< gradients are left alone while the cosine of their angle is not below -tolerance; in [0, 1)
-  std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
+  /// gradients are left alone while the cosine of their angle is not below -tolerance; in [0, 1)
+  double tolerance = 0.0;
+  /// name patterns of parameters left free, for example {"value_head.*"}
+  std::vector<std::string> exclude = {};
 };
 
-/// A-GEM (Chaudhry et al. 2019, arXiv 1812.00420): an update may not, to first order, make the loss on pre-training states worse. With g the
-/// gradient of the training loss and g_ref that of the loss on a batch of pre-training states,
+/// A-GEM (Chaudhry et al. 2019, arXiv 1812.00420): an update may not, to first order, make the loss
+/// on pre-training states worse. With g the gradient of the training loss and g_ref that of the
+/// loss on a batch of pre-training states,
 ///
 ///     g <- g - (g . g_ref / g_ref . g_ref) g_ref    where g . g_ref < 0,    g as it is elsewhere
 ///
@@ -37,20 +40,24 @@ struct gradient_projection_options {
 ///     guard.project(*policy);              // changes .grad
 ///     optimizer.step();
 ///
-/// What holds is that g . g_ref >= 0 in the end (with a tolerance t: that their cosine is at least -t), for plain gradient descent: Adam's
-/// scaling, momentum and weight decay come after it. Where a penalty is attached, both gradients hold its pull: `pause` its guard before the
-/// reference's backward() and `resume` it behind remember(), and g_ref is that of the loss alone.
-/// Parameters that are frozen, excluded or without a `.grad` on either side take no part, and none is made for them. Nothing is read
-/// back from a device; sums are in double. Memory: one copy of the gradients.
+/// What holds is that g . g_ref >= 0 in the end (with a tolerance t: that their cosine is at least
+/// -t), for plain gradient descent: Adam's scaling, momentum and weight decay come after it. Where
+/// a penalty is attached, both gradients hold its pull: `pause` its guard before the reference's
+/// backward() and `resume` it behind remember(), and g_ref is that of the loss alone. Parameters
+/// that are frozen, excluded or without a `.grad` on either side take no part, and none is made for
+/// them. Nothing is read back from a device; sums are in double. Memory: one copy of the gradients.
 class gradient_projection {
  public:
   /// Throws config_error for a tolerance outside [0, 1).
-  explicit gradient_projection(gradient_projection_options options = {}) : options_(std::move(options)) {
+  explicit gradient_projection(gradient_projection_options options = {})
+      : options_(std::move(options)) {
     if (!(options_.tolerance >= 0 && options_.tolerance < 1))
-      throw config_error(detail::concat("gradient_projection: the tolerance is a cosine in [0, 1), got ", options_.tolerance));
+      throw config_error(detail::concat(
+          "gradient_projection: the tolerance is a cosine in [0, 1), got ", options_.tolerance));
   }
 
-  /// Copies the gradients that the model has now as the reference, in place of what was remembered before. They stay in `.grad`.
+  /// Copies the gradients that the model has now as the reference, in place of what was remembered
+  /// before. They stay in `.grad`.
   template <parameter_source M>
   void remember(const M& model) {
     const at::NoGradGuard no_grad;
@@ -58,16 +65,20 @@ class gradient_projection {
     for (const auto& [name, tensor] : parameters(model))
       if (takes_part(name, tensor)) reference.emplace(name, dense(tensor.grad()).clone());
     if (reference.empty())
-      throw state_error("gradient_projection: the model has no gradients to remember: call backward() on the reference loss first");
+      throw state_error("gradient_projection: the model has no gradients to remember: call "
+                        "backward() on the reference loss first");
     reference_ = std::move(reference);
   }
 
-  /// Projects `.grad` where it points against the reference. Returns g . g_ref before, a 0-dim float64 tensor: below 0 where the two were
-  /// at odds. Throws state_error when nothing is remembered, shape_error when a gradient is not of its shape, before anything is changed.
+  /// Projects `.grad` where it points against the reference. Returns g . g_ref before, a 0-dim
+  /// float64 tensor: below 0 where the two were at odds. Throws state_error when nothing is
+  /// remembered, shape_error when a gradient is not of its shape, before anything is changed.
   template <parameter_source M>
   at::Tensor project(const M& model) const {
     const at::NoGradGuard no_grad;
-    if (reference_.empty()) throw state_error("gradient_projection: there is no reference yet: call remember() after its backward()");
+    if (reference_.empty())
+      throw state_error(
+          "gradient_projection: there is no reference yet: call remember() after its backward()");
     struct pair {
       at::Tensor parameter, gradient, reference;
     };
@@ -76,8 +87,10 @@ class gradient_projection {
       const auto found = reference_.find(name);
       if (found == reference_.end() || !takes_part(name, tensor)) continue;
       if (found->second.sizes() != tensor.sizes())
-        throw shape_error(detail::concat("gradient_projection: the gradient of '", name, "' has shape ", detail::shape_text(tensor.sizes()),
-                                         ", the reference ", detail::shape_text(found->second.sizes()), ": call remember() with this model"));
+        throw shape_error(detail::concat(
+            "gradient_projection: the gradient of '", name, "' has shape ",
+            detail::shape_text(tensor.sizes()), ", the reference ",
+            detail::shape_text(found->second.sizes()), ": call remember() with this model"));
       pairs.push_back({tensor, dense(tensor.grad()), found->second.to(tensor.device())});
     }
     if (pairs.empty()) return at::zeros({}, at::TensorOptions().dtype(at::kDouble));
@@ -92,13 +105,17 @@ class gradient_projection {
       if (options_.tolerance > 0) size += p.gradient.to(at::kDouble).square().sum().to(device);
     }
     const auto limit = (size * reference_size).sqrt_().mul_(-options_.tolerance);
-    const auto opposed = product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
+    const auto opposed =
+        product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
     const auto share = at::where(opposed, product / reference_size, at::zeros_like(product));
     for (const auto& p : pairs) {
-      // A share of 0 leaves every bit as it was. In half precision the share itself may be too large a number.
+      // A share of 0 leaves every bit as it was. In half precision the share itself may be too
+      // large a number.
       const auto type = p.gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-      p.gradient.copy_(p.gradient.to(type) - p.reference.to(type) * share.to(p.gradient.device(), type));
-      if (!p.gradient.is_same(p.parameter.grad())) p.parameter.mutable_grad() = p.gradient;  // was sparse
+      p.gradient.copy_(p.gradient.to(type) -
+                       p.reference.to(type) * share.to(p.gradient.device(), type));
+      // was sparse
+      if (!p.gradient.is_same(p.parameter.grad())) p.parameter.mutable_grad() = p.gradient;
     }
     return product;
   }
@@ -106,14 +123,16 @@ class gradient_projection {
   void save_state(state& out, const std::string& prefix) const {
     for (const auto& [name, tensor] : reference_) out.set(prefix + "reference." + name, tensor);
   }
-  /// Throws state_error, and changes nothing, for what is no gradient. Shapes are compared with the model by `project`.
+  /// Throws state_error, and changes nothing, for what is no gradient. Shapes are compared with the
+  /// model by `project`.
   void load_state(const state& in, const std::string& prefix) {
     std::map<std::string, at::Tensor> reference;
     const auto start = prefix + "reference.";
     for (const auto& key : in.tensor_keys(start)) {
       const at::Tensor& saved = in.tensor(key);
       if (!at::isFloatingType(saved.scalar_type()))
-        throw state_error(detail::concat("gradient_projection: the saved '", key, "' is ", saved.dtype(), ", which no gradient is"));
+        throw state_error(detail::concat("gradient_projection: the saved '", key, "' is ",
+                                         saved.dtype(), ", which no gradient is"));
       reference.emplace(key.substr(start.size()), saved);
     }
     reference_ = std::move(reference);
@@ -125,7 +144,9 @@ class gradient_projection {
     detail::check_leaf("gradient_projection", name, tensor);
     return tensor.requires_grad() && tensor.grad().defined();
   }
-  static at::Tensor dense(const at::Tensor& gradient) { return gradient.layout() == at::kStrided ? gradient : gradient.to_dense(); }
+  static at::Tensor dense(const at::Tensor& gradient) {
+    return gradient.layout() == at::kStrided ? gradient : gradient.to_dense();
+  }
 
   gradient_projection_options options_;
   std::map<std::string, at::Tensor> reference_;

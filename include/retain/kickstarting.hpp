@@ -19,7 +19,8 @@ namespace retain {
 struct kickstarting_options {
   strength_schedule strength = 1.0;
   divergence direction = divergence::teacher_student;
-  std::size_t place = 0;  ///< which of rollout.teachers is this teacher's, where a rollout keeps the answers of several
+  /// which of rollout.teachers is this teacher's, where a rollout keeps the answers of several
+  std::size_t place = 0;
 };
 
 namespace detail {
@@ -41,8 +42,8 @@ at::Tensor open_gate(Gate& gate, const Observations& observations, const Predict
 ///
 ///     loss = c / N * sum over valid steps of w(s) KL(pi*(.|s) || pi(.|s)),   s from the student's own rollout of N valid steps
 ///
-/// (Schmitt et al. 2018, arXiv 1803.03835), usually with c annealed; w is 1 unless you say otherwise. The teacher is asked without
-/// a graph.
+/// (Schmitt et al. 2018, arXiv 1803.03835), usually with c annealed; w is 1 unless you say
+/// otherwise. The teacher is asked without a graph.
 ///
 /// A rollout is any type with a member `observations`, and optionally
 ///   mask     [...] 1 where a step counts (padding is 0), beside what teacher and student mask themselves,
@@ -54,17 +55,20 @@ at::Tensor open_gate(Gate& gate, const Observations& observations, const Predict
 ///            a recurrent teacher must be asked so, since it moves on with every question,
 ///   teachers the same of several teachers, an array or vector: each term takes the one at its `place`.
 ///
-/// A gate says where the teacher is to be trusted, as a callable (observations) or (observations, the teacher's prediction) ->
-/// weights [...] in [0, 1] or bool: mahalanobis_gate, entropy_gate, or a lambda. A step that it rejects loses its pull and the others
-/// keep theirs: N counts it still, so that c means the same whatever the gate lets through. Anything but a positive weight counts as
-/// 0, NaN too. Kickstarting where the teacher knows its way, cloning where it came from, and several teachers are compositions:
+/// A gate says where the teacher is to be trusted, as a callable (observations) or (observations,
+/// the teacher's prediction) -> weights [...] in [0, 1] or bool: mahalanobis_gate, entropy_gate, or
+/// a lambda. A step that it rejects loses its pull and the others keep theirs: N counts it still,
+/// so that c means the same whatever the gate lets through. Anything but a positive weight counts
+/// as 0, NaN too. Kickstarting where the teacher knows its way, cloning where it came from, and
+/// several teachers are compositions:
 ///
 ///     compose(kickstarting{teacher, {.strength = 0.5}, mahalanobis_gate{seen_states}},
 ///             behavioral_cloning{seen_states, teacher, {.strength = 2.0}})
 ///     compose(kickstarting{runner, {.place = 0}, on_land}, kickstarting{swimmer, {.place = 1}, in_water})
 ///
-/// where every term keeps its own schedule, and its state under its own name. With direction student_teacher this is the whole
-/// reverse KL; reference_kl estimates that from the sampled actions.
+/// where every term keeps its own schedule, and its state under its own name. With direction
+/// student_teacher this is the whole reverse KL; reference_kl estimates that from the sampled
+/// actions.
 ///
 /// At strength 0 neither teacher nor student nor gate is asked.
 template <class Teacher, class Gate = detail::no_gate>
@@ -78,33 +82,40 @@ class kickstarting : public detail::distillation_base {
         gate_(std::move(gate)),
         place_(options.place) {}
 
-  /// The teacher's prediction for a rollout. A recurrent teacher goes on from where the last rollout ended.
+  /// The teacher's prediction for a rollout. A recurrent teacher goes on from where the last
+  /// rollout ended.
   template <class Rollout>
   auto target(const Rollout& rollout) {
     const at::NoGradGuard no_grad;
     if constexpr (requires { requires Teacher::recurrent; }) {
-      static_assert(requires { rollout.done; }, "a recurrent teacher needs rollout.done: 1 at the first step of an episode");
+      static_assert(
+          requires { rollout.done; },
+          "a recurrent teacher needs rollout.done: 1 at the first step of an episode");
       return teacher_.step(rollout.observations, rollout.done);
     } else {
       return detail::as_prediction(teacher_(rollout.observations));
     }
   }
 
-  /// A 0-dim tensor in the graph of `student`, a callable from observations to a prediction, or a recurrent_policy. Throws
-  /// shape_error when mask or weights do not fit, config_error when rollout.teachers has no such place.
+  /// A 0-dim tensor in the graph of `student`, a callable from observations to a prediction, or a
+  /// recurrent_policy. Throws shape_error when mask or weights do not fit, config_error when
+  /// rollout.teachers has no such place.
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout& rollout) {
     if (strength() == 0.0) return at::zeros({});
     if constexpr (requires { rollout.teachers[0]; }) {
       if (place_ >= std::size(rollout.teachers))
-        throw config_error(detail::concat("kickstarting: the rollout keeps the answers of ", std::size(rollout.teachers),
-                                          " teachers, this term's place is ", place_, " (counted from 0)"));
+        throw config_error(detail::concat(
+            "kickstarting: the rollout keeps the answers of ", std::size(rollout.teachers),
+            " teachers, this term's place is ", place_, " (counted from 0)"));
       return pull(student, rollout, detail::as_prediction(rollout.teachers[place_]));
     } else if constexpr (requires { rollout.teacher; }) {
       return pull(student, rollout, detail::as_prediction(rollout.teacher));
     } else {
-      static_assert(!requires { requires Teacher::recurrent; },
-                    "a recurrent teacher moves on with every question: ask target(rollout) once and keep its answer as rollout.teacher");
+      static_assert(
+          !requires { requires Teacher::recurrent; },
+          "a recurrent teacher moves on with every question: ask target(rollout) once and keep its "
+          "answer as rollout.teacher");
       return pull(student, rollout, target(rollout));
     }
   }

@@ -21,8 +21,11 @@
 namespace retain {
 
 struct mahalanobis_gate_options {
-  double quantile = 0.99;  ///< share of the pre-training states that the gate lets through, in (0, 1]
-  double ridge = 1e-6;     ///< added to the covariance's diagonal, times the features' mean variance: for features that hardly vary
+  /// share of the pre-training states that the gate lets through, in (0, 1]
+  double quantile = 0.99;
+  /// added to the covariance's diagonal, times the features' mean variance: for features that
+  /// hardly vary
+  double ridge = 1e-6;
 };
 
 namespace detail {
@@ -35,45 +38,54 @@ struct observations_themselves {
 ///
 ///     d^2(s) = (f(s) - mu)^T Sigma^-1 (f(s) - mu)  <=  the `quantile` of d^2 over the pre-training states,   else 0
 ///
-/// with f(s) in R^d features of a state, mu and Sigma their mean and covariance over the pre-training states. It is the distance of
-/// Lee et al. 2018 (arXiv 1807.03888) with one Gaussian where they have one a class. Good features are the activations of the
-/// teacher's last hidden layer; by default a state is its own feature vector.
+/// with f(s) in R^d features of a state, mu and Sigma their mean and covariance over the
+/// pre-training states. It is the distance of Lee et al. 2018 (arXiv 1807.03888) with one Gaussian
+/// where they have one a class. Good features are the activations of the teacher's last hidden
+/// layer; by default a state is its own feature vector.
 ///
 ///     mahalanobis_gate gate{seen_states, [&](const auto& o) { return teacher_net->trunk(o); }};
 ///     gate(observations)   // observations of rows [...] -> bool [...]
 ///
-/// `seen` is whatever the features are made from, n states; features are [n, d], or [..., d] of sequences. Fitted in double; asking
-/// is one matrix product in the features' own floating type, on their device. The quantile of the states that were fitted is too
-/// strict a threshold unless n is many times d: `calibrate` takes it from held-out ones.
+/// `seen` is whatever the features are made from, n states; features are [n, d], or [..., d] of
+/// sequences. Fitted in double; asking is one matrix product in the features' own floating type, on
+/// their device. The quantile of the states that were fitted is too strict a threshold unless n is
+/// many times d: `calibrate` takes it from held-out ones.
 ///
-/// Throws shape_error unless there are two states of one feature, config_error for an option out of range, features that are not
-/// finite, or a covariance that has no Cholesky factor.
+/// Throws shape_error unless there are two states of one feature, config_error for an option out of
+/// range, features that are not finite, or a covariance that has no Cholesky factor.
 template <class Features = detail::observations_themselves>
 class mahalanobis_gate {
  public:
   template <class Observations>
-  explicit mahalanobis_gate(const Observations& seen, Features features = {}, mahalanobis_gate_options options = {})
+  explicit mahalanobis_gate(const Observations& seen, Features features = {},
+                            mahalanobis_gate_options options = {})
       : features_(std::move(features)), quantile_(options.quantile) {
     if (!(options.quantile > 0 && options.quantile <= 1))
-      throw config_error(detail::concat("mahalanobis_gate: the quantile must be in (0, 1], got ", options.quantile));
+      throw config_error(detail::concat("mahalanobis_gate: the quantile must be in (0, 1], got ",
+                                        options.quantile));
     if (!(options.ridge >= 0) || !std::isfinite(options.ridge))
-      throw config_error(detail::concat("mahalanobis_gate: the ridge must be finite and not negative, got ", options.ridge));
+      throw config_error(detail::concat(
+          "mahalanobis_gate: the ridge must be finite and not negative, got ", options.ridge));
     const at::Tensor rows = rows_of(seen);
     if (rows.size(0) < 2)
-      throw shape_error(detail::concat("mahalanobis_gate: a covariance needs two states, got ", rows.size(0)));
+      throw shape_error(
+          detail::concat("mahalanobis_gate: a covariance needs two states, got ", rows.size(0)));
     mean_ = rows.mean(0);
     const auto centred = rows - mean_;
-    const auto covariance = centred.t().mm(centred).div_(static_cast<double>(rows.size(0) - 1)).contiguous();
+    const auto covariance =
+        centred.t().mm(centred).div_(static_cast<double>(rows.size(0) - 1)).contiguous();
 
     using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const Eigen::Index size = rows.size(1);
-    matrix sigma = Eigen::Map<const matrix>(static_cast<const double*>(covariance.data_ptr()), size, size);
+    matrix sigma =
+        Eigen::Map<const matrix>(static_cast<const double*>(covariance.data_ptr()), size, size);
     // Features that are all constant leave nothing but the rounding of their means.
     if (sigma.trace() <= 1e-26 * mean_.square().sum().template item<double>()) sigma.setZero();
     sigma.diagonal().array() += options.ridge * sigma.trace() / static_cast<double>(size);
     const Eigen::LLT<matrix> factor(sigma);
     if (factor.info() != Eigen::Success)
-      throw config_error("mahalanobis_gate: the covariance of the features is singular: give more states than features, or a larger ridge");
+      throw config_error("mahalanobis_gate: the covariance of the features is singular: give more "
+                         "states than features, or a larger ridge");
     // Sigma = L L^T, so that d^2 = || L^-1 (f - mu) ||^2.
     const matrix inverse = factor.matrixL().solve(matrix::Identity(size, size));
     whitening_ = at::empty_like(covariance);
@@ -86,8 +98,10 @@ class mahalanobis_gate {
   void calibrate(const Observations& held_out) {
     const at::Tensor rows = rows_of(held_out);
     if (rows.size(0) < 1 || rows.size(1) != mean_.size(0))
-      throw shape_error(detail::concat("mahalanobis_gate: cannot calibrate on features of shape ", detail::shape_text(rows.sizes()),
-                                       ", the gate was fitted to ", mean_.size(0), " features a state"));
+      throw shape_error(detail::concat("mahalanobis_gate: cannot calibrate on features of shape ",
+                                       detail::shape_text(rows.sizes()),
+                                       ", the gate was fitted to ", mean_.size(0),
+                                       " features a state"));
     threshold_ = quantile_of(distances(rows));
   }
 
@@ -97,7 +111,8 @@ class mahalanobis_gate {
     const at::NoGradGuard no_grad;
     const at::Tensor given = features_(observations);
     if (given.dim() < 1 || given.size(-1) != mean_.size(0))
-      throw shape_error(detail::concat("mahalanobis_gate: features of shape ", detail::shape_text(given.sizes()), ", fitted to [..., ",
+      throw shape_error(detail::concat("mahalanobis_gate: features of shape ",
+                                       detail::shape_text(given.sizes()), ", fitted to [..., ",
                                        mean_.size(0), "]"));
     return distances(at::isFloatingType(given.scalar_type()) ? given : given.to(at::kFloat));
   }
@@ -115,21 +130,28 @@ class mahalanobis_gate {
     out.set(prefix + "whitening", whitening_);
     out.set(prefix + "threshold", threshold_);
   }
-  /// Throws shape_error when the saved gate was fitted to another number of features, state_error for one that was fitted to none; nothing is changed
-  /// then. The function of the features is the caller's.
+  /// Throws shape_error when the saved gate was fitted to another number of features, state_error
+  /// for one that was fitted to none; nothing is changed then. The function of the features is the
+  /// caller's.
   void load_state(const state& in, const std::string& prefix) {
     const auto& mean = in.tensor(prefix + "mean");
     const auto& whitening = in.tensor(prefix + "whitening");
     const double threshold = in.number(prefix + "threshold");
     if (mean.sizes() != mean_.sizes() || whitening.sizes() != whitening_.sizes())
-      throw shape_error(detail::concat("mahalanobis_gate: the state holds a gate for features of shape ", detail::shape_text(mean.sizes()),
-                                       ", this one's are ", detail::shape_text(mean_.sizes())));
+      throw shape_error(
+          detail::concat("mahalanobis_gate: the state holds a gate for features of shape ",
+                         detail::shape_text(mean.sizes()), ", this one's are ",
+                         detail::shape_text(mean_.sizes())));
     if (mean.scalar_type() != at::kDouble || whitening.scalar_type() != at::kDouble)
       throw state_error("mahalanobis_gate: the saved mean and whitening matrix must be float64");
-    if (!detail::all_finite(mean) || !detail::all_finite(whitening) || !whitening.diagonal().gt(0).all().item<bool>() || !(threshold >= 0) ||
+    if (!detail::all_finite(mean) || !detail::all_finite(whitening) ||
+        !whitening.diagonal().gt(0).all().item<bool>() || !(threshold >= 0) ||
         !std::isfinite(threshold))
-      throw state_error(detail::concat("mahalanobis_gate: the saved mean, whitening matrix and threshold ", threshold, " are those of no features: the first "
-                                       "two must be finite, the matrix with a positive diagonal, the threshold finite and not negative"));
+      throw state_error(detail::concat(
+          "mahalanobis_gate: the saved mean, whitening matrix and threshold ", threshold,
+          " are those of no features: the first "
+          "two must be finite, the matrix with a positive diagonal, the threshold finite and not "
+          "negative"));
     mean_ = mean.to(at::kCPU);
     whitening_ = whitening.to(at::kCPU);
     asked_mean_ = asked_whitening_ = at::Tensor();
@@ -143,17 +165,20 @@ class mahalanobis_gate {
     const at::NoGradGuard no_grad;
     const at::Tensor given = features_(observations);
     if (given.dim() < 2 || given.size(-1) < 1)
-      throw shape_error(detail::concat("mahalanobis_gate: features need the shape [n, d], got ", detail::shape_text(given.sizes())));
+      throw shape_error(detail::concat("mahalanobis_gate: features need the shape [n, d], got ",
+                                       detail::shape_text(given.sizes())));
     const auto rows = given.detach().reshape({-1, given.size(-1)}).to(at::kCPU, at::kDouble);
     if (!at::isfinite(rows).all().template item<bool>())
-      throw config_error("mahalanobis_gate: the features of the pre-training states hold values that are not finite");
+      throw config_error("mahalanobis_gate: the features of the pre-training states hold values "
+                         "that are not finite");
     return rows;
   }
 
   at::Tensor distances(const at::Tensor& given) const {
     // The products of half types would not carry a distance: they are made in float.
     const auto type = given.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    if (!asked_mean_.defined() || asked_mean_.device() != given.device() || asked_mean_.scalar_type() != type) {
+    if (!asked_mean_.defined() || asked_mean_.device() != given.device() ||
+        asked_mean_.scalar_type() != type) {
       asked_mean_ = mean_.to(given.device(), type);
       asked_whitening_ = whitening_.to(given.device(), type);
     }
@@ -163,14 +188,18 @@ class mahalanobis_gate {
   /// The smallest of the distances that at least `quantile` of them do not exceed.
   double quantile_of(const at::Tensor& squared) const {
     const auto n = squared.numel();
-    const auto rank = static_cast<std::int64_t>(std::ceil(quantile_ * static_cast<double>(n) - 1e-9));
-    return std::get<0>(squared.sort()).select(0, std::clamp<std::int64_t>(rank, 1, n) - 1).template item<double>();
+    const auto rank =
+        static_cast<std::int64_t>(std::ceil(quantile_ * static_cast<double>(n) - 1e-9));
+    return std::get<0>(squared.sort())
+        .select(0, std::clamp<std::int64_t>(rank, 1, n) - 1)
+        .template item<double>();
   }
 
   mutable Features features_;  // networks are rarely const
   double quantile_;
   at::Tensor mean_, whitening_;  // float64, on the host
-  mutable at::Tensor asked_mean_, asked_whitening_;  // the same in the type and on the device that was asked last
+  // the same in the type and on the device that was asked last
+  mutable at::Tensor asked_mean_, asked_whitening_;
   double threshold_ = 0;
 };
 
@@ -179,6 +208,7 @@ mahalanobis_gate(const Observations&) -> mahalanobis_gate<>;
 template <class Observations, class Features>
 mahalanobis_gate(const Observations&, Features) -> mahalanobis_gate<Features>;
 template <class Observations, class Features>
-mahalanobis_gate(const Observations&, Features, mahalanobis_gate_options) -> mahalanobis_gate<Features>;
+mahalanobis_gate(const Observations&, Features, mahalanobis_gate_options)
+    -> mahalanobis_gate<Features>;
 
 }  // namespace retain

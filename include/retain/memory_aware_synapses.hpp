@@ -27,7 +27,8 @@ namespace retain {
 
 struct sensitivity_options {
   std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
-  int sample_dimension = 0;               ///< of the outputs and of a batch that is a tensor: 1 for sequences [T, N, ...]
+  /// of the outputs and of a batch that is a tensor: 1 for sequences [T, N, ...]
+  int sample_dimension = 0;
   std::function<void(std::int64_t samples)> progress = {};  ///< called after every batch
 };
 
@@ -35,10 +36,12 @@ namespace detail {
 
 /// Whether a mask has one number for each row of outputs [..., D].
 inline bool mask_fits(const at::Tensor& mask, const at::Tensor& outputs) {
-  return mask.dim() + 1 == outputs.dim() && mask.sizes() == outputs.sizes().slice(0, static_cast<std::size_t>(mask.dim()));
+  return mask.dim() + 1 == outputs.dim() &&
+         mask.sizes() == outputs.sizes().slice(0, static_cast<std::size_t>(mask.dim()));
 }
 
-/// The outputs f(s) of an answer: a tensor as it is, distributions by their logits; padded rows as zeros.
+/// The outputs f(s) of an answer: a tensor as it is, distributions by their logits; padded rows as
+/// zeros.
 template <class Answer>
 at::Tensor outputs_of(const Answer& answer) {
   if constexpr (std::convertible_to<const Answer&, at::Tensor>) {
@@ -46,22 +49,29 @@ at::Tensor outputs_of(const Answer& answer) {
   } else if constexpr (is_masked<Answer>::value) {
     const at::Tensor outputs = outputs_of(answer.distribution);
     if (!mask_fits(answer.mask, outputs))
-      throw shape_error(concat("estimate_sensitivity: a mask of shape ", shape_text(answer.mask.sizes()), " does not fit outputs of shape ",
+      throw shape_error(concat("estimate_sensitivity: a mask of shape ",
+                               shape_text(answer.mask.sizes()), " does not fit outputs of shape ",
                                shape_text(outputs.sizes())));
-    return outputs.masked_fill(answer.mask.to(outputs.device(), at::kBool).bitwise_not().unsqueeze(-1), 0);
+    return outputs.masked_fill(
+        answer.mask.to(outputs.device(), at::kBool).bitwise_not().unsqueeze(-1), 0);
   } else {
-    static_assert(requires { { answer.logits } -> std::convertible_to<at::Tensor>; },
-                  "estimate_sensitivity: forward must return the outputs as a tensor [N, ...], or a distribution with logits");
+    static_assert(
+        requires {
+          { answer.logits } -> std::convertible_to<at::Tensor>;
+        }, "estimate_sensitivity: forward must return the outputs as a tensor [N, ...], or a "
+           "distribution with logits");
     return answer.logits;
   }
 }
 
 class sensitivity_estimator {
  public:
-  sensitivity_estimator(const parameter_list& chosen, int sample_dimension) : dimension_(sample_dimension) {
+  sensitivity_estimator(const parameter_list& chosen, int sample_dimension)
+      : dimension_(sample_dimension) {
     for (const auto& [name, tensor] : chosen) {
       wanted_.push_back(tensor);
-      sums_.push_back({name, at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))});
+      sums_.push_back(
+          {name, at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))});
     }
   }
 
@@ -73,10 +83,12 @@ class sensitivity_estimator {
     const auto answer = forward(batch);
     const at::Tensor whole = norms(outputs_of(answer));
     const std::int64_t count = whole.size(0);
-    graph_walk({whole}, count, "estimate_sensitivity");  // refuses what mixes the samples of a batch
+    // refuses what mixes the samples of a batch
+    graph_walk({whole}, count, "estimate_sensitivity");
     if (steady_.in_doubt() && count > 0) {
       const generators_as_they_were undisturbed(whole.device());
-      steady_.check({outputs_of(answer).detach()}, count, [&] { return std::vector<at::Tensor>{outputs_of(forward(batch)).detach()}; });
+      steady_.check({outputs_of(answer).detach()}, count,
+                    [&] { return std::vector<at::Tensor>{outputs_of(forward(batch)).detach()}; });
     }
     bool slices = samples_fit(batch, dimension_, count);
     for (std::int64_t n = 0; n < count; ++n) {
@@ -85,7 +97,8 @@ class sensitivity_estimator {
         if (slices && count > 1) {
           const auto single = forward(slice_of(batch, dimension_, n));
           if constexpr (is_masked<std::remove_cvref_t<decltype(single)>>::value)
-            slices = mask_fits(single.mask, outputs_of(single.distribution));  // one that forward takes from elsewhere is still the whole batch's
+            // one that forward takes from elsewhere is still the whole batch's
+            slices = mask_fits(single.mask, outputs_of(single.distribution));
           if (slices) {
             const at::Tensor alone = norms(outputs_of(single));
             slices = alone.size(0) == 1;
@@ -103,8 +116,10 @@ class sensitivity_estimator {
     for (std::size_t i = 0; i < sums_.size(); ++i) {
       const at::Tensor mean = sums_[i].tensor / static_cast<double>(samples_);
       if (mean.numel() != 0 && !mean.isfinite().all().item<bool>())
-        throw state_error(concat("estimate_sensitivity: that of '", sums_[i].name, "' is not finite: look for NaN in the outputs on the data"));
-      list.push_back({sums_[i].name, mean.to(wanted_[i].scalar_type() == at::kDouble ? at::kDouble : at::kFloat)});
+        throw state_error(concat("estimate_sensitivity: that of '", sums_[i].name,
+                                 "' is not finite: look for NaN in the outputs on the data"));
+      list.push_back({sums_[i].name,
+                      mean.to(wanted_[i].scalar_type() == at::kDouble ? at::kDouble : at::kFloat)});
     }
     return list;
   }
@@ -113,9 +128,12 @@ class sensitivity_estimator {
   /// ||f(s)||^2 of every sample, [N].
   at::Tensor norms(const at::Tensor& outputs) const {
     if (dimension_ < 0 || outputs.dim() <= dimension_)
-      throw shape_error(concat("estimate_sensitivity: outputs of shape ", shape_text(outputs.sizes()), " have no sample dimension ", dimension_));
+      throw shape_error(concat("estimate_sensitivity: outputs of shape ",
+                               shape_text(outputs.sizes()), " have no sample dimension ",
+                               dimension_));
     if (!outputs.requires_grad())
-      throw config_error("estimate_sensitivity: the outputs have no gradient: every parameter is frozen, or forward runs without autograd");
+      throw config_error("estimate_sensitivity: the outputs have no gradient: every parameter is "
+                         "frozen, or forward runs without autograd");
     const at::Tensor squares = outputs.movedim(dimension_, 0).square();
     return squares.dim() == 1 ? squares : squares.flatten(1).sum(1);
   }
@@ -131,7 +149,8 @@ class sensitivity_estimator {
   }
 
   void accumulate(const at::Tensor& norm) {
-    const auto gradients = torch::autograd::grad({norm}, wanted_, {}, /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true);
+    const auto gradients = torch::autograd::grad({norm}, wanted_, {}, /*retain_graph=*/true,
+                                                 /*create_graph=*/false, /*allow_unused=*/true);
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < wanted_.size(); ++i)
       if (gradients[i].defined()) sums_[i].tensor.add_(gradients[i].to_dense().abs());
@@ -150,25 +169,33 @@ class sensitivity_estimator {
 ///
 ///     Omega_i = 1/n sum_s | d ||f(s)||^2 / d theta_i |,   one value per weight
 ///
-/// per state, always: the gradient of a batch's mean, where signs cancel, is not it (Aljundi et al. 2018, arXiv 1711.09601, section 4).
+/// per state, always: the gradient of a batch's mean, where signs cancel, is not it (Aljundi et al.
+/// 2018, arXiv 1711.09601, section 4).
 ///
-/// `data` is a range of batches, or one batch; `forward(batch)` returns the outputs of its N samples as a tensor [N, ...], or what it
-/// returns for estimate_fisher: distributions count by their logits. Logits that differ by a constant are the same policy and not the
-/// same here: return log-probabilities where that matters. For sequences [T, N, ...] set `sample_dimension`; a sample's steps are summed.
-/// A sample that is all padding does not count.
+/// `data` is a range of batches, or one batch; `forward(batch)` returns the outputs of its N
+/// samples as a tensor [N, ...], or what it returns for estimate_fisher: distributions count by
+/// their logits. Logits that differ by a constant are the same policy and not the same here: return
+/// log-probabilities where that matters. For sequences [T, N, ...] set `sample_dimension`; a
+/// sample's steps are summed. A sample that is all padding does not count.
 ///
-/// Cost: one forward and one backward pass for every single sample, taken out of the batch by `narrow(start, length)` when the batch is
-/// a tensor or has that, otherwise a backward pass through the whole batch for each: some hundred to a few thousand states, not all.
-/// Put the policy in eval mode. `.grad` and buffers stay as they are. Frozen parameters are left out, unused ones are 0. Returns what
-/// memory_aware_synapses and ewc take as importance. Throws config_error when nothing is trainable, when there is no data, and when
-/// answers do not depend on the states alone (batch statistics, dropout, what is kept between calls), as estimate_fisher does and looks for;
+/// Cost: one forward and one backward pass for every single sample, taken out of the batch by
+/// `narrow(start, length)` when the batch is a tensor or has that, otherwise a backward pass
+/// through the whole batch for each: some hundred to a few thousand states, not all. Put the policy
+/// in eval mode. `.grad` and buffers stay as they are. Frozen parameters are left out, unused ones
+/// are 0. Returns what memory_aware_synapses and ewc take as importance. Throws config_error when
+/// nothing is trainable, when there is no data, and when answers do not depend on the states alone
+/// (batch statistics, dropout, what is kept between calls), as estimate_fisher does and looks for;
 /// shape_error for outputs without a sample dimension, state_error for a result that is not finite.
 template <parameter_source M, class Data, class Forward>
-parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forward, const sensitivity_options& options = {}) {
+parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forward,
+                                    const sensitivity_options& options = {}) {
   parameter_list chosen;
   for (const auto& entry : parameters(model))
-    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name)) chosen.push_back(entry);
-  if (chosen.empty()) throw config_error("estimate_sensitivity: the model has no trainable parameter that is not excluded");
+    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name))
+      chosen.push_back(entry);
+  if (chosen.empty())
+    throw config_error(
+        "estimate_sensitivity: the model has no trainable parameter that is not excluded");
   detail::refuse_gathering_modules(model, "estimate_sensitivity");
   const detail::buffers_as_they_were unmoved(model);
 
@@ -177,7 +204,10 @@ parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forwa
     estimator.add(batch, forward);
     if (options.progress) options.progress(estimator.samples());
   };
-  if constexpr (requires { data.begin(); data.end(); })
+  if constexpr (requires {
+                  data.begin();
+                  data.end();
+                })
     for (const auto& batch : data) add(batch);
   else
     add(data);
@@ -185,19 +215,23 @@ parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forwa
 }
 
 struct memory_aware_synapses_options {
-  strength_schedule strength = 1.0;       ///< c of the formula
-  std::vector<std::string> exclude = {};  ///< name patterns of parameters left free, for example {"value_head.*"}
-  std::vector<group_scale> groups = {};   ///< factors on the strength by name pattern; of several that match, the product
-  double floor = 0.0;                     ///< every importance is at least this
-  double clip = detail::no_clip;          ///< and at most this
+  strength_schedule strength = 1.0;  ///< c of the formula
+  /// name patterns of parameters left free, for example {"value_head.*"}
+  std::vector<std::string> exclude = {};
+  /// factors on the strength by name pattern; of several that match, the product
+  std::vector<group_scale> groups = {};
+  double floor = 0.0;             ///< every importance is at least this
+  double clip = detail::no_clip;  ///< and at most this
 };
 
-/// Memory aware synapses: the pull of ewc, weighted by how sensitive the outputs are to each weight,
+/// Memory aware synapses: the pull of ewc, weighted by how sensitive the outputs are to each
+/// weight,
 ///
 ///     loss = c * sum_i Omega_i (theta_i - theta*_i)^2,    gradient = 2 c Omega_i (theta_i - theta*_i)
 ///
-/// with Omega from `estimate_sensitivity` (Aljundi et al. 2018, arXiv 1711.09601). It needs states and nothing else, from wherever the
-/// knowledge is to be kept, and changes with the scale of the outputs, which a Fisher of the same policy does not.
+/// with Omega from `estimate_sensitivity` (Aljundi et al. 2018, arXiv 1711.09601). It needs states
+/// and nothing else, from wherever the knowledge is to be kept, and changes with the scale of the
+/// outputs, which a Fisher of the same policy does not.
 ///
 ///     memory_aware_synapses keep{*policy, estimate_sensitivity(*policy, states, forward), {.strength = 10.0}};
 ///     keep.advance(*policy, estimate_sensitivity(*policy, new_states, forward), 1.0);   // a further task, summed as in the paper
@@ -207,11 +241,14 @@ class memory_aware_synapses : public detail::importance_penalty {
  public:
   static constexpr const char* name = "memory_aware_synapses";
 
-  /// `importance` holds one tensor of the parameter's shape for every trainable parameter that is not excluded. Throws as ewc does.
+  /// `importance` holds one tensor of the parameter's shape for every trainable parameter that is
+  /// not excluded. Throws as ewc does.
   template <parameter_source M>
-  memory_aware_synapses(const M& model, const parameter_list& importance, memory_aware_synapses_options options = {})
-      : importance_penalty(name, std::move(options.strength), std::move(options.exclude), options.groups, options.floor, options.clip,
-                           parameters(model), importance) {}
+  memory_aware_synapses(const M& model, const parameter_list& importance,
+                        memory_aware_synapses_options options = {})
+      : importance_penalty(name, std::move(options.strength), std::move(options.exclude),
+                           options.groups, options.floor, options.clip, parameters(model),
+                           importance) {}
 };
 
 }  // namespace retain

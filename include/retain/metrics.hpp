@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Forgetting and transfer, as the field defines them. Numbers in, numbers out; nothing is changed that is passed in.
+// Forgetting and transfer, as the field defines them. Numbers in, numbers out; nothing is changed
+// that is passed in.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -16,32 +17,38 @@
 
 namespace retain {
 
-/// results[i][j]: how well the model does on task j after training on tasks 0 to i, in the order of training. Larger is better.
-/// Row i needs at least i + 1 entries; forward transfer reads one more.
+/// results[i][j]: how well the model does on task j after training on tasks 0 to i, in the order of
+/// training. Larger is better. Row i needs at least i + 1 entries; forward transfer reads one more.
 using result_matrix = std::vector<std::vector<double>>;
 
 namespace detail {
 
 inline void check_results(const char* metric, const result_matrix& results, std::size_t ahead) {
-  if (results.size() < 2) throw config_error(concat(metric, ": needs results after at least two tasks, got ", results.size()));
+  if (results.size() < 2)
+    throw config_error(
+        concat(metric, ": needs results after at least two tasks, got ", results.size()));
   for (std::size_t i = 0; i < results.size(); ++i) {
     const auto needed = std::min(i + 1 + ahead, results.size());
     if (results[i].size() < needed)
-      throw shape_error(concat(metric, ": the results after task ", i, " are of ", results[i].size(), " tasks, and must be of at least ", needed));
+      throw shape_error(concat(metric, ": the results after task ", i, " are of ",
+                               results[i].size(), " tasks, and must be of at least ", needed));
     for (std::size_t j = 0; j < needed; ++j)
       if (!std::isfinite(results[i][j]))
-        throw config_error(concat(metric, ": the result after task ", i, " on task ", j, " is ", results[i][j]));
+        throw config_error(
+            concat(metric, ": the result after task ", i, " on task ", j, " is ", results[i][j]));
   }
 }
 
 }  // namespace detail
 
-/// Forgetting of each task but the last (Chaudhry et al. 2018, arXiv 1801.10112): with T tasks, counted from 1,
+/// Forgetting of each task but the last (Chaudhry et al. 2018, arXiv 1801.10112): with T tasks,
+/// counted from 1,
 ///
 ///     f_j = max over l in 1..T-1 of a_{l,j} - a_{T,j},   j < T
 ///
-/// the best that was ever reached on it, before the last task, less what is left. Negative where the last task made it better. Results
-/// before a task was trained (l < j) count where row l has them, as in the definition. Throws config_error for fewer than two tasks.
+/// the best that was ever reached on it, before the last task, less what is left. Negative where
+/// the last task made it better. Results before a task was trained (l < j) count where row l has
+/// them, as in the definition. Throws config_error for fewer than two tasks.
 inline std::vector<double> forgetting_by_task(const result_matrix& results) {
   detail::check_results("forgetting", results, 0);
   const auto last = results.size() - 1;
@@ -62,7 +69,8 @@ inline double forgetting(const result_matrix& results) {
   return sum / static_cast<double>(results.size() - 1);
 }
 
-/// What later training did to earlier tasks (Lopez-Paz and Ranzato 2017, arXiv 1706.08840), negative for forgetting:
+/// What later training did to earlier tasks (Lopez-Paz and Ranzato 2017, arXiv 1706.08840),
+/// negative for forgetting:
 ///
 ///     BWT = 1 / (T - 1) sum over i < T of R_{T,i} - R_{i,i}
 inline double backward_transfer(const result_matrix& results) {
@@ -73,13 +81,16 @@ inline double backward_transfer(const result_matrix& results) {
   return sum / static_cast<double>(last);
 }
 
-/// How well tasks do before they are trained, over what a random initialisation does (the same paper):
+/// How well tasks do before they are trained, over what a random initialisation does (the same
+/// paper):
 ///
 ///     FWT = 1 / (T - 1) sum over i > 1 of R_{i-1,i} - b_i,    b_i = untrained[i]
 inline double forward_transfer(const result_matrix& results, const std::vector<double>& untrained) {
   detail::check_results("forward_transfer", results, 1);
   if (untrained.size() != results.size())
-    throw shape_error(detail::concat("forward_transfer: ", untrained.size(), " results of the untrained model for ", results.size(), " tasks"));
+    throw shape_error(detail::concat("forward_transfer: ", untrained.size(),
+                                     " results of the untrained model for ", results.size(),
+                                     " tasks"));
   double sum = 0;
   for (std::size_t i = 1; i < results.size(); ++i) sum += results[i - 1][i] - untrained[i];
   return sum / static_cast<double>(results.size() - 1);
@@ -87,52 +98,64 @@ inline double forward_transfer(const result_matrix& results, const std::vector<d
 
 /// The mean of the last row: how well the tasks are done in the end.
 inline double average_result(const result_matrix& results) {
-  if (results.empty() || results.back().empty()) throw config_error("average_result: there are no results");
+  if (results.empty() || results.back().empty())
+    throw config_error("average_result: there are no results");
   double sum = 0;
   for (const double value : results.back()) sum += value;
   return sum / static_cast<double>(results.back().size());
 }
 
-/// The area under a curve of `values` measured at increasing `at`, by trapezia, over its length: the mean performance of a training run.
-/// Throws config_error unless there are two points in increasing order.
+/// The area under a curve of `values` measured at increasing `at`, by trapezia, over its length:
+/// the mean performance of a training run. Throws config_error unless there are two points in
+/// increasing order.
 inline double area_under_curve(const std::vector<double>& at, const std::vector<double>& values) {
   if (at.size() != values.size())
-    throw shape_error(detail::concat("area_under_curve: ", values.size(), " values at ", at.size(), " points"));
-  if (at.size() < 2) throw config_error(detail::concat("area_under_curve: needs two points, got ", at.size()));
+    throw shape_error(
+        detail::concat("area_under_curve: ", values.size(), " values at ", at.size(), " points"));
+  if (at.size() < 2)
+    throw config_error(detail::concat("area_under_curve: needs two points, got ", at.size()));
   double area = 0;
   for (std::size_t i = 1; i < at.size(); ++i) {
     if (!(at[i] > at[i - 1]))
-      throw config_error(detail::concat("area_under_curve: points must increase, got ", at[i], " after ", at[i - 1]));
+      throw config_error(detail::concat("area_under_curve: points must increase, got ", at[i],
+                                        " after ", at[i - 1]));
     area += (at[i] - at[i - 1]) * 0.5 * (values[i] + values[i - 1]);
   }
   return area / (at.back() - at.front());
 }
 
-/// Forward transfer of a training run over one from scratch (Wołczyk et al. 2021, arXiv 2105.10919), of performances in
-/// [0, 1], a success rate say:
+/// Forward transfer of a training run over one from scratch (Wołczyk et al. 2021, arXiv
+/// 2105.10919), of performances in [0, 1], a success rate say:
 ///
 ///     FT = (AUC - AUC_b) / (1 - AUC_b)
 ///
-/// 1 when it is perfect from the start, 0 when starting from scratch is as good, negative when it is better. Throws config_error for
-/// areas outside [0, 1] or a baseline that leaves nothing to gain.
+/// 1 when it is perfect from the start, 0 when starting from scratch is as good, negative when it
+/// is better. Throws config_error for areas outside [0, 1] or a baseline that leaves nothing to
+/// gain.
 inline double forward_transfer(double area, double scratch) {
   if (!(area >= 0 && area <= 1 && scratch >= 0 && scratch <= 1))
-    throw config_error(detail::concat("forward_transfer: areas must lie in [0, 1], got ", area, " and ", scratch,
+    throw config_error(detail::concat("forward_transfer: areas must lie in [0, 1], got ", area,
+                                      " and ", scratch,
                                       " from scratch: scale the performance to [0, 1]"));
-  if (scratch == 1) throw config_error("forward_transfer: from scratch the area is 1 already, there is nothing to transfer");
+  if (scratch == 1)
+    throw config_error(
+        "forward_transfer: from scratch the area is 1 already, there is nothing to transfer");
   return (area - scratch) / (1 - scratch);
 }
 
-/// Linear centred kernel alignment of two representations of the same n states (Kornblith et al. 2019, arXiv 1905.00414):
+/// Linear centred kernel alignment of two representations of the same n states (Kornblith et al.
+/// 2019, arXiv 1905.00414):
 ///
 ///     CKA(X, Y) = ||Y^T X||_F^2 / (||X^T X||_F ||Y^T Y||_F),   columns centred
 ///
-/// x [n, p] and y [n, q]; in [0, 1], 1 when one is a rotation and scaling of the other. Computed in double. Throws shape_error when
-/// the rows do not match, config_error when a representation does not vary.
+/// x [n, p] and y [n, q]; in [0, 1], 1 when one is a rotation and scaling of the other. Computed in
+/// double. Throws shape_error when the rows do not match, config_error when a representation does
+/// not vary.
 inline double linear_cka(const at::Tensor& x, const at::Tensor& y) {
   if (x.dim() != 2 || y.dim() != 2 || x.size(0) != y.size(0) || x.size(0) < 2)
-    throw shape_error(detail::concat("linear_cka: needs [n, p] and [n, q] of the same n > 1 states, got ", detail::shape_text(x.sizes()), " and ",
-                                     detail::shape_text(y.sizes())));
+    throw shape_error(
+        detail::concat("linear_cka: needs [n, p] and [n, q] of the same n > 1 states, got ",
+                       detail::shape_text(x.sizes()), " and ", detail::shape_text(y.sizes())));
   const at::NoGradGuard no_grad;
   // What is left of a column that does not vary is the rounding of its mean.
   const auto centred = [](const at::Tensor& columns) {
@@ -143,10 +166,13 @@ inline double linear_cka(const at::Tensor& x, const at::Tensor& y) {
   // The Gram matrices of n states are the smaller ones when there are fewer states than features.
   const bool by_state = p.size(0) < std::min(p.size(1), q.size(1));
   const auto inner = [&](const at::Tensor& u, const at::Tensor& v) {
-    return by_state ? (u.mm(u.t()) * v.mm(v.t())).sum().template item<double>() : u.t().mm(v).square().sum().template item<double>();
+    return by_state ? (u.mm(u.t()) * v.mm(v.t())).sum().template item<double>()
+                    : u.t().mm(v).square().sum().template item<double>();
   };
   const double size = std::sqrt(inner(p, p) * inner(q, q));
-  if (!(size > 0)) throw config_error("linear_cka: a representation that is the same for all states aligns with nothing");
+  if (!(size > 0))
+    throw config_error(
+        "linear_cka: a representation that is the same for all states aligns with nothing");
   return inner(p, q) / size;
 }
 

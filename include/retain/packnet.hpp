@@ -20,11 +20,13 @@
 namespace retain {
 
 struct packnet_options {
-  std::vector<std::string> exclude = {};  ///< name patterns of parameters left free for ever, for example {"value_head.*"}
+  /// name patterns of parameters left free for ever, for example {"value_head.*"}
+  std::vector<std::string> exclude = {};
 };
 
-/// PackNet (Mallya and Lazebnik 2018, arXiv 1711.05769): each task owns some of the weights, which later tasks may use and not change.
-/// Forgetting is then impossible, at the price of capacity. For a pre-trained policy, task 1 is what it was trained on:
+/// PackNet (Mallya and Lazebnik 2018, arXiv 1711.05769): each task owns some of the weights, which
+/// later tasks may use and not change. Forgetting is then impossible, at the price of capacity. For
+/// a pre-trained policy, task 1 is what it was trained on:
 ///
 ///     packnet owned{*policy};
 ///     owned.prune(*policy, 0.5);        // task 1 keeps the larger half of each layer, the rest becomes 0
@@ -39,29 +41,41 @@ struct packnet_options {
 ///     optimizer.step();
 ///     owned.restore(*policy);           // momentum and weight decay may have moved them all the same
 ///
-/// By layer, prune gives the current task the share of its free weights of largest magnitude; matrices and convolutions are pruned,
-/// parameters of one dimension (biases, normalisation) are the first task's as a whole, as in the paper. `weights_of` gives the network of an
-/// earlier task. Frozen parameters are owned as others are and stay frozen. Running statistics of a BatchNorm are no parameters and would
-/// move: freeze them (see `frozen`). Memory: a copy of the parameters, and a byte a weight.
+/// By layer, prune gives the current task the share of its free weights of largest magnitude;
+/// matrices and convolutions are pruned, parameters of one dimension (biases, normalisation) are
+/// the first task's as a whole, as in the paper. `weights_of` gives the network of an earlier task.
+/// Frozen parameters are owned as others are and stay frozen. Running statistics of a BatchNorm are
+/// no parameters and would move: freeze them (see `frozen`). Memory: a copy of the parameters, and
+/// a byte a weight.
 class packnet {
  public:
   template <parameter_source M>
-  explicit packnet(const M& model, packnet_options options = {}) : exclude_(std::move(options.exclude)) {
+  explicit packnet(const M& model, packnet_options options = {})
+      : exclude_(std::move(options.exclude)) {
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : parameters(model))
       if (!detail::covered(exclude_, name))
-        entries_.emplace(name, entry{at::zeros(tensor.sizes(), tensor.options().dtype(at::kByte).requires_grad(false)), tensor.detach().clone()});
+        entries_.emplace(
+            name,
+            entry{at::zeros(tensor.sizes(), tensor.options().dtype(at::kByte).requires_grad(false)),
+                  tensor.detach().clone()});
     if (entries_.empty()) throw config_error("packnet: every parameter is excluded");
   }
 
-  /// The current task keeps `keep` of each layer's free weights, in (0, 1], the rest are set to 0 in the model. Only what is kept learns
-  /// until `release`. Throws config_error for another share, when a task has been pruned already or when there are 255 tasks, state_error or
-  /// shape_error when the model is another one, before anything is changed.
+  /// The current task keeps `keep` of each layer's free weights, in (0, 1], the rest are set to 0
+  /// in the model. Only what is kept learns until `release`. Throws config_error for another share,
+  /// when a task has been pruned already or when there are 255 tasks, state_error or shape_error
+  /// when the model is another one, before anything is changed.
   template <parameter_source M>
   void prune(const M& model, double keep) {
-    if (!(keep > 0 && keep <= 1)) throw config_error(detail::concat("packnet: the share to keep must be in (0, 1], got ", keep));
-    if (pruned_) throw config_error(detail::concat("packnet: task ", task_, " is pruned already: release() its other weights first"));
-    if (task_ > most_tasks) throw config_error(detail::concat("packnet: at most ", most_tasks, " tasks"));
+    if (!(keep > 0 && keep <= 1))
+      throw config_error(
+          detail::concat("packnet: the share to keep must be in (0, 1], got ", keep));
+    if (pruned_)
+      throw config_error(detail::concat("packnet: task ", task_,
+                                        " is pruned already: release() its other weights first"));
+    if (task_ > most_tasks)
+      throw config_error(detail::concat("packnet: at most ", most_tasks, " tasks"));
     const at::NoGradGuard no_grad;
     for (auto& [theta, e] : match(model)) {
       const auto free = e->owner.eq(0);
@@ -69,8 +83,12 @@ class packnet {
       if (theta.dim() < 2) {
         e->owner = e->owner.masked_fill(free, task_);
       } else {
-        const auto count = std::llround(keep * static_cast<double>(free.sum().template item<std::int64_t>()));
-        const auto size = theta.detach().abs().to(theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).masked_fill(free.logical_not(), -1);
+        const auto count =
+            std::llround(keep * static_cast<double>(free.sum().template item<std::int64_t>()));
+        const auto size = theta.detach()
+                              .abs()
+                              .to(theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat)
+                              .masked_fill(free.logical_not(), -1);
         const auto largest = std::get<1>(size.flatten().topk(count));
         e->owner = e->owner.flatten().index_fill(0, largest, task_).view(theta.sizes());
         theta.detach().masked_fill_(e->owner.eq(0), 0);
@@ -80,10 +98,13 @@ class packnet {
     remember(model);
   }
 
-  /// Fixes what the pruned task keeps, and begins the next with what is free. Throws config_error when there was no prune.
+  /// Fixes what the pruned task keeps, and begins the next with what is free. Throws config_error
+  /// when there was no prune.
   template <parameter_source M>
   void release(const M& model) {
-    if (!pruned_) throw config_error(detail::concat("packnet: task ", task_, " must be pruned before the next can begin: call prune()"));
+    if (!pruned_)
+      throw config_error(detail::concat("packnet: task ", task_,
+                                        " must be pruned before the next can begin: call prune()"));
     const at::NoGradGuard no_grad;
     match(model);
     ++task_;
@@ -91,8 +112,8 @@ class packnet {
     remember(model);
   }
 
-  /// Sets `.grad` to 0 for the weights that may not change now. Between backward() and the optimiser's step. A sparse one stays sparse, and is
-  /// coalesced.
+  /// Sets `.grad` to 0 for the weights that may not change now. Between backward() and the
+  /// optimiser's step. A sparse one stays sparse, and is coalesced.
   template <parameter_source M>
   void mask_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
@@ -100,20 +121,23 @@ class packnet {
       if (theta.requires_grad() && theta.grad().defined()) mask(theta.mutable_grad(), learns(*e));
   }
 
-  /// Puts the weights that may not change back to their values, bit for bit. After the optimiser's step.
+  /// Puts the weights that may not change back to their values, bit for bit. After the optimiser's
+  /// step.
   template <parameter_source M>
   void restore(const M& model) const {
     const at::NoGradGuard no_grad;
-    for (auto& [theta, e] : match(model)) theta.detach().copy_(at::where(learns(*e), theta, e->fixed));
+    for (auto& [theta, e] : match(model))
+      theta.detach().copy_(at::where(learns(*e), theta, e->fixed));
   }
 
-  /// The network of a task: its own weights and those of the tasks before it, 0 elsewhere; excluded parameters as they are. New tensors
-  /// by name, to be written into a copy of the model. The current task has a network once it is pruned. Throws config_error for a task
-  /// that has none.
+  /// The network of a task: its own weights and those of the tasks before it, 0 elsewhere; excluded
+  /// parameters as they are. New tensors by name, to be written into a copy of the model. The
+  /// current task has a network once it is pruned. Throws config_error for a task that has none.
   template <parameter_source M>
   parameter_list weights_of(const M& model, std::int64_t task) const {
     if (task < 1 || task > tasks())
-      throw config_error(detail::concat("packnet: there is no network of task ", task, " yet: ", tasks(), " have been pruned"));
+      throw config_error(detail::concat("packnet: there is no network of task ", task,
+                                        " yet: ", tasks(), " have been pruned"));
     const at::NoGradGuard no_grad;
     match(model);
     parameter_list weights;
@@ -123,7 +147,8 @@ class packnet {
         weights.push_back({name, tensor.detach().clone()});
       } else {
         const auto& owner = found->second.owner;
-        weights.push_back({name, tensor.detach().masked_fill(owner.eq(0).logical_or_(owner.gt(task)), 0)});
+        weights.push_back(
+            {name, tensor.detach().masked_fill(owner.eq(0).logical_or_(owner.gt(task)), 0)});
       }
     }
     return weights;
@@ -153,20 +178,27 @@ class packnet {
       for (auto [tensor, kind] : {std::pair{&e.owner, "owner."}, std::pair{&e.fixed, "fixed."}}) {
         const auto& saved = in.tensor(prefix + kind + name);
         if (saved.sizes() != tensor->sizes())
-          throw shape_error(detail::concat("packnet: the saved '", kind, name, "' has shape ", detail::shape_text(saved.sizes()), ", the model's is ",
-                                           detail::shape_text(tensor->sizes()), ": the state belongs to another network"));
+          throw shape_error(detail::concat("packnet: the saved '", kind, name, "' has shape ",
+                                           detail::shape_text(saved.sizes()), ", the model's is ",
+                                           detail::shape_text(tensor->sizes()),
+                                           ": the state belongs to another network"));
         if (saved.scalar_type() != tensor->scalar_type())
-          throw state_error(detail::concat("packnet: the saved '", kind, name, "' is ", saved.dtype(), ", the model's is ", tensor->dtype()));
+          throw state_error(detail::concat("packnet: the saved '", kind, name, "' is ",
+                                           saved.dtype(), ", the model's is ", tensor->dtype()));
         *tensor = saved.to(tensor->device());
       }
     }
     const auto task = in.integer(prefix + "task");
     const auto pruned = in.integer(prefix + "pruned");
-    if (task < 1 || task > (pruned != 0 ? most_tasks : most_tasks + 1)) throw state_error(detail::concat("packnet: the saved task is ", task));
-    if (pruned != 0 && pruned != 1) throw state_error(detail::concat("packnet: the saved 'pruned' is ", pruned, ", not 0 or 1"));
+    if (task < 1 || task > (pruned != 0 ? most_tasks : most_tasks + 1))
+      throw state_error(detail::concat("packnet: the saved task is ", task));
+    if (pruned != 0 && pruned != 1)
+      throw state_error(detail::concat("packnet: the saved 'pruned' is ", pruned, ", not 0 or 1"));
     for (const auto& [name, e] : loaded)
       if (e.owner.gt(pruned != 0 ? task : task - 1).any().item<bool>())
-        throw state_error(detail::concat("packnet: weights of the saved '", name, "' are owned by a task that there is not yet: the state is of task ", task));
+        throw state_error(detail::concat(
+            "packnet: weights of the saved '", name,
+            "' are owned by a task that there is not yet: the state is of task ", task));
     entries_ = std::move(loaded);
     task_ = task;
     pruned_ = pruned != 0;
@@ -177,7 +209,8 @@ class packnet {
 
   struct entry {
     at::Tensor owner;  // uint8, 0 for none
-    at::Tensor fixed;  // values of the weights that may not change; of the others, what they were when the phase began
+    // values of the weights that may not change; of the others, what they were when the phase began
+    at::Tensor fixed;
   };
 
   at::Tensor learns(const entry& e) const { return e.owner.eq(pruned_ ? task_ : 0); }
@@ -190,7 +223,8 @@ class packnet {
       const auto indices = gradient._indices();
       at::Tensor row = indices[0];
       for (std::int64_t d = 1; d < indices.size(0); ++d) row = row * learns.size(d) + indices[d];
-      gradient._values().masked_fill_(learns.flatten(0, indices.size(0) - 1).index_select(0, row).logical_not(), 0);
+      gradient._values().masked_fill_(
+          learns.flatten(0, indices.size(0) - 1).index_select(0, row).logical_not(), 0);
     } else {
       gradient = gradient.to_dense().masked_fill_(learns.logical_not(), 0);
     }
@@ -201,7 +235,8 @@ class packnet {
     for (auto& [theta, e] : match(model)) e->fixed = theta.detach().clone();
   }
 
-  /// The model's parameters with their entries, which follow it to another device or type. Throws unless they belong together.
+  /// The model's parameters with their entries, which follow it to another device or type. Throws
+  /// unless they belong together.
   template <parameter_source M>
   std::vector<std::pair<at::Tensor, entry*>> match(const M& model) const {
     std::vector<std::pair<at::Tensor, entry*>> items;
@@ -209,17 +244,21 @@ class packnet {
       if (detail::covered(exclude_, name)) continue;
       const auto found = entries_.find(name);
       if (found == entries_.end())
-        throw state_error(detail::concat("packnet: the model's parameter '", name, "' ", detail::shape_text(tensor.sizes()),
-                                         " was not in the model this was made from: exclude it by pattern"));
+        throw state_error(detail::concat(
+            "packnet: the model's parameter '", name, "' ", detail::shape_text(tensor.sizes()),
+            " was not in the model this was made from: exclude it by pattern"));
       detail::check_leaf("packnet", name, tensor);
       entry& e = found->second;
       if (tensor.sizes() != e.owner.sizes())
-        throw shape_error(detail::concat("packnet: the model's parameter '", name, "' has shape ", detail::shape_text(tensor.sizes()),
-                                         ", its owners ", detail::shape_text(e.owner.sizes()), ": make this from this model"));
+        throw shape_error(detail::concat("packnet: the model's parameter '", name, "' has shape ",
+                                         detail::shape_text(tensor.sizes()), ", its owners ",
+                                         detail::shape_text(e.owner.sizes()),
+                                         ": make this from this model"));
       items.emplace_back(tensor, &e);
     }
     if (items.size() != entries_.size())
-      throw state_error(detail::concat("packnet: the model has ", items.size(), " of the ", entries_.size(), " parameters this was made from"));
+      throw state_error(detail::concat("packnet: the model has ", items.size(), " of the ",
+                                       entries_.size(), " parameters this was made from"));
     for (auto& [theta, e] : items) {
       e->owner = e->owner.to(theta.device());
       e->fixed = e->fixed.to(theta.device(), theta.scalar_type());
@@ -228,7 +267,8 @@ class packnet {
   }
 
   std::vector<std::string> exclude_;
-  mutable std::map<std::string, entry> entries_;  // mutable: they follow a model that is moved to another device or type
+  // mutable: they follow a model that is moved to another device or type
+  mutable std::map<std::string, entry> entries_;
   std::int64_t task_ = 1;
   bool pruned_ = false;
 };

@@ -42,21 +42,30 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
 
 }  // namespace detail
 
-/// Moves a target network towards its source, in place, without a graph, in one pass over each parameter:
+/// Moves a target network towards its source, in place, without a graph, in one pass over each
+/// parameter:
 ///
 ///     target <- target + tau (source - target)
 ///
-/// Parameters are matched by name; what is tied in the source alone moves both of the target's, as in a module that clone() took apart.
-/// Buffers, such as a normalisation's running statistics, are copied. tau 1 copies everything, as a target begins. Throws state_error for a name that only one side has, shape_error for another shape and config_error for a tau
-/// outside [0, 1] or a target that is its source, before anything is moved.
+/// Parameters are matched by name; what is tied in the source alone moves both of the target's, as
+/// in a module that clone() took apart. Buffers, such as a normalisation's running statistics, are
+/// copied. tau 1 copies everything, as a target begins. Throws state_error for a name that only one
+/// side has, shape_error for another shape and config_error for a tau outside [0, 1] or a target
+/// that is its source, before anything is moved.
 template <parameter_source Target, parameter_source Source>
 void polyak_update(const Target& target, const Source& source, double tau) {
-  if (!(tau >= 0 && tau <= 1)) throw config_error(detail::concat("polyak_update: tau must lie in [0, 1], got ", tau));
+  if (!(tau >= 0 && tau <= 1))
+    throw config_error(detail::concat("polyak_update: tau must lie in [0, 1], got ", tau));
   const at::NoGradGuard no_grad;
-  const auto weights = detail::paired("polyak_update", parameters(target), detail::all_names(source));
-  const auto buffers = detail::paired("polyak_update", detail::buffers_of(target), detail::buffers_of(source, true));
-  if (!weights.empty() && std::all_of(weights.begin(), weights.end(), [](const auto& pair) { return pair.first.is_alias_of(pair.second); }))
-    throw config_error("polyak_update: the target is its source, tensor by tensor: a module holder's copy is the same network, clone() makes another");
+  const auto weights =
+      detail::paired("polyak_update", parameters(target), detail::all_names(source));
+  const auto buffers =
+      detail::paired("polyak_update", detail::buffers_of(target), detail::buffers_of(source, true));
+  if (!weights.empty() && std::all_of(weights.begin(), weights.end(), [](const auto& pair) {
+        return pair.first.is_alias_of(pair.second);
+      }))
+    throw config_error("polyak_update: the target is its source, tensor by tensor: a module "
+                       "holder's copy is the same network, clone() makes another");
   for (auto [to, from] : weights) {
     if (tau == 1)
       to.copy_(from);

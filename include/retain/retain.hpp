@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Retention, losses and replay. Not in here, for what they cost to compile: networks (retain/policy/...), and what is computed by Eigen
-// (retain/eigen.hpp, kfac.hpp, kfac_ewc.hpp, mahalanobis_gate.hpp).
+// Retention, losses and replay. Not in here, for what they cost to compile: networks
+// (retain/policy/...), and what is computed by Eigen (retain/eigen.hpp, kfac.hpp, kfac_ewc.hpp,
+// mahalanobis_gate.hpp).
 #pragma once
 
 #include <retain/anchored_critic.hpp>

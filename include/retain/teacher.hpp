@@ -45,21 +45,24 @@ struct is_shared_ptr<std::shared_ptr<T>> : std::true_type {};
 template <class M>
 M deep_copy(const M& model) {
   if constexpr (has_deepcopy<M>) {
-    const at::NoGradGuard no_grad;  // else the copies of parameters would be results of a clone, not leaves
+    // else the copies of parameters would be results of a clone, not leaves
+    const at::NoGradGuard no_grad;
     return model.deepcopy();
   } else {
-    static_assert(module_holder<M> || is_shared_ptr<M>::value,
-                  "retain::teacher copies a module holder, a std::shared_ptr to a torch::nn::Module, or a torch::jit::Module; "
-                  "for anything else make the copy yourself and write teacher{retain::adopt, copy, forward}");
+    static_assert(
+        module_holder<M> || is_shared_ptr<M>::value,
+        "retain::teacher copies a module holder, a std::shared_ptr to a torch::nn::Module, or a "
+        "torch::jit::Module; "
+        "for anything else make the copy yourself and write teacher{retain::adopt, copy, forward}");
     try {
       if constexpr (module_holder<M>)
         return M(std::dynamic_pointer_cast<typename M::ContainedType>(model->clone()));
       else
         return std::dynamic_pointer_cast<typename M::element_type>(model->clone());
     } catch (const c10::Error&) {
-      throw config_error(
-          "teacher: this module cannot be cloned; derive it from torch::nn::Cloneable and build its layers in reset(), or copy it "
-          "yourself and write teacher{retain::adopt, copy, forward}");
+      throw config_error("teacher: this module cannot be cloned; derive it from "
+                         "torch::nn::Cloneable and build its layers in reset(), or copy it "
+                         "yourself and write teacher{retain::adopt, copy, forward}");
     }
   }
 }
@@ -94,7 +97,8 @@ void each_tensor(State& carried, Visit visit) {
   } else if constexpr (requires { std::tuple_size<plain>::value; }) {
     std::apply([&](auto&... tensor) { (visit(tensor), ...); }, carried);
   } else {
-    static_assert(std::same_as<plain, no_state>, "a recurrent teacher's state is a tensor, or a range, tuple or pair of tensors");
+    static_assert(std::same_as<plain, no_state>,
+                  "a recurrent teacher's state is a tensor, or a range, tuple or pair of tensors");
   }
 }
 
@@ -109,20 +113,24 @@ State cloned(State carried) {
 
 }  // namespace detail
 
-/// The pre-trained policy pi* that a student is kept close to: a deep copy in eval mode, without gradients, that no train(),
-/// zero_grad() or optimiser of the student reaches. Asking it builds no graph.
+/// The pre-trained policy pi* that a student is kept close to: a deep copy in eval mode, without
+/// gradients, that no train(), zero_grad() or optimiser of the student reaches. Asking it builds no
+/// graph.
 ///
 ///     teacher t{policy};                                              // policy->forward(observations) gives logits
 ///     teacher t{policy, [](auto& net, const auto& o) { return categorical{net->forward(o.screen)}; }};
 ///     teacher t{policy, forward, initial_state};                      // recurrent: see `step`
 ///
-/// `policy` is a module holder, a std::shared_ptr to a module that can be cloned, or a torch::jit::Module. A recurrent forward
-/// function takes (model, observations, state, done), resets the state before the steps that `done` marks, and returns a tuple
-/// {prediction, state}. Copies of a teacher share the frozen weights and carry their own state. Throws config_error when the
-/// model cannot be copied.
+/// `policy` is a module holder, a std::shared_ptr to a module that can be cloned, or a
+/// torch::jit::Module. A recurrent forward function takes (model, observations, state, done),
+/// resets the state before the steps that `done` marks, and returns a tuple {prediction, state}.
+/// Copies of a teacher share the frozen weights and carry their own state. Throws config_error when
+/// the model cannot be copied.
 ///
-/// What a module does not register is beyond this: LibTorch's clone() copies the handle of a plain member tensor, running statistics for example, and what
-/// the student then writes into it the teacher reads. Nobody can see that from outside. Make such a tensor a buffer, in reset(), as layers are made:
+/// What a module does not register is beyond this: LibTorch's clone() copies the handle of a plain
+/// member tensor, running statistics for example, and what the student then writes into it the
+/// teacher reads. Nobody can see that from outside. Make such a tensor a buffer, in reset(), as
+/// layers are made:
 ///
 ///     void reset() override { mean = register_buffer("mean", at::zeros({n})); }
 template <class Model, class Forward = detail::call_forward, class State = detail::no_state>
@@ -134,7 +142,10 @@ class teacher {
       : teacher(adopt, detail::deep_copy(model), std::move(forward), std::move(initial)) {}
 
   teacher(adopt_t, Model copy, Forward forward = {}, State initial = {})
-      : model_(std::move(copy)), forward_(std::move(forward)), initial_(initial), carried_(std::move(initial)) {
+      : model_(std::move(copy)),
+        forward_(std::move(forward)),
+        initial_(initial),
+        carried_(std::move(initial)) {
     detail::module_of(model_).eval();
     for (auto& [name, tensor] : parameters(model_)) tensor.requires_grad_(false);
   }
@@ -147,8 +158,8 @@ class teacher {
     return detail::as_prediction(forward_(model_, observations));
   }
 
-  /// A recurrent teacher's answer along the student's trajectory: it goes on from the state of the last call, and resets it
-  /// before every step that `done` marks as the first of an episode.
+  /// A recurrent teacher's answer along the student's trajectory: it goes on from the state of the
+  /// last call, and resets it before every step that `done` marks as the first of an episode.
   template <class Observations>
     requires(recurrent)
   auto step(const Observations& observations, const at::Tensor& done) {
@@ -178,7 +189,8 @@ class teacher {
     });
   }
 
-  /// Throws state_error or shape_error and changes nothing when the saved weights are another network's.
+  /// Throws state_error or shape_error and changes nothing when the saved weights are another
+  /// network's.
   void load_state(const state& in, const std::string& prefix) {
     const at::NoGradGuard no_grad;
     std::vector<std::pair<at::Tensor, at::Tensor>> replacements;
@@ -202,17 +214,23 @@ class teacher {
  private:
   static void check_like(const at::Tensor& saved, const at::Tensor& own, const std::string& name) {
     if (saved.sizes() != own.sizes())
-      throw shape_error(detail::concat("teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()), ", this teacher's is ",
-                                       detail::shape_text(own.sizes()), ": the state belongs to another network or another number of games"));
+      throw shape_error(detail::concat(
+          "teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()),
+          ", this teacher's is ", detail::shape_text(own.sizes()),
+          ": the state belongs to another network or another number of games"));
     if (saved.scalar_type() != own.scalar_type())
-      throw state_error(detail::concat("teacher: the saved '", name, "' is ", saved.dtype(), ", this teacher's is ", own.dtype()));
+      throw state_error(detail::concat("teacher: the saved '", name, "' is ", saved.dtype(),
+                                       ", this teacher's is ", own.dtype()));
   }
 
-  static std::string carried_key(const std::string& prefix, int index) { return detail::concat(prefix, "carried.", index); }
+  static std::string carried_key(const std::string& prefix, int index) {
+    return detail::concat(prefix, "carried.", index);
+  }
 
   parameter_list tensors() const {
     auto list = parameters(model_);
-    for (const auto& buffer : detail::collect(detail::module_of(model_).named_buffers())) list.push_back(buffer);
+    for (const auto& buffer : detail::collect(detail::module_of(model_).named_buffers()))
+      list.push_back(buffer);
     return list;
   }
 

@@ -17,7 +17,9 @@ namespace retain {
 struct warm_start_options {
   double collect = 0;  ///< progress from 0 on for which the policy plays and nothing learns
   double critic = 0;   ///< progress after that for which only the critic learns
-  std::vector<std::string> critic_parameters = {"value_head.*"};  ///< name patterns of what is the critic's alone; with critic_kind::separate {"critic_*", "value_head"}
+  /// name patterns of what is the critic's alone; with critic_kind::separate {"critic_*",
+  /// "value_head"}
+  std::vector<std::string> critic_parameters = {"value_head.*"};
 };
 
 /// What a warm start has come to.
@@ -27,9 +29,11 @@ enum class warm_start_phase {
   everything,  ///< everything plays and learns
 };
 
-/// The beginning of fine-tuning, when a new critic would teach a good policy nonsense. First, optionally, the pre-trained policy fills
-/// the replay buffer with its own play (the warm-up phase of WSRL, Zhou et al. 2024, arXiv 2412.07762: a few thousand steps); then the
-/// critic learns alone, the rest being frozen (Wołczyk et al. 2024, arXiv 2402.02868, train the value head first); then everything does.
+/// The beginning of fine-tuning, when a new critic would teach a good policy nonsense. First,
+/// optionally, the pre-trained policy fills the replay buffer with its own play (the warm-up phase
+/// of WSRL, Zhou et al. 2024, arXiv 2412.07762: a few thousand steps); then the critic learns
+/// alone, the rest being frozen (Wołczyk et al. 2024, arXiv 2402.02868, train the value head
+/// first); then everything does.
 ///
 ///     warm_start warm{*policy, {.collect = 5000, .critic = 50000}};
 ///     // in the loop, after train():
@@ -41,27 +45,34 @@ enum class warm_start_phase {
 ///       ...
 ///     }
 ///
-/// Frozen is meant as in `frozen`: no gradient, no `.grad`, eval mode where nothing learns. As long as the parameters of the critic are
-/// its own, the policy is the pre-trained one to the last bit until the last phase. `step` is a function of progress alone. The model
-/// must live as long; what is frozen when this ends stays frozen. Throws config_error for a phase that is negative or not finite, and
-/// for a pattern that matches nothing where there is a critic phase.
+/// Frozen is meant as in `frozen`: no gradient, no `.grad`, eval mode where nothing learns. As long
+/// as the parameters of the critic are its own, the policy is the pre-trained one to the last bit
+/// until the last phase. `step` is a function of progress alone. The model must live as long; what
+/// is frozen when this ends stays frozen. Throws config_error for a phase that is negative or not
+/// finite, and for a pattern that matches nothing where there is a critic phase.
 class warm_start {
  public:
   template <parameter_source M>
-  explicit warm_start(M& model, warm_start_options options = {}) : part_("warm_start", model), options_(std::move(options)) {
-    if (!(options_.collect >= 0 && options_.critic >= 0) || !std::isfinite(options_.collect + options_.critic))
-      throw config_error(detail::concat("warm_start: phases must be finite and not negative, got collect ", options_.collect, ", critic ",
-                                        options_.critic));
+  explicit warm_start(M& model, warm_start_options options = {})
+      : part_("warm_start", model), options_(std::move(options)) {
+    if (!(options_.collect >= 0 && options_.critic >= 0) ||
+        !std::isfinite(options_.collect + options_.critic))
+      throw config_error(
+          detail::concat("warm_start: phases must be finite and not negative, got collect ",
+                         options_.collect, ", critic ", options_.critic));
     if (options_.critic > 0) {
-      if (options_.critic_parameters.empty()) throw config_error("warm_start: a critic phase needs the name patterns of its parameters");
+      if (options_.critic_parameters.empty())
+        throw config_error("warm_start: a critic phase needs the name patterns of its parameters");
       part_.check(options_.critic_parameters);
     }
     step(0);
   }
 
-  /// Returns whether a new phase has begun. Freezes again what a train() went over. Throws config_error when progress is not finite.
+  /// Returns whether a new phase has begun. Freezes again what a train() went over. Throws
+  /// config_error when progress is not finite.
   bool step(double progress) {
-    if (!std::isfinite(progress)) throw config_error(detail::concat("warm_start was stepped to ", progress));
+    if (!std::isfinite(progress))
+      throw config_error(detail::concat("warm_start was stepped to ", progress));
     const auto before = phase_;
     phase_ = progress < options_.collect                     ? warm_start_phase::collect
              : progress < options_.collect + options_.critic ? warm_start_phase::critic
@@ -89,13 +100,17 @@ class warm_start {
     out.set(prefix + "critic", options_.critic);
     out.set(prefix + "progress", progress_);
   }
-  /// Freezes what is frozen at the saved progress. Throws state_error when the saved phases are others.
+  /// Freezes what is frozen at the saved progress. Throws state_error when the saved phases are
+  /// others.
   void load_state(const state& in, const std::string& prefix) {
-    const double collect = in.number(prefix + "collect"), critic = in.number(prefix + "critic"), progress = in.number(prefix + "progress");
+    const double collect = in.number(prefix + "collect"), critic = in.number(prefix + "critic"),
+                 progress = in.number(prefix + "progress");
     if (collect != options_.collect || critic != options_.critic)
-      throw state_error(detail::concat("warm_start: the state's phases are collect ", collect, ", critic ", critic, ", this one's collect ",
+      throw state_error(detail::concat("warm_start: the state's phases are collect ", collect,
+                                       ", critic ", critic, ", this one's collect ",
                                        options_.collect, ", critic ", options_.critic));
-    if (!std::isfinite(progress)) throw state_error(detail::concat("the state's '", prefix, "progress' is ", progress));
+    if (!std::isfinite(progress))
+      throw state_error(detail::concat("the state's '", prefix, "progress' is ", progress));
     step(progress);
   }
 

@@ -5,7 +5,8 @@
 
 namespace common_adam_test {
 
-TEST_CASE("adam in one pass follows torch::optim::Adam, clipped gradients and a parameter that sometimes has none included") {
+TEST_CASE("adam in one pass follows torch::optim::Adam, clipped gradients and a parameter that "
+          "sometimes has none included") {
   torch::manual_seed(6);
   const std::vector<std::vector<std::int64_t>> shapes{{37, 5}, {5}, {1000}, {1}};
   std::vector<at::Tensor> ours, theirs;
@@ -33,7 +34,8 @@ TEST_CASE("adam in one pass follows torch::optim::Adam, clipped gradients and a 
     CHECK(norm == Approx(torch::nn::utils::clip_grad_norm_(theirs, 2.0)).epsilon(1e-5));
     reference.step();
   }
-  for (std::size_t i = 0; i < shapes.size(); ++i) CHECK(support::relative_error(ours[i].detach(), theirs[i].detach()) < 1e-5);
+  for (std::size_t i = 0; i < shapes.size(); ++i)
+    CHECK(support::relative_error(ours[i].detach(), theirs[i].detach()) < 1e-5);
 }
 
 TEST_CASE("adam goes on bit for bit after save and load") {

@@ -24,7 +24,8 @@ std::string text_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-TEST_CASE("an example's file takes the place of an old one, behind links, and of nothing else", "[files]") {
+TEST_CASE("an example's file takes the place of an old one, behind links, and of nothing else",
+          "[files]") {
   const temporary_folder folder;
   write_file(folder / "new/deep/file", "one");
   write_file(folder / "new/deep/file", "two");
@@ -34,7 +35,8 @@ TEST_CASE("an example's file takes the place of an old one, behind links, and of
   CHECK(std::filesystem::is_symlink(std::filesystem::symlink_status(folder / "link")));
   CHECK(text_of(folder / "new/deep/file") == "3\n");
   REQUIRE(mkfifo(folder.file("pipe").c_str(), 0600) == 0);
-  CHECK_THROWS_WITH(write_file(folder / "pipe", "text"), ContainsSubstring("pipe") && ContainsSubstring("not a file"));
+  CHECK_THROWS_WITH(write_file(folder / "pipe", "text"),
+                    ContainsSubstring("pipe") && ContainsSubstring("not a file"));
   CHECK(std::filesystem::is_fifo(std::filesystem::symlink_status(folder / "pipe")));
   CHECK_THROWS_WITH(write_file(folder / "new", "text"), ContainsSubstring("a folder"));
   CHECK(std::distance(std::filesystem::directory_iterator(folder / "new/deep"), {}) == 1);
@@ -54,7 +56,8 @@ TEST_CASE("columns of one file have one length", "[files]") {
   CHECK(good.at("step") == std::vector<double>{1, 3, 4});
   CHECK(good.at("value").size() == 3);
   write_file(folder / "twice.csv", "step,step\n1,2\n");
-  CHECK_THROWS_WITH(read_columns(folder / "twice.csv"), ContainsSubstring("twice.csv") && ContainsSubstring("two columns 'step'"));
+  CHECK_THROWS_WITH(read_columns(folder / "twice.csv"),
+                    ContainsSubstring("twice.csv") && ContainsSubstring("two columns 'step'"));
 }
 
 }  // namespace common_files_test

@@ -2,6 +2,9 @@
 // A program as its user meets it: arguments, output, exit code, Ctrl-C.
 #pragma once
 
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -13,9 +16,6 @@
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -44,14 +44,17 @@ class program {
     FILE* pipe = popen(("'" + path_ + "' " + arguments + " 2>&1 </dev/null").c_str(), "r");
     REQUIRE(pipe != nullptr);
     std::array<char, 4096> part;
-    while (const auto n = std::fread(part.data(), 1, part.size(), pipe)) result.text.append(part.data(), n);
+    while (const auto n = std::fread(part.data(), 1, part.size(), pipe))
+      result.text.append(part.data(), n);
     const int status = pclose(pipe);
     result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     return result;
   }
 
-  /// Runs it until `file` has so many lines, and more than before, and then presses Ctrl-C. Returns its exit code, -1 if that did not end it.
-  int interrupted(const std::string& arguments, const std::filesystem::path& file, long lines) const {
+  /// Runs it until `file` has so many lines, and more than before, and then presses Ctrl-C. Returns
+  /// its exit code, -1 if that did not end it.
+  int interrupted(const std::string& arguments, const std::filesystem::path& file,
+                  long lines) const {
     const auto lines_of = [&] {
       const auto text = read(file);
       return std::count(text.begin(), text.end(), '\n');

@@ -25,7 +25,8 @@ std::string text_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-TEST_CASE("a log is on the disk row by row, and goes on without what is played again", "[run_log]") {
+TEST_CASE("a log is on the disk row by row, and goes on without what is played again",
+          "[run_log]") {
   const temporary_folder folder;
   const auto path = folder / "metrics.csv";
   {
@@ -44,9 +45,12 @@ TEST_CASE("a log is on the disk row by row, and goes on without what is played a
   CHECK(text_of(path) == "global_step,a,b\n0,,0.5\n100,1,2\n200,again,\n");
   CHECK_THROWS_WITH((run_log(path, {"global_step", "c"}, 100)), ContainsSubstring("other columns"));
   CHECK(text_of(path).size() > 40);  // and is left as it was
-  { const run_log anew(path, {"global_step", "c"}); }
+  {
+    const run_log anew(path, {"global_step", "c"});
+  }
   CHECK(text_of(path) == "global_step,c\n");
-  CHECK_THROWS_WITH((run_log(folder / "gone.csv", {"global_step"}, 100)), ContainsSubstring("gone.csv") && ContainsSubstring("begin anew"));
+  CHECK_THROWS_WITH((run_log(folder / "gone.csv", {"global_step"}, 100)),
+                    ContainsSubstring("gone.csv") && ContainsSubstring("begin anew"));
 }
 
 }  // namespace common_run_log_test

@@ -16,14 +16,23 @@ std::vector<double> one_to(int n) {
 
 TEST_CASE("pairs are drawn together", "[statistics]") {
   const std::vector<double> a{1, 2, 3, 10}, b{2, 4, 6, 20};
-  const auto ratio = [](std::span<const double> x, std::span<const double> y) { return statistics::mean(y) / statistics::mean(x); };
+  const auto ratio = [](std::span<const double> x, std::span<const double> y) {
+    return statistics::mean(y) / statistics::mean(x);
+  };
   const auto always = statistics::paired_bootstrap_interval(a, b, ratio);
   CHECK(always.low == Approx(2));  // in every draw, which the two by themselves would not have
   CHECK(always.high == Approx(2));
-  const auto first = [](std::span<const double> x, std::span<const double>) { return statistics::mean(x); };
-  CHECK(statistics::paired_bootstrap_interval(a, b, first).low == statistics::bootstrap_interval(a).low);
-  CHECK(std::isnan(statistics::paired_bootstrap_interval(std::span<const double>(), std::span<const double>(), ratio).low));
-  CHECK_THROWS_AS(statistics::paired_bootstrap_interval(a, std::span<const double>(b).first(3), ratio), std::invalid_argument);
+  const auto first = [](std::span<const double> x, std::span<const double>) {
+    return statistics::mean(x);
+  };
+  CHECK(statistics::paired_bootstrap_interval(a, b, first).low ==
+        statistics::bootstrap_interval(a).low);
+  CHECK(std::isnan(statistics::paired_bootstrap_interval(std::span<const double>(),
+                                                         std::span<const double>(), ratio)
+                       .low));
+  CHECK_THROWS_AS(
+      statistics::paired_bootstrap_interval(a, std::span<const double>(b).first(3), ratio),
+      std::invalid_argument);
 }
 
 TEST_CASE("mean, spread and quantiles have their closed forms", "[statistics]") {
@@ -57,10 +66,12 @@ TEST_CASE("no values give a gap, not a crash", "[statistics]") {
   CHECK(std::isnan(statistics::stratified_bootstrap_interval({}, statistics::mean).low));
 }
 
-TEST_CASE("the bootstrap interval of a mean is near the normal one, and repeats exactly", "[statistics]") {
+TEST_CASE("the bootstrap interval of a mean is near the normal one, and repeats exactly",
+          "[statistics]") {
   std::mt19937_64 random(3);
   std::vector<double> values(400);
-  for (double& value : values) value = 10 + 2 * std::sqrt(12.0) * (static_cast<double>(random() >> 11) * 0x1p-53 - 0.5);
+  for (double& value : values)
+    value = 10 + 2 * std::sqrt(12.0) * (static_cast<double>(random() >> 11) * 0x1p-53 - 0.5);
   const auto found = statistics::bootstrap_interval(values);
   const double half = 1.96 * statistics::standard_error(values);
   CHECK(found.low == Approx(statistics::mean(values) - half).margin(0.03));
@@ -73,7 +84,8 @@ TEST_CASE("the bootstrap interval of a mean is near the normal one, and repeats 
 }
 
 TEST_CASE("two values have a bootstrap distribution that can be written down", "[statistics]") {
-  // The mean of two draws from {0, 1} is 0, ½, 1 with ¼, ½, ¼: the middle 50 % runs from the edge of 0 to the edge of 1.
+  // The mean of two draws from {0, 1} is 0, ½, 1 with ¼, ½, ¼: the middle 50 % runs from the edge
+  // of 0 to the edge of 1.
   const auto wide = statistics::bootstrap_interval(std::array{0.0, 1.0}, {.level = 0.95});
   CHECK(wide.low == 0);
   CHECK(wide.high == 1);
@@ -87,11 +99,13 @@ TEST_CASE("strata keep their differences out of the interval", "[statistics]") {
   const auto within = statistics::stratified_bootstrap_interval(strata, statistics::mean);
   CHECK(within.low == Approx(50));
   CHECK(within.high == Approx(50));
-  const auto across = statistics::bootstrap_interval(std::array{0.0, 0.0, 0.0, 100.0, 100.0, 100.0});
+  const auto across =
+      statistics::bootstrap_interval(std::array{0.0, 0.0, 0.0, 100.0, 100.0, 100.0});
   CHECK(across.low < 30);
 }
 
-TEST_CASE("seeds and games: games equal within a seed leave the bootstrap over seeds", "[statistics]") {
+TEST_CASE("seeds and games: games equal within a seed leave the bootstrap over seeds",
+          "[statistics]") {
   const std::vector<std::vector<double>> seeds{{1, 1}, {2, 2}, {3, 3}, {4, 4}};
   const auto nested = statistics::seeds_and_games_interval(seeds);
   const auto plain = statistics::bootstrap_interval(one_to(4));
@@ -109,7 +123,8 @@ TEST_CASE("a paired difference cancels what the pairs share", "[statistics]") {
   CHECK(result.pairs == 3);
   CHECK(result.wins == 3);
   CHECK(result.ties == 0);
-  CHECK_THROWS_AS(statistics::paired_difference(better, std::span(easy).first(2)), std::invalid_argument);
+  CHECK_THROWS_AS(statistics::paired_difference(better, std::span(easy).first(2)),
+                  std::invalid_argument);
 }
 
 }  // namespace common_statistics_test

@@ -19,16 +19,17 @@ TEST_CASE("a number stands with its decimals; what rounds to 0 has no sign", "[t
   CHECK(range_text(0, std::numeric_limits<double>::infinity(), 2) == "–");
 }
 
-TEST_CASE("a table is Markdown with its columns under one another, and CSV with commas and quotes quoted", "[table]") {
+TEST_CASE(
+    "a table is Markdown with its columns under one another, and CSV with commas and quotes quoted",
+    "[table]") {
   text_table table({"method", "score ± error"});
   table.add({"ewc", "12 ± 3"});
   table.add({"a, \"b\""});  // a row that is short
   CHECK(table.size() == 2);
-  CHECK(table.markdown() ==
-        "| method | score ± error |\n"
-        "|:-------|--------------:|\n"
-        "| ewc    |        12 ± 3 |\n"
-        "| a, \"b\" |               |\n");
+  CHECK(table.markdown() == "| method | score ± error |\n"
+                            "|:-------|--------------:|\n"
+                            "| ewc    |        12 ± 3 |\n"
+                            "| a, \"b\" |               |\n");
   CHECK(table.csv() == "method,score ± error\newc,12 ± 3\n\"a, \"\"b\"\"\",\n");
 }
 

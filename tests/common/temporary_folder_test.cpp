@@ -10,7 +10,8 @@ namespace common_temporary_folder_test {
 
 namespace fs = std::filesystem;
 
-TEST_CASE("a temporary folder goes with everything in it, but not with what its links lead to", "[temporary_folder]") {
+TEST_CASE("a temporary folder goes with everything in it, but not with what its links lead to",
+          "[temporary_folder]") {
   const temporary_folder kept;
   std::ofstream(kept / "file") << "kept";
   std::optional<temporary_folder> gone(std::in_place);

@@ -6,6 +6,7 @@
 
 using teacher = retain::categorical (*)(const at::Tensor&);
 
-at::Tensor loss(retain::composition<retain::ewc, retain::kickstarting<teacher>>& keep, const std::vector<at::Tensor>& model) {
+at::Tensor loss(retain::composition<retain::ewc, retain::kickstarting<teacher>>& keep,
+                const std::vector<at::Tensor>& model) {
   return keep.loss(model);
 }

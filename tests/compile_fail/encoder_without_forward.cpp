@@ -7,6 +7,7 @@ struct forwardless : torch::nn::Cloneable<forwardless> {
   void reset() override {}
 };
 
-auto ask(retain::actor_critic<std::shared_ptr<forwardless>, retain::categorical_head>& policy, const at::Tensor& observations) {
+auto ask(retain::actor_critic<std::shared_ptr<forwardless>, retain::categorical_head>& policy,
+         const at::Tensor& observations) {
   return policy->evaluate(observations);
 }

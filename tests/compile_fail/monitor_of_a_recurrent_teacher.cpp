@@ -4,7 +4,9 @@
 
 struct recurrent_teacher {
   static constexpr bool recurrent = true;
-  retain::categorical step(const at::Tensor& observations, const at::Tensor&) { return retain::categorical{observations}; }
+  retain::categorical step(const at::Tensor& observations, const at::Tensor&) {
+    return retain::categorical{observations};
+  }
 };
 
 retain::monitor watch{recurrent_teacher{}};

@@ -21,13 +21,20 @@ using tensor = at::Tensor;
 /// A distribution of one's own, in a namespace of one's own: kl is found by its arguments.
 struct bernoulli {
   tensor logit;
-  tensor log_prob(const tensor& a) const { return -torch::softplus(torch::where(a > 0, -logit, logit)); }
-  tensor entropy() const { return torch::binary_cross_entropy_with_logits(logit, logit.sigmoid(), {}, {}, at::Reduction::None); }
+  tensor log_prob(const tensor& a) const {
+    return -torch::softplus(torch::where(a > 0, -logit, logit));
+  }
+  tensor entropy() const {
+    return torch::binary_cross_entropy_with_logits(logit, logit.sigmoid(), {}, {},
+                                                   at::Reduction::None);
+  }
   tensor sample() const { return torch::bernoulli(logit.sigmoid()); }
   tensor mode() const { return (logit > 0).to(logit.scalar_type()); }
 };
 tensor kl(const bernoulli& p, const bernoulli& q) {
-  return torch::binary_cross_entropy_with_logits(q.logit, p.logit.sigmoid(), {}, {}, at::Reduction::None) - p.entropy();
+  return torch::binary_cross_entropy_with_logits(q.logit, p.logit.sigmoid(), {}, {},
+                                                 at::Reduction::None) -
+         p.entropy();
 }
 struct without_kl {
   tensor log_prob(const tensor&) const;
@@ -44,7 +51,8 @@ static_assert(!retain::action_distribution<tensor>);
 
 static_assert(retain::prediction<retain::categorical>);
 static_assert(retain::prediction<const retain::masked<bernoulli>&>);
-static_assert(!retain::prediction<tensor>);  // a tensor is taken as logits where a prediction is asked for, and is none itself
+// a tensor is taken as logits where a prediction is asked for, and is none itself
+static_assert(!retain::prediction<tensor>);
 static_assert(!retain::prediction<retain::masked<bernoulli>*>);
 
 using network = retain::actor_critic_net<retain::mlp, retain::categorical_head>;
@@ -52,11 +60,19 @@ struct observation {
   tensor screen;
 };
 const auto asks = [](const tensor& o) { return retain::categorical{o}; };
-const auto asks_struct = [](const observation& o) { return retain::masked{retain::categorical{o.screen}, o.screen.sum(-1) > 0}; };
+const auto asks_struct = [](const observation& o) {
+  return retain::masked{retain::categorical{o.screen}, o.screen.sum(-1) > 0};
+};
 const auto answers_logits = [](const tensor& o) { return o; };
-const auto remembers = [](const tensor& o, const tensor& state, const tensor&) { return std::pair{retain::categorical{o}, state}; };
-const auto forgets_its_state = [](const tensor& o, const tensor&, const tensor&) { return retain::categorical{o}; };
-const auto carries_a_number = [](const tensor& o, int state, const tensor&) { return std::tuple{retain::categorical{o}, state}; };
+const auto remembers = [](const tensor& o, const tensor& state, const tensor&) {
+  return std::pair{retain::categorical{o}, state};
+};
+const auto forgets_its_state = [](const tensor& o, const tensor&, const tensor&) {
+  return retain::categorical{o};
+};
+const auto carries_a_number = [](const tensor& o, int state, const tensor&) {
+  return std::tuple{retain::categorical{o}, state};
+};
 
 static_assert(retain::policy<decltype(asks), tensor>);
 static_assert(retain::policy<decltype(asks_struct), observation>);
@@ -67,7 +83,8 @@ static_assert(!retain::policy<retain::categorical, tensor>);
 
 static_assert(retain::recurrent_policy<decltype(remembers), tensor, tensor>);
 static_assert(retain::recurrent_policy<decltype(carries_a_number), tensor, int>);
-static_assert(retain::recurrent_policy<retain::actor_critic<retain::mlp, retain::categorical_head>, tensor, tensor>);
+static_assert(retain::recurrent_policy<retain::actor_critic<retain::mlp, retain::categorical_head>,
+                                       tensor, tensor>);
 static_assert(!retain::recurrent_policy<decltype(asks), tensor, tensor>);
 static_assert(!retain::recurrent_policy<decltype(forgets_its_state), tensor, tensor>);
 static_assert(!retain::recurrent_policy<decltype(remembers), observation, tensor>);
@@ -110,7 +127,8 @@ TEST_CASE("concepts: a distribution of one's own works in every term", "[concept
   static_assert(retain::policy<decltype(policy), tensor>);
   const auto states = torch::randn({20, 3});
 
-  // p (1 - p) x^2, the Fisher of a Bernoulli policy with a linear logit, against the mean over actions weighted by their probability
+  // p (1 - p) x^2, the Fisher of a Bernoulli policy with a linear logit, against the mean over
+  // actions weighted by their probability
   const auto x = torch::cat({states, torch::ones({20, 1})}, 1);
   const auto p = policy(states).logit.sigmoid().detach();
   const auto expected = (p * (1 - p)).unsqueeze(-1).mul(x.square()).mean(0);
@@ -120,7 +138,9 @@ TEST_CASE("concepts: a distribution of one's own works in every term", "[concept
     for (std::int64_t n = 0; n < 20; ++n) {
       const auto one = states.narrow(0, n, 1);
       const double share = action > 0 ? p[n].item<double>() : 1 - p[n].item<double>();
-      const auto f = retain::estimate_fisher(net, one, policy, retain::dataset_actions{[&](const tensor&) { return given.narrow(0, n, 1); }});
+      const auto f = retain::estimate_fisher(
+          net, one, policy,
+          retain::dataset_actions{[&](const tensor&) { return given.narrow(0, n, 1); }});
       found += torch::cat({f.values[0].tensor.flatten(), f.values[1].tensor}) * share / 20;
     }
   }
@@ -134,7 +154,8 @@ TEST_CASE("concepts: a distribution of one's own works in every term", "[concept
     net->bias.add_(1);
   }
   const auto q = policy(states).logit.sigmoid().detach();
-  const auto divergence = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item<double>();
+  const auto divergence =
+      (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item<double>();
   CHECK(kick.loss(policy, rollout{states}).item<double>() == Approx(divergence).epsilon(1e-4));
 }
 

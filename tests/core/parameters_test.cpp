@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <retain/parameters.hpp>
 
-#include <map>
 #include <torch/script.h>
+#include <map>
 
 #include "support.hpp"
 
@@ -43,7 +43,8 @@ std::vector<std::string> names(const retain::parameter_list& list) {
 
 }  // namespace
 
-TEST_CASE("parameters: a module, a holder, a pointer and a reference give the same list", "[parameters]") {
+TEST_CASE("parameters: a module, a holder, a pointer and a reference give the same list",
+          "[parameters]") {
   torch::nn::Linear linear(3, 2);
   const std::vector<std::string> expected{"weight", "bias"};
   CHECK(names(retain::parameters(linear)) == expected);
@@ -57,8 +58,8 @@ TEST_CASE("parameters: a module, a holder, a pointer and a reference give the sa
 TEST_CASE("parameters: tensors are numbered, named ranges keep their names", "[parameters]") {
   const std::vector<at::Tensor> tensors{torch::ones({1}), torch::ones({2})};
   CHECK(names(retain::parameters(tensors)) == std::vector<std::string>{"0", "1"});
-  CHECK(names(retain::parameters(std::map<std::string, at::Tensor>{{"b", tensors[0]}, {"a", tensors[1]}})) ==
-        std::vector<std::string>{"a", "b"});
+  CHECK(names(retain::parameters(std::map<std::string, at::Tensor>{
+            {"b", tensors[0]}, {"a", tensors[1]}})) == std::vector<std::string>{"a", "b"});
   CHECK(names(retain::parameters(own_type{})) == std::vector<std::string>{"w"});
 }
 

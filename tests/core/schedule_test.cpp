@@ -22,7 +22,8 @@ static_assert(!retain::schedule<decltype([] { return 1.0; })>);
 }  // namespace
 
 TEST_CASE("schedule: the kickstarting schedule reaches its floor at update 41 049", "[schedule]") {
-  retain::strength_schedule s = retain::exponential_decay{.initial = 0.75, .factor = 0.99998, .floor = 0.33};
+  retain::strength_schedule s =
+      retain::exponential_decay{.initial = 0.75, .factor = 0.99998, .floor = 0.33};
   CHECK(s.value() == 0.75);
   s.step(1);
   CHECK(s.value() == Approx(0.75 * 0.99998).epsilon(1e-15));
@@ -38,7 +39,8 @@ TEST_CASE("schedule: the kickstarting schedule reaches its floor at update 41 04
 }
 
 TEST_CASE("schedule: progress in another unit", "[schedule]") {
-  const retain::exponential_decay per_update{.initial = 1, .factor = 0.5}, per_steps{.initial = 1, .factor = 0.5, .per = 4096};
+  const retain::exponential_decay per_update{.initial = 1, .factor = 0.5},
+      per_steps{.initial = 1, .factor = 0.5, .per = 4096};
   CHECK(per_steps(3 * 4096) == per_update(3));
 }
 
@@ -56,7 +58,8 @@ TEST_CASE("schedule: linear and cosine at their ends and middle", "[schedule]") 
 }
 
 TEST_CASE("schedule: adaptive KL doubles, halves and stays within its bounds", "[schedule]") {
-  retain::strength_schedule s = retain::adaptive_kl{.initial = 1, .target = 0.1, .minimum = 0.25, .maximum = 4};
+  retain::strength_schedule s =
+      retain::adaptive_kl{.initial = 1, .target = 0.1, .minimum = 0.25, .maximum = 4};
   s.observe(0.1);
   CHECK(s.value() == 1);
   s.observe(0.16);
@@ -69,8 +72,11 @@ TEST_CASE("schedule: adaptive KL doubles, halves and stays within its bounds", "
   CHECK(s.value() == 0.25);
 }
 
-TEST_CASE("schedule: dual ascent moves by at most e^rate, within its bounds, and nothing winds up behind them", "[schedule]") {
-  retain::strength_schedule s = retain::dual_ascent{.initial = 1, .target = 0.1, .rate = 0.5, .minimum = 0.25, .maximum = 2};
+TEST_CASE("schedule: dual ascent moves by at most e^rate, within its bounds, and nothing winds up "
+          "behind them",
+          "[schedule]") {
+  retain::strength_schedule s =
+      retain::dual_ascent{.initial = 1, .target = 0.1, .rate = 0.5, .minimum = 0.25, .maximum = 2};
   s.observe(0.1);
   CHECK(s.value() == 1);
   s.observe(0.12);
@@ -88,8 +94,10 @@ TEST_CASE("schedule: dual ascent moves by at most e^rate, within its bounds, and
   CHECK(s.value() == 0.25);
 }
 
-TEST_CASE("schedule: dual ascent finds the multiplier that holds a KL at its budget", "[schedule]") {
-  // A loss (x - 1)^2 + c x^2 is least at x = 1 / (1 + c); let the KL be x^2. At the budget 0.04, x is 0.2 and c is 4.
+TEST_CASE("schedule: dual ascent finds the multiplier that holds a KL at its budget",
+          "[schedule]") {
+  // A loss (x - 1)^2 + c x^2 is least at x = 1 / (1 + c); let the KL be x^2. At the budget 0.04, x
+  // is 0.2 and c is 4.
   retain::strength_schedule c = retain::dual_ascent{.initial = 0.01, .target = 0.04};
   for (int i = 0; i < 400; ++i) c.observe(std::pow(1 / (1 + c.value()), 2));
   CHECK(c.value() == Approx(4).epsilon(1e-6));
@@ -123,24 +131,31 @@ TEST_CASE("schedule: a bad strength is refused where it enters", "[schedule]") {
   CHECK(s.progress() == 0);
   CHECK_THROWS_WITH(s.observe(1), ContainsSubstring("does not adapt"));
   CHECK_THROWS_AS(s.step(std::nan("")), retain::config_error);
-  CHECK_THROWS_AS((retain::strength_schedule{retain::exponential_decay{.per = 0}}), retain::config_error);
-  CHECK_THROWS_AS((retain::strength_schedule{retain::return_ratio{.teacher_return = -1}}), retain::config_error);
+  CHECK_THROWS_AS((retain::strength_schedule{retain::exponential_decay{.per = 0}}),
+                  retain::config_error);
+  CHECK_THROWS_AS((retain::strength_schedule{retain::return_ratio{.teacher_return = -1}}),
+                  retain::config_error);
   retain::strength_schedule adapts = retain::return_ratio{.teacher_return = 10};
   CHECK_THROWS_AS(adapts.observe(std::nan("")), retain::config_error);
   CHECK(adapts.value() == 1.0);  // a refused measurement leaves nothing behind
 }
 
-TEST_CASE("schedule: parameters that make no sense are refused when a schedule is taken, by name", "[schedule]") {
+TEST_CASE("schedule: parameters that make no sense are refused when a schedule is taken, by name",
+          "[schedule]") {
   const auto taken = [](auto schedule) { return retain::strength_schedule{schedule}; };
-  CHECK_THROWS_WITH(taken(retain::linear{.over = 0}), ContainsSubstring("linear{1 to 0 over 0}") && ContainsSubstring("over must be positive"));
+  CHECK_THROWS_WITH(
+      taken(retain::linear{.over = 0}),
+      ContainsSubstring("linear{1 to 0 over 0}") && ContainsSubstring("over must be positive"));
   CHECK_THROWS_AS(taken(retain::linear{.over = std::nan("")}), retain::config_error);
-  CHECK_THROWS_AS(taken(retain::linear{.last = -0.1}), retain::config_error);  // though it begins well
+  // though it begins well
+  CHECK_THROWS_AS(taken(retain::linear{.last = -0.1}), retain::config_error);
   CHECK_THROWS_AS(taken(retain::cosine{.over = -1}), retain::config_error);
   CHECK_THROWS_AS(taken(retain::cosine{.last = INFINITY}), retain::config_error);
   CHECK_THROWS_AS(taken(retain::exponential_decay{.factor = -0.5}), retain::config_error);
   CHECK_THROWS_AS(taken(retain::exponential_decay{.floor = -0.5}), retain::config_error);
   CHECK_THROWS_AS(taken(retain::exponential_decay{.per = -1}), retain::config_error);
-  CHECK_THROWS_WITH(taken(retain::adaptive_kl{.target = 0}), ContainsSubstring("target must be positive"));
+  CHECK_THROWS_WITH(taken(retain::adaptive_kl{.target = 0}),
+                    ContainsSubstring("target must be positive"));
   CHECK_THROWS_AS(taken(retain::adaptive_kl{.initial = 0}), retain::config_error);
   CHECK_THROWS_AS(taken(retain::adaptive_kl{.minimum = 2, .maximum = 1}), retain::config_error);
   CHECK_THROWS_WITH(taken(retain::adaptive_kl{.minimum = 0}), ContainsSubstring("multiplied up"));
@@ -166,9 +181,11 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   CHECK(same.progress() == 12345.678);
   CHECK(st.unread().empty());
   retain::strength_schedule other = retain::adaptive_kl{.initial = 0.4, .target = 0.1};
-  CHECK_THROWS_WITH(other.load_state(st, "x."), ContainsSubstring("adaptive_kl{0.3") && ContainsSubstring("adaptive_kl{0.4"));
+  CHECK_THROWS_WITH(other.load_state(st, "x."),
+                    ContainsSubstring("adaptive_kl{0.3") && ContainsSubstring("adaptive_kl{0.4"));
   CHECK(other.value() == 0.4);
-  retain::strength_schedule ascent = retain::dual_ascent{.initial = 0.3, .target = 0.1}, fresh = retain::dual_ascent{.initial = 0.3, .target = 0.1};
+  retain::strength_schedule ascent = retain::dual_ascent{.initial = 0.3, .target = 0.1},
+                            fresh = retain::dual_ascent{.initial = 0.3, .target = 0.1};
   ascent.observe(0.13);
   ascent.save_state(st, "y.");
   fresh.load_state(st, "y.");
@@ -180,8 +197,10 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   CHECK_THROWS_AS(nearly.load_state(fine, ""), retain::state_error);
 }
 
-TEST_CASE("schedule: a state that no schedule can come to is refused and changes nothing", "[schedule]") {
-  const auto refused = [](const retain::strength_schedule& schedule, const char* key, double value) {
+TEST_CASE("schedule: a state that no schedule can come to is refused and changes nothing",
+          "[schedule]") {
+  const auto refused = [](const retain::strength_schedule& schedule, const char* key,
+                          double value) {
     auto loaded = schedule;
     retain::state saved;
     loaded.save_state(saved, "x.");
@@ -204,9 +223,12 @@ TEST_CASE("schedule: a state that no schedule can come to is refused and changes
   }
   refused(retain::return_ratio{}, "x.memory.0", nan);
   refused([](double progress) { return 1 - progress; }, "x.progress", 2);  // a strength of -1
-  CHECK_THROWS_AS(retain::strength_schedule(retain::adaptive_kl{.scale = nan}), retain::config_error);
-  CHECK_THROWS_AS(retain::strength_schedule(retain::dual_ascent{.scale = -1}), retain::config_error);
-  CHECK_THROWS_AS(retain::strength_schedule(retain::return_ratio{.student_return = nan}), retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(retain::adaptive_kl{.scale = nan}),
+                  retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(retain::dual_ascent{.scale = -1}),
+                  retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(retain::return_ratio{.student_return = nan}),
+                  retain::config_error);
 }
 
 }  // namespace schedule_test

@@ -3,8 +3,8 @@
 
 #include <retain/behavioral_cloning.hpp>
 #include <retain/compose.hpp>
-#include <retain/files/checksum.hpp>
 #include <retain/ewc.hpp>
+#include <retain/files/checksum.hpp>
 #include <retain/kickstarting.hpp>
 #include <retain/l2_init.hpp>
 
@@ -33,7 +33,9 @@ std::string read_all(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
-void write_all(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+void write_all(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
 
 /// A state file's bytes with another format in them and the checksum that belongs to that.
 std::string of_format(std::string bytes, char format) {
@@ -61,7 +63,8 @@ TEST_CASE("state: tensors of every type, numbers and texts come back exactly", "
   const support::temporary_folder folder;
   torch::manual_seed(4);
   retain::state out;
-  for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort, at::kChar, at::kByte, at::kBool})
+  for (const auto type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt,
+                          at::kShort, at::kChar, at::kByte, at::kBool})
     out.set(std::string("t.") + c10::toString(type), (torch::randn({3, 5}) * 10).abs().to(type));
   out.set("strided", torch::arange(12, at::kFloat).view({3, 4}).t());
   out.set("empty", torch::zeros({0, 7}));
@@ -154,12 +157,16 @@ TEST_CASE("state: every flipped byte and every truncation is an error", "[state]
 
 TEST_CASE("state: files that are not there, are not ours, or cannot be written", "[state]") {
   const support::temporary_folder folder;
-  CHECK_THROWS_WITH(retain::state::read(folder.file("none")), ContainsSubstring("none") && ContainsSubstring("No such file"));
+  CHECK_THROWS_WITH(retain::state::read(folder.file("none")),
+                    ContainsSubstring("none") && ContainsSubstring("No such file"));
   CHECK_THROWS_WITH(retain::state::read(folder.file("")), ContainsSubstring("is a folder"));
-  const std::string json = R"({"episodes": 12, "returns": [1.5, 2.5], "name": "a log of something else, longer than a state's beginning"})";
+  const std::string json =
+      R"({"episodes": 12, "returns": [1.5, 2.5], "name": "a log of something else, longer than a state's beginning"})";
   for (const auto& other : {std::string(500, 'x'), json, json.substr(0, 30)}) {
     write_all(folder.file("text"), other);
-    CHECK_THROWS_WITH(retain::state::read(folder.file("text")), ContainsSubstring("text' is no state of retain") && !ContainsSubstring("truncated"));
+    CHECK_THROWS_WITH(
+        retain::state::read(folder.file("text")),
+        ContainsSubstring("text' is no state of retain") && !ContainsSubstring("truncated"));
   }
   for (const char* few : {"", "{}\n"}) {
     write_all(folder.file("text"), few);
@@ -171,9 +178,11 @@ TEST_CASE("state: files that are not there, are not ours, or cannot be written",
   out.write(folder.file("kept"));
   for (const std::size_t size : {20, 60}) {
     write_all(folder.file("text"), read_all(folder.file("kept")).substr(0, size));
-    CHECK_THROWS_WITH(retain::state::read(folder.file("text")), ContainsSubstring("is truncated") && ContainsSubstring("earlier copy"));
+    CHECK_THROWS_WITH(retain::state::read(folder.file("text")),
+                      ContainsSubstring("is truncated") && ContainsSubstring("earlier copy"));
   }
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.file("")), {}) == 2);  // no temporary file is left
+  // no temporary file is left
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.file("")), {}) == 2);
 }
 
 TEST_CASE("state: a file of a newer format is refused as that, not as damaged", "[state]") {
@@ -184,11 +193,14 @@ TEST_CASE("state: a file of a newer format is refused as that, not as damaged", 
   const auto bytes = read_all(folder.file("s"));
   REQUIRE(of_format(bytes, '1') == bytes);
   write_all(folder.file("s"), of_format(bytes, '9'));
-  CHECK_THROWS_WITH(retain::state::read(folder.file("s")), ContainsSubstring("format 9") && ContainsSubstring("newer"));
+  CHECK_THROWS_WITH(retain::state::read(folder.file("s")),
+                    ContainsSubstring("format 9") && ContainsSubstring("newer"));
   CHECK_THROWS_AS(retain::state::read(folder.file("s")), retain::io_error);
 }
 
-TEST_CASE("state: several may write one file at a time: it is always one of theirs, and nothing is left beside it", "[state]") {
+TEST_CASE("state: several may write one file at a time: it is always one of theirs, and nothing is "
+          "left beside it",
+          "[state]") {
   const support::temporary_folder folder;
   const std::string path = folder.file("state");
   constexpr int writers = 4, rounds = 25;
@@ -203,14 +215,18 @@ TEST_CASE("state: several may write one file at a time: it is always one of thei
           out.write(path);
           const auto in = retain::state::read(path);
           const auto who = in.integer("writer");
-          if (in.tensor("rows").numel() != 1000 * (who + 1) || !in.tensor("rows").eq(who).all().item<bool>()) ++failures;
+          if (in.tensor("rows").numel() != 1000 * (who + 1) ||
+              !in.tensor("rows").eq(who).all().item<bool>())
+            ++failures;
         } catch (const std::exception&) {
           ++failures;
         }
     });
   for (auto& thread : threads) thread.join();
   CHECK(failures == 0);
-  CHECK(std::distance(std::filesystem::directory_iterator(std::filesystem::path(path).parent_path()), {}) == 1);
+  CHECK(std::distance(
+            std::filesystem::directory_iterator(std::filesystem::path(path).parent_path()), {}) ==
+        1);
 }
 
 TEST_CASE("state: what is not there is named", "[state]") {
@@ -221,38 +237,53 @@ TEST_CASE("state: what is not there is named", "[state]") {
   CHECK_THROWS_AS(s.number("x"), retain::state_error);
 }
 
-// tests/data/retention_0.1.state was written by version 0.1 with these terms, their schedules stepped to 2, the controller told of
-// a KL of 1, and five batches drawn.
+// tests/data/retention_0.1.state was written by version 0.1 with these terms, their schedules
+// stepped to 2, the controller told of a KL of 1, and five batches drawn.
 TEST_CASE("state: a file of version 0.1 still loads, and goes on where it stopped", "[state]") {
-  std::vector<std::pair<std::string, at::Tensor>> model{{"a", torch::zeros({2})}, {"b.weight", torch::zeros({2, 3})}};
+  std::vector<std::pair<std::string, at::Tensor>> model{{"a", torch::zeros({2})},
+                                                        {"b.weight", torch::zeros({2, 3})}};
   for (auto& [name, tensor] : model) tensor.requires_grad_();
-  const retain::parameter_list importance{{"a", torch::ones({2})}, {"b.weight", torch::ones({2, 3})}};
+  const retain::parameter_list importance{{"a", torch::ones({2})},
+                                          {"b.weight", torch::ones({2, 3})}};
   torch::nn::Linear net(3, 2);
   auto keep = retain::compose(
-      retain::ewc{model, importance, {.strength = retain::exponential_decay{.initial = 4, .factor = 0.5, .floor = 0.5}}},
+      retain::ewc{
+          model,
+          importance,
+          {.strength = retain::exponential_decay{.initial = 4, .factor = 0.5, .floor = 0.5}}},
       retain::l2_init{model, {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}},
-      retain::behavioral_cloning{torch::zeros({4, 3}), torch::zeros({4, 2}), {.strength = 2.0, .batch_size = 3, .seed = 7}},
-      retain::kickstarting{retain::teacher{net}, {.strength = retain::adaptive_kl{.initial = 1, .target = .1}}});
+      retain::behavioral_cloning{torch::zeros({4, 3}),
+                                 torch::zeros({4, 2}),
+                                 {.strength = 2.0, .batch_size = 3, .seed = 7}},
+      retain::kickstarting{retain::teacher{net},
+                           {.strength = retain::adaptive_kl{.initial = 1, .target = .1}}});
   retain::load(RETAIN_TEST_DATA "/retention_0.1.state", keep);
 
-  // At zero the squared distances are those of the anchors: a = {1, 2} and b = {0, ..., 5}, with importances 1/2 and 1/4.
+  // At zero the squared distances are those of the anchors: a = {1, 2} and b = {0, ..., 5}, with
+  // importances 1/2 and 1/4.
   CHECK(keep.term<0>().strength() == 1.0);
   CHECK(keep.term<0>().loss(model).item<double>() == 1.0 * (0.5 * 5 + 0.25 * 55));
   CHECK(keep.term<1>().strength() == Approx(0.8));
   CHECK(keep.term<1>().loss(model).item<double>() == Approx(0.8 * (5 + 55)));
-  // The three states that come next, of four: an index is the upper two bits of what the generator gives.
+  // The three states that come next, of four: an index is the upper two bits of what the generator
+  // gives.
   const auto file = retain::state::read(RETAIN_TEST_DATA "/retention_0.1.state");
   retain::detail::splitmix64 random(file.integer<std::uint64_t>("behavioral_cloning.random"));
   double divergence = 0;
   for (int i = 0; i < 3; ++i) {
     const auto drawn = static_cast<std::int64_t>(random() >> 62);
-    const auto said = file.tensor("behavioral_cloning.target")[drawn].to(at::kDouble).log_softmax(0);
-    const auto own = file.tensor("behavioral_cloning.memory")[drawn].narrow(0, 0, 2).to(at::kDouble).log_softmax(0);
+    const auto said =
+        file.tensor("behavioral_cloning.target")[drawn].to(at::kDouble).log_softmax(0);
+    const auto own = file.tensor("behavioral_cloning.memory")[drawn]
+                         .narrow(0, 0, 2)
+                         .to(at::kDouble)
+                         .log_softmax(0);
     divergence += (said.exp() * (said - own)).sum().item<double>() / 3;
   }
   CHECK(divergence > 0.01);
-  CHECK(keep.term<2>().loss([](const at::Tensor& o) { return retain::categorical{o.narrow(1, 0, 2)}; }).item<double>() ==
-        Approx(2.0 * divergence).epsilon(1e-5));
+  CHECK(keep.term<2>()
+            .loss([](const at::Tensor& o) { return retain::categorical{o.narrow(1, 0, 2)}; })
+            .item<double>() == Approx(2.0 * divergence).epsilon(1e-5));
   CHECK(keep.term<3>().strength() == 2.0);
   const auto answer = keep.term<3>().teacher()(torch::eye(3)).logits;
   CHECK(answer.equal(torch::tensor({{0.f, 4.f}, {1.f, 5.f}, {2.f, 6.f}})));

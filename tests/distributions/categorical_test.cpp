@@ -28,7 +28,8 @@ static_assert(!retain::action_distribution<at::Tensor>);
 const auto f64 = at::TensorOptions().dtype(at::kDouble);
 }  // namespace
 
-TEST_CASE("categorical: log-probabilities, entropy and mode against sums written out", "[categorical]") {
+TEST_CASE("categorical: log-probabilities, entropy and mode against sums written out",
+          "[categorical]") {
   torch::manual_seed(1);
   const auto logits = torch::randn({5, 7}, f64) * 3;
   const categorical d{logits};
@@ -50,27 +51,34 @@ TEST_CASE("categorical: log-probabilities, entropy and mode against sums written
 
 TEST_CASE("categorical: KL and both its gradients against finite differences", "[categorical]") {
   torch::manual_seed(2);
-  auto p = torch::randn({4, 6}, f64).requires_grad_(), q = torch::randn({4, 6}, f64).requires_grad_();
+  auto p = torch::randn({4, 6}, f64).requires_grad_(),
+       q = torch::randn({4, 6}, f64).requires_grad_();
   const auto value = [&] { return kl(categorical{p}, categorical{q}).sum(); };
   value().backward();
-  CHECK(support::relative_error(p.grad(), support::finite_differences(p, [&] { return value().item<double>(); })) < 1e-8);
-  CHECK(support::relative_error(q.grad(), support::finite_differences(q, [&] { return value().item<double>(); })) < 1e-8);
+  CHECK(support::relative_error(p.grad(), support::finite_differences(
+                                              p, [&] { return value().item<double>(); })) < 1e-8);
+  CHECK(support::relative_error(q.grad(), support::finite_differences(
+                                              q, [&] { return value().item<double>(); })) < 1e-8);
 
   double by_hand = 0;
   const auto pp = p.detach().softmax(-1), qq = q.detach().softmax(-1);
   for (int n = 0; n < 4; ++n)
-    for (int a = 0; a < 6; ++a) by_hand += pp[n][a].item<double>() * std::log(pp[n][a].item<double>() / qq[n][a].item<double>());
+    for (int a = 0; a < 6; ++a)
+      by_hand +=
+          pp[n][a].item<double>() * std::log(pp[n][a].item<double>() / qq[n][a].item<double>());
   CHECK(value().item<double>() == Approx(by_hand));
   CHECK(kl(categorical{p}, categorical{p}).abs().max().item<double>() < 1e-15);
 }
 
-TEST_CASE("categorical: KL of float rows is that of double rows, for any number of actions", "[categorical]") {
+TEST_CASE("categorical: KL of float rows is that of double rows, for any number of actions",
+          "[categorical]") {
   torch::manual_seed(11);
   const auto infinity = std::numeric_limits<float>::infinity();
   for (const std::int64_t actions : {1, 2, 7, 8, 9, 16, 23, 64, 121, 1000}) {
     INFO(actions << " actions");
     auto a = torch::randn({3, 5, actions}) * 4, b = a + torch::randn({3, 5, actions});
-    a[0][0] += 60;  // an offset changes nothing, and an action that is impossible for both counts nothing
+    // an offset changes nothing, and an action that is impossible for both counts nothing
+    a[0][0] += 60;
     b[1][1] -= 80;
     if (actions > 2) {
       a.select(-1, 1).fill_(-infinity);
@@ -84,7 +92,8 @@ TEST_CASE("categorical: KL of float rows is that of double rows, for any number 
       return value.detach();
     };
     const auto p = a.clone().requires_grad_(), q = b.clone().requires_grad_();
-    const auto exact_p = a.to(at::kDouble).requires_grad_(), exact_q = b.to(at::kDouble).requires_grad_();
+    const auto exact_p = a.to(at::kDouble).requires_grad_(),
+               exact_q = b.to(at::kDouble).requires_grad_();
     const auto exact = run(exact_p, exact_q);
     CHECK((run(p, q) - exact).abs().max().item<double>() < 2e-6 * (1 + exact.max().item<double>()));
     CHECK((p.grad() - exact_p.grad()).abs().max().item<double>() < 5e-6);
@@ -98,18 +107,24 @@ TEST_CASE("categorical: KL of float rows is that of double rows, for any number 
 
 TEST_CASE("categorical: logits far from 0 have the gradients of logits near it", "[categorical]") {
   torch::manual_seed(14);
-  const auto a = torch::randn({4, 12}).mul(8).round() / 8, b = torch::randn({4, 12}).mul(8).round() / 8;  // exact beside any offset here
+  // exact beside any offset here
+  const auto a = torch::randn({4, 12}).mul(8).round() / 8,
+             b = torch::randn({4, 12}).mul(8).round() / 8;
   const auto gradients = [](const at::Tensor& x, const at::Tensor& y) {
     const auto p = x.clone().requires_grad_(), q = y.clone().requires_grad_();
     kl(categorical{p}, categorical{q}).sum().backward();
     return torch::stack({p.grad(), q.grad()});
   };
   const auto near = gradients(a, b);
-  for (const double offset : {-1e6, -1e4, 1e4, 1e6}) CHECK((gradients(a + offset, b - offset) - near).abs().max().item<double>() < 1e-6);
-  CHECK((gradients(torch::full({1, 3}, -1e8), torch::full({1, 3}, 1e8))).abs().max().item<double>() < 1e-6);
+  for (const double offset : {-1e6, -1e4, 1e4, 1e6})
+    CHECK((gradients(a + offset, b - offset) - near).abs().max().item<double>() < 1e-6);
+  CHECK(
+      (gradients(torch::full({1, 3}, -1e8), torch::full({1, 3}, 1e8))).abs().max().item<double>() <
+      1e-6);
 }
 
-TEST_CASE("categorical: KL is small where it should be, and its gradient can be differentiated", "[categorical]") {
+TEST_CASE("categorical: KL is small where it should be, and its gradient can be differentiated",
+          "[categorical]") {
   torch::manual_seed(12);
   const auto a = torch::randn({64, 30});
   const auto near = kl(categorical{a}, categorical{a + 1e-3 * torch::randn({64, 30})});
@@ -118,17 +133,21 @@ TEST_CASE("categorical: KL is small where it should be, and its gradient can be 
 
   // The Hessian in q at p = q is the Fisher information: diag(pi) - pi pi^T.
   const auto q = a[0].clone().requires_grad_();
-  const auto gradient = torch::autograd::grad({kl(categorical{a[0]}, categorical{q})}, {q}, {}, true, /*create_graph=*/true)[0];
+  const auto gradient = torch::autograd::grad({kl(categorical{a[0]}, categorical{q})}, {q}, {},
+                                              true, /*create_graph=*/true)[0];
   const auto pi = a[0].softmax(0);
   const auto second = torch::autograd::grad({gradient[4]}, {q})[0];
   CHECK((second - (torch::diag(pi) - torch::outer(pi, pi))[4]).abs().max().item<double>() < 1e-6);
   const auto p = a[0].clone().requires_grad_();
-  const auto of_p = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p}, {}, true, /*create_graph=*/true)[0];
+  const auto of_p = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p}, {}, true,
+                                          /*create_graph=*/true)[0];
   const auto plain = torch::autograd::grad({kl(categorical{p}, categorical{a[1]})}, {p})[0];
   CHECK((of_p - plain).abs().max().item<double>() < 1e-6);
 }
 
-TEST_CASE("categorical: KL to what was said in inference mode, and of logits that are negated lazily", "[categorical]") {
+TEST_CASE(
+    "categorical: KL to what was said in inference mode, and of logits that are negated lazily",
+    "[categorical]") {
   torch::manual_seed(13);
   const auto plain = torch::randn({4, 5});
   at::Tensor said;
@@ -142,7 +161,10 @@ TEST_CASE("categorical: KL to what was said in inference mode, and of logits tha
   CHECK((q.grad() - same.grad()).abs().max().item<double>() < 1e-6);
 
   const auto turned = at::_neg_view(plain);
-  CHECK((kl(categorical{turned}, categorical{plain}) - kl(categorical{-plain}, categorical{plain})).abs().max().item<double>() < 1e-6);
+  CHECK((kl(categorical{turned}, categorical{plain}) - kl(categorical{-plain}, categorical{plain}))
+            .abs()
+            .max()
+            .item<double>() < 1e-6);
 }
 
 TEST_CASE("categorical: NaN in a row stays in its row", "[categorical]") {
@@ -168,7 +190,9 @@ TEST_CASE("categorical: actions of probability 0 count 0, in value and gradient"
   CHECK(kl(categorical{q.detach()}, categorical{p}).item<double>() == inf);
 }
 
-TEST_CASE("categorical: samples have the right frequencies, and do not depend on how rows are batched", "[categorical]") {
+TEST_CASE(
+    "categorical: samples have the right frequencies, and do not depend on how rows are batched",
+    "[categorical]") {
   const auto logits = torch::tensor({{1.0, 0.0, -1.0, 2.0}}, f64);
   const auto probs = categorical{logits}.probs()[0];
   auto generator = at::detail::createCPUGenerator(7);
@@ -182,13 +206,16 @@ TEST_CASE("categorical: samples have the right frequencies, and do not depend on
   const auto rows = torch::randn({64, 5});
   auto one = at::detail::createCPUGenerator(9), two = at::detail::createCPUGenerator(9);
   const auto whole = categorical{rows}.sample(one);
-  const auto parts = torch::cat({categorical{rows.narrow(0, 0, 10)}.sample(two), categorical{rows.narrow(0, 10, 54)}.sample(two)});
+  const auto parts = torch::cat({categorical{rows.narrow(0, 0, 10)}.sample(two),
+                                 categorical{rows.narrow(0, 10, 54)}.sample(two)});
   CHECK(whole.equal(parts));
 }
 
 TEST_CASE("categorical: the edges of inversion", "[categorical]") {
   const auto logits = torch::tensor({{0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}}, f64);
-  CHECK(categorical{logits}.at_quantile(torch::tensor({0.0, 0.499, 0.5}, f64)).equal(torch::tensor({0, 0, 1})));
+  CHECK(categorical{logits}
+            .at_quantile(torch::tensor({0.0, 0.499, 0.5}, f64))
+            .equal(torch::tensor({0, 0, 1})));
   const double inf = std::numeric_limits<double>::infinity();
   const auto certain = torch::tensor({{-inf, 0.0, -inf}}, f64);
   CHECK(categorical{certain}.at_quantile(torch::tensor({0.0}, f64)).item<std::int64_t>() == 1);
@@ -197,7 +224,8 @@ TEST_CASE("categorical: the edges of inversion", "[categorical]") {
   CHECK(categorical{torch::zeros({0, 3})}.sample().numel() == 0);
 }
 
-TEST_CASE("categorical: what was asked for without a graph does not take the graph away later", "[categorical]") {
+TEST_CASE("categorical: what was asked for without a graph does not take the graph away later",
+          "[categorical]") {
   auto logits = torch::zeros({2, 3}).requires_grad_();
   const categorical d{logits};
   {
@@ -207,7 +235,8 @@ TEST_CASE("categorical: what was asked for without a graph does not take the gra
   CHECK(d.log_prob(torch::zeros({2}, at::kLong)).requires_grad());
 }
 
-TEST_CASE("categorical: logits that are replaced or written to are the ones that count", "[categorical]") {
+TEST_CASE("categorical: logits that are replaced or written to are the ones that count",
+          "[categorical]") {
   categorical d{torch::tensor({0.0, 1.0}, f64)};
   const auto first = d.probs();
   d.logits = torch::tensor({3.0, 1.0}, f64);
@@ -240,12 +269,15 @@ TEST_CASE("categorical: the rows of scores give the expected squared score", "[c
   logits.requires_grad_();
   const categorical d{logits};
   auto sum = torch::zeros({4}, f64);
-  for (std::int64_t a = 0; a < d.num_scores(); ++a) sum += torch::autograd::grad({d.score(a)}, {logits}, {}, true)[0].square();
+  for (std::int64_t a = 0; a < d.num_scores(); ++a)
+    sum += torch::autograd::grad({d.score(a)}, {logits}, {}, true)[0].square();
   const auto p = logits.detach().softmax(0);
-  CHECK(support::relative_error(sum, p * (1 - p)) < 1e-12);  // Var of 1[a = k], the score of logit k
+  // Var of 1[a = k], the score of logit k
+  CHECK(support::relative_error(sum, p * (1 - p)) < 1e-12);
 }
 
-TEST_CASE("categorical: rows that a mask drops are uniform, whatever stood in them", "[categorical]") {
+TEST_CASE("categorical: rows that a mask drops are uniform, whatever stood in them",
+          "[categorical]") {
   auto logits = torch::tensor({{1.0, 2.0}, {std::nan(""), 0.0}}, f64).requires_grad_();
   const auto kept = categorical{logits}.where(torch::tensor({1, 0}));
   CHECK(kept.probs()[1].equal(torch::tensor({0.5, 0.5}, f64)));
@@ -255,24 +287,33 @@ TEST_CASE("categorical: rows that a mask drops are uniform, whatever stood in th
 }
 
 TEST_CASE("categorical: shapes are checked", "[categorical]") {
-  CHECK_THROWS_WITH((categorical{torch::zeros({8, 3})}.log_prob(torch::zeros({2}, at::kLong))), ContainsSubstring("[2]") && ContainsSubstring("[8]"));
+  CHECK_THROWS_WITH((categorical{torch::zeros({8, 3})}.log_prob(torch::zeros({2}, at::kLong))),
+                    ContainsSubstring("[2]") && ContainsSubstring("[8]"));
   CHECK_THROWS_AS(categorical{torch::tensor(1.0)}, retain::shape_error);
   CHECK_THROWS_AS((categorical{torch::zeros({3, 0})}), retain::shape_error);
-  CHECK_THROWS_WITH(kl(categorical{torch::zeros({3, 2})}, categorical{torch::zeros({3, 4})}), ContainsSubstring("[3, 2] and [3, 4]"));
+  CHECK_THROWS_WITH(kl(categorical{torch::zeros({3, 2})}, categorical{torch::zeros({3, 4})}),
+                    ContainsSubstring("[3, 2] and [3, 4]"));
 }
 
-// LibTorch 1.13 has no log_softmax of half on the CPU, so that bfloat16 alone stands for half precision here.
-TEST_CASE("categorical: in bfloat16 everything is what it is in double, to its precision", "[categorical]") {
+// LibTorch 1.13 has no log_softmax of half on the CPU, so that bfloat16 alone stands for half
+// precision here.
+TEST_CASE("categorical: in bfloat16 everything is what it is in double, to its precision",
+          "[categorical]") {
   torch::manual_seed(9);
-  const auto p = torch::randn({40, 6}).to(at::kBFloat16), q = torch::randn({40, 6}).to(at::kBFloat16);
+  const auto p = torch::randn({40, 6}).to(at::kBFloat16),
+             q = torch::randn({40, 6}).to(at::kBFloat16);
   const auto actions = torch::randint(6, {40}), mask = torch::rand({40}).gt(0.3);
   const auto all = [&](at::ScalarType type) {
-    const auto mine = p.to(type).clone().requires_grad_(), other = q.to(type).clone().requires_grad_();
+    const auto mine = p.to(type).clone().requires_grad_(),
+               other = q.to(type).clone().requires_grad_();
     const categorical d{mine};
-    const std::vector<at::Tensor> values{d.log_probs(), d.log_prob(actions), d.entropy(), d.score(2), kl(d, categorical{other}), d.where(mask).entropy()};
+    const std::vector<at::Tensor> values{
+        d.log_probs(), d.log_prob(actions),       d.entropy(),
+        d.score(2),    kl(d, categorical{other}), d.where(mask).entropy()};
     auto results = values;
     for (std::size_t i = 1; i < values.size(); ++i) {
-      const auto gradients = torch::autograd::grad({values[i].sum()}, {mine, other}, {}, true, false, true);
+      const auto gradients =
+          torch::autograd::grad({values[i].sum()}, {mine, other}, {}, true, false, true);
       for (const auto& gradient : gradients)
         if (gradient.defined()) results.push_back(gradient);
     }
@@ -288,14 +329,18 @@ TEST_CASE("categorical: in bfloat16 everything is what it is in double, to its p
   CHECK(categorical{p}.mode().equal(categorical{p.to(at::kDouble)}.mode()));
 }
 
-TEST_CASE("categorical: actions of any integral type are what they are as int64; real ones are refused", "[categorical]") {
+TEST_CASE(
+    "categorical: actions of any integral type are what they are as int64; real ones are refused",
+    "[categorical]") {
   torch::manual_seed(21);
   const categorical d{torch::randn({4, 2})};
   const auto actions = torch::tensor({1, 0, 0, 1}, at::kLong);
-  for (const auto type : {at::kInt, at::kShort, at::kChar, at::kByte, at::kBool}) CHECK(d.log_prob(actions.to(type)).equal(d.log_prob(actions)));
+  for (const auto type : {at::kInt, at::kShort, at::kChar, at::kByte, at::kBool})
+    CHECK(d.log_prob(actions.to(type)).equal(d.log_prob(actions)));
   for (const auto type : {at::kFloat, at::kDouble, at::kHalf}) {
     CHECK_THROWS_AS(d.log_prob(actions.to(type)), retain::config_error);
-    CHECK_THROWS_WITH(d.log_prob(actions.to(type)), ContainsSubstring("whole numbers") && ContainsSubstring("at::kLong"));
+    CHECK_THROWS_WITH(d.log_prob(actions.to(type)),
+                      ContainsSubstring("whole numbers") && ContainsSubstring("at::kLong"));
   }
 }
 
@@ -313,8 +358,10 @@ TEST_CASE("categorical: half logits on the CPU are computed in float", "[categor
 
 TEST_CASE("categorical: log-probabilities of a temporary outlive it", "[categorical]") {
   static_assert(std::is_same_v<decltype(std::declval<categorical>().log_probs()), at::Tensor>);
-  static_assert(std::is_same_v<decltype(std::declval<const categorical>().log_probs()), at::Tensor>);
-  static_assert(std::is_same_v<decltype(std::declval<const categorical&>().log_probs()), const at::Tensor&>);
+  static_assert(
+      std::is_same_v<decltype(std::declval<const categorical>().log_probs()), at::Tensor>);
+  static_assert(
+      std::is_same_v<decltype(std::declval<const categorical&>().log_probs()), const at::Tensor&>);
   const auto x = torch::randn({2, 3});
   const auto& kept = categorical{x}.log_probs();
   CHECK(kept.equal(at::log_softmax(x, -1)));

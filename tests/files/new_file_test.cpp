@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Where files are put, by everything that writes them. No test here touches a device: a pipe, a socket and a folder stand for it.
+// Where files are put, by everything that writes them. No test here touches a device: a pipe, a
+// socket and a folder stand for it.
 #include <retain/replay/file_memory.hpp>
 #include <retain/replay/file_writer.hpp>
 #include <retain/state.hpp>
@@ -51,7 +52,8 @@ TEST_CASE("files: what is no file is not replaced, and called what it is", "[sta
   for (const auto& one : writers()) {
     INFO(one.name);
     const support::temporary_folder folder;
-    const auto pipe = folder.file("pipe"), other = folder.file("socket"), inside = folder.file("folder");
+    const auto pipe = folder.file("pipe"), other = folder.file("socket"),
+               inside = folder.file("folder");
     REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
     const int made = socket(AF_UNIX, SOCK_STREAM, 0);
     REQUIRE(made >= 0);
@@ -63,9 +65,13 @@ TEST_CASE("files: what is no file is not replaced, and called what it is", "[sta
     close(made);
     fs::create_directory(inside);
     fs::create_symlink("pipe", folder.file("link"));
-    for (const auto& [path, kind] : std::vector<std::pair<std::string, std::string>>{
-             {pipe, "a pipe"}, {other, "a socket"}, {inside, "a folder"}, {folder.file("link"), "a pipe"}}) {
-      CHECK_THROWS_WITH(one.write(path), ContainsSubstring(path) && ContainsSubstring(kind) && ContainsSubstring("not a file"));
+    for (const auto& [path, kind] :
+         std::vector<std::pair<std::string, std::string>>{{pipe, "a pipe"},
+                                                          {other, "a socket"},
+                                                          {inside, "a folder"},
+                                                          {folder.file("link"), "a pipe"}}) {
+      CHECK_THROWS_WITH(one.write(path), ContainsSubstring(path) && ContainsSubstring(kind) &&
+                                             ContainsSubstring("not a file"));
       CHECK_THROWS_AS(one.write(path), retain::io_error);
     }
     CHECK(fs::is_fifo(fs::symlink_status(pipe)));
@@ -94,7 +100,8 @@ TEST_CASE("files: a link stays, and what it leads to is replaced", "[state][repl
     fs::create_symlink(folder.file("far/new"), folder.file("to_nothing"));
     one.write(folder.file("link"));
     one.write(folder.file("to_nothing"));
-    for (const auto* link : {"link", "far/next", "to_nothing"}) CHECK(fs::is_symlink(fs::symlink_status(folder.file(link))));
+    for (const auto* link : {"link", "far/next", "to_nothing"})
+      CHECK(fs::is_symlink(fs::symlink_status(folder.file(link))));
     for (const auto* file : {"far/old", "far/new"}) {
       CHECK(fs::is_regular_file(fs::symlink_status(folder.file(file))));
       CHECK(retain::state::read(folder.file(file)).tensor("x").equal(at::ones({4})));
@@ -107,7 +114,8 @@ TEST_CASE("files: a link stays, and what it leads to is replaced", "[state][repl
   }
 }
 
-TEST_CASE("files: forked processes write one path without taking each other's files away", "[state]") {
+TEST_CASE("files: forked processes write one path without taking each other's files away",
+          "[state]") {
   const support::temporary_folder folder;
   const auto path = folder.file("state");
   retain::state before;
@@ -144,7 +152,8 @@ TEST_CASE("files: forked processes write one path without taking each other's fi
   CHECK(files_in(folder.file("")) == 1);
 }
 
-TEST_CASE("files: a forked process that ends does not take its parent's unfinished file away", "[replay]") {
+TEST_CASE("files: a forked process that ends does not take its parent's unfinished file away",
+          "[replay]") {
   const support::temporary_folder folder;
   const auto path = folder.file("rows");
   auto out = std::make_unique<retain::file_writer>(path);
@@ -174,7 +183,8 @@ TEST_CASE("files: a forked process that ends does not take its parent's unfinish
   CHECK(files_in(folder.file("")) == 1);
   out->push({{"x", at::full({2}, 3.0f)}});
   out->close();  // nothing was written twice
-  CHECK(retain::state::read(path).tensor("x").equal(torch::tensor({1.0f, 1.0f, 1.0f, 1.0f, 3.0f, 3.0f})));
+  CHECK(retain::state::read(path).tensor("x").equal(
+      torch::tensor({1.0f, 1.0f, 1.0f, 1.0f, 3.0f, 3.0f})));
 }
 
 }  // namespace new_file_test

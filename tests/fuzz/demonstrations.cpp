@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Files of demonstrations, as far as the network's features, which take places of the screen as indices.
+// Files of demonstrations, as far as the network's features, which take places of the screen as
+// indices.
 #include "fuzz.hpp"
 
 #include "demonstrations.hpp"
@@ -17,11 +18,14 @@ using nethack::detail::byte_reader;
 using nethack::detail::byte_writer;
 
 bool same(const nethack::observation& a, const nethack::observation& b) {
-  return a.chars == b.chars && a.colors == b.colors && a.cursor_row == b.cursor_row && a.cursor_column == b.cursor_column && a.hero_row == b.hero_row &&
-         a.hero_column == b.hero_column && a.message == b.message && a.waiting == b.waiting && a.stats == b.stats && a.changed_rows == b.changed_rows;
+  return a.chars == b.chars && a.colors == b.colors && a.cursor_row == b.cursor_row &&
+         a.cursor_column == b.cursor_column && a.hero_row == b.hero_row &&
+         a.hero_column == b.hero_column && a.message == b.message && a.waiting == b.waiting &&
+         a.stats == b.stats && a.changed_rows == b.changed_rows;
 }
 bool same(const nethack::demonstration& a, const nethack::demonstration& b) {
-  return same(a.seen, b.seen) && a.wanted == b.wanted && a.sent == b.sent && a.first == b.first && a.last == b.last && a.outcome == b.outcome;
+  return same(a.seen, b.seen) && a.wanted == b.wanted && a.sent == b.sent && a.first == b.first &&
+         a.last == b.last && a.outcome == b.outcome;
 }
 
 nethack::demonstration_reader reader_of(std::string_view bytes) {
@@ -81,9 +85,13 @@ std::string file_of(const parts& all) {
 nethack::observation screen(std::mt19937& dice) {
   nethack::observation seen;
   seen.chars.fill(' ');
-  for (int i = 0; i < 40; ++i) seen.chars[dice() % seen.chars.size()] = static_cast<std::uint8_t>(".#@>+-|$^d"[dice() % 10]);
-  for (int i = 0; i < 10; ++i) seen.colors[dice() % seen.colors.size()] = static_cast<std::uint8_t>(dice() % 32);
-  const auto write = [&](int row, std::string_view text) { std::copy(text.begin(), text.end(), seen.chars.begin() + row * nethack::columns); };
+  for (int i = 0; i < 40; ++i)
+    seen.chars[dice() % seen.chars.size()] = static_cast<std::uint8_t>(".#@>+-|$^d"[dice() % 10]);
+  for (int i = 0; i < 10; ++i)
+    seen.colors[dice() % seen.colors.size()] = static_cast<std::uint8_t>(dice() % 32);
+  const auto write = [&](int row, std::string_view text) {
+    std::copy(text.begin(), text.end(), seen.chars.begin() + row * nethack::columns);
+  };
   write(0, "You see here a lichen corpse.");
   write(22, "Agent the Candidate          St:18/02 Dx:17 Co:18 In:8 Wi:10 Ch:9  Neutral S:0");
   write(23, "Dlvl:2  $:10  HP:14(14) Pw:4(4) AC:4  Xp:1/0 T:77 Hungry");
@@ -104,7 +112,8 @@ std::vector<std::string> fuzz::seeds() {
   for (const int steps : {0, 1, 2, 12}) {
     std::mt19937 dice(static_cast<unsigned>(steps));
     std::string bytes;
-    nethack::demonstration_encoder out([&](std::string_view more) { bytes += more; }, {3, 2000, 0.05, {'k', 'l', 'j'}, "a player"});
+    nethack::demonstration_encoder out([&](std::string_view more) { bytes += more; },
+                                       {3, 2000, 0.05, {'k', 'l', 'j'}, "a player"});
     for (int i = 0; i < steps; ++i) {
       out.write(screen(dice), 'k', dice() % 3 ? 'k' : 'l', i % 4 == 0);
       if (i % 4 == 3) out.end_game({i + 0.5, 100 * i, 2, static_cast<std::uint8_t>(i % 6)});
@@ -128,7 +137,9 @@ std::string fuzz::mutate(const std::string& bytes, std::size_t most, std::mt1993
       if (all.blocks[which].size() < room) all.blocks.push_back(all.blocks[which]);
       break;
     case 2: all.blocks.erase(all.blocks.begin() + static_cast<std::ptrdiff_t>(which)); break;
-    default: all.blocks[which] = change(all.blocks[which], all.blocks[which].size() + room, dice); break;
+    default:
+      all.blocks[which] = change(all.blocks[which], all.blocks[which].size() + room, dice);
+      break;
   }
   return file_of(all);
 }
@@ -142,21 +153,28 @@ void fuzz::check(std::string_view bytes) {
     int pressed = nethack::memory::no_action;
     while (const auto* step = in.next()) {
       const auto& seen = step->seen;
-      require(seen.hero_row >= 0 && seen.hero_row < nethack::rows && seen.hero_column >= 0 && seen.hero_column < nethack::columns, "the hero is on the screen");
-      require(seen.cursor_row >= 0 && seen.cursor_row < nethack::rows && seen.cursor_column >= 0 && seen.cursor_column < nethack::columns,
+      require(seen.hero_row >= 0 && seen.hero_row < nethack::rows && seen.hero_column >= 0 &&
+                  seen.hero_column < nethack::columns,
+              "the hero is on the screen");
+      require(seen.cursor_row >= 0 && seen.cursor_row < nethack::rows && seen.cursor_column >= 0 &&
+                  seen.cursor_column < nethack::columns,
               "the cursor is on the screen");
-      require(seen.changed_rows <= nethack::detail::all_rows, "rows that changed are rows of the screen");
+      require(seen.changed_rows <= nethack::detail::all_rows,
+              "rows that changed are rows of the screen");
       require(step->wanted != 0 && step->sent != 0, "0 is no key");
-      require(step->outcome.ending <= nethack::last_ending, "an ending is one of those that there are");
+      require(step->outcome.ending <= nethack::last_ending,
+              "an ending is one of those that there are");
       if (step->first) {
         mind.reset();
         pressed = nethack::memory::no_action;
       }
       mind.observe(seen, pressed);
       const auto record = nethack::encode(seen, mind);
-      for (const auto token : record.tokens) require(token < nethack::token_count, "a token is one of those that there are");
+      for (const auto token : record.tokens)
+        require(token < nethack::token_count, "a token is one of those that there are");
       require(record.row_count <= record.rows.size(), "rows of the table have a place");
-      for (std::size_t i = 0; i < record.row_count; ++i) require(record.rows[i] < nethack::table::size, "a row is one of the table");
+      for (std::size_t i = 0; i < record.row_count; ++i)
+        require(record.rows[i] < nethack::table::size, "a row is one of the table");
       pressed = nethack::small_action_of(step->sent);
       out.write(seen, step->wanted, step->sent, step->first);
       if (step->last) out.end_game(step->outcome);
@@ -166,8 +184,11 @@ void fuzz::check(std::string_view bytes) {
     return;
   }
   auto in = reader_of(bytes), back = reader_of(again);
-  require(in.header().seed == back.header().seed && in.header().turn_cap == back.header().turn_cap && in.header().noise == back.header().noise &&
-              in.header().actions == back.header().actions && in.header().player == back.header().player,
+  require(in.header().seed == back.header().seed &&
+              in.header().turn_cap == back.header().turn_cap &&
+              in.header().noise == back.header().noise &&
+              in.header().actions == back.header().actions &&
+              in.header().player == back.header().player,
           "the header is written back the same");
   for (;;) {
     const auto *one = in.next(), *other = back.next();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The targets as libFuzzer calls them. With RETAIN_FUZZ_SEEDS=FOLDER a program writes its seeds there and ends.
+// The targets as libFuzzer calls them. With RETAIN_FUZZ_SEEDS=FOLDER a program writes its seeds
+// there and ends.
 #include "fuzz.hpp"
 
 #include <algorithm>
@@ -21,7 +22,8 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   const char* folder = std::getenv("RETAIN_FUZZ_SEEDS");
   if (folder == nullptr) return 0;
   const auto all = fuzz::seeds();
-  for (std::size_t i = 0; i < all.size(); ++i) std::ofstream(std::string(folder) + "/seed-" + std::to_string(i), std::ios::binary) << all[i];
+  for (std::size_t i = 0; i < all.size(); ++i)
+    std::ofstream(std::string(folder) + "/seed-" + std::to_string(i), std::ios::binary) << all[i];
   std::exit(0);
 }
 
@@ -30,7 +32,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   return 0;
 }
 
-extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed) {
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
+                                               std::size_t most, unsigned seed) {
   std::mt19937 dice(seed);
   const std::string next = fuzz::mutate({reinterpret_cast<const char*>(data), size}, most, dice);
   const std::size_t taken = std::min(next.size(), most);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A target as an ordinary test: the seeds, every file of a folder of inputs that once failed, and so many mutations, the same each time.
+// A target as an ordinary test: the seeds, every file of a folder of inputs that once failed, and
+// so many mutations, the same each time.
 //
 //     fuzz_TARGET FOLDER ROUNDS
 #include "fuzz.hpp"
@@ -14,14 +15,21 @@
 std::string fuzz::change(std::string bytes, std::size_t most, std::mt19937& dice) {
   const auto place = [&](std::size_t size) { return size == 0 ? 0 : dice() % size; };
   for (auto times = 1 + dice() % 3; times > 0; --times) {
-    const std::size_t at = place(bytes.size() + 1), length = place(std::min<std::size_t>(bytes.size() - at, 32) + 1);
+    const std::size_t at = place(bytes.size() + 1),
+                      length = place(std::min<std::size_t>(bytes.size() - at, 32) + 1);
     switch (bytes.empty() ? 0 : dice() % 6) {
       case 0: bytes.insert(at, 1 + dice() % 8, static_cast<char>(dice())); break;
       case 1: bytes.erase(at, length); break;
       case 2: bytes.insert(place(bytes.size()), bytes.substr(at, length)); break;
       case 3: bytes[place(bytes.size())] = static_cast<char>(dice()); break;
-      case 4: bytes[place(bytes.size())] = static_cast<char>(bytes[place(bytes.size())] ^ (1 << dice() % 8)); break;
-      default: std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), length, dice() % 2 ? '\xff' : '9'); break;
+      case 4:
+        bytes[place(bytes.size())] =
+            static_cast<char>(bytes[place(bytes.size())] ^ (1 << dice() % 8));
+        break;
+      default:
+        std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), length,
+                    dice() % 2 ? '\xff' : '9');
+        break;
     }
   }
   if (bytes.size() > most) bytes.resize(most);
@@ -54,9 +62,12 @@ int main(int count, char** arguments) {
       else
         pool[fuzz::seeds().size() + dice() % 32] = last;
     }
-    std::printf("%zu seeds, %zu kept inputs and %ld mutations\n", fuzz::seeds().size(), kept, rounds);
+    std::printf("%zu seeds, %zu kept inputs and %ld mutations\n", fuzz::seeds().size(), kept,
+                rounds);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "an input of %zu bytes is refused with an exception that is not promised: %s\n", last.size(), error.what());
+    std::fprintf(stderr,
+                 "an input of %zu bytes is refused with an exception that is not promised: %s\n",
+                 last.size(), error.what());
     return 1;
   }
   return 0;

@@ -12,7 +12,8 @@ class exact_bytes {
   explicit exact_bytes(std::string_view bytes) : bytes_(bytes.begin(), bytes.end()) {}
   std::uint64_t size() const { return bytes_.size(); }
   std::string_view view(std::uint64_t offset, std::size_t count) const {
-    fuzz::require(offset <= bytes_.size() && count <= bytes_.size() - offset, "only what is there is asked for");
+    fuzz::require(offset <= bytes_.size() && count <= bytes_.size() - offset,
+                  "only what is there is asked for");
     return {bytes_.data() + offset, count};
   }
 
@@ -24,7 +25,9 @@ class exact_bytes {
 
 std::vector<std::string> fuzz::seeds() { return state_seeds(); }
 
-std::string fuzz::mutate(const std::string& bytes, std::size_t most, std::mt19937& dice) { return mutated_state(bytes, most, dice); }
+std::string fuzz::mutate(const std::string& bytes, std::size_t most, std::mt19937& dice) {
+  return mutated_state(bytes, most, dice);
+}
 
 void fuzz::check(std::string_view bytes) {
   const exact_bytes source(bytes);
@@ -33,7 +36,8 @@ void fuzz::check(std::string_view bytes) {
   const std::string name = "input";
   detail::stream_source piecewise(stream, name);
   require(same(header_of(piecewise, true), verified), "a stream and memory are read alike");
-  require(!verified || same(trusted, verified), "what is verified is accepted without, and the same");
+  require(!verified || same(trusted, verified),
+          "what is verified is accepted without, and the same");
   if (!trusted) return;
   std::uint64_t header_size = 0;
   std::memcpy(&header_size, bytes.data(), sizeof header_size);
@@ -41,6 +45,8 @@ void fuzz::check(std::string_view bytes) {
   for (const auto& tensor : trusted->tensors) {
     std::vector<char> values(static_cast<std::size_t>(tensor.end - tensor.begin));
     piecewise.read(tensor.begin, values.data(), values.size());
-    require(std::string_view(values.data(), values.size()) == source.view(tensor.begin, values.size()), "a tensor's bytes are those of the file");
+    require(
+        std::string_view(values.data(), values.size()) == source.view(tensor.begin, values.size()),
+        "a tensor's bytes are those of the file");
   }
 }

@@ -20,12 +20,14 @@ struct batch {  // cannot be sliced, so that the picks fit
   at::Tensor observations;
 };
 
-/// N samples of two tokens; N or 2 N of the 2 N tokens go through the layers, and come back to the samples that they are of.
+/// N samples of two tokens; N or 2 N of the 2 N tokens go through the layers, and come back to the
+/// samples that they are of.
 struct picker : torch::nn::Module {
   at::Tensor picked;
   int way = 0, back = 0;
   torch::nn::Linear body{register_module("body", torch::nn::Linear(4, 6))};
-  torch::nn::LayerNorm norm{register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})))};
+  torch::nn::LayerNorm norm{
+      register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})))};
   torch::nn::Linear head{register_module("head", torch::nn::Linear(6, 3))};
 
   at::Tensor forward(const at::Tensor& x) {
@@ -54,13 +56,15 @@ TEST_CASE("fisher: rows that are picked, unevenly or not, one batch or several",
     net.way = seed % 3;
     net.back = seed / 6 % 3;
     const std::int64_t samples = 4 + seed % 9, picks = samples * (1 + seed / 3 % 2);
-    const bool even_first = seed % 2 == 0;  // what a batch has shown must not be believed of the next
+    // what a batch has shown must not be believed of the next
+    const bool even_first = seed % 2 == 0;
     std::vector<batch> data;
     std::vector<at::Tensor> picked, actions;
     for (int b = 0; b < 2; ++b) {
       data.push_back({torch::randn({samples, 2, 4})});
       const auto even = torch::arange(picks) * 2 / (picks / samples);
-      picked.push_back(b == 0 && even_first ? even.to(at::kLong) : torch::randint(2 * samples, {picks}, at::kLong));
+      picked.push_back(b == 0 && even_first ? even.to(at::kLong)
+                                            : torch::randint(2 * samples, {picks}, at::kLong));
       actions.push_back(torch::randint(3, {samples}));
     }
     std::size_t turn = 0;
@@ -70,18 +74,23 @@ TEST_CASE("fisher: rows that are picked, unevenly or not, one batch or several",
     };
     const retain::dataset_actions taken{[&](const batch&) { return actions[turn]; }};
     std::vector<at::Tensor> truth;
-    for (const auto& [name, p] : retain::parameters(net)) truth.push_back(torch::zeros_like(p, at::kDouble));
+    for (const auto& [name, p] : retain::parameters(net))
+      truth.push_back(torch::zeros_like(p, at::kDouble));
     for (turn = 0; turn < 2; ++turn) {
       const auto scores = forward(data[turn]).log_prob(actions[turn]);
       for (std::int64_t n = 0; n < samples; ++n) {
-        const auto g = torch::autograd::grad({scores[n]}, net.parameters(), {}, /*retain_graph=*/true);
-        for (std::size_t i = 0; i < g.size(); ++i) truth[i] += g[i].to(at::kDouble).square() / (2.0 * static_cast<double>(samples));
+        const auto g =
+            torch::autograd::grad({scores[n]}, net.parameters(), {}, /*retain_graph=*/true);
+        for (std::size_t i = 0; i < g.size(); ++i)
+          truth[i] += g[i].to(at::kDouble).square() / (2.0 * static_cast<double>(samples));
       }
     }
     turn = 0;
-    const auto f = estimate_fisher(net, data, forward, taken, {.progress = [&](std::int64_t) { ++turn; }});
+    const auto f =
+        estimate_fisher(net, data, forward, taken, {.progress = [&](std::int64_t) { ++turn; }});
     INFO("seed " << seed << '\n' << f.report());
-    for (std::size_t i = 0; i < truth.size(); ++i) CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 1e-5);
+    for (std::size_t i = 0; i < truth.size(); ++i)
+      CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 1e-5);
   }
 }
 
@@ -92,7 +101,8 @@ TEST_CASE("fisher: rows that are picked but stay with their samples are walked",
     const auto x = torch::randn({12, 2, 4}) * size;
     net.picked = torch::arange(24);
     const auto forward = [&](const batch& b) { return categorical{net.forward(b.observations)}; };
-    for (const auto& [name, path] : estimate_fisher(net, batch{x}, forward, retain::exact_actions{}).paths) {
+    for (const auto& [name, path] :
+         estimate_fisher(net, batch{x}, forward, retain::exact_actions{}).paths) {
       INFO(name);
       CHECK((path == fisher_path::graph_walk));
     }
@@ -100,30 +110,40 @@ TEST_CASE("fisher: rows that are picked but stay with their samples are walked",
   torch::nn::Linear half(4, 3);
   half->to(at::kBFloat16);
   const auto identity = torch::arange(32);
-  const auto forward = [&](const batch& b) { return categorical{half(b.observations.index_select(0, identity)).index_select(0, identity)}; };
+  const auto forward = [&](const batch& b) {
+    return categorical{half(b.observations.index_select(0, identity)).index_select(0, identity)};
+  };
   const auto f = estimate_fisher(half, batch{torch::randn({32, 4}).to(at::kBFloat16)}, forward);
   CHECK((f.paths.at("weight") == fisher_path::graph_walk));
 }
 
-TEST_CASE("kfac: a layer that sees two rows of one state and none of another is refused", "[kfac]") {
+TEST_CASE("kfac: a layer that sees two rows of one state and none of another is refused",
+          "[kfac]") {
   torch::manual_seed(2);
   torch::nn::Linear net(4, 3);
   auto owner = torch::arange(6);
-  const auto forward = [&](const at::Tensor& x) { return categorical{torch::zeros({6, 3}).index_add(0, owner, net(x.index_select(0, owner)))}; };
+  const auto forward = [&](const at::Tensor& x) {
+    return categorical{torch::zeros({6, 3}).index_add(0, owner, net(x.index_select(0, owner)))};
+  };
   const auto x = torch::randn({6, 4});
   CHECK_NOTHROW(retain::estimate_kfac(net, x, forward));
   owner = torch::tensor({0, 0, 2, 3, 4, 5});
-  CHECK_THROWS_WITH(retain::estimate_kfac(net, x, forward), ContainsSubstring("'weight'") && ContainsSubstring("one of each state"));
+  CHECK_THROWS_WITH(retain::estimate_kfac(net, x, forward),
+                    ContainsSubstring("'weight'") && ContainsSubstring("one of each state"));
 }
 
-TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing is spent on following them", "[fisher]") {
+TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing is spent on "
+          "following them",
+          "[fisher]") {
   const auto by_shape = [](const at::Tensor& logits, const at::Tensor& actions) {
-    return retain::detail::graph_walk({categorical{logits}.log_prob(actions)}, actions.size(0)).places_rows_by_shape();
+    return retain::detail::graph_walk({categorical{logits}.log_prob(actions)}, actions.size(0))
+        .places_rows_by_shape();
   };
   torch::nn::Sequential mlp(torch::nn::Linear(4, 5), torch::nn::ReLU(), torch::nn::Linear(5, 3));
   const auto actions = torch::zeros({6}, at::kLong);
   CHECK(by_shape(mlp->forward(torch::randn({6, 4})), actions));
-  torch::nn::Sequential cnn(torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 3, 3)), torch::nn::ReLU(), torch::nn::Flatten(), torch::nn::Linear(48, 3));
+  torch::nn::Sequential cnn(torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 3, 3)), torch::nn::ReLU(),
+                            torch::nn::Flatten(), torch::nn::Linear(48, 3));
   CHECK(by_shape(cnn->forward(torch::randn({6, 2, 6, 6})), actions));
   at::globalContext().setUserEnabledMkldnn(false);
   torch::nn::LSTM lstm(4, 3);
@@ -136,11 +156,13 @@ TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing
   CHECK(!by_shape(torch::stack(x.unbind(0)), actions));
 }
 
-TEST_CASE("fisher: each layout of rows is decided by itself, whichever batch comes first", "[fisher]") {
+TEST_CASE("fisher: each layout of rows is decided by itself, whichever batch comes first",
+          "[fisher]") {
   torch::manual_seed(19);
   // Entities of each step of each sample: rows stand in the order step, sample, entity.
   struct entities : torch::nn::Module {
-    torch::nn::Linear each{register_module("each", torch::nn::Linear(2, 3))}, out{register_module("out", torch::nn::Linear(9, 4))};
+    torch::nn::Linear each{register_module("each", torch::nn::Linear(2, 3))},
+        out{register_module("out", torch::nn::Linear(9, 4))};
     at::Tensor forward(const at::Tensor& x) {  // [T, N, 3, 2]
       const auto hidden = torch::relu(each(x.reshape({-1, 2})));
       return out(hidden.view({x.size(0) * x.size(1), 9})).view({x.size(0), x.size(1), 4});
@@ -152,7 +174,8 @@ TEST_CASE("fisher: each layout of rows is decided by itself, whichever batch com
   for (const auto& order : {std::vector{one_step, two_steps}, std::vector{two_steps, one_step}}) {
     at::manual_seed(3);
     const auto walked = estimate_fisher(net, order, forward, retain::exact_actions{});
-    const auto looped = estimate_fisher(net, order, forward, retain::exact_actions{}, {.walk = false});
+    const auto looped =
+        estimate_fisher(net, order, forward, retain::exact_actions{}, {.walk = false});
     for (std::size_t i = 0; i < walked.values.size(); ++i) {
       INFO(walked.values[i].name);
       CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
@@ -160,27 +183,45 @@ TEST_CASE("fisher: each layout of rows is decided by itself, whichever batch com
   }
 }
 
-TEST_CASE("fisher: rows that were laid side by side and chosen by the data are followed", "[fisher]") {
+TEST_CASE("fisher: rows that were laid side by side and chosen by the data are followed",
+          "[fisher]") {
   torch::manual_seed(20);
   struct pick_batch {
     at::Tensor observations, choice;  // [2 N, 4], one-hot [N, 2, 2 N]
   };
   torch::nn::Linear net(4, 1);
-  const auto one_hot = [](const at::Tensor& order) { return torch::one_hot(order, 8).view({4, 2, 8}).to(torch::kFloat); };
-  const auto forward = [&](const pick_batch& batch) { return categorical{(batch.choice * net(batch.observations).squeeze(-1)).sum(-1)}; };
-  const std::vector<pick_batch> data{{torch::randn({8, 4}), one_hot(torch::arange(8))}, {torch::randn({8, 4}), one_hot(torch::tensor({7, 2, 1, 3, 6, 5, 4, 0}))}};
+  const auto one_hot = [](const at::Tensor& order) {
+    return torch::one_hot(order, 8).view({4, 2, 8}).to(torch::kFloat);
+  };
+  const auto forward = [&](const pick_batch& batch) {
+    return categorical{(batch.choice * net(batch.observations).squeeze(-1)).sum(-1)};
+  };
+  const std::vector<pick_batch> data{
+      {torch::randn({8, 4}), one_hot(torch::arange(8))},
+      {torch::randn({8, 4}), one_hot(torch::tensor({7, 2, 1, 3, 6, 5, 4, 0}))}};
   const auto walked = estimate_fisher(net, data, forward, retain::exact_actions{});
   const auto looped = estimate_fisher(net, data, forward, retain::exact_actions{}, {.walk = false});
-  for (std::size_t i = 0; i < walked.values.size(); ++i) CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
+  for (std::size_t i = 0; i < walked.values.size(); ++i)
+    CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
 }
 
-TEST_CASE("fisher: batch normalisation in training mode is refused for single states too, instance normalisation is not", "[fisher]") {
-  torch::nn::Sequential batch(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)), torch::nn::BatchNorm2d(2), torch::nn::Flatten(), torch::nn::Linear(8, 3));
-  torch::nn::Sequential instance(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)),
-                                 torch::nn::InstanceNorm2d(torch::nn::InstanceNorm2dOptions(2).affine(true)), torch::nn::Flatten(), torch::nn::Linear(8, 3));
+TEST_CASE("fisher: batch normalisation in training mode is refused for single states too, instance "
+          "normalisation is not",
+          "[fisher]") {
+  torch::nn::Sequential batch(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)),
+                              torch::nn::BatchNorm2d(2), torch::nn::Flatten(),
+                              torch::nn::Linear(8, 3));
+  torch::nn::Sequential instance(
+      torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)),
+      torch::nn::InstanceNorm2d(torch::nn::InstanceNorm2dOptions(2).affine(true)),
+      torch::nn::Flatten(), torch::nn::Linear(8, 3));
   const auto states = torch::randn({3, 1, 4, 4}).split(1);
-  CHECK_THROWS_AS(estimate_fisher(*batch, states, [&](const at::Tensor& x) { return categorical{batch->forward(x)}; }), retain::config_error);
-  CHECK_NOTHROW(estimate_fisher(*instance, states, [&](const at::Tensor& x) { return categorical{instance->forward(x)}; }));
+  CHECK_THROWS_AS(
+      estimate_fisher(*batch, states,
+                      [&](const at::Tensor& x) { return categorical{batch->forward(x)}; }),
+      retain::config_error);
+  CHECK_NOTHROW(estimate_fisher(
+      *instance, states, [&](const at::Tensor& x) { return categorical{instance->forward(x)}; }));
 }
 
 }  // namespace fisher_rows_test

@@ -18,7 +18,8 @@ namespace {
 
 /// mean = W s + b with a log_std of its own.
 struct linear_policy : torch::nn::Module {
-  linear_policy(std::int64_t in, std::int64_t out, std::vector<std::int64_t> shape) : log_std(register_parameter("log_std", torch::randn(shape) * 0.3)) {
+  linear_policy(std::int64_t in, std::int64_t out, std::vector<std::int64_t> shape)
+      : log_std(register_parameter("log_std", torch::randn(shape) * 0.3)) {
     layer = register_module("layer", torch::nn::Linear(in, out));
     to(at::kDouble);
     log_std = named_parameters()["log_std"];
@@ -40,7 +41,8 @@ struct two_heads : torch::nn::Module {
   }
 };
 
-/// The formula by plain autograd: sum over states and dimensions of (d mu)^2 / sigma^2 + 2 (d log sigma)^2, over the number of states.
+/// The formula by plain autograd: sum over states and dimensions of (d mu)^2 / sigma^2 + 2 (d log
+/// sigma)^2, over the number of states.
 std::vector<at::Tensor> closed_form(torch::nn::Module& model, const diagonal_gaussian& d) {
   std::vector<at::Tensor> sums;
   const auto weights = model.parameters();
@@ -71,7 +73,9 @@ void check_equal(const retain::fisher& f, const std::vector<at::Tensor>& truth, 
 
 }  // namespace
 
-TEST_CASE("fisher of a Gaussian: a linear policy against its closed form, and sampled within its error", "[fisher][gaussian]") {
+TEST_CASE(
+    "fisher of a Gaussian: a linear policy against its closed form, and sampled within its error",
+    "[fisher][gaussian]") {
   torch::manual_seed(1);
   for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{3}, {1, 3}}) {
     linear_policy net(5, 3, shape);
@@ -85,58 +89,84 @@ TEST_CASE("fisher of a Gaussian: a linear policy against its closed form, and sa
     check_equal(exact, {of_log_std, weight, bias}, 1e-12);
     for (const auto& [name, path] : exact.paths) CHECK((path == fisher_path::graph_walk));
 
-    // The squared scores z^2 / sigma^2 and (z^2 - 1)^2 with z standard normal have variances 2 / sigma^4 and 56.
+    // The squared scores z^2 / sigma^2 and (z^2 - 1)^2 with z standard normal have variances 2 /
+    // sigma^4 and 56.
     constexpr int draws = 500;
-    const auto sampled = estimate_fisher(net, s, forward, retain::sampled_actions{.per_state = draws, .seed = 3});
+    const auto sampled =
+        estimate_fisher(net, s, forward, retain::sampled_actions{.per_state = draws, .seed = 3});
     const double root = std::sqrt(40.0 * draws);
-    CHECK(((sampled.values[2].tensor - bias).abs() < 4.5 * std::sqrt(2.0) * precision / root).all().item<bool>());
+    CHECK(((sampled.values[2].tensor - bias).abs() < 4.5 * std::sqrt(2.0) * precision / root)
+              .all()
+              .item<bool>());
     CHECK(((sampled.values[0].tensor - 2).abs() < 4.5 * std::sqrt(56.0) / root).all().item<bool>());
     for (const auto& [name, path] : sampled.paths) CHECK((path == fisher_path::graph_walk));
   }
 }
 
-TEST_CASE("fisher of a Gaussian: heads for mean and deviation against the formula by plain autograd", "[fisher][gaussian]") {
+TEST_CASE(
+    "fisher of a Gaussian: heads for mean and deviation against the formula by plain autograd",
+    "[fisher][gaussian]") {
   torch::manual_seed(2);
   two_heads net;
   const auto s = torch::randn({17, 4}, at::kDouble);
   const auto truth = closed_form(net, net.forward(s));
   for (const bool walk : {true, false}) {
-    const auto f = estimate_fisher(net, s, [&](const at::Tensor& o) { return net.forward(o); }, retain::exact_actions{}, {.walk = walk});
+    const auto f = estimate_fisher(net, s, [&](const at::Tensor& o) { return net.forward(o); },
+                                   retain::exact_actions{}, {.walk = walk});
     check_equal(f, truth, 1e-12);
-    for (const auto& [name, path] : f.paths) CHECK((path == (walk ? fisher_path::graph_walk : fisher_path::per_sample)));
+    for (const auto& [name, path] : f.paths)
+      CHECK((path == (walk ? fisher_path::graph_walk : fisher_path::per_sample)));
   }
   // A fixed deviation, a fixed mean: the other half of the formula.
-  const auto fixed_deviation = [&](const at::Tensor& o) { return diagonal_gaussian{net.forward(o).mean(), net.forward(o).log_std().detach()}; };
-  const auto fixed_mean = [&](const at::Tensor& o) { return diagonal_gaussian{net.forward(o).mean().detach(), net.forward(o).log_std()}; };
-  check_equal(estimate_fisher(net, s, fixed_deviation, retain::exact_actions{}), closed_form(net, fixed_deviation(s)), 1e-12);
-  check_equal(estimate_fisher(net, s, fixed_mean, retain::exact_actions{}), closed_form(net, fixed_mean(s)), 1e-12);
+  const auto fixed_deviation = [&](const at::Tensor& o) {
+    return diagonal_gaussian{net.forward(o).mean(), net.forward(o).log_std().detach()};
+  };
+  const auto fixed_mean = [&](const at::Tensor& o) {
+    return diagonal_gaussian{net.forward(o).mean().detach(), net.forward(o).log_std()};
+  };
+  check_equal(estimate_fisher(net, s, fixed_deviation, retain::exact_actions{}),
+              closed_form(net, fixed_deviation(s)), 1e-12);
+  check_equal(estimate_fisher(net, s, fixed_mean, retain::exact_actions{}),
+              closed_form(net, fixed_mean(s)), 1e-12);
   two_heads single(at::kFloat);
-  const auto f = estimate_fisher(single, s.to(at::kFloat), [&](const at::Tensor& o) { return single.forward(o); }, retain::exact_actions{});
+  const auto f = estimate_fisher(
+      single, s.to(at::kFloat), [&](const at::Tensor& o) { return single.forward(o); },
+      retain::exact_actions{});
   CHECK(f.values[0].tensor.scalar_type() == at::kFloat);
   check_equal(f, closed_form(single, single.forward(s.to(at::kFloat))), 1e-5);
 }
 
-TEST_CASE("fisher of a Gaussian: a head that a clamp keeps still in some states stays with the walk", "[fisher][gaussian]") {
+TEST_CASE(
+    "fisher of a Gaussian: a head that a clamp keeps still in some states stays with the walk",
+    "[fisher][gaussian]") {
   torch::manual_seed(7);
   two_heads net;
   const auto s = torch::randn({16, 4}, at::kDouble);
-  // The first deviation is at its floor in half of the states, the very ones that are looked at first: they say nothing of its head.
+  // The first deviation is at its floor in half of the states, the very ones that are looked at
+  // first: they say nothing of its head.
   const auto middle = net.forward(s).log_std().select(1, 0).median().item<double>();
   const auto forward = [&](const at::Tensor& o) {
     const auto d = net.forward(o);
-    return diagonal_gaussian{d.mean(), torch::cat({d.log_std().narrow(1, 0, 1).clamp_min(middle), d.log_std().narrow(1, 1, 2)}, 1)};
+    return diagonal_gaussian{d.mean(), torch::cat({d.log_std().narrow(1, 0, 1).clamp_min(middle),
+                                                   d.log_std().narrow(1, 1, 2)},
+                                                  1)};
   };
   const auto f = estimate_fisher(net, s, forward, retain::exact_actions{});
   check_equal(f, closed_form(net, forward(s)), 1e-12);
   for (const auto& [name, path] : f.paths) CHECK((path == fisher_path::graph_walk));
-  // With that dimension alone nothing is ever decided, and the head is computed one sample at a time.
-  const auto first = [&](const at::Tensor& o) { return diagonal_gaussian{forward(o).mean().narrow(1, 0, 1), forward(o).log_std().narrow(1, 0, 1)}; };
+  // With that dimension alone nothing is ever decided, and the head is computed one sample at a
+  // time.
+  const auto first = [&](const at::Tensor& o) {
+    return diagonal_gaussian{forward(o).mean().narrow(1, 0, 1),
+                             forward(o).log_std().narrow(1, 0, 1)};
+  };
   const auto single = estimate_fisher(net, s, first, retain::exact_actions{});
   check_equal(single, closed_form(net, first(s)), 1e-12);
   CHECK((single.paths.at("log_std.weight") == fisher_path::per_sample));
 }
 
-TEST_CASE("fisher of a Gaussian: many sampled scores have the closed form as their mean", "[fisher][gaussian]") {
+TEST_CASE("fisher of a Gaussian: many sampled scores have the closed form as their mean",
+          "[fisher][gaussian]") {
   torch::manual_seed(3);
   two_heads net;
   const auto s = torch::randn({5, 4}, at::kDouble);
@@ -144,7 +174,8 @@ TEST_CASE("fisher of a Gaussian: many sampled scores have the closed form as the
   const auto exact = estimate_fisher(net, s, forward, retain::exact_actions{});
   std::vector<std::vector<at::Tensor>> draws(exact.values.size());
   for (std::uint64_t seed = 0; seed < 80; ++seed) {
-    const auto f = estimate_fisher(net, s, forward, retain::sampled_actions{.per_state = 4, .seed = seed});
+    const auto f =
+        estimate_fisher(net, s, forward, retain::sampled_actions{.per_state = 4, .seed = seed});
     for (std::size_t i = 0; i < draws.size(); ++i) draws[i].push_back(f.values[i].tensor);
   }
   for (std::size_t i = 0; i < draws.size(); ++i) {
@@ -159,43 +190,61 @@ TEST_CASE("fisher of a Gaussian: squashing changes nothing", "[fisher][gaussian]
   two_heads net(at::kFloat);
   // Means far out, where an action in float no longer says what was drawn.
   const auto s = torch::randn({9, 4});
-  const auto plain = [&](const at::Tensor& o) { return diagonal_gaussian{net.forward(o).mean() * 30, net.forward(o).log_std()}; };
-  const auto squashed = [&](const at::Tensor& o) { return tanh_gaussian{plain(o), {.low = -2, .high = 3}}; };
-  const auto compare = [&](const retain::fisher& a, const retain::fisher& b) {
-    for (std::size_t i = 0; i < a.values.size(); ++i) CHECK(a.values[i].tensor.equal(b.values[i].tensor));
+  const auto plain = [&](const at::Tensor& o) {
+    return diagonal_gaussian{net.forward(o).mean() * 30, net.forward(o).log_std()};
   };
-  compare(estimate_fisher(net, s, squashed, retain::exact_actions{}), estimate_fisher(net, s, plain, retain::exact_actions{}));
+  const auto squashed = [&](const at::Tensor& o) {
+    return tanh_gaussian{plain(o), {.low = -2, .high = 3}};
+  };
+  const auto compare = [&](const retain::fisher& a, const retain::fisher& b) {
+    for (std::size_t i = 0; i < a.values.size(); ++i)
+      CHECK(a.values[i].tensor.equal(b.values[i].tensor));
+  };
+  compare(estimate_fisher(net, s, squashed, retain::exact_actions{}),
+          estimate_fisher(net, s, plain, retain::exact_actions{}));
   compare(estimate_fisher(net, s, squashed), estimate_fisher(net, s, plain));
 
-  // Actions of the data are squashed ones; the density of the Gaussian differs by a constant in theta.
+  // Actions of the data are squashed ones; the density of the Gaussian differs by a constant in
+  // theta.
   const auto u = torch::randn({9, 3}) * 0.5;
   const auto near = [&](const at::Tensor& o) { return tanh_gaussian{net.forward(o)}; };
-  const auto of_actions = estimate_fisher(net, s, near, retain::dataset_actions{[&](const at::Tensor&) { return u.tanh(); }});
-  const auto of_unsquashed = estimate_fisher(net, s, [&](const at::Tensor& o) { return net.forward(o); },
-                                             retain::dataset_actions{[&](const at::Tensor&) { return u; }});
+  const auto of_actions = estimate_fisher(
+      net, s, near, retain::dataset_actions{[&](const at::Tensor&) { return u.tanh(); }});
+  const auto of_unsquashed = estimate_fisher(
+      net, s, [&](const at::Tensor& o) { return net.forward(o); },
+      retain::dataset_actions{[&](const at::Tensor&) { return u; }});
   for (std::size_t i = 0; i < of_actions.values.size(); ++i)
-    CHECK(support::relative_error(of_actions.values[i].tensor, of_unsquashed.values[i].tensor) < 1e-4);
+    CHECK(support::relative_error(of_actions.values[i].tensor, of_unsquashed.values[i].tensor) <
+          1e-4);
 }
 
-TEST_CASE("fisher of a Gaussian: the estimate does not depend on the batch size", "[fisher][gaussian]") {
+TEST_CASE("fisher of a Gaussian: the estimate does not depend on the batch size",
+          "[fisher][gaussian]") {
   torch::manual_seed(5);
   two_heads net;
-  const auto s = torch::randn({30, 4}, at::kDouble), sequences = torch::randn({3, 12, 4}, at::kDouble);
+  const auto s = torch::randn({30, 4}, at::kDouble),
+             sequences = torch::randn({3, 12, 4}, at::kDouble);
   const auto forward = [&](const at::Tensor& o) { return net.forward(o); };
   const auto compare = [&](const retain::fisher& parts, const retain::fisher& whole) {
-    for (std::size_t i = 0; i < whole.values.size(); ++i) CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
+    for (std::size_t i = 0; i < whole.values.size(); ++i)
+      CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
   };
   const retain::sampled_actions twice{.per_state = 2, .seed = 8};
   const retain::exact_actions exact{};
   for (const std::int64_t size : {1, 7})
     for (const bool walk : {true, false}) {
-      compare(estimate_fisher(net, s.split(size), forward, twice, {.walk = walk}), estimate_fisher(net, s, forward, twice));
-      compare(estimate_fisher(net, s.split(size), forward, exact, {.walk = walk}), estimate_fisher(net, s, forward, exact));
+      compare(estimate_fisher(net, s.split(size), forward, twice, {.walk = walk}),
+              estimate_fisher(net, s, forward, twice));
+      compare(estimate_fisher(net, s.split(size), forward, exact, {.walk = walk}),
+              estimate_fisher(net, s, forward, exact));
     }
-  compare(estimate_fisher(net, sequences.split(5, 1), forward, twice), estimate_fisher(net, sequences, forward, twice));
-  compare(estimate_fisher(net, sequences.split(5, 1), forward, exact), estimate_fisher(net, sequences, forward, exact));
+  compare(estimate_fisher(net, sequences.split(5, 1), forward, twice),
+          estimate_fisher(net, sequences, forward, twice));
+  compare(estimate_fisher(net, sequences.split(5, 1), forward, exact),
+          estimate_fisher(net, sequences, forward, exact));
   // Exact scores do not mix over time, so steps of sequences may as well be single states.
-  compare(estimate_fisher(net, sequences, forward, exact), estimate_fisher(net, sequences.reshape({36, 4}), forward, exact));
+  compare(estimate_fisher(net, sequences, forward, exact),
+          estimate_fisher(net, sequences.reshape({36, 4}), forward, exact));
 }
 
 TEST_CASE("fisher of a Gaussian: a recurrent policy, padded, step by step", "[fisher][gaussian]") {
@@ -224,11 +273,15 @@ TEST_CASE("fisher of a Gaussian: a recurrent policy, padded, step by step", "[fi
   const auto dirty = x.masked_fill(mask.logical_not().unsqueeze(-1), 1e3);
   struct padded {
     at::Tensor observations, mask;
-    padded narrow(std::int64_t start, std::int64_t length) const { return {observations.narrow(1, start, length), mask.narrow(1, start, length)}; }
+    padded narrow(std::int64_t start, std::int64_t length) const {
+      return {observations.narrow(1, start, length), mask.narrow(1, start, length)};
+    }
   };
   for (const bool walk : {true, false}) {
-    const auto f = estimate_fisher(net, padded{dirty, mask}, [&](const padded& b) { return retain::masked{net.forward(b.observations), b.mask}; },
-                                   retain::exact_actions{}, {.walk = walk});
+    const auto f = estimate_fisher(
+        net, padded{dirty, mask},
+        [&](const padded& b) { return retain::masked{net.forward(b.observations), b.mask}; },
+        retain::exact_actions{}, {.walk = walk});
     CHECK(f.states == 9);
     CHECK(f.unsliced == 0);
     check_equal(f, truth, 1e-10);

@@ -15,10 +15,13 @@ const auto identity = [](const at::Tensor& x) { return x * 1; };
 
 }  // namespace
 
-TEST_CASE("rnd: observations are normalised by what was seen before the rollout, clipped, and errors averaged over features, as fixed numbers", "[rnd]") {
+TEST_CASE("rnd: observations are normalised by what was seen before the rollout, clipped, and "
+          "errors averaged over features, as fixed numbers",
+          "[rnd]") {
   // Target 0 and predictor x: the error is the mean square of the normalised observation.
   retain::rnd bonus{zero, identity, {2}, 1};
-  bonus.warm_up(torch::tensor({{0.0, -1.0}, {2.0, 1.0}}).repeat({5000, 1}));  // mean 1 and 0, variance 1: the initial count is lost in it
+  // mean 1 and 0, variance 1: the initial count is lost in it
+  bonus.warm_up(torch::tensor({{0.0, -1.0}, {2.0, 1.0}}).repeat({5000, 1}));
   const auto next = torch::tensor({{3.0, 1.0}, {1.0, 40.0}}).view({2, 1, 2});
   const auto errors = bonus.errors(next);
   CHECK(errors.sizes() == at::IntArrayRef({2, 1}));
@@ -38,7 +41,8 @@ TEST_CASE("rnd: observations are normalised by what was seen before the rollout,
   CHECK(again.sizes() == at::IntArrayRef({1, 1}));
 }
 
-TEST_CASE("rnd: asking a few rows at a time is asking all at once; no rows are no errors", "[rnd]") {
+TEST_CASE("rnd: asking a few rows at a time is asking all at once; no rows are no errors",
+          "[rnd]") {
   torch::manual_seed(1);
   torch::nn::Linear target(3, 4), predictor(3, 4);
   retain::rnd whole{target, predictor, {3}, 2};
@@ -50,7 +54,9 @@ TEST_CASE("rnd: asking a few rows at a time is asking all at once; no rows are n
   CHECK(whole.loss(torch::zeros({0, 3})).item<double>() == 0);
 }
 
-TEST_CASE("rnd: the loss is the mean error of the drawn samples, reaches the predictor alone, and each sample is drawn at its fraction", "[rnd]") {
+TEST_CASE("rnd: the loss is the mean error of the drawn samples, reaches the predictor alone, and "
+          "each sample is drawn at its fraction",
+          "[rnd]") {
   torch::manual_seed(2);
   torch::nn::Linear target(3, 4), predictor(3, 4);
   const auto observations = torch::randn({64, 3});
@@ -62,11 +68,19 @@ TEST_CASE("rnd: the loss is the mean error of the drawn samples, reaches the pre
   CHECK(!target->weight.requires_grad());
   CHECK(!target->weight.grad().defined());
   CHECK(!target->is_training());
-  const auto slow = [&] { return (predictor->forward(observations) - target->forward(observations)).square().mean().item<double>(); };
-  CHECK(slow() == Approx(loss.item<double>()).epsilon(1e-3));  // statistics at their beginning: mean 0, variance 1
+  const auto slow = [&] {
+    return (predictor->forward(observations) - target->forward(observations))
+        .square()
+        .mean()
+        .item<double>();
+  };
+  // statistics at their beginning: mean 0, variance 1
+  CHECK(slow() == Approx(loss.item<double>()).epsilon(1e-3));
 
-  // Errors that name their sample: 1, 2, 4, ... so that the loss tells who was drawn. 2000 losses over 8 samples.
-  const auto powers = torch::pow(2, torch::arange(8, at::kDouble)).sqrt().unsqueeze(1) * 1e-3;  // small enough not to be clipped
+  // Errors that name their sample: 1, 2, 4, ... so that the loss tells who was drawn. 2000 losses
+  // over 8 samples.
+  // small enough not to be clipped
+  const auto powers = torch::pow(2, torch::arange(8, at::kDouble)).sqrt().unsqueeze(1) * 1e-3;
   retain::rnd some{zero, identity, {1}, 1, {.fraction = 0.25, .seed = 5}};
   retain::rnd same{zero, identity, {1}, 1, {.fraction = 0.25, .seed = 5}};
   std::vector<int> count(9, 0);
@@ -78,7 +92,8 @@ TEST_CASE("rnd: the loss is the mean error of the drawn samples, reaches the pre
       ++none;
       continue;
     }
-    // The mean of the drawn powers: the number drawn is the only one that makes it a whole number with as many bits.
+    // The mean of the drawn powers: the number drawn is the only one that makes it a whole number
+    // with as many bits.
     int drawn = 0;
     for (int n = 1; n <= 8; ++n) {
       const auto sum = static_cast<unsigned>(std::lround(value * n));
@@ -104,7 +119,10 @@ TEST_CASE("rnd: where no sample is drawn the loss is 0 and can be differentiated
 
 TEST_CASE("rnd: what the predictor has learnt is no longer new, what it has not is", "[rnd]") {
   torch::manual_seed(3);
-  const auto net = [] { return torch::nn::Sequential(torch::nn::Linear(4, 32), torch::nn::ReLU(), torch::nn::Linear(32, 8)); };
+  const auto net = [] {
+    return torch::nn::Sequential(torch::nn::Linear(4, 32), torch::nn::ReLU(),
+                                 torch::nn::Linear(32, 8));
+  };
   const auto predictor = net();
   retain::rnd bonus{net(), predictor, {4}, 8};
   const auto known = torch::randn({16, 8, 4}) + 2, unknown = torch::randn({16, 8, 4}) - 2;
@@ -116,11 +134,13 @@ TEST_CASE("rnd: what the predictor has learnt is no longer new, what it has not 
     bonus.loss(known).backward();
     adam.step();
   }
-  CHECK(bonus.errors(known).mean().item<double>() < 0.1 * bonus.errors(unknown).mean().item<double>());
+  CHECK(bonus.errors(known).mean().item<double>() <
+        0.1 * bonus.errors(unknown).mean().item<double>());
   CHECK(bonus.errors(unknown).mean().item<double>() > 0.3 * before);
 }
 
-TEST_CASE("rnd: saved, loaded and gone on with, to the bit; what does not fit changes nothing", "[rnd]") {
+TEST_CASE("rnd: saved, loaded and gone on with, to the bit; what does not fit changes nothing",
+          "[rnd]") {
   torch::manual_seed(4);
   const support::temporary_folder folder;
   torch::nn::Linear target(3, 4), predictor(3, 4), other_target(3, 4), other_predictor(3, 4);
@@ -133,7 +153,8 @@ TEST_CASE("rnd: saved, loaded and gone on with, to the bit; what does not fit ch
   bonus.save_state(before, "");
   retain::save(folder.file("b"), bonus);
   retain::load(folder.file("b"), resumed);
-  torch::optim::SGD sgd(predictor->parameters(), torch::optim::SGDOptions(0.1)), other(other_predictor->parameters(), torch::optim::SGDOptions(0.1));
+  torch::optim::SGD sgd(predictor->parameters(), torch::optim::SGDOptions(0.1)),
+      other(other_predictor->parameters(), torch::optim::SGDOptions(0.1));
   for (int i = 0; i < 3; ++i) {
     const auto next = torch::randn({4, 2, 3});
     CHECK(resumed.rewards(next).equal(bonus.rewards(next)));
@@ -161,15 +182,22 @@ TEST_CASE("rnd: saved, loaded and gone on with, to the bit; what does not fit ch
   const auto count = bonus.observation_statistics().count();
   CHECK_THROWS_AS(bonus.rewards(torch::full({1, 2, 3}, std::nan(""))), retain::state_error);
   CHECK_THROWS_WITH(bonus.rewards(torch::zeros({1, 3, 3})), ContainsSubstring("[T, 2]"));
-  CHECK_THROWS_WITH(bonus.errors(torch::zeros({1, 4})), ContainsSubstring("[1, 4]") && ContainsSubstring("[3]"));
+  CHECK_THROWS_WITH(bonus.errors(torch::zeros({1, 4})),
+                    ContainsSubstring("[1, 4]") && ContainsSubstring("[3]"));
   CHECK(bonus.observation_statistics().count() == count);
   retain::rnd unequal{target, wide_predictor, {3}, 1};
-  CHECK_THROWS_WITH(unequal.errors(torch::zeros({2, 3})), ContainsSubstring("[2, 4]") && ContainsSubstring("[2, 5]"));
+  CHECK_THROWS_WITH(unequal.errors(torch::zeros({2, 3})),
+                    ContainsSubstring("[2, 4]") && ContainsSubstring("[2, 5]"));
   CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 1, {.fraction = 0}}), retain::config_error);
   CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 0}), retain::config_error);
-  for (const double bad : {0.0, -1.0, std::nan("")}) CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 1, {.observation_clip = bad}}), retain::config_error);
-  CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.rows = 0}}), ContainsSubstring("rows at least 1"));
-  for (const double bad : {-0.1, 1.1, std::nan("")}) CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.discount = bad}}), ContainsSubstring("discount"));
+  for (const double bad : {0.0, -1.0, std::nan("")})
+    CHECK_THROWS_AS((retain::rnd{zero, zero, {3}, 1, {.observation_clip = bad}}),
+                    retain::config_error);
+  CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.rows = 0}}),
+                    ContainsSubstring("rows at least 1"));
+  for (const double bad : {-0.1, 1.1, std::nan("")})
+    CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.discount = bad}}),
+                      ContainsSubstring("discount"));
 }
 
 TEST_CASE("rnd: copies have statistics of their own", "[rnd]") {

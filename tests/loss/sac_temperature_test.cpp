@@ -15,7 +15,9 @@ static_assert(retain::stateful<sac_temperature>);
 namespace {
 
 double alpha_at(const sac_temperature& t, std::int64_t k) { return t.alpha()[k].item<double>(); }
-std::vector<at::Tensor> tensors(const sac_temperature& t) { return {t.named_parameters()[0].tensor}; }
+std::vector<at::Tensor> tensors(const sac_temperature& t) {
+  return {t.named_parameters()[0].tensor};
+}
 
 }  // namespace
 
@@ -34,14 +36,18 @@ TEST_CASE("sac_temperature: the loss and its gradient, a stage at a time", "[sac
   CHECK(one.loss(log_probs).item<double>() == 0);  // log 1
   const auto several = torch::tensor({{0, 2}, {1, 1}});
   CHECK(t.alpha(several).sizes() == at::IntArrayRef({2, 2}));
-  CHECK(at::allclose(t.alpha(several), torch::tensor({{1.0f, 0.5f}, {std::exp(1.0f), std::exp(1.0f)}})));
+  CHECK(at::allclose(t.alpha(several),
+                     torch::tensor({{1.0f, 0.5f}, {std::exp(1.0f), std::exp(1.0f)}})));
   CHECK(t.alpha(torch::tensor(2)).dim() == 0);
   CHECK(t.alpha(torch::zeros({0}, at::kLong)).sizes() == at::IntArrayRef({0}));
   CHECK_THROWS_WITH(t.loss(log_probs), ContainsSubstring("3 stages"));
-  CHECK_THROWS_WITH(t.loss(log_probs, torch::tensor({0, 1})), ContainsSubstring("[4]") && ContainsSubstring("[2]"));
+  CHECK_THROWS_WITH(t.loss(log_probs, torch::tensor({0, 1})),
+                    ContainsSubstring("[4]") && ContainsSubstring("[2]"));
 }
 
-TEST_CASE("sac_temperature: add_gradient is what the loss's backward gives, bit for bit, and adds to what is there", "[sac]") {
+TEST_CASE("sac_temperature: add_gradient is what the loss's backward gives, bit for bit, and adds "
+          "to what is there",
+          "[sac]") {
   const auto stage = torch::tensor({0, 2, 2, 0, 2, 0, 0});
   const auto log_probs = torch::tensor({0.31f, -1.7f, 4.13f, 2.9f, -0.001f, 17.3f, 1e-3f});
   sac_temperature by_loss(-1.7, 3, {.cap = {0.5}}), direct(by_loss);
@@ -81,20 +87,25 @@ TEST_CASE("sac_temperature: of an empty batch the loss is 0, and so is its gradi
   }
 }
 
-TEST_CASE("sac_temperature: alpha rises while the entropy is too low and falls while it is too high", "[sac]") {
+TEST_CASE(
+    "sac_temperature: alpha rises while the entropy is too low and falls while it is too high",
+    "[sac]") {
   sac_temperature t(-1, 2);
   torch::optim::Adam adam(tensors(t), torch::optim::AdamOptions(1e-2));
   for (int i = 0; i < 20; ++i) {
     adam.zero_grad();
-    t.loss(torch::tensor({5.0f, -5.0f}), torch::tensor({0, 1})).backward();  // entropies -5 and 5 for a target of -1
+    // entropies -5 and 5 for a target of -1
+    t.loss(torch::tensor({5.0f, -5.0f}), torch::tensor({0, 1})).backward();
     adam.step();
   }
   CHECK(alpha_at(t, 0) > 1.1);
   CHECK(alpha_at(t, 1) < 0.9);
 }
 
-TEST_CASE("sac_temperature: a pinned policy cannot drive alpha beyond its cap, nor far behind it", "[sac]") {
-  sac_temperature t(-1, 3, {.initial = {0.02, 0.02, 0.5}, .floor = {0.001, 0.001, 0.5}, .cap = {0.03, 1e6, 0.5}});
+TEST_CASE("sac_temperature: a pinned policy cannot drive alpha beyond its cap, nor far behind it",
+          "[sac]") {
+  sac_temperature t(
+      -1, 3, {.initial = {0.02, 0.02, 0.5}, .floor = {0.001, 0.001, 0.5}, .cap = {0.03, 1e6, 0.5}});
   torch::optim::SGD sgd(tensors(t), torch::optim::SGDOptions(1.0));
   const auto stage = torch::tensor({0, 1, 2});
   const auto push = [&](float log_prob) {
@@ -106,17 +117,22 @@ TEST_CASE("sac_temperature: a pinned policy cannot drive alpha beyond its cap, n
   CHECK(alpha_at(t, 0) == Approx(0.03));
   CHECK(alpha_at(t, 1) == Approx(0.02 * std::exp(10.0)).epsilon(1e-4));
   CHECK(alpha_at(t, 2) == Approx(0.5));
-  push(-2.0f);  // one step the other way: log alpha falls by 1 from the cap, not from where ten steps would have carried it
+  // one step the other way: log alpha falls by 1 from the cap, not from where ten steps would have
+  // carried it
+  push(-2.0f);
   CHECK(alpha_at(t, 0) == Approx(0.03 * std::exp(-1.0)).epsilon(1e-4));
   for (int i = 0; i < 30; ++i) push(-4.0f);
   CHECK(alpha_at(t, 0) == Approx(0.001));
   CHECK(alpha_at(t, 2) == Approx(0.5));
 }
 
-TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser's own parameter and gone on with", "[sac]") {
+TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser's own parameter "
+          "and gone on with",
+          "[sac]") {
   const support::temporary_folder folder;
   sac_temperature t(-1, 2, {.initial = {0.3}}), resumed(-1, 2), copy(t);
-  torch::optim::SGD sgd(tensors(t), torch::optim::SGDOptions(0.1)), other(tensors(resumed), torch::optim::SGDOptions(0.1));
+  torch::optim::SGD sgd(tensors(t), torch::optim::SGDOptions(0.1)),
+      other(tensors(resumed), torch::optim::SGDOptions(0.1));
   const auto learn = [](sac_temperature& each, torch::optim::SGD& optimizer) {
     optimizer.zero_grad();
     each.loss(torch::tensor({3.0f, 2.0f}), torch::tensor({1, 0})).backward();
@@ -153,9 +169,11 @@ TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser
 TEST_CASE("sac_temperature: options out of their range are refused", "[sac]") {
   CHECK_THROWS_AS(sac_temperature(-1, 0), retain::config_error);
   CHECK_THROWS_AS(sac_temperature(std::nan("")), retain::config_error);
-  CHECK_THROWS_WITH(sac_temperature(-1, 3, {.cap = {1, 2}}), ContainsSubstring("cap has 2 values for 3 stages"));
+  CHECK_THROWS_WITH(sac_temperature(-1, 3, {.cap = {1, 2}}),
+                    ContainsSubstring("cap has 2 values for 3 stages"));
   CHECK_THROWS_AS(sac_temperature(-1, 1, {.initial = {0.0}}), retain::config_error);
-  CHECK_THROWS_WITH(sac_temperature(-1, 1, {.floor = {2.0}, .cap = {1.0}}), ContainsSubstring("above its cap"));
+  CHECK_THROWS_WITH(sac_temperature(-1, 1, {.floor = {2.0}, .cap = {1.0}}),
+                    ContainsSubstring("above its cap"));
   CHECK(sac_temperature(-1, 1, {.initial = {5}, .cap = {2}}).alpha().item<double>() == Approx(2));
 }
 

@@ -23,8 +23,10 @@ double slow_value(const steps& s, const retain::vtrace_options& o, std::size_t t
   double value = s.v[t];
   for (std::size_t k = t; k < s.r.size(); ++k) {
     double weight = 1;
-    for (std::size_t i = t; i < k; ++i) weight *= s.discount[i] * o.decay * std::min(o.c_bar, s.ratio[i]);
-    value += weight * std::min(o.rho_bar, s.ratio[k]) * (s.r[k] + s.discount[k] * s.v[k + 1] - s.v[k]);
+    for (std::size_t i = t; i < k; ++i)
+      weight *= s.discount[i] * o.decay * std::min(o.c_bar, s.ratio[i]);
+    value +=
+        weight * std::min(o.rho_bar, s.ratio[k]) * (s.r[k] + s.discount[k] * s.v[k + 1] - s.v[k]);
   }
   return value;
 }
@@ -36,19 +38,27 @@ double slow_advantage(const steps& s, const retain::vtrace_options& o, std::size
 
 struct batch {
   std::int64_t T = 11, N = 4;
-  at::Tensor mu = torch::randn({T, N}, at::kDouble), pi = mu + 0.7 * torch::randn({T, N}, at::kDouble),
-             rewards = torch::randn({T, N}, at::kDouble), values = torch::randn({T, N}, at::kDouble), last = torch::randn({N}, at::kDouble),
+  at::Tensor mu = torch::randn({T, N}, at::kDouble),
+             pi = mu + 0.7 * torch::randn({T, N}, at::kDouble),
+             rewards = torch::randn({T, N}, at::kDouble),
+             values = torch::randn({T, N}, at::kDouble), last = torch::randn({N}, at::kDouble),
              ended = torch::rand({T, N}).lt(0.2);
 };
 
 }  // namespace
 
-TEST_CASE("vtrace: values and advantages are the definition's sums of products, whatever the bars", "[vtrace]") {
+TEST_CASE("vtrace: values and advantages are the definition's sums of products, whatever the bars",
+          "[vtrace]") {
   torch::manual_seed(1);
   const batch b;
-  for (const auto& options :
-       {retain::vtrace_options{.discount = 0.9}, retain::vtrace_options{.discount = 0.97, .decay = 0.8, .rho_bar = 2, .c_bar = 0.6, .advantage_rho_bar = 1.3}}) {
-    const auto estimated = retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last, options);
+  for (const auto& options : {retain::vtrace_options{.discount = 0.9},
+                              retain::vtrace_options{.discount = 0.97,
+                                                     .decay = 0.8,
+                                                     .rho_bar = 2,
+                                                     .c_bar = 0.6,
+                                                     .advantage_rho_bar = 1.3}}) {
+    const auto estimated =
+        retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last, options);
     for (std::int64_t n = 0; n < b.N; ++n) {
       steps s;
       for (std::int64_t t = 0; t < b.T; ++t) {
@@ -59,8 +69,10 @@ TEST_CASE("vtrace: values and advantages are the definition's sums of products, 
       }
       s.v.push_back(b.last[n].item<double>());
       for (std::int64_t t = 0; t < b.T; ++t) {
-        CHECK(estimated.values[t][n].item<double>() == Approx(slow_value(s, options, static_cast<std::size_t>(t))).margin(1e-12));
-        CHECK(estimated.advantages[t][n].item<double>() == Approx(slow_advantage(s, options, static_cast<std::size_t>(t))).margin(1e-12));
+        CHECK(estimated.values[t][n].item<double>() ==
+              Approx(slow_value(s, options, static_cast<std::size_t>(t))).margin(1e-12));
+        CHECK(estimated.advantages[t][n].item<double>() ==
+              Approx(slow_advantage(s, options, static_cast<std::size_t>(t))).margin(1e-12));
       }
     }
   }
@@ -69,29 +81,42 @@ TEST_CASE("vtrace: values and advantages are the definition's sums of products, 
 TEST_CASE("vtrace: on policy it is gae, and with lambda 1 the discounted return", "[vtrace]") {
   torch::manual_seed(2);
   const batch b;
-  const auto whole = retain::vtrace(b.pi, b.pi, b.rewards, b.values, b.ended, b.last, {.discount = 0.9});
-  const auto returns = retain::gae(b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 1});
+  const auto whole =
+      retain::vtrace(b.pi, b.pi, b.rewards, b.values, b.ended, b.last, {.discount = 0.9});
+  const auto returns =
+      retain::gae(b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 1});
   CHECK(at::allclose(whole.values, returns.returns, 1e-12));
   CHECK(at::allclose(whole.advantages, returns.advantages, 1e-12, 1e-12));
-  const auto decayed = retain::vtrace(b.pi, b.pi, b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 0.7});
-  CHECK(at::allclose(decayed.values, retain::gae(b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 0.7}).returns, 1e-12));
+  const auto decayed = retain::vtrace(b.pi, b.pi, b.rewards, b.values, b.ended, b.last,
+                                      {.discount = 0.9, .decay = 0.7});
+  CHECK(at::allclose(
+      decayed.values,
+      retain::gae(b.rewards, b.values, b.ended, b.last, {.discount = 0.9, .decay = 0.7}).returns,
+      1e-12));
 }
 
 TEST_CASE("vtrace: a discount of its own for every step", "[vtrace]") {
   torch::manual_seed(3);
   const batch b;
   const auto discounts = 0.9 * (1 - b.ended.to(at::kDouble));
-  const auto own = retain::vtrace(b.pi, b.mu, b.rewards, b.values, 1 - discounts, b.last, {.discount = 1});
-  const auto same = retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last, {.discount = 0.9});
+  const auto own =
+      retain::vtrace(b.pi, b.mu, b.rewards, b.values, 1 - discounts, b.last, {.discount = 1});
+  const auto same =
+      retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last, {.discount = 0.9});
   CHECK(at::allclose(own.values, same.values, 1e-12));
   CHECK(at::allclose(own.advantages, same.advantages, 1e-12));
 }
 
-TEST_CASE("vtrace: over infinite bars the importance weights are the plain ones, unbiased for the new policy's value", "[vtrace]") {
+TEST_CASE("vtrace: over infinite bars the importance weights are the plain ones, unbiased for the "
+          "new policy's value",
+          "[vtrace]") {
   // One step of a bandit with two arms: E_mu[v] must be pi's expected reward, whatever mu and V.
-  const auto rewards = torch::tensor({{1.0, 5.0}}, at::kDouble), mu = torch::tensor({{0.8, 0.2}}, at::kDouble), pi = torch::tensor({{0.3, 0.7}}, at::kDouble);
-  const auto free = retain::vtrace(pi.log(), mu.log(), rewards, torch::full({1, 2}, 2.0, at::kDouble), torch::ones({1, 2}), torch::zeros({2}, at::kDouble),
-                                   {.rho_bar = 100, .c_bar = 100, .advantage_rho_bar = 100});
+  const auto rewards = torch::tensor({{1.0, 5.0}}, at::kDouble),
+             mu = torch::tensor({{0.8, 0.2}}, at::kDouble),
+             pi = torch::tensor({{0.3, 0.7}}, at::kDouble);
+  const auto free = retain::vtrace(
+      pi.log(), mu.log(), rewards, torch::full({1, 2}, 2.0, at::kDouble), torch::ones({1, 2}),
+      torch::zeros({2}, at::kDouble), {.rho_bar = 100, .c_bar = 100, .advantage_rho_bar = 100});
   CHECK((mu * free.values).sum().item<double>() == Approx(0.3 * 1 + 0.7 * 5));
 }
 
@@ -103,19 +128,25 @@ TEST_CASE("vtrace leaves no graph, takes empty rollouts and names what does not 
   CHECK(!estimated.advantages.requires_grad());
   const auto none = torch::zeros({0, 2});
   CHECK(retain::vtrace(none, none, none, none, none, last).values.sizes() == none.sizes());
-  CHECK_THROWS_WITH(retain::vtrace(z, z, z, torch::zeros({2, 3}), z, last), ContainsSubstring("[3, 2]") && ContainsSubstring("[2, 3]"));
+  CHECK_THROWS_WITH(retain::vtrace(z, z, z, torch::zeros({2, 3}), z, last),
+                    ContainsSubstring("[3, 2]") && ContainsSubstring("[2, 3]"));
   CHECK_THROWS_WITH(retain::vtrace(z, z, z, z, z, torch::zeros({3})), ContainsSubstring("[2]"));
   CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 0}), retain::config_error);
-  CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 1, .c_bar = 2}), retain::config_error);
+  CHECK_THROWS_AS(retain::vtrace(z, z, z, z, z, last, {.rho_bar = 1, .c_bar = 2}),
+                  retain::config_error);
 }
 
 // Of half, LibTorch 1.13 has no exp on the CPU.
 TEST_CASE("vtrace: in bfloat16 it is what it is in double, to its precision") {
   torch::manual_seed(8);
   const auto some = [](at::IntArrayRef sizes) { return torch::randn(sizes).to(at::kBFloat16); };
-  const auto own = some({20, 3}), behaviour = some({20, 3}), rewards = some({20, 3}), values = some({20, 3}), last = some({3});
+  const auto own = some({20, 3}), behaviour = some({20, 3}), rewards = some({20, 3}),
+             values = some({20, 3}), last = some({3});
   const auto ended = torch::rand({20, 3}).lt(0.1);
-  const auto in = [&](at::ScalarType t) { return retain::vtrace(own.to(t), behaviour.to(t), rewards.to(t), values.to(t), ended, last.to(t)); };
+  const auto in = [&](at::ScalarType t) {
+    return retain::vtrace(own.to(t), behaviour.to(t), rewards.to(t), values.to(t), ended,
+                          last.to(t));
+  };
   const auto narrow = in(at::kBFloat16), wide = in(at::kDouble);
   CHECK(narrow.values.scalar_type() == at::kBFloat16);
   CHECK(narrow.advantages.scalar_type() == at::kBFloat16);
@@ -123,18 +154,21 @@ TEST_CASE("vtrace: in bfloat16 it is what it is in double, to its precision") {
   CHECK(support::relative_error(narrow.advantages, wide.advantages) < 0x1p-6);
 }
 
-TEST_CASE("vtrace: whatever stands behind the end of an episode reaches nothing before it", "[vtrace]") {
+TEST_CASE("vtrace: whatever stands behind the end of an episode reaches nothing before it",
+          "[vtrace]") {
   torch::manual_seed(10);
   batch b;
   b.ended = torch::zeros({b.T, b.N});
   b.ended[b.T - 1][0] = 1;
   b.ended[4][1] = 1;
   const auto clean = retain::vtrace(b.pi, b.mu, b.rewards, b.values, b.ended, b.last);
-  for (const double foul : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (const double foul :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     auto behind = b.last.clone(), rewards = b.rewards.clone(), values = b.values.clone();
     behind[0] = rewards[5][1] = values[5][1] = foul;
     const auto said = retain::vtrace(b.pi, b.mu, rewards, values, b.ended, behind);
-    for (const auto& [made, expected] : {std::pair{said.values, clean.values}, std::pair{said.advantages, clean.advantages}}) {
+    for (const auto& [made, expected] :
+         {std::pair{said.values, clean.values}, std::pair{said.advantages, clean.advantages}}) {
       CHECK(made.select(1, 0).equal(expected.select(1, 0)));
       CHECK(made.select(1, 1).slice(0, 0, 5).equal(expected.select(1, 1).slice(0, 0, 5)));
     }
@@ -143,14 +177,17 @@ TEST_CASE("vtrace: whatever stands behind the end of an episode reaches nothing 
 
 TEST_CASE("vtrace: a ratio beyond its type is an infinite bar's ceiling, not NaN", "[vtrace]") {
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  const auto zero = torch::zeros({2, 1}), old = torch::full({2, 1}, -200.0f), ended = torch::ones({2, 1});
-  const auto free = retain::vtrace_options{.rho_bar = infinity, .c_bar = infinity, .advantage_rho_bar = infinity};
+  const auto zero = torch::zeros({2, 1}), old = torch::full({2, 1}, -200.0f),
+             ended = torch::ones({2, 1});
+  const auto free =
+      retain::vtrace_options{.rho_bar = infinity, .c_bar = infinity, .advantage_rho_bar = infinity};
   const auto nothing = retain::vtrace(zero, old, zero, zero, ended, torch::zeros({1}), free);
   CHECK(nothing.values.equal(zero));
   CHECK(nothing.advantages.equal(zero));
   const auto paid = retain::vtrace(zero, old, zero + 1, zero, ended, torch::zeros({1}), free);
   CHECK(paid.advantages[0][0].item<double>() == Approx(std::exp(20.0)));
-  CHECK(retain::vtrace(zero, old, zero + 1, zero, ended, torch::zeros({1})).advantages.equal(zero + 1));
+  CHECK(retain::vtrace(zero, old, zero + 1, zero, ended, torch::zeros({1}))
+            .advantages.equal(zero + 1));
 }
 
 }  // namespace loss_vtrace_test

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The agent: what it draws, counts and keeps; that it learns; that equal runs and resumed runs are equal bit for bit.
+// The agent: what it draws, counts and keeps; that it learns; that equal runs and resumed runs are
+// equal bit for bit.
 #include "../support.hpp"
 
 #include "clone.hpp"
@@ -19,7 +20,8 @@ namespace {
 
 using namespace montezuma;
 
-/// A corridor of three places: right pays a point and leads on, left ends the episode in shame; a lap ends after six steps.
+/// A corridor of three places: right pays a point and leads on, left ends the episode in shame; a
+/// lap ends after six steps.
 class corridor {
  public:
   using value_type = float;
@@ -40,8 +42,12 @@ class corridor {
   int room() const { return at_; }
   bool succeeded() const { return right_; }
   std::uint64_t place_key() const { return static_cast<std::uint64_t>(at_); }
-  std::string save() const { return std::string(reinterpret_cast<const char*>(this), sizeof *this); }
-  void restore(std::string_view saved) { std::memcpy(static_cast<void*>(this), saved.data(), sizeof *this); }
+  std::string save() const {
+    return std::string(reinterpret_cast<const char*>(this), sizeof *this);
+  }
+  void restore(std::string_view saved) {
+    std::memcpy(static_cast<void*>(this), saved.data(), sizeof *this);
+  }
 
  private:
   int at_ = 0, steps_ = 0;
@@ -81,26 +87,33 @@ double distance(const policy& a, const policy& b) {
   double greatest = 0;
   auto other = b->named_parameters();
   for (const auto& parameter : a->named_parameters())
-    greatest = std::max(greatest, (parameter.value() - other[parameter.key()]).abs().max().item<double>());
+    greatest =
+        std::max(greatest, (parameter.value() - other[parameter.key()]).abs().max().item<double>());
   return greatest;
 }
 double divergence(policy& teacher, policy& student, const at::Tensor& states) {
-  return retain::kl(retain::categorical{logits_of(teacher, states)}, retain::categorical{logits_of(student, states)}).mean().item<double>();
+  return retain::kl(retain::categorical{logits_of(teacher, states)},
+                    retain::categorical{logits_of(student, states)})
+      .mean()
+      .item<double>();
 }
 
-trainer<pyramid> make_trainer(const policy& start, const training_settings& settings, const std::string& retain, retention_settings kept = {},
+trainer<pyramid> make_trainer(const policy& start, const training_settings& settings,
+                              const std::string& retain, retention_settings kept = {},
                               const at::Tensor& memory = {}) {
   auto network = copy_of(start);
   kept.choose(retain);
   std::optional<retention_terms> terms;
   if (kept.any()) terms.emplace(make_retention(network, memory, kept, 5));
-  return trainer<pyramid>(network, games_of(world(), settings.seed, settings.games), settings, std::move(terms), kept);
+  return trainer<pyramid>(network, games_of(world(), settings.seed, settings.games), settings,
+                          std::move(terms), kept);
 }
 
 }  // namespace
 
 TEST_CASE("an action is drawn by inversion, with its log-probability", "[montezuma][agent]") {
-  const std::vector<float> logits{0.0f, std::log(2.0f), std::log(5.0f)};  // probabilities 1/8, 2/8, 5/8
+  // probabilities 1/8, 2/8, 5/8
+  const std::vector<float> logits{0.0f, std::log(2.0f), std::log(5.0f)};
   CHECK(draw_action(logits, 0.0).action == 0);
   CHECK(draw_action(logits, 0.124).action == 0);
   CHECK(draw_action(logits, 0.126).action == 1);
@@ -111,13 +124,16 @@ TEST_CASE("an action is drawn by inversion, with its log-probability", "[montezu
   const std::vector<float> certain{-1000.0f, 1000.0f, -1000.0f};
   CHECK(draw_action(certain, 0.999999999).action == 1);
   const auto rows = at::tensor(logits).unsqueeze(0);
-  CHECK(retain::categorical{rows}.log_prob(at::tensor({2}, at::kLong)).item<float>() == Approx(draw_action(logits, 0.9).log_probability));
+  CHECK(retain::categorical{rows}.log_prob(at::tensor({2}, at::kLong)).item<float>() ==
+        Approx(draw_action(logits, 0.9).log_probability));
 }
 
-TEST_CASE("a place pays one over the root of its visits, a rollout's counted first", "[montezuma][agent]") {
+TEST_CASE("a place pays one over the root of its visits, a rollout's counted first",
+          "[montezuma][agent]") {
   visit_counts counts;
   const std::vector<std::uint64_t> first{7, 7, 9}, second{7};
-  CHECK(counts.rewards(first) == std::vector<float>{static_cast<float>(1 / std::sqrt(2.0)), static_cast<float>(1 / std::sqrt(2.0)), 1.0f});
+  CHECK(counts.rewards(first) == std::vector<float>{static_cast<float>(1 / std::sqrt(2.0)),
+                                                    static_cast<float>(1 / std::sqrt(2.0)), 1.0f});
   CHECK(counts.rewards(second) == std::vector<float>{static_cast<float>(1 / std::sqrt(3.0))});
   CHECK(counts.places() == 2);
   retain::state saved;
@@ -131,7 +147,9 @@ TEST_CASE("a place pays one over the root of its visits, a rollout's counted fir
   CHECK_THROWS_WITH(loaded.load_state(saved, ""), ContainsSubstring("0 visits"));
 }
 
-TEST_CASE("a policy that says another size than its numbers have is refused before a network of that size is made", "[montezuma][agent]") {
+TEST_CASE("a policy that says another size than its numbers have is refused before a network of "
+          "that size is made",
+          "[montezuma][agent]") {
   retain::state saved;
   save_network(saved, make_policy({3, 2, 8}), "p.");
   CHECK(shape_of(load_network(saved, "p.")) == policy_shape{3, 2, 8});
@@ -143,17 +161,21 @@ TEST_CASE("a policy that says another size than its numbers have is refused befo
     }
 }
 
-TEST_CASE("the bonus is divided by the deviation of its discounted sum over time", "[montezuma][agent]") {
+TEST_CASE("the bonus is divided by the deviation of its discounted sum over time",
+          "[montezuma][agent]") {
   auto settings = small();
   settings.games = 1;
   novelty bonus(settings, {3});
   const std::vector<std::uint64_t> places{1, 2, 3};
   const auto paid = bonus.rewards(places, at::zeros({3, 1, 3}));
-  // R = 1, 1.99, 2.9701: mean 1.98670, variance 0.647076, beside a weight of 1e-4 samples of mean 0 and variance 1.
+  // R = 1, 1.99, 2.9701: mean 1.98670, variance 0.647076, beside a weight of 1e-4 samples of mean 0
+  // and variance 1.
   const double mean = 5.9601 / 3, n = 3.0001;
-  const double squares = (1 - mean) * (1 - mean) + (1.99 - mean) * (1.99 - mean) + (2.9701 - mean) * (2.9701 - mean);
+  const double squares =
+      (1 - mean) * (1 - mean) + (1.99 - mean) * (1.99 - mean) + (2.9701 - mean) * (2.9701 - mean);
   const double variance = (squares + 1e-4 + mean * mean * 3 * 1e-4 / n) / n;
-  for (int t = 0; t < 3; ++t) CHECK(paid[t][0].item<double>() == Approx(1 / std::sqrt(variance)).epsilon(1e-5));
+  for (int t = 0; t < 3; ++t)
+    CHECK(paid[t][0].item<double>() == Approx(1 / std::sqrt(variance)).epsilon(1e-5));
   CHECK(1 / std::sqrt(variance) == Approx(1.2431).epsilon(1e-3));
 
   settings.bonus = bonus_kind::none;
@@ -166,12 +188,14 @@ TEST_CASE("distillation pays less for what it was shown", "[montezuma][agent]") 
   settings.rnd_fraction = 1;
   at::manual_seed(4);
   novelty bonus(settings, {6});
-  const auto seen = at::eye(6).slice(0, 0, 3).repeat({8, 1}).view({3, 8, 6}), all = at::eye(6).repeat({8, 1}).view({6, 8, 6});
+  const auto seen = at::eye(6).slice(0, 0, 3).repeat({8, 1}).view({3, 8, 6}),
+             all = at::eye(6).repeat({8, 1}).view({6, 8, 6});
   bonus.warm_up(all);
   for (int i = 0; i < 300; ++i) bonus.learn(seen.flatten(0, 1));
   const auto paid = bonus.rewards({}, all).flatten();
   const auto place = all.flatten(0, 1).argmax(1);
-  const double known = paid.index({place.lt(3)}).mean().item<double>(), unknown = paid.index({place.ge(3)}).mean().item<double>();
+  const double known = paid.index({place.lt(3)}).mean().item<double>(),
+               unknown = paid.index({place.ge(3)}).mean().item<double>();
   CHECK(known * 5 < unknown);
 }
 
@@ -179,7 +203,9 @@ TEST_CASE("games begin anew where they end, and say what they were", "[montezuma
   games<corridor> all(std::vector<corridor>(2), 1);
   std::vector<float> rewards(2), ended(2), seen(6);
   std::vector<std::uint64_t> places(2);
-  const auto step = [&](std::int64_t a, std::int64_t b) { all.step(std::vector<std::int64_t>{a, b}, rewards, ended, places); };
+  const auto step = [&](std::int64_t a, std::int64_t b) {
+    all.step(std::vector<std::int64_t>{a, b}, rewards, ended, places);
+  };
   step(1, 1);
   step(0, 1);
   CHECK(rewards == std::vector<float>{0, 1});
@@ -194,17 +220,20 @@ TEST_CASE("games begin anew where they end, and say what they were", "[montezuma
   games<corridor> other(std::vector<corridor>(2), 1), fewer(std::vector<corridor>(1), 1);
   other.load_state(saved, "");
   CHECK_THROWS_WITH(fewer.load_state(saved, ""), ContainsSubstring("2 games"));
-  // What says how many bytes each has, or what each has come to, is looked at before it is followed.
+  // What says how many bytes each has, or what each has come to, is looked at before it is
+  // followed.
   const auto with = [&](const std::string& key, const at::Tensor& tensor) {
     retain::state bad;
-    for (const auto& each : saved.tensor_keys()) bad.set(each, each == key ? tensor : saved.tensor(each));
+    for (const auto& each : saved.tensor_keys())
+      bad.set(each, each == key ? tensor : saved.tensor(each));
     games<corridor> tried(std::vector<corridor>(2), 1);
     tried.load_state(bad, "");
   };
   const auto size = static_cast<std::int64_t>(sizeof(corridor));
   CHECK_NOTHROW(with("", {}));
   CHECK_THROWS_AS(with("lengths", at::tensor({size, size + 1}, at::kLong)), retain::state_error);
-  CHECK_THROWS_AS(with("lengths", at::tensor({std::int64_t{-8}, size}, at::kLong)), retain::state_error);
+  CHECK_THROWS_AS(with("lengths", at::tensor({std::int64_t{-8}, size}, at::kLong)),
+                  retain::state_error);
   CHECK_THROWS_AS(with("lengths", at::tensor({size, size}, at::kDouble)), retain::state_error);
   CHECK_THROWS_AS(with("bytes", at::zeros({size}, at::kByte)), retain::state_error);
   CHECK_THROWS_AS(with("records", at::zeros({1, 3}, at::kDouble)), retain::shape_error);
@@ -215,9 +244,11 @@ TEST_CASE("games begin anew where they end, and say what they were", "[montezuma
   }
   const auto first = all.take_finished(), second = other.take_finished();
   REQUIRE(first.size() == 2);
-  CHECK((first[0].reward == 1 && first[0].steps == 2 && first[0].rooms == 2 && !first[0].succeeded));
+  CHECK(
+      (first[0].reward == 1 && first[0].steps == 2 && first[0].rooms == 2 && !first[0].succeeded));
   REQUIRE(second.size() == 1);  // what was finished before belongs to the other
-  CHECK((second[0].reward == 6 && second[0].steps == 6 && second[0].rooms == 3 && second[0].succeeded));
+  CHECK((second[0].reward == 6 && second[0].steps == 6 && second[0].rooms == 3 &&
+         second[0].succeeded));
   CHECK((first[1].reward == second[0].reward && first[1].rooms == second[0].rooms));
 }
 
@@ -237,7 +268,8 @@ TEST_CASE("a corridor is learnt", "[montezuma][agent]") {
   }
 }
 
-TEST_CASE("equal runs are equal bit for bit, and so is one that was resumed", "[montezuma][agent]") {
+TEST_CASE("equal runs are equal bit for bit, and so is one that was resumed",
+          "[montezuma][agent]") {
   const auto start = pyramid_policy();
   auto network = copy_of(start);
   const auto memory = visited_states(network, world(), 7, 300, 1);
@@ -247,7 +279,8 @@ TEST_CASE("equal runs are equal bit for bit, and so is one that was resumed", "[
     for (const auto bonus : {bonus_kind::count, bonus_kind::rnd}) {
       CAPTURE(retain, name(bonus));
       const auto settings = small(bonus);
-      auto one = make_trainer(start, settings, retain, {}, memory), two = make_trainer(start, settings, retain, {}, memory);
+      auto one = make_trainer(start, settings, retain, {}, memory),
+           two = make_trainer(start, settings, retain, {}, memory);
       for (int i = 0; i < 4; ++i) {
         one.update();
         if (i >= 2) continue;
@@ -313,7 +346,8 @@ TEST_CASE("retention holds a policy where plain training moves it", "[montezuma]
   }
 }
 
-TEST_CASE("a clone does what it was shown, mistakes included, and its values have learnt nothing", "[montezuma][agent]") {
+TEST_CASE("a clone does what it was shown, mistakes included, and its values have learnt nothing",
+          "[montezuma][agent]") {
   auto expert = corridor_policy();
   {
     const at::NoGradGuard no_grad;  // goes right, except with chance sigmoid(-2) = .119
@@ -322,22 +356,28 @@ TEST_CASE("a clone does what it was shown, mistakes included, and its values hav
     expert->named_parameters()["policy_head.out.bias"].copy_(at::tensor({-1.0f, 1.0f}));
   }
   const auto make = [](std::uint64_t) { return corridor(); };
-  const auto exact = demonstrate(expert, make, 0, 1000, 0, 7), noisy = demonstrate(expert, make, 0, 1000, 0.5, 7);
+  const auto exact = demonstrate(expert, make, 0, 1000, 0, 7),
+             noisy = demonstrate(expert, make, 0, 1000, 0.5, 7);
   const auto n = exact.actions.size(0);
   CHECK(exact.observations.sizes() == at::IntArrayRef({n, 3}));
-  CHECK(noisy.observations.equal(exact.observations));  // mistakes are in the writing, not in the play
+  // mistakes are in the writing, not in the play
+  CHECK(noisy.observations.equal(exact.observations));
   // The right share of 1 - .119 = .881; half of it and half of .5 with the noise: .690.
   CHECK(exact.actions.to(at::kDouble).mean().item<double>() == Approx(0.881).margin(0.02));
   CHECK(noisy.actions.to(at::kDouble).mean().item<double>() == Approx(0.690).margin(0.03));
 
-  auto copy = clone_from(noisy, expert, {.steps = 400, .batch = 256, .learning_rate = 1e-2, .seed = 4});
+  auto copy =
+      clone_from(noisy, expert, {.steps = 400, .batch = 256, .learning_rate = 1e-2, .seed = 4});
   const auto said = retain::categorical{logits_of(copy, at::eye(3))}.log_probs().exp().select(1, 1);
-  for (int place = 0; place < 3; ++place) CHECK(said[place].item<double>() == Approx(0.690).margin(0.08));
-  CHECK(equal(copy, clone_from(noisy, expert, {.steps = 400, .batch = 256, .learning_rate = 1e-2, .seed = 4})));
+  for (int place = 0; place < 3; ++place)
+    CHECK(said[place].item<double>() == Approx(0.690).margin(0.08));
+  CHECK(equal(copy, clone_from(noisy, expert,
+                               {.steps = 400, .batch = 256, .learning_rate = 1e-2, .seed = 4})));
   at::manual_seed(4);
   auto untaught = make_policy(shape_of(expert));
   for (const auto& parameter : untaught->named_parameters())
-    if (parameter.key().starts_with("value_")) CHECK(parameter.value().equal(copy->named_parameters()[parameter.key()]));
+    if (parameter.key().starts_with("value_"))
+      CHECK(parameter.value().equal(copy->named_parameters()[parameter.key()]));
   CHECK_THROWS_WITH(clone_from({}, expert, {}), ContainsSubstring("demonstrations"));
 }
 
@@ -354,7 +394,8 @@ TEST_CASE("the task's gradient is shortened, and what it was is reported", "[mon
   CHECK(distance(held.network(), start) < 1e-6);
 }
 
-TEST_CASE("strengths fall by optimiser steps, and reports name what is used", "[montezuma][agent]") {
+TEST_CASE("strengths fall by optimiser steps, and reports name what is used",
+          "[montezuma][agent]") {
   auto start = pyramid_policy();
   const auto memory = visited_states(start, world(), 7, 100, 1);
   auto learner = make_trainer(start, small(), "bc+ks", {}, memory);
@@ -368,15 +409,20 @@ TEST_CASE("strengths fall by optimiser steps, and reports name what is used", "[
 
 TEST_CASE("evaluations are repeatable, and count what happens in the room", "[montezuma][agent]") {
   auto network = pyramid_policy();
-  const auto one = play_episodes(network, world(), 1, 16, 9), two = play_episodes(network, world(), 1, 16, 9), other = play_episodes(network, world(), 1, 16, 10);
+  const auto one = play_episodes(network, world(), 1, 16, 9),
+             two = play_episodes(network, world(), 1, 16, 9),
+             other = play_episodes(network, world(), 1, 16, 10);
   double difference = 0, elsewhere = 0;
   for (std::size_t i = 0; i < one.size(); ++i) {
-    difference += std::abs(one[i].reward - two[i].reward) + std::abs(static_cast<double>(one[i].steps - two[i].steps));
-    elsewhere += std::abs(static_cast<double>(one[i].steps - other[i].steps)) + std::abs(one[i].reward - other[i].reward);
+    difference += std::abs(one[i].reward - two[i].reward) +
+                  std::abs(static_cast<double>(one[i].steps - two[i].steps));
+    elsewhere += std::abs(static_cast<double>(one[i].steps - other[i].steps)) +
+                 std::abs(one[i].reward - other[i].reward);
   }
   CHECK(difference == 0);
   CHECK(elsewhere > 0);
-  const auto mean = summary_of({{.reward = 3, .steps = 10, .rooms = 2, .succeeded = true}, {.reward = 0, .steps = 20, .rooms = 1, .succeeded = false}});
+  const auto mean = summary_of({{.reward = 3, .steps = 10, .rooms = 2, .succeeded = true},
+                                {.reward = 0, .steps = 20, .rooms = 1, .succeeded = false}});
   CHECK((mean.success == 0.5 && mean.reward == 1.5 && mean.rooms == 1.5 && mean.steps == 15));
 }
 
@@ -387,12 +433,14 @@ TEST_CASE("teachers and policies are read back as they were written", "[montezum
   world_options deep;
   deep.game.map = "deep";
   deep.game.sticky = 0.125;
-  const teacher_file written{network, visited_states(network, deep, 7, 50, 2), deep, 7, 0.75, 12, 1000};
+  const teacher_file written{network, visited_states(network, deep, 7, 50, 2), deep, 7, 0.75, 12,
+                             1000};
   written.write(file);
   const auto read = teacher_file::read(file);
   CHECK(equal(read.network, network));
   CHECK(read.memory.equal(written.memory));
-  CHECK((read.where.game.map == "deep" && read.where.game.sticky == 0.125 && read.room == 7 && read.success == 0.75 && read.seed == 12 && read.steps == 1000));
+  CHECK((read.where.game.map == "deep" && read.where.game.sticky == 0.125 && read.room == 7 &&
+         read.success == 0.75 && read.seed == 12 && read.steps == 1000));
   CHECK(equal(read_policy(file).first, network));
   write_policy(alone, network, deep);
   CHECK(equal(read_policy(alone).first, network));
@@ -409,10 +457,13 @@ TEST_CASE("teachers and policies are read back as they were written", "[montezum
 TEST_CASE("what does not fit together is refused before it runs", "[montezuma][agent]") {
   auto settings = small();
   settings.minibatches = 3;
-  CHECK_THROWS_WITH(trainer<corridor>(corridor_policy(), std::vector<corridor>(8), settings), ContainsSubstring("128") && ContainsSubstring("3 minibatches"));
-  CHECK_THROWS_WITH(trainer<corridor>(corridor_policy(), std::vector<corridor>(7), small()), ContainsSubstring("7 games"));
+  CHECK_THROWS_WITH(trainer<corridor>(corridor_policy(), std::vector<corridor>(8), settings),
+                    ContainsSubstring("128") && ContainsSubstring("3 minibatches"));
+  CHECK_THROWS_WITH(trainer<corridor>(corridor_policy(), std::vector<corridor>(7), small()),
+                    ContainsSubstring("7 games"));
   retention_settings kept;
-  CHECK_THROWS_WITH(kept.choose("ewc+magic"), ContainsSubstring("magic") && ContainsSubstring("bc+ks"));
+  CHECK_THROWS_WITH(kept.choose("ewc+magic"),
+                    ContainsSubstring("magic") && ContainsSubstring("bc+ks"));
   CHECK_THROWS(kept.choose(""));
   CHECK_THROWS(kept.choose("bc+"));
   kept.choose("ks+bc+ks");
@@ -423,10 +474,12 @@ TEST_CASE("what does not fit together is refused before it runs", "[montezuma][a
   CHECK((kept.any() && !kept.needs_memory()));
   auto network = pyramid_policy();
   kept.choose("ewc");
-  CHECK_THROWS_WITH(make_retention(network, {}, kept, 1), ContainsSubstring("states of pre-training"));
+  CHECK_THROWS_WITH(make_retention(network, {}, kept, 1),
+                    ContainsSubstring("states of pre-training"));
   CHECK_THROWS_WITH(preset("hasty"), ContainsSubstring("hasty") && ContainsSubstring("careful"));
   CHECK_THROWS_WITH(bonus_of_name("candy"), ContainsSubstring("candy"));
-  CHECK((preset("quick").learning_rate == 2e-3 && preset("quick").entropy == 0.03 && preset("careful").learning_rate == 1e-3 && preset("careful").entropy == 0.01));
+  CHECK((preset("quick").learning_rate == 2e-3 && preset("quick").entropy == 0.03 &&
+         preset("careful").learning_rate == 1e-3 && preset("careful").entropy == 0.01));
 }
 
 }  // namespace montezuma_agent_test

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The real emulator, where it is installed, with whatever cartridge there is: Montezuma's Revenge from ALE_ROMS_DIR, or any that RETAIN_TEST_ROM
-// names. What only Montezuma's Revenge can show is skipped with another.
+// The real emulator, where it is installed, with whatever cartridge there is: Montezuma's Revenge
+// from ALE_ROMS_DIR, or any that RETAIN_TEST_ROM names. What only Montezuma's Revenge can show is
+// skipped with another.
 #include "../support.hpp"
 
 #include <cstdlib>
@@ -24,10 +25,12 @@ static_assert(emulator<game>);
 
 std::optional<rom_file> cartridge() {
   try {
-    if (const char* file = std::getenv("RETAIN_TEST_ROM"); file != nullptr) return find_rom(file, true);
+    if (const char* file = std::getenv("RETAIN_TEST_ROM"); file != nullptr)
+      return find_rom(file, true);
     return find_rom("", false);
   } catch (const std::exception& error) {
-    skip_test(std::string(error.what()) + "; or name any cartridge that the emulator knows with RETAIN_TEST_ROM");
+    skip_test(std::string(error.what()) +
+              "; or name any cartridge that the emulator knows with RETAIN_TEST_ROM");
     return {};
   }
 }
@@ -46,7 +49,8 @@ std::vector<std::uint8_t> seen_by(const game& some) {
 
 }  // namespace
 
-TEST_CASE("the real emulator goes on from a saved state bit for bit, in another one too", "[montezuma][ale]") {
+TEST_CASE("the real emulator goes on from a saved state bit for bit, in another one too",
+          "[montezuma][ale]") {
   const auto rom = cartridge();
   if (!rom) return;
   game one(ale_console(*rom, 1), 5), two(ale_console(*rom, 2), 6);
@@ -73,7 +77,9 @@ TEST_CASE("the real emulator goes on from a saved state bit for bit, in another 
   CHECK(one.save() == two.save());
 }
 
-TEST_CASE("the real emulator's screen is stale behind a restore, and an episode's first picture is not", "[montezuma][ale]") {
+TEST_CASE(
+    "the real emulator's screen is stale behind a restore, and an episode's first picture is not",
+    "[montezuma][ale]") {
   const auto rom = cartridge();
   if (!rom) return;
   ale_console machine(*rom);
@@ -95,7 +101,8 @@ TEST_CASE("the real emulator's screen is stale behind a restore, and an episode'
   CHECK(survives(machine, begin, 1));
 }
 
-TEST_CASE("a file that the emulator does not know is refused, not the end of the process", "[montezuma][ale]") {
+TEST_CASE("a file that the emulator does not know is refused, not the end of the process",
+          "[montezuma][ale]") {
   const support::temporary_folder folder;
   const auto file = folder.file("montezuma_revenge_not.bin");
   std::FILE* out = std::fopen(file.c_str(), "wb");
@@ -105,7 +112,8 @@ TEST_CASE("a file that the emulator does not know is refused, not the end of the
   CHECK_THROWS_WITH(ale_console(find_rom(file, true)), ContainsSubstring("does not know"));
 }
 
-TEST_CASE("the real game begins in room 1 with what is known of it, and rooms are found", "[montezuma][ale]") {
+TEST_CASE("the real game begins in room 1 with what is known of it, and rooms are found",
+          "[montezuma][ale]") {
   const auto rom = montezuma_cartridge();
   if (!rom) return;
   game some(ale_console(*rom), 1);
@@ -118,10 +126,9 @@ TEST_CASE("the real game begins in room 1 with what is known of it, and rooms ar
 }
 #else
 TEST_CASE("the real emulator", "[montezuma][ale]") {
-  skip_test("built without the Arcade Learning Environment: install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale");
+  skip_test("built without the Arcade Learning Environment: install its C++ library and configure "
+            "with -Dale_DIR=PREFIX/lib/cmake/ale");
 }
 #endif
 
-namespace montezuma_ale_console_test {
-
-}  // namespace montezuma_ale_console_test
+namespace montezuma_ale_console_test {}  // namespace montezuma_ale_console_test

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The adapter of the real game, on a console that plays a script: frames, stack, rewards, ends, rooms, saved states, the cartridge's file.
+// The adapter of the real game, on a console that plays a script: frames, stack, rewards, ends,
+// rooms, saved states, the cartridge's file.
 #include "../support.hpp"
 
 #include "ale_game.hpp"
@@ -25,13 +26,16 @@ constexpr ale_options certain{.sticky = 0};
 std::shared_ptr<const room_states> archive() {
   auto states = std::make_shared<room_states>();
   states->game = "script";
-  states->rooms[7] = {{scripted::console::at({.frame = 17'990, .place = 3, .x = 40, .entered = 0}), 6}};
+  states->rooms[7] = {
+      {scripted::console::at({.frame = 17'990, .place = 3, .x = 40, .entered = 0}), 6}};
   states->rooms[2] = {{scripted::console::at({.place = 1, .x = 0, .entered = 0}), 1},
                       {scripted::console::at({.place = 1, .x = 156, .entered = 156}), 6}};
   return states;
 }
 
-game make_game(const ale_options& options = certain, std::uint64_t seed = 1) { return game(scripted::console(), seed, archive(), options); }
+game make_game(const ale_options& options = certain, std::uint64_t seed = 1) {
+  return game(scripted::console(), seed, archive(), options);
+}
 
 /// A pixel of one of the four frames, 3 being the newest.
 int pixel(const game& of, std::size_t frame, std::size_t row, std::size_t column) {
@@ -63,14 +67,16 @@ TEST_CASE("a small frame's pixel is the mean of what lies under it", "[montezuma
   const auto down = draw([](auto row, auto) { return row; });  // .8, 3.2, 208.2
   CHECK((down[0] == 1 && down[84] == 3 && down[83 * 84] == 208 && down[83 * 84 + 83] == 208));
   const auto one = draw([](auto row, auto column) { return row == 2 && column == 1 ? 255 : 0; });
-  // Half of the row and 19/21 or 2/21 of the column, of 2.5 rows by 40/21 columns: .095 and .01 of 255 are 24.2 and 2.55.
+  // Half of the row and 19/21 or 2/21 of the column, of 2.5 rows by 40/21 columns: .095 and .01 of
+  // 255 are 24.2 and 2.55.
   CHECK((one[0] == 24 && one[1] == 3 && one[84] == 24 && one[85] == 3));
   CHECK((one[2] == 0 && one[168] == 0));
   CHECK(draw([](auto, auto) { return 255; }) == std::vector<std::uint8_t>(frame_pixels, 255));
   CHECK(draw([](auto, auto) { return 7; }) == std::vector<std::uint8_t>(frame_pixels, 7));
 }
 
-TEST_CASE("a frame is the brighter of the third and the fourth, and the stack keeps four", "[montezuma][ale]") {
+TEST_CASE("a frame is the brighter of the third and the fourth, and the stack keeps four",
+          "[montezuma][ale]") {
   auto some = make_game();
   for (std::size_t frame = 0; frame < 4; ++frame) {
     CHECK(pixel(some, frame, 20, 49) == 10);  // room 1, no beam in an even frame
@@ -93,7 +99,8 @@ TEST_CASE("a frame is the brighter of the third and the fourth, and the stack ke
   for (std::size_t frame = 0; frame < 4; ++frame) CHECK(pixel(some, frame, 83, 0) == 6);
 }
 
-TEST_CASE("a decision's rewards are summed, and an episode goes on through a lost life", "[montezuma][ale]") {
+TEST_CASE("a decision's rewards are summed, and an episode goes on through a lost life",
+          "[montezuma][ale]") {
   auto some = make_game();
   CHECK(some.step(scripted::up).reward == 1200);
   CHECK(some.step(scripted::right).reward == 0);
@@ -104,7 +111,8 @@ TEST_CASE("a decision's rewards are summed, and an episode goes on through a los
   CHECK(some.machine().lives() == lives - 1);
   CHECK_FALSE(died.ended);
 
-  const auto last = std::make_shared<room_states>(room_states{"script", {{7, {{scripted::console::at({.place = 3, .lives = 1, .falling = 6}), 6}}}}});
+  const auto last = std::make_shared<room_states>(room_states{
+      "script", {{7, {{scripted::console::at({.place = 3, .lives = 1, .falling = 6}), 6}}}}});
   game doomed(scripted::console(), 3, last, certain);
   doomed.reset(7);  // idles for 2 to 4 frames
   const auto end = doomed.step(no_action);
@@ -144,16 +152,21 @@ TEST_CASE("a frame repeats what the frame before did, one time in four", "[monte
     split += at(0) && !at(1);
     CHECK_FALSE((!at(0) && at(1)));  // what was asked for once holds
   }
-  CHECK(first / double(steps) == Approx(0.25 * (1 - 1 / 256.0)).margin(0.03));  // the frame before may have done what is asked for now
-  CHECK(repeated / (4.0 * steps) == Approx((0.25 + 0.0625 + 0.015625 + 0.00390625) / 4).margin(0.01));
+  // the frame before may have done what is asked for now
+  CHECK(first / double(steps) == Approx(0.25 * (1 - 1 / 256.0)).margin(0.03));
+  CHECK(repeated / (4.0 * steps) ==
+        Approx((0.25 + 0.0625 + 0.015625 + 0.00390625) / 4).margin(0.01));
   CHECK(split / double(steps) == Approx(0.25 * 0.75).margin(0.03));
   auto other = make_game({.sticky = 0.25}, 2);
   for (int i = 0; i < 20; ++i) other.step(i % 2 == 0 ? scripted::left : scripted::right);
-  CHECK_FALSE(std::equal(other.machine().actions.begin(), other.machine().actions.end(), played.begin()));
-  CHECK_THROWS_WITH(make_game({.sticky = 1.5}), ContainsSubstring("[0, 1]") && ContainsSubstring("1.5"));
+  CHECK_FALSE(
+      std::equal(other.machine().actions.begin(), other.machine().actions.end(), played.begin()));
+  CHECK_THROWS_WITH(make_game({.sticky = 1.5}),
+                    ContainsSubstring("[0, 1]") && ContainsSubstring("1.5"));
 }
 
-TEST_CASE("an episode in a room begins from a saved state, with what is seen and known up to date", "[montezuma][ale]") {
+TEST_CASE("an episode in a room begins from a saved state, with what is seen and known up to date",
+          "[montezuma][ale]") {
   auto some = make_game();
   bool idled[5] = {};
   for (int i = 0; i < 40; ++i) {
@@ -178,10 +191,13 @@ TEST_CASE("an episode in a room begins from a saved state, with what is seen and
   }
   CHECK((seen[0] && seen[1]));
 
-  CHECK_THROWS_WITH(some.reset(13), ContainsSubstring("room 13") && ContainsSubstring("2 (2), 7 (1)") && ContainsSubstring("make-states"));
+  CHECK_THROWS_WITH(some.reset(13), ContainsSubstring("room 13") &&
+                                        ContainsSubstring("2 (2), 7 (1)") &&
+                                        ContainsSubstring("make-states"));
   CHECK(some.room() == 2);  // a refusal changes nothing
   CHECK_THROWS_WITH(some.reset(24), ContainsSubstring("no room 24"));
-  game other(scripted::console("another"), 1, archive(), certain), none(scripted::console(), 1, {}, certain);
+  game other(scripted::console("another"), 1, archive(), certain),
+      none(scripted::console(), 1, {}, certain);
   CHECK_THROWS_WITH(other.reset(7), ContainsSubstring("script") && ContainsSubstring("another"));
   CHECK_THROWS_WITH(none.reset(7), ContainsSubstring("none") && ContainsSubstring("--states"));
 }
@@ -219,7 +235,8 @@ TEST_CASE("a place is a room, a square of 16, and what is held", "[montezuma][al
   CHECK(ram_view{ram}.cell() == 0x07020f02u);
   ram[42] = 48;
   CHECK(ram_view{ram}.cell() == 0x07030f02u);
-  CHECK((ram_view{ram}.room() == 7 && ram_view{ram}.x() == 48 && ram_view{ram}.y() == 250 && ram_view{ram}.items() == 2));
+  CHECK((ram_view{ram}.room() == 7 && ram_view{ram}.x() == 48 && ram_view{ram}.y() == 250 &&
+         ram_view{ram}.items() == 2));
 }
 
 TEST_CASE("a restored game goes on bit for bit, and shows what it showed", "[montezuma][ale]") {
@@ -232,7 +249,8 @@ TEST_CASE("a restored game goes on bit for bit, and shows what it showed", "[mon
   const auto look = [&] {
     one.observe(a.data());
     two.observe(b.data());
-    return a == b && one.room() == two.room() && one.place_key() == two.place_key() && one.succeeded() == two.succeeded();
+    return a == b && one.room() == two.room() && one.place_key() == two.place_key() &&
+           one.succeeded() == two.succeeded();
   };
   CHECK(look());
   for (int i = 0; i < 300; ++i) {
@@ -248,7 +266,9 @@ TEST_CASE("a restored game goes on bit for bit, and shows what it showed", "[mon
   // Dice and steps are in front of the last action and the room, which both are places in tables.
   const auto good = one.save();
   const auto number = good.find('\n') + 1 + sizeof(std::uint64_t) + sizeof(std::int32_t);
-  for (const auto& [place, value] : {std::pair{number, 18}, std::pair{number, -1}, std::pair{number + 1, 24}, std::pair{number + 1, -1}, std::pair{number + 3, 100}}) {
+  for (const auto& [place, value] :
+       {std::pair{number, 18}, std::pair{number, -1}, std::pair{number + 1, 24},
+        std::pair{number + 1, -1}, std::pair{number + 3, 100}}) {
     auto bad = good;
     bad[place] = static_cast<char>(value);
     CHECK_THROWS_WITH(one.restore(bad), ContainsSubstring("a room or an action that there is not"));
@@ -277,7 +297,9 @@ TEST_CASE("states of rooms are read back as they were written", "[montezuma][ale
   retain::state other;
   other.set("kind", "montezuma room states 9");
   other.write(file);
-  CHECK_THROWS_WITH(room_states::read(file), ContainsSubstring("states 9") && ContainsSubstring("states 1") && ContainsSubstring("make-states"));
+  CHECK_THROWS_WITH(room_states::read(file), ContainsSubstring("states 9") &&
+                                                 ContainsSubstring("states 1") &&
+                                                 ContainsSubstring("make-states"));
   const auto with = [&](int room, int came_from, const at::Tensor& bytes) {
     retain::state bad;
     bad.set("kind", "montezuma room states 1");
@@ -291,7 +313,8 @@ TEST_CASE("states of rooms are read back as they were written", "[montezuma][ale
   const auto bytes = at::zeros({3}, at::kByte);
   with(23, -1, bytes);
   CHECK(room_states::read(file).rooms.at(23).size() == 1);
-  for (const auto& [room, came_from] : {std::pair{24, 0}, std::pair{-1, 0}, std::pair{0, 300}, std::pair{0, -2}}) {
+  for (const auto& [room, came_from] :
+       {std::pair{24, 0}, std::pair{-1, 0}, std::pair{0, 300}, std::pair{0, -2}}) {
     with(room, came_from, bytes);
     CHECK_THROWS_WITH(room_states::read(file), ContainsSubstring("rooms are 0 to 23"));
   }
@@ -307,26 +330,34 @@ TEST_CASE("md5 as RFC 1321 has it", "[montezuma][ale]") {
   CHECK(md5("abc") == "900150983cd24fb0d6963f7d28e17f72");
   CHECK(md5("message digest") == "f96b697d7cb7938d525a2f31aaf161d0");
   CHECK(md5("abcdefghijklmnopqrstuvwxyz") == "c3fcd3d76192e4007dfb496cca67e13b");
-  CHECK(md5("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") == "d174ab98d277d9f5a5611c2c9f419d9f");
-  CHECK(md5("12345678901234567890123456789012345678901234567890123456789012345678901234567890") == "57edf4a22be3c955ac49da2e2107b67a");
+  CHECK(md5("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") ==
+        "d174ab98d277d9f5a5611c2c9f419d9f");
+  CHECK(md5("12345678901234567890123456789012345678901234567890123456789012345678901234567890") ==
+        "57edf4a22be3c955ac49da2e2107b67a");
 }
 
-TEST_CASE("the cartridge is looked for where the user says, and known by its sum", "[montezuma][ale]") {
+TEST_CASE("the cartridge is looked for where the user says, and known by its sum",
+          "[montezuma][ale]") {
   const support::temporary_folder folder;
   const auto file = folder.file(rom_name), another = folder.file("other.bin");
   const char* was = std::getenv("ALE_ROMS_DIR");
   const std::string before = was == nullptr ? "" : was;
   unsetenv("ALE_ROMS_DIR");
-  CHECK_THROWS_WITH(find_rom("", false), ContainsSubstring("--rom") && ContainsSubstring("ALE_ROMS_DIR") && ContainsSubstring(montezuma_md5));
+  CHECK_THROWS_WITH(find_rom("", false), ContainsSubstring("--rom") &&
+                                             ContainsSubstring("ALE_ROMS_DIR") &&
+                                             ContainsSubstring(montezuma_md5));
   setenv("ALE_ROMS_DIR", std::filesystem::path(file).parent_path().c_str(), 1);
   CHECK_THROWS_WITH(find_rom("", false), ContainsSubstring("no ROM in " + file));
   for (const auto& name : {file, another}) std::ofstream(name) << "abc";
-  CHECK_THROWS_WITH(find_rom("", false), ContainsSubstring(file) && ContainsSubstring("900150983cd24fb0d6963f7d28e17f72 (3 bytes)") &&
-                                             ContainsSubstring(montezuma_md5) && ContainsSubstring("--any-rom"));
+  CHECK_THROWS_WITH(find_rom("", false),
+                    ContainsSubstring(file) &&
+                        ContainsSubstring("900150983cd24fb0d6963f7d28e17f72 (3 bytes)") &&
+                        ContainsSubstring(montezuma_md5) && ContainsSubstring("--any-rom"));
   CHECK(find_rom("", true).path == file);
   CHECK(find_rom(another, true).path == another);
   CHECK(find_rom(another, true).md5 == "900150983cd24fb0d6963f7d28e17f72");
-  CHECK_THROWS_WITH(find_rom(std::filesystem::path(file).parent_path().string(), true), ContainsSubstring("no ROM in"));
+  CHECK_THROWS_WITH(find_rom(std::filesystem::path(file).parent_path().string(), true),
+                    ContainsSubstring("no ROM in"));
   if (was == nullptr)
     unsetenv("ALE_ROMS_DIR");
   else

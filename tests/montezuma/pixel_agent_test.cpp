@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The agent that plays from pictures: its numbers as published, its networks, runs that are equal bit for bit, the search for states, and
-// the commands in the real game's world on a console that plays a script.
+// The agent that plays from pictures: its numbers as published, its networks, runs that are equal
+// bit for bit, the search for states, and the commands in the real game's world on a console that
+// plays a script.
 #include "../support.hpp"
 
 #include "ale_world.hpp"
@@ -63,7 +64,8 @@ double distance(const pixel_policy& a, const pixel_policy& b) {
   double greatest = 0;
   auto other = b->named_parameters();
   for (const auto& parameter : a->named_parameters())
-    greatest = std::max(greatest, (parameter.value() - other[parameter.key()]).abs().max().item<double>());
+    greatest =
+        std::max(greatest, (parameter.value() - other[parameter.key()]).abs().max().item<double>());
   return greatest;
 }
 
@@ -72,7 +74,8 @@ bool orthogonal_with(const at::Tensor& weight, double gain) {
   auto rows = weight.detach().flatten(1).to(at::kDouble);
   if (rows.size(0) > rows.size(1)) rows = rows.t();
   const auto product = rows.matmul(rows.t());
-  return (product - gain * gain * at::eye(rows.size(0), at::kDouble)).abs().max().item<double>() < 1e-4 * gain * gain;
+  return (product - gain * gain * at::eye(rows.size(0), at::kDouble)).abs().max().item<double>() <
+         1e-4 * gain * gain;
 }
 
 }  // namespace
@@ -83,8 +86,10 @@ TEST_CASE("the preset paper is PPO and RND as published", "[montezuma][ale]") {
   CHECK((s.learning_rate == 1e-4 && s.rnd_learning_rate == 1e-4 && s.adam_epsilon == 1e-8));
   CHECK((s.clip == 0.1 && s.entropy == 0.001 && s.value_weight == 0.5 && s.longest_gradient == 0));
   CHECK((s.discount == 0.999 && s.novelty_discount == 0.99 && s.gae_decay == 0.95));
-  CHECK((s.reward_weight == 2 && s.novelty_weight == 1 && s.reward_signs && !s.normalise_advantages));
-  CHECK((s.bonus == bonus_kind::rnd && s.rnd_warm_up == 50 && s.predictor_share() == 0.25 && s.room == 1));
+  CHECK(
+      (s.reward_weight == 2 && s.novelty_weight == 1 && s.reward_signs && !s.normalise_advantages));
+  CHECK((s.bonus == bonus_kind::rnd && s.rnd_warm_up == 50 && s.predictor_share() == 0.25 &&
+         s.room == 1));
   auto fewer = s;
   training_options said;
   said.games = 64;
@@ -96,7 +101,8 @@ TEST_CASE("the preset paper is PPO and RND as published", "[montezuma][ale]") {
   said.rnd_fraction = 0.125;
   said.apply(fewer);
   CHECK(fewer.predictor_share() == 0.125);
-  CHECK((!preset("quick").reward_signs && preset("quick").normalise_advantages && preset("quick").predictor_share() == 0.25));
+  CHECK((!preset("quick").reward_signs && preset("quick").normalise_advantages &&
+         preset("quick").predictor_share() == 0.25));
 }
 
 TEST_CASE("the network for pictures is the published one", "[montezuma][ale]") {
@@ -109,10 +115,13 @@ TEST_CASE("the network for pictures is the published one", "[montezuma][ale]") {
   CHECK(p["hidden.weight"].sizes() == at::IntArrayRef({448, 256}));
   CHECK(p["policy_head.weight"].sizes() == at::IntArrayRef({18, 448}));
   CHECK(p["value_head.weight"].sizes() == at::IntArrayRef({2, 448}));
-  for (const auto* name : {"encoder.convolution0", "encoder.convolution2", "encoder.linear", "hidden"})
+  for (const auto* name :
+       {"encoder.convolution0", "encoder.convolution2", "encoder.linear", "hidden"})
     CHECK(orthogonal_with(p[std::string(name) + ".weight"], std::sqrt(2.0)));
-  for (const auto* name : {"policy_residual", "value_residual"}) CHECK(orthogonal_with(p[std::string(name) + ".weight"], 0.1));
-  for (const auto* name : {"policy_head", "value_head"}) CHECK(orthogonal_with(p[std::string(name) + ".weight"], 0.01));
+  for (const auto* name : {"policy_residual", "value_residual"})
+    CHECK(orthogonal_with(p[std::string(name) + ".weight"], 0.1));
+  for (const auto* name : {"policy_head", "value_head"})
+    CHECK(orthogonal_with(p[std::string(name) + ".weight"], 0.01));
 
   const auto frames = at::randint(0, 256, {3, 4, 84, 84}, at::TensorOptions().dtype(at::kByte));
   const at::NoGradGuard no_grad;
@@ -123,11 +132,16 @@ TEST_CASE("the network for pictures is the published one", "[montezuma][ale]") {
     const auto layer = "encoder.convolution" + std::to_string(i);
     x = at::relu(at::conv2d(x, p[layer + ".weight"], p[layer + ".bias"], strides[i]));
   }
-  const auto linear = [&](const at::Tensor& in, const std::string& layer) { return at::linear(in, p[layer + ".weight"], p[layer + ".bias"]); };
+  const auto linear = [&](const at::Tensor& in, const std::string& layer) {
+    return at::linear(in, p[layer + ".weight"], p[layer + ".bias"]);
+  };
   x = at::relu(linear(at::relu(linear(x.flatten(1), "encoder.linear")), "hidden"));
   const auto said = network->evaluate(frames);
-  CHECK(support::relative_error(said.distribution.logits, linear(x + at::relu(linear(x, "policy_residual")), "policy_head")) < 1e-5);
-  CHECK(support::relative_error(said.values, linear(x + at::relu(linear(x, "value_residual")), "value_head")) < 1e-5);
+  CHECK(support::relative_error(said.distribution.logits,
+                                linear(x + at::relu(linear(x, "policy_residual")), "policy_head")) <
+        1e-5);
+  CHECK(support::relative_error(
+            said.values, linear(x + at::relu(linear(x, "value_residual")), "value_head")) < 1e-5);
   CHECK(network->forward(frames).logits.equal(said.distribution.logits));
 
   const auto copy = copy_of(network);
@@ -135,10 +149,12 @@ TEST_CASE("the network for pictures is the published one", "[montezuma][ale]") {
   retain::state saved;
   save_network(saved, network, "p.");
   CHECK(distance(load_network<pixel_policy>(saved, "p."), network) == 0);
-  CHECK_THROWS_WITH(load_network<policy>(saved, "p."), ContainsSubstring("pixel policy 1") && ContainsSubstring("--backend"));
+  CHECK_THROWS_WITH(load_network<policy>(saved, "p."),
+                    ContainsSubstring("pixel policy 1") && ContainsSubstring("--backend"));
 }
 
-TEST_CASE("distillation of pictures has the published networks, and sees the newest frame", "[montezuma][ale]") {
+TEST_CASE("distillation of pictures has the published networks, and sees the newest frame",
+          "[montezuma][ale]") {
   at::manual_seed(1);
   auto target = pixel_target({1, 84, 84}), predictor = pixel_predictor({1, 84, 84});
   const auto shapes = [](torch::nn::Sequential& net) {
@@ -147,7 +163,8 @@ TEST_CASE("distillation of pictures has the published networks, and sees the new
       if (parameter.dim() > 1) all.push_back(parameter.sizes().vec());
     return all;
   };
-  const std::vector<std::vector<std::int64_t>> convolutions{{32, 1, 8, 8}, {64, 32, 4, 4}, {64, 64, 3, 3}, {512, 3136}};
+  const std::vector<std::vector<std::int64_t>> convolutions{
+      {32, 1, 8, 8}, {64, 32, 4, 4}, {64, 64, 3, 3}, {512, 3136}};
   CHECK(shapes(target) == convolutions);
   auto longer = convolutions;
   longer.push_back({512, 512});
@@ -166,7 +183,8 @@ TEST_CASE("distillation of pictures has the published networks, and sees the new
   CHECK(newest_of<pyramid>(at::zeros({5, 2, 157})).sizes() == at::IntArrayRef({5, 2, 157}));
 }
 
-TEST_CASE("runs on pictures are equal bit for bit, and so is one that was resumed", "[montezuma][ale]") {
+TEST_CASE("runs on pictures are equal bit for bit, and so is one that was resumed",
+          "[montezuma][ale]") {
   const auto where = script();
   const auto start = new_policy();
   auto network = copy_of(start);
@@ -183,7 +201,8 @@ TEST_CASE("runs on pictures are equal bit for bit, and so is one that was resume
       kept.choose(retain);
       std::optional<retention_of<pixel_policy>> terms;
       if (kept.any()) terms.emplace(make_retention(own, memory, kept, 5));
-      return learner_type(own, games_of(where, settings.seed, settings.games), settings, std::move(terms), kept);
+      return learner_type(own, games_of(where, settings.seed, settings.games), settings,
+                          std::move(terms), kept);
     };
     auto one = make(), two = make();
     one.update();
@@ -202,7 +221,9 @@ TEST_CASE("runs on pictures are equal bit for bit, and so is one that was resume
   }
 }
 
-TEST_CASE("statistics of pictures begin with random steps, are of the newest frame, and grow by a rollout", "[montezuma][ale]") {
+TEST_CASE("statistics of pictures begin with random steps, are of the newest frame, and grow by a "
+          "rollout",
+          "[montezuma][ale]") {
   auto settings = tiny();
   settings.rnd_warm_up = 3;
   auto network = new_policy();
@@ -232,7 +253,12 @@ TEST_CASE("a policy from pictures learns what pays", "[montezuma][ale]") {
   learner_type learner(network, games_of(where, 1, settings.games), settings);
   const auto chance = [&] {
     const auto seen = visited_states(network, where, 1, 8, 5);
-    return retain::categorical{logits_of(network, seen)}.log_probs().exp().select(1, scripted::up).mean().item<double>();
+    return retain::categorical{logits_of(network, seen)}
+        .log_probs()
+        .exp()
+        .select(1, scripted::up)
+        .mean()
+        .item<double>();
   };
   const double before = chance();
   for (int i = 0; i < 12; ++i) learner.update();
@@ -243,7 +269,8 @@ TEST_CASE("a policy from pictures learns what pays", "[montezuma][ale]") {
 }
 
 TEST_CASE("the sign of a reward is learnt from, its size is reported", "[montezuma][ale]") {
-  // UP pays 1200 a decision. With signs and without a bonus the values' target is of the order of one.
+  // UP pays 1200 a decision. With signs and without a bonus the values' target is of the order of
+  // one.
   auto settings = tiny();
   settings.bonus = bonus_kind::none;
   const auto loss_of = [&](bool signs) {
@@ -269,7 +296,8 @@ TEST_CASE("exploring finds the rooms, and keeps no state that is doomed", "[mont
   CHECK(search.cells() == 1);
   CHECK(search.rooms_seen() == std::set<int>{1});
   int walks = 0;
-  while (!(search.has({2, 6, 7}) && search.rooms_seen().count(13)) && walks < 5000) search.walk(), ++walks;
+  while (!(search.has({2, 6, 7}) && search.rooms_seen().count(13)) && walks < 5000)
+    search.walk(), ++walks;
   CAPTURE(walks);
   CHECK(search.has({2, 6, 7}));
   CHECK_FALSE(search.has({7, 13}));
@@ -286,14 +314,16 @@ TEST_CASE("exploring finds the rooms, and keeps no state that is doomed", "[mont
       CHECK(one.came_from >= 1);
     }
   }
-  explorer<scripted::console> same(scripted::console(), {.seed = 2, .per_room = 3}), other(scripted::console(), {.seed = 3, .per_room = 3});
+  explorer<scripted::console> same(scripted::console(), {.seed = 2, .per_room = 3}),
+      other(scripted::console(), {.seed = 3, .per_room = 3});
   for (int i = 0; i < walks; ++i) same.walk(), other.walk();
   CHECK((same.found().rooms == search.found().rooms));
   CHECK(same.frames() == search.frames());
   CHECK((other.found().rooms != search.found().rooms));
 }
 
-TEST_CASE("make-states writes what it found, when it has all, when the time is over, and at Ctrl-C", "[montezuma][ale]") {
+TEST_CASE("make-states writes what it found, when it has all, when the time is over, and at Ctrl-C",
+          "[montezuma][ale]") {
   const support::temporary_folder folder;
   make_states_command command;
   command.out = folder.file("some/rooms.states");
@@ -303,7 +333,8 @@ TEST_CASE("make-states writes what it found, when it has all, when the time is o
   CHECK(make_states(command, scripted::console()) == 0);
   CHECK(room_states::read(command.out).rooms.at(7).size() == 2);
   // Time enough to find that room again, on this machine.
-  const double seconds = std::max(0.3, 5 * std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  const double seconds = std::max(
+      0.3, 5 * std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   command.rooms = {7, 13};
   command.minutes = seconds / 60;
   CHECK(make_states(command, scripted::console()) == 1);
@@ -312,7 +343,7 @@ TEST_CASE("make-states writes what it found, when it has all, when the time is o
   CHECK_THROWS_WITH(make_states(command, scripted::console()), ContainsSubstring("--minutes"));
   command.minutes = 10;
   interrupt::install();
-  struct sigaction pressed {};
+  struct sigaction pressed{};
   pressed.sa_handler = [](int) { ::raise(SIGINT); };
   sigaction(SIGALRM, &pressed, nullptr);
   ::alarm(static_cast<unsigned>(std::ceil(seconds)));
@@ -356,7 +387,8 @@ TEST_CASE("the commands go the whole way on pictures", "[montezuma][ale]") {
   CHECK(found.at("preset") == "paper");
   CHECK(found.at("world").at("step_cap") == 12);
 
-  // Where no episode can begin in the teacher's room, the run that is there is not lost to one that cannot begin.
+  // Where no episode can begin in the teacher's room, the run that is there is not lost to one that
+  // cannot begin.
   auto without_states = where;
   without_states.states = nullptr;
   second.overwrite = true;
@@ -373,7 +405,8 @@ TEST_CASE("the commands go the whole way on pictures", "[montezuma][ale]") {
   CHECK((rooms.size() == 2 && rooms.contains("1") && rooms.contains("7")));
   third.rooms = {13};
   CHECK_THROWS_WITH(evaluate(third, where), ContainsSubstring("room 13"));
-  CHECK_THROWS_WITH(evaluate(third, world_options{}), ContainsSubstring("pixel policy") && ContainsSubstring("--backend"));
+  CHECK_THROWS_WITH(evaluate(third, world_options{}),
+                    ContainsSubstring("pixel policy") && ContainsSubstring("--backend"));
 }
 
 }  // namespace montezuma_pixel_agent_test

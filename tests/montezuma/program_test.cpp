@@ -22,23 +22,27 @@ const programs::program run(MONTEZUMA_PROGRAM);
 }  // namespace
 
 TEST_CASE("help names every subcommand, and each explains itself", "[montezuma][program]") {
-  programs::check_help(run, {"pretrain", "clone", "finetune", "evaluate", "play", "make-states", "sweep", "report"});
+  programs::check_help(
+      run, {"pretrain", "clone", "finetune", "evaluate", "play", "make-states", "sweep", "report"});
 }
 
 TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]") {
   const auto option = run("finetune --retian ewc");
   CHECK(option.code != 0);
-  CHECK_THAT(option.text, ContainsSubstring("--retian") && ContainsSubstring("montezuma finetune --help"));
+  CHECK_THAT(option.text,
+             ContainsSubstring("--retian") && ContainsSubstring("montezuma finetune --help"));
   const auto method = run("finetune --retain everything");
   CHECK(method.code != 0);
   CHECK_THAT(method.text, ContainsSubstring("everything"));
   CHECK(run("").code != 0);
   const auto teacher = run("finetune --teacher /nonexistent.pt");
   CHECK(teacher.code == 1);
-  CHECK_THAT(teacher.text, ContainsSubstring("/nonexistent.pt") && ContainsSubstring("montezuma pretrain"));
+  CHECK_THAT(teacher.text,
+             ContainsSubstring("/nonexistent.pt") && ContainsSubstring("montezuma pretrain"));
   const auto expert = run("clone --expert /nonexistent.pt");
   CHECK(expert.code == 1);
-  CHECK_THAT(expert.text, ContainsSubstring("/nonexistent.pt") && ContainsSubstring("montezuma pretrain --room 1"));
+  CHECK_THAT(expert.text, ContainsSubstring("/nonexistent.pt") &&
+                              ContainsSubstring("montezuma pretrain --room 1"));
   const auto map = run("play --random --map flat");
   CHECK(map.code != 0);
   CHECK_THAT(map.text, ContainsSubstring("flat") && ContainsSubstring("standard, deep"));
@@ -53,22 +57,30 @@ TEST_CASE("a mistake is one clear line and an exit code", "[montezuma][program]"
   CHECK_THAT(nowhere.text, ContainsSubstring("/nonexistent"));
 }
 
-TEST_CASE("who asks for the real game is told what is missing and where to put it", "[montezuma][program]") {
+TEST_CASE("who asks for the real game is told what is missing and where to put it",
+          "[montezuma][program]") {
   const temporary_folder place;
   const auto file = place / "other.bin";
   std::ofstream(file) << "abc";
   const auto nothing = place / "nothing";
-  for (const auto& command : {std::string("pretrain --backend ale"), std::string("make-states"), "evaluate --backend ale --policy " + file.string()}) {
+  for (const auto& command : {std::string("pretrain --backend ale"), std::string("make-states"),
+                              "evaluate --backend ale --policy " + file.string()}) {
     CAPTURE(command);
     const auto asked = run(command + " --rom " + nothing.string());
     CHECK(asked.code == 1);
     CHECK(std::count(asked.text.begin(), asked.text.end(), '\n') == 1);
 #ifdef MONTEZUMA_WITH_ALE
-    CHECK_THAT(asked.text, ContainsSubstring(nothing.string()) && ContainsSubstring("ALE_ROMS_DIR") && ContainsSubstring("3347a6dd59049b15a38394aa2dafa585"));
-    CHECK_THAT(run(command + " --rom " + file.string()).text, ContainsSubstring("900150983cd24fb0d6963f7d28e17f72") && ContainsSubstring("--any-rom"));
-    CHECK_THAT(run(command + " --any-rom --rom " + file.string()).text, ContainsSubstring("does not know"));
+    CHECK_THAT(asked.text, ContainsSubstring(nothing.string()) &&
+                               ContainsSubstring("ALE_ROMS_DIR") &&
+                               ContainsSubstring("3347a6dd59049b15a38394aa2dafa585"));
+    CHECK_THAT(
+        run(command + " --rom " + file.string()).text,
+        ContainsSubstring("900150983cd24fb0d6963f7d28e17f72") && ContainsSubstring("--any-rom"));
+    CHECK_THAT(run(command + " --any-rom --rom " + file.string()).text,
+               ContainsSubstring("does not know"));
 #else
-    CHECK_THAT(asked.text, ContainsSubstring("Arcade Learning Environment") && ContainsSubstring("-Dale_DIR="));
+    CHECK_THAT(asked.text,
+               ContainsSubstring("Arcade Learning Environment") && ContainsSubstring("-Dale_DIR="));
 #endif
   }
   const auto there = run("make-states --out " + file.string());
@@ -77,33 +89,42 @@ TEST_CASE("who asks for the real game is told what is missing and where to put i
   CHECK(run("pretrain --backend atari").code != 0);
   CHECK(run("pretrain --preset hasty").code != 0);
   CHECK(run("make-states --rooms 24").code != 0);
-  CHECK_THAT(run("pretrain --room 9 --out " + (place / "far").string()).text, ContainsSubstring("no room 9"));
+  CHECK_THAT(run("pretrain --room 9 --out " + (place / "far").string()).text,
+             ContainsSubstring("no room 9"));
 }
 
 TEST_CASE("play draws the world", "[montezuma][program]") {
   const auto shown = run("play --random --delay 0 --steps 3 --room 7");
   CHECK(shown.code == 0);
   CHECK_THAT(shown.text, ContainsSubstring("@") && ContainsSubstring("room 7  return 0  step 3"));
-  CHECK_THAT(run("play --keys").text, ContainsSubstring("stopped"));  // nobody is there to press one
+  // nobody is there to press one
+  CHECK_THAT(run("play --keys").text, ContainsSubstring("stopped"));
 }
 
 TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[montezuma][program]") {
   const temporary_folder place;
   const auto teacher = place / "teacher";
-  const auto made = run("pretrain --steps 16384 --accept 0 --memory 200 --evaluation-games 8 --out " + teacher.string());
+  const auto made =
+      run("pretrain --steps 16384 --accept 0 --memory 200 --evaluation-games 8 --out " +
+          teacher.string());
   INFO(made.text);
   REQUIRE(made.code == 0);
   CHECK(std::filesystem::exists(teacher / "teacher.json"));
-  const auto hopeless = "pretrain --steps 16384 --accept 1 --attempts 1 --evaluation-games 8 --out " + (place / "refused").string();
+  const auto hopeless =
+      "pretrain --steps 16384 --accept 1 --attempts 1 --evaluation-games 8 --out " +
+      (place / "refused").string();
   CHECK(run(hopeless).code == 1);
   for (const std::string other : {" --seed 7", " --horizon 64", " --sticky 0.5"}) {
     CAPTURE(other);
     const auto another = run(hopeless + " --resume-if-possible" + other);
     CHECK(another.code == 1);
-    CHECK_THAT(another.text, ContainsSubstring(other.substr(3, 4)) && ContainsSubstring("give the same"));
+    CHECK_THAT(another.text,
+               ContainsSubstring(other.substr(3, 4)) && ContainsSubstring("give the same"));
   }
 
-  const auto options = "finetune --teacher " + (teacher / "teacher.pt").string() + " --retain ewc+bc+ks --steps 98304 --evaluate-every 16384 --evaluation-games 8 --final-games 8 --out ";
+  const auto options = "finetune --teacher " + (teacher / "teacher.pt").string() +
+                       " --retain ewc+bc+ks --steps 98304 --evaluate-every 16384 "
+                       "--evaluation-games 8 --final-games 8 --out ";
   const auto whole = run(options + (place / "whole").string());
   INFO(whole.text);
   REQUIRE(whole.code == 0);
@@ -112,15 +133,18 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
   CHECK(again.code == 1);
   CHECK_THAT(again.text, ContainsSubstring("--resume") && ContainsSubstring("--overwrite"));
 
-  // Stopped behind the second evaluation, and again behind the third: wherever in a rollout it happened to be.
+  // Stopped behind the second evaluation, and again behind the third: wherever in a rollout it
+  // happened to be.
   const auto metrics_of_part = place / "part" / "metrics.csv";
   CHECK(run.interrupted(options + (place / "part").string(), metrics_of_part, 3) == 130);
   CHECK_FALSE(std::filesystem::exists(place / "part" / "evaluation.json"));
-  for (const std::string other : {" --seed 7", " --retain bc"}) {  // another run does not go on from it
+  // another run does not go on from it
+  for (const std::string other : {" --seed 7", " --retain bc"}) {
     CAPTURE(other);
     const auto mixed = run(options + (place / "part").string() + " --resume-if-possible" + other);
     CHECK(mixed.code == 1);
-    CHECK_THAT(mixed.text, ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot go on"));
+    CHECK_THAT(mixed.text,
+               ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot go on"));
   }
   const auto resume = "finetune --resume " + (place / "part").string();
   CHECK(run.interrupted(resume, metrics_of_part, 4) == 130);
@@ -129,31 +153,44 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
   REQUIRE(part.code == 0);
   CHECK(read(place / "part" / "policy.pt") == read(place / "whole" / "policy.pt"));
   // Row by row the same log, but for what was timed.
-  const auto one_log = read_columns(metrics_of_part), other_log = read_columns(place / "whole" / "metrics.csv");
+  const auto one_log = read_columns(metrics_of_part),
+             other_log = read_columns(place / "whole" / "metrics.csv");
   REQUIRE(one_log.size() == other_log.size());
   for (const auto& [column, values] : one_log) {
     CAPTURE(column);
     const auto& others = other_log.at(column);
     REQUIRE(values.size() == others.size());
     if (column == "charts/SPS" || column.starts_with("time/")) continue;
-    for (std::size_t i = 0; i < values.size(); ++i) CHECK((values[i] == others[i] || (std::isnan(values[i]) && std::isnan(others[i]))));
+    for (std::size_t i = 0; i < values.size(); ++i)
+      CHECK((values[i] == others[i] || (std::isnan(values[i]) && std::isnan(others[i]))));
   }
-  const auto one = nlohmann::json::parse(read(place / "part" / "evaluation.json")), other = nlohmann::json::parse(read(place / "whole" / "evaluation.json"));
+  const auto one = nlohmann::json::parse(read(place / "part" / "evaluation.json")),
+             other = nlohmann::json::parse(read(place / "whole" / "evaluation.json"));
   CHECK(one.at("start") == other.at("start"));
   CHECK(one.at("far") == other.at("far"));
 
-  // What is at an end goes on with nothing: only its evaluation is made again, and no speed with it.
+  // What is at an end goes on with nothing: only its evaluation is made again, and no speed with
+  // it.
   const auto evaluated = run(resume + " --final-games 4");
   CHECK(evaluated.code == 0);
-  CHECK_FALSE(nlohmann::json::parse(read(place / "part" / "evaluation.json")).contains("steps_per_second"));
+  CHECK_FALSE(
+      nlohmann::json::parse(read(place / "part" / "evaluation.json")).contains("steps_per_second"));
   // At strength 0 there is nothing to pull, and nothing to fail.
-  CHECK(run("finetune --teacher " + (teacher / "teacher.pt").string() + " --retain bc --bc-strength 0 --steps 4096 --evaluation-games 2 --final-games 2 --out " +
-            (place / "free").string()).code == 0);
+  CHECK(
+      run("finetune --teacher " + (teacher / "teacher.pt").string() +
+          " --retain bc --bc-strength 0 --steps 4096 --evaluation-games 2 --final-games 2 --out " +
+          (place / "free").string())
+          .code == 0);
   // Another teacher under the same name is another run's.
-  const auto there = run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --out " + teacher.string());
+  const auto there =
+      run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --out " +
+          teacher.string());
   CHECK(there.code == 1);
   CHECK_THAT(there.text, ContainsSubstring("holds a teacher already"));
-  CHECK(run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --final-games 8 --seed 2 --overwrite --out " + teacher.string()).code == 0);
+  CHECK(run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --final-games 8 "
+            "--seed 2 --overwrite --out " +
+            teacher.string())
+            .code == 0);
   const auto other_teacher = run(resume);
   CHECK(other_teacher.code == 1);
   CHECK_THAT(other_teacher.text, ContainsSubstring("teacher_seed = 1, not 2"));
@@ -162,30 +199,40 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
   CHECK(config.at("settings").at("learning_rate") == 2e-3);
   CHECK(config.at("versions").contains("libtorch"));
   const auto metrics = read(place / "whole" / "metrics.csv");
-  for (const std::string column : {"global_step", "far/success", "start/return", "far/kl", "charts/SPS", "losses/entropy", "retain/kickstarting"})
+  for (const std::string column : {"global_step", "far/success", "start/return", "far/kl",
+                                   "charts/SPS", "losses/entropy", "retain/kickstarting"})
     CHECK_THAT(metrics.substr(0, metrics.find('\n')), ContainsSubstring(column));
-  const auto looked = run("evaluate --games 4 --rooms 1,7 --policy " + (place / "whole" / "policy.pt").string());
+  const auto looked =
+      run("evaluate --games 4 --rooms 1,7 --policy " + (place / "whole" / "policy.pt").string());
   CHECK(looked.code == 0);
   CHECK_THAT(looked.text, ContainsSubstring("| 7 "));
 }
 
-TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps what is finished", "[montezuma][program]") {
+TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps what is finished",
+          "[montezuma][program]") {
   const temporary_folder place;
-  const auto command = "sweep --seeds 1 --methods scratch,none,bc --presets quick --steps 8192 --teacher-steps 8192 --accept 0 "
-                       "--finetune=--evaluation-games=4 --finetune=--final-games=4 --out " + (place / "sweep").string();
+  const auto command = "sweep --seeds 1 --methods scratch,none,bc --presets quick --steps 8192 "
+                       "--teacher-steps 8192 --accept 0 "
+                       "--finetune=--evaluation-games=4 --finetune=--final-games=4 --out " +
+                       (place / "sweep").string();
   const auto listed = run(command + " --dry-run");
   CHECK(listed.code == 0);
-  CHECK_THAT(listed.text, ContainsSubstring("pretrain") && ContainsSubstring("--from-scratch") && ContainsSubstring("--retain bc"));
+  CHECK_THAT(listed.text, ContainsSubstring("pretrain") && ContainsSubstring("--from-scratch") &&
+                              ContainsSubstring("--retain bc"));
   CHECK_FALSE(std::filesystem::exists(place / "sweep"));
-  CHECK_THAT(run(command + " --finetune=--ewc-strenght=3").text, ContainsSubstring("--finetune:") && ContainsSubstring("--ewc-strenght"));
-  CHECK_THAT(run(command + " --finetune=--seed=3").text, ContainsSubstring("--seed is said by the sweep"));
+  CHECK_THAT(run(command + " --finetune=--ewc-strenght=3").text,
+             ContainsSubstring("--finetune:") && ContainsSubstring("--ewc-strenght"));
+  CHECK_THAT(run(command + " --finetune=--seed=3").text,
+             ContainsSubstring("--seed is said by the sweep"));
   CHECK_FALSE(std::filesystem::exists(place / "sweep"));
   const auto first = run(command);
   INFO(first.text);
   REQUIRE(first.code == 0);
-  CHECK_THAT(first.text, ContainsSubstring("| scratch ") && ContainsSubstring("| none ") && ContainsSubstring("| bc "));
+  CHECK_THAT(first.text, ContainsSubstring("| scratch ") && ContainsSubstring("| none ") &&
+                             ContainsSubstring("| bc "));
   CHECK(std::filesystem::exists(place / "sweep" / "report" / "runs.csv"));
-  CHECK_FALSE(std::filesystem::exists(place / "sweep" / "runs" / "quick-bc-seed1" / "checkpoint.state"));
+  CHECK_FALSE(
+      std::filesystem::exists(place / "sweep" / "runs" / "quick-bc-seed1" / "checkpoint.state"));
   const auto again = run(command);
   CHECK(again.code == 0);
   CHECK_THAT(again.text, ContainsSubstring("4 of 4 steps were finished before"));
@@ -194,25 +241,33 @@ TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps wha
   CHECK_THAT(other.text, ContainsSubstring("another --out"));
 }
 
-TEST_CASE("a sweep over clones trains one expert, and a clone of it a seed", "[montezuma][program]") {
+TEST_CASE("a sweep over clones trains one expert, and a clone of it a seed",
+          "[montezuma][program]") {
   const temporary_folder place;
   const auto out = place / "sweep";
-  const auto command = "sweep --task cloning-gap --seeds 1,2 --methods none,ks --presets quick --steps 8192 --expert-steps 8192 --accept-return 0 --clone=--episodes=2 "
-                       "--clone=--steps=20 --clone=--final-games=4 --clone=--memory=100 --finetune=--evaluation-games=4 --finetune=--final-games=4 --out " + out.string();
+  const auto command = "sweep --task cloning-gap --seeds 1,2 --methods none,ks --presets quick "
+                       "--steps 8192 --expert-steps 8192 --accept-return 0 --clone=--episodes=2 "
+                       "--clone=--steps=20 --clone=--final-games=4 --clone=--memory=100 "
+                       "--finetune=--evaluation-games=4 --finetune=--final-games=4 --out " +
+                       out.string();
   const auto swept = run(command);
   INFO(swept.text);
   REQUIRE(swept.code == 0);
-  CHECK_THAT(swept.text, ContainsSubstring("standard map, cloning gap, quick preset") && ContainsSubstring("| ks "));
+  CHECK_THAT(swept.text, ContainsSubstring("standard map, cloning gap, quick preset") &&
+                             ContainsSubstring("| ks "));
   const auto clone = nlohmann::json::parse(read(out / "clone-seed1" / "teacher.json"));
   CHECK(clone.at("episodes") == 2);
   CHECK(clone.at("start").at("room") == 1);
   CHECK(clone.at("far").at("room") == 7);
   CHECK(read(out / "clone-seed1" / "teacher.pt") != read(out / "clone-seed2" / "teacher.pt"));
-  const auto evaluation = nlohmann::json::parse(read(out / "runs" / "quick-ks-seed2" / "evaluation.json"));
+  const auto evaluation =
+      nlohmann::json::parse(read(out / "runs" / "quick-ks-seed2" / "evaluation.json"));
   CHECK(evaluation.at("teacher").at("task") == "cloning-gap");
   CHECK(evaluation.at("teacher").at("room") == 7);
 
-  const auto again = "clone --expert " + (out / "expert" / "teacher.pt").string() + " --episodes 1 --steps 5 --final-games 4 --out " + (out / "clone-seed1").string();
+  const auto again = "clone --expert " + (out / "expert" / "teacher.pt").string() +
+                     " --episodes 1 --steps 5 --final-games 4 --out " +
+                     (out / "clone-seed1").string();
   const auto there = run(again);
   CHECK(there.code == 1);
   CHECK_THAT(there.text, ContainsSubstring("--overwrite"));

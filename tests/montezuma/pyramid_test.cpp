@@ -44,11 +44,14 @@ pyramid with_skull(pyramid game, int x, int way) {
 /// L, R, U, D, and . for waiting; returns what it all paid.
 float go(pyramid& game, const std::string& moves) {
   float sum = 0;
-  for (const char move : moves) sum += game.step(static_cast<int>(std::string(".LRUD").find(move))).reward;
+  for (const char move : moves)
+    sum += game.step(static_cast<int>(std::string(".LRUD").find(move))).reward;
   return sum;
 }
 
-std::array<int, 3> where(const pyramid& game) { return {game.now().room, game.now().x, game.now().y}; }
+std::array<int, 3> where(const pyramid& game) {
+  return {game.now().room, game.now().x, game.now().y};
+}
 using place = std::array<int, 3>;
 
 std::vector<int> ones(const pyramid& game) {
@@ -97,20 +100,23 @@ TEST_CASE("every map can be solved, from the first room and from room 7", "[mont
       game.reset(start);
       const auto found = montezuma_search::explore(game);
       CAPTURE(map->name, start, found.states);
-      for (const auto* what : {"red key", "red door", "room 7", "blue key", "out of room 7 with the blue key", "blue door", "coin",
-                               "treasure", "everything", "room 0", "room 3", "room 4", "room 5", "death"})
+      for (const auto* what : {"red key", "red door", "room 7", "blue key",
+                               "out of room 7 with the blue key", "blue door", "coin", "treasure",
+                               "everything", "room 0", "room 3", "room 4", "room 5", "death"})
         CHECK(found.first.count(what) == 1);
-      // Half of an episode is enough for the shortest way to everything, or nobody could learn it with sticky actions.
+      // Half of an episode is enough for the shortest way to everything, or nobody could learn it
+      // with sticky actions.
       CHECK(found.first.at("everything") <= map->step_cap * 6 / 10);
     }
 }
 
 TEST_CASE("the shortest ways are as long as they are by hand", "[montezuma][pyramid]") {
   const auto found = montezuma_search::explore(world()).first;
-  CHECK(found.at("red key") == 4 + 2 + 8);          // along, down the ladder, back underneath
-  CHECK(found.at("red door") == 14 + 8 + 2 + 1);    // the same way, and one more
-  CHECK(found.at("room 6") == 25 + 1 + 6 + 3);      // room 2, its ladder
-  CHECK(found.at("room 7") == 35 + 2 + 2 + 2 + 1);  // off the ladder two cells up, drifting one to the side
+  CHECK(found.at("red key") == 4 + 2 + 8);        // along, down the ladder, back underneath
+  CHECK(found.at("red door") == 14 + 8 + 2 + 1);  // the same way, and one more
+  CHECK(found.at("room 6") == 25 + 1 + 6 + 3);    // room 2, its ladder
+  // off the ladder two cells up, drifting one to the side
+  CHECK(found.at("room 7") == 35 + 2 + 2 + 2 + 1);
 }
 
 TEST_CASE("a fall of three cells is survived, one of four kills", "[montezuma][pyramid]") {
@@ -255,7 +261,8 @@ TEST_CASE("a door wants its key, takes it, and stays open on both sides", "[mont
   CHECK(where(blue) == place{6, 1, 3});
 }
 
-TEST_CASE("the treasure pays three and ends the episode, the limit of steps ends it unpaid", "[montezuma][pyramid]") {
+TEST_CASE("the treasure pays three and ends the episode, the limit of steps ends it unpaid",
+          "[montezuma][pyramid]") {
   auto game = with_skull(at(world(), 3, 2, 3), 8, 1);
   const auto result = game.step(static_cast<int>(montezuma::move::left));
   CHECK(result.reward == 3.0f);
@@ -307,7 +314,8 @@ TEST_CASE("sticky actions repeat the last one as often as asked", "[montezuma][p
   pyramid always(1, {.sticky = 1});
   go(always, "RRR");
   CHECK(where(always) == place{1, 5, 6});
-  // Asked for one and then the other, what is done differs where a repeat follows a step that did as asked: q = p (1 − q).
+  // Asked for one and then the other, what is done differs where a repeat follows a step that did
+  // as asked: q = p (1 − q).
   pyramid game(3, {.sticky = 0.25, .step_cap = 1'000'000});
   constexpr int steps = 40'000;
   int differs = 0;
@@ -339,7 +347,8 @@ TEST_CASE("a copy and a restored save go on bit for bit", "[montezuma][pyramid]"
     for (int i = 0; i < 5000; ++i) {
       const int action = random_action();
       const auto one = game.step(action), two = copy.step(action), three = restored.step(action);
-      REQUIRE((one.reward == two.reward && one.reward == three.reward && one.ended == two.ended && one.ended == three.ended));
+      REQUIRE((one.reward == two.reward && one.reward == three.reward && one.ended == two.ended &&
+               one.ended == three.ended));
       REQUIRE((game.now() == copy.now() && game.now() == restored.now()));
       rewards += one.reward > 0;
       if (one.ended)
@@ -349,18 +358,32 @@ TEST_CASE("a copy and a restored save go on bit for bit", "[montezuma][pyramid]"
     CHECK(ones(game) == ones(restored));
     pyramid other(12, options);
     CHECK_FALSE(other == pyramid(11, options));
-    CHECK_THROWS_WITH(other.restore("nonsense"), ContainsSubstring("no saved game") && ContainsSubstring(std::string(map->name)));
+    CHECK_THROWS_WITH(other.restore("nonsense"), ContainsSubstring("no saved game") &&
+                                                     ContainsSubstring(std::string(map->name)));
   }
   CHECK_THROWS(pyramid(1, {.map = "deep"}).restore(pyramid(1).save()));
 }
 
-TEST_CASE("a save with something where its map has no place is refused, and changes nothing", "[montezuma][pyramid]") {
+TEST_CASE("a save with something where its map has no place is refused, and changes nothing",
+          "[montezuma][pyramid]") {
   const pyramid good(1);
   const std::vector<std::function<void(montezuma::pyramid_state&)>> bad{
-      [](auto& s) { s.room = 8; },        [](auto& s) { s.room = -1; },         [](auto& s) { s.x = 11; },           [](auto& s) { s.x = -1; },
-      [](auto& s) { s.y = 9; },           [](auto& s) { s.y = -128; },          [](auto& s) { s.last_action = 5; },  [](auto& s) { s.last_action = -1; },
-      [](auto& s) { s.skull_x[7] = 11; }, [](auto& s) { s.skull_way[3] = 100; }, [](auto& s) { s.success.room = 8; }, [](auto& s) { s.success.came_from = -2; },
-      [](auto& s) { s.held = 4; },        [](auto& s) { s.opened = 255; },      [](auto& s) { s.steps = -1; },       [](auto& s) { s.fallen = -1; }};
+      [](auto& s) { s.room = 8; },
+      [](auto& s) { s.room = -1; },
+      [](auto& s) { s.x = 11; },
+      [](auto& s) { s.x = -1; },
+      [](auto& s) { s.y = 9; },
+      [](auto& s) { s.y = -128; },
+      [](auto& s) { s.last_action = 5; },
+      [](auto& s) { s.last_action = -1; },
+      [](auto& s) { s.skull_x[7] = 11; },
+      [](auto& s) { s.skull_way[3] = 100; },
+      [](auto& s) { s.success.room = 8; },
+      [](auto& s) { s.success.came_from = -2; },
+      [](auto& s) { s.held = 4; },
+      [](auto& s) { s.opened = 255; },
+      [](auto& s) { s.steps = -1; },
+      [](auto& s) { s.fallen = -1; }};
   for (std::size_t i = 0; i < bad.size(); ++i) {
     INFO(i);
     auto state = good.now();
@@ -378,7 +401,9 @@ TEST_CASE("an observation says what is around the hero", "[montezuma][pyramid]")
   CHECK(ones(at(world(), 1, 5, 6)) == std::vector<int>{5, 11 + 6, 20 + 1, 107, 112, 117, 122, 127});
   // Two cells from the key, on the ground: the ceiling, the wall, the key two cells to the left.
   const auto near_key = ones(at(world(), 1, 3, 8));
-  const auto sees = [](const std::vector<int>& all, int what) { return std::count(all.begin(), all.end(), what) == 1; };
+  const auto sees = [](const std::vector<int>& all, int what) {
+    return std::count(all.begin(), all.end(), what) == 1;
+  };
   CHECK(sees(near_key, feature_layout::cell_at(-2, 0, feature_layout::thing)));
   CHECK(sees(near_key, feature_layout::cell_at(0, -1, feature_layout::solid)));
   auto taken = at(world(), 1, 2, 8);
@@ -386,20 +411,23 @@ TEST_CASE("an observation says what is around the hero", "[montezuma][pyramid]")
   const auto without_key = ones(taken);
   CHECK_FALSE(sees(without_key, feature_layout::cell_at(-2, 0, feature_layout::thing)));
   CHECK(sees(without_key, feature_layout::key));
-  // 32 + (row · 5 + column of the view) · 5 + kind: a thing at (−2, 0), a door at (1, 0), a skull at (2, 0), a ladder at (−1, 0).
+  // 32 + (row · 5 + column of the view) · 5 + kind: a thing at (−2, 0), a door at (1, 0), a skull
+  // at (2, 0), a ladder at (−1, 0).
   CHECK(sees(near_key, 32 + (2 * 5 + 0) * 5 + 3));
   CHECK(sees(ones(at(world(), 1, 9, 6)), 32 + (2 * 5 + 3) * 5 + 4));
   CHECK(sees(ones(with_skull(at(world(), 7, 2, 6), 4, 1)), 32 + (2 * 5 + 4) * 5 + 2));
   CHECK(sees(ones(at(world(), 7, 2, 6)), 32 + (2 * 5 + 1) * 5 + 1));
   // A closed door, an open one; a skull and the way it goes; fire and the ladder.
   CHECK(sees(ones(at(world(), 1, 9, 6)), feature_layout::cell_at(1, 0, feature_layout::door)));
-  CHECK_FALSE(sees(ones(at(world(), 2, 1, 6)), feature_layout::cell_at(-1, 0, feature_layout::door)));
+  CHECK_FALSE(
+      sees(ones(at(world(), 2, 1, 6)), feature_layout::cell_at(-1, 0, feature_layout::door)));
   const auto skull = ones(with_skull(at(world(), 7, 2, 6), 4, 1));
   CHECK(sees(skull, feature_layout::skull + 1));
   CHECK_FALSE(sees(skull, feature_layout::skull));
   CHECK(sees(skull, feature_layout::cell_at(2, 0, feature_layout::deadly)));
   CHECK(sees(skull, feature_layout::cell_at(-1, 0, feature_layout::ladder)));
-  CHECK(sees(ones(at(world("deep"), 4, 3, 3)), feature_layout::cell_at(-1, 0, feature_layout::deadly)));
+  CHECK(sees(ones(at(world("deep"), 4, 3, 3)),
+             feature_layout::cell_at(-1, 0, feature_layout::deadly)));
 }
 
 TEST_CASE("places are told apart by position, keys and doors", "[montezuma][pyramid]") {
@@ -416,7 +444,8 @@ TEST_CASE("places are told apart by position, keys and doors", "[montezuma][pyra
 TEST_CASE("the drawing shows the rooms where they lie", "[montezuma][pyramid]") {
   const auto text = montezuma::draw(with_skull(at(world(), 7, 1, 3), 5, 1), false);
   REQUIRE(std::count(text.begin(), text.end(), '\n') == 2 * montezuma::room_height);
-  CHECK_THAT(text, ContainsSubstring("@") && ContainsSubstring("S") && ContainsSubstring("$") && ContainsSubstring("o"));
+  CHECK_THAT(text, ContainsSubstring("@") && ContainsSubstring("S") && ContainsSubstring("$") &&
+                       ContainsSubstring("o"));
   CHECK(text.find('\033') == std::string::npos);
   CHECK(montezuma::draw(world(), true).find("\033[93m@") != std::string::npos);
   CHECK(text.substr(0, 11) == std::string(11, ' '));  // nothing lies above room 3
@@ -425,11 +454,15 @@ TEST_CASE("the drawing shows the rooms where they lie", "[montezuma][pyramid]") 
 TEST_CASE("what is no map is refused with its place", "[montezuma][pyramid]") {
   auto broken = montezuma::standard_map;
   broken.rooms[4].rows[2] = "#..Q......#";
-  CHECK_THROWS_WITH(montezuma::level(broken), ContainsSubstring("room 4") && ContainsSubstring("row 2") && ContainsSubstring("Q"));
+  CHECK_THROWS_WITH(montezuma::level(broken), ContainsSubstring("room 4") &&
+                                                  ContainsSubstring("row 2") &&
+                                                  ContainsSubstring("Q"));
   broken = montezuma::standard_map;
   broken.rooms[1].rows[0] = "###";
-  CHECK_THROWS_WITH(montezuma::level(broken), ContainsSubstring("room 1") && ContainsSubstring("3 cells"));
-  CHECK_THROWS_WITH(pyramid(1, {.map = "no such"}), ContainsSubstring("no such") && ContainsSubstring("standard"));
+  CHECK_THROWS_WITH(montezuma::level(broken),
+                    ContainsSubstring("room 1") && ContainsSubstring("3 cells"));
+  CHECK_THROWS_WITH(pyramid(1, {.map = "no such"}),
+                    ContainsSubstring("no such") && ContainsSubstring("standard"));
   CHECK_THROWS_WITH(world().reset(8), ContainsSubstring("8"));
 }
 

@@ -17,24 +17,35 @@ namespace montezuma_report_test {
 namespace {
 
 struct folder : temporary_folder {
-  void add(const std::string& method, long seed, const std::string& success, const std::string& reward, double end) const {
+  void add(const std::string& method, long seed, const std::string& success,
+           const std::string& reward, double end) const {
     const auto place = path() / "runs" / (method + std::to_string(seed));
     std::ostringstream rows;
     rows << "global_step,far/success,start/return,far/kl\n";
     for (std::size_t i = 0; i < success.size(); ++i)
-      rows << i * 1000 << ",0." << success[i] << ',' << reward[i] << (method == "scratch" ? ",\n" : ",0.5\n");
+      rows << i * 1000 << ",0." << success[i] << ',' << reward[i]
+           << (method == "scratch" ? ",\n" : ",0.5\n");
     write_file(place / "metrics.csv", rows.str());
-    write_json(place / "evaluation.json",
-               {{"method", method}, {"preset", "quick"}, {"world", {{"map", "standard"}, {"sticky", 0.25}, {"step_cap", 0}}}, {"seed", seed},
-                {"steps", 3000}, {"steps_per_second", 1000.0}, {"games", 64}, {"teacher", {{"room", 7}, {"success", 0.8}, {"file", "t"}, {"seed", 1}}},
-                {"far", {{"success", end}, {"return", 2.0}, {"rooms", 1.0}, {"steps", 9.0}}},
-                {"start", {{"success", 1.0}, {"return", 4 * end}, {"rooms", 2.0}, {"steps", 9.0}}}});
+    write_json(
+        place / "evaluation.json",
+        {{"method", method},
+         {"preset", "quick"},
+         {"world", {{"map", "standard"}, {"sticky", 0.25}, {"step_cap", 0}}},
+         {"seed", seed},
+         {"steps", 3000},
+         {"steps_per_second", 1000.0},
+         {"games", 64},
+         {"teacher", {{"room", 7}, {"success", 0.8}, {"file", "t"}, {"seed", 1}}},
+         {"far", {{"success", end}, {"return", 2.0}, {"rooms", 1.0}, {"steps", 9.0}}},
+         {"start", {{"success", 1.0}, {"return", 4 * end}, {"rooms", 2.0}, {"steps", 9.0}}}});
   }
 };
 
 }  // namespace
 
-TEST_CASE("runs of different worlds are in no table together, and one without measurements is named", "[montezuma][report]") {
+TEST_CASE(
+    "runs of different worlds are in no table together, and one without measurements is named",
+    "[montezuma][report]") {
   const folder made;
   made.add("none", 1, "888", "246", 0.75);
   made.add("none", 2, "888", "246", 0.75);
@@ -51,7 +62,9 @@ TEST_CASE("runs of different worlds are in no table together, and one without me
   CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring("sticky"));
   write_json(evaluation, file);
   std::filesystem::remove(evaluation.parent_path() / "metrics.csv");
-  CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring(evaluation.parent_path().string()) && ContainsSubstring("far/success"));
+  CHECK_THROWS_WITH(
+      montezuma::read_runs({made.path()}),
+      ContainsSubstring(evaluation.parent_path().string()) && ContainsSubstring("far/success"));
 }
 
 TEST_CASE("a report's numbers are those of its runs", "[montezuma][report]") {
@@ -76,12 +89,17 @@ TEST_CASE("a report's numbers are those of its runs", "[montezuma][report]") {
   CHECK(number(montezuma::far_end) == Approx(0.25));
   CHECK(number(montezuma::return_mean) == Approx(2.0));
   CHECK(number(montezuma::return_end) == Approx(1.0));
-  const auto differences = montezuma::seed_differences(groups[0].methods[2].second, groups[0].methods[1].second, montezuma::measures()[montezuma::return_mean]);
+  const auto differences =
+      montezuma::seed_differences(groups[0].methods[2].second, groups[0].methods[1].second,
+                                  montezuma::measures()[montezuma::return_mean]);
   CHECK(differences == std::vector<double>{2.0, 0.0});
 
   const auto text = montezuma::write_report(runs, made.path() / "report");
-  CHECK_THAT(text, ContainsSubstring("| none ") && ContainsSubstring("+1.00 [0.00 … 2.00], 1/2") && ContainsSubstring("0.25, 0.00"));
-  for (const auto* file : {"report.md", "runs.csv", "curves-standard-quick.dat", "points-standard-quick.gp"}) CHECK(std::filesystem::exists(made.path() / "report" / file));
+  CHECK_THAT(text, ContainsSubstring("| none ") && ContainsSubstring("+1.00 [0.00 … 2.00], 1/2") &&
+                       ContainsSubstring("0.25, 0.00"));
+  for (const auto* file :
+       {"report.md", "runs.csv", "curves-standard-quick.dat", "points-standard-quick.gp"})
+    CHECK(std::filesystem::exists(made.path() / "report" / file));
 }
 
 TEST_CASE("what is no run is named", "[montezuma][report]") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A console that plays a script, with the traps of the real one: after a restore its screen and memory are those of before until a frame
-// is played, its frame counter comes back with a state, and a state can be doomed.
+// A console that plays a script, with the traps of the real one: after a restore its screen and
+// memory are those of before until a frame is played, its frame counter comes back with a state,
+// and a state can be doomed.
 #pragma once
 
 #include <array>
@@ -17,12 +18,13 @@ namespace scripted {
 
 inline constexpr int fire = 1, up = 2, right = 3, left = 4, down = 5;
 
-/// Rooms 1, 2, 6, 7 and 13 in a row, each 160 wide; right and left go 4 a frame, from one to the next. FIRE in the right half of room 1
-/// takes a key once, for 100 points; UP pays 300 as often as wanted; DOWN lets go: ten frames later a life is lost, and the hero is where
-/// he came into the room. Who comes into room 13 falls at once. Six lives.
+/// Rooms 1, 2, 6, 7 and 13 in a row, each 160 wide; right and left go 4 a frame, from one to the
+/// next. FIRE in the right half of room 1 takes a key once, for 100 points; UP pays 300 as often as
+/// wanted; DOWN lets go: ten frames later a life is lost, and the hero is where he came into the
+/// room. Who comes into room 13 falls at once. Six lives.
 ///
-/// The screen is 10 times the room in grey; a beam of 16 columns, at the hero, flashes in every other frame; its lowest row says how many
-/// frames were played.
+/// The screen is 10 times the room in grey; a beam of 16 columns, at the hero, flashes in every
+/// other frame; its lowest row says how many frames were played.
 class console {
  public:
   struct state {
@@ -51,9 +53,12 @@ class console {
   int lives() const { return now_.lives; }
   void screen(std::vector<std::uint8_t>& pixels) const { pixels = pixels_; }
   montezuma::console_ram ram() const { return ram_; }
-  std::string save() const { return "S" + std::string(reinterpret_cast<const char*>(&now_), sizeof now_); }
+  std::string save() const {
+    return "S" + std::string(reinterpret_cast<const char*>(&now_), sizeof now_);
+  }
   void restore(std::string_view saved) {
-    if (saved.size() != 1 + sizeof now_ || saved[0] != 'S') throw std::runtime_error("no state of the script");
+    if (saved.size() != 1 + sizeof now_ || saved[0] != 'S')
+      throw std::runtime_error("no state of the script");
     std::memcpy(&now_, saved.data() + 1, sizeof now_);  // and nothing is drawn
   }
   std::string identity() const { return name_; }
@@ -104,7 +109,8 @@ class console {
     if (now_.frame % 2 == 1)
       for (std::size_t row = 0; row < montezuma::screen_rows; ++row)
         for (std::size_t i = 0; i < 16; ++i)
-          pixels_[row * montezuma::screen_columns + std::min<std::size_t>(static_cast<std::size_t>(now_.x) + i, 159)] = 250;
+          pixels_[row * montezuma::screen_columns +
+                  std::min<std::size_t>(static_cast<std::size_t>(now_.x) + i, 159)] = 250;
     for (std::size_t i = 0; i < montezuma::screen_columns; ++i)
       pixels_[montezuma::screen_pixels - 1 - i] = static_cast<std::uint8_t>(now_.frame % 256);
   }

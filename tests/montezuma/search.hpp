@@ -28,14 +28,17 @@ inline std::string essence(montezuma::pyramid::state s) {
   return {reinterpret_cast<const char*>(&s), sizeof s};
 }
 
-/// Every state that actions lead to, in the order of distance. `from` must have no sticky actions and no near limit of steps.
+/// Every state that actions lead to, in the order of distance. `from` must have no sticky actions
+/// and no near limit of steps.
 inline found explore(const montezuma::pyramid& from) {
   using montezuma::item;
   found result;
   std::vector<montezuma::pyramid::state> now{from.now()}, next;
   std::unordered_set<std::string> seen{essence(from.now())};
   montezuma::pyramid world = from;
-  const auto note = [&](const std::string& what, int distance) { result.first.try_emplace(what, distance); };
+  const auto note = [&](const std::string& what, int distance) {
+    result.first.try_emplace(what, distance);
+  };
   for (int distance = 0; !now.empty(); ++distance, now.swap(next)) {
     next.clear();
     for (const auto& state : now) {
@@ -45,7 +48,8 @@ inline found explore(const montezuma::pyramid& from) {
       if (world.opened(item::red_key)) note("red door", distance);
       if (world.took(item::blue_key)) note("blue key", distance);
       if (world.opened(item::blue_key)) note("blue door", distance);
-      if (world.took(item::blue_key) && state.room != 7) note("out of room 7 with the blue key", distance);
+      if (world.took(item::blue_key) && state.room != 7)
+        note("out of room 7 with the blue key", distance);
       if (world.took(item::coin)) note("coin", distance);
       if (world.took(item::treasure)) note("treasure", distance);
       if (world.took(item::treasure) && world.took(item::coin)) note("everything", distance);

@@ -7,8 +7,8 @@
 using Catch::Approx;
 using Catch::Matchers::ContainsSubstring;
 #else
-#include <string>
 #include <catch2/catch.hpp>
+#include <string>
 inline auto ContainsSubstring(const std::string& text) { return Catch::Matchers::Contains(text); }
 #endif
 

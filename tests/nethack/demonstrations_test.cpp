@@ -30,7 +30,8 @@ bool game_is_missing() {
 }
 
 struct temporary_file {
-  fs::path path = fs::temp_directory_path() / ("demonstrations-test-" + std::to_string(getpid()) + ".bin");
+  fs::path path =
+      fs::temp_directory_path() / ("demonstrations-test-" + std::to_string(getpid()) + ".bin");
   ~temporary_file() {
     std::error_code ignored;
     fs::remove(path, ignored);
@@ -43,8 +44,9 @@ struct temporary_file {
 };
 
 bool same(const nethack::observation& a, const nethack::observation& b) {
-  return a.chars == b.chars && a.colors == b.colors && a.cursor_row == b.cursor_row && a.cursor_column == b.cursor_column &&
-         a.hero_row == b.hero_row && a.hero_column == b.hero_column && a.message == b.message && a.waiting == b.waiting &&
+  return a.chars == b.chars && a.colors == b.colors && a.cursor_row == b.cursor_row &&
+         a.cursor_column == b.cursor_column && a.hero_row == b.hero_row &&
+         a.hero_column == b.hero_column && a.message == b.message && a.waiting == b.waiting &&
          a.stats == b.stats && a.changed_rows == b.changed_rows;
 }
 
@@ -52,8 +54,10 @@ bool same(const nethack::observation& a, const nethack::observation& b) {
 nethack::observation arbitrary_observation(std::mt19937& dice) {
   nethack::observation seen;
   seen.chars.fill(' ');
-  for (std::size_t i = 0, n = dice() % 200; i < n; ++i) seen.chars[dice() % seen.chars.size()] = static_cast<std::uint8_t>(dice());
-  for (std::size_t i = 0, n = dice() % 200; i < n; ++i) seen.colors[dice() % seen.colors.size()] = static_cast<std::uint8_t>(dice());
+  for (std::size_t i = 0, n = dice() % 200; i < n; ++i)
+    seen.chars[dice() % seen.chars.size()] = static_cast<std::uint8_t>(dice());
+  for (std::size_t i = 0, n = dice() % 200; i < n; ++i)
+    seen.colors[dice() % seen.colors.size()] = static_cast<std::uint8_t>(dice());
   seen.cursor_row = static_cast<int>(dice() % 24);
   seen.cursor_column = static_cast<int>(dice() % 80);
   seen.hero_row = static_cast<int>(dice() % 24);
@@ -147,9 +151,12 @@ TEST_CASE("a file of demonstrations that was cut short or damaged says so", "[de
   REQUIRE(error_of(file.path).find("cannot be opened") != std::string::npos);
 }
 
-TEST_CASE("what no game shows is refused where it is read, though the checksums are right", "[demonstrations]") {
+TEST_CASE("what no game shows is refused where it is read, though the checksums are right",
+          "[demonstrations]") {
   const temporary_file file;
-  const auto error_with = [&](const std::function<void(nethack::observation&)>& change, nethack::demonstration_header header = {}, nethack::game_outcome outcome = {}) {
+  const auto error_with = [&](const std::function<void(nethack::observation&)>& change,
+                              nethack::demonstration_header header = {},
+                              nethack::game_outcome outcome = {}) {
     nethack::demonstration_writer out(file.path, header);
     nethack::observation seen;
     seen.chars.fill(' ');
@@ -161,12 +168,20 @@ TEST_CASE("what no game shows is refused where it is read, though the checksums 
     return error_of(file.path);
   };
   REQUIRE(error_with([](auto&) {}).empty());
-  REQUIRE(error_with([](auto& seen) { seen.hero_row = 23, seen.hero_column = 79, seen.cursor_row = seen.cursor_column = 0; }).empty());
-  const std::vector<std::function<void(nethack::observation&)>> off{
-      [](auto& seen) { seen.hero_column = 117; },        [](auto& seen) { seen.hero_column = 80; },        [](auto& seen) { seen.hero_column = -1; },
-      [](auto& seen) { seen.hero_row = 24; },            [](auto& seen) { seen.hero_row = -1; },           [](auto& seen) { seen.hero_row = 1 << 20; },
-      [](auto& seen) { seen.cursor_column = 80; },       [](auto& seen) { seen.cursor_row = 24; },         [](auto& seen) { seen.cursor_row = -1; },
-      [](auto& seen) { seen.cursor_column = -2000000; }, [](auto& seen) { seen.changed_rows = 1u << 24; }};
+  REQUIRE(error_with([](auto& seen) {
+            seen.hero_row = 23, seen.hero_column = 79, seen.cursor_row = seen.cursor_column = 0;
+          }).empty());
+  const std::vector<std::function<void(nethack::observation&)>> off{[](auto& seen) { seen.hero_column = 117; },
+                                                                    [](auto& seen) { seen.hero_column = 80; },
+                                                                    [](auto& seen) { seen.hero_column = -1; },
+                                                                    [](auto& seen) { seen.hero_row = 24; },
+                                                                    [](auto& seen) { seen.hero_row = -1; },
+                                                                    [](auto& seen) { seen.hero_row = 1 << 20; },
+                                                                    [](auto& seen) { seen.cursor_column = 80; },
+                                                                    [](auto& seen) { seen.cursor_row = 24; },
+                                                                    [](auto& seen) { seen.cursor_row = -1; },
+                                                                    [](auto& seen) { seen.cursor_column = -2000000; },
+                                                                    [](auto& seen) { seen.changed_rows = 1u << 24; }};
   for (std::size_t i = 0; i < off.size(); ++i) {
     const std::string error = error_with(off[i]);
     INFO(i << ": " << error);
@@ -175,16 +190,22 @@ TEST_CASE("what no game shows is refused where it is read, though the checksums 
   }
   const auto nothing = [](nethack::observation&) {};
   for (const double noise : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()})
-    REQUIRE(error_with(nothing, {1, 2000, noise, {}, ""}).find("noise is no share") != std::string::npos);
-  for (const auto& outcome : {nethack::game_outcome{std::numeric_limits<double>::infinity(), 1, 1, 1}, nethack::game_outcome{1, 1, 1, 6}})
-    REQUIRE(error_with(nothing, {}, outcome).find("an outcome that no game has") != std::string::npos);
+    REQUIRE(error_with(nothing, {1, 2000, noise, {}, ""}).find("noise is no share") !=
+            std::string::npos);
+  for (const auto& outcome :
+       {nethack::game_outcome{std::numeric_limits<double>::infinity(), 1, 1, 1},
+        nethack::game_outcome{1, 1, 1, 6}})
+    REQUIRE(error_with(nothing, {}, outcome).find("an outcome that no game has") !=
+            std::string::npos);
 }
 
-TEST_CASE("a block whose bytes no writer makes is refused, though its checksum is right", "[demonstrations]") {
+TEST_CASE("a block whose bytes no writer makes is refused, though its checksum is right",
+          "[demonstrations]") {
   const temporary_file file;
   using nethack::detail::byte_writer;
   namespace flags = nethack::detail::demonstration_flags;
-  const auto error_with = [&](const std::function<void(byte_writer&)>& put, std::uint32_t steps = 1, const std::string& behind = "") {
+  const auto error_with = [&](const std::function<void(byte_writer&)>& put, std::uint32_t steps = 1,
+                              const std::string& behind = "") {
     std::string bytes;
     nethack::demonstration_encoder head([&](std::string_view more) { bytes += more; }, {});
     byte_writer payload, block, end;
@@ -204,22 +225,31 @@ TEST_CASE("a block whose bytes no writer makes is refused, though its checksum i
   };
   const auto hero = [](byte_writer& out) { out.put_signed(0), out.put_signed(0); };
   REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }).empty());
-  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 0), hero(out); }).find("without a key") != std::string::npos);
-  REQUIRE(error_with([&](byte_writer& out) { step(out, flags::replaced, 'k'), out.put(0), hero(out); }).find("without a key") != std::string::npos);
-  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), out.put_signed(std::int64_t{1} << 32), out.put_signed(0); }).find("out of its range") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 0), hero(out); }).find("without a key") !=
+          std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) {
+            step(out, flags::replaced, 'k'), out.put(0), hero(out);
+          }).find("without a key") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) {
+            step(out, 0, 'k'), out.put_signed(std::int64_t{1} << 32), out.put_signed(0);
+          }).find("out of its range") != std::string::npos);
   REQUIRE(error_with([&](byte_writer& out) {
             step(out, flags::stats, 'k'), hero(out);
             for (int i = 0; i < 23; ++i) out.put_signed(i == 7 ? std::int64_t{1} << 40 : 0);
           }).find("out of its range") != std::string::npos);
-  REQUIRE(error_with([&](byte_writer& out) { step(out, flags::rows, 'k'), hero(out), out.put_varint(std::uint64_t{1} << 32); }).find("rows that no screen has") !=
-          std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) {
+            step(out, flags::rows, 'k'), hero(out), out.put_varint(std::uint64_t{1} << 32);
+          }).find("rows that no screen has") != std::string::npos);
   REQUIRE(error_with([&](byte_writer& out) {
             step(out, flags::rows, 'k'), hero(out);
             for (int i = 0; i < 9; ++i) out.put(0x80);
             out.put(2);  // 2^64
           }).find("too long") != std::string::npos);
-  for (const std::uint32_t steps : {0u, 2u}) REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, steps).find("another number of steps") != std::string::npos);
-  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, 1, "x").find("more behind its end") != std::string::npos);
+  for (const std::uint32_t steps : {0u, 2u})
+    REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, steps)
+                .find("another number of steps") != std::string::npos);
+  REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, 1, "x")
+              .find("more behind its end") != std::string::npos);
 }
 
 TEST_CASE("a file that says that it is large is not given the memory for it", "[demonstrations]") {
@@ -231,10 +261,13 @@ TEST_CASE("a file that says that it is large is not given the memory for it", "[
   block.put_u32(1);
   block.put_u32(0);
   file.write(bytes + "BLCK" + block.bytes + "few");
-  REQUIRE(error_of(file.path).find("is cut short at byte " + std::to_string(bytes.size() + 4 + block.bytes.size() + 3)) != std::string::npos);
+  REQUIRE(error_of(file.path).find("is cut short at byte " +
+                                   std::to_string(bytes.size() + 4 + block.bytes.size() + 3)) !=
+          std::string::npos);
 }
 
-TEST_CASE("a recording does not take the place of what is no file, and follows links", "[demonstrations]") {
+TEST_CASE("a recording does not take the place of what is no file, and follows links",
+          "[demonstrations]") {
   const temporary_file pipe;
   REQUIRE(mkfifo(pipe.path.c_str(), 0600) == 0);
   REQUIRE_THROWS_AS(nethack::demonstration_writer(pipe.path, {}), retain::io_error);
@@ -270,7 +303,8 @@ TEST_CASE("real games are read back field by field, and small", "[demonstrations
     for (std::uint64_t seed = 1; static_cast<int>(seen.size()) < steps; ++seed) {
       game.reset(seed);
       nethack::player hero(seed);
-      for (bool first = true; !game.done() && static_cast<int>(seen.size()) < steps; first = false) {
+      for (bool first = true; !game.done() && static_cast<int>(seen.size()) < steps;
+           first = false) {
         const auto pressed = hero.next(game.view());
         seen.push_back(game.view());
         out.write(game.view(), pressed, pressed, first);
@@ -290,7 +324,8 @@ TEST_CASE("real games are read back field by field, and small", "[demonstrations
   REQUIRE(static_cast<double>(fs::file_size(file.path)) / steps < 150);
 }
 
-TEST_CASE("a recording repeats itself, keeps to its budget and stirs in moves", "[demonstrations][game]") {
+TEST_CASE("a recording repeats itself, keeps to its budget and stirs in moves",
+          "[demonstrations][game]") {
   if (game_is_missing()) return;
   const temporary_file file;
   nethack::record_options options;
@@ -320,14 +355,16 @@ TEST_CASE("a recording repeats itself, keeps to its budget and stirs in moves", 
   REQUIRE(nethack::record(options).games == 3);
   long calls = 0;
   options.games = 1000;
-  const auto stopped = nethack::record(options, [&](const nethack::recording_progress&) { return ++calls < 2; });
+  const auto stopped =
+      nethack::record(options, [&](const nethack::recording_progress&) { return ++calls < 2; });
   REQUIRE(stopped.steps == 2000);
   REQUIRE(stopped.stopped);
   REQUIRE(error_of(file.path).empty());
 
   const std::string before = file.bytes();
   options.keep_stopped = false;
-  REQUIRE(nethack::record(options, [](const nethack::recording_progress&) { return false; }).stopped);
+  REQUIRE(
+      nethack::record(options, [](const nethack::recording_progress&) { return false; }).stopped);
   REQUIRE(file.bytes() == before);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The NetHack environment on the real game: what it shows, that it repeats itself, that it survives.
+// The NetHack environment on the real game: what it shows, that it repeats itself, that it
+// survives.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,7 +61,9 @@ void mix(std::uint64_t& hash, const nethack::observation& seen) {
 }
 
 key random_key(std::mt19937& random) {
-  return nethack::learning_environment_actions[random() % nethack::learning_environment_actions.size()].code;
+  return nethack::learning_environment_actions[random() %
+                                               nethack::learning_environment_actions.size()]
+      .code;
 }
 
 /// All that three games show over `steps` random keys each, as one number.
@@ -113,7 +116,9 @@ TEST_CASE("a terminal writes, wraps and moves") {
 
 TEST_CASE("a terminal erases and scrolls") {
   nethack::terminal screen;
-  for (int row = 1; row <= 24; ++row) screen.feed("\033[" + std::to_string(row) + ";1H" + std::string(80, static_cast<char>('a' + row)));
+  for (int row = 1; row <= 24; ++row)
+    screen.feed("\033[" + std::to_string(row) + ";1H" +
+                std::string(80, static_cast<char>('a' + row)));
   screen.feed("\033[3;41H\033[K");
   CHECK(screen.line(2) == std::string(40, 'd') + std::string(40, ' '));
   screen.feed("\033[4;41H\033[1K");
@@ -134,12 +139,14 @@ TEST_CASE("a terminal keeps colours") {
   nethack::terminal screen;
   screen.feed("\033[33mf\033[1mg\033[7mh \033[0mi \033[91mj\033[39mk\033[27;22ml");
   const auto* color = screen.row_colors(0);
-  CHECK(std::vector<int>(color, color + 9) == std::vector<int>{3, 3 + 8, 3 + 8 + 16, 3 + 8 + 16, 7, 0, 9, 7, 7});
+  CHECK(std::vector<int>(color, color + 9) ==
+        std::vector<int>{3, 3 + 8, 3 + 8 + 16, 3 + 8 + 16, 7, 0, 9, 7, 7});
 }
 
 TEST_CASE("an escape sequence may come in pieces") {
   nethack::terminal whole, pieces;
-  const std::string text = "\033[2;3Hone\033[1;31mtwo\033(B\033[0mthree\033[?25l\033[12;40H#\033[K\ttab";
+  const std::string text =
+      "\033[2;3Hone\033[1;31mtwo\033(B\033[0mthree\033[?25l\033[12;40H#\033[K\ttab";
   whole.feed(text);
   for (const char c : text) pieces.feed(std::string_view(&c, 1));
   CHECK(whole.chars() == pieces.chars());
@@ -165,8 +172,10 @@ TEST_CASE("a terminal survives any bytes") {
 
 TEST_CASE("status rows as numbers") {
   nethack::status stats;
-  REQUIRE(nethack::parse_status("Agent the Candidate            St:18/07 Dx:17 Co:10 In:8 Wi:14 Ch:9  Neutral S:123      ",
-                                "Dlvl:3  $:57 HP:-1(14) Pw:4(5) AC:-2  Xp:2/31 T:1203 Weak Burdened Blind Conf        ", stats));
+  REQUIRE(nethack::parse_status(
+      "Agent the Candidate            St:18/07 Dx:17 Co:10 In:8 Wi:14 Ch:9  Neutral S:123      ",
+      "Dlvl:3  $:57 HP:-1(14) Pw:4(5) AC:-2  Xp:2/31 T:1203 Weak Burdened Blind Conf        ",
+      stats));
   CHECK(stats.strength == 18);
   CHECK(stats.strength_percent == 7);
   CHECK(stats.dexterity == 17);
@@ -187,7 +196,8 @@ TEST_CASE("status rows as numbers") {
   CHECK(stats.condition == (0x20 | 0x100));
 
   const auto words = [&](const std::string& tail) {
-    REQUIRE(nethack::parse_status("Agent the Brown Mold  St:18/** Dx:9 Co:9 In:9 Wi:9 Ch:9 Chaotic", "Home 1 $:0 HP:5(9) Pw:1(1) AC:9 HD:3 T:9 " + tail, stats));
+    REQUIRE(nethack::parse_status("Agent the Brown Mold  St:18/** Dx:9 Co:9 In:9 Wi:9 Ch:9 Chaotic",
+                                  "Home 1 $:0 HP:5(9) Pw:1(1) AC:9 HD:3 T:9 " + tail, stats));
     return stats.hunger;
   };
   CHECK(words("") == 1);
@@ -221,7 +231,8 @@ TEST_CASE("the sets of keys") {
 TEST_CASE("a missing package is named") {
   nethack::environment_options options;
   options.game.package = "/nowhere/games/nethack";
-  CHECK_THROWS_WITH(nethack::environment(options), ContainsSubstring("apt install nethack-console"));
+  CHECK_THROWS_WITH(nethack::environment(options),
+                    ContainsSubstring("apt install nethack-console"));
 }
 
 TEST_CASE("a new game") {
@@ -352,7 +363,8 @@ TEST_CASE("a game is saved and goes on from there") {
   CHECK_FALSE(other.done());
   CHECK(other.reset_from(saved, 8).stats == before.stats);  // the file is still there
 
-  CHECK_THROWS_WITH(other.reset_from(folder.path() / "none", 1), ContainsSubstring("no saved game"));
+  CHECK_THROWS_WITH(other.reset_from(folder.path() / "none", 1),
+                    ContainsSubstring("no saved game"));
   const fs::path garbage = folder.path() / "garbage";
   std::ofstream(garbage) << "not a saved game";
   CHECK_THROWS_WITH(other.reset_from(garbage, 1), ContainsSubstring("not a saved game"));
@@ -415,7 +427,9 @@ TEST_CASE("no file is left behind") {
   };
   for (int i = 0; i < 200 && alive(); ++i) usleep(10'000);
   CHECK_FALSE(alive());
-  { nethack::environment game; }
+  {
+    nethack::environment game;
+  }
   CHECK(fs::is_empty(folder.path()));
 }
 

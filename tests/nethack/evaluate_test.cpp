@@ -5,10 +5,10 @@
 #include <filesystem>
 #include <set>
 
-#include "catch2.hpp"
 #include "../../examples/common/temporary_folder.hpp"
 #include "../../examples/nethack/save_states.hpp"
 #include "../../examples/nethack/vector_environment.hpp"
+#include "catch2.hpp"
 
 namespace nethack_evaluate_test {
 
@@ -28,7 +28,8 @@ nethack::environment_options short_games(int turns) {
 
 }  // namespace
 
-TEST_CASE("evaluation seeds are apart from training seeds, and from one another", "[nethack][evaluate]") {
+TEST_CASE("evaluation seeds are apart from training seeds, and from one another",
+          "[nethack][evaluate]") {
   std::set<std::uint64_t> seeds;
   for (const auto& game : nethack::new_games(1000)) {
     CHECK((game.seed & nethack::held_out_games) != 0);
@@ -39,7 +40,8 @@ TEST_CASE("evaluation seeds are apart from training seeds, and from one another"
     REQUIRE((nethack::episode_seed(1, episode % 7, episode) & nethack::held_out_games) == 0);
 }
 
-TEST_CASE("the same games come out the same, whatever is played beside them", "[nethack][evaluate]") {
+TEST_CASE("the same games come out the same, whatever is played beside them",
+          "[nethack][evaluate]") {
   if (game_is_missing()) return;
   const auto starts = nethack::new_games(5);
   const auto play = [&](const std::vector<nethack::game_start>& list) {
@@ -56,7 +58,8 @@ TEST_CASE("the same games come out the same, whatever is played beside them", "[
   for (const auto& game : all.at("new")) CHECK_FALSE(game.ending.empty());
 }
 
-TEST_CASE("the scripted player's arrivals are saved, restored, and played on", "[nethack][evaluate]") {
+TEST_CASE("the scripted player's arrivals are saved, restored, and played on",
+          "[nethack][evaluate]") {
   if (game_is_missing()) return;
   const temporary_folder folder;
   const auto made = nethack::make_saved_games(folder.path() / "depth2", 2, 2, 1);

@@ -12,8 +12,8 @@ namespace nethack_finetune_test {
 
 namespace {
 
-/// A game that shows an arrow and pays a point for following it. Episodes are as long as a rollout, so that giving up the games in
-/// flight, as a resumed run does, gives up nothing.
+/// A game that shows an arrow and pays a point for following it. Episodes are as long as a rollout,
+/// so that giving up the games in flight, as a resumed run does, gives up nothing.
 class arrow_games {
  public:
   static constexpr std::size_t games = 4;
@@ -35,7 +35,13 @@ class arrow_games {
         show(i);
         continue;
       }
-      finished_.push_back({.game = i, .seed = 1, .ending = nethack::ending::turn_cap, .score = scores_[i], .max_depth = 1, .turns = length, .steps = length});
+      finished_.push_back({.game = i,
+                           .seed = 1,
+                           .ending = nethack::ending::turn_cap,
+                           .score = scores_[i],
+                           .max_depth = 1,
+                           .turns = length,
+                           .steps = length});
       begin(i);
     }
   }
@@ -43,7 +49,8 @@ class arrow_games {
   const std::vector<std::uint64_t>& episodes() const { return episodes_; }
   void set_episodes(const std::vector<std::uint64_t>& episodes) {
     episodes_ = episodes;
-    // The real games have begun one more when a run is saved at the end of a rollout; so have these.
+    // The real games have begun one more when a run is saved at the end of a rollout; so have
+    // these.
     for (auto& episode : episodes_) --episode;
   }
 
@@ -62,7 +69,8 @@ class arrow_games {
     view.hero_row = 10;
     view.hero_column = 40;
     for (std::size_t row = 8; row < 13; ++row)
-      for (std::size_t column = 38; column < 43; ++column) view.chars[row * 80 + column] = static_cast<std::uint8_t>("abcd"[arrow_[i]]);
+      for (std::size_t column = 38; column < 43; ++column)
+        view.chars[row * 80 + column] = static_cast<std::uint8_t>("abcd"[arrow_[i]]);
     view.stats.depth = 1;
     view.stats.turn = steps_[i] + 1;
   }
@@ -78,9 +86,11 @@ class arrow_games {
 
 nethack::policy start_policy(nethack::core_kind core = nethack::core_kind::none) {
   torch::manual_seed(3);
-  return nethack::policy{nethack::policy_config{.cell_width = 4, .encoder_width = 16, .trunk_width = 16, .core = core}};
+  return nethack::policy{nethack::policy_config{
+      .cell_width = 4, .encoder_width = 16, .trunk_width = 16, .core = core}};
 }
-constexpr std::array every_core{nethack::core_kind::none, nethack::core_kind::gru, nethack::core_kind::lstm};
+constexpr std::array every_core{nethack::core_kind::none, nethack::core_kind::gru,
+                                nethack::core_kind::lstm};
 
 at::Tensor some_states(std::size_t count = 60) {
   std::mt19937 dice(4);
@@ -146,7 +156,8 @@ TEST_CASE("fine-tuning stopped, saved and resumed ends where it would have ended
     arrow_games before, after;
     finetuner first(start_policy(core), before, states, options);
     int updates = 0;
-    CHECK_FALSE(first.run({.updated = [&](const auto&) { ++updates; }, .checkpoint = [&](auto) { first.save(folder.file("c")); },
+    CHECK_FALSE(first.run({.updated = [&](const auto&) { ++updates; },
+                           .checkpoint = [&](auto) { first.save(folder.file("c")); },
                            .stop = [&] { return updates == 2; }}));
     CHECK(first.steps() == 128);
     finetuner second(start_policy(core), after, states, options);
@@ -185,9 +196,12 @@ TEST_CASE("what cannot be trained is refused when it is said") {
   const auto refused = [&](const std::string& why, auto change) {
     auto options = small_options("none");
     change(options);
-    CHECK_THROWS_WITH((finetuner{start_policy(nethack::core_kind::none), games, at::Tensor(), options}), ContainsSubstring(why));
+    CHECK_THROWS_WITH(
+        (finetuner{start_policy(nethack::core_kind::none), games, at::Tensor(), options}),
+        ContainsSubstring(why));
   };
-  refused("'encodr' is to be frozen and covers no parameter", [](auto& options) { options.freeze = {"encodr"}; });
+  refused("'encodr' is to be frozen and covers no parameter",
+          [](auto& options) { options.freeze = {"encodr"}; });
   refused("every parameter is frozen", [](auto& options) { options.freeze = {"*"}; });
   refused("at least 1", [](auto& options) { options.minibatch = 0; });
   refused("at least 1", [](auto& options) { options.horizon = 0; });
@@ -199,7 +213,8 @@ TEST_CASE("what cannot be trained is refused when it is said") {
   CHECK(terms.name() == "none");
 }
 
-TEST_CASE("each retention term keeps the policy closer to where it began, and is reported by its name") {
+TEST_CASE(
+    "each retention term keeps the policy closer to where it began, and is reported by its name") {
   const auto states = some_states(640);
   for (const auto core : every_core) {
     std::map<std::string, double> distance;
@@ -208,27 +223,37 @@ TEST_CASE("each retention term keeps the policy closer to where it began, and is
       options.steps = 20 * 64;
       options.retention.l2_strength = 3;
       options.retention.ewc_strength = 3000;
-      options.retention.bc_strength = options.retention.ks_strength = options.retention.ks_floor = 10;
-      if (core != nethack::core_kind::none) options.retention.ewc_states = options.retention.bc_states = 640;
+      options.retention.bc_strength = options.retention.ks_strength = options.retention.ks_floor =
+          10;
+      if (core != nethack::core_kind::none)
+        options.retention.ewc_states = options.retention.bc_states = 640;
       arrow_games games;
       finetuner run(start_policy(core), games, states, options);
       std::set<std::string> names;
       run.run({.updated = [&](const nethack::update_report& report) {
         for (const auto& term : report.retention) names.insert(term.name);
       }});
-      distance[terms] = retain::kl(said_of(start_policy(core), states), said_of(run.network(), states)).mean().item<double>();
-      const std::map<std::string, std::string> name{{"l2", "l2_init"}, {"ewc", "ewc"}, {"bc", "behavioral_cloning"}, {"ks", "kickstarting"}};
-      CHECK(names == (terms == "none" ? std::set<std::string>{} : std::set<std::string>{name.at(terms)}));
+      distance[terms] =
+          retain::kl(said_of(start_policy(core), states), said_of(run.network(), states))
+              .mean()
+              .item<double>();
+      const std::map<std::string, std::string> name{
+          {"l2", "l2_init"}, {"ewc", "ewc"}, {"bc", "behavioral_cloning"}, {"ks", "kickstarting"}};
+      CHECK(names ==
+            (terms == "none" ? std::set<std::string>{} : std::set<std::string>{name.at(terms)}));
     }
     for (const std::string terms : {"l2", "ewc", "bc", "ks"}) {
-      INFO(nethack::name(core) << ", " << terms << " " << distance[terms] << " against " << distance["none"]);
+      INFO(nethack::name(core) << ", " << terms << " " << distance[terms] << " against "
+                               << distance["none"]);
       CHECK(distance[terms] < 0.7 * distance["none"]);
     }
   }
 }
 
-TEST_CASE("before it has learnt, a policy learning from a rollout says what it said when it played") {
-  // One update of one minibatch: the ratios of the first pass are 1, over stretches from the stored state with resets inside.
+TEST_CASE(
+    "before it has learnt, a policy learning from a rollout says what it said when it played") {
+  // One update of one minibatch: the ratios of the first pass are 1, over stretches from the stored
+  // state with resets inside.
   for (const auto core : every_core) {
     for (const std::string terms : {"none", "ks"}) {
       INFO(nethack::name(core) << ", " << terms);
@@ -245,15 +270,19 @@ TEST_CASE("before it has learnt, a policy learning from a rollout says what it s
         CHECK(std::abs(report.approx_kl) < 1e-7);
         CHECK(report.clip_fraction == 0);
         for (const auto& term : report.retention)
-          if (term.value.defined()) CHECK(std::abs(term.value.item<double>()) < 1e-6);  // the teacher is in the same state
+          // the teacher is in the same state
+          if (term.value.defined()) CHECK(std::abs(term.value.item<double>()) < 1e-6);
       }});
     }
   }
 }
 
-TEST_CASE("the monitor measures the same states of any policy, a recurrent one's in stretches of play") {
+TEST_CASE(
+    "the monitor measures the same states of any policy, a recurrent one's in stretches of play") {
   auto observations = some_states(640);
-  for (std::int64_t i = 0; i < 640; ++i) observations[i][static_cast<std::int64_t>(offsetof(nethack::features, depth))] = i % 90 < 45 ? 1 : 3;
+  for (std::int64_t i = 0; i < 640; ++i)
+    observations[i][static_cast<std::int64_t>(offsetof(nethack::features, depth))] =
+        i % 90 < 45 ? 1 : 3;
   const nethack::training_states states{observations, at::zeros({640}, at::kLong), 15};
   for (const auto core : every_core) {
     INFO(nethack::name(core));
@@ -271,9 +300,12 @@ TEST_CASE("the monitor measures the same states of any policy, a recurrent one's
     }
     CHECK(monitor.measure(other).far.kl > 0);
     if (other->recurrent())  // between single states it would forget each time
-      CHECK_THROWS_AS(nethack::forgetting_monitor(states, start_policy(), 100).measure(other), retain::config_error);
+      CHECK_THROWS_AS(nethack::forgetting_monitor(states, start_policy(), 100).measure(other),
+                      retain::config_error);
     else
-      CHECK(nethack::forgetting_monitor(states, start_policy(nethack::core_kind::gru), 100).measure(other).far.kl > 0);
+      CHECK(nethack::forgetting_monitor(states, start_policy(nethack::core_kind::gru), 100)
+                .measure(other)
+                .far.kl > 0);
     CHECK(nethack::stretch_length(other) == (other->recurrent() ? 32 : 1));
   }
 }
@@ -291,8 +323,10 @@ TEST_CASE("a recurrent policy's Fisher information is that of a loop over its st
     const auto stretches = nethack::detail::draw_states(network, states, options.ewc_states, 5);
     CHECK(stretches.sizes() == at::IntArrayRef({3, 32, sizeof(nethack::features)}));
     const auto looped = retain::estimate_fisher(
-        *network, std::vector{stretches}, [&](const at::Tensor& batch) { return nethack::answer(network, batch); },
-        retain::sampled_actions{.per_state = 1, .seed = 5}, {.exclude = nethack::free_parameters, .sample_dimension = 0, .walk = false});
+        *network, std::vector{stretches},
+        [&](const at::Tensor& batch) { return nethack::answer(network, batch); },
+        retain::sampled_actions{.per_state = 1, .seed = 5},
+        {.exclude = nethack::free_parameters, .sample_dimension = 0, .walk = false});
     for (std::size_t i = 0; i < looped.values.size(); ++i) {
       INFO(looped.values[i].name);
       CHECK(walked.values[i].name == looped.values[i].name);
@@ -310,9 +344,11 @@ TEST_CASE("what is frozen stays, and while the critic warms up the policy does")
   run.run();
   const auto before = start_policy();
   for (const auto& parameter : run.network()->named_parameters()) {
-    const bool frozen = parameter.key().rfind("encoder", 0) == 0 || parameter.key().rfind("trunk", 0) == 0;
+    const bool frozen =
+        parameter.key().rfind("encoder", 0) == 0 || parameter.key().rfind("trunk", 0) == 0;
     if (frozen) CHECK(at::equal(parameter.value(), before->named_parameters()[parameter.key()]));
-    if (parameter.key() == "policy_head.weight") CHECK_FALSE(at::equal(parameter.value(), before->named_parameters()[parameter.key()]));
+    if (parameter.key() == "policy_head.weight")
+      CHECK_FALSE(at::equal(parameter.value(), before->named_parameters()[parameter.key()]));
   }
 
   auto warm = small_options("none");
@@ -352,7 +388,9 @@ TEST_CASE("options that cannot work say so") {
   CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
   options.minibatch = 8;
   finetuner(start_policy(), games, {}, options);
-  CHECK_THROWS_AS(finetuner(start_policy(nethack::core_kind::gru), games, {}, options), retain::config_error);  // half a rollout
+  // half a rollout
+  CHECK_THROWS_AS(finetuner(start_policy(nethack::core_kind::gru), games, {}, options),
+                  retain::config_error);
   options = small_options("ewc");
   CHECK_THROWS_AS(finetuner(start_policy(), games, {}, options), retain::config_error);
   options = small_options("none");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The scripted player: what it does on small made-up screens, and that it plays the real game decently.
+// The scripted player: what it does on small made-up screens, and that it plays the real game
+// decently.
 #include "catch2.hpp"
 
 #include <unistd.h>
@@ -24,7 +25,8 @@ bool game_is_missing() {
   return true;
 }
 
-/// A level drawn from row 5, column 10 on, with the hero at the '@'; healthy and fed at turn 500 unless changed.
+/// A level drawn from row 5, column 10 on, with the hero at the '@'; healthy and fed at turn 500
+/// unless changed.
 observation drawn(const std::vector<std::string>& lines, std::string message = "") {
   observation seen;
   seen.chars.fill(' ');
@@ -58,10 +60,13 @@ char key_for(const observation& seen) { return static_cast<char>(player(1).next(
 
 }  // namespace
 
-TEST_CASE("the player attacks what can be fought and leaves alone what harms the one who touches it", "[player]") {
+TEST_CASE(
+    "the player attacks what can be fought and leaves alone what harms the one who touches it",
+    "[player]") {
   CHECK(key_for(drawn({"-----", "|...|", "|.@d|", "|..>|", "-----"})) == 'l');
   for (const char harmful : {'F', 'e', 'c'})
-    CHECK(key_for(drawn({"-----", "|...|", std::string("|.@") + harmful + "|", "|>..|", "-----"})) == 'b');
+    CHECK(key_for(drawn(
+              {"-----", "|...|", std::string("|.@") + harmful + "|", "|>..|", "-----"})) == 'b');
   CHECK(key_for(drawn({"-----", "|...|", "|.@f|", "|>..|", "-----"})) == 'b');  // a pet
 }
 
@@ -132,7 +137,8 @@ TEST_CASE("the player is a function of what it has seen", "[player]") {
   for (int i = 0; i < 50; ++i) REQUIRE(once.next(seen) == again.next(seen));
 }
 
-TEST_CASE("the player plays the real game far better than chance, with keys of the small set", "[player][game]") {
+TEST_CASE("the player plays the real game far better than chance, with keys of the small set",
+          "[player][game]") {
   if (game_is_missing()) return;
   constexpr int games = 30;  // a random player has 15 points, this one about 1600
   nethack::environment game;

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "catch2.hpp"
 #include "../../examples/common/temporary_folder.hpp"
 #include "../../examples/nethack/screen_view.hpp"
+#include "catch2.hpp"
 
 namespace nethack_report_test {
 
@@ -19,7 +19,8 @@ namespace {
 std::vector<nethack::game_result> some_games(double level) {
   std::vector<nethack::game_result> games;
   for (std::uint64_t i = 0; i < 8; ++i)
-    games.push_back({i, "new", level + static_cast<double>(i), level / 2, 2, 1500, 2000, i == 0 ? "stuck" : "death"});
+    games.push_back({i, "new", level + static_cast<double>(i), level / 2, 2, 1500, 2000,
+                     i == 0 ? "stuck" : "death"});
   return games;
 }
 
@@ -36,12 +37,22 @@ struct sweep_folder : temporary_folder {
   void write(const std::string& name, const std::string& method, int seed, double level) const {
     nlohmann::json file{{"name", name},
                         {"starts", nethack::to_json({{"new", some_games(level)}})},
-                        {"monitor", {{"kl/close", 0.1}, {"kl/far", 0.2}, {"agreement/close", 0.9}, {"agreement/far", nullptr}}}};
+                        {"monitor",
+                         {{"kl/close", 0.1},
+                          {"kl/far", 0.2},
+                          {"agreement/close", 0.9},
+                          {"agreement/far", nullptr}}}};
     if (!method.empty()) {
-      file["training"] = {{"method", method}, {"recipe", "quick"}, {"seed", seed}, {"steps", 1000}, {"turns", 2000}};
-      write_file(path() / name / "metrics.csv", "global_step,kl/close,kl/far\n0,0,0\n500,0.05,\n1000,0.1,0.2\n");
+      file["training"] = {{"method", method},
+                          {"recipe", "quick"},
+                          {"seed", seed},
+                          {"steps", 1000},
+                          {"turns", 2000}};
+      write_file(path() / name / "metrics.csv",
+                 "global_step,kl/close,kl/far\n0,0,0\n500,0.05,\n1000,0.1,0.2\n");
       std::string episodes = "step,score,depth,turns,ending\n";
-      for (int step = 0; step <= 1000; step += 10) episodes += std::to_string(step) + "," + std::to_string(step / 4) + ",1,100,death\n";
+      for (int step = 0; step <= 1000; step += 10)
+        episodes += std::to_string(step) + "," + std::to_string(step / 4) + ",1,100,death\n";
       write_file(path() / name / "episodes.csv", episodes);
     }
     write_json(path() / name / "evaluation.json", file);
@@ -51,8 +62,10 @@ struct sweep_folder : temporary_folder {
 }  // namespace
 
 TEST_CASE("games come back from JSON as they went in", "[nethack][report]") {
-  const nethack::results_by_start results{{"new", some_games(100)}, {"depth3", {{7, "depth3/001", 1.5, 1, 4, 90, 120, "turns"}}}};
-  const auto again = nethack::results_from_json(nlohmann::json::parse(nethack::to_json(results).dump()));
+  const nethack::results_by_start results{
+      {"new", some_games(100)}, {"depth3", {{7, "depth3/001", 1.5, 1, 4, 90, 120, "turns"}}}};
+  const auto again =
+      nethack::results_from_json(nlohmann::json::parse(nethack::to_json(results).dump()));
   REQUIRE(again.size() == 2);
   REQUIRE(again.at("new").size() == 8);
   CHECK(nethack::scores(again.at("new")) == nethack::scores(results.at("new")));
@@ -87,39 +100,51 @@ TEST_CASE("the report pairs seeds and games, and keeps its order", "[nethack][re
 
 TEST_CASE("the report compares the methods with each other on equal games", "[nethack][report]") {
   const sweep_folder folder;
-  CHECK(nethack::seeds_report(nethack::read_evaluations({folder.path()})).find("row − column") == std::string::npos);  // one method alone
-  for (const int seed : {1, 2}) folder.write("bc-" + std::to_string(seed), "bc", seed, 280 + 20 * seed);
+  // one method alone
+  CHECK(nethack::seeds_report(nethack::read_evaluations({folder.path()})).find("row − column") ==
+        std::string::npos);
+  for (const int seed : {1, 2})
+    folder.write("bc-" + std::to_string(seed), "bc", seed, 280 + 20 * seed);
   folder.write("bc-3", "bc", 3, 1000);  // a seed that the other lacks
   const auto text = nethack::seeds_report(nethack::read_evaluations({folder.path()}));
   const auto table = text.substr(text.find("row − column"));
-  CHECK(table.find("+45 [40 … 50], 2/2") != std::string::npos);   // bc − ewc: 300 − 260 and 320 − 270
+  // bc − ewc: 300 − 260 and 320 − 270
+  CHECK(table.find("+45 [40 … 50], 2/2") != std::string::npos);
   CHECK(table.find("-45 [-50 … -40], 0/2") != std::string::npos);
   CHECK(table.find("none |") == std::string::npos);
 }
 
-TEST_CASE("methods that no table has a place for stay apart, each with its seeds together", "[nethack][report]") {
+TEST_CASE("methods that no table has a place for stay apart, each with its seeds together",
+          "[nethack][report]") {
   const sweep_folder folder;
   for (const int seed : {1, 2, 3})
-    for (const std::string method : {"l2+ks", "l2+bc"}) folder.write(method + "-" + std::to_string(seed), method, seed, 200);
+    for (const std::string method : {"l2+ks", "l2+bc"})
+      folder.write(method + "-" + std::to_string(seed), method, seed, 200);
   const auto groups = nethack::group_runs(nethack::read_evaluations({folder.path()}));
   REQUIRE(groups.size() == 1);
   std::vector<std::pair<std::string, std::size_t>> seeds;
   for (const auto& [method, runs] : groups[0].methods) seeds.emplace_back(method, runs.size());
-  CHECK(seeds == std::vector<std::pair<std::string, std::size_t>>{{"none", 2}, {"ewc", 2}, {"l2+bc", 3}, {"l2+ks", 3}});
+  CHECK(seeds == std::vector<std::pair<std::string, std::size_t>>{
+                     {"none", 2}, {"ewc", 2}, {"l2+bc", 3}, {"l2+ks", 3}});
 }
 
-TEST_CASE("a report counts each seed once, has one reference of a name, and games of one length", "[nethack][report]") {
-  const auto read = [](const temporary_folder& folder) { return nethack::read_evaluations({folder.path()}); };
+TEST_CASE("a report counts each seed once, has one reference of a name, and games of one length",
+          "[nethack][report]") {
+  const auto read = [](const temporary_folder& folder) {
+    return nethack::read_evaluations({folder.path()});
+  };
   {
     const sweep_folder folder;
     folder.write("again/none-2", "none", 2, 500);
-    CHECK_THROWS_WITH(read(folder), ContainsSubstring("two runs of none, seed 2") && ContainsSubstring("again"));
+    CHECK_THROWS_WITH(read(folder),
+                      ContainsSubstring("two runs of none, seed 2") && ContainsSubstring("again"));
   }
   {
     const sweep_folder folder;
     const auto clone = nlohmann::json::parse(std::ifstream(folder / "clone" / "evaluation.json"));
     write_json(folder / "other" / "evaluation.json", clone);
-    CHECK_THROWS_WITH(read(folder), ContainsSubstring("two evaluations of 'clone'") && ContainsSubstring("other"));
+    CHECK_THROWS_WITH(read(folder), ContainsSubstring("two evaluations of 'clone'") &&
+                                        ContainsSubstring("other"));
   }
   const sweep_folder folder;
   auto clone = nlohmann::json::parse(std::ifstream(folder / "clone" / "evaluation.json"));
@@ -131,7 +156,8 @@ TEST_CASE("a report counts each seed once, has one reference of a name, and game
 TEST_CASE("a report writes its tables", "[nethack][report]") {
   const sweep_folder folder;
   nethack::write_report(nethack::read_evaluations({folder.path()}), folder.path() / "report");
-  for (const auto* name : {"report.md", "runs.csv", "report.json"}) CHECK(std::filesystem::file_size(folder.path() / "report" / name) > 100);
+  for (const auto* name : {"report.md", "runs.csv", "report.json"})
+    CHECK(std::filesystem::file_size(folder.path() / "report" / name) > 100);
 }
 
 TEST_CASE("a report draws its pictures", "[nethack][report]") {
@@ -141,17 +167,21 @@ TEST_CASE("a report draws its pictures", "[nethack][report]") {
   }
   const sweep_folder folder;
   nethack::write_report(nethack::read_evaluations({folder.path()}), folder.path() / "report");
-  for (const auto* name : {"curves-quick-2000.png", "curves-quick-2000.svg", "scores-quick-2000.png", "scores-quick-2000.svg"})
+  for (const auto* name : {"curves-quick-2000.png", "curves-quick-2000.svg",
+                           "scores-quick-2000.png", "scores-quick-2000.svg"})
     CHECK(std::filesystem::file_size(folder.path() / "report" / name) > 1000);
 }
 
 TEST_CASE("a folder without evaluations, and a file that is none, say so", "[nethack][report]") {
   const sweep_folder folder;
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path() / "nowhere"}), ContainsSubstring("no folder"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path() / "nowhere"}),
+                    ContainsSubstring("no folder"));
   write_file(folder.path() / "clone" / "evaluation.json", "{\"name\": \"clone\"}");
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path()}), ContainsSubstring("is not an evaluation"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path()}),
+                    ContainsSubstring("is not an evaluation"));
   write_file(folder.path() / "clone" / "evaluation.json", "{");
-  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path()}), ContainsSubstring("not valid JSON"));
+  CHECK_THROWS_WITH(nethack::read_evaluations({folder.path()}),
+                    ContainsSubstring("not valid JSON"));
 }
 
 TEST_CASE("a frame keeps its characters, with or without colours", "[nethack][report]") {

@@ -26,8 +26,10 @@ using retain::mlp_options;
 
 namespace {
 
-actor_critic<mlp, categorical_head> made(actor_critic_options options = {}, std::int64_t inputs = 3) {
-  return {mlp(inputs, mlp_options{.hidden = {6}}), categorical_head{.actions = 4}, std::move(options)};
+actor_critic<mlp, categorical_head> made(actor_critic_options options = {},
+                                         std::int64_t inputs = 3) {
+  return {mlp(inputs, mlp_options{.hidden = {6}}), categorical_head{.actions = 4},
+          std::move(options)};
 }
 using policy_type = decltype(made());
 
@@ -50,7 +52,9 @@ struct screen_encoder : torch::nn::Cloneable<screen_encoder> {
     table = register_module("table", torch::nn::Embedding(9, 4));
     status = register_module("status", torch::nn::Linear(2, 4));
   }
-  at::Tensor forward(const screen& seen) { return (table(seen.glyphs).mean(-2) + status(seen.status)).reshape({-1, 4}); }
+  at::Tensor forward(const screen& seen) {
+    return (table(seen.glyphs).mean(-2) + status(seen.status)).reshape({-1, 4});
+  }
   torch::nn::Embedding table{nullptr};
   torch::nn::Linear status{nullptr};
 };
@@ -58,20 +62,25 @@ struct screen_encoder : torch::nn::Cloneable<screen_encoder> {
 double gradient_of(const policy_type& policy, const std::string& prefix) {
   double sum = 0;
   for (const auto& [name, tensor] : retain::parameters(policy))
-    if (name.rfind(prefix, 0) == 0 && tensor.grad().defined()) sum += tensor.grad().abs().sum().item<double>();
+    if (name.rfind(prefix, 0) == 0 && tensor.grad().defined())
+      sum += tensor.grad().abs().sum().item<double>();
   return sum;
 }
 
 }  // namespace
 
-TEST_CASE("actor_critic: the layers one after the other, and the names of its parameters", "[actor_critic]") {
+TEST_CASE("actor_critic: the layers one after the other, and the names of its parameters",
+          "[actor_critic]") {
   torch::manual_seed(1);
   auto policy = made({.policy_hidden = {5}, .values = 2});
   const auto x = torch::randn({7, 3});
   const auto w = policy->named_parameters();
-  const auto through = [&](const at::Tensor& in, const std::string& name) { return in.matmul(w[name + ".weight"].t()) + w[name + ".bias"]; };
+  const auto through = [&](const at::Tensor& in, const std::string& name) {
+    return in.matmul(w[name + ".weight"].t()) + w[name + ".bias"];
+  };
   const auto features = torch::relu(through(x, "encoder.linear0"));
-  const auto logits = through(torch::relu(through(features, "policy_head.hidden.linear0")), "policy_head.out");
+  const auto logits =
+      through(torch::relu(through(features, "policy_head.hidden.linear0")), "policy_head.out");
   const auto said = policy->evaluate(x);
   CHECK(at::allclose(said.distribution.logits, logits, 1e-5, 1e-6));
   CHECK(at::allclose(said.values, through(features, "value_head.out"), 1e-5, 1e-6));
@@ -80,14 +89,18 @@ TEST_CASE("actor_critic: the layers one after the other, and the names of its pa
   CHECK(policy(x).logits.equal(said.distribution.logits));
   CHECK(policy(x.view({7, 1, 3})).logits.equal(said.distribution.logits.view({7, 1, 4})));
   CHECK(names(made({.core = core_kind::gru, .core_width = 2, .critic = critic_kind::separate})) ==
-        std::vector<std::string>{"encoder.linear0.weight", "encoder.linear0.bias", "core.input.weight", "core.input.bias", "core.hidden.weight",
-                                 "core.hidden.bias", "policy_head.out.weight", "policy_head.out.bias", "critic_encoder.linear0.weight",
-                                 "critic_encoder.linear0.bias", "critic_core.input.weight", "critic_core.input.bias", "critic_core.hidden.weight",
-                                 "critic_core.hidden.bias", "value_head.out.weight", "value_head.out.bias"});
+        std::vector<std::string>{
+            "encoder.linear0.weight", "encoder.linear0.bias", "core.input.weight",
+            "core.input.bias", "core.hidden.weight", "core.hidden.bias", "policy_head.out.weight",
+            "policy_head.out.bias", "critic_encoder.linear0.weight", "critic_encoder.linear0.bias",
+            "critic_core.input.weight", "critic_core.input.bias", "critic_core.hidden.weight",
+            "critic_core.hidden.bias", "value_head.out.weight", "value_head.out.bias"});
   CHECK(!made({.values = 0})->evaluate(x).values.defined());
 }
 
-TEST_CASE("actor_critic: a sequence gives what its steps give, and done resets the state before the step it marks", "[actor_critic]") {
+TEST_CASE("actor_critic: a sequence gives what its steps give, and done resets the state before "
+          "the step it marks",
+          "[actor_critic]") {
   torch::manual_seed(2);
   for (const auto core : {core_kind::gru, core_kind::lstm})
     for (const auto critic : {critic_kind::shared, critic_kind::separate}) {
@@ -97,7 +110,8 @@ TEST_CASE("actor_critic: a sequence gives what its steps give, and done resets t
       auto done = torch::zeros({6, 2});
       done[0].fill_(1);
       done[3][1] = 1;
-      const auto whole = policy->evaluate(x, torch::randn({2, policy->state_width()}, at::kDouble), done);
+      const auto whole =
+          policy->evaluate(x, torch::randn({2, policy->state_width()}, at::kDouble), done);
       auto state = policy->initial_state(2), acting = at::Tensor();
       for (std::int64_t t = 0; t < 6; ++t) {
         const auto step = policy->evaluate(x[t], state, done[t]);
@@ -113,7 +127,8 @@ TEST_CASE("actor_critic: a sequence gives what its steps give, and done resets t
       const auto fresh = policy->evaluate(x.narrow(0, 3, 3).narrow(1, 1, 1));
       CHECK(at::allclose(whole.values.narrow(0, 3, 3).narrow(1, 1, 1), fresh.values, 1e-12));
       const auto later = policy->evaluate(x.narrow(0, 3, 3).narrow(1, 0, 1));
-      CHECK(!at::allclose(whole.values.narrow(0, 3, 3).narrow(1, 0, 1), later.values));  // the other game goes on
+      // the other game goes on
+      CHECK(!at::allclose(whole.values.narrow(0, 3, 3).narrow(1, 0, 1), later.values));
     }
 }
 
@@ -121,7 +136,8 @@ TEST_CASE("actor_critic: what a value's gradient reaches", "[actor_critic]") {
   torch::manual_seed(3);
   const auto x = torch::randn({4, 2, 3});
   for (const auto critic : {critic_kind::shared, critic_kind::detached, critic_kind::separate}) {
-    auto policy = made({.core = core_kind::lstm, .core_width = 5, .value_hidden = {4}, .critic = critic});
+    auto policy =
+        made({.core = core_kind::lstm, .core_width = 5, .value_hidden = {4}, .critic = critic});
     policy->evaluate(x).values.sum().backward();
     CHECK((gradient_of(policy, "encoder") > 0) == (critic == critic_kind::shared));
     CHECK((gradient_of(policy, "core") > 0) == (critic == critic_kind::shared));
@@ -131,7 +147,9 @@ TEST_CASE("actor_critic: what a value's gradient reaches", "[actor_critic]") {
   }
 }
 
-TEST_CASE("actor_critic: the one-hot at the end of an observation picks the heads and is seen by nothing else", "[actor_critic]") {
+TEST_CASE("actor_critic: the one-hot at the end of an observation picks the heads and is seen by "
+          "nothing else",
+          "[actor_critic]") {
   torch::manual_seed(4);
   const std::int64_t S = 3;
   auto policy = made({.core = core_kind::gru, .core_width = 5, .stages = S});
@@ -146,38 +164,54 @@ TEST_CASE("actor_critic: the one-hot at the end of an observation picks the head
       auto from = policy->named_parameters(), to = single->named_parameters();
       for (auto& entry : to) {
         const auto& whole = from[entry.key()];
-        entry.value().copy_(whole.size(0) == entry.value().size(0) ? whole : whole.narrow(0, k * entry.value().size(0), entry.value().size(0)));
+        entry.value().copy_(
+            whole.size(0) == entry.value().size(0)
+                ? whole
+                : whole.narrow(0, k * entry.value().size(0), entry.value().size(0)));
       }
     }
     const auto own = single->evaluate(x);
     const auto chosen = stage.eq(k).unsqueeze(-1);
-    CHECK(at::allclose(said.distribution.logits.masked_select(chosen), own.distribution.logits.masked_select(chosen), 1e-5, 1e-6));
-    CHECK(at::allclose(said.values.masked_select(chosen), own.values.masked_select(chosen), 1e-5, 1e-6));
+    CHECK(at::allclose(said.distribution.logits.masked_select(chosen),
+                       own.distribution.logits.masked_select(chosen), 1e-5, 1e-6));
+    CHECK(at::allclose(said.values.masked_select(chosen), own.values.masked_select(chosen), 1e-5,
+                       1e-6));
   }
-  CHECK_THROWS_WITH(policy->evaluate(torch::zeros({2, 3})), ContainsSubstring("one-hot of 3 stages"));
+  CHECK_THROWS_WITH(policy->evaluate(torch::zeros({2, 3})),
+                    ContainsSubstring("one-hot of 3 stages"));
 }
 
-TEST_CASE("actor_critic: Gaussian heads, an encoder of the user's own, and orthogonal gains", "[actor_critic]") {
+TEST_CASE("actor_critic: Gaussian heads, an encoder of the user's own, and orthogonal gains",
+          "[actor_critic]") {
   torch::manual_seed(5);
   torch::nn::Sequential own(torch::nn::Linear(3, 8), torch::nn::Tanh());
-  actor_critic policy{own, retain::tanh_gaussian_head{.dimensions = 2}, {.values = 0, .features = 8, .orthogonal = true}};
+  actor_critic policy{own,
+                      retain::tanh_gaussian_head{.dimensions = 2},
+                      {.values = 0, .features = 8, .orthogonal = true}};
   const auto said = policy(torch::randn({100, 3}));
   CHECK(said.mode().sizes() == at::IntArrayRef({100, 2}));
   CHECK(said.mode().abs().max().item<double>() < 0.1);  // the policy's gain is .01
-  const auto weight = own->parameters()[0].detach();    // and the encoder that was given is the policy's own
+  // and the encoder that was given is the policy's own
+  const auto weight = own->parameters()[0].detach();
   CHECK(at::allclose(weight.t().mm(weight), 2 * torch::eye(3), 1e-4, 1e-4));
   CHECK_THROWS_WITH((actor_critic{own, categorical_head{}}), ContainsSubstring("features"));
   CHECK_THROWS_AS(made({.values = -1}), retain::config_error);
   CHECK_THROWS_AS(made({.stages = 0}), retain::config_error);
   auto lstm = made({.core = core_kind::lstm, .core_width = 50, .orthogonal = true});
-  CHECK(lstm->named_parameters()["core.hidden.bias"].narrow(0, 50, 50).mean().item<double>() == Approx(1).margin(0.1));
+  CHECK(lstm->named_parameters()["core.hidden.bias"].narrow(0, 50, 50).mean().item<double>() ==
+        Approx(1).margin(0.1));
   actor_critic wrong{own, categorical_head{}, {.features = 7}};
-  CHECK_THROWS_WITH(wrong(torch::zeros({1, 3})), ContainsSubstring("[..., 7]") && ContainsSubstring("[1, 8]"));
+  CHECK_THROWS_WITH(wrong(torch::zeros({1, 3})),
+                    ContainsSubstring("[..., 7]") && ContainsSubstring("[1, 8]"));
 }
 
-TEST_CASE("actor_critic: observations of any type; rows that come flattened are put in the order of done", "[actor_critic]") {
+TEST_CASE(
+    "actor_critic: observations of any type; rows that come flattened are put in the order of done",
+    "[actor_critic]") {
   torch::manual_seed(9);
-  actor_critic policy{std::make_shared<screen_encoder>(), categorical_head{.actions = 3}, {.core = core_kind::gru, .core_width = 5, .features = 4}};
+  actor_critic policy{std::make_shared<screen_encoder>(),
+                      categorical_head{.actions = 3},
+                      {.core = core_kind::gru, .core_width = 5, .features = 4}};
   const screen seen{torch::randint(0, 9, {6, 2, 7}, at::kLong), torch::randn({6, 2, 2})};
   const auto done = torch::rand({6, 2}).lt(0.3);
   const auto whole = policy->evaluate(seen, {}, done);
@@ -190,12 +224,18 @@ TEST_CASE("actor_critic: observations of any type; rows that come flattened are 
   }
   const retain::teacher expert{policy, retain::recurrent_forward{}, at::Tensor()};
   CHECK(!expert.model().is_empty());
-  CHECK(!retain::parameters(expert.model())[0].tensor.is_same(retain::parameters(policy)[0].tensor));
+  CHECK(
+      !retain::parameters(expert.model())[0].tensor.is_same(retain::parameters(policy)[0].tensor));
 }
 
-TEST_CASE("actor_critic: a copy is another network that says the same; a teacher follows the play with its own state", "[actor_critic]") {
+TEST_CASE("actor_critic: a copy is another network that says the same; a teacher follows the play "
+          "with its own state",
+          "[actor_critic]") {
   torch::manual_seed(6);
-  auto policy = made({.core = core_kind::lstm, .core_width = 5, .policy_hidden = {4}, .critic = critic_kind::separate});
+  auto policy = made({.core = core_kind::lstm,
+                      .core_width = 5,
+                      .policy_hidden = {4},
+                      .critic = critic_kind::separate});
   const auto copy = std::dynamic_pointer_cast<policy_type::ContainedType>(policy->clone());
   const auto x = torch::randn({6, 2, 3});
   auto done = torch::zeros({6, 2});
@@ -212,30 +252,41 @@ TEST_CASE("actor_critic: a copy is another network that says the same; a teacher
   CHECK(again.distribution.logits.equal(said.distribution.logits));
   CHECK(again.values.equal(said.values));
   for (auto* expert : {&given, &undefined}) {
-    const auto first = expert->step(x.narrow(0, 0, 3), done.narrow(0, 0, 3)), second = expert->step(x.narrow(0, 3, 3), done.narrow(0, 3, 3));
+    const auto first = expert->step(x.narrow(0, 0, 3), done.narrow(0, 0, 3)),
+               second = expert->step(x.narrow(0, 3, 3), done.narrow(0, 3, 3));
     CHECK(!first.logits.requires_grad());
-    CHECK(at::allclose(at::cat({first.logits, second.logits}), said.distribution.logits, 1e-5, 1e-6));
+    CHECK(
+        at::allclose(at::cat({first.logits, second.logits}), said.distribution.logits, 1e-5, 1e-6));
   }
   CHECK_THROWS_WITH(policy(x), ContainsSubstring("forward(observations, state, done)"));
   CHECK_THROWS_WITH(policy->evaluate(x, torch::zeros({2, 5})), ContainsSubstring("[N, 20]"));
-  CHECK_THROWS_WITH(policy->evaluate(x, {}, torch::zeros({2})), ContainsSubstring("done of shape [2]"));
+  CHECK_THROWS_WITH(policy->evaluate(x, {}, torch::zeros({2})),
+                    ContainsSubstring("done of shape [2]"));
 
   const retain::teacher simple{made()};  // without a core it needs no forward function
   CHECK(simple(x).logits.sizes() == at::IntArrayRef({6, 2, 4}));
 }
 
-TEST_CASE("actor_critic: its Fisher is covered by the graph walk, with and without memory, and equals that of one sample at a time", "[actor_critic]") {
+TEST_CASE("actor_critic: its Fisher is covered by the graph walk, with and without memory, and "
+          "equals that of one sample at a time",
+          "[actor_critic]") {
   torch::manual_seed(7);
   for (const auto core : {core_kind::none, core_kind::gru, core_kind::lstm}) {
-    auto policy = made({.core = core, .core_width = 4, .policy_hidden = {5}, .activation = retain::activation_kind::tanh});
+    auto policy = made({.core = core,
+                        .core_width = 4,
+                        .policy_hidden = {5},
+                        .activation = retain::activation_kind::tanh});
     policy->to(at::kDouble);
     const auto forward = [&](const at::Tensor& x) { return policy->evaluate(x).distribution; };
-    const auto data = core == core_kind::none ? torch::randn({9, 3}, at::kDouble) : torch::randn({5, 4, 3}, at::kDouble);
+    const auto data = core == core_kind::none ? torch::randn({9, 3}, at::kDouble)
+                                              : torch::randn({5, 4, 3}, at::kDouble);
     const retain::fisher_options options{.exclude = {"value_head.*"}};
     auto slowly = options;
     slowly.walk = false;
-    const auto walked = retain::estimate_fisher(policy, data, forward, retain::sampled_actions{.seed = 3}, options);
-    const auto looped = retain::estimate_fisher(policy, data, forward, retain::sampled_actions{.seed = 3}, slowly);
+    const auto walked =
+        retain::estimate_fisher(policy, data, forward, retain::sampled_actions{.seed = 3}, options);
+    const auto looped =
+        retain::estimate_fisher(policy, data, forward, retain::sampled_actions{.seed = 3}, slowly);
     REQUIRE(walked.values.size() == (core == core_kind::none ? 6u : 10u));
     for (std::size_t i = 0; i < walked.values.size(); ++i) {
       INFO(walked.report());
@@ -245,13 +296,18 @@ TEST_CASE("actor_critic: its Fisher is covered by the graph walk, with and witho
   }
 }
 
-TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a policy and on its own", "[actor_critic]") {
+TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a policy and on its own",
+          "[actor_critic]") {
   torch::manual_seed(8);
   auto policy = made();
   const auto x = torch::randn({16, 3});
-  const auto fisher = retain::estimate_fisher(policy, x, [&](const at::Tensor& o) { return policy(o); }, retain::exact_actions{}, {.exclude = {"value_head.*"}});
+  const auto fisher =
+      retain::estimate_fisher(policy, x, [&](const at::Tensor& o) { return policy(o); },
+                              retain::exact_actions{}, {.exclude = {"value_head.*"}});
   const retain::teacher expert{policy};
-  auto keep = retain::compose(retain::ewc{policy, fisher, {.strength = 2.0, .exclude = {"value_head.*"}}}, retain::kickstarting{expert});
+  auto keep =
+      retain::compose(retain::ewc{policy, fisher, {.strength = 2.0, .exclude = {"value_head.*"}}},
+                      retain::kickstarting{expert});
   {
     const torch::NoGradGuard no_grad;
     for (auto& parameter : policy->parameters()) parameter.add_(0.3 * torch::randn_like(parameter));
@@ -261,7 +317,8 @@ TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a polic
   };
   const retain::policy_view view{policy, [&](const at::Tensor& o) { return policy->forward(o); }};
   const auto loss = keep.loss(view, rollout{x});
-  CHECK(loss.item<double>() == Approx(kl(expert(x), policy(x)).mean().item<double>() + keep.breakdown()[0].value.item<double>()));
+  CHECK(loss.item<double>() == Approx(kl(expert(x), policy(x)).mean().item<double>() +
+                                      keep.breakdown()[0].value.item<double>()));
   CHECK(keep.breakdown()[0].value.item<double>() > 0);
   torch::optim::Adam adam(policy->parameters(), torch::optim::AdamOptions(1e-2));
   const double before = loss.item<double>();
@@ -273,7 +330,8 @@ TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a polic
   CHECK(keep.loss(view, rollout{x}).item<double>() < 0.2 * before);
 
   auto recurrent = made({.core = core_kind::gru, .core_width = 4});
-  retain::kickstarting along{retain::teacher{recurrent, retain::recurrent_forward{}, recurrent->initial_state(2)}};
+  retain::kickstarting along{
+      retain::teacher{recurrent, retain::recurrent_forward{}, recurrent->initial_state(2)}};
   struct sequences {
     at::Tensor observations, state, done;
     retain::categorical teacher;
@@ -282,17 +340,26 @@ TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a polic
     at::Tensor observations, done;
   };
   const auto steps = torch::randn({5, 2, 3}), done = torch::zeros({5, 2});
-  const sequences played{steps, recurrent->initial_state(2), done, along.target(sequences_alone{steps, done})};
-  const auto student = [&](const at::Tensor& o) { return recurrent->evaluate(o, played.state, played.done).distribution; };
+  const sequences played{steps, recurrent->initial_state(2), done,
+                         along.target(sequences_alone{steps, done})};
+  const auto student = [&](const at::Tensor& o) {
+    return recurrent->evaluate(o, played.state, played.done).distribution;
+  };
   CHECK(along.loss(student, played).item<double>() == Approx(0).margin(1e-6));
 }
 
-TEST_CASE("actor_critic: a critic of its own begins as a copy, core and orthogonal initialisation included", "[actor_critic]") {
+TEST_CASE("actor_critic: a critic of its own begins as a copy, core and orthogonal initialisation "
+          "included",
+          "[actor_critic]") {
   for (const bool orthogonal : {false, true}) {
     CAPTURE(orthogonal);
     torch::manual_seed(8);
-    retain::actor_critic policy{retain::mlp(5, retain::mlp_options{.hidden = {7}}), retain::categorical_head{.actions = 3},
-                                {.core = retain::core_kind::lstm, .core_width = 6, .critic = retain::critic_kind::separate, .orthogonal = orthogonal}};
+    retain::actor_critic policy{retain::mlp(5, retain::mlp_options{.hidden = {7}}),
+                                retain::categorical_head{.actions = 3},
+                                {.core = retain::core_kind::lstm,
+                                 .core_width = 6,
+                                 .critic = retain::critic_kind::separate,
+                                 .orthogonal = orthogonal}};
     const auto all = policy->named_parameters();
     int copies = 0;
     for (const auto& item : all)
@@ -323,15 +390,21 @@ struct tied_encoder : torch::nn::Cloneable<tied_encoder> {
 
 }  // namespace
 
-TEST_CASE("actor_critic: an encoder that was tied after it was made has a critic's copy of each of its layers", "[actor_critic]") {
+TEST_CASE("actor_critic: an encoder that was tied after it was made has a critic's copy of each of "
+          "its layers",
+          "[actor_critic]") {
   torch::manual_seed(12);
   const auto encoder = std::make_shared<tied_encoder>();
-  encoder->second = torch::nn::Linear(std::dynamic_pointer_cast<torch::nn::LinearImpl>(encoder->replace_module("second", encoder->first.ptr())));
-  const actor_critic<std::shared_ptr<tied_encoder>, categorical_head> policy{encoder, categorical_head{.actions = 4},
-                                                                            {.critic = critic_kind::separate, .orthogonal = true}};
+  encoder->second = torch::nn::Linear(std::dynamic_pointer_cast<torch::nn::LinearImpl>(
+      encoder->replace_module("second", encoder->first.ptr())));
+  const actor_critic<std::shared_ptr<tied_encoder>, categorical_head> policy{
+      encoder,
+      categorical_head{.actions = 4},
+      {.critic = critic_kind::separate, .orthogonal = true}};
   const auto weights = policy->named_parameters();
   for (const auto* layer : {"first.weight", "second.weight", "last.weight"})
-    CHECK(weights[std::string("encoder.") + layer].equal(weights[std::string("critic_encoder.") + layer]));
+    CHECK(weights[std::string("encoder.") + layer].equal(
+        weights[std::string("critic_encoder.") + layer]));
 }
 
 }  // namespace policy_actor_critic_test

@@ -27,14 +27,20 @@ TEST_CASE("heads: which numbers of a layer are what, and the bounds of the devia
   CHECK(gaussian.log_std().equal(torch::tensor({{-20.0, 2.0}}, at::kDouble)));
   gaussian.entropy().sum().backward();
   CHECK(outputs.grad().abs().sum().item<double>() == 0);
-  const retain::tanh_gaussian_head squashed{.dimensions = 2, .least_log_std = -5, .bounds = {-3, 3}};
+  const retain::tanh_gaussian_head squashed{
+      .dimensions = 2, .least_log_std = -5, .bounds = {-3, 3}};
   CHECK(squashed(outputs).unsquashed().log_std()[0][0].item<double>() == -5);
   CHECK(squashed(outputs).mode()[0][0].item<double>() == Approx(3 * std::tanh(1.0)));
 }
 
-TEST_CASE("heads: a Gaussian's numbers in float are what they are in double, each asked for by itself too, and differentiated again", "[heads]") {
-  const retain::diagonal_gaussian_head head{.dimensions = 2, .least_log_std = -1, .greatest_log_std = 1};
-  auto outputs = torch::tensor({{0.5f, -2.0f, 0.25f, 3.0f}, {1.0f, 2.0f, -1.0f, 1.0f}, {4.0f, 5.0f, -7.0f, 0.0f}});  // at the bounds the gradient passes
+TEST_CASE("heads: a Gaussian's numbers in float are what they are in double, each asked for by "
+          "itself too, and differentiated again",
+          "[heads]") {
+  const retain::diagonal_gaussian_head head{
+      .dimensions = 2, .least_log_std = -1, .greatest_log_std = 1};
+  // at the bounds the gradient passes
+  auto outputs = torch::tensor(
+      {{0.5f, -2.0f, 0.25f, 3.0f}, {1.0f, 2.0f, -1.0f, 1.0f}, {4.0f, 5.0f, -7.0f, 0.0f}});
   for (const int which : {0, 1, 2}) {
     const auto run = [&](at::ScalarType type) {
       const auto x = outputs.to(type).clone().requires_grad_();
@@ -42,17 +48,23 @@ TEST_CASE("heads: a Gaussian's numbers in float are what they are in double, eac
       at::Tensor sum = which == 1 ? said.log_std().pow(3).sum() : said.mean().pow(3).sum();
       if (which == 2) sum = sum + said.log_std().pow(3).sum();
       const auto slope = torch::autograd::grad({sum}, {x}, {}, true, true)[0];
-      return std::vector{said.mean().detach(), said.log_std().detach(), torch::autograd::grad({sum}, {x}, {}, true)[0], slope.detach(),
+      return std::vector{said.mean().detach(), said.log_std().detach(),
+                         torch::autograd::grad({sum}, {x}, {}, true)[0], slope.detach(),
                          torch::autograd::grad({slope.sum()}, {x})[0]};
     };
     const auto in_float = run(at::kFloat), in_double = run(at::kDouble);
-    for (std::size_t i = 0; i < in_float.size(); ++i) CHECK(in_float[i].to(at::kDouble).equal(in_double[i]));
+    for (std::size_t i = 0; i < in_float.size(); ++i)
+      CHECK(in_float[i].to(at::kDouble).equal(in_double[i]));
   }
   outputs[0][2].fill_(std::nanf(""));
   CHECK(head(outputs).log_std()[0][0].isnan().item<bool>());
-  CHECK_THROWS_WITH(head(torch::zeros({3, 1})), ContainsSubstring("2 dimensions") && ContainsSubstring("[3, 1]"));
+  CHECK_THROWS_WITH(head(torch::zeros({3, 1})),
+                    ContainsSubstring("2 dimensions") && ContainsSubstring("[3, 1]"));
   CHECK_THROWS_AS(head(torch::zeros({3, 6})), retain::shape_error);
-  CHECK_THROWS_AS((retain::tanh_gaussian_head{.dimensions = 1, .least_log_std = 3, .greatest_log_std = 2}(torch::zeros({3, 2}))), retain::config_error);
+  CHECK_THROWS_AS(
+      (retain::tanh_gaussian_head{
+          .dimensions = 1, .least_log_std = 3, .greatest_log_std = 2}(torch::zeros({3, 2}))),
+      retain::config_error);
 }
 
 }  // namespace policy_heads_test

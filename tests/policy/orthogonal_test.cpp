@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <retain/policy/twin_critic.hpp>
 #include <retain/policy/orthogonal.hpp>
+#include <retain/policy/twin_critic.hpp>
 
 #include <memory>
 #include <string>
@@ -10,9 +10,13 @@
 
 namespace policy_orthogonal_test {
 
-TEST_CASE("orthogonal: rows or columns are orthogonal and of the length of the gain, biases 0, scales as they were", "[orthogonal]") {
+TEST_CASE("orthogonal: rows or columns are orthogonal and of the length of the gain, biases 0, "
+          "scales as they were",
+          "[orthogonal]") {
   torch::manual_seed(1);
-  torch::nn::Sequential net(torch::nn::Conv2d(2, 4, 3), torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})), torch::nn::Linear(4, 9));
+  torch::nn::Sequential net(torch::nn::Conv2d(2, 4, 3),
+                            torch::nn::LayerNorm(torch::nn::LayerNormOptions({6})),
+                            torch::nn::Linear(4, 9));
   retain::orthogonal(net, 1.5);
   const auto parameters = net->named_parameters();
   const auto kernels = parameters["0.weight"].detach().view({4, 18});
@@ -26,7 +30,8 @@ TEST_CASE("orthogonal: rows or columns are orthogonal and of the length of the g
 
 TEST_CASE("orthogonal: every critic of a twin_critic by itself", "[orthogonal]") {
   torch::manual_seed(3);
-  retain::twin_critic critics(8, 2, retain::twin_critic_options{.hidden = {16, 16}, .normalised_input = true});
+  retain::twin_critic critics(
+      8, 2, retain::twin_critic_options{.hidden = {16, 16}, .normalised_input = true});
   retain::orthogonal(critics, 1.5);
   for (const auto& item : critics->named_parameters()) {
     INFO(item.key());
@@ -50,14 +55,18 @@ namespace {
 
 struct agent : torch::nn::Module {
   retain::mlp actor = register_module("actor", retain::mlp(3, retain::mlp_options{.hidden = {4}}));
-  retain::twin_critic critic =
-      register_module("critic", retain::twin_critic(3, 2, retain::twin_critic_options{.hidden = {6, 6}, .normalised_input = true}));
-  torch::nn::LayerNorm norm = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2, 3})));
+  retain::twin_critic critic = register_module(
+      "critic", retain::twin_critic(
+                    3, 2, retain::twin_critic_options{.hidden = {6, 6}, .normalised_input = true}));
+  torch::nn::LayerNorm norm =
+      register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2, 3})));
 };
 
 }  // namespace
 
-TEST_CASE("orthogonal: a twin_critic inside a module is taken critic by critic, and scales of any shape stay", "[orthogonal]") {
+TEST_CASE("orthogonal: a twin_critic inside a module is taken critic by critic, and scales of any "
+          "shape stay",
+          "[orthogonal]") {
   torch::manual_seed(4);
   const auto model = std::make_shared<agent>();
   const agent on_the_stack;
@@ -75,7 +84,8 @@ TEST_CASE("orthogonal: a twin_critic inside a module is taken critic by critic, 
       } else if (item.key().find("norm") != std::string::npos) {
         CHECK(value.eq(1).all().item<bool>());
       } else {
-        for (const auto& one : value.dim() == 3 ? value.unbind(0) : std::vector<at::Tensor>{value}) {
+        for (const auto& one :
+             value.dim() == 3 ? value.unbind(0) : std::vector<at::Tensor>{value}) {
           const auto square = one.size(0) <= one.size(1) ? one.mm(one.t()) : one.t().mm(one);
           CHECK(torch::allclose(square, torch::eye(square.size(0)) * 2.25, 1e-4, 1e-5));
           ++matrices;

@@ -25,8 +25,10 @@ struct alone {
   at::Tensor operator()(const at::Tensor& x) { return out(hidden(x)); }
 };
 
-alone taken_out(const twin_critic& critics, std::int64_t k, std::int64_t inputs, const twin_critic_options& options) {
-  alone one{retain::mlp(inputs, retain::mlp_options{.hidden = options.hidden, .activation = options.activation,
+alone taken_out(const twin_critic& critics, std::int64_t k, std::int64_t inputs,
+                const twin_critic_options& options) {
+  alone one{retain::mlp(inputs, retain::mlp_options{.hidden = options.hidden,
+                                                    .activation = options.activation,
                                                     .normalised_input = options.normalised_input}),
             torch::nn::Linear(options.hidden.back(), options.stages)};
   one.hidden->to(at::kDouble);
@@ -44,18 +46,26 @@ alone taken_out(const twin_critic& critics, std::int64_t k, std::int64_t inputs,
 
 }  // namespace
 
-TEST_CASE("twin_critic: it is K separate networks, in values and in the gradients of weights and actions", "[twin_critic]") {
+TEST_CASE(
+    "twin_critic: it is K separate networks, in values and in the gradients of weights and actions",
+    "[twin_critic]") {
   torch::manual_seed(1);
   for (const bool normalised : {false, true}) {
-    const twin_critic_options options{.hidden = {6, 5}, .activation = retain::activation_kind::leaky_relu, .normalised_input = normalised, .critics = 3};
+    const twin_critic_options options{.hidden = {6, 5},
+                                      .activation = retain::activation_kind::leaky_relu,
+                                      .normalised_input = normalised,
+                                      .critics = 3};
     twin_critic critics(4, 2, options);
     critics->to(at::kDouble);
     {
       const torch::NoGradGuard no_grad;
-      for (auto& parameter : critics->parameters()) parameter.add_(0.1 * torch::randn_like(parameter));  // norms that are not the identity
+      // norms that are not the identity
+      for (auto& parameter : critics->parameters())
+        parameter.add_(0.1 * torch::randn_like(parameter));
     }
     const auto s = torch::randn({7, 4}, at::kDouble), weight = torch::randn({3, 7}, at::kDouble);
-    const auto a = torch::randn({7, 2}, at::kDouble).requires_grad_(), b = a.detach().clone().requires_grad_();
+    const auto a = torch::randn({7, 2}, at::kDouble).requires_grad_(),
+               b = a.detach().clone().requires_grad_();
     const auto q = critics(s, a);
     REQUIRE(q.sizes() == at::IntArrayRef({3, 7}));
     (q * weight).sum().backward();
@@ -64,14 +74,18 @@ TEST_CASE("twin_critic: it is K separate networks, in values and in the gradient
       const auto own = one(at::cat({s, b}, 1)).squeeze(-1);
       CHECK(at::allclose(q[k], own, 1e-10));
       (own * weight[k]).sum().backward();
-      CHECK(at::allclose(critics->named_parameters()["linear0.weight"].grad()[k].t(), one.hidden->named_parameters()["linear0.weight"].grad(), 1e-8));
-      CHECK(at::allclose(critics->named_parameters()["out.bias"].grad()[k].squeeze(0), one.out->bias.grad(), 1e-8));
+      CHECK(at::allclose(critics->named_parameters()["linear0.weight"].grad()[k].t(),
+                         one.hidden->named_parameters()["linear0.weight"].grad(), 1e-8));
+      CHECK(at::allclose(critics->named_parameters()["out.bias"].grad()[k].squeeze(0),
+                         one.out->bias.grad(), 1e-8));
     }
     CHECK(at::allclose(a.grad(), b.grad(), 1e-8));
   }
 }
 
-TEST_CASE("twin_critic: the stage picks the head and is seen by nothing else, for any leading dimensions", "[twin_critic]") {
+TEST_CASE(
+    "twin_critic: the stage picks the head and is seen by nothing else, for any leading dimensions",
+    "[twin_critic]") {
   torch::manual_seed(2);
   const twin_critic_options options{.hidden = {6}, .stages = 3};
   twin_critic critics(4, 2, options);
@@ -82,11 +96,13 @@ TEST_CASE("twin_critic: the stage picks the head and is seen by nothing else, fo
   REQUIRE(q.sizes() == at::IntArrayRef({2, 5, 2}));
   for (std::int64_t k = 0; k < 2; ++k) {
     auto one = taken_out(critics, k, 6, options);
-    CHECK(at::allclose(q[k], one(at::cat({s, a}, -1)).gather(-1, stage.unsqueeze(-1)).squeeze(-1), 1e-10));
+    CHECK(at::allclose(q[k], one(at::cat({s, a}, -1)).gather(-1, stage.unsqueeze(-1)).squeeze(-1),
+                       1e-10));
   }
 }
 
-TEST_CASE("twin_critic: a target is a copy that follows; the losses take it as it is", "[twin_critic]") {
+TEST_CASE("twin_critic: a target is a copy that follows; the losses take it as it is",
+          "[twin_critic]") {
   torch::manual_seed(3);
   twin_critic critics(4, 2, twin_critic_options{.hidden = {32, 32}, .normalised_input = true});
   const twin_critic target(std::dynamic_pointer_cast<retain::twin_critic_net>(critics->clone()));
@@ -112,18 +128,24 @@ TEST_CASE("twin_critic: a target is a copy that follows; the losses take it as i
 
 TEST_CASE("twin_critic: what does not fit is named", "[twin_critic]") {
   twin_critic critics(4, 2);
-  CHECK_THROWS_WITH(critics(torch::zeros({3, 5}), torch::zeros({3, 2})), ContainsSubstring("[..., 4]") && ContainsSubstring("[3, 5]"));
+  CHECK_THROWS_WITH(critics(torch::zeros({3, 5}), torch::zeros({3, 2})),
+                    ContainsSubstring("[..., 4]") && ContainsSubstring("[3, 5]"));
   CHECK_THROWS_AS(critics(torch::zeros({3, 4}), torch::zeros({2, 2})), retain::shape_error);
   CHECK(critics(torch::zeros({0, 4}), torch::zeros({0, 2})).sizes() == at::IntArrayRef({2, 0}));
   CHECK_THROWS_AS(twin_critic(0, 2), retain::config_error);
   CHECK_THROWS_AS(twin_critic(4, 2, twin_critic_options{.critics = 0}), retain::config_error);
 }
 
-TEST_CASE("twin_critic: its layers as one node are its layers one by one, in float too, with heads and for a gradient of the action alone", "[twin_critic]") {
+TEST_CASE("twin_critic: its layers as one node are its layers one by one, in float too, with heads "
+          "and for a gradient of the action alone",
+          "[twin_critic]") {
   torch::manual_seed(7);
   for (const std::int64_t rows : {1, 5, 64}) {
     twin_critic critics(4, 2, twin_critic_options{.hidden = {20, 17}, .critics = 3, .stages = 3});
-    const auto s = at::cat({torch::randn({rows, 4}), at::one_hot(torch::randint(0, 3, {rows}, at::kLong), 3).to(at::kFloat)}, 1).requires_grad_();
+    const auto s = at::cat({torch::randn({rows, 4}),
+                            at::one_hot(torch::randint(0, 3, {rows}, at::kLong), 3).to(at::kFloat)},
+                           1)
+                       .requires_grad_();
     const auto a = torch::randn({rows, 2}).requires_grad_();
     const auto run = [&](bool apart, bool action_only) {
       std::optional<retain::detail::separate_nodes> scope;
@@ -132,14 +154,16 @@ TEST_CASE("twin_critic: its layers as one node are its layers one by one, in flo
       if (!action_only) wanted.push_back(s);
       wanted.push_back(a);
       const auto q = critics(s, a);
-      auto result = torch::autograd::grad({q}, wanted, {torch::linspace(-1, 1, q.numel()).view_as(q)});
+      auto result =
+          torch::autograd::grad({q}, wanted, {torch::linspace(-1, 1, q.numel()).view_as(q)});
       result.push_back(q.detach());
       return result;
     };
     for (const bool action_only : {false, true}) {
       const auto joined = run(false, action_only), apart = run(true, action_only);
       REQUIRE(joined.size() == (action_only ? 2U : 9U));
-      for (std::size_t i = 0; i < joined.size(); ++i) CHECK(at::allclose(joined[i], apart[i], 1e-4, 1e-5));
+      for (std::size_t i = 0; i < joined.size(); ++i)
+        CHECK(at::allclose(joined[i], apart[i], 1e-4, 1e-5));
     }
   }
 }

@@ -34,7 +34,9 @@ struct contents {
     if (texts != other.texts || tensors.size() != other.tensors.size()) return false;
     for (const auto& [key, tensor] : tensors) {
       const auto found = other.tensors.find(key);
-      if (found == other.tensors.end() || found->second.scalar_type() != tensor.scalar_type() || !found->second.equal(tensor)) return false;
+      if (found == other.tensors.end() || found->second.scalar_type() != tensor.scalar_type() ||
+          !found->second.equal(tensor))
+        return false;
     }
     return true;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Wherever memory runs out, what is added to is as it was, and adding the same again does what it would have done. Each allocation fails in turn:
-// those of operator new, which this file replaces for the whole program, and those of LibTorch's tensors.
+// Wherever memory runs out, what is added to is as it was, and adding the same again does what it
+// would have done. Each allocation fails in turn: those of operator new, which this file replaces
+// for the whole program, and those of LibTorch's tensors.
 #include <retain/episodic_memory.hpp>
 #include <retain/replay/prioritised.hpp>
 #include <retain/replay/reservoir.hpp>
@@ -19,18 +20,23 @@
 
 namespace {
 
-thread_local std::int64_t until_failure = -1;  // allocations before the one that fails; negative: none does
+// allocations before the one that fails; negative: none does
+thread_local std::int64_t until_failure = -1;
 bool fails() { return until_failure >= 0 && until_failure-- == 0; }
 
 /// allocate() is const in older versions of LibTorch; copy_data() is there in newer ones.
 struct failing_allocator : c10::Allocator {
   c10::Allocator* real = c10::GetCPUAllocator();
-  c10::DataPtr allocate(std::size_t n) const { return const_cast<failing_allocator*>(this)->allocate(n); }
+  c10::DataPtr allocate(std::size_t n) const {
+    return const_cast<failing_allocator*>(this)->allocate(n);
+  }
   c10::DataPtr allocate(std::size_t n) {
     if (fails()) TORCH_CHECK(false, "no memory for ", n, " bytes");
     return real->allocate(n);
   }
-  void copy_data(void* to, const void* from, std::size_t count) const { std::memcpy(to, from, count); }
+  void copy_data(void* to, const void* from, std::size_t count) const {
+    std::memcpy(to, from, count);
+  }
 };
 
 struct failing_tensors {
@@ -70,14 +76,17 @@ void all_or_nothing(Make make, Add add) {
   CHECK(failures > 1);  // the last time none did
 }
 
-at::Tensor list(const std::vector<std::int64_t>& values) { return torch::tensor(values, at::kLong); }
+at::Tensor list(const std::vector<std::int64_t>& values) {
+  return torch::tensor(values, at::kLong);
+}
 retain::transitions rows(std::int64_t from, std::int64_t to) {
   const auto item = torch::arange(from, to, at::kLong);
   return {{"item", item}, {"pair", torch::stack({item, -item}, 1).to(at::kFloat)}};
 }
 /// Rows so wide that none is ever stored, which take no memory themselves.
 at::Tensor wide(std::int64_t n) { return torch::zeros({1, 1}).expand({n, std::int64_t{1} << 46}); }
-constexpr std::int64_t huge[] = {std::int64_t{1} << 50, std::int64_t{1} << 62, std::numeric_limits<std::int64_t>::max()};
+constexpr std::int64_t huge[] = {std::int64_t{1} << 50, std::int64_t{1} << 62,
+                                 std::numeric_limits<std::int64_t>::max()};
 
 }  // namespace
 
@@ -99,7 +108,8 @@ extern "C" const char* __asan_default_options() { return "allocator_may_return_n
 TEST_CASE("failing memory: a push to a reservoir_memory is stored, then counted", "[replay]") {
   retain::reservoir_memory memory{{.capacity = 4}};
   const auto item = torch::arange(3);
-  CHECK_THROWS_WITH(memory.push({{"item", item}, {"wide", wide(3)}}), ContainsSubstring("'wide'") && ContainsSubstring("smaller capacity"));
+  CHECK_THROWS_WITH(memory.push({{"item", item}, {"wide", wide(3)}}),
+                    ContainsSubstring("'wide'") && ContainsSubstring("smaller capacity"));
   CHECK_THROWS_AS(memory.push({{"item", item}, {"wide", wide(3)}}), retain::config_error);
   CHECK(memory.seen() == 0);
   CHECK_THROWS_WITH(memory.sample(1), ContainsSubstring("nothing to draw"));
@@ -114,17 +124,21 @@ TEST_CASE("failing memory: a push to a reservoir_memory is stored, then counted"
     };
     all_or_nothing(make, [batch = rows(10, 22)](retain::reservoir_memory& m) { m.push(batch); });
     const auto shared = make();  // and where the rows are shared with a copy
-    all_or_nothing([&] { return shared; }, [batch = rows(10, 22)](retain::reservoir_memory& m) { m.push(batch); });
+    all_or_nothing([&] { return shared; },
+                   [batch = rows(10, 22)](retain::reservoir_memory& m) { m.push(batch); });
   }
 }
 
-TEST_CASE("failing memory: a push to an episodic_memory is stored, then counted", "[episodic_memory]") {
+TEST_CASE("failing memory: a push to an episodic_memory is stored, then counted",
+          "[episodic_memory]") {
   retain::episodic_memory memory{{}, {.capacity = 4}};
-  CHECK_THROWS_AS(memory.push({{"item", torch::arange(3)}, {"wide", wide(3)}}), retain::config_error);
+  CHECK_THROWS_AS(memory.push({{"item", torch::arange(3)}, {"wide", wide(3)}}),
+                  retain::config_error);
   CHECK(memory.size() == 0);
   memory.push(rows(0, 3));
   CHECK(memory.size() == 3);
-  CHECK_THROWS_AS((retain::episodic_memory{{{"wide", wide(3)}}, {.capacity = 4}}), retain::config_error);
+  CHECK_THROWS_AS((retain::episodic_memory{{{"wide", wide(3)}}, {.capacity = 4}}),
+                  retain::config_error);
   for (const std::int64_t there : {0, 3, 9}) {
     const auto make = [&] {
       retain::episodic_memory made{rows(-2, 0), {.capacity = 7, .seed = 3}};
@@ -133,7 +147,8 @@ TEST_CASE("failing memory: a push to an episodic_memory is stored, then counted"
     };
     all_or_nothing(make, [batch = rows(10, 14)](retain::episodic_memory& m) { m.push(batch); });
     const auto shared = make();
-    all_or_nothing([&] { return shared; }, [batch = rows(10, 22)](retain::episodic_memory& m) { m.push(batch); });
+    all_or_nothing([&] { return shared; },
+                   [batch = rows(10, 22)](retain::episodic_memory& m) { m.push(batch); });
   }
 }
 
@@ -151,9 +166,12 @@ TEST_CASE("failing memory: what is added to a sampler is added, or nothing is", 
 }
 
 TEST_CASE("failing memory: a draw that fails has drawn nothing", "[replay]") {
-  all_or_nothing([] { return retain::prioritised(3); }, [](retain::prioritised& s) { s.sample(4); });
-  all_or_nothing([] { return retain::sequences(list({4, 9}), {.length = 3, .pad = true}); }, [](retain::sequences& s) { s.sample(4); });
-  all_or_nothing([] { return retain::stratified(list({1, 2, 2, 3})); }, [](retain::stratified& s) { s.sample(4); });
+  all_or_nothing([] { return retain::prioritised(3); },
+                 [](retain::prioritised& s) { s.sample(4); });
+  all_or_nothing([] { return retain::sequences(list({4, 9}), {.length = 3, .pad = true}); },
+                 [](retain::sequences& s) { s.sample(4); });
+  all_or_nothing([] { return retain::stratified(list({1, 2, 2, 3})); },
+                 [](retain::stratified& s) { s.sample(4); });
   const auto episodic = [](std::optional<double> share) {
     return [=] {
       retain::episodic_memory made{rows(-2, 0), {.capacity = 7, .share = share}};
@@ -175,20 +193,28 @@ TEST_CASE("failing memory: a load that fails has loaded nothing", "[replay]") {
   retain::reservoir_memory reservoir{{.capacity = 4, .seed = 9}};
   reservoir.push(rows(0, 9));
   all_or_nothing([] { return retain::reservoir_memory{{.capacity = 4}}; },
-                 [state = contents::of(reservoir).as_state()](retain::reservoir_memory& m) { m.load_state(state, "m."); });
+                 [state = contents::of(reservoir).as_state()](retain::reservoir_memory& m) {
+                   m.load_state(state, "m.");
+                 });
   retain::episodic_memory episodic{rows(-2, 0), {.capacity = 7, .seed = 9}};
   episodic.push(rows(0, 9));
   all_or_nothing([] { return retain::episodic_memory{rows(-2, 0), {.capacity = 7}}; },
-                 [state = contents::of(episodic).as_state()](retain::episodic_memory& m) { m.load_state(state, "m."); });
+                 [state = contents::of(episodic).as_state()](retain::episodic_memory& m) {
+                   m.load_state(state, "m.");
+                 });
   all_or_nothing([] { return retain::stratified(list({4})); },
-                 [state = contents::of(retain::stratified(list({1, 2, 1}))).as_state()](retain::stratified& s) { s.load_state(state, "m."); });
+                 [state = contents::of(retain::stratified(list({1, 2, 1}))).as_state()](
+                     retain::stratified& s) { s.load_state(state, "m."); });
   all_or_nothing([] { return retain::sequences(list({4})); },
-                 [state = contents::of(retain::sequences(list({1, 2, 1}))).as_state()](retain::sequences& s) { s.load_state(state, "m."); });
+                 [state = contents::of(retain::sequences(list({1, 2, 1}))).as_state()](
+                     retain::sequences& s) { s.load_state(state, "m."); });
   all_or_nothing([] { return retain::prioritised(3); },
-                 [state = contents::of(retain::prioritised(7, {.seed = 3})).as_state()](retain::prioritised& p) { p.load_state(state, "m."); });
+                 [state = contents::of(retain::prioritised(7, {.seed = 3})).as_state()](
+                     retain::prioritised& p) { p.load_state(state, "m."); });
 }
 
-TEST_CASE("failing memory: what no memory holds is a config_error, and changes nothing", "[replay]") {
+TEST_CASE("failing memory: what no memory holds is a config_error, and changes nothing",
+          "[replay]") {
   const auto refused = [](auto& memory, auto use) {
     const auto before = contents::of(memory);
     CHECK_THROWS_AS(use(), retain::config_error);
@@ -220,7 +246,8 @@ TEST_CASE("failing memory: what no memory holds is a config_error, and changes n
     retain::episodic_memory episodic{rows(-2, 0), {.capacity = 7}};
     refused(episodic, [&] { episodic.sample(n); });
     CHECK_THROWS_AS((retain::episodic_memory{rows(-2, 0), {.capacity = n}}), retain::config_error);
-    CHECK_THROWS_AS((retain::reservoir_memory{{.capacity = n}}.push(rows(0, 2))), retain::config_error);
+    CHECK_THROWS_AS((retain::reservoir_memory{{.capacity = n}}.push(rows(0, 2))),
+                    retain::config_error);
   }
   // Indices that there is room for, of rows that there is none for: more than can be addressed.
   const auto row = torch::zeros({1, 1 << 22});

@@ -14,7 +14,8 @@ using retain::file_memory;
 using retain::file_writer;
 using retain::transitions;
 
-static_assert(retain::detail::gatherable<file_memory> && retain::detail::gatherable<retain::file_column>);
+static_assert(retain::detail::gatherable<file_memory> &&
+              retain::detail::gatherable<retain::file_column>);
 static_assert(retain::stateful<file_memory> && retain::stateful<retain::file_column>);
 
 namespace {
@@ -24,7 +25,8 @@ std::string bytes_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 void write_bytes(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 /// Odd numbers of bytes in front, so that nothing behind them is aligned.
@@ -43,14 +45,17 @@ TEST_CASE("file_memory: what was written chunk by chunk is gathered row by row",
   torch::manual_seed(1);
   const auto all = odd_columns(101);
   file_writer out{folder.file("rows")};
-  for (std::int64_t from = 0; from < 101; from += 17) out.push(all.narrow(from, std::min<std::int64_t>(17, 101 - from)));
+  for (std::int64_t from = 0; from < 101; from += 17)
+    out.push(all.narrow(from, std::min<std::int64_t>(17, 101 - from)));
   out.push(all.narrow(0, 0));
   CHECK(out.size() == 101);
   CHECK(!std::filesystem::exists(folder.file("rows")));
   out.close();
   const file_memory memory{folder.file("rows")};
   CHECK(memory.size() == 101);
-  for (const auto& indices : {torch::tensor({100, 3, 3, 0}, at::kLong), torch::randint(0, 101, {5, 7}, at::kLong), torch::empty({0}, at::kLong)}) {
+  for (const auto& indices :
+       {torch::tensor({100, 3, 3, 0}, at::kLong), torch::randint(0, 101, {5, 7}, at::kLong),
+        torch::empty({0}, at::kLong)}) {
     const auto got = memory.gather(indices), expected = all.gather(indices);
     for (const auto& [name, tensor] : expected) {
       CHECK(got[name].equal(tensor));
@@ -58,8 +63,10 @@ TEST_CASE("file_memory: what was written chunk by chunk is gathered row by row",
       CHECK(memory.column(name).gather(indices).equal(tensor));
     }
   }
-  CHECK_THROWS_WITH(memory.gather(torch::tensor({101}, at::kLong)), ContainsSubstring("index 101") && ContainsSubstring("101 rows"));
-  CHECK_THROWS_WITH(memory.column("reward"), ContainsSubstring("no 'reward'") && ContainsSubstring("'double'"));
+  CHECK_THROWS_WITH(memory.gather(torch::tensor({101}, at::kLong)),
+                    ContainsSubstring("index 101") && ContainsSubstring("101 rows"));
+  CHECK_THROWS_WITH(memory.column("reward"),
+                    ContainsSubstring("no 'reward'") && ContainsSubstring("'double'"));
 }
 
 TEST_CASE("file_memory: the files of retain::state and of file_writer are one format", "[replay]") {
@@ -71,7 +78,8 @@ TEST_CASE("file_memory: the files of retain::state and of file_writer are one fo
   written.set("a text", "of the state");
   written.write(folder.file("state"));
   const file_memory memory{folder.file("state")};
-  for (const auto& [name, tensor] : all) CHECK(memory.column(name).gather(torch::arange(20)).equal(tensor));
+  for (const auto& [name, tensor] : all)
+    CHECK(memory.column(name).gather(torch::arange(20)).equal(tensor));
 
   file_writer out{folder.file("writer")};
   out.push(all);
@@ -110,10 +118,12 @@ TEST_CASE("file_memory: a damaged or truncated file is refused", "[replay]") {
   auto changed = good;
   changed.back() = static_cast<char>(changed.back() ^ 1);
   CHECK(!refused(changed, false));
-  CHECK_THROWS_WITH(file_memory{folder.file("missing")}, ContainsSubstring("cannot open") && ContainsSubstring("missing"));
+  CHECK_THROWS_WITH(file_memory{folder.file("missing")},
+                    ContainsSubstring("cannot open") && ContainsSubstring("missing"));
 }
 
-TEST_CASE("file_memory: a newer format, a folder and what is no state are refused as what they are", "[replay]") {
+TEST_CASE("file_memory: a newer format, a folder and what is no state are refused as what they are",
+          "[replay]") {
   const support::temporary_folder folder;
   file_writer out{folder.file("rows")};
   out.push(odd_columns(4));
@@ -122,25 +132,32 @@ TEST_CASE("file_memory: a newer format, a folder and what is no state are refuse
   auto bytes = bytes_of(folder.file("rows"));
   bytes.replace(bytes.find(now), now.size(), R"("retain.format":"9")");
   write_bytes(folder.file("newer"), bytes);
-  CHECK_THROWS_WITH((file_memory{folder.file("newer"), {.verify = false}}), ContainsSubstring("format 9") && ContainsSubstring("newer"));
+  CHECK_THROWS_WITH((file_memory{folder.file("newer"), {.verify = false}}),
+                    ContainsSubstring("format 9") && ContainsSubstring("newer"));
   CHECK_THROWS_AS((file_memory{folder.file("newer"), {.verify = false}}), retain::io_error);
   CHECK_THROWS_WITH(file_memory{folder.file("")}, ContainsSubstring("is a folder"));
   write_bytes(folder.file("json"), R"({"episodes": 12, "returns": [1.5, 2.5]})");
-  CHECK_THROWS_WITH(file_memory{folder.file("json")}, ContainsSubstring("is no state of retain") && !ContainsSubstring("truncated"));
+  CHECK_THROWS_WITH(file_memory{folder.file("json")},
+                    ContainsSubstring("is no state of retain") && !ContainsSubstring("truncated"));
   write_bytes(folder.file("empty"), "");
   CHECK_THROWS_WITH(file_memory{folder.file("empty")}, ContainsSubstring("too few"));
 }
 
-TEST_CASE("file_memory: a file much larger than the memory is opened and read where it is asked", "[replay]") {
+TEST_CASE("file_memory: a file much larger than the memory is opened and read where it is asked",
+          "[replay]") {
   const support::temporary_folder folder;
-  constexpr std::int64_t rows = std::int64_t{1} << 26, width = 256;  // 64 GiB of zeros, which the disk does not store
-  std::string header = "{\"__metadata__\":{\"retain.checksum\":\"0000000000000000\",\"retain.format\":\"1\"},\"x\":{\"dtype\":\"F32\",\"shape\":[" +
-                       std::to_string(rows) + "," + std::to_string(width) + "],\"data_offsets\":[0," + std::to_string(rows * width * 4) + "]}}";
+  // 64 GiB of zeros, which the disk does not store
+  constexpr std::int64_t rows = std::int64_t{1} << 26, width = 256;
+  std::string header = "{\"__metadata__\":{\"retain.checksum\":\"0000000000000000\",\"retain."
+                       "format\":\"1\"},\"x\":{\"dtype\":\"F32\",\"shape\":[" +
+                       std::to_string(rows) + "," + std::to_string(width) +
+                       "],\"data_offsets\":[0," + std::to_string(rows * width * 4) + "]}}";
   header.append((8 - header.size() % 8) % 8, ' ');
   const std::uint64_t length = header.size();
   write_bytes(folder.file("huge"), std::string(reinterpret_cast<const char*>(&length), 8) + header);
   std::error_code error;
-  std::filesystem::resize_file(folder.file("huge"), 8 + length + static_cast<std::uint64_t>(rows * width * 4), error);
+  std::filesystem::resize_file(folder.file("huge"),
+                               8 + length + static_cast<std::uint64_t>(rows * width * 4), error);
   if (error) {
     skip_test("no sparse file of 64 GiB here: " + error.message());
     return;
@@ -148,7 +165,8 @@ TEST_CASE("file_memory: a file much larger than the memory is opened and read wh
   {
     std::fstream file(folder.file("huge"), std::ios::binary | std::ios::in | std::ios::out);
     const float value = 2.5f;
-    file.seekp(static_cast<std::streamoff>(8 + length + static_cast<std::uint64_t>((rows - 2) * width * 4)));
+    file.seekp(static_cast<std::streamoff>(8 + length +
+                                           static_cast<std::uint64_t>((rows - 2) * width * 4)));
     file.write(reinterpret_cast<const char*>(&value), sizeof value);
   }
   const auto x = file_memory{folder.file("huge"), {.verify = false}}.column("x");
@@ -158,10 +176,13 @@ TEST_CASE("file_memory: a file much larger than the memory is opened and read wh
   CHECK(got.sum().item<float>() == 2.5f);
 }
 
-TEST_CASE("file_memory: cloned from a file as from tensors; the state holds the checksum and not the rows", "[replay]") {
+TEST_CASE("file_memory: cloned from a file as from tensors; the state holds the checksum and not "
+          "the rows",
+          "[replay]") {
   const support::temporary_folder folder;
   torch::manual_seed(4);
-  const auto states = torch::randn({60, 3}, at::kDouble), logits = torch::randn({60, 3}, at::kDouble);
+  const auto states = torch::randn({60, 3}, at::kDouble),
+             logits = torch::randn({60, 3}, at::kDouble);
   const auto write = [&](const char* name, const at::Tensor& s) {
     file_writer out{folder.file(name)};
     out.push({{"observation", s}, {"logits", logits}});
@@ -172,7 +193,8 @@ TEST_CASE("file_memory: cloned from a file as from tensors; the state holds the 
   const auto student = [](const at::Tensor& x) { return retain::categorical{x * 0.3}; };
   const auto make = [&](const char* name) {
     const file_memory memory{folder.file(name)};  // the columns keep the mapping
-    return retain::behavioral_cloning{memory.column("observation"), memory.column("logits"), {.batch_size = 16, .seed = 1}};
+    return retain::behavioral_cloning{
+        memory.column("observation"), memory.column("logits"), {.batch_size = 16, .seed = 1}};
   };
   auto keep = make("data");
   retain::behavioral_cloning in_memory{states, logits, {.batch_size = 16, .seed = 1}};
@@ -187,9 +209,11 @@ TEST_CASE("file_memory: cloned from a file as from tensors; the state holds the 
   CHECK_THROWS_AS(retain::load(folder.file("term"), elsewhere), retain::state_error);
   CHECK(elsewhere.loss(student).equal(twin.loss(student)));
   // Whole rows, for a student that looks at several columns.
-  retain::behavioral_cloning both{file_memory{folder.file("data")}, logits, {.batch_size = 16, .seed = 1}};
+  retain::behavioral_cloning both{
+      file_memory{folder.file("data")}, logits, {.batch_size = 16, .seed = 1}};
   retain::behavioral_cloning plain{states, logits, {.batch_size = 16, .seed = 1}};
-  CHECK(both.loss([&](const transitions& rows) { return student(rows["observation"]); }).equal(plain.loss(student)));
+  CHECK(both.loss([&](const transitions& rows) { return student(rows["observation"]); })
+            .equal(plain.loss(student)));
 }
 
 TEST_CASE("file_memory: tensors that are not rows of one number of items are named", "[replay]") {
@@ -198,16 +222,20 @@ TEST_CASE("file_memory: tensors that are not rows of one number of items are nam
   ragged.set("a", torch::zeros({3}));
   ragged.set("b", torch::zeros({2}));
   ragged.write(folder.file("ragged"));
-  CHECK_THROWS_WITH(file_memory{folder.file("ragged")}, ContainsSubstring("'b' has shape [2]") && ContainsSubstring("'a' [3]"));
+  CHECK_THROWS_WITH(file_memory{folder.file("ragged")},
+                    ContainsSubstring("'b' has shape [2]") && ContainsSubstring("'a' [3]"));
   retain::state{}.write(folder.file("empty"));
   CHECK_THROWS_AS(file_memory{folder.file("empty")}, retain::config_error);
 }
 
-TEST_CASE("file_writer: rows that come after a close that failed are not written over others", "[replay]") {
+TEST_CASE("file_writer: rows that come after a close that failed are not written over others",
+          "[replay]") {
   const support::temporary_folder folder;
   const auto path = folder.file("rows");
   file_writer out{path};
-  const auto rows = [](std::int64_t from, std::int64_t to) { return retain::transitions{{"x", torch::arange(from, to)}, {"y", torch::arange(from, to) * 2}}; };
+  const auto rows = [](std::int64_t from, std::int64_t to) {
+    return retain::transitions{{"x", torch::arange(from, to)}, {"y", torch::arange(from, to) * 2}};
+  };
   out.push(rows(0, 5));
   std::filesystem::create_directories(path);  // in the way of the finished file
   CHECK_THROWS_AS(out.close(), retain::io_error);

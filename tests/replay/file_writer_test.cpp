@@ -15,13 +15,15 @@ namespace {
 
 std::size_t files_in(const support::temporary_folder& folder) {
   std::size_t count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.file(""))) ++count;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.file("")))
+    ++count;
   return count;
 }
 
 }  // namespace
 
-TEST_CASE("file_writer: what is not closed leaves nothing, and the old file stays until then", "[replay]") {
+TEST_CASE("file_writer: what is not closed leaves nothing, and the old file stays until then",
+          "[replay]") {
   const support::temporary_folder folder;
   std::ofstream(folder.file("data")) << "old";
   {
@@ -41,13 +43,16 @@ TEST_CASE("file_writer: what is not closed leaves nothing, and the old file stay
   CHECK_THROWS_WITH(out.push({{"x", torch::ones({4})}}), ContainsSubstring("closed"));
 }
 
-TEST_CASE("file_writer: rows that are not like the first are named and leave the file as it was", "[replay]") {
+TEST_CASE("file_writer: rows that are not like the first are named and leave the file as it was",
+          "[replay]") {
   const support::temporary_folder folder;
   file_writer out{folder.file("data")};
   const auto x = torch::ones({2, 3});
-  CHECK_THROWS_WITH(out.push({{"x", x.to(at::kComplexFloat)}}), ContainsSubstring("'x'") && ContainsSubstring("no place in the format"));
+  CHECK_THROWS_WITH(out.push({{"x", x.to(at::kComplexFloat)}}),
+                    ContainsSubstring("'x'") && ContainsSubstring("no place in the format"));
   out.push({{"x", x}});
-  CHECK_THROWS_WITH(out.push({{"x", torch::ones({2, 4})}}), ContainsSubstring("'x' has rows of shape [4]") && ContainsSubstring("[3]"));
+  CHECK_THROWS_WITH(out.push({{"x", torch::ones({2, 4})}}),
+                    ContainsSubstring("'x' has rows of shape [4]") && ContainsSubstring("[3]"));
   CHECK_THROWS_AS(out.push({{"x", x.to(at::kDouble)}}), retain::state_error);
   CHECK_THROWS_WITH(out.push({{"x", x}, {"y", x}}), ContainsSubstring("'y'"));
   CHECK_THROWS_AS(out.push({{"y", x}}), retain::config_error);

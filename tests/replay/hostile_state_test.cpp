@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a state may say without a memory going wrong: each number of each, one at a time and several at random, is replaced by what nothing comes to.
+// What a state may say without a memory going wrong: each number of each, one at a time and several
+// at random, is replaced by what nothing comes to.
 #include <retain/episodic_memory.hpp>
 #include <retain/replay/prioritised.hpp>
 #include <retain/replay/reservoir.hpp>
@@ -17,23 +18,54 @@ namespace replay_hostile_state_test {
 
 namespace {
 
-const std::vector<std::string> hostile_texts{"-1", "0", "-0", "1", "1.5", "1e17", "-1e17", "1e308", "-1e308", "5e-324", "nan", "inf", "-inf",
-                                             "4000000000", "4611686018427387904", "9223372036854775807", "-9223372036854775808", "18446744073709551615", "", "x"};
-const std::vector<std::int64_t> hostile_integers{-1, 0, 1, 2, 4'000'000'000, std::int64_t{1} << 53, (std::int64_t{1} << 53) + 1, std::int64_t{1} << 62,
-                                                 std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()};
-const std::vector<double> hostile_doubles{-1, 0, -0.0, 1, 1e17, -1e17, 1e300, 1e308, 5e-324, std::nan(""), INFINITY, -INFINITY};
+const std::vector<std::string> hostile_texts{"-1",
+                                             "0",
+                                             "-0",
+                                             "1",
+                                             "1.5",
+                                             "1e17",
+                                             "-1e17",
+                                             "1e308",
+                                             "-1e308",
+                                             "5e-324",
+                                             "nan",
+                                             "inf",
+                                             "-inf",
+                                             "4000000000",
+                                             "4611686018427387904",
+                                             "9223372036854775807",
+                                             "-9223372036854775808",
+                                             "18446744073709551615",
+                                             "",
+                                             "x"};
+const std::vector<std::int64_t> hostile_integers{-1,
+                                                 0,
+                                                 1,
+                                                 2,
+                                                 4'000'000'000,
+                                                 std::int64_t{1} << 53,
+                                                 (std::int64_t{1} << 53) + 1,
+                                                 std::int64_t{1} << 62,
+                                                 std::numeric_limits<std::int64_t>::max(),
+                                                 std::numeric_limits<std::int64_t>::min()};
+const std::vector<double> hostile_doubles{
+    -1, 0, -0.0, 1, 1e17, -1e17, 1e300, 1e308, 5e-324, std::nan(""), INFINITY, -INFINITY};
 
 using change = std::function<void(contents&)>;
 
-/// Another value for one number, and lists that are a number shorter or longer than what belongs to them.
+/// Another value for one number, and lists that are a number shorter or longer than what belongs to
+/// them.
 std::vector<change> changes(const contents& saved) {
   std::vector<change> all;
   for (const auto& [key, text] : saved.texts)
-    for (const auto& value : hostile_texts) all.push_back([key = key, value](contents& c) { c.texts[key] = value; });
+    for (const auto& value : hostile_texts)
+      all.push_back([key = key, value](contents& c) { c.texts[key] = value; });
   for (const auto& [key, tensor] : saved.tensors) {
-    const auto to_list = [&, key = key](auto change_list) {  // which an earlier change may have taken away
+    // which an earlier change may have taken away
+    const auto to_list = [&, key = key](auto change_list) {
       all.push_back([key, change_list](contents& c) {
-        if (const auto found = c.tensors.find(key); found != c.tensors.end()) found->second = change_list(found->second);
+        if (const auto found = c.tensors.find(key); found != c.tensors.end())
+          found->second = change_list(found->second);
       });
     };
     const auto set = [&, type = tensor.scalar_type()](std::int64_t i, auto value) {
@@ -69,7 +101,8 @@ void draw(Memory& memory, std::int64_t n) {
     const auto drawn = memory.sample(n);
     const auto* index = drawn.indices.template data_ptr<std::int64_t>();
     bool in_range = drawn.indices.numel() >= n;
-    for (std::int64_t i = 0; i < drawn.indices.numel(); ++i) in_range = in_range && index[i] >= 0 && index[i] < memory.size();
+    for (std::int64_t i = 0; i < drawn.indices.numel(); ++i)
+      in_range = in_range && index[i] >= 0 && index[i] < memory.size();
     if (drawn.weights.defined())
       for (std::int64_t i = 0; i < n; ++i) {
         const double weight = drawn.weights.template data_ptr<double>()[i];
@@ -77,7 +110,8 @@ void draw(Memory& memory, std::int64_t n) {
       }
     if (!in_range) FAIL("drawn: " << drawn.indices << drawn.weights);
   } else {
-    if (memory.sample(n).size() != n) FAIL("a batch of another size");  // an index beyond the rows throws
+    // an index beyond the rows throws
+    if (memory.sample(n).size() != n) FAIL("a batch of another size");
   }
 }
 
@@ -121,7 +155,9 @@ void attack(const Memory& memory, const Memory& other) {
   CHECK(refused > 0);
 }
 
-at::Tensor list(const std::vector<std::int64_t>& values) { return torch::tensor(values, at::kLong); }
+at::Tensor list(const std::vector<std::int64_t>& values) {
+  return torch::tensor(values, at::kLong);
+}
 retain::transitions rows(std::int64_t from, std::int64_t to) {
   const auto item = torch::arange(from, to, at::kLong);
   return {{"item", item}, {"x", item.to(at::kDouble)}};
@@ -129,7 +165,9 @@ retain::transitions rows(std::int64_t from, std::int64_t to) {
 
 }  // namespace
 
-TEST_CASE("a hostile state: uniform", "[replay]") { attack(retain::uniform(9, 1), retain::uniform(9, 2)); }
+TEST_CASE("a hostile state: uniform", "[replay]") {
+  attack(retain::uniform(9, 1), retain::uniform(9, 2));
+}
 
 TEST_CASE("a hostile state: reservoir and its memory", "[replay]") {
   retain::reservoir a(5, 1), b(5, 2);
@@ -155,7 +193,8 @@ TEST_CASE("a hostile state: stratified", "[replay]") {
 }
 
 TEST_CASE("a hostile state: prioritised", "[replay]") {
-  const retain::prioritised_options options{.beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}};
+  const retain::prioritised_options options{
+      .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}};
   retain::prioritised a(5, options), b(3, options);
   a.update(list({0, 1, 2}), torch::tensor({3.0, 0.0, 0.25}));
   a.push(2);

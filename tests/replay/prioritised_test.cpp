@@ -22,10 +22,12 @@ TEST_CASE("sum_tree: sums, least and places against a running sum, for every siz
       if (change % 7 == 0) {  // a run of leaves at once
         const auto first = random.index(n), count = 1 + random.index(n - first);
         tree.fill(first, count, 0.25 * change);
-        for (std::int64_t i = first; i < first + count; ++i) values[static_cast<std::size_t>(i)] = 0.25 * change;
+        for (std::int64_t i = first; i < first + count; ++i)
+          values[static_cast<std::size_t>(i)] = 0.25 * change;
       } else {
         const auto leaf = random.index(n);
-        tree.set(leaf, values[static_cast<std::size_t>(leaf)] = static_cast<double>(random.below(5)));
+        tree.set(leaf,
+                 values[static_cast<std::size_t>(leaf)] = static_cast<double>(random.below(5)));
       }
       double sum = 0, least = INFINITY;
       for (const double v : values) {
@@ -35,12 +37,15 @@ TEST_CASE("sum_tree: sums, least and places against a running sum, for every siz
       REQUIRE(tree.total() == sum);  // small multiples of 1/4 add up without rounding
       REQUIRE(tree.least() == least);
     }
-    // The places of the running sum are shared out in proportion: as many quarters of mass as the value has.
+    // The places of the running sum are shared out in proportion: as many quarters of mass as the
+    // value has.
     std::vector<double> found(static_cast<std::size_t>(n));
-    for (double mass = 0.125; mass < tree.total(); mass += 0.25) found[static_cast<std::size_t>(tree.find(mass))] += 0.25;
+    for (double mass = 0.125; mass < tree.total(); mass += 0.25)
+      found[static_cast<std::size_t>(tree.find(mass))] += 0.25;
     REQUIRE(found == values);
     tree.resize(n + 5);
-    for (std::int64_t i = 0; i < n; ++i) REQUIRE(tree.value(i) == values[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < n; ++i)
+      REQUIRE(tree.value(i) == values[static_cast<std::size_t>(i)]);
     REQUIRE(tree.value(n + 4) == 0);
   }
 }
@@ -51,7 +56,8 @@ TEST_CASE("sum_tree: sums do not drift over many changes of very different size"
   std::vector<double> values(100);
   for (int change = 0; change < 300000; ++change) {
     const auto leaf = random.index(100);
-    tree.set(leaf, values[static_cast<std::size_t>(leaf)] = std::pow(10.0, 30 * random.real() - 15));
+    tree.set(leaf,
+             values[static_cast<std::size_t>(leaf)] = std::pow(10.0, 30 * random.real() - 15));
   }
   for (std::int64_t leaf = 0; leaf < 100; ++leaf) {
     tree.set(leaf, std::fmod(values[static_cast<std::size_t>(leaf)], 1e-6));
@@ -70,15 +76,18 @@ TEST_CASE("prioritised: P is p^alpha over its sum, by chi-square", "[replay]") {
     CHECK(support::relative_error(sampler.probabilities(), expected) < 1e-14);
     auto counts = torch::zeros({12}, at::kDouble);
     constexpr int draws = 20000;
-    for (int i = 0; i < draws; ++i) counts[sampler.sample(1).indices[0].item<std::int64_t>()] += 1;  // alone: no stratification
-    const double chi = ((counts - draws * expected).square() / (draws * expected)).sum().item<double>();
+    // alone: no stratification
+    for (int i = 0; i < draws; ++i) counts[sampler.sample(1).indices[0].item<std::int64_t>()] += 1;
+    const double chi =
+        ((counts - draws * expected).square() / (draws * expected)).sum().item<double>();
     CHECK(chi < 31.3);  // 99.9 % at 11 degrees of freedom
   }
 }
 
 TEST_CASE("prioritised: one item from each of n equal parts of the mass", "[replay]") {
   prioritised sampler{8, {.alpha = 1, .epsilon = 0, .seed = 1}};
-  sampler.update(range(8), torch::tensor({4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 2.0, 2.0}));  // the sum is 16, in the tree's order 0 to 7
+  // the sum is 16, in the tree's order 0 to 7
+  sampler.update(range(8), torch::tensor({4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 2.0, 2.0}));
   for (int i = 0; i < 50; ++i) {
     const auto drawn = sampler.sample(4).indices;
     CHECK(drawn[0].item<std::int64_t>() == 0);
@@ -89,31 +98,38 @@ TEST_CASE("prioritised: one item from each of n equal parts of the mass", "[repl
   }
 }
 
-TEST_CASE("prioritised: the weights are (N P)^-beta over the largest, and undo the bias at beta 1", "[replay]") {
-  const auto priorities = torch::tensor({0.5, 2.0, 1.0, 8.0}, at::kDouble), values = torch::tensor({3.0, -1.0, 4.0, 10.0}, at::kDouble);
+TEST_CASE("prioritised: the weights are (N P)^-beta over the largest, and undo the bias at beta 1",
+          "[replay]") {
+  const auto priorities = torch::tensor({0.5, 2.0, 1.0, 8.0}, at::kDouble),
+             values = torch::tensor({3.0, -1.0, 4.0, 10.0}, at::kDouble);
   for (const double beta : {0.0, 0.4, 1.0}) {
     prioritised sampler{4, {.alpha = 0.7, .beta = beta, .seed = 3}};
     sampler.update(range(4), priorities);
     const auto p = (priorities + 1e-6).pow(0.7) / (priorities + 1e-6).pow(0.7).sum();
     const auto all = (4 * p).pow(-beta);
     const auto drawn = sampler.sample(100);
-    CHECK(support::relative_error(drawn.weights, (all / all.max()).index_select(0, drawn.indices)) < 1e-12);
+    CHECK(support::relative_error(drawn.weights, (all / all.max()).index_select(0, drawn.indices)) <
+          1e-12);
     CHECK(drawn.weights.max().item<double>() <= 1);
   }
   // Over many draws, the weighted sum is that of uniform sampling up to one factor: 1 / max w.
   prioritised sampler{4, {.alpha = 0.7, .beta = 1.0, .seed = 3}};
   sampler.update(range(4), priorities);
   const auto drawn = sampler.sample(40000);
-  const double ratio = (drawn.weights * values.index_select(0, drawn.indices)).sum().item<double>() / drawn.weights.sum().item<double>();
+  const double ratio =
+      (drawn.weights * values.index_select(0, drawn.indices)).sum().item<double>() /
+      drawn.weights.sum().item<double>();
   CHECK(ratio == Approx(4.0).epsilon(0.01));
 }
 
-TEST_CASE("prioritised: what is new has the largest priority so far; what has none is never drawn", "[replay]") {
+TEST_CASE("prioritised: what is new has the largest priority so far; what has none is never drawn",
+          "[replay]") {
   prioritised sampler{3, {.alpha = 1, .epsilon = 0}};
   sampler.update(range(3), torch::tensor({2.0, 0.0, 6.0}));
   sampler.push(2);
   CHECK(sampler.size() == 5);
-  CHECK(support::relative_error(sampler.probabilities(), torch::tensor({0.1, 0.0, 0.3, 0.3, 0.3}, at::kDouble)) < 1e-7);
+  CHECK(support::relative_error(sampler.probabilities(),
+                                torch::tensor({0.1, 0.0, 0.3, 0.3, 0.3}, at::kDouble)) < 1e-7);
   sampler.update(torch::tensor({2, 2}), torch::tensor({9.0, 1.0}));  // the last counts
   CHECK(sampler.probabilities()[2].item<double>() == Approx(1.0 / 15));
   const auto drawn = sampler.sample(3000);
@@ -124,10 +140,12 @@ TEST_CASE("prioritised: what is new has the largest priority so far; what has no
   CHECK(sampler.sample(1000).indices.max().item<std::int64_t>() > 100);
 }
 
-TEST_CASE("prioritised: beta is annealed, saved and resumed with all the rest, bit for bit", "[replay]") {
+TEST_CASE("prioritised: beta is annealed, saved and resumed with all the rest, bit for bit",
+          "[replay]") {
   const support::temporary_folder folder;
   const auto options = [](std::uint64_t seed) {
-    return retain::prioritised_options{.beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 100}, .seed = seed};
+    return retain::prioritised_options{
+        .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 100}, .seed = seed};
   };
   torch::manual_seed(2);
   prioritised a{37, options(1)};
@@ -163,7 +181,8 @@ TEST_CASE("prioritised: what has no meaning is refused and changes nothing", "[r
   CHECK_THROWS_WITH(prioritised{0}.sample(1), ContainsSubstring("nothing to draw from"));
   prioritised sampler{4}, untouched{4};
   for (const double bad : {-1.0, std::nan(""), static_cast<double>(INFINITY)})
-    CHECK_THROWS_WITH(sampler.update(range(2), torch::tensor({1.0, bad})), ContainsSubstring("item 1"));
+    CHECK_THROWS_WITH(sampler.update(range(2), torch::tensor({1.0, bad})),
+                      ContainsSubstring("item 1"));
   CHECK_THROWS_WITH(sampler.push(-1), ContainsSubstring("cannot add -1 items"));
   CHECK_THROWS_AS(sampler.push(-1), retain::config_error);
   CHECK(sampler.size() == 4);
@@ -180,7 +199,9 @@ TEST_CASE("prioritised: what has no meaning is refused and changes nothing", "[r
 }
 
 TEST_CASE("prioritised: a state that no updates leave is refused with its key's name", "[replay]") {
-  prioritised sampler{4, {.alpha = 1, .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}, .epsilon = 0}};
+  prioritised sampler{
+      4,
+      {.alpha = 1, .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}, .epsilon = 0}};
   sampler.update(range(2), torch::tensor({3.0, 0.5}));
   retain::state good;
   sampler.save_state(good, "p.");
@@ -190,8 +211,11 @@ TEST_CASE("prioritised: a state that no updates leave is refused with its key's 
     CHECK_THROWS_AS(sampler.load_state(state, "p."), retain::state_error);
     CHECK_THROWS_WITH(sampler.load_state(state, "p."), ContainsSubstring(std::string("'p.") + key));
   };
-  for (const std::int64_t leaves : {std::int64_t{-1}, std::int64_t{3}, std::int64_t{9}, std::int64_t{4'000'000'000}, std::int64_t{1} << 62}) refused("leaves", leaves);
-  for (const double largest : {std::nan(""), static_cast<double>(INFINITY), -1.0, 0.5, 1e302}) refused("largest", largest);
+  for (const std::int64_t leaves : {std::int64_t{-1}, std::int64_t{3}, std::int64_t{9},
+                                    std::int64_t{4'000'000'000}, std::int64_t{1} << 62})
+    refused("leaves", leaves);
+  for (const double largest : {std::nan(""), static_cast<double>(INFINITY), -1.0, 0.5, 1e302})
+    refused("largest", largest);
   refused("masses", torch::tensor({4.0, 0.5, 1.0, 1.0}, at::kDouble));  // above the largest, 3
   refused("masses", torch::tensor({std::nan(""), 0.5, 1.0, 1.0}, at::kDouble));
   refused("masses", torch::tensor({3.0f, 0.5f, 1.0f, 1.0f}));

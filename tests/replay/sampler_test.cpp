@@ -34,19 +34,23 @@ static_assert(retain::sampler<retain::stratified> && retain::stateful<retain::st
 static_assert(retain::sampler<retain::prioritised> && retain::stateful<retain::prioritised>);
 static_assert(retain::sampler<retain::reservoir> && retain::stateful<retain::reservoir>);
 static_assert(retain::sequence_sampler<retain::sequences> && retain::stateful<retain::sequences>);
-static_assert(!retain::sampler<without_size> && !retain::sampler<bare_indices> && !retain::sampler<at::Tensor>);
+static_assert(!retain::sampler<without_size> && !retain::sampler<bare_indices> &&
+              !retain::sampler<at::Tensor>);
 static_assert(!retain::sequence_sampler<retain::uniform>);
 
 TEST_CASE("sampler: indices are checked where they enter", "[replay]") {
   using retain::detail::checked_indices;
-  CHECK(checked_indices("test", torch::tensor({2, 0}, at::kLong), 3).equal(torch::tensor({2, 0}, at::kLong)));
-  CHECK_THROWS_WITH(checked_indices("test", torch::tensor({2, 3}, at::kLong), 3), ContainsSubstring("index 3") && ContainsSubstring("3 items"));
+  CHECK(checked_indices("test", torch::tensor({2, 0}, at::kLong), 3)
+            .equal(torch::tensor({2, 0}, at::kLong)));
+  CHECK_THROWS_WITH(checked_indices("test", torch::tensor({2, 3}, at::kLong), 3),
+                    ContainsSubstring("index 3") && ContainsSubstring("3 items"));
   CHECK_THROWS_AS(checked_indices("test", torch::tensor({-1}, at::kLong), 3), retain::config_error);
   CHECK_THROWS_AS(checked_indices("test", torch::tensor({1.0}), 3), retain::config_error);
   CHECK_THROWS_AS(checked_indices("test", torch::zeros({1, 1}, at::kLong), 3), retain::shape_error);
 }
 
-TEST_CASE("sampler: every one, and every memory, is as it was when it is moved to itself", "[replay]") {
+TEST_CASE("sampler: every one, and every memory, is as it was when it is moved to itself",
+          "[replay]") {
   const auto check = [](auto it) {
     const auto before = contents::of(it);
     auto& same = it;

@@ -12,7 +12,9 @@ using retain::sequences;
 
 namespace {
 
-at::Tensor lengths_of(const std::vector<std::int64_t>& lengths) { return torch::tensor(lengths, at::kLong); }
+at::Tensor lengths_of(const std::vector<std::int64_t>& lengths) {
+  return torch::tensor(lengths, at::kLong);
+}
 
 /// Which episode every step belongs to, and which step of it it is.
 struct place {
@@ -21,7 +23,8 @@ struct place {
 std::vector<place> places(const std::vector<std::int64_t>& lengths) {
   std::vector<place> all;
   for (std::size_t e = 0; e < lengths.size(); ++e)
-    for (std::int64_t t = 0; t < lengths[e]; ++t) all.push_back({static_cast<std::int64_t>(e), t, lengths[e] - t});
+    for (std::int64_t t = 0; t < lengths[e]; ++t)
+      all.push_back({static_cast<std::int64_t>(e), t, lengths[e] - t});
   return all;
 }
 
@@ -82,15 +85,18 @@ TEST_CASE("sequences: padding stays at the last step and is masked", "[replay]")
     for (std::int64_t t = 0; t < 4; ++t) {
       REQUIRE(drawn.mask[t][i].item<bool>() == (t < left));
       REQUIRE(drawn.indices[t][i].item<std::int64_t>() == start + std::min(t, left - 1));
-      REQUIRE(drawn.done[t][i].item<bool>() == (t == 0 && all[static_cast<std::size_t>(start)].step == 0));
+      REQUIRE(drawn.done[t][i].item<bool>() ==
+              (t == 0 && all[static_cast<std::size_t>(start)].step == 0));
     }
   }
 }
 
 TEST_CASE("sequences: episodes from flags at their first steps", "[replay]") {
-  CHECK(retain::episode_lengths(torch::tensor({1, 0, 0, 1, 1, 0}, at::kFloat)).equal(lengths_of({3, 1, 2})));
+  CHECK(retain::episode_lengths(torch::tensor({1, 0, 0, 1, 1, 0}, at::kFloat))
+            .equal(lengths_of({3, 1, 2})));
   CHECK(retain::episode_lengths(torch::zeros({0}, at::kBool)).numel() == 0);
-  CHECK_THROWS_WITH(retain::episode_lengths(torch::tensor({0, 0, 1})), ContainsSubstring("last steps"));
+  CHECK_THROWS_WITH(retain::episode_lengths(torch::tensor({0, 0, 1})),
+                    ContainsSubstring("last steps"));
   CHECK_THROWS_AS(retain::episode_lengths(torch::ones({2, 2})), retain::shape_error);
 }
 
@@ -111,9 +117,11 @@ TEST_CASE("sequences: save, load and go on; episodes that come later are drawn",
 }
 
 TEST_CASE("sequences: what cannot be drawn is refused", "[replay]") {
-  CHECK_THROWS_WITH((sequences{lengths_of({3, 2}), {.length = 4}}.sample(1)), ContainsSubstring("no episode has 4 steps"));
+  CHECK_THROWS_WITH((sequences{lengths_of({3, 2}), {.length = 4}}.sample(1)),
+                    ContainsSubstring("no episode has 4 steps"));
   CHECK_NOTHROW((sequences{lengths_of({3, 2}), {.length = 4, .pad = true}}.sample(1)));
-  CHECK_THROWS_WITH((sequences{lengths_of({}), {.length = 4}}.sample(1)), ContainsSubstring("nothing to draw from"));
+  CHECK_THROWS_WITH((sequences{lengths_of({}), {.length = 4}}.sample(1)),
+                    ContainsSubstring("nothing to draw from"));
   CHECK_THROWS_AS((sequences{lengths_of({3}), {.length = 0}}), retain::config_error);
   CHECK_THROWS_WITH((sequences{lengths_of({3, 0})}), ContainsSubstring("episode 1 has 0 steps"));
   CHECK_THROWS_AS((sequences{torch::ones({3})}), retain::shape_error);
@@ -123,10 +131,18 @@ TEST_CASE("sequences: what cannot be drawn is refused", "[replay]") {
   CHECK_THROWS_AS(sampler.load_state(other, "q."), retain::state_error);
 }
 
-TEST_CASE("sequences: steps that no episodes have are refused by who loads and by who pushes", "[replay]") {
+TEST_CASE("sequences: steps that no episodes have are refused by who loads and by who pushes",
+          "[replay]") {
   constexpr auto huge = std::int64_t{1} << 62;
   sequences sampler(lengths_of({4, 3}), {.length = 2});
-  for (const auto& steps : {std::vector<std::int64_t>{0, huge}, {0, 4, huge}, {1, 4}, {0, 4, 4}, {0, 4, 3}, {0, -huge - huge}, {0, 4, -huge - huge}, {}}) {
+  for (const auto& steps : {std::vector<std::int64_t>{0, huge},
+                            {0, 4, huge},
+                            {1, 4},
+                            {0, 4, 4},
+                            {0, 4, 3},
+                            {0, -huge - huge},
+                            {0, 4, -huge - huge},
+                            {}}) {
     retain::state state;
     sampler.save_state(state, "q.");
     state.set("q.steps", lengths_of(steps));

@@ -16,7 +16,8 @@ at::Tensor keys_of(const std::vector<std::int64_t>& keys) { return torch::tensor
 }  // namespace
 
 TEST_CASE("stratified: rare strata are drawn as often as common ones, exactly", "[replay]") {
-  const auto keys = torch::cat({torch::full({900}, 7, at::kLong), torch::full({90}, -2, at::kLong), torch::full({10}, 30, at::kLong)});
+  const auto keys = torch::cat({torch::full({900}, 7, at::kLong), torch::full({90}, -2, at::kLong),
+                                torch::full({10}, 30, at::kLong)});
   stratified sampler(keys, {.seed = 1});
   CHECK(sampler.size() == 1000);
   CHECK(sampler.size(-2) == 90);
@@ -90,10 +91,13 @@ TEST_CASE("stratified: within a stratum every item is equally likely, by chi-squ
   CHECK(chi < 56.9);  // 99.9 % at 28 degrees of freedom: the counts of the strata are fixed
 }
 
-TEST_CASE("stratified: a stratum without items gives its share to the others, until it has some", "[replay]") {
+TEST_CASE("stratified: a stratum without items gives its share to the others, until it has some",
+          "[replay]") {
   stratified sampler(keys_of({0, 0, 1}), {.shares = {{0, 1.0}, {1, 1.0}, {2, 2.0}}, .seed = 2});
   auto keys = keys_of({0, 0, 1});
-  const auto count = [&](std::int64_t key, std::int64_t n) { return keys.index_select(0, sampler.sample(n).indices).eq(key).sum().item<std::int64_t>(); };
+  const auto count = [&](std::int64_t key, std::int64_t n) {
+    return keys.index_select(0, sampler.sample(n).indices).eq(key).sum().item<std::int64_t>();
+  };
   CHECK(count(0, 40) == 20);
   sampler.push(keys_of({2, 2}));
   keys = keys_of({0, 0, 1, 2, 2});
@@ -113,13 +117,16 @@ TEST_CASE("stratified: items that change their key are where they should be", "[
   auto keys = torch::zeros({50}, at::kLong);
   stratified sampler(keys, {.seed = 8});
   for (int change = 0; change < 300; ++change) {
-    const auto item = static_cast<std::int64_t>(random.below(50)), key = static_cast<std::int64_t>(random.below(4));
+    const auto item = static_cast<std::int64_t>(random.below(50)),
+               key = static_cast<std::int64_t>(random.below(4));
     sampler.update(keys_of({item}), keys_of({key}));
     keys[item] = key;
   }
-  for (std::int64_t key = 0; key < 4; ++key) CHECK(sampler.size(key) == keys.eq(key).sum().item<std::int64_t>());
+  for (std::int64_t key = 0; key < 4; ++key)
+    CHECK(sampler.size(key) == keys.eq(key).sum().item<std::int64_t>());
   const auto drawn = keys.index_select(0, sampler.sample(4000).indices);
-  for (std::int64_t key = 0; key < 4; ++key) CHECK(drawn.eq(key).sum().item<std::int64_t>() == 1000);
+  for (std::int64_t key = 0; key < 4; ++key)
+    CHECK(drawn.eq(key).sum().item<std::int64_t>() == 1000);
 }
 
 TEST_CASE("stratified: save, load and go on, with what is owed", "[replay]") {
@@ -141,10 +148,13 @@ TEST_CASE("stratified: save, load and go on, with what is owed", "[replay]") {
 
 TEST_CASE("stratified: what cannot be drawn is refused", "[replay]") {
   CHECK_THROWS_WITH(stratified(keys_of({})).sample(1), ContainsSubstring("nothing to draw from"));
-  CHECK_THROWS_WITH((stratified{keys_of({1, 2}), {.shares = {{1, 1.0}}}}), ContainsSubstring("key 2"));
-  CHECK_THROWS_WITH((stratified{keys_of({1}), {.shares = {{1, -1.0}}}}), ContainsSubstring("stratum 1"));
+  CHECK_THROWS_WITH((stratified{keys_of({1, 2}), {.shares = {{1, 1.0}}}}),
+                    ContainsSubstring("key 2"));
+  CHECK_THROWS_WITH((stratified{keys_of({1}), {.shares = {{1, -1.0}}}}),
+                    ContainsSubstring("stratum 1"));
   CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 0.0}}}}), retain::config_error);
-  CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 0.0}, {2, 1.0}}}}.sample(1)), retain::config_error);
+  CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 0.0}, {2, 1.0}}}}.sample(1)),
+                  retain::config_error);
   CHECK_THROWS_AS(stratified(torch::ones({3})), retain::shape_error);
   stratified sampler(keys_of({0, 1}));
   CHECK_THROWS_AS(sampler.update(keys_of({2}), keys_of({0})), retain::config_error);
@@ -156,7 +166,8 @@ TEST_CASE("stratified: what cannot be drawn is refused", "[replay]") {
   CHECK(sampler.size(1) == 1);
 }
 
-TEST_CASE("stratified: a state with a key that has no share here is refused, and changes nothing", "[replay]") {
+TEST_CASE("stratified: a state with a key that has no share here is refused, and changes nothing",
+          "[replay]") {
   retain::stratified three(torch::tensor({0, 1, 2, 0}), {.seed = 1});
   retain::state state;
   three.save_state(state, "s.");
@@ -166,7 +177,9 @@ TEST_CASE("stratified: a state with a key that has no share here is refused, and
   CHECK_NOTHROW(two.sample(4));
 }
 
-TEST_CASE("stratified: remainders stay below the number of shares, whichever take part, and any are shared out at once", "[replay]") {
+TEST_CASE("stratified: remainders stay below the number of shares, whichever take part, and any "
+          "are shared out at once",
+          "[replay]") {
   retain::detail::splitmix64 random(5);
   for (int trial = 0; trial < 20; ++trial) {
     const std::size_t strata = 2 + random.below(40);
@@ -176,7 +189,8 @@ TEST_CASE("stratified: remainders stay below the number of shares, whichever tak
       // Those that are owed most or have had most take part, which drives the remainders apart.
       const double limit = 2 * random.real() - 1, sign = batch % 2 ? 1 : -1;
       double sum = 0;
-      for (std::size_t k = 0; k < strata; ++k) sum += shares[k] = sign * credit[k] >= limit ? 0.01 + random.real() : 0.0;
+      for (std::size_t k = 0; k < strata; ++k)
+        sum += shares[k] = sign * credit[k] >= limit ? 0.01 + random.real() : 0.0;
       if (!(sum > 0)) continue;
       for (auto& share : shares) share /= sum;
       retain::detail::apportion(static_cast<std::int64_t>(1 + random.below(4)), shares, credit);
@@ -206,7 +220,8 @@ TEST_CASE("stratified: whole rounds are taken back as one item at a time would b
     double sum = 0;
     for (auto& share : shares) sum += share = 0.01 + std::pow(random.real(), 3);
     for (auto& share : shares) share /= sum;
-    for (auto& c : credit) c = 0.25 * static_cast<double>(random.below(40));  // all too much, so that rounds go back
+    // all too much, so that rounds go back
+    for (auto& c : credit) c = 0.25 * static_cast<double>(random.below(40));
     const auto n = static_cast<std::int64_t>(1 + random.below(6));
     auto left = n;
     auto expected = std::vector<std::int64_t>(strata);
@@ -219,7 +234,8 @@ TEST_CASE("stratified: whole rounds are taken back as one item at a time would b
       rest[k] -= static_cast<double>(expected[k]);
       left -= expected[k];
     }
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rest[a] > rest[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return rest[a] > rest[b]; });
     for (std::size_t i = 0; left > 0; ++i, --left) ++expected[order[i % strata]];
     for (std::size_t i = strata; left < 0; i = i > 0 ? i : strata)
       if (auto& count = expected[order[--i]]; count > 0) {
@@ -230,7 +246,8 @@ TEST_CASE("stratified: whole rounds are taken back as one item at a time would b
   }
 }
 
-TEST_CASE("stratified: a state that hung or did not fit together is refused with its key's name", "[replay]") {
+TEST_CASE("stratified: a state that hung or did not fit together is refused with its key's name",
+          "[replay]") {
   stratified sampler(keys_of({1, 1, 2, 3}), {.seed = 1});
   retain::state good;
   sampler.save_state(good, "s.");
@@ -238,7 +255,8 @@ TEST_CASE("stratified: a state that hung or did not fit together is refused with
     auto state = good;
     state.set(std::string("s.") + key, value);
     CHECK_THROWS_AS(sampler.load_state(state, "s."), retain::state_error);
-    CHECK_THROWS_WITH(sampler.load_state(state, "s."), ContainsSubstring(std::string("'s.") + key + "'"));
+    CHECK_THROWS_WITH(sampler.load_state(state, "s."),
+                      ContainsSubstring(std::string("'s.") + key + "'"));
   };
   refused("credits", torch::tensor({1e17, 0.0, 0.0}, at::kDouble));
   refused("credits", torch::tensor({0.0, std::nan(""), 0.0}, at::kDouble));
@@ -247,7 +265,8 @@ TEST_CASE("stratified: a state that hung or did not fit together is refused with
   refused("counts", keys_of({-1, 4, 1}));
   refused("counts", keys_of({std::int64_t{1} << 62, 1, 1}));
   refused("items", keys_of({0, 1, 2, std::int64_t{1} << 62}));
-  CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 1e308}, {2, 1e308}}}}), retain::config_error);
+  CHECK_THROWS_AS((stratified{keys_of({1}), {.shares = {{1, 1e308}, {2, 1e308}}}}),
+                  retain::config_error);
 }
 
 }  // namespace replay_stratified_test

@@ -16,12 +16,16 @@ static_assert(std::same_as<decltype(std::declval<transitions&>()["x"]), const at
 static_assert(std::same_as<decltype(std::declval<transitions>()["x"]), at::Tensor>);
 static_assert(std::same_as<decltype(std::declval<const transitions>()["x"]), at::Tensor>);
 template <class T>
-concept gone_through = requires { std::declval<T>().begin(); } || requires { std::declval<T>().end(); };
-static_assert(gone_through<const transitions&> && gone_through<transitions&> && !gone_through<transitions> && !gone_through<const transitions>);
+concept gone_through =
+    requires { std::declval<T>().begin(); } || requires { std::declval<T>().end(); };
+static_assert(gone_through<const transitions&> && gone_through<transitions&> &&
+              !gone_through<transitions> && !gone_through<const transitions>);
 
-static_assert(retain::detail::gatherable<transitions> && retain::detail::gatherable<at::Tensor> && !retain::detail::gatherable<int>);
+static_assert(retain::detail::gatherable<transitions> && retain::detail::gatherable<at::Tensor> &&
+              !retain::detail::gatherable<int>);
 
-TEST_CASE("transitions: rows by index, one step or sequences of them, and slices as views", "[replay]") {
+TEST_CASE("transitions: rows by index, one step or sequences of them, and slices as views",
+          "[replay]") {
   const auto o = torch::arange(12, at::kFloat).view({4, 3}), r = torch::arange(4, at::kDouble);
   const transitions batch{{"observation", o}, {"reward", r}};
   CHECK(batch.size() == 4);
@@ -42,16 +46,21 @@ TEST_CASE("transitions: rows by index, one step or sequences of them, and slices
 
 TEST_CASE("transitions: columns that do not belong together are named", "[replay]") {
   const auto a = torch::zeros({4, 2});
-  CHECK_THROWS_WITH((transitions{{"a", a}, {"b", torch::zeros({3})}}),
-                    ContainsSubstring("'b'") && ContainsSubstring("[3]") && ContainsSubstring("'a' [4, 2]"));
-  CHECK_THROWS_WITH((transitions{{"a", a}, {"a", a}}), ContainsSubstring("two columns are named 'a'"));
-  CHECK_THROWS_WITH((transitions{{"a", torch::tensor(1.0)}}), ContainsSubstring("without dimensions"));
+  CHECK_THROWS_WITH(
+      (transitions{{"a", a}, {"b", torch::zeros({3})}}),
+      ContainsSubstring("'b'") && ContainsSubstring("[3]") && ContainsSubstring("'a' [4, 2]"));
+  CHECK_THROWS_WITH((transitions{{"a", a}, {"a", a}}),
+                    ContainsSubstring("two columns are named 'a'"));
+  CHECK_THROWS_WITH((transitions{{"a", torch::tensor(1.0)}}),
+                    ContainsSubstring("without dimensions"));
   CHECK_THROWS_WITH((transitions{{"a", at::Tensor()}}), ContainsSubstring("undefined"));
-  CHECK_THROWS_WITH((transitions{{"a", a}, {"b", a}}["c"]), ContainsSubstring("no 'c'") && ContainsSubstring("'a', 'b'"));
+  CHECK_THROWS_WITH((transitions{{"a", a}, {"b", a}}["c"]),
+                    ContainsSubstring("no 'c'") && ContainsSubstring("'a', 'b'"));
   CHECK_THROWS_AS(transitions{}["a"], retain::config_error);
 }
 
-TEST_CASE("transitions: a column of a temporary outlives it; moved to itself, it is as it was", "[replay]") {
+TEST_CASE("transitions: a column of a temporary outlives it; moved to itself, it is as it was",
+          "[replay]") {
   const auto make = [] { return transitions{{"x", torch::arange(3)}}; };
   const auto& x = make()["x"];
   CHECK(x.equal(torch::arange(3)));

@@ -10,10 +10,13 @@ TEST_CASE("uniform: every item is equally likely, by chi-square", "[replay]") {
   constexpr std::int64_t n = 40000;
   const auto counts = torch::bincount(sampler.sample(n).indices, {}, 20).to(at::kDouble);
   const double expected = static_cast<double>(n) / 20;
-  CHECK((counts - expected).square().sum().item<double>() / expected < 43.8);  // the 99.9 % quantile at 19 degrees of freedom
+  // the 99.9 % quantile at 19 degrees of freedom
+  CHECK((counts - expected).square().sum().item<double>() / expected < 43.8);
 }
 
-TEST_CASE("uniform: equal seeds draw alike, a saved generator goes on, and nothing is drawn from nothing", "[replay]") {
+TEST_CASE(
+    "uniform: equal seeds draw alike, a saved generator goes on, and nothing is drawn from nothing",
+    "[replay]") {
   retain::uniform a(1000, 1), b(1000, 1), c(1000, 2);
   CHECK(a.sample(8).indices.equal(b.sample(8).indices));
   CHECK(!a.sample(8).indices.equal(c.sample(8).indices));

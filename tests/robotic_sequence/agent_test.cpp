@@ -41,7 +41,8 @@ training_settings small_settings() {
 at::Tensor some_states(std::int64_t count, std::int64_t first = 0) {
   auto states = at::zeros({count, observation_width});
   states.narrow(1, 0, sequence::observation_size).normal_();
-  for (std::int64_t i = 0; i < count; ++i) states[i][sequence::observation_size + first + i % (kinds - first)].fill_(1);
+  for (std::int64_t i = 0; i < count; ++i)
+    states[i][sequence::observation_size + first + i % (kinds - first)].fill_(1);
   return states;
 }
 
@@ -66,7 +67,8 @@ bool same_weights(const actor_network& a, const actor_network& b) {
 
 }  // namespace
 
-TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit for bit", "[robotic_sequence]") {
+TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit for bit",
+          "[robotic_sequence]") {
   const auto settings = small_settings();
   retention_settings kept;
   kept.choose("l2+ewc+bc+ks+em");
@@ -74,12 +76,16 @@ TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit f
   const auto memory = some_transitions(100);
   const auto begin = [&](sac_agent& agent) {
     auto actor = agent.actor();
-    return learner(agent, tail(4), settings, episode_kind::whole, memory, make_retention(actor, memory["observation"], kept, settings.seed), kept);
+    return learner(agent, tail(4), settings, episode_kind::whole, memory,
+                   make_retention(actor, memory["observation"], kept, settings.seed), kept);
   };
-  sac_agent first_agent(settings.agent, known_kinds(), settings.seed), second_agent(settings.agent, known_kinds(), settings.seed);
+  sac_agent first_agent(settings.agent, known_kinds(), settings.seed),
+      second_agent(settings.agent, known_kinds(), settings.seed);
   auto first = begin(first_agent), second = begin(second_agent);
   while (!first.finished()) first.step();
-  const auto file = (std::filesystem::temp_directory_path() / ("retain_robotic_" + std::to_string(getpid()) + ".state")).string();
+  const auto file = (std::filesystem::temp_directory_path() /
+                     ("retain_robotic_" + std::to_string(getpid()) + ".state"))
+                        .string();
   while (!second.finished()) {
     if (second.steps() == 97) {
       retain::state out;
@@ -104,7 +110,8 @@ TEST_CASE("equal settings make equal runs, and a run that is saved goes on bit f
   CHECK(same_weights(first_agent.actor(), third_agent.actor()));
 }
 
-TEST_CASE("protected transitions stay in the buffer, and are drawn in their share", "[robotic_sequence]") {
+TEST_CASE("protected transitions stay in the buffer, and are drawn in their share",
+          "[robotic_sequence]") {
   auto settings = small_settings();
   settings.steps = 600;
   settings.random_steps = 600;
@@ -123,16 +130,20 @@ TEST_CASE("protected transitions stay in the buffer, and are drawn in their shar
   auto buffer = learning.buffer();
   constexpr std::int64_t batches = 400, batch = 128, draws = batches * batch;
   std::int64_t protected_draws = 0;
-  for (std::int64_t i = 0; i < batches; ++i) protected_draws += buffer.sample_indices(batch).lt(100).sum().item<std::int64_t>();
-  CHECK(std::abs(static_cast<double>(protected_draws) - 0.25 * draws) < 4.5 * std::sqrt(draws * 0.25 * 0.75));
+  for (std::int64_t i = 0; i < batches; ++i)
+    protected_draws += buffer.sample_indices(batch).lt(100).sum().item<std::int64_t>();
+  CHECK(std::abs(static_cast<double>(protected_draws) - 0.25 * draws) <
+        4.5 * std::sqrt(draws * 0.25 * 0.75));
 
   // With a share of their own they are that share of every batch, to the row.
   retain::episodic_memory exact(memory, {.capacity = 400, .share = 0.5});
   exact.push(some_transitions(300));
-  for (int i = 0; i < 10; ++i) CHECK(exact.sample_indices(batch).lt(100).sum().item<std::int64_t>() == batch / 2);
+  for (int i = 0; i < 10; ++i)
+    CHECK(exact.sample_indices(batch).lt(100).sum().item<std::int64_t>() == batch / 2);
 }
 
-TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by finite differences", "[robotic_sequence]") {
+TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by finite differences",
+          "[robotic_sequence]") {
   at::manual_seed(13);
   auto settings = small_settings().agent;
   settings.width = 6;
@@ -144,14 +155,19 @@ TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by f
     // Of a memory of one state every draw is that state.
     const auto state = states.narrow(0, i, 1);
     const auto target = answers_of(taught, state);
-    cloning_term term(state, target, retain::behavioral_cloning_options{.strength = 2, .batch_size = 3, .seed = 1});
+    cloning_term term(
+        state, target,
+        retain::behavioral_cloning_options{.strength = 2, .batch_size = 3, .seed = 1});
     for (auto& parameter : actor->parameters()) parameter.mutable_grad() = at::Tensor();
     term.loss([&](const at::Tensor& seen) { return actor->forward(seen); }).backward();
     const auto divergence = [&] {
-      const auto p = target.gather(at::zeros({1}, at::kLong)).unsquashed(), q = actor->forward(state).unsquashed();
+      const auto p = target.gather(at::zeros({1}, at::kLong)).unsquashed(),
+                 q = actor->forward(state).unsquashed();
       double sum = 0;
       for (std::int64_t d = 0; d < sequence::action_size; ++d) {
-        const double gap = (p.mean() - q.mean())[0][d].item<double>(), log_p = p.log_std()[0][d].item<double>(), log_q = q.log_std()[0][d].item<double>();
+        const double gap = (p.mean() - q.mean())[0][d].item<double>(),
+                     log_p = p.log_std()[0][d].item<double>(),
+                     log_q = q.log_std()[0][d].item<double>();
         sum += log_q - log_p + (std::exp(2 * log_p) + gap * gap) / (2 * std::exp(2 * log_q)) - 0.5;
       }
       return 2 * sum;
@@ -159,12 +175,16 @@ TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by f
     for (const auto& parameter : actor->named_parameters()) {
       INFO(parameter.key());
       REQUIRE(parameter.value().grad().defined());
-      CHECK(support::relative_error(parameter.value().grad(), support::finite_differences(parameter.value(), divergence, 1e-6)) < 1e-5);
+      CHECK(support::relative_error(
+                parameter.value().grad(),
+                support::finite_differences(parameter.value(), divergence, 1e-6)) < 1e-5);
     }
   }
 }
 
-TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 in the heads of stages without states", "[robotic_sequence]") {
+TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 in the heads of "
+          "stages without states",
+          "[robotic_sequence]") {
   at::manual_seed(3);
   auto actor = make_actor(small_settings().agent);
   const auto unplug = static_cast<std::int64_t>(stage_kind::unplug);
@@ -183,13 +203,15 @@ TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 
     const auto add = [&](const at::Tensor& output, double factor) {
       const auto slopes = torch::autograd::grad({output}, weights, {}, true, false, true);
       for (std::size_t i = 0; i < weights.size(); ++i)
-        if (slopes[i].defined()) expected[i] += factor * slopes[i].square() / static_cast<double>(states.size(0));
+        if (slopes[i].defined())
+          expected[i] += factor * slopes[i].square() / static_cast<double>(states.size(0));
     };
     for (std::int64_t i = 0; i < states.size(0); ++i) {
       const auto said = actor->forward(states.narrow(0, i, 1)).unsquashed();
       const auto mean = squashed ? said.mean().tanh() : said.mean();
       for (std::int64_t d = 0; d < sequence::action_size; ++d) {
-        add(mean[0][d], 1 / said.std()[0][d].square().item<double>());  // of a Gaussian: 1/σ² (∂μ)² + 2 (∂ log σ)²
+        // of a Gaussian: 1/σ² (∂μ)² + 2 (∂ log σ)²
+        add(mean[0][d], 1 / said.std()[0][d].square().item<double>());
         add(said.log_std()[0][d], 2);
       }
     }
@@ -199,7 +221,8 @@ TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 
       CAPTURE(name);
       const auto at = std::find(names.begin(), names.end(), name);
       REQUIRE(at != names.end());
-      CHECK(at::allclose(found, expected[static_cast<std::size_t>(at - names.begin())], 1e-4, 1e-8));
+      CHECK(
+          at::allclose(found, expected[static_cast<std::size_t>(at - names.begin())], 1e-4, 1e-8));
       ++compared;
       if (!name.starts_with("policy_head.")) continue;
       CHECK_FALSE(squashed);  // the heads are left out
@@ -211,11 +234,14 @@ TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 
   }
 }
 
-TEST_CASE("what is learnt from ends with each stage, solved or out of time, and its successor is of the same stage", "[robotic_sequence]") {
+TEST_CASE("what is learnt from ends with each stage, solved or out of time, and its successor is "
+          "of the same stage",
+          "[robotic_sequence]") {
   auto settings = small_settings();
   settings.steps = settings.random_steps = settings.learn_after = settings.capacity = 40'000;
   sac_agent agent(settings.agent, {}, 1);
-  learner learning(agent, tail(5), settings, episode_kind::whole);  // the faucet comes first, which is solved by chance at times
+  // the faucet comes first, which is solved by chance at times
+  learner learning(agent, tail(5), settings, episode_kind::whole);
   while (!learning.finished()) learning.step();
   const auto rows = learning.buffer().gather(at::arange(settings.steps));
   const auto& observation = rows["observation"];
@@ -225,7 +251,9 @@ TEST_CASE("what is learnt from ends with each stage, solved or out of time, and 
   const auto* kinds_seen = kind.data_ptr<std::int64_t>();
   const auto* ended = rows["ended"].data_ptr<float>();
   const auto* reward = rows["reward"].data_ptr<float>();
-  const auto goes_on = (next.narrow(0, 0, settings.steps - 1) == observation.narrow(0, 1, settings.steps - 1)).all(1);
+  const auto goes_on =
+      (next.narrow(0, 0, settings.steps - 1) == observation.narrow(0, 1, settings.steps - 1))
+          .all(1);
   const auto* is_successor = goes_on.data_ptr<bool>();
   const auto faucet = static_cast<std::int64_t>(stage_kind::faucet);
   std::int64_t began = 0, solved = 0, wrong_ends = 0, wrong_lengths = 0, wrong_kinds = 0;
@@ -256,7 +284,9 @@ TEST_CASE("what is learnt from ends with each stage, solved or out of time, and 
   CHECK(least_solved > greatest_other);
 }
 
-TEST_CASE("a policy that is held below the entropy target drives its temperature up, unless a cap stops it", "[robotic_sequence]") {
+TEST_CASE("a policy that is held below the entropy target drives its temperature up, unless a cap "
+          "stops it",
+          "[robotic_sequence]") {
   auto settings = small_settings().agent;
   settings.learning_rate = 0.01;
   const auto run = [&](const std::vector<bool>& known, double strength) {
@@ -264,7 +294,11 @@ TEST_CASE("a policy that is held below the entropy target drives its temperature
     {
       // Narrow: the log of the standard deviation is the second half of every head.
       const at::NoGradGuard no_grad;
-      agent.actor()->named_parameters()["policy_head.out.bias"].view({kinds, 2, sequence::action_size}).select(1, 1).fill_(-4);
+      agent.actor()
+          ->named_parameters()["policy_head.out.bias"]
+          .view({kinds, 2, sequence::action_size})
+          .select(1, 1)
+          .fill_(-4);
     }
     at::manual_seed(9);
     const auto memory = some_transitions(64);
@@ -274,18 +308,24 @@ TEST_CASE("a policy that is held below the entropy target drives its temperature
     auto actor = agent.actor();
     auto terms = make_retention(actor, memory["observation"], kept, 1);
     for (int i = 0; i < 200; ++i)
-      agent.update(memory, [&](const at::Tensor&) { return terms.distillation([&](const at::Tensor& s) { return actor->forward(s); }, nothing_visited{}); });
+      agent.update(memory, [&](const at::Tensor&) {
+        return terms.distillation([&](const at::Tensor& s) { return actor->forward(s); },
+                                  nothing_visited{});
+      });
     return agent.temperature().alpha();
   };
   const auto free = run({}, 100), capped = run(known_kinds(), 100), not_held = run({}, 0);
-  const auto push = static_cast<int>(stage_kind::push), wall = static_cast<int>(stage_kind::push_wall);
+  const auto push = static_cast<int>(stage_kind::push),
+             wall = static_cast<int>(stage_kind::push_wall);
   CHECK(free[wall].item<double>() > 3 * settings.initial_alpha);
-  CHECK(not_held[wall].item<double>() < settings.initial_alpha);  // it has the entropy that is asked for
+  // it has the entropy that is asked for
+  CHECK(not_held[wall].item<double>() < settings.initial_alpha);
   CHECK(capped[push].item<double>() > 3 * settings.initial_alpha);
   CHECK(std::abs(capped[wall].item<double>() - settings.known_alpha_cap) < 1e-6);
 }
 
-TEST_CASE("random weights solve no whole sequence, and equal seeds measure equally", "[robotic_sequence]") {
+TEST_CASE("random weights solve no whole sequence, and equal seeds measure equally",
+          "[robotic_sequence]") {
   at::manual_seed(2);
   const auto actor = make_actor(small_settings().agent);
   const auto once = measure_success(actor, tail(4), 10, 3);
@@ -294,27 +334,32 @@ TEST_CASE("random weights solve no whole sequence, and equal seeds measure equal
   CHECK(once == measure_success(actor, tail(4), 10, 3));
 }
 
-TEST_CASE("success is measured from the stage that is asked for, and onward to the end", "[robotic_sequence]") {
+TEST_CASE("success is measured from the stage that is asked for, and onward to the end",
+          "[robotic_sequence]") {
   // The scripted controller knows all stages but the last two; in those nobody moves.
   std::vector<float> seen_first;
   const auto play = [&](const at::Tensor& observations) {
-    if (seen_first.empty()) seen_first.assign(observations.data_ptr<float>(), observations.data_ptr<float>() + observations.numel());
+    if (seen_first.empty())
+      seen_first.assign(observations.data_ptr<float>(),
+                        observations.data_ptr<float>() + observations.numel());
     auto actions = at::zeros({observations.size(0), sequence::action_size});
     const auto stage = sac_agent::stage_of(observations);
     for (std::int64_t i = 0; i < observations.size(0); ++i) {
       const auto kind = static_cast<stage_kind>(stage[i].item<std::int64_t>());
       if (kind != stage_kind::unplug && kind != stage_kind::push_wall)
-        control(kind, observations.data_ptr<float>() + i * observation_width, actions.data_ptr<float>() + i * sequence::action_size);
+        control(kind, observations.data_ptr<float>() + i * observation_width,
+                actions.data_ptr<float>() + i * sequence::action_size);
     }
     return actions;
   };
   const std::vector<stage_kind> known{stage_kind::window, stage_kind::press, stage_kind::push};
-  for (int stage = 0; stage < 3; ++stage) CHECK(success_from(play, known, stage, false, 20, 3) >= 0.9);
+  for (int stage = 0; stage < 3; ++stage)
+    CHECK(success_from(play, known, stage, false, 20, 3) >= 0.9);
   const double both = success_from(play, known, 0, true, 20, 3);
   CHECK(both >= 0.8);
-  CHECK(success_from(play, tail(4), 1, false, 20, 3) >= 0.9);   // push
-  CHECK(success_from(play, tail(4), 1, true, 20, 3) == 0);      // and unplug behind it
-  CHECK(success_from(play, tail(4), 2, false, 20, 3) == 0);     // unplug
+  CHECK(success_from(play, tail(4), 1, false, 20, 3) >= 0.9);  // push
+  CHECK(success_from(play, tail(4), 1, true, 20, 3) == 0);     // and unplug behind it
+  CHECK(success_from(play, tail(4), 2, false, 20, 3) == 0);    // unplug
   const auto starts = [&](std::uint64_t seed) {
     seen_first.clear();
     success_from(play, known, 2, false, 5, seed);
@@ -324,15 +369,22 @@ TEST_CASE("success is measured from the stage that is asked for, and onward to t
   CHECK(starts(3) != starts(4));
 }
 
-TEST_CASE("sac_agent: an update is the same with its operations joined and one by one", "[robotic_sequence][agent]") {
-  robotic_sequence::sac_agent joined({}, {false, false, false, false, true, true}, 2), apart({}, {false, false, false, false, true, true}, 2);
+TEST_CASE("sac_agent: an update is the same with its operations joined and one by one",
+          "[robotic_sequence][agent]") {
+  robotic_sequence::sac_agent joined({}, {false, false, false, false, true, true}, 2),
+      apart({}, {false, false, false, false, true, true}, 2);
   at::manual_seed(6);
   const auto rows = [](const at::Tensor& kind) {
-    return at::cat({at::randn({128, robotic_sequence::sequence::observation_size}), at::one_hot(kind, robotic_sequence::kinds).to(at::kFloat)}, 1);
+    return at::cat({at::randn({128, robotic_sequence::sequence::observation_size}),
+                    at::one_hot(kind, robotic_sequence::kinds).to(at::kFloat)},
+                   1);
   };
   for (int i = 0; i < 20; ++i) {
     const auto kind = at::randint(robotic_sequence::kinds, {128});
-    const retain::transitions batch{{"observation", rows(kind)}, {"action", at::rand({128, 2}) * 2 - 1}, {"reward", at::rand({128})}, {"next", rows(kind)},
+    const retain::transitions batch{{"observation", rows(kind)},
+                                    {"action", at::rand({128, 2}) * 2 - 1},
+                                    {"reward", at::rand({128})},
+                                    {"next", rows(kind)},
                                     {"ended", (at::rand({128}) < 0.05).to(at::kFloat)}};
     const auto one = joined.update(batch);
     const retain::detail::separate_nodes scope;
@@ -343,7 +395,9 @@ TEST_CASE("sac_agent: an update is the same with its operations joined and one b
   }
 }
 
-TEST_CASE("no value beyond the bound is taught: stored transitions that lead on to themselves do not drive the critics up", "[robotic_sequence]") {
+TEST_CASE("no value beyond the bound is taught: stored transitions that lead on to themselves do "
+          "not drive the critics up",
+          "[robotic_sequence]") {
   const auto greatest_value = [](double bound) {
     auto settings = small_settings().agent;
     settings.learning_rate = 0.01;
@@ -353,8 +407,11 @@ TEST_CASE("no value beyond the bound is taught: stored transitions that lead on 
     sac_agent agent(settings, {}, 1);
     at::manual_seed(9);
     const auto states = some_states(64);
-    const retain::transitions memory{
-        {"observation", states}, {"action", at::rand({64, sequence::action_size}) * 2 - 1}, {"reward", at::ones({64})}, {"next", states}, {"ended", at::zeros({64})}};
+    const retain::transitions memory{{"observation", states},
+                                     {"action", at::rand({64, sequence::action_size}) * 2 - 1},
+                                     {"reward", at::ones({64})},
+                                     {"next", states},
+                                     {"ended", at::zeros({64})}};
     for (int i = 0; i < 300; ++i) agent.update(memory);
     return agent.critics()->forward(states, memory["action"]).max().item<double>();
   };

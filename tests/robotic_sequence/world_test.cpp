@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The arm's world: its rules and rewards by numbers computed here, that it can be solved and not by chance, and that it goes on bit for bit.
+// The arm's world: its rules and rewards by numbers computed here, that it can be solved and not by
+// chance, and that it goes on bit for bit.
 #include "../support.hpp"
 
 #include <retain/state.hpp>
@@ -67,7 +68,8 @@ sequence::outcome play_stage(sequence& world) {
 /// A stage's start that the scripted controller solves, one after the other, up to `stage`.
 void solve_up_to(sequence& world, int stage) {
   for (world.start(0); world.stage() < stage;) {
-    if (!play_stage(world).success) FAIL("the scripted controller did not solve " << name_of(world.kind()));
+    if (!play_stage(world).success)
+      FAIL("the scripted controller did not solve " << name_of(world.kind()));
     REQUIRE(world.advance());
   }
 }
@@ -88,16 +90,21 @@ double reward_by_hand(const sequence& world, double way_at_start) {
     case stage_kind::faucet: {
       const double angle = std::atan2(ox - px, py - oy);  // from where it points to the arm
       left = 0.11 * std::abs(1.35 - angle);
-      x = px + 0.11 * std::sin(angle) - 0.037 * std::cos(angle), y = py - 0.11 * std::cos(angle) - 0.037 * std::sin(angle);
+      x = px + 0.11 * std::sin(angle) - 0.037 * std::cos(angle),
+      y = py - 0.11 * std::cos(angle) - 0.037 * std::sin(angle);
       break;
     }
     case stage_kind::press: x = ox, y = oy - 0.045; break;
-    case stage_kind::push: x = ox - 0.06 * (gx - ox) / left, y = oy - 0.06 * (gy - oy) / left; break;
+    case stage_kind::push:
+      x = ox - 0.06 * (gx - ox) / left, y = oy - 0.06 * (gy - oy) / left;
+      break;
     case stage_kind::unplug: x = ox - 0.035, y = oy - 0.035; break;
     case stage_kind::push_wall: {
       double ax = gx, ay = gy;
       if (oy < 0.2 && std::abs(ox + (0.2 - oy) / (gy - oy) * (gx - ox)) < 0.095) {
-        const auto by = [&](double corner) { return std::hypot(ox - corner, oy - 0.2) + std::hypot(gx - corner, gy - 0.2); };
+        const auto by = [&](double corner) {
+          return std::hypot(ox - corner, oy - 0.2) + std::hypot(gx - corner, gy - 0.2);
+        };
         ax = by(-0.11) < by(0.11) ? -0.11 : 0.11, ay = 0.2, left = by(ax);
       }
       const double way = std::hypot(ax - ox, ay - oy);
@@ -123,14 +130,16 @@ std::string thrown_by(const std::function<void()>& call) {
 
 TEST_CASE("a sequence is the tail of six stages", "[robotic_sequence]") {
   CHECK(all_stages.size() == 6);
-  CHECK((tail(4) == std::vector{stage_kind::press, stage_kind::push, stage_kind::unplug, stage_kind::push_wall}));
+  CHECK((tail(4) == std::vector{stage_kind::press, stage_kind::push, stage_kind::unplug,
+                                stage_kind::push_wall}));
   CHECK((tail(6) == all_stages));
   CHECK(std::string(name_of(stage_kind::push_wall)) == "push-wall");
   CHECK_THAT(thrown_by([] { tail(0); }), ContainsSubstring("1 to 6") && ContainsSubstring("not 0"));
   CHECK_THAT(thrown_by([] { tail(7); }), ContainsSubstring("not 7"));
 }
 
-TEST_CASE("equal seeds and decisions give equal worlds, other seeds give others", "[robotic_sequence]") {
+TEST_CASE("equal seeds and decisions give equal worlds, other seeds give others",
+          "[robotic_sequence]") {
   sequence one(all_stages, 7), two(all_stages, 7), other(all_stages, 8);
   torques draw(1);
   CHECK(seen_in(one) != seen_in(other));
@@ -149,9 +158,15 @@ TEST_CASE("equal seeds and decisions give equal worlds, other seeds give others"
 TEST_CASE("what is drawn lies where it should, and is drawn anew", "[robotic_sequence]") {
   sequence world(all_stages, 3);
   // Places of all stages; goals of the two whose goal is drawn.
-  const std::array<box, 6> places{{{0, 0.15, 0.12, 0.25}, {0.04, 0.16, 0.2, 0.28}, {-0.2, 0.2, 0.25, 0.3},
-                                   {0.02, 0.15, 0.1, 0.2}, {-0.16, -0.08, 0.12, 0.25}, {-0.1, 0.1, 0.09, 0.12}}};
-  const auto inside = [](const box& b, point p) { return p.x >= b.left && p.x <= b.right && p.y >= b.near && p.y <= b.far; };
+  const std::array<box, 6> places{{{0, 0.15, 0.12, 0.25},
+                                   {0.04, 0.16, 0.2, 0.28},
+                                   {-0.2, 0.2, 0.25, 0.3},
+                                   {0.02, 0.15, 0.1, 0.2},
+                                   {-0.16, -0.08, 0.12, 0.25},
+                                   {-0.1, 0.1, 0.09, 0.12}}};
+  const auto inside = [](const box& b, point p) {
+    return p.x >= b.left && p.x <= b.right && p.y >= b.near && p.y <= b.far;
+  };
   for (int stage = 0; stage < 6; ++stage) {
     point least{9, 9}, most{-9, -9};
     for (int i = 0; i < 200; ++i) {
@@ -166,8 +181,11 @@ TEST_CASE("what is drawn lies where it should, and is drawn anew", "[robotic_seq
       const double shoulder = world.where().shoulder, elbow = world.where().elbow;
       REQUIRE(std::abs(shoulder - 0.45) <= 0.1);
       REQUIRE(std::abs(elbow - 2.24) <= 0.1);
-      REQUIRE(world.tip().x == Approx(0.4 * std::cos(shoulder) + 0.4 * std::cos(shoulder + elbow)).margin(1e-9));
-      REQUIRE(world.tip().y == Approx(-0.35 + 0.4 * std::sin(shoulder) + 0.4 * std::sin(shoulder + elbow)).margin(1e-9));
+      REQUIRE(world.tip().x ==
+              Approx(0.4 * std::cos(shoulder) + 0.4 * std::cos(shoulder + elbow)).margin(1e-9));
+      REQUIRE(
+          world.tip().y ==
+          Approx(-0.35 + 0.4 * std::sin(shoulder) + 0.4 * std::sin(shoulder + elbow)).margin(1e-9));
       REQUIRE(distance(world.object(), stage == 1 ? place - point{0, 0.11} : place) < 1e-9);
       REQUIRE_FALSE(solved(world.kind(), world.where(), world.object()));
     }
@@ -185,8 +203,19 @@ TEST_CASE("an observation has angles, velocities, positions and the time", "[rob
   const auto seen = seen_in(world);
   const auto& data = world.data();
   const auto tip = world.tip(), object = world.object(), goal = world.where().goal;
-  const std::array<double, 13> expected{data.qpos[0] - 1, data.qpos[1] - 1.5, data.qvel[0] / 2, data.qvel[1] / 2, 4 * tip.x, 4 * tip.y - 0.6, 4 * object.x,
-                                        4 * object.y - 0.6, 6 * (object.x - tip.x), 6 * (object.y - tip.y), 4 * goal.x, 4 * goal.y - 0.8, -0.2};
+  const std::array<double, 13> expected{data.qpos[0] - 1,
+                                        data.qpos[1] - 1.5,
+                                        data.qvel[0] / 2,
+                                        data.qvel[1] / 2,
+                                        4 * tip.x,
+                                        4 * tip.y - 0.6,
+                                        4 * object.x,
+                                        4 * object.y - 0.6,
+                                        6 * (object.x - tip.x),
+                                        6 * (object.y - tip.y),
+                                        4 * goal.x,
+                                        4 * goal.y - 0.8,
+                                        -0.2};
   for (std::size_t i = 0; i < expected.size(); ++i) {
     CAPTURE(i);
     CHECK(static_cast<double>(seen[i]) == Approx(expected[i]).margin(1e-6));
@@ -195,7 +224,8 @@ TEST_CASE("an observation has angles, velocities, positions and the time", "[rob
   CHECK(seen_in(world)[12] == -1.0f);
 }
 
-TEST_CASE("the scripted controller solves all stages that are not pre-trained", "[robotic_sequence]") {
+TEST_CASE("the scripted controller solves all stages that are not pre-trained",
+          "[robotic_sequence]") {
   sequence world(all_stages, 100);
   for (int stage = 0; stage < 4; ++stage) {
     int successes = 0;
@@ -207,7 +237,8 @@ TEST_CASE("the scripted controller solves all stages that are not pre-trained", 
     CHECK(successes >= 48);
   }
   world.start(4);
-  CHECK_THAT(thrown_by([&] { scripted(world); }), ContainsSubstring("does not know the stage unplug"));
+  CHECK_THAT(thrown_by([&] { scripted(world); }),
+             ContainsSubstring("does not know the stage unplug"));
 }
 
 TEST_CASE("random torques solve nothing, but a faucet now and then", "[robotic_sequence]") {
@@ -234,7 +265,8 @@ TEST_CASE("no contact and no constraint is dropped for want of room", "[robotic_
     for (int i = 0; i < 100; ++i) {
       world.start(stage);
       // The controller brings the arm to where it touches most; random torques shake it there.
-      for (int t = 0; !world.over(); ++t) world.step((stage < 4 && t % 3 != 0 ? scripted(world) : draw()).data());
+      for (int t = 0; !world.over(); ++t)
+        world.step((stage < 4 && t % 3 != 0 ? scripted(world) : draw()).data());
     }
   mju_user_warning = nullptr;
   CHECK(warnings == 0);
@@ -259,14 +291,17 @@ TEST_CASE("a decision pays a tenth of the dense reward", "[robotic_sequence]") {
         // Where the script is at home it moves things; elsewhere chance does.
         const auto chosen = stage < 4 && attempt % 2 == 0 ? scripted(world) : draw();
         const auto result = world.step(chosen.data());
-        if (!result.success) REQUIRE(static_cast<double>(result.reward) == Approx(0.1 * reward_by_hand(world, start)).margin(1e-7));
+        if (!result.success)
+          REQUIRE(static_cast<double>(result.reward) ==
+                  Approx(0.1 * reward_by_hand(world, start)).margin(1e-7));
       }
     }
 }
 
 TEST_CASE("the wall is walked around by its nearer corner", "[robotic_sequence]") {
   const auto wall = stage_kind::push_wall;
-  const layout behind{.place = {0, 0.1}, .goal = {0.02, 0.3}}, beside{.place = {0, 0.1}, .goal = {0.12, 0.3}};
+  const layout behind{.place = {0, 0.1}, .goal = {0.02, 0.3}},
+      beside{.place = {0, 0.1}, .goal = {0.12, 0.3}};
   CHECK((next_target(wall, behind, {0, 0.1}) == point{0.11, 0.2}));
   CHECK(way_left(wall, behind, {0, 0.1}) == Approx(std::hypot(0.11, 0.1) + std::hypot(0.09, 0.1)));
   CHECK(next_target(wall, behind, {-0.05, 0.1}) == point{-0.11, 0.2});
@@ -281,8 +316,10 @@ TEST_CASE("the wall is walked around by its nearer corner", "[robotic_sequence]"
 }
 
 TEST_CASE("stages are solved at a little before their goal, and beyond it", "[robotic_sequence]") {
-  const layout window{.place = {0.1, 0.2}, .goal = {-0.05, 0.2}}, press{.place = {0, 0.3}, .goal = {0, 0.345}},
-      unplug{.place = {-0.1, 0.2}, .goal = {0.02, 0.2}}, push{.place = {0.1, 0.1}, .goal = {-0.2, 0.1}};
+  const layout window{.place = {0.1, 0.2}, .goal = {-0.05, 0.2}},
+      press{.place = {0, 0.3}, .goal = {0, 0.345}},
+      unplug{.place = {-0.1, 0.2}, .goal = {0.02, 0.2}},
+      push{.place = {0.1, 0.1}, .goal = {-0.2, 0.1}};
   CHECK_FALSE(solved(stage_kind::window, window, {-0.029, 0.2}));
   CHECK(solved(stage_kind::window, window, {-0.031, 0.2}));
   CHECK(solved(stage_kind::window, window, {-0.06, 0.2}));
@@ -293,7 +330,9 @@ TEST_CASE("stages are solved at a little before their goal, and beyond it", "[ro
   CHECK(solved(stage_kind::unplug, unplug, {0.001, 0.2}));
   CHECK_FALSE(solved(stage_kind::push, push, {-0.149, 0.1}));
   CHECK(solved(stage_kind::push, push, {-0.17, 0.139}));
-  const auto lever = [](double angle) { return point{0.11 * std::sin(angle), 0.2 - 0.11 * std::cos(angle)}; };
+  const auto lever = [](double angle) {
+    return point{0.11 * std::sin(angle), 0.2 - 0.11 * std::cos(angle)};
+  };
   const layout faucet{.place = {0, 0.2}, .goal = lever(1.35)};
   CHECK_FALSE(solved(stage_kind::faucet, faucet, lever(1.19)));
   CHECK(solved(stage_kind::faucet, faucet, lever(1.21)));
@@ -322,7 +361,8 @@ TEST_CASE("nothing is pushed through the wall, and a button springs back", "[rob
   CHECK(std::abs(button->qpos[2]) < 0.005);
 }
 
-TEST_CASE("a success pays the bonus, the more the earlier, and ends the stage", "[robotic_sequence]") {
+TEST_CASE("a success pays the bonus, the more the earlier, and ends the stage",
+          "[robotic_sequence]") {
   for (const int horizon : {50, 80}) {
     const world_options options{.horizon = horizon, .success_bonus = 2, .reward_scale = 0.25};
     sequence world(all_stages, 21, options);
@@ -335,8 +375,10 @@ TEST_CASE("a success pays the bonus, the more the earlier, and ends the stage", 
       CHECK(world.over());
       // The first decision has t = 0; time() counts those that were made.
       const double t = world.time() - 1;
-      CHECK(static_cast<double>(last.reward) == Approx(0.25 * 2 * reward_by_hand(world, start) * (horizon - t)));
-      CHECK_THAT(thrown_by([&] { world.step(action{}.data()); }), ContainsSubstring("the stage is over"));
+      CHECK(static_cast<double>(last.reward) ==
+            Approx(0.25 * 2 * reward_by_hand(world, start) * (horizon - t)));
+      CHECK_THAT(thrown_by([&] { world.step(action{}.data()); }),
+                 ContainsSubstring("the stage is over"));
     }
   }
 }
@@ -351,13 +393,15 @@ TEST_CASE("time runs out exactly at the horizon", "[robotic_sequence]") {
     CHECK(world.over() == (i == 50));
   }
   CHECK(seen_in(world)[12] == 1.0f);
-  CHECK_THAT(thrown_by([&] { world.step(action{}.data()); }), ContainsSubstring("the stage is over"));
+  CHECK_THAT(thrown_by([&] { world.step(action{}.data()); }),
+             ContainsSubstring("the stage is over"));
   CHECK_THAT(thrown_by([&] { world.advance(); }), ContainsSubstring("stage 0 is not solved"));
   world.start(0);
   CHECK_FALSE(world.over());
   CHECK(world.time() == 0);
 
-  // With the horizon at the decision that solves it, it is a success with the factor 1; one earlier, it is out of time.
+  // With the horizon at the decision that solves it, it is a success with the factor 1; one
+  // earlier, it is out of time.
   sequence as_long(tail(4), 33);
   REQUIRE(play_stage(as_long).success);
   const int needed = as_long.time();
@@ -422,7 +466,8 @@ TEST_CASE("a world that was saved goes on bit for bit", "[robotic_sequence]") {
       REQUIRE(a.reward == b.reward);
       REQUIRE(a.success == b.success);
       REQUIRE(seen_in(world) == seen_in(resumed));
-      for (int q = 0; q < world.model().nv; ++q) REQUIRE(world.data().qacc_warmstart[q] == resumed.data().qacc_warmstart[q]);
+      for (int q = 0; q < world.model().nv; ++q)
+        REQUIRE(world.data().qacc_warmstart[q] == resumed.data().qacc_warmstart[q]);
     }
   }
 }
@@ -445,15 +490,19 @@ TEST_CASE("a state of another sequence changes nothing", "[robotic_sequence]") {
   retain::state saved, late, broken;
   world.save_state(saved, "");
   CHECK_THAT(thrown_by([&] { other.load_state(saved, ""); }),
-             ContainsSubstring("press push unplug push-wall") && ContainsSubstring("has push unplug push-wall"));
+             ContainsSubstring("press push unplug push-wall") &&
+                 ContainsSubstring("has push unplug push-wall"));
   CHECK(seen_in(other) == before);
-  CHECK_THAT(thrown_by([&] { other.load_state(saved, "elsewhere."); }), ContainsSubstring("elsewhere.stages"));
+  CHECK_THAT(thrown_by([&] { other.load_state(saved, "elsewhere."); }),
+             ContainsSubstring("elsewhere.stages"));
 
   for (int i = 0; i < 60; ++i) longer.step(action{}.data());
   longer.save_state(late, "");
-  CHECK_THAT(thrown_by([&] { world.load_state(late, ""); }), ContainsSubstring("time 60") && ContainsSubstring("horizon"));
+  CHECK_THAT(thrown_by([&] { world.load_state(late, ""); }),
+             ContainsSubstring("time 60") && ContainsSubstring("horizon"));
   const auto unchanged = seen_in(world);
-  for (const auto& [key, text] : {std::pair{"physics", "1 2 3 "}, std::pair{"physics", "one "}, std::pair{"layout", "1"}, std::pair{"layout", ""}}) {
+  for (const auto& [key, text] : {std::pair{"physics", "1 2 3 "}, std::pair{"physics", "one "},
+                                  std::pair{"layout", "1"}, std::pair{"layout", ""}}) {
     world.save_state(broken, "");
     broken.set(key, text);
     CHECK_THAT(thrown_by([&] { world.load_state(broken, ""); }), ContainsSubstring(key));
@@ -463,16 +512,25 @@ TEST_CASE("a state of another sequence changes nothing", "[robotic_sequence]") {
 
 TEST_CASE("mistakes are told", "[robotic_sequence]") {
   CHECK_THAT(thrown_by([] { sequence({}, 1); }), ContainsSubstring("a stage at least"));
-  CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.horizon = 0}); }), ContainsSubstring("horizon") && ContainsSubstring("got 0"));
-  CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.frames = -2}); }), ContainsSubstring("frames") && ContainsSubstring("got -2"));
+  CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.horizon = 0}); }),
+             ContainsSubstring("horizon") && ContainsSubstring("got 0"));
+  CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.frames = -2}); }),
+             ContainsSubstring("frames") && ContainsSubstring("got -2"));
   sequence world(tail(4), 1);
-  CHECK_THAT(thrown_by([&] { world.start(4); }), ContainsSubstring("no stage 4") && ContainsSubstring("0 to 3"));
+  CHECK_THAT(thrown_by([&] { world.start(4); }),
+             ContainsSubstring("no stage 4") && ContainsSubstring("0 to 3"));
   CHECK_THAT(thrown_by([&] { world.start(-1); }), ContainsSubstring("no stage -1"));
-  CHECK_THAT(thrown_by([&] { world.step(action{0, std::numeric_limits<float>::quiet_NaN()}.data()); }), ContainsSubstring("action 1"));
-  CHECK_THAT(thrown_by([] { read_model("<mujoco><worldbody><geom type=\"banana\"/></worldbody></mujoco>"); }), ContainsSubstring("banana"));
+  CHECK_THAT(
+      thrown_by([&] { world.step(action{0, std::numeric_limits<float>::quiet_NaN()}.data()); }),
+      ContainsSubstring("action 1"));
+  CHECK_THAT(thrown_by([] {
+               read_model("<mujoco><worldbody><geom type=\"banana\"/></worldbody></mujoco>");
+             }),
+             ContainsSubstring("banana"));
 }
 
-TEST_CASE("a drawing shows the tip, the arm, the object, its goal and the wall where they are", "[robotic_sequence]") {
+TEST_CASE("a drawing shows the tip, the arm, the object, its goal and the wall where they are",
+          "[robotic_sequence]") {
   sequence world(tail(1), 81);
   const auto text = draw(world, false);
   REQUIRE(std::count(text.begin(), text.end(), '\n') == 32);
@@ -498,9 +556,11 @@ TEST_CASE("a drawing shows the tip, the arm, the object, its goal and the wall w
   REQUIRE(image.size() == header.size() + 96 * 96 * 3);
   CHECK(image.substr(0, header.size()) == header);
   const auto pixel = [&](point p) {
-    const auto row = 95 - static_cast<std::size_t>((p.y + 0.4) / 0.01), column = static_cast<std::size_t>((p.x + 0.48) / 0.01);
+    const auto row = 95 - static_cast<std::size_t>((p.y + 0.4) / 0.01),
+               column = static_cast<std::size_t>((p.x + 0.48) / 0.01);
     std::array<int, 3> color{};
-    for (std::size_t c = 0; c < 3; ++c) color[c] = static_cast<unsigned char>(image[header.size() + 3 * (96 * row + column) + c]);
+    for (std::size_t c = 0; c < 3; ++c)
+      color[c] = static_cast<unsigned char>(image[header.size() + 3 * (96 * row + column) + c]);
     return color;
   };
   CHECK(pixel({-0.475, 0.555}) == std::array{247, 245, 237});
@@ -509,9 +569,12 @@ TEST_CASE("a drawing shows the tip, the arm, the object, its goal and the wall w
   CHECK(pixel({0.05, 0.2}) == std::array{89, 77, 71});
 }
 
-TEST_CASE("play shows every decision, asks for one player, and hands the stage to a policy", "[robotic_sequence]") {
+TEST_CASE("play shows every decision, asks for one player, and hands the stage to a policy",
+          "[robotic_sequence]") {
   const support::temporary_folder folder;
-  const policy_reader none = [](const std::string&, const std::vector<stage_kind>&) -> player { throw std::runtime_error("no policies here"); };
+  const policy_reader none = [](const std::string&, const std::vector<stage_kind>&) -> player {
+    throw std::runtime_error("no policies here");
+  };
   const auto shown = [&](const play_command& command, const policy_reader& reader) {
     std::ostringstream text;
     auto* const console = std::cout.rdbuf(text.rdbuf());
@@ -524,9 +587,11 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
     std::cout.rdbuf(console);
     return text.str();
   };
-  const play_command script{.frames = folder.file("frames"), .scripted = true, .stages = 6, .delay = 0};
+  const play_command script{
+      .frames = folder.file("frames"), .scripted = true, .stages = 6, .delay = 0};
   const auto text = shown(script, none);
-  CHECK_THAT(text, ContainsSubstring("4 of 6 stages solved; end: the scripted controller does not know unplug"));
+  CHECK_THAT(text, ContainsSubstring(
+                       "4 of 6 stages solved; end: the scripted controller does not know unplug"));
   CHECK_THAT(text, ContainsSubstring("faucet  stage 2 of 6  decision 0 of 50"));
   // A picture before the first decision, one after each, one at the start of each new stage.
   const auto images = std::distance(std::filesystem::directory_iterator(folder.file("frames")), {});
@@ -536,14 +601,19 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
   first.read(magic.data(), 2);
   CHECK(magic == "P6");
 
-  CHECK_THAT(shown({.from = "push-wall", .random = true, .delay = 0}, none), ContainsSubstring("0 of 1 stages solved; end: out of time in push-wall"));
-  CHECK_THAT(thrown_by([&] { shown({.from = "window", .random = true}, none); }), ContainsSubstring("begin with press, without 'window'"));
+  CHECK_THAT(shown({.from = "push-wall", .random = true, .delay = 0}, none),
+             ContainsSubstring("0 of 1 stages solved; end: out of time in push-wall"));
+  CHECK_THAT(thrown_by([&] { shown({.from = "window", .random = true}, none); }),
+             ContainsSubstring("begin with press, without 'window'"));
   CHECK_THAT(thrown_by([&] { shown({}, none); }), ContainsSubstring("say who plays"));
-  CHECK_THAT(thrown_by([&] { shown({.random = true, .scripted = true}, none); }), ContainsSubstring("say who plays"));
-  CHECK_THAT(thrown_by([&] { shown({.policy = "some file"}, none); }), ContainsSubstring("no policies here"));
+  CHECK_THAT(thrown_by([&] { shown({.random = true, .scripted = true}, none); }),
+             ContainsSubstring("say who plays"));
+  CHECK_THAT(thrown_by([&] { shown({.policy = "some file"}, none); }),
+             ContainsSubstring("no policies here"));
 
   std::vector<int> asked;
-  const policy_reader still = [&](const std::string& file, const std::vector<stage_kind>& stages) -> player {
+  const policy_reader still = [&](const std::string& file,
+                                  const std::vector<stage_kind>& stages) -> player {
     CHECK(file == "a policy");
     CHECK((stages == tail(3)));
     return [&](const float* seen, int stage, float* chosen) {
@@ -552,7 +622,8 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
       chosen[0] = chosen[1] = 0;
     };
   };
-  CHECK_THAT(shown({.policy = "a policy", .from = "unplug", .stages = 3, .delay = 0}, still), ContainsSubstring("out of time in unplug"));
+  CHECK_THAT(shown({.policy = "a policy", .from = "unplug", .stages = 3, .delay = 0}, still),
+             ContainsSubstring("out of time in unplug"));
   CHECK(asked == std::vector<int>(50, 1));
 }
 

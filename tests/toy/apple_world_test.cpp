@@ -60,8 +60,14 @@ TEST_CASE("AppleRetrieval: an episode by hand", "[toy][apple]") {
     double reward;
     int place, phase;
   };
-  for (const auto& [right, reward, place, phase] : std::vector<row>{{false, -1, 0, 1}, {true, 1, 1, 1}, {false, -1, 0, 1}, {true, 1, 1, 1},
-                                                                   {true, 1, 2, 2}, {true, -1, 3, 2}, {false, 1, 2, 2}, {false, 1, 1, 2}}) {
+  for (const auto& [right, reward, place, phase] : std::vector<row>{{false, -1, 0, 1},
+                                                                    {true, 1, 1, 1},
+                                                                    {false, -1, 0, 1},
+                                                                    {true, 1, 1, 1},
+                                                                    {true, 1, 2, 2},
+                                                                    {true, -1, 3, 2},
+                                                                    {false, 1, 2, 2},
+                                                                    {false, 1, 1, 2}}) {
     CHECK(game.observation() == (game.phase() == 1 ? -0.25 : 0.25));
     CHECK(game.step(right) == reward);
     CHECK(game.place() == place);
@@ -84,18 +90,21 @@ TEST_CASE("AppleRetrieval: an episode by hand", "[toy][apple]") {
 TEST_CASE("AppleRetrieval: exact outcomes are those of all sequences of actions", "[toy][apple]") {
   for (const int distance : {1, 2, 3})
     for (const int cap : {6, 9, 11})
-      for (const auto& [right1, right2] : std::vector<std::array<double, 2>>{{0.5, 0.5}, {0.8, 0.3}, {0.9, 0.05}, {0.2, 0.9}, {1, 0}})
+      for (const auto& [right1, right2] : std::vector<std::array<double, 2>>{
+               {0.5, 0.5}, {0.8, 0.3}, {0.9, 0.05}, {0.2, 0.9}, {1, 0}})
         for (const int phase : {1, 2}) {
           CAPTURE(distance, cap, right1, right2, phase);
           const auto exact = toy::exact_outcome({distance, 0.25, cap}, right1, right2, phase);
-          const auto slow = enumerate({phase, phase == 1 ? 0 : distance, 0, 0, phase == 2, false}, distance, cap, right1, right2);
+          const auto slow = enumerate({phase, phase == 1 ? 0 : distance, 0, 0, phase == 2, false},
+                                      distance, cap, right1, right2);
           CHECK(exact.reach == Approx(slow.reach).margin(1e-12));
           CHECK(exact.success == Approx(slow.success).margin(1e-12));
           CHECK(exact.reward == Approx(slow.reward).margin(1e-12));
         }
 }
 
-TEST_CASE("AppleRetrieval: played episodes follow the rules and succeed as often as they should", "[toy][apple]") {
+TEST_CASE("AppleRetrieval: played episodes follow the rules and succeed as often as they should",
+          "[toy][apple]") {
   const toy::apple_world world{20, 0.25, 100};
   const toy::apple_weights policy{-3, 0.2};
   toy::random_numbers random(7);
@@ -142,7 +151,11 @@ TEST_CASE("parallel: every piece once, and the first failure is told", "[toy][co
     std::vector<int> times(50);
     parallel(times.size(), threads, [&](std::size_t i) { ++times[i]; });
     CHECK(times == std::vector<int>(50, 1));
-    CHECK_THROWS_AS(parallel(50, threads, [](std::size_t i) { if (i == 20) throw std::logic_error("twenty"); }), std::logic_error);
+    CHECK_THROWS_AS(parallel(50, threads,
+                             [](std::size_t i) {
+                               if (i == 20) throw std::logic_error("twenty");
+                             }),
+                    std::logic_error);
   }
   parallel(0, 2, [](std::size_t) { FAIL("there is nothing to do"); });
 }

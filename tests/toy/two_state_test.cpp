@@ -26,7 +26,8 @@ TEST_CASE("two-state MDP: the four optima of the paper", "[toy][two_state]") {
   CHECK(std::abs(cloned[1].low - 0.975) < 1e-9);
 }
 
-TEST_CASE("two-state MDP: the formula is the solution of the Bellman equations", "[toy][two_state]") {
+TEST_CASE("two-state MDP: the formula is the solution of the Bellman equations",
+          "[toy][two_state]") {
   for (const double epsilon : {1.0, 0.4, 0.05})
     for (const double r0 : {0.0, 0.99, -0.7})
       for (const double r1 : {-1.0, 0.0, 0.3})
@@ -45,7 +46,8 @@ TEST_CASE("two-state MDP: values are those of a long walk", "[toy][two_state]") 
   for (const int start : {0, 1}) {
     double in0 = start == 0 ? 1 : 0, total = 0, weight = 1;
     for (int t = 0; t < 600; ++t, weight *= mdp.discount) {
-      total += weight * (in0 * (theta * 1 + (1 - theta) * 0.2) + (1 - in0) * (f * 1 + (1 - f) * -0.4));
+      total +=
+          weight * (in0 * (theta * 1 + (1 - theta) * 0.2) + (1 - in0) * (f * 1 + (1 - f) * -0.4));
       in0 = in0 * (1 - theta) + (1 - in0) * (1 - f);
     }
     CHECK(toy::values(mdp, theta)[start] == Approx(total).epsilon(1e-12));
@@ -57,19 +59,23 @@ TEST_CASE("two-state MDP: slopes against finite differences", "[toy][two_state]"
     for (int i = 1; i < 400; ++i) {
       const double theta = (i + 0.3) / 400.3, h = 1e-6;
       if (std::abs(theta - mdp.kink()) < 2 * h) continue;
-      const Eigen::Vector2d slope = toy::value_slopes(mdp, theta), numeric = (toy::values(mdp, theta + h) - toy::values(mdp, theta - h)) / (2 * h);
+      const Eigen::Vector2d slope = toy::value_slopes(mdp, theta),
+                            numeric = (toy::values(mdp, theta + h) - toy::values(mdp, theta - h)) /
+                                      (2 * h);
       REQUIRE((slope - numeric).norm() < 1e-5 * (1 + slope.norm()));
     }
 }
 
-TEST_CASE("two-state MDP: ascent from anywhere ends in the optimum of its basin", "[toy][two_state]") {
+TEST_CASE("two-state MDP: ascent from anywhere ends in the optimum of its basin",
+          "[toy][two_state]") {
   for (const auto& mdp : {toy::coverage_gap, toy::cloning_gap}) {
     const auto best = toy::optima(mdp);
     for (int i = 0; i <= 80; ++i) {
       const double start = i / 80.0;
       const auto path = toy::climb(mdp, start);
       CAPTURE(mdp.epsilon, start, path.theta);
-      const auto& expected = start <= best[0].high ? best[0] : best[1];  // at the kink the slope is that of its left side
+      // at the kink the slope is that of its left side
+      const auto& expected = start <= best[0].high ? best[0] : best[1];
       CHECK(path.arrived);
       CHECK(std::abs(path.theta - expected.theta) < 1e-3);
       CHECK(std::abs(path.value - expected.value) < 1e-3);
@@ -79,7 +85,8 @@ TEST_CASE("two-state MDP: ascent from anywhere ends in the optimum of its basin"
 }
 
 TEST_CASE("two-state MDP: narrow peaks and the V-shape are one family", "[toy][two_state]") {
-  for (const double theta : {0.0, 0.2, 0.5, 0.7, 1.0}) CHECK(toy::coverage_gap.stay(theta) == Approx(2 * std::abs(theta - 0.5)).margin(1e-15));
+  for (const double theta : {0.0, 0.2, 0.5, 0.7, 1.0})
+    CHECK(toy::coverage_gap.stay(theta) == Approx(2 * std::abs(theta - 0.5)).margin(1e-15));
   CHECK(toy::cloning_gap.stay(0.975) == Approx(0.95));
   CHECK(toy::cloning_gap.stay(1) == Approx(1));
 }

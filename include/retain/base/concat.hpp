@@ -12,7 +12,8 @@ namespace retain::detail {
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
-  out.imbue(std::locale::classic());  // files are written with this: a user's locale must not group their digits
+  // files are written with this: a user's locale must not group their digits
+  out.imbue(std::locale::classic());
   (out << ... << parts);
   return out.str();
 }

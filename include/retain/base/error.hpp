@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The exceptions retain throws. They are thrown when something is set up, loaded or first matched against a model;
-// each text says what is wrong, where, and what to do about it.
+// The exceptions retain throws. They are thrown when something is set up, loaded or first matched
+// against a model; each text says what is wrong, where, and what to do about it.
 #pragma once
 
 #include <stdexcept>
@@ -12,13 +12,14 @@ struct error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Two tensors that belong together have different shapes; the text names the parameter and both shapes.
+/// Two tensors that belong together have different shapes; the text names the parameter and both
+/// shapes.
 struct shape_error : error {
   using error::error;
 };
 
-/// A model and a stored state do not belong together: a parameter is missing, extra or of another kind, or an importance
-/// is negative or not finite.
+/// A model and a stored state do not belong together: a parameter is missing, extra or of another
+/// kind, or an importance is negative or not finite.
 struct state_error : error {
   using error::error;
 };

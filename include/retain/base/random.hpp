@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A random generator whose whole state is one integer, so that it can be saved with everything else.
+// A random generator whose whole state is one integer, so that it can be saved with everything
+// else.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +25,16 @@ class splitmix64 {
     wide product = static_cast<wide>((*this)()) * bound;
     if (static_cast<std::uint64_t>(product) < bound) {
       const std::uint64_t threshold = (0 - bound) % bound;
-      while (static_cast<std::uint64_t>(product) < threshold) product = static_cast<wide>((*this)()) * bound;
+      while (static_cast<std::uint64_t>(product) < threshold)
+        product = static_cast<wide>((*this)()) * bound;
     }
     return static_cast<std::uint64_t>(product >> 64);
   }
 
   /// A uniform position in a row of `size` items.
-  std::int64_t index(std::int64_t size) { return static_cast<std::int64_t>(below(static_cast<std::uint64_t>(size))); }
+  std::int64_t index(std::int64_t size) {
+    return static_cast<std::int64_t>(below(static_cast<std::uint64_t>(size)));
+  }
 
   /// A uniform multiple of 2^-53 in [0, 1).
   double real() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }

@@ -43,7 +43,8 @@ inline bool matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-/// Whether a pattern matches the name, or the name of a module that it lies in: "encoder" covers "encoder.0.weight".
+/// Whether a pattern matches the name, or the name of a module that it lies in: "encoder" covers
+/// "encoder.0.weight".
 inline bool covers(std::string_view pattern, std::string_view name) {
   for (auto end = name.find('.'); end != std::string_view::npos; end = name.find('.', end + 1))
     if (matches(pattern, name.substr(0, end))) return true;

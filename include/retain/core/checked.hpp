@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is checked alike of what a caller builds with and of what a state brings, and sizes that no memory holds.
+// What is checked alike of what a caller builds with and of what a state brings, and sizes that no
+// memory holds.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -19,10 +20,12 @@
 
 namespace retain::detail {
 
-/// More items than any memory holds or any stream brings. Doubles count so far without gaps, and sums of a few such numbers do not overflow.
+/// More items than any memory holds or any stream brings. Doubles count so far without gaps, and
+/// sums of a few such numbers do not overflow.
 inline constexpr std::int64_t most_items = std::int64_t{1} << 53;
 
-/// What `make` returns. Where there is no memory for it, or LibTorch cannot make it, a config_error that begins with `what`.
+/// What `make` returns. Where there is no memory for it, or LibTorch cannot make it, a config_error
+/// that begins with `what`.
 template <class Make, class... Parts>
 auto allocated(Make&& make, const Parts&... what) {
   std::string reason;
@@ -39,13 +42,16 @@ auto allocated(Make&& make, const Parts&... what) {
   throw config_error(concat(what..., ": ", reason));
 }
 
-/// Room for `more` elements, so that adding them cannot fail; it grows by doubling, as adding one by one does.
+/// Room for `more` elements, so that adding them cannot fail; it grows by doubling, as adding one
+/// by one does.
 template <class Vector>
 void make_room(Vector& elements, std::size_t more) {
-  if (elements.capacity() - elements.size() < more) elements.reserve(std::max(elements.size() + more, 2 * elements.capacity()));
+  if (elements.capacity() - elements.size() < more)
+    elements.reserve(std::max(elements.size() + more, 2 * elements.capacity()));
 }
 
-/// Runs a constructor's check on what was saved under `key`: what is a config_error there is a state_error here, with the key's name.
+/// Runs a constructor's check on what was saved under `key`: what is a config_error there is a
+/// state_error here, with the key's name.
 template <class Check>
 void check_saved(const std::string& key, Check&& check) {
   try {
@@ -55,12 +61,16 @@ void check_saved(const std::string& key, Check&& check) {
   }
 }
 
-/// The list [n] under a key, contiguous on the CPU. Throws state_error when it is no list of this type.
+/// The list [n] under a key, contiguous on the CPU. Throws state_error when it is no list of this
+/// type.
 inline at::Tensor saved_list(const state& in, const std::string& key, at::ScalarType type) {
   const at::Tensor& list = in.tensor(key);
-  if (!list.defined() || list.layout() != at::kStrided || list.dim() != 1 || list.scalar_type() != type)
+  if (!list.defined() || list.layout() != at::kStrided || list.dim() != 1 ||
+      list.scalar_type() != type)
     throw state_error(concat("the state's '", key, "' must be ", type, " [n], got ",
-                             list.defined() ? concat(list.scalar_type(), ' ', shape_text(list.sizes())) : "an undefined tensor",
+                             list.defined()
+                                 ? concat(list.scalar_type(), ' ', shape_text(list.sizes()))
+                                 : "an undefined tensor",
                              ": it was saved from something else"));
   return list.to(at::kCPU).contiguous();
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The small concepts everything is templated over. What a user has already satisfies them by its structure.
+// The small concepts everything is templated over. What a user has already satisfies them by its
+// structure.
 #pragma once
 
 #include <retain/core/parameters.hpp>
@@ -13,17 +14,21 @@
 
 namespace retain {
 
-/// A batch of distributions over actions, one per row of the leading dimensions ([N], or [T, N] for sequences).
+/// A batch of distributions over actions, one per row of the leading dimensions ([N], or [T, N] for
+/// sequences).
 template <class D>
 concept action_distribution = requires(const D& d, const at::Tensor& actions) {
   { d.log_prob(actions) } -> std::convertible_to<at::Tensor>;  // [...]: log pi(a|s)
   { d.entropy() } -> std::convertible_to<at::Tensor>;          // [...]: in nats
   { d.sample() } -> std::convertible_to<at::Tensor>;           // actions, without gradient
-  { d.mode() } -> std::convertible_to<at::Tensor>;             // the most likely actions, or what a deterministic evaluation plays
-  { kl(d, d) } -> std::convertible_to<at::Tensor>;             // [...]: KL(first || second), in nats
+  // the most likely actions, or what a deterministic evaluation plays
+  { d.mode() } -> std::convertible_to<at::Tensor>;
+  // [...]: KL(first || second), in nats
+  { kl(d, d) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Distributions of which some rows are padding. `mask` is 1 (or true) where a row counts; it has the shape of the rows, and may be on any device.
+/// Distributions of which some rows are padding. `mask` is 1 (or true) where a row counts; it has
+/// the shape of the rows, and may be on any device.
 template <action_distribution D>
 struct masked {
   D distribution;
@@ -41,19 +46,22 @@ struct is_masked<masked<D>> : std::true_type {};
 
 /// What a policy may answer: distributions, or distributions with a mask.
 template <class P>
-concept prediction = action_distribution<std::remove_cvref_t<P>> || detail::is_masked<std::remove_cvref_t<P>>::value;
+concept prediction =
+    action_distribution<std::remove_cvref_t<P>> || detail::is_masked<std::remove_cvref_t<P>>::value;
 
 /// p(observations) -> distributions.
 template <class P, class Observations>
-concept policy = std::invocable<P, const Observations&> && prediction<std::invoke_result_t<P, const Observations&>>;
+concept policy = std::invocable<P, const Observations&> &&
+                 prediction<std::invoke_result_t<P, const Observations&>>;
 
-/// p(observations, state, done) -> {distributions, state}. `done` marks steps that begin a new episode: the state is reset
-/// before such a step, not after it.
+/// p(observations, state, done) -> {distributions, state}. `done` marks steps that begin a new
+/// episode: the state is reset before such a step, not after it.
 template <class P, class Observations, class State>
-concept recurrent_policy = requires(P& p, const Observations& observations, const State& carried, const at::Tensor& done) {
-  { std::get<0>(p(observations, carried, done)) } -> prediction;
-  { std::get<1>(p(observations, carried, done)) } -> std::convertible_to<State>;
-};
+concept recurrent_policy =
+    requires(P& p, const Observations& observations, const State& carried, const at::Tensor& done) {
+      { std::get<0>(p(observations, carried, done)) } -> prediction;
+      { std::get<1>(p(observations, carried, done)) } -> std::convertible_to<State>;
+    };
 
 /// A penalty on the weights: knows parameters, not data.
 template <class T>

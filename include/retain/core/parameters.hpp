@@ -45,17 +45,24 @@ concept named_item = requires(const T& item) {
 
 template <named_item T>
 named_tensor to_named_tensor(const T& item) {
-  if constexpr (requires { { item.key() } -> std::convertible_to<std::string>; })
+  if constexpr (requires {
+                  { item.key() } -> std::convertible_to<std::string>;
+                })
     return {item.key(), item.value()};
-  else if constexpr (requires { { item.first } -> std::convertible_to<std::string>; })
+  else if constexpr (requires {
+                       { item.first } -> std::convertible_to<std::string>;
+                     })
     return {item.first, item.second};
-  else if constexpr (requires { { item.tensor } -> std::convertible_to<at::Tensor>; })
+  else if constexpr (requires {
+                       { item.tensor } -> std::convertible_to<at::Tensor>;
+                     })
     return {item.name, item.tensor};
   else
     return {item.name, item.value};
 }
 
-/// A range whose elements carry a name and a tensor: OrderedDict, jit::named_parameter_list, vector<pair>, map, ...
+/// A range whose elements carry a name and a tensor: OrderedDict, jit::named_parameter_list,
+/// vector<pair>, map, ...
 template <class R>
 concept named_range = requires(const R& range) {
   { *range.begin() } -> named_item;
@@ -75,7 +82,9 @@ concept tensor_range = requires(const M& range) {
 
 /// A smart pointer, a raw pointer or a LibTorch module holder around a model.
 template <class M>
-concept points_to_model = requires(const M& model) { requires has_named_parameters<std::remove_reference_t<decltype(*model)>>; };
+concept points_to_model = requires(const M& model) {
+  requires has_named_parameters<std::remove_reference_t<decltype(*model)>>;
+};
 
 /// With `aliases`, a tensor of several names is listed under each of them.
 template <named_range R>
@@ -85,9 +94,12 @@ parameter_list collect(const R& range, bool aliases = false) {
   std::unordered_set<std::string> names;
   for (const auto& item : range) {
     auto entry = to_named_tensor(item);
-    if (!entry.tensor.defined() || (!seen.insert(entry.tensor.unsafeGetTensorImpl()).second && !aliases)) continue;
+    if (!entry.tensor.defined() ||
+        (!seen.insert(entry.tensor.unsafeGetTensorImpl()).second && !aliases))
+      continue;
     if (!names.insert(entry.name).second)
-      throw config_error(concat("parameters: two tensors are named '", entry.name, "': give the parts of a list different prefixes"));
+      throw config_error(concat("parameters: two tensors are named '", entry.name,
+                                "': give the parts of a list different prefixes"));
     list.push_back(std::move(entry));
   }
   return list;
@@ -95,13 +107,15 @@ parameter_list collect(const R& range, bool aliases = false) {
 
 }  // namespace detail
 
-/// A model whose parameters can be listed by name: torch::nn::Module and everything derived from it, a module holder or a
-/// pointer to one, torch::jit::Module, a vector of tensors (named "0", "1", ...), or any range of (name, tensor).
-/// A type of your own satisfies it with a member `named_parameters()` that returns such a range.
+/// A model whose parameters can be listed by name: torch::nn::Module and everything derived from
+/// it, a module holder or a pointer to one, torch::jit::Module, a vector of tensors (named "0",
+/// "1", ...), or any range of (name, tensor). A type of your own satisfies it with a member
+/// `named_parameters()` that returns such a range.
 template <class M>
-concept parameter_source = detail::has_named_parameters<const std::remove_cvref_t<M>> || detail::points_to_model<M> ||
-                           detail::named_range<std::remove_cvref_t<M>> || detail::tensor_range<std::remove_cvref_t<M>> ||
-                           detail::has_named_parameters<std::remove_cvref_t<M>>;
+concept parameter_source =
+    detail::has_named_parameters<const std::remove_cvref_t<M>> || detail::points_to_model<M> ||
+    detail::named_range<std::remove_cvref_t<M>> || detail::tensor_range<std::remove_cvref_t<M>> ||
+    detail::has_named_parameters<std::remove_cvref_t<M>>;
 
 namespace detail {
 
@@ -118,7 +132,8 @@ struct parameters_fn {
       return collect(model, aliases);
     } else if constexpr (tensor_range<model_type>) {
       std::vector<named_tensor> named;
-      for (const at::Tensor& tensor : model) named.push_back({std::to_string(named.size()), tensor});
+      for (const at::Tensor& tensor : model)
+        named.push_back({std::to_string(named.size()), tensor});
       return collect(named, aliases);
     } else {
       // named_parameters() that is not const although it changes nothing.
@@ -132,8 +147,9 @@ inline constexpr parameters_fn<true> all_names{};
 
 }  // namespace detail
 
-/// parameters(model): the ordered names and tensors of a model. A tensor that several names share (a tied weight) is listed
-/// once, under its first name, so that a penalty counts it once. Throws config_error when two different tensors have one name.
+/// parameters(model): the ordered names and tensors of a model. A tensor that several names share
+/// (a tied weight) is listed once, under its first name, so that a penalty counts it once. Throws
+/// config_error when two different tensors have one name.
 inline constexpr detail::parameters_fn<false> parameters{};
 
 }  // namespace retain

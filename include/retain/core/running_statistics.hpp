@@ -20,61 +20,74 @@
 namespace retain {
 
 struct running_statistics_options {
-  double initial_count = 1e-4;  ///< weight, in samples, of a mean of 0 and a variance of 1 to begin with; 0 for none
-  double epsilon = 0;           ///< added to the variance before its root is taken
+  /// weight, in samples, of a mean of 0 and a variance of 1 to begin with; 0 for none
+  double initial_count = 1e-4;
+  double epsilon = 0;  ///< added to the variance before its root is taken
 };
 
 /// Mean and variance, per element of a shape, over batches of any size,
 ///
 ///     n = a + b,   delta = mean_b - mean_a,   mean = mean_a + delta b / n,   M2 = M2_a + M2_b + delta^2 a b / n,   variance = M2 / n
 ///
-/// (the pairwise update of Chan, Golub and LeVeque 1979), in double. The variance is that of the samples, not an estimate of a
-/// population's (no n - 1). What it begins with, a weight of `initial_count` samples, is kept apart from what it saw: two that are
-/// merged hold it once.
+/// (the pairwise update of Chan, Golub and LeVeque 1979), in double. The variance is that of the
+/// samples, not an estimate of a population's (no n - 1). What it begins with, a weight of
+/// `initial_count` samples, is kept apart from what it saw: two that are merged hold it once.
 class running_statistics {
  public:
   /// Throws config_error for an initial count or an epsilon that is negative or not finite.
-  explicit running_statistics(std::vector<std::int64_t> shape = {}, running_statistics_options options = {})
+  explicit running_statistics(std::vector<std::int64_t> shape = {},
+                              running_statistics_options options = {})
       : shape_(std::move(shape)),
         options_(options),
         mean_(at::zeros(shape_, at::TensorOptions().dtype(at::kDouble))),
         squares_(at::zeros(shape_, at::TensorOptions().dtype(at::kDouble))) {
-    if (!(options_.initial_count >= 0) || !std::isfinite(options_.initial_count) || !(options_.epsilon >= 0) || !std::isfinite(options_.epsilon))
-      throw config_error(detail::concat("running_statistics: initial_count and epsilon must be finite and not negative, got ",
-                                        options_.initial_count, " and ", options_.epsilon));
+    if (!(options_.initial_count >= 0) || !std::isfinite(options_.initial_count) ||
+        !(options_.epsilon >= 0) || !std::isfinite(options_.epsilon))
+      throw config_error(detail::concat(
+          "running_statistics: initial_count and epsilon must be finite and not negative, got ",
+          options_.initial_count, " and ", options_.epsilon));
   }
 
-  /// Takes in a batch [..., shape]: every leading dimension counts samples. Throws shape_error for another shape and state_error for a
-  /// value that is not finite, which would stay in the mean for good; nothing is changed then.
+  /// Takes in a batch [..., shape]: every leading dimension counts samples. Throws shape_error for
+  /// another shape and state_error for a value that is not finite, which would stay in the mean for
+  /// good; nothing is changed then.
   void update(const at::Tensor& batch) {
     const at::NoGradGuard no_grad;
     const auto kept = static_cast<std::int64_t>(shape_.size());
-    if (batch.dim() < kept || batch.sizes().slice(static_cast<std::size_t>(batch.dim() - kept)) != at::IntArrayRef(shape_))
-      throw shape_error(detail::concat("running_statistics: a batch of shape ", detail::shape_text(batch.sizes()),
-                                       " does not end in the shape of the statistics, ", detail::shape_text(shape_)));
+    if (batch.dim() < kept || batch.sizes().slice(static_cast<std::size_t>(batch.dim() - kept)) !=
+                                  at::IntArrayRef(shape_))
+      throw shape_error(detail::concat(
+          "running_statistics: a batch of shape ", detail::shape_text(batch.sizes()),
+          " does not end in the shape of the statistics, ", detail::shape_text(shape_)));
     if (batch.numel() == 0) return;
     std::vector<std::int64_t> sizes{-1};
     sizes.insert(sizes.end(), shape_.begin(), shape_.end());
     const auto samples = batch.detach().reshape(sizes);
     moments seen{count_, mean_.to(batch.device()), squares_.to(batch.device())};
     // Frames are many times larger in double than as they come: a part of a batch at a time.
-    const std::int64_t rows = std::max<std::int64_t>(1, part / std::max<std::int64_t>(1, mean_.numel()));
+    const std::int64_t rows =
+        std::max<std::int64_t>(1, part / std::max<std::int64_t>(1, mean_.numel()));
     for (std::int64_t begin = 0; begin < samples.size(0); begin += rows) {
-      const auto some = samples.narrow(0, begin, std::min(rows, samples.size(0) - begin)).to(at::kDouble);
+      const auto some =
+          samples.narrow(0, begin, std::min(rows, samples.size(0) - begin)).to(at::kDouble);
       const auto mean = some.mean(0);
       seen = merged(seen, {static_cast<double>(some.size(0)), mean, (some - mean).square().sum(0)});
     }
     if (!seen.squares.isfinite().all().item<bool>())
-      throw state_error("running_statistics: a batch holds a value that is not finite: look for it where the batch was made");
+      throw state_error("running_statistics: a batch holds a value that is not finite: look for it "
+                        "where the batch was made");
     take(std::move(seen));
   }
 
-  /// Takes in what another saw, as if its batches had come here. Throws shape_error for another shape.
+  /// Takes in what another saw, as if its batches had come here. Throws shape_error for another
+  /// shape.
   void merge(const running_statistics& other) {
     if (other.shape_ != shape_)
-      throw shape_error(detail::concat("running_statistics: statistics of shape ", detail::shape_text(other.shape_), " cannot be merged into those of ",
-                                       detail::shape_text(shape_)));
-    take(merged({count_, mean_, squares_}, {other.count_, other.mean_.to(mean_.device()), other.squares_.to(mean_.device())}));
+      throw shape_error(detail::concat(
+          "running_statistics: statistics of shape ", detail::shape_text(other.shape_),
+          " cannot be merged into those of ", detail::shape_text(shape_)));
+    take(merged({count_, mean_, squares_},
+                {other.count_, other.mean_.to(mean_.device()), other.squares_.to(mean_.device())}));
   }
 
   /// How many samples it has seen, without what it began with.
@@ -90,12 +103,14 @@ class running_statistics {
   /// sqrt(variance + epsilon).
   at::Tensor deviation() const { return (variance() + options_.epsilon).sqrt(); }
 
-  /// (x - mean) / deviation, within [-clip, clip] where clip is above 0. x [..., shape] of any type; the answer is of its type, float for
-  /// integers. An element that never varied, whose deviation is 0 but for the rounding of its mean, becomes 0.
+  /// (x - mean) / deviation, within [-clip, clip] where clip is above 0. x [..., shape] of any
+  /// type; the answer is of its type, float for integers. An element that never varied, whose
+  /// deviation is 0 but for the rounding of its mean, becomes 0.
   at::Tensor normalise(const at::Tensor& x, double clip = 0) const {
     const auto type = at::isFloatingType(x.scalar_type()) ? x.scalar_type() : at::kFloat;
     const auto centre = mean(), spread = deviation();
-    const auto factor = spread.reciprocal().masked_fill(options_.epsilon > 0 ? spread == 0 : spread <= 1e-13 * centre.abs(), 0);
+    const auto factor = spread.reciprocal().masked_fill(
+        options_.epsilon > 0 ? spread == 0 : spread <= 1e-13 * centre.abs(), 0);
     const auto result = (x.to(type) - centre.to(x.device(), type)) * factor.to(x.device(), type);
     return clip > 0 ? result.clamp(-clip, clip) : result;
   }
@@ -105,13 +120,17 @@ class running_statistics {
     out.set(prefix + "mean", mean_);
     out.set(prefix + "squares", squares_);
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of other statistics, or of none that batches can lead to.
+  /// Throws state_error or shape_error and changes nothing when the state is of other statistics,
+  /// or of none that batches can lead to.
   void load_state(const state& in, const std::string& prefix) {
     const double count = in.number(prefix + "count");
-    if (!(count >= 0) || !std::isfinite(count)) throw state_error(detail::concat("running_statistics: the state holds a count of ", count));
+    if (!(count >= 0) || !std::isfinite(count))
+      throw state_error(detail::concat("running_statistics: the state holds a count of ", count));
     const auto mean = saved(in, prefix + "mean"), squares = saved(in, prefix + "squares");
-    if (!detail::all_finite(mean) || !detail::all_finite(squares) || squares.lt(0).any().item<bool>() || (count == 0 && squares.ne(0).any().item<bool>()))
-      throw state_error(detail::concat("running_statistics: the state's '", prefix, "mean' and '", prefix, "squares' are not those of ", count, " samples"));
+    if (!detail::all_finite(mean) || !detail::all_finite(squares) ||
+        squares.lt(0).any().item<bool>() || (count == 0 && squares.ne(0).any().item<bool>()))
+      throw state_error(detail::concat("running_statistics: the state's '", prefix, "mean' and '",
+                                       prefix, "squares' are not those of ", count, " samples"));
     take({count, mean, squares});
   }
 
@@ -127,11 +146,13 @@ class running_statistics {
     const double count = a.count + b.count;
     if (count == 0) return a;
     const auto delta = b.mean - a.mean;
-    return {count, a.mean + delta * (b.count / count), a.squares + b.squares + delta.square() * (a.count * b.count / count)};
+    return {count, a.mean + delta * (b.count / count),
+            a.squares + b.squares + delta.square() * (a.count * b.count / count)};
   }
   moments all() const {
     const double initial = options_.initial_count;
-    return merged({initial, at::zeros_like(mean_), at::full_like(mean_, initial)}, {count_, mean_, squares_});
+    return merged({initial, at::zeros_like(mean_), at::full_like(mean_, initial)},
+                  {count_, mean_, squares_});
   }
   void take(moments seen) {
     count_ = seen.count;
@@ -141,17 +162,21 @@ class running_statistics {
   at::Tensor saved(const state& in, const std::string& key) const {
     const at::Tensor& tensor = in.tensor(key);
     if (tensor.sizes() != mean_.sizes())
-      throw shape_error(detail::concat("running_statistics: the saved '", key, "' has shape ", detail::shape_text(tensor.sizes()), ", these are of ",
-                                       detail::shape_text(shape_), ": the state belongs to other observations"));
+      throw shape_error(detail::concat("running_statistics: the saved '", key, "' has shape ",
+                                       detail::shape_text(tensor.sizes()), ", these are of ",
+                                       detail::shape_text(shape_),
+                                       ": the state belongs to other observations"));
     if (tensor.scalar_type() != at::kDouble)
-      throw state_error(detail::concat("running_statistics: the saved '", key, "' is ", tensor.dtype(), ", not double"));
+      throw state_error(detail::concat("running_statistics: the saved '", key, "' is ",
+                                       tensor.dtype(), ", not double"));
     return tensor.to(mean_.device());
   }
 
   std::vector<std::int64_t> shape_;
   running_statistics_options options_;
   double count_ = 0;
-  at::Tensor mean_, squares_;  // replaced by every update, never written into: copies and states hold handles to them
+  // replaced by every update, never written into: copies and states hold handles to them
+  at::Tensor mean_, squares_;
 };
 
 struct discounted_return_scale_options {
@@ -160,30 +185,41 @@ struct discounted_return_scale_options {
   double epsilon = 0;
 };
 
-/// What rewards are divided by to make values of the order of one: the running standard deviation, over time and environments, of
+/// What rewards are divided by to make values of the order of one: the running standard deviation,
+/// over time and environments, of
 ///
 ///     R_t = discount * R_{t-1} + r_t,   one R per environment
 ///
-/// The mean is not subtracted, since that would move the reward of doing nothing. R goes on through the ends of episodes (as Burda et al.
-/// 2018, arXiv 1810.12894, do with intrinsic rewards), or starts anew behind every step that `ended` marks.
+/// The mean is not subtracted, since that would move the reward of doing nothing. R goes on through
+/// the ends of episodes (as Burda et al. 2018, arXiv 1810.12894, do with intrinsic rewards), or
+/// starts anew behind every step that `ended` marks.
 class discounted_return_scale {
  public:
   /// Throws config_error for fewer than one environment or a discount outside [0, 1].
-  explicit discounted_return_scale(std::int64_t environments, discounted_return_scale_options options = {})
-      : discount_(options.discount), statistics_({}, {.initial_count = options.initial_count, .epsilon = options.epsilon}) {
-    if (environments < 1) throw config_error(detail::concat("discounted_return_scale: needs at least one environment, got ", environments));
+  explicit discounted_return_scale(std::int64_t environments,
+                                   discounted_return_scale_options options = {})
+      : discount_(options.discount),
+        statistics_({}, {.initial_count = options.initial_count, .epsilon = options.epsilon}) {
+    if (environments < 1)
+      throw config_error(detail::concat(
+          "discounted_return_scale: needs at least one environment, got ", environments));
     if (!(discount_ >= 0 && discount_ <= 1))
-      throw config_error(detail::concat("discounted_return_scale: the discount must lie in [0, 1], got ", discount_));
+      throw config_error(detail::concat(
+          "discounted_return_scale: the discount must lie in [0, 1], got ", discount_));
     returns_ = at::zeros({environments}, at::TensorOptions().dtype(at::kDouble));
   }
 
-  /// Follows T steps of every environment, rewards [T, N]. ended [T, N], bool or 0 and 1, is optional: the last step of an episode,
-  /// whose reward still belongs to it. Throws shape_error, or state_error for a reward that is not finite, and changes nothing then.
+  /// Follows T steps of every environment, rewards [T, N]. ended [T, N], bool or 0 and 1, is
+  /// optional: the last step of an episode, whose reward still belongs to it. Throws shape_error,
+  /// or state_error for a reward that is not finite, and changes nothing then.
   void update(const at::Tensor& rewards, const at::Tensor& ended = {}) {
     const at::NoGradGuard no_grad;
-    if (rewards.dim() != 2 || rewards.size(1) != returns_.size(0) || (ended.defined() && ended.sizes() != rewards.sizes()))
-      throw shape_error(detail::concat("discounted_return_scale: rewards need the shape [T, ", returns_.size(0), "], and ended theirs; got ",
-                                       detail::shape_text(rewards.sizes()), ended.defined() ? " and " + detail::shape_text(ended.sizes()) : ""));
+    if (rewards.dim() != 2 || rewards.size(1) != returns_.size(0) ||
+        (ended.defined() && ended.sizes() != rewards.sizes()))
+      throw shape_error(
+          detail::concat("discounted_return_scale: rewards need the shape [T, ", returns_.size(0),
+                         "], and ended theirs; got ", detail::shape_text(rewards.sizes()),
+                         ended.defined() ? " and " + detail::shape_text(ended.sizes()) : ""));
     const auto earned = rewards.detach().to(at::kDouble);
     const auto going_on = ended.defined() ? 1 - ended.to(earned.options()) : at::Tensor();
     auto carried = returns_.to(earned.device());
@@ -197,9 +233,11 @@ class discounted_return_scale {
     returns_ = carried;
   }
 
-  /// rewards / deviation(), of any shape, in their type, float for integers; as they are where R never varied.
+  /// rewards / deviation(), of any shape, in their type, float for integers; as they are where R
+  /// never varied.
   at::Tensor scale(const at::Tensor& rewards) const {
-    const auto type = at::isFloatingType(rewards.scalar_type()) ? rewards.scalar_type() : at::kFloat;
+    const auto type =
+        at::isFloatingType(rewards.scalar_type()) ? rewards.scalar_type() : at::kFloat;
     const auto spread = deviation();
     const auto divisor = spread.masked_fill(spread <= 1e-13 * statistics_.mean().abs(), 1);
     return rewards.to(type) / divisor.to(rewards.device(), type);
@@ -212,15 +250,21 @@ class discounted_return_scale {
     out.set(prefix + "returns", returns_);
     statistics_.save_state(out, prefix + "statistics.");
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of another number of environments.
+  /// Throws state_error or shape_error and changes nothing when the state is of another number of
+  /// environments.
   void load_state(const state& in, const std::string& prefix) {
     const at::Tensor& returns = in.tensor(prefix + "returns");
     if (returns.sizes() != returns_.sizes())
-      throw shape_error(detail::concat("discounted_return_scale: the saved returns have shape ", detail::shape_text(returns.sizes()), ", these are of ",
-                                       detail::shape_text(returns_.sizes()), ": the state belongs to another number of environments"));
+      throw shape_error(detail::concat("discounted_return_scale: the saved returns have shape ",
+                                       detail::shape_text(returns.sizes()), ", these are of ",
+                                       detail::shape_text(returns_.sizes()),
+                                       ": the state belongs to another number of environments"));
     if (returns.scalar_type() != at::kDouble)
-      throw state_error(detail::concat("discounted_return_scale: the saved returns are ", returns.dtype(), ", not double"));
-    if (!detail::all_finite(returns)) throw state_error("discounted_return_scale: the saved returns hold a value that is not finite");
+      throw state_error(detail::concat("discounted_return_scale: the saved returns are ",
+                                       returns.dtype(), ", not double"));
+    if (!detail::all_finite(returns))
+      throw state_error(
+          "discounted_return_scale: the saved returns hold a value that is not finite");
     auto carried = returns.to(returns_.device());
     statistics_.load_state(in, prefix + "statistics.");
     returns_ = std::move(carried);

@@ -17,10 +17,11 @@
 
 namespace retain {
 
-/// s(progress) -> strength. Progress is in whatever unit the caller passes to `.step`: environment steps, updates, epochs. Optionally
-/// observe(measurement) adapts it, memory() and set_memory(values) save what it has learnt, describe() tells it from others in a saved
-/// state, and validate() throws config_error for parameters, or a memory, that make no sense; it is called when a term takes the schedule and
-/// when one is loaded.
+/// s(progress) -> strength. Progress is in whatever unit the caller passes to `.step`: environment
+/// steps, updates, epochs. Optionally observe(measurement) adapts it, memory() and
+/// set_memory(values) save what it has learnt, describe() tells it from others in a saved state,
+/// and validate() throws config_error for parameters, or a memory, that make no sense; it is called
+/// when a term takes the schedule and when one is loaded.
 template <class S>
 concept schedule = std::copy_constructible<S> && requires(const S& s, double progress) {
   { s(progress) } -> std::convertible_to<double>;
@@ -28,24 +29,32 @@ concept schedule = std::copy_constructible<S> && requires(const S& s, double pro
 
 namespace detail {
 inline std::string span_text(const char* kind, double initial, double last, double over) {
-  return concat(kind, "{", exact_text(initial), " to ", exact_text(last), " over ", exact_text(over), "}");
+  return concat(kind, "{", exact_text(initial), " to ", exact_text(last), " over ",
+                exact_text(over), "}");
 }
 
-/// Throws config_error unless `holds`; NaN makes every comparison false and so is refused with the rest.
+/// Throws config_error unless `holds`; NaN makes every comparison false and so is refused with the
+/// rest.
 inline void require(bool holds, const std::string& schedule, const char* what) {
   if (!holds) throw config_error(concat(schedule, ": ", what));
 }
 inline bool is_strength(double value) { return value >= 0.0 && std::isfinite(value); }
 inline void check_span(const std::string& schedule, double initial, double last, double over) {
-  require(is_strength(initial) && is_strength(last), schedule, "both strengths must be finite and not negative");
+  require(is_strength(initial) && is_strength(last), schedule,
+          "both strengths must be finite and not negative");
   require(over > 0 && std::isfinite(over), schedule, "over must be positive and finite");
 }
-inline void check_bounds(const std::string& schedule, double initial, double target, double minimum, double maximum, double scale) {
+inline void check_bounds(const std::string& schedule, double initial, double target, double minimum,
+                         double maximum, double scale) {
   require(target > 0 && std::isfinite(target), schedule, "the target must be positive and finite");
-  require(minimum > 0, schedule, "the minimum must be positive: a strength of 0 cannot be multiplied up again");
-  require(minimum <= maximum && std::isfinite(maximum), schedule, "the maximum must be finite and not below the minimum");
-  require(minimum <= initial && initial <= maximum, schedule, "the initial strength must lie between minimum and maximum");
-  require(scale > 0 && std::isfinite(scale), schedule, "the scale that observations have led to must be positive and finite");
+  require(minimum > 0, schedule,
+          "the minimum must be positive: a strength of 0 cannot be multiplied up again");
+  require(minimum <= maximum && std::isfinite(maximum), schedule,
+          "the maximum must be finite and not below the minimum");
+  require(minimum <= initial && initial <= maximum, schedule,
+          "the initial strength must lie between minimum and maximum");
+  require(scale > 0 && std::isfinite(scale), schedule,
+          "the scale that observations have led to must be positive and finite");
 }
 }  // namespace detail
 
@@ -54,11 +63,15 @@ struct constant {
   double value = 1.0;
 
   double operator()(double) const { return value; }
-  std::string describe() const { return detail::concat("constant{", detail::exact_text(value), "}"); }
+  std::string describe() const {
+    return detail::concat("constant{", detail::exact_text(value), "}");
+  }
 };
 
-/// max(floor, initial * factor^(progress / per)). Kickstarting of Wołczyk et al. 2024 counts optimiser steps: {.initial = 0.5} in the paper,
-/// and in the code of its best agent {.initial = 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41 049.
+/// max(floor, initial * factor^(progress / per)). Kickstarting of Wołczyk et al. 2024 counts
+/// optimiser steps: {.initial = 0.5} in the paper, and in the code of its best agent {.initial =
+/// 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41
+/// 049.
 struct exponential_decay {
   double initial = 1.0;
   double factor = 0.99998;
@@ -70,13 +83,16 @@ struct exponential_decay {
     return value < floor ? floor : value;  // and NaN stays NaN, for whoever checks
   }
   void validate() const {
-    detail::require(detail::is_strength(initial) && detail::is_strength(floor), describe(), "initial and floor must be finite and not negative");
-    detail::require(factor >= 0 && std::isfinite(factor), describe(), "the factor must be finite and not negative");
+    detail::require(detail::is_strength(initial) && detail::is_strength(floor), describe(),
+                    "initial and floor must be finite and not negative");
+    detail::require(factor >= 0 && std::isfinite(factor), describe(),
+                    "the factor must be finite and not negative");
     detail::require(per > 0 && std::isfinite(per), describe(), "per must be positive and finite");
   }
   std::string describe() const {
-    return detail::concat("exponential_decay{", detail::exact_text(initial), ", factor ", detail::exact_text(factor), ", floor ",
-                          detail::exact_text(floor), ", per ", detail::exact_text(per), "}");
+    return detail::concat("exponential_decay{", detail::exact_text(initial), ", factor ",
+                          detail::exact_text(factor), ", floor ", detail::exact_text(floor),
+                          ", per ", detail::exact_text(per), "}");
   }
 };
 
@@ -86,7 +102,9 @@ struct linear {
   double last = 0.0;
   double over = 1.0;
 
-  double operator()(double progress) const { return initial + (last - initial) * std::clamp(progress / over, 0.0, 1.0); }
+  double operator()(double progress) const {
+    return initial + (last - initial) * std::clamp(progress / over, 0.0, 1.0);
+  }
   void validate() const { detail::check_span(describe(), initial, last, over); }
   std::string describe() const { return detail::span_text("linear", initial, last, over); }
 };
@@ -105,8 +123,9 @@ struct cosine {
   std::string describe() const { return detail::span_text("cosine", initial, last, over); }
 };
 
-/// Holds a measured KL near a target: each `observe(kl)` with kl > 1.5 target multiplies the strength by 2, with
-/// kl < target / 1.5 divides it by 2 (Schulman et al. 2017, arXiv 1707.06347, section 4).
+/// Holds a measured KL near a target: each `observe(kl)` with kl > 1.5 target multiplies the
+/// strength by 2, with kl < target / 1.5 divides it by 2 (Schulman et al. 2017, arXiv 1707.06347,
+/// section 4).
 struct adaptive_kl {
   double initial = 1.0;
   double target = 0.01;
@@ -119,23 +138,28 @@ struct adaptive_kl {
     if (kl > 1.5 * target && (*this)(0) < maximum) scale *= 2.0;
     if (kl < target / 1.5 && (*this)(0) > minimum) scale *= 0.5;
   }
-  void validate() const { detail::check_bounds(describe(), initial, target, minimum, maximum, scale); }
+  void validate() const {
+    detail::check_bounds(describe(), initial, target, minimum, maximum, scale);
+  }
   std::string describe() const {
-    return detail::concat("adaptive_kl{", detail::exact_text(initial), ", target ", detail::exact_text(target), ", from ",
-                          detail::exact_text(minimum), " to ", detail::exact_text(maximum), "}");
+    return detail::concat("adaptive_kl{", detail::exact_text(initial), ", target ",
+                          detail::exact_text(target), ", from ", detail::exact_text(minimum),
+                          " to ", detail::exact_text(maximum), "}");
   }
   std::vector<double> memory() const { return {scale}; }
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// Holds a measured KL at a budget by ascent on the multiplier of the constraint KL <= target, in the logarithm, so that it stays
-/// positive whatever it began with: each `observe(kl)` does
+/// Holds a measured KL at a budget by ascent on the multiplier of the constraint KL <= target, in
+/// the logarithm, so that it stays positive whatever it began with: each `observe(kl)` does
 ///
 ///     c <- clamp(c * exp(rate * clamp(kl / target - 1, -1, 1)), minimum, maximum)
 ///
-/// so one observation changes c by a factor of at most e^rate. It is smoother than adaptive_kl and settles at the target instead of
-/// within a band around it; the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2) with wider error limits.
-/// The measurement may come from the batch (`last_divergence`), or from states that are not trained on: `term.observe(watch.kl("FAR"))`.
+/// so one observation changes c by a factor of at most e^rate. It is smoother than adaptive_kl and
+/// settles at the target instead of within a band around it; the proportional controller of Ziegler
+/// et al. 2019 (arXiv 1909.08593, section 2.2) with wider error limits. The measurement may come
+/// from the batch (`last_divergence`), or from states that are not trained on:
+/// `term.observe(watch.kl("FAR"))`.
 struct dual_ascent {
   double initial = 1.0;
   double target = 0.01;  ///< the budget, in nats where a KL is observed
@@ -151,11 +175,14 @@ struct dual_ascent {
   }
   void validate() const {
     detail::check_bounds(describe(), initial, target, minimum, maximum, scale);
-    detail::require(rate > 0 && std::isfinite(rate), describe(), "the rate must be positive and finite");
+    detail::require(rate > 0 && std::isfinite(rate), describe(),
+                    "the rate must be positive and finite");
   }
   std::string describe() const {
-    return detail::concat("dual_ascent{", detail::exact_text(initial), ", target ", detail::exact_text(target), ", rate ", detail::exact_text(rate),
-                          ", from ", detail::exact_text(minimum), " to ", detail::exact_text(maximum), "}");
+    return detail::concat("dual_ascent{", detail::exact_text(initial), ", target ",
+                          detail::exact_text(target), ", rate ", detail::exact_text(rate),
+                          ", from ", detail::exact_text(minimum), " to ",
+                          detail::exact_text(maximum), "}");
   }
   std::vector<double> memory() const { return {scale}; }
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
@@ -168,15 +195,21 @@ struct return_ratio {
   double maximum = 1.0;
   double student_return = 0.0;  ///< the last observation
 
-  double operator()(double) const { return maximum * std::clamp(1.0 - student_return / teacher_return, 0.0, 1.0); }
+  double operator()(double) const {
+    return maximum * std::clamp(1.0 - student_return / teacher_return, 0.0, 1.0);
+  }
   void observe(double measured) { student_return = measured; }
   void validate() const {
-    detail::require(teacher_return > 0 && std::isfinite(teacher_return), describe(), "the teacher's return must be positive and finite");
-    detail::require(detail::is_strength(maximum), describe(), "the maximum must be finite and not negative");
-    detail::require(!std::isnan(student_return), describe(), "the student's return must be a number");
+    detail::require(teacher_return > 0 && std::isfinite(teacher_return), describe(),
+                    "the teacher's return must be positive and finite");
+    detail::require(detail::is_strength(maximum), describe(),
+                    "the maximum must be finite and not negative");
+    detail::require(!std::isnan(student_return), describe(),
+                    "the student's return must be a number");
   }
   std::string describe() const {
-    return detail::concat("return_ratio{", detail::exact_text(teacher_return), ", maximum ", detail::exact_text(maximum), "}");
+    return detail::concat("return_ratio{", detail::exact_text(teacher_return), ", maximum ",
+                          detail::exact_text(maximum), "}");
   }
   std::vector<double> memory() const { return {student_return}; }
   void set_memory(const std::vector<double>& values) { student_return = values.at(0); }
@@ -192,11 +225,13 @@ concept remembering_schedule = requires(S& s, const S& c, const std::vector<doub
 };
 }  // namespace detail
 
-/// Any schedule, the progress it has been stepped to, and the strength there. A number converts to a constant, a lambda
-/// `double(double)` is a schedule too. It is what every term's `.strength` option holds.
+/// Any schedule, the progress it has been stepped to, and the strength there. A number converts to
+/// a constant, a lambda `double(double)` is a schedule too. It is what every term's `.strength`
+/// option holds.
 class strength_schedule {
  public:
-  strength_schedule(double value) : strength_schedule(constant{value}) {}  // NOLINT: `.strength = 500.0` is the point
+  // NOLINT: `.strength = 500.0` is the point
+  strength_schedule(double value) : strength_schedule(constant{value}) {}
 
   template <class S>
     requires(!std::same_as<std::remove_cvref_t<S>, strength_schedule> && schedule<S>)
@@ -205,7 +240,8 @@ class strength_schedule {
     check(*self_, progress_);
   }
 
-  strength_schedule(const strength_schedule& other) : self_(other.self_->clone()), progress_(other.progress_) {}
+  strength_schedule(const strength_schedule& other)
+      : self_(other.self_->clone()), progress_(other.progress_) {}
   strength_schedule(strength_schedule&&) noexcept = default;
   strength_schedule& operator=(strength_schedule other) noexcept {
     self_ = std::move(other.self_);
@@ -216,21 +252,24 @@ class strength_schedule {
   double value() const { return self_->value(progress_); }
   double progress() const { return progress_; }
 
-  /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative or not finite.
+  /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative
+  /// or not finite.
   void step(double progress) {
     check_step(progress);
     progress_ = progress;
   }
   /// Throws what `step` would, and moves nothing.
   void check_step(double progress) const {
-    if (!std::isfinite(progress)) throw config_error(detail::concat("a schedule was stepped to ", progress));
+    if (!std::isfinite(progress))
+      throw config_error(detail::concat("a schedule was stepped to ", progress));
     check(self_->value(progress));
   }
 
-  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes nothing, when it does not or when
-  /// the measurement leads to no valid strength.
+  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes
+  /// nothing, when it does not or when the measurement leads to no valid strength.
   void observe(double measurement) {
-    if (std::isnan(measurement)) throw config_error("a schedule was given NaN to observe: look for NaN in what was measured");
+    if (std::isnan(measurement))
+      throw config_error("a schedule was given NaN to observe: look for NaN in what was measured");
     auto changed = self_->clone();
     changed->observe(measurement);
     check(changed->value(progress_));
@@ -244,13 +283,14 @@ class strength_schedule {
     for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
   }
 
-  /// Throws state_error, and changes nothing, when the saved schedule is another one than this, or its progress or memory are none that a schedule
-  /// can come to.
+  /// Throws state_error, and changes nothing, when the saved schedule is another one than this, or
+  /// its progress or memory are none that a schedule can come to.
   void load_state(const state& in, const std::string& prefix) {
     const std::string& saved = in.text(prefix + "kind");
     if (saved != self_->describe())
-      throw state_error(detail::concat("the state holds the schedule ", saved, " at '", prefix, "', but the term was built with ",
-                                       self_->describe(), "; build it with the same schedule, load, then change it"));
+      throw state_error(detail::concat("the state holds the schedule ", saved, " at '", prefix,
+                                       "', but the term was built with ", self_->describe(),
+                                       "; build it with the same schedule, load, then change it"));
     std::vector<double> memory(self_->memory().size());
     for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = in.number(concat_key(prefix, i));
     const double progress = in.number(prefix + "progress");
@@ -260,7 +300,8 @@ class strength_schedule {
       if (!std::isfinite(progress)) throw config_error(detail::concat("a progress of ", progress));
       check(*loaded, progress);
     } catch (const config_error& wrong) {
-      throw state_error(detail::concat("the state's schedule at '", prefix, "' cannot be: ", wrong.what()));
+      throw state_error(
+          detail::concat("the state's schedule at '", prefix, "' cannot be: ", wrong.what()));
     }
     self_ = std::move(loaded);
     progress_ = progress;
@@ -281,7 +322,9 @@ class strength_schedule {
   template <class S>
   struct model final : concept_base {
     explicit model(S f) : function(std::move(f)) {}
-    std::unique_ptr<concept_base> clone() const override { return std::make_unique<model>(function); }
+    std::unique_ptr<concept_base> clone() const override {
+      return std::make_unique<model>(function);
+    }
     void validate() const override {
       if constexpr (requires { function.validate(); }) function.validate();
     }
@@ -290,10 +333,13 @@ class strength_schedule {
       if constexpr (detail::observing_schedule<S>)
         function.observe(measurement);
       else
-        throw config_error(detail::concat("the schedule ", describe(), " does not adapt: observe() has no meaning for it"));
+        throw config_error(detail::concat("the schedule ", describe(),
+                                          " does not adapt: observe() has no meaning for it"));
     }
     std::string describe() const override {
-      if constexpr (requires { { function.describe() } -> std::convertible_to<std::string>; })
+      if constexpr (requires {
+                      { function.describe() } -> std::convertible_to<std::string>;
+                    })
         return function.describe();
       else
         return "custom";
@@ -310,7 +356,9 @@ class strength_schedule {
     S function;
   };
 
-  static std::string concat_key(const std::string& prefix, std::size_t i) { return detail::concat(prefix, "memory.", i); }
+  static std::string concat_key(const std::string& prefix, std::size_t i) {
+    return detail::concat(prefix, "memory.", i);
+  }
   /// What every schedule is held to, when it is taken and when it is loaded.
   static void check(const concept_base& schedule, double progress) {
     schedule.validate();

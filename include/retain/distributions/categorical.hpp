@@ -15,29 +15,37 @@
 
 namespace retain {
 
-/// A batch of categorical distributions, one per row of logits: [..., A] for A actions. Rows need not be normalised.
-/// Actions are int64 in [0, A), or of another integral type, of shape [...]; log-probabilities, entropies and divergences are [...], in nats.
+/// A batch of categorical distributions, one per row of logits: [..., A] for A actions. Rows need
+/// not be normalised. Actions are int64 in [0, A), or of another integral type, of shape [...];
+/// log-probabilities, entropies and divergences are [...], in nats.
 class categorical {
  public:
   /// Throws shape_error unless logits has at least one dimension and one action.
   explicit categorical(at::Tensor logits_) : logits(std::move(logits_)) {
     if (logits.dim() < 1 || logits.size(-1) < 1)
-      throw shape_error(detail::concat("categorical: logits need the shape [..., actions], got ", detail::shape_text(logits.sizes())));
+      throw shape_error(detail::concat("categorical: logits need the shape [..., actions], got ",
+                                       detail::shape_text(logits.sizes())));
   }
 
-  at::Tensor logits;  ///< as given; once they are replaced or written to, everything is computed anew
+  /// as given; once they are replaced or written to, everything is computed anew
+  at::Tensor logits;
 
   std::int64_t num_actions() const { return logits.size(-1); }
   at::Device device() const { return logits.device(); }
   /// The same on another device.
-  categorical to(at::Device other) const { return other == device() ? *this : categorical{logits.to(other)}; }
+  categorical to(at::Device other) const {
+    return other == device() ? *this : categorical{logits.to(other)};
+  }
 
-  /// log pi(a|s) for every action, [..., A]. Of half logits on a CPU, which has no such operation for them, float.
+  /// log pi(a|s) for every action, [..., A]. Of half logits on a CPU, which has no such operation
+  /// for them, float.
   const at::Tensor& log_probs() const& {
-    // What was computed without a graph must not be served to someone who wants gradients, nor what other logits gave.
+    // What was computed without a graph must not be served to someone who wants gradients, nor what
+    // other logits gave.
     const bool with_graph = at::GradMode::is_enabled() && logits.requires_grad();
     const std::int64_t version = logits.is_inference() ? 0 : logits._version();
-    if (!log_probs_.defined() || !source_.is_same(logits) || version_ != version || (with_graph && !log_probs_.requires_grad())) {
+    if (!log_probs_.defined() || !source_.is_same(logits) || version_ != version ||
+        (with_graph && !log_probs_.requires_grad())) {
       const bool by_float = logits.scalar_type() == at::kHalf && logits.is_cpu();
       log_probs_ = by_float ? at::log_softmax(logits, -1, at::kFloat) : at::log_softmax(logits, -1);
       source_ = logits;
@@ -52,12 +60,16 @@ class categorical {
   }
   at::Tensor probs() const { return log_probs().exp(); }
 
-  /// Throws shape_error unless there is one action a row, config_error for actions that are not of an integral type.
+  /// Throws shape_error unless there is one action a row, config_error for actions that are not of
+  /// an integral type.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != rows())
-      throw shape_error(detail::concat("categorical: actions of shape ", detail::shape_text(actions.sizes()), " for rows of shape ",
+      throw shape_error(detail::concat("categorical: actions of shape ",
+                                       detail::shape_text(actions.sizes()), " for rows of shape ",
                                        detail::shape_text(rows())));
-    return log_probs().gather(-1, detail::counted("categorical", "actions", actions, device()).unsqueeze(-1)).squeeze(-1);
+    return log_probs()
+        .gather(-1, detail::counted("categorical", "actions", actions, device()).unsqueeze(-1))
+        .squeeze(-1);
   }
 
   /// -sum_a pi log pi; an action of probability 0 counts 0.
@@ -72,15 +84,18 @@ class categorical {
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     const auto cumulative = at::log_softmax(logits.detach().to(at::kDouble), -1).exp_().cumsum(-1);
-    // Rounding may leave the last sum off 1; scaled by it, no quantile lies beyond the last action that adds to it.
-    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) * cumulative.narrow(-1, num_actions() - 1, 1);
+    // Rounding may leave the last sum off 1; scaled by it, no quantile lies beyond the last action
+    // that adds to it.
+    const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) *
+                           cumulative.narrow(-1, num_actions() - 1, 1);
     return cumulative.le(threshold).sum(-1).clamp_max(num_actions() - 1);
   }
 
   /// One action a row.
   at::Tensor sample(const at::Generator& generator = {}) const {
     const auto options = logits.options().dtype(at::kDouble).requires_grad(false);
-    return at_quantile(generator.defined() ? at::rand(rows(), generator, options) : at::rand(rows(), options));
+    return at_quantile(generator.defined() ? at::rand(rows(), generator, options)
+                                           : at::rand(rows(), options));
   }
 
   /// The Fisher information as rows whose squared gradients sum to it, one an action:
@@ -93,17 +108,21 @@ class categorical {
     return log_prob.masked_fill(root == 0, 0) * root;
   }
 
-  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in padding,
-  /// NaN too, then reaches neither value nor gradient.
+  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0:
+  /// whatever stands in padding, NaN too, then reaches neither value nor gradient.
   categorical where(const at::Tensor& mask) const {
     if (mask.sizes() != rows())
-      throw shape_error(detail::concat("categorical: a mask of shape ", detail::shape_text(mask.sizes()), " does not fit rows of shape ",
-                                       detail::shape_text(rows())));
-    return categorical{logits.masked_fill(mask.to(device(), at::kBool).bitwise_not().unsqueeze(-1), 0)};
+      throw shape_error(detail::concat("categorical: a mask of shape ",
+                                       detail::shape_text(mask.sizes()),
+                                       " does not fit rows of shape ", detail::shape_text(rows())));
+    return categorical{
+        logits.masked_fill(mask.to(device(), at::kBool).bitwise_not().unsqueeze(-1), 0)};
   }
 
  private:
-  at::IntArrayRef rows() const { return logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1)); }
+  at::IntArrayRef rows() const {
+    return logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1));
+  }
 
   mutable at::Tensor log_probs_, source_;
   mutable std::int64_t version_ = 0;  // of source_, when log_probs_ was computed from it
@@ -120,13 +139,16 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the term is 0. Do not write to either's logits
-/// between this and the backward pass. Float32 on a processor with AVX2 takes one pass forward and one back, where a probability below
-/// e^-87 of the row's largest counts as 0, and on an NVIDIA GPU a kernel forward and one back: see detail/categorical_kl.hpp.
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the
+/// term is 0. Do not write to either's logits between this and the backward pass. Float32 on a
+/// processor with AVX2 takes one pass forward and one back, where a probability below e^-87 of the
+/// row's largest counts as 0, and on an NVIDIA GPU a kernel forward and one back: see
+/// detail/categorical_kl.hpp.
 inline at::Tensor kl(const categorical& p, const categorical& q) {
   if (p.logits.sizes() != q.logits.sizes())
-    throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()), " and ",
-                                     detail::shape_text(q.logits.sizes()), " do not belong together"));
+    throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()),
+                                     " and ", detail::shape_text(q.logits.sizes()),
+                                     " do not belong together"));
   if (detail::fuses_kl(p.logits, q.logits)) return detail::kl_function::apply(p.logits, q.logits);
   return detail::kl_by_operations(p, q);
 }

@@ -20,9 +20,12 @@ namespace retain {
 
 namespace detail {
 
-/// Whether a look at few floats on the CPU finds none below `least`; false where nobody looks. What lies between the elements of a view is looked at too.
+/// Whether a look at few floats on the CPU finds none below `least`; false where nobody looks. What
+/// lies between the elements of a view is looked at too.
 inline bool lies_above(const at::Tensor& x, float least) {
-  if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.layout() != at::kStrided || x.is_neg() || x._is_zerotensor() || !unobserved()) return false;
+  if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.layout() != at::kStrided || x.is_neg() ||
+      x._is_zerotensor() || !unobserved())
+    return false;
   std::int64_t reach = x.numel() == 0 ? 0 : 1;
   for (std::int64_t d = 0; reach > 0 && d < x.dim(); ++d) reach += (x.size(d) - 1) * x.stride(d);
   if (reach > few_numbers) return false;
@@ -30,10 +33,13 @@ inline bool lies_above(const at::Tensor& x, float least) {
   return std::none_of(numbers, numbers + reach, [least](float number) { return number < least; });
 }
 
-/// 1 / sigma as far as the type can hold it: an infinite one times a distance of 0 is NaN. What is added has no gradient, and is 0 for any other sigma.
+/// 1 / sigma as far as the type can hold it: an infinite one times a distance of 0 is NaN. What is
+/// added has no gradient, and is 0 for any other sigma.
 inline at::Tensor inverse_deviation(const at::Tensor& log_std) {
   if (lies_above(log_std, -88.0f)) return log_std.neg().exp();
-  const double most = log_std.scalar_type() == at::kDouble ? 709 : log_std.scalar_type() == at::kHalf ? 11 : 88;
+  const double most = log_std.scalar_type() == at::kDouble ? 709
+                      : log_std.scalar_type() == at::kHalf ? 11
+                                                           : 88;
   at::Tensor beyond;
   {
     const at::NoGradGuard no_grad;
@@ -51,40 +57,54 @@ struct gaussian_sample {
   at::Tensor log_prob;  ///< [...]
 };
 
-/// A batch of Gaussians with a diagonal covariance over continuous actions, one per row of mean: [..., D] for D numbers an action.
-/// Actions are [..., D]; log-densities, entropies and divergences are sums over the D dimensions, [...], in nats.
+/// A batch of Gaussians with a diagonal covariance over continuous actions, one per row of mean:
+/// [..., D] for D numbers an action. Actions are [..., D]; log-densities, entropies and divergences
+/// are sums over the D dimensions, [...], in nats.
 class diagonal_gaussian {
  public:
-  /// `log_std` is the logarithm of the standard deviations: [..., D], or whatever broadcasts to it, such as a parameter [D] that
-  /// no state changes. Throws shape_error when mean has no dimension or no number, or when log_std does not broadcast to it.
-  diagonal_gaussian(at::Tensor mean, at::Tensor log_std) : mean_(std::move(mean)), log_std_(std::move(log_std)) {
+  /// `log_std` is the logarithm of the standard deviations: [..., D], or whatever broadcasts to it,
+  /// such as a parameter [D] that no state changes. Throws shape_error when mean has no dimension
+  /// or no number, or when log_std does not broadcast to it.
+  diagonal_gaussian(at::Tensor mean, at::Tensor log_std)
+      : mean_(std::move(mean)), log_std_(std::move(log_std)) {
     if (mean_.dim() < 1 || mean_.size(-1) < 1)
-      throw shape_error(detail::concat("diagonal_gaussian: the mean needs the shape [..., dimensions], got ", detail::shape_text(mean_.sizes())));
+      throw shape_error(
+          detail::concat("diagonal_gaussian: the mean needs the shape [..., dimensions], got ",
+                         detail::shape_text(mean_.sizes())));
     bool broadcasts = log_std_.dim() <= mean_.dim();
-    for (std::int64_t i = 1; broadcasts && i <= log_std_.dim(); ++i) broadcasts = log_std_.size(-i) == 1 || log_std_.size(-i) == mean_.size(-i);
+    for (std::int64_t i = 1; broadcasts && i <= log_std_.dim(); ++i)
+      broadcasts = log_std_.size(-i) == 1 || log_std_.size(-i) == mean_.size(-i);
     if (!broadcasts)
-      throw shape_error(detail::concat("diagonal_gaussian: log_std of shape ", detail::shape_text(log_std_.sizes()),
-                                       " does not broadcast to a mean of shape ", detail::shape_text(mean_.sizes())));
+      throw shape_error(detail::concat(
+          "diagonal_gaussian: log_std of shape ", detail::shape_text(log_std_.sizes()),
+          " does not broadcast to a mean of shape ", detail::shape_text(mean_.sizes())));
     if (log_std_.sizes() != mean_.sizes()) log_std_ = log_std_.expand_as(mean_);
   }
 
   const at::Tensor& mean() const& { return mean_; }
   const at::Tensor& log_std() const& { return log_std_; }  ///< in the shape of the mean
-  at::Tensor mean() const&& { return mean_; }              ///< of a temporary, which takes its tensors with it
+  /// of a temporary, which takes its tensors with it
+  at::Tensor mean() const&& { return mean_; }
   at::Tensor log_std() const&& { return log_std_; }
   at::Tensor std() const { return log_std_.exp(); }
   std::int64_t dimensions() const { return mean_.size(-1); }
   at::Device device() const { return mean_.device(); }
   /// The same on another device.
-  diagonal_gaussian to(at::Device other) const { return other == device() ? *this : diagonal_gaussian{mean_.to(other), log_std_.to(other)}; }
+  diagonal_gaussian to(at::Device other) const {
+    return other == device() ? *this : diagonal_gaussian{mean_.to(other), log_std_.to(other)};
+  }
 
-  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ]. No 1 / sigma is taken above what its type can hold
-  /// (e^88 in float): at the mean itself the density is right for any sigma. Throws shape_error unless there is one action a row.
+  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ]. No 1 /
+  /// sigma is taken above what its type can hold (e^88 in float): at the mean itself the density is
+  /// right for any sigma. Throws shape_error unless there is one action a row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != mean_.sizes())
-      throw shape_error(detail::concat("diagonal_gaussian: actions of shape ", detail::shape_text(actions.sizes()), " for a mean of shape ",
+      throw shape_error(detail::concat("diagonal_gaussian: actions of shape ",
+                                       detail::shape_text(actions.sizes()), " for a mean of shape ",
                                        detail::shape_text(mean_.sizes())));
-    const auto standardised = ((actions.device() == device() ? actions : actions.to(device())) - mean_) * detail::inverse_deviation(log_std_);
+    const auto standardised =
+        ((actions.device() == device() ? actions : actions.to(device())) - mean_) *
+        detail::inverse_deviation(log_std_);
     return (standardised.square() * -0.5 - log_std_ - half_log_two_pi).sum(-1);
   }
 
@@ -94,8 +114,8 @@ class diagonal_gaussian {
   /// The mean, without gradient.
   at::Tensor mode() const { return mean_.detach(); }
 
-  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1) for each of the actions'.
-  /// 0 counts as 2^-54.
+  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1)
+  /// for each of the actions'. 0 counts as 2^-54.
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     return at_noise(standard_normal(uniform));
@@ -108,21 +128,25 @@ class diagonal_gaussian {
   }
 
   /// One action a row, mean + std * noise, in the graph of mean and log_std.
-  at::Tensor rsample(const at::Generator& generator = {}) const { return at_noise(noise(generator)); }
+  at::Tensor rsample(const at::Generator& generator = {}) const {
+    return at_noise(noise(generator));
+  }
 
-  /// One action a row with its log-density, both in the graph. The density comes from the noise that was drawn, without another pass over the
-  /// action: -sum_d [ noise_d^2 / 2 + log sigma_d + log(2 pi) / 2 ].
+  /// One action a row with its log-density, both in the graph. The density comes from the noise
+  /// that was drawn, without another pass over the action: -sum_d [ noise_d^2 / 2 + log sigma_d +
+  /// log(2 pi) / 2 ].
   gaussian_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
     const auto drawn = noise(generator);
     return {at_noise(drawn), log_density_at(drawn).sum(-1)};
   }
 
-  /// The same with standard normal distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in
-  /// padding, NaN too, then reaches neither value nor gradient.
+  /// The same with standard normal distributions in the rows where `mask`, of the shape of the
+  /// rows, is 0: whatever stands in padding, NaN too, then reaches neither value nor gradient.
   diagonal_gaussian where(const at::Tensor& mask) const {
     if (mask.sizes() != rows())
-      throw shape_error(detail::concat("diagonal_gaussian: a mask of shape ", detail::shape_text(mask.sizes()), " does not fit rows of shape ",
-                                       detail::shape_text(rows())));
+      throw shape_error(detail::concat("diagonal_gaussian: a mask of shape ",
+                                       detail::shape_text(mask.sizes()),
+                                       " does not fit rows of shape ", detail::shape_text(rows())));
     const auto dropped = mask.to(device(), at::kBool).bitwise_not().unsqueeze(-1);
     return {mean_.masked_fill(dropped, 0), log_std_.masked_fill(dropped, 0)};
   }
@@ -144,46 +168,65 @@ class diagonal_gaussian {
   static constexpr double half_log_two_pi = 0.91893853320467274178;
   static constexpr double root_two = 1.41421356237309504880;
 
-  at::IntArrayRef rows() const { return mean_.sizes().slice(0, static_cast<std::size_t>(mean_.dim() - 1)); }
+  at::IntArrayRef rows() const {
+    return mean_.sizes().slice(0, static_cast<std::size_t>(mean_.dim() - 1));
+  }
 
-  /// Through the inverse of the normal distribution function, so that one uniform number makes one normal one, wherever it stands.
-  static at::Tensor standard_normal(const at::Tensor& uniform) { return normal_in_place(uniform.to(at::kDouble, false, true)); }
-  static at::Tensor normal_in_place(at::Tensor uniform) { return uniform.mul_(2).sub_(1).clamp_min_(-1 + 0x1p-53).erfinv_().mul_(root_two); }
+  /// Through the inverse of the normal distribution function, so that one uniform number makes one
+  /// normal one, wherever it stands.
+  static at::Tensor standard_normal(const at::Tensor& uniform) {
+    return normal_in_place(uniform.to(at::kDouble, false, true));
+  }
+  static at::Tensor normal_in_place(at::Tensor uniform) {
+    return uniform.mul_(2).sub_(1).clamp_min_(-1 + 0x1p-53).erfinv_().mul_(root_two);
+  }
   /// Standard normal numbers in the shape and type of the mean.
   at::Tensor noise(const at::Generator& generator) const {
     const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
-    auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options) : at::rand(mean_.sizes(), options);
+    auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options)
+                                       : at::rand(mean_.sizes(), options);
     const at::NoGradGuard no_grad;
-    if (!detail::plain_floats({&mean_}) || mean_.numel() > detail::few_functions) return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
+    if (!detail::plain_floats({&mean_}) || mean_.numel() > detail::few_functions)
+      return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
     auto* numbers = uniform.data_ptr<double>();  // normal_in_place in loops
-    for (std::int64_t i = 0; i < uniform.numel(); ++i) numbers[i] = std::max(2 * numbers[i] - 1, -1 + 0x1p-53);
+    for (std::int64_t i = 0; i < uniform.numel(); ++i)
+      numbers[i] = std::max(2 * numbers[i] - 1, -1 + 0x1p-53);
     uniform.erfinv_();
     auto normal = at::empty(mean_.sizes(), mean_.options());
     auto* to = normal.data_ptr<float>();
-    for (std::int64_t i = 0; i < normal.numel(); ++i) to[i] = static_cast<float>(numbers[i] * root_two);
+    for (std::int64_t i = 0; i < normal.numel(); ++i)
+      to[i] = static_cast<float>(numbers[i] * root_two);
     return normal;
   }
-  at::Tensor at_noise(const at::Tensor& normal) const { return at::addcmul(mean_, log_std_.exp(), normal.to(mean_.scalar_type())); }
+  at::Tensor at_noise(const at::Tensor& normal) const {
+    return at::addcmul(mean_, log_std_.exp(), normal.to(mean_.scalar_type()));
+  }
   /// The terms of the log-density of at_noise(normal), [..., D].
-  at::Tensor log_density_at(const at::Tensor& normal) const { return normal.square() * -0.5 - half_log_two_pi - log_std_; }
+  at::Tensor log_density_at(const at::Tensor& normal) const {
+    return normal.square() * -0.5 - half_log_two_pi - log_std_;
+  }
 
   at::Tensor mean_, log_std_;
 };
 
 namespace detail {
 
-/// KL(p || q) from plain means and logarithms of deviations [..., D], as one node of the autograd graph: [...]. With r = log sigma_p - log sigma_q
-/// and z = (mu_p - mu_q) / sigma_q, dimension by dimension,
+/// KL(p || q) from plain means and logarithms of deviations [..., D], as one node of the autograd
+/// graph: [...]. With r = log sigma_p - log sigma_q and z = (mu_p - mu_q) / sigma_q, dimension by
+/// dimension,
 ///
 ///     KL = (exp(2r) - 1) / 2 - r + z^2 / 2
 ///     dmu_p = z / sigma_q = -dmu_q,     dlog sigma_p = exp(2r) - 1,     dlog sigma_q = 1 - exp(2r) - z^2
 struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& p_mean, const at::Tensor& p_log_std, const at::Tensor& q_mean,
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& p_mean,
+                            const at::Tensor& p_log_std, const at::Tensor& q_mean,
                             const at::Tensor& q_log_std) {
     context->save_for_backward({p_mean, p_log_std, q_mean, q_log_std});
     const auto width = p_mean.size(-1);
-    auto result = at::empty(p_mean.sizes().slice(0, static_cast<std::size_t>(p_mean.dim() - 1)), p_mean.options());
-    const auto *mp = floats_of(p_mean), *lp = floats_of(p_log_std), *mq = floats_of(q_mean), *lq = floats_of(q_log_std);
+    auto result = at::empty(p_mean.sizes().slice(0, static_cast<std::size_t>(p_mean.dim() - 1)),
+                            p_mean.options());
+    const auto *mp = floats_of(p_mean), *lp = floats_of(p_log_std), *mq = floats_of(q_mean),
+               *lq = floats_of(q_log_std);
     auto* to = result.data_ptr<float>();
     for (std::int64_t n = 0; n < result.numel(); ++n) {
       float sum = 0;
@@ -196,21 +239,27 @@ struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
     return result;
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
     torch::autograd::variable_list made(4);
     const auto of_rows = incoming[0].contiguous();
-    if (!plain_floats({&of_rows, &saved[0], &saved[1], &saved[2], &saved[3]})) {  // to be differentiated again
-      const auto each = of_rows.unsqueeze(-1), of_q = inverse_deviation(saved[3]), z = (saved[0] - saved[2]) * of_q, excess = ((saved[1] - saved[3]) * 2).expm1();
+    // to be differentiated again
+    if (!plain_floats({&of_rows, &saved[0], &saved[1], &saved[2], &saved[3]})) {
+      const auto each = of_rows.unsqueeze(-1), of_q = inverse_deviation(saved[3]),
+                 z = (saved[0] - saved[2]) * of_q, excess = ((saved[1] - saved[3]) * 2).expm1();
       return {each * z * of_q, each * excess, -each * z * of_q, -each * (excess + z.square())};
     }
     const auto width = saved[0].size(-1);
     float* to[4] = {};
     for (std::size_t k = 0; k < 4; ++k)
-      if (context->needs_input_grad(k)) to[k] = (made[k] = at::empty(saved[0].sizes(), saved[0].options())).data_ptr<float>();
-    const auto *each = floats_of(of_rows), *mp = floats_of(saved[0]), *lp = floats_of(saved[1]), *mq = floats_of(saved[2]), *lq = floats_of(saved[3]);
+      if (context->needs_input_grad(k))
+        to[k] = (made[k] = at::empty(saved[0].sizes(), saved[0].options())).data_ptr<float>();
+    const auto *each = floats_of(of_rows), *mp = floats_of(saved[0]), *lp = floats_of(saved[1]),
+               *mq = floats_of(saved[2]), *lq = floats_of(saved[3]);
     for (std::int64_t i = 0; i < saved[0].numel(); ++i) {
-      const float share = each[i / width], of_q = inverse_deviation(lq[i]), z = (mp[i] - mq[i]) * of_q, excess = std::expm1(2 * (lp[i] - lq[i]));
+      const float share = each[i / width], of_q = inverse_deviation(lq[i]),
+                  z = (mp[i] - mq[i]) * of_q, excess = std::expm1(2 * (lp[i] - lq[i]));
       const float slopes[4] = {z * of_q, excess, -z * of_q, -(excess + z * z)};
       for (int k = 0; k < 4; ++k)
         if (to[k]) to[k][i] = share * slopes[k];
@@ -221,16 +270,20 @@ struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_d [ log sigma_q - log sigma_p + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) - 1/2 ], [...], in nats,
-/// differentiable in both. Throws shape_error when the means differ in shape.
+/// KL(p || q) = sum_d [ log sigma_q - log sigma_p + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) -
+/// 1/2 ], [...], in nats, differentiable in both. Throws shape_error when the means differ in
+/// shape.
 inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
   if (p.mean().sizes() != q.mean().sizes())
-    throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()), " and ", detail::shape_text(q.mean().sizes()),
+    throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()),
+                                     " and ", detail::shape_text(q.mean().sizes()),
                                      " do not belong together"));
-  const at::Tensor &p_mean = p.mean(), &p_log_std = p.log_std(), &q_mean = q.mean(), &q_log_std = q.log_std();
+  const at::Tensor &p_mean = p.mean(), &p_log_std = p.log_std(), &q_mean = q.mean(),
+                   &q_log_std = q.log_std();
   if (detail::may_join_in_loops({&p_mean, &p_log_std, &q_mean, &q_log_std}, detail::few_functions))
     return detail::gaussian_kl_function::apply(p_mean, p_log_std, q_mean, q_log_std);
-  // (exp(2 r) - 1) / 2 - r with r = log sigma_p - log sigma_q loses no digits where the two are close.
+  // (exp(2 r) - 1) / 2 - r with r = log sigma_p - log sigma_q loses no digits where the two are
+  // close.
   const auto ratio = p.log_std() - q.log_std();
   const auto distance = (p.mean() - q.mean()) * detail::inverse_deviation(q.log_std());
   return ((ratio * 2).expm1() * 0.5 - ratio + distance.square() * 0.5).sum(-1);

@@ -15,23 +15,29 @@
 
 namespace retain {
 
-/// A batch of products of K independent categoricals, for actions of several parts: one row of logits [..., A_1 + ... + A_K] for each.
-/// Actions are int64 [..., K], or of another integral type, part k in [0, A_k); log-probabilities, entropies and divergences are sums over the parts, [...], in nats.
+/// A batch of products of K independent categoricals, for actions of several parts: one row of
+/// logits [..., A_1 + ... + A_K] for each. Actions are int64 [..., K], or of another integral type,
+/// part k in [0, A_k); log-probabilities, entropies and divergences are sums over the parts, [...],
+/// in nats.
 ///
 ///     multi_discrete{net->forward(observations), {5, 3, 2}}
 class multi_discrete {
  public:
-  /// `sizes`: A_1 to A_K. Throws shape_error unless they are as many logits as a row has, config_error without a part or for an
-  /// empty one.
+  /// `sizes`: A_1 to A_K. Throws shape_error unless they are as many logits as a row has,
+  /// config_error without a part or for an empty one.
   multi_discrete(const at::Tensor& logits, const std::vector<std::int64_t>& sizes) {
     std::int64_t total = 0;
     for (const auto size : sizes) {
-      if (size < 1) throw config_error(detail::concat("multi_discrete: every part needs an action, got sizes ", detail::shape_text(sizes)));
+      if (size < 1)
+        throw config_error(detail::concat("multi_discrete: every part needs an action, got sizes ",
+                                          detail::shape_text(sizes)));
       total += size;
     }
-    if (sizes.empty()) throw config_error("multi_discrete: there is no part: give the number of actions of each");
+    if (sizes.empty())
+      throw config_error("multi_discrete: there is no part: give the number of actions of each");
     if (logits.dim() < 1 || logits.size(-1) != total)
-      throw shape_error(detail::concat("multi_discrete: sizes ", detail::shape_text(sizes), " need logits [..., ", total, "], got ",
+      throw shape_error(detail::concat("multi_discrete: sizes ", detail::shape_text(sizes),
+                                       " need logits [..., ", total, "], got ",
                                        detail::shape_text(logits.sizes())));
     std::int64_t from = 0;
     for (const auto size : sizes) {
@@ -40,19 +46,25 @@ class multi_discrete {
     }
   }
 
-  /// From parts with heads of their own, masked ones for example. Throws config_error without a part, shape_error when their rows
-  /// differ.
+  /// From parts with heads of their own, masked ones for example. Throws config_error without a
+  /// part, shape_error when their rows differ.
   explicit multi_discrete(std::vector<categorical> factors) : factors_(std::move(factors)) {
-    if (factors_.empty()) throw config_error("multi_discrete: there is no part: give the number of actions of each");
+    if (factors_.empty())
+      throw config_error("multi_discrete: there is no part: give the number of actions of each");
     for (const auto& factor : factors_)
       if (rows_of(factor) != rows_of(factors_.front()))
-        throw shape_error(detail::concat("multi_discrete: parts with logits of shapes ", detail::shape_text(factors_.front().logits.sizes()), " and ",
-                                         detail::shape_text(factor.logits.sizes()), " do not belong together"));
+        throw shape_error(detail::concat("multi_discrete: parts with logits of shapes ",
+                                         detail::shape_text(factors_.front().logits.sizes()),
+                                         " and ", detail::shape_text(factor.logits.sizes()),
+                                         " do not belong together"));
   }
 
   std::int64_t num_factors() const { return static_cast<std::int64_t>(factors_.size()); }
-  const categorical& factor(std::int64_t k) const& { return factors_.at(static_cast<std::size_t>(k)); }
-  categorical factor(std::int64_t k) const&& { return factors_.at(static_cast<std::size_t>(k)); }  ///< of a temporary, which takes its parts with it
+  const categorical& factor(std::int64_t k) const& {
+    return factors_.at(static_cast<std::size_t>(k));
+  }
+  /// of a temporary, which takes its parts with it
+  categorical factor(std::int64_t k) const&& { return factors_.at(static_cast<std::size_t>(k)); }
   at::Device device() const { return factors_.front().device(); }
   /// The same on another device.
   multi_discrete to(at::Device other) const {
@@ -61,13 +73,17 @@ class multi_discrete {
     return multi_discrete{std::move(moved)};
   }
 
-  /// Throws shape_error unless there is one action of K parts a row, config_error for actions that are not of an integral type.
+  /// Throws shape_error unless there is one action of K parts a row, config_error for actions that
+  /// are not of an integral type.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != at::IntArrayRef(event_rows()))
-      throw shape_error(detail::concat("multi_discrete: actions of shape ", detail::shape_text(actions.sizes()), " where ",
+      throw shape_error(detail::concat("multi_discrete: actions of shape ",
+                                       detail::shape_text(actions.sizes()), " where ",
                                        detail::shape_text(event_rows()), " is needed"));
     const auto parts = detail::counted("multi_discrete", "actions", actions, device());
-    return sum([&](std::size_t k) { return factors_[k].log_prob(parts.select(-1, static_cast<std::int64_t>(k))); });
+    return sum([&](std::size_t k) {
+      return factors_[k].log_prob(parts.select(-1, static_cast<std::int64_t>(k)));
+    });
   }
   at::Tensor entropy() const {
     return sum([&](std::size_t k) { return factors_[k].entropy(); });
@@ -78,25 +94,29 @@ class multi_discrete {
 
   /// The actions at given quantiles, part by part: `uniform` [..., K] holds numbers in [0, 1).
   at::Tensor at_quantile(const at::Tensor& uniform) const {
-    return stack([&](std::size_t k) { return factors_[k].at_quantile(uniform.select(-1, static_cast<std::int64_t>(k))); });
+    return stack([&](std::size_t k) {
+      return factors_[k].at_quantile(uniform.select(-1, static_cast<std::int64_t>(k)));
+    });
   }
 
   /// One action a row.
   at::Tensor sample(const at::Generator& generator = {}) const {
     const auto options = factors_.front().logits.options().dtype(at::kDouble).requires_grad(false);
-    return at_quantile(generator.defined() ? at::rand(event_rows(), generator, options) : at::rand(event_rows(), options));
+    return at_quantile(generator.defined() ? at::rand(event_rows(), generator, options)
+                                           : at::rand(event_rows(), options));
   }
 
-  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in padding,
-  /// NaN too, then reaches neither value nor gradient.
+  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0:
+  /// whatever stands in padding, NaN too, then reaches neither value nor gradient.
   multi_discrete where(const at::Tensor& mask) const {
     std::vector<categorical> kept;
     for (const auto& factor : factors_) kept.push_back(factor.where(mask));
     return multi_discrete{std::move(kept)};
   }
 
-  /// The Fisher information as rows whose squared gradients sum to it: those of the first part, then those of the second, ...: parts are
-  /// independent, so that their scores do not correlate and the Fisher is a sum.
+  /// The Fisher information as rows whose squared gradients sum to it: those of the first part,
+  /// then those of the second, ...: parts are independent, so that their scores do not correlate
+  /// and the Fisher is a sum.
   std::int64_t num_scores() const {
     std::int64_t count = 0;
     for (const auto& factor : factors_) count += factor.num_scores();
@@ -109,7 +129,9 @@ class multi_discrete {
   }
 
  private:
-  static at::IntArrayRef rows_of(const categorical& d) { return d.logits.sizes().slice(0, static_cast<std::size_t>(d.logits.dim() - 1)); }
+  static at::IntArrayRef rows_of(const categorical& d) {
+    return d.logits.sizes().slice(0, static_cast<std::size_t>(d.logits.dim() - 1));
+  }
   std::vector<std::int64_t> event_rows() const {
     auto shape = rows_of(factors_.front()).vec();
     shape.push_back(num_factors());
@@ -132,11 +154,12 @@ class multi_discrete {
   std::vector<categorical> factors_;
 };
 
-/// KL(p || q), the sum of the parts', [...], in nats, differentiable in both. Throws shape_error when the parts differ in number or
-/// shape.
+/// KL(p || q), the sum of the parts', [...], in nats, differentiable in both. Throws shape_error
+/// when the parts differ in number or shape.
 inline at::Tensor kl(const multi_discrete& p, const multi_discrete& q) {
   if (p.num_factors() != q.num_factors())
-    throw shape_error(detail::concat("kl: actions of ", p.num_factors(), " and ", q.num_factors(), " parts do not belong together"));
+    throw shape_error(detail::concat("kl: actions of ", p.num_factors(), " and ", q.num_factors(),
+                                     " parts do not belong together"));
   at::Tensor total = kl(p.factor(0), q.factor(0));
   for (std::int64_t k = 1; k < p.num_factors(); ++k) total = total + kl(p.factor(k), q.factor(k));
   return total;

@@ -12,13 +12,15 @@
 
 namespace retain::detail {
 
-/// What a forward function may return as a prediction: distributions as they are, a tensor as a categorical's logits.
+/// What a forward function may return as a prediction: distributions as they are, a tensor as a
+/// categorical's logits.
 template <class P>
 auto as_prediction(P&& answer) {
   if constexpr (std::convertible_to<P, at::Tensor>) {
     return categorical{std::forward<P>(answer)};
   } else {
-    static_assert(prediction<P>, "a policy must return distributions (such as retain::categorical), logits as a tensor, or retain::masked");
+    static_assert(prediction<P>, "a policy must return distributions (such as "
+                                 "retain::categorical), logits as a tensor, or retain::masked");
     return std::forward<P>(answer);
   }
 }
@@ -30,17 +32,23 @@ decltype(auto) distribution_of(const P& prediction) {
   else
     return (prediction);
 }
-/// The distributions with the rows that `mask` drops replaced by harmless ones, so that no NaN in padding reaches a gradient.
+/// The distributions with the rows that `mask` drops replaced by harmless ones, so that no NaN in
+/// padding reaches a gradient.
 template <class D>
 D where(const D& distribution, const at::Tensor& mask) {
-  if constexpr (requires { { distribution.where(mask) } -> std::convertible_to<D>; })
+  if constexpr (requires {
+                  { distribution.where(mask) } -> std::convertible_to<D>;
+                })
     if (mask.defined()) return distribution.where(mask);
   return distribution;
 }
 /// A target's distributions on the device of an answer's, where their type can tell and move.
 template <class D, class Answer>
 D beside(const D& target, const Answer& answer) {
-  if constexpr (requires { { target.to(answer.device()) } -> std::convertible_to<D>; target.device() != answer.device(); })
+  if constexpr (requires {
+                  { target.to(answer.device()) } -> std::convertible_to<D>;
+                  target.device() != answer.device();
+                })
     if (target.device() != answer.device()) return target.to(answer.device());
   return target;
 }

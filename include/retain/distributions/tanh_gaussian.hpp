@@ -27,8 +27,9 @@ struct action_bounds {
 
 /// An action together with what is lost once it is squashed.
 struct squashed_sample {
-  at::Tensor action;      ///< [..., D], within the bounds
-  at::Tensor log_prob;    ///< [...]: its log-density, from `unsquashed` and not from the rounded action
+  at::Tensor action;  ///< [..., D], within the bounds
+  /// [...]: its log-density, from `unsquashed` and not from the rounded action
+  at::Tensor log_prob;
   at::Tensor unsquashed;  ///< [..., D]: u of a = tanh(u)
 };
 
@@ -42,15 +43,19 @@ namespace detail {
 ///
 /// of mean, log_std and noise [..., D]; answers with a, log pi and u.
 struct squashed_sample_function : torch::autograd::Function<squashed_sample_function> {
-  static torch::autograd::variable_list draw(const at::Tensor& mean, const at::Tensor& log_std, const at::Tensor& noise, double centre, double half) {
+  static torch::autograd::variable_list draw(const at::Tensor& mean, const at::Tensor& log_std,
+                                             const at::Tensor& noise, double centre, double half) {
     constexpr double constant = 0.91893853320467274178 + 2 * 0.69314718055994530942;
     if (mean.numel() <= few_functions && plain_floats({&mean, &log_std, &noise})) {
       const auto width = mean.size(-1);
       const auto options = mean.options();
       auto action = at::empty(mean.sizes(), options), unsquashed = at::empty(mean.sizes(), options),
-           log_prob = at::empty(mean.sizes().slice(0, static_cast<std::size_t>(mean.dim() - 1)), options);
-      const auto *of_mean = floats_of(mean), *of_log_std = floats_of(log_std), *of_noise = floats_of(noise);
-      auto *actions = action.data_ptr<float>(), *before = unsquashed.data_ptr<float>(), *densities = log_prob.data_ptr<float>();
+           log_prob =
+               at::empty(mean.sizes().slice(0, static_cast<std::size_t>(mean.dim() - 1)), options);
+      const auto *of_mean = floats_of(mean), *of_log_std = floats_of(log_std),
+                 *of_noise = floats_of(noise);
+      auto *actions = action.data_ptr<float>(), *before = unsquashed.data_ptr<float>(),
+           *densities = log_prob.data_ptr<float>();
       const auto shift = static_cast<float>(centre), scale = static_cast<float>(half);
       for (std::int64_t n = 0; n < log_prob.numel(); ++n) {
         float sum = static_cast<float>(static_cast<double>(width) * (constant + std::log(half)));
@@ -67,14 +72,20 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
     }
     auto u = at::addcmul(mean, log_std.exp(), noise);
     auto within = u.tanh();
-    const auto minus_half_softplus = at::softplus(u, -2, 40);  // of -2u: softplus(x, b) = log(1 + exp(b x)) / b
-    const auto terms = at::sub(at::addcmul(log_std, noise, noise, 0.5), at::sub(u, minus_half_softplus, 2), 2);
-    auto log_prob = terms.sum(-1).neg_().sub_(static_cast<double>(mean.size(-1)) * (constant + std::log(half)));
-    return {half == 1 && centre == 0 ? std::move(within) : within.mul_(half).add_(centre), std::move(log_prob), std::move(u)};
+    // of -2u: softplus(x, b) = log(1 + exp(b x)) / b
+    const auto minus_half_softplus = at::softplus(u, -2, 40);
+    const auto terms =
+        at::sub(at::addcmul(log_std, noise, noise, 0.5), at::sub(u, minus_half_softplus, 2), 2);
+    auto log_prob =
+        terms.sum(-1).neg_().sub_(static_cast<double>(mean.size(-1)) * (constant + std::log(half)));
+    return {half == 1 && centre == 0 ? std::move(within) : within.mul_(half).add_(centre),
+            std::move(log_prob), std::move(u)};
   }
 
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& mean, const at::Tensor& log_std,
-                                                const at::Tensor& noise, double centre, double half) {
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
+                                                const at::Tensor& mean, const at::Tensor& log_std,
+                                                const at::Tensor& noise, double centre,
+                                                double half) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({mean, log_std, noise});
     context->saved_data["half"] = half;
@@ -82,21 +93,31 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
     return draw(mean, log_std, noise, centre, half);
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &log_std = saved[1], &noise = saved[2], &of_action = incoming[0], &of_log_prob = incoming[1], &of_u = incoming[2];
+    const at::Tensor &log_std = saved[1], &noise = saved[2], &of_action = incoming[0],
+                     &of_log_prob = incoming[1], &of_u = incoming[2];
     const double half = context->saved_data["half"].toDouble();
-    if (!of_action.defined() && !of_log_prob.defined() && !of_u.defined()) return torch::autograd::variable_list(5);
-    if (noise.numel() <= few_functions && plain_floats({&saved[0], &log_std, &noise, &of_action, &of_log_prob, &of_u})) {
+    if (!of_action.defined() && !of_log_prob.defined() && !of_u.defined())
+      return torch::autograd::variable_list(5);
+    if (noise.numel() <= few_functions &&
+        plain_floats({&saved[0], &log_std, &noise, &of_action, &of_log_prob, &of_u})) {
       const auto width = noise.size(-1);
-      auto of_mean = at::empty(noise.sizes(), noise.options()), of_logarithm = at::empty(noise.sizes(), noise.options());
-      const auto *mean = floats_of(saved[0]), *logarithm = floats_of(log_std), *drawn = floats_of(noise), *actions = floats_of(of_action),
+      auto of_mean = at::empty(noise.sizes(), noise.options()),
+           of_logarithm = at::empty(noise.sizes(), noise.options());
+      const auto *mean = floats_of(saved[0]), *logarithm = floats_of(log_std),
+                 *drawn = floats_of(noise), *actions = floats_of(of_action),
                  *densities = floats_of(of_log_prob), *before = floats_of(of_u);
       auto *to_mean = of_mean.data_ptr<float>(), *to_logarithm = of_logarithm.data_ptr<float>();
       const auto scale = static_cast<float>(half);
       for (std::int64_t i = 0; i < noise.numel(); ++i) {
-        const float spread = std::exp(logarithm[i]) * drawn[i], within = std::tanh(mean[i] + spread), density = densities ? densities[i / width] : 0;
-        const float du = (before ? before[i] : 0) + (actions ? actions[i] * scale * (1 - within * within) : 0) + (densities ? 2 * within * density : 0);
+        const float spread = std::exp(logarithm[i]) * drawn[i],
+                    within = std::tanh(mean[i] + spread),
+                    density = densities ? densities[i / width] : 0;
+        const float du = (before ? before[i] : 0) +
+                         (actions ? actions[i] * scale * (1 - within * within) : 0) +
+                         (densities ? 2 * within * density : 0);
         to_mean[i] = du;
         to_logarithm[i] = du * spread - density;
       }
@@ -106,7 +127,8 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
     const auto spread = log_std.exp() * noise, within = (saved[0] + spread).tanh();
     at::Tensor du = of_u;
     const auto add = [&du](at::Tensor more) { du = du.defined() ? du + more : std::move(more); };
-    if (of_action.defined()) add(at::tanh_backward(half == 1 ? of_action : of_action * half, within));
+    if (of_action.defined())
+      add(at::tanh_backward(half == 1 ? of_action : of_action * half, within));
     at::Tensor each;
     if (of_log_prob.defined()) {
       each = of_log_prob.unsqueeze(-1);
@@ -120,29 +142,35 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
 
 }  // namespace detail
 
-/// A batch of Gaussians squashed into an interval, as soft actor-critic has them (Haarnoja et al. 2018, arXiv 1801.01290, appendix C):
+/// A batch of Gaussians squashed into an interval, as soft actor-critic has them (Haarnoja et al.
+/// 2018, arXiv 1801.01290, appendix C):
 ///
 ///     u ~ N(mean, std^2),     a = centre + half tanh(u),     centre = (high + low) / 2,     half = (high - low) / 2
 ///     log pi(a|s) = log N(u) - sum_d [ log half + 2 (log 2 - u_d - softplus(-2 u_d)) ]
 ///
-/// where the last term is log(1 - tanh(u)^2) without its cancellation. Actions are [..., D], log-densities, entropies and divergences
-/// [...], in nats. Where u is at hand, use it: an action in float is known to 2^-25, which leaves u uncertain by about
-/// 2^-26 / (1 - |tanh u|), 2e-4 at |u| = 5 and 1e-2 at |u| = 7.
+/// where the last term is log(1 - tanh(u)^2) without its cancellation. Actions are [..., D],
+/// log-densities, entropies and divergences [...], in nats. Where u is at hand, use it: an action
+/// in float is known to 2^-25, which leaves u uncertain by about 2^-26 / (1 - |tanh u|), 2e-4 at
+/// |u| = 5 and 1e-2 at |u| = 7.
 class tanh_gaussian {
  public:
-  /// `mean` and `log_std` are those of the Gaussian before the squash: see diagonal_gaussian, which also says what is thrown.
-  /// Throws config_error unless low < high, both finite.
+  /// `mean` and `log_std` are those of the Gaussian before the squash: see diagonal_gaussian, which
+  /// also says what is thrown. Throws config_error unless low < high, both finite.
   tanh_gaussian(at::Tensor mean, at::Tensor log_std, action_bounds bounds = {})
       : tanh_gaussian(diagonal_gaussian{std::move(mean), std::move(log_std)}, bounds) {}
 
-  explicit tanh_gaussian(diagonal_gaussian unsquashed, action_bounds bounds = {}) : unsquashed_(std::move(unsquashed)), bounds_(bounds) {
+  explicit tanh_gaussian(diagonal_gaussian unsquashed, action_bounds bounds = {})
+      : unsquashed_(std::move(unsquashed)), bounds_(bounds) {
     if (!(bounds.low < bounds.high) || !std::isfinite(bounds.low) || !std::isfinite(bounds.high))
-      throw config_error(detail::concat("tanh_gaussian: the bounds must be finite, the lower below the higher, got ", bounds.low, " and ", bounds.high));
+      throw config_error(detail::concat(
+          "tanh_gaussian: the bounds must be finite, the lower below the higher, got ", bounds.low,
+          " and ", bounds.high));
   }
 
   /// The Gaussian before the squash.
   const diagonal_gaussian& unsquashed() const& { return unsquashed_; }
-  diagonal_gaussian unsquashed() const&& { return unsquashed_; }  ///< of a temporary, which takes it with it
+  /// of a temporary, which takes it with it
+  diagonal_gaussian unsquashed() const&& { return unsquashed_; }
   const action_bounds& bounds() const& { return bounds_; }
   action_bounds bounds() const&& { return bounds_; }
   at::Device device() const { return unsquashed_.device(); }
@@ -155,49 +183,65 @@ class tanh_gaussian {
     return half() == 1 && centre() == 0 ? within : within * half() + centre();
   }
 
-  /// The log-density of the action squash(u), from u [..., D]. Throws shape_error unless there is one u a row.
+  /// The log-density of the action squash(u), from u [..., D]. Throws shape_error unless there is
+  /// one u a row.
   at::Tensor log_prob_unsquashed(const at::Tensor& given) const {
     const at::Tensor u = given.device() == device() ? given : given.to(device());
     return unsquashed_.log_prob(u) - log_slope(u).sum(-1);
   }
 
-  /// The log-density of given actions, u found by inversion. An action at a bound or beyond counts as the nearest one within that its
-  /// type can tell from the bound: |u| = 8.7 in float, 18.7 in double. Throws shape_error unless there is one action a row.
+  /// The log-density of given actions, u found by inversion. An action at a bound or beyond counts
+  /// as the nearest one within that its type can tell from the bound: |u| = 8.7 in float, 18.7 in
+  /// double. Throws shape_error unless there is one action a row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != unsquashed_.mean().sizes())
-      throw shape_error(detail::concat("tanh_gaussian: actions of shape ", detail::shape_text(actions.sizes()), " for a mean of shape ",
+      throw shape_error(detail::concat("tanh_gaussian: actions of shape ",
+                                       detail::shape_text(actions.sizes()), " for a mean of shape ",
                                        detail::shape_text(unsquashed_.mean().sizes())));
     const auto within = (actions - centre()) / half();
     const double largest = largest_below_one(within.scalar_type());
     return log_prob_unsquashed(within.clamp(-largest, largest).atanh());
   }
 
-  /// There is no closed form. The entropy before the squash is exact; the mean of log(1 - tanh(u)^2), one integral a dimension, is taken by
-  /// the trapezoidal rule at 137 points, without chance and differentiably: to rounding for std up to 2, to 5e-6 nats at std = e^2.
+  /// There is no closed form. The entropy before the squash is exact; the mean of log(1 -
+  /// tanh(u)^2), one integral a dimension, is taken by the trapezoidal rule at 137 points, without
+  /// chance and differentiably: to rounding for std up to 2, to 5e-6 nats at std = e^2.
   at::Tensor entropy() const {
     constexpr int reach = 68;  // steps of 1/8 to 8.5 standard deviations
     constexpr double step = 0.125, root_two_pi = 2.50662827463100050242;
-    const auto z = at::arange(-reach, reach + 1, unsquashed_.mean().options().dtype(at::kDouble).requires_grad(false)) * step;
+    const auto z =
+        at::arange(-reach, reach + 1,
+                   unsquashed_.mean().options().dtype(at::kDouble).requires_grad(false)) *
+        step;
     const auto type = unsquashed_.mean().scalar_type();
     const auto weight = ((z.square() * -0.5).exp() * (step / root_two_pi)).to(type);
     const auto u = unsquashed_.mean().unsqueeze(-1) + unsquashed_.std().unsqueeze(-1) * z.to(type);
     return unsquashed_.entropy() + log_slope(u).matmul(weight).sum(-1);
   }
 
-  /// The image of the Gaussian's mean, which is every dimension's median; the density's own peak is elsewhere, at the bounds where
-  /// std is large. What a deterministic evaluation plays. Without gradient.
+  /// The image of the Gaussian's mean, which is every dimension's median; the density's own peak is
+  /// elsewhere, at the bounds where std is large. What a deterministic evaluation plays. Without
+  /// gradient.
   at::Tensor mode() const { return squash(unsquashed_.mode()); }
 
-  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1) for each of the actions'.
-  at::Tensor at_quantile(const at::Tensor& uniform) const { return squash(unsquashed_.at_quantile(uniform)); }
+  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1)
+  /// for each of the actions'.
+  at::Tensor at_quantile(const at::Tensor& uniform) const {
+    return squash(unsquashed_.at_quantile(uniform));
+  }
 
   /// One action a row, without gradient.
-  at::Tensor sample(const at::Generator& generator = {}) const { return squash(unsquashed_.sample(generator)); }
+  at::Tensor sample(const at::Generator& generator = {}) const {
+    return squash(unsquashed_.sample(generator));
+  }
 
   /// One action a row, in the graph of mean and log_std.
-  at::Tensor rsample(const at::Generator& generator = {}) const { return squash(unsquashed_.rsample(generator)); }
+  at::Tensor rsample(const at::Generator& generator = {}) const {
+    return squash(unsquashed_.rsample(generator));
+  }
 
-  /// One action a row with its log-density, both in the graph: what the actor's loss of soft actor-critic needs. tanh is never inverted.
+  /// One action a row with its log-density, both in the graph: what the actor's loss of soft
+  /// actor-critic needs. tanh is never inverted.
   squashed_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
     const auto noise = unsquashed_.noise(generator);
     const auto &mean = unsquashed_.mean(), &log_std = unsquashed_.log_std();
@@ -207,13 +251,16 @@ class tanh_gaussian {
     }
     using drawing = detail::squashed_sample_function;
     const bool with_graph = at::GradMode::is_enabled();
-    const auto drawn = with_graph ? drawing::apply(mean, log_std, noise, centre(), half()) : drawing::draw(mean, log_std, noise, centre(), half());
+    const auto drawn = with_graph ? drawing::apply(mean, log_std, noise, centre(), half())
+                                  : drawing::draw(mean, log_std, noise, centre(), half());
     return {drawn[0], drawn[1], drawn[2]};
   }
 
-  /// The same with squashed standard normal distributions in the rows where `mask`, of the shape of the rows, is 0: whatever stands in
-  /// padding, NaN too, then reaches neither value nor gradient.
-  tanh_gaussian where(const at::Tensor& mask) const { return tanh_gaussian{unsquashed_.where(mask), bounds_}; }
+  /// The same with squashed standard normal distributions in the rows where `mask`, of the shape of
+  /// the rows, is 0: whatever stands in padding, NaN too, then reaches neither value nor gradient.
+  tanh_gaussian where(const at::Tensor& mask) const {
+    return tanh_gaussian{unsquashed_.where(mask), bounds_};
+  }
 
  private:
   double centre() const { return 0.5 * (bounds_.high + bounds_.low); }
@@ -222,7 +269,8 @@ class tanh_gaussian {
   /// log |da/du|, element by element.
   at::Tensor log_slope(const at::Tensor& u) const {
     constexpr double log_two = 0.69314718055994530942;
-    return (u - at::log_sigmoid(u * 2)) * -2 + (2 * log_two + std::log(half()));  // softplus(-2u) = -log sigmoid(2u)
+    // softplus(-2u) = -log sigmoid(2u)
+    return (u - at::log_sigmoid(u * 2)) * -2 + (2 * log_two + std::log(half()));
   }
 
   static double largest_below_one(at::ScalarType type) {
@@ -238,12 +286,15 @@ class tanh_gaussian {
   action_bounds bounds_;
 };
 
-/// KL(p || q) of the Gaussians before the squash, which is that of the squashed ones exactly: both pass through one bijection. [...], in
-/// nats, differentiable in both. Throws config_error when the bounds differ, shape_error when the means differ in shape.
+/// KL(p || q) of the Gaussians before the squash, which is that of the squashed ones exactly: both
+/// pass through one bijection. [...], in nats, differentiable in both. Throws config_error when the
+/// bounds differ, shape_error when the means differ in shape.
 inline at::Tensor kl(const tanh_gaussian& p, const tanh_gaussian& q) {
   if (p.bounds().low != q.bounds().low || p.bounds().high != q.bounds().high)
-    throw config_error(detail::concat("kl: tanh_gaussians over [", p.bounds().low, ", ", p.bounds().high, "] and [", q.bounds().low, ", ",
-                                      q.bounds().high, "] have no KL: give teacher and student the same bounds"));
+    throw config_error(detail::concat("kl: tanh_gaussians over [", p.bounds().low, ", ",
+                                      p.bounds().high, "] and [", q.bounds().low, ", ",
+                                      q.bounds().high,
+                                      "] have no KL: give teacher and student the same bounds"));
   return kl(p.unsquashed(), q.unsquashed());
 }
 

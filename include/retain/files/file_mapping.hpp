@@ -22,7 +22,8 @@
 
 namespace retain::detail {
 
-/// The bytes of a file, read-only, without reading them. They are gone with this object. A source of read_state_header.
+/// The bytes of a file, read-only, without reading them. They are gone with this object. A source
+/// of read_state_header.
 class file_mapping {
  public:
   explicit file_mapping(const std::string& path) {
@@ -34,11 +35,12 @@ class file_mapping {
     };
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) fail("open");
-    struct stat status {};
+    struct stat status{};
     void* mapped = nullptr;
     const bool known = ::fstat(file, &status) == 0;
     if (known && status.st_size > 0)
-      mapped = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
+      mapped =
+          ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
     const int reason = errno;
     ::close(file);  // the mapping stays
     errno = reason;
@@ -46,8 +48,9 @@ class file_mapping {
     data_ = static_cast<const char*>(mapped);
     size_ = static_cast<std::uint64_t>(status.st_size);
 #else
-    throw io_error(concat("cannot map '", path,
-                          "': files are mapped on POSIX systems only; read it with retain::state::read instead"));
+    throw io_error(concat(
+        "cannot map '", path,
+        "': files are mapped on POSIX systems only; read it with retain::state::read instead"));
 #endif
   }
   ~file_mapping() {
@@ -67,7 +70,9 @@ class file_mapping {
 
   const char* data() const { return data_; }
   std::uint64_t size() const { return size_; }
-  std::string_view view(std::uint64_t offset, std::size_t count) const { return {data_ + offset, count}; }
+  std::string_view view(std::uint64_t offset, std::size_t count) const {
+    return {data_ + offset, count};
+  }
 
  private:
   const char* data_ = nullptr;

@@ -22,7 +22,8 @@ inline std::string json_string(std::string_view text) {
       out += c;
     } else if (static_cast<unsigned char>(c) < 0x20) {
       char escaped[8];
-      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      std::snprintf(escaped, sizeof escaped, "\\u%04x",
+                    static_cast<unsigned>(static_cast<unsigned char>(c)));
       out += escaped;
     } else {
       out += c;
@@ -103,7 +104,8 @@ class header_reader {
     return value;
   }
   [[noreturn]] void fail(const char* what = "that cannot be read") const {
-    throw io_error(concat("'", path_, "' has a header ", what, " (byte ", at_ + 8, "): it was not written by retain"));
+    throw io_error(concat("'", path_, "' has a header ", what, " (byte ", at_ + 8,
+                          "): it was not written by retain"));
   }
 
  private:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A state file as it lies on disk: its header read, its tensors' bytes mapped into memory and loaded when touched.
+// A state file as it lies on disk: its header read, its tensors' bytes mapped into memory and
+// loaded when touched.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -33,24 +34,24 @@ struct mapped_state {
   std::string checksum;
   std::vector<mapped_column> columns;
 
-  /// Throws io_error as `read_state_file` does; the checksum is compared, and with it every byte read, only when
-  /// `verify` is set.
+  /// Throws io_error as `read_state_file` does; the checksum is compared, and with it every byte
+  /// read, only when `verify` is set.
   mapped_state(const std::string& path, bool verify) : file(path) {
     state_header header = read_state_header(path, file, verify);
     checksum = std::move(header.checksum);
     for (auto& stored : header.tensors)
-      columns.push_back(
-          {std::move(stored.name), scalar_types[stored.type], std::move(stored.shape), file.data() + stored.begin});
+      columns.push_back({std::move(stored.name), scalar_types[stored.type], std::move(stored.shape),
+                         file.data() + stored.begin});
     file.expect_random_access();
   }
 };
 
-/// Rows of a mapped tensor at `indices`, int64 [n] or [L, n]: only these are read. Copied byte by byte, since nothing
-/// aligns a tensor in the file.
+/// Rows of a mapped tensor at `indices`, int64 [n] or [L, n]: only these are read. Copied byte by
+/// byte, since nothing aligns a tensor in the file.
 inline at::Tensor gather_mapped(const mapped_column& column, const at::Tensor& indices) {
   if (indices.scalar_type() != at::kLong && indices.scalar_type() != at::kInt)
-    throw config_error(concat("file_memory: indices are whole numbers, int64, got ", indices.dtype(),
-                              "; those of a mask are mask.nonzero().squeeze(1)"));
+    throw config_error(concat("file_memory: indices are whole numbers, int64, got ",
+                              indices.dtype(), "; those of a mask are mask.nonzero().squeeze(1)"));
   std::vector<std::int64_t> shape(indices.sizes().begin(), indices.sizes().end());
   shape.insert(shape.end(), column.shape.begin() + 1, column.shape.end());
   const at::Tensor flat = indices.to(at::kCPU, at::kLong).contiguous();
@@ -58,10 +59,11 @@ inline at::Tensor gather_mapped(const mapped_column& column, const at::Tensor& i
   // Before memory is asked for: an empty column may have rows of any length.
   for (std::int64_t i = 0; i < flat.numel(); ++i)
     if (index[i] < 0 || index[i] >= column.shape[0])
-      throw config_error(concat("file_memory: the index ", index[i], " is not one of the ", column.shape[0],
-                                " rows of '", column.name, "'"));
+      throw config_error(concat("file_memory: the index ", index[i], " is not one of the ",
+                                column.shape[0], " rows of '", column.name, "'"));
   at::Tensor rows = at::empty(shape, at::TensorOptions().dtype(column.type));
-  const std::size_t bytes = flat.numel() == 0 ? 0 : rows.nbytes() / static_cast<std::size_t>(flat.numel());
+  const std::size_t bytes =
+      flat.numel() == 0 ? 0 : rows.nbytes() / static_cast<std::size_t>(flat.numel());
   auto* out = static_cast<char*>(rows.data_ptr());
   if (bytes > 0)
     for (std::int64_t i = 0; i < flat.numel(); ++i, out += bytes)

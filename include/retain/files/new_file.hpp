@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Files that are there whole or not at all: written beside their place, then renamed. Needs no LibTorch.
+// Files that are there whole or not at all: written beside their place, then renamed. Needs no
+// LibTorch.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -38,26 +39,28 @@ inline std::string what_else_is(const std::string& path) {
   }
 }
 
-/// Throws io_error where something lies that is no file: a renamed file takes the place of a device or a pipe as it
-/// does of an old file.
+/// Throws io_error where something lies that is no file: a renamed file takes the place of a device
+/// or a pipe as it does of an old file.
 inline void refuse_what_is_no_file(const std::string& path) {
   if (const auto other = what_else_is(path); !other.empty())
-    throw io_error(
-        concat("cannot write '", path, "': it is ", other, ", not a file, and stays as it is; name another"));
+    throw io_error(concat("cannot write '", path, "': it is ", other,
+                          ", not a file, and stays as it is; name another"));
 }
 
-/// Where a file that is written as `path` goes: links are followed, and stay. Throws io_error where that is no place
-/// for a file.
+/// Where a file that is written as `path` goes: links are followed, and stay. Throws io_error where
+/// that is no place for a file.
 inline std::string place_of(const std::string& path) {
   refuse_what_is_no_file(path);
   std::filesystem::path place = path;
   std::error_code error;
-  for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(place, error)); ++links) {
-    if (links == 40) throw io_error(concat("cannot write '", path, "': its links lead in a circle"));
+  for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(place, error));
+       ++links) {
+    if (links == 40)
+      throw io_error(concat("cannot write '", path, "': its links lead in a circle"));
     const auto next = std::filesystem::read_symlink(place, error);
     if (error)
-      throw io_error(
-          concat("cannot write '", path, "': the link '", place.string(), "' cannot be read: ", error.message()));
+      throw io_error(concat("cannot write '", path, "': the link '", place.string(),
+                            "' cannot be read: ", error.message()));
     place = place.parent_path() / next;
   }
   return place.string();
@@ -72,27 +75,30 @@ inline long this_process() {
 #endif
 }
 
-/// Beside `path`, of nobody else: other threads, other processes (forked ones have this one's numbers) and other
-/// machines may write the same file.
+/// Beside `path`, of nobody else: other threads, other processes (forked ones have this one's
+/// numbers) and other machines may write the same file.
 inline std::string temporary_name(const std::string& path) {
   static const unsigned program = std::random_device{}();
   static std::atomic<unsigned> count{0};
   return concat(path, '.', this_process(), '.', program, '.', count++, ".tmp");
 }
 
-/// A file beside `path`, removed unless it takes the place of that. Every function throws io_error, after which `path`
-/// is as it was. One that a forked process has a copy of stays this one's: that neither writes, removes nor places it.
+/// A file beside `path`, removed unless it takes the place of that. Every function throws io_error,
+/// after which `path` is as it was. One that a forked process has a copy of stays this one's: that
+/// neither writes, removes nor places it.
 class new_file {
  public:
   /// `suffix` is part of its name until then, where several are written for one path.
-  explicit new_file(const std::string& path, const std::string& suffix = {}) : path_(path), place_(place_of(path)) {
+  explicit new_file(const std::string& path, const std::string& suffix = {})
+      : path_(path), place_(place_of(path)) {
     for (int attempt = 0; attempt < 100 && !file_; ++attempt) {
       name_ = temporary_name(place_ + suffix);
       file_.reset(std::fopen(name_.c_str(), "w+bx"));  // x: what is there already is another's
       if (!file_ && errno != EEXIST) break;
     }
     if (!file_) fail("create");
-    std::setvbuf(file_.get(), nullptr, _IONBF, 0);  // what a buffer holds at a fork would be written twice
+    // what a buffer holds at a fork would be written twice
+    std::setvbuf(file_.get(), nullptr, _IONBF, 0);
   }
   new_file(new_file&& other) noexcept
       : path_(std::move(other.path_)),
@@ -146,10 +152,13 @@ class new_file {
  private:
   void refuse_a_copy() const {
     if (owner_ != this_process())
-      throw io_error(concat("cannot write '", path_, "': another process began it and was forked since; let that one end it, or begin another here"));
+      throw io_error(concat("cannot write '", path_,
+                            "': another process began it and was forked since; let that one end "
+                            "it, or begin another here"));
   }
   [[noreturn]] void fail(const char* what) const {
-    throw io_error(concat("cannot ", what, " '", name_, "': ", std::strerror(errno), "; '", path_, "' is as it was"));
+    throw io_error(concat("cannot ", what, " '", name_, "': ", std::strerror(errno), "; '", path_,
+                          "' is as it was"));
   }
   struct closer {
     void operator()(std::FILE* file) const { std::fclose(file); }

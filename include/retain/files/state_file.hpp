@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The file of a retain::state, as tensors: see state_header.hpp for what stands in it. It is safetensors, so that other
-// tools can open it.
+// The file of a retain::state, as tensors: see state_header.hpp for what stands in it. It is
+// safetensors, so that other tools can open it.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -37,7 +37,8 @@ inline constexpr std::array<at::ScalarType, element_types.size()> scalar_types{
 
 /// The place among them; scalar_types.size() for a type that the format has no place for.
 inline std::size_t element_of(at::ScalarType type) {
-  return static_cast<std::size_t>(std::find(scalar_types.begin(), scalar_types.end(), type) - scalar_types.begin());
+  return static_cast<std::size_t>(std::find(scalar_types.begin(), scalar_types.end(), type) -
+                                  scalar_types.begin());
 }
 
 inline void write_state_file(const std::string& path, const state_contents& contents) {
@@ -45,8 +46,8 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   for (const auto& [key, tensor] : contents.tensors) {
     const std::size_t type = element_of(tensor.scalar_type());
     if (type == scalar_types.size())
-      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ", tensor.dtype(),
-                            " have no place in the format"));
+      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ",
+                            tensor.dtype(), " have no place in the format"));
     if (tensor.layout() != at::kStrided)
       throw io_error(concat("cannot write '", key, "' to '", path, "': it is ", tensor.layout(),
                             ", and the format has dense tensors only; write its to_dense()"));
@@ -85,7 +86,8 @@ inline state_contents read_state_file(const std::string& path) {
   state_contents contents;
   contents.texts = std::move(header.texts);
   for (const auto& stored : header.tensors) {
-    at::Tensor tensor = at::empty(stored.shape, at::TensorOptions().dtype(scalar_types[stored.type]));
+    at::Tensor tensor =
+        at::empty(stored.shape, at::TensorOptions().dtype(scalar_types[stored.type]));
     bytes.read(stored.begin, static_cast<char*>(tensor.data_ptr()), tensor.nbytes());
     contents.tensors[stored.name] = std::move(tensor);
   }

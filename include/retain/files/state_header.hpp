@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// What a state file says before its tensors' bytes: read, checked against the file, and written. Needs no LibTorch.
+// What a state file says before its tensors' bytes: read, checked against the file, and written.
+// Needs no LibTorch.
 //
-// The file is safetensors: 8 bytes of header length, a JSON header, the tensors' bytes. Texts and numbers stand in the
-// header's __metadata__, first of them a CRC-64 of the whole file with the checksum's own sixteen digits read as zeros,
-// then the format's number. What is read here has each name once, nothing but spaces behind the object, and tensors
-// that lie one after the other and fill the rest of the file: so no header can ask for more memory than its file has
-// bytes.
+// The file is safetensors: 8 bytes of header length, a JSON header, the tensors' bytes. Texts and
+// numbers stand in the header's __metadata__, first of them a CRC-64 of the whole file with the
+// checksum's own sixteen digits read as zeros, then the format's number. What is read here has each
+// name once, nothing but spaces behind the object, and tensors that lie one after the other and
+// fill the rest of the file: so no header can ask for more memory than its file has bytes.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -37,7 +38,8 @@ inline constexpr std::string_view metadata_key = "__metadata__", checksum_key = 
                                   format_key = "retain.format";
 inline constexpr std::string_view state_head = R"({"__metadata__":{"retain.checksum":")";
 inline constexpr std::string_view zero_checksum = "0000000000000000";
-inline constexpr std::size_t checksum_end = sizeof(std::uint64_t) + state_head.size() + zero_checksum.size();
+inline constexpr std::size_t checksum_end =
+    sizeof(std::uint64_t) + state_head.size() + zero_checksum.size();
 
 struct element_type {
   std::string_view name;
@@ -59,7 +61,8 @@ struct stored_tensor {
   std::string name;
   std::size_t type = 0;  ///< place in element_types
   std::vector<std::int64_t> shape;
-  std::uint64_t begin = 0, end = 0;  ///< its bytes in the file; a writer leaves them to state_header_text
+  /// its bytes in the file; a writer leaves them to state_header_text
+  std::uint64_t begin = 0, end = 0;
 };
 
 struct state_header {
@@ -68,9 +71,10 @@ struct state_header {
   std::vector<stored_tensor> tensors;        ///< in the order of the header
 };
 
-/// Bytes of a tensor; of an empty one 0, however long its other sides. False where the sides' product has no place in
-/// 63 bits.
-inline bool count_bytes(std::size_t element_size, const std::vector<std::int64_t>& shape, std::uint64_t& bytes) {
+/// Bytes of a tensor; of an empty one 0, however long its other sides. False where the sides'
+/// product has no place in 63 bits.
+inline bool count_bytes(std::size_t element_size, const std::vector<std::int64_t>& shape,
+                        std::uint64_t& bytes) {
   auto product = static_cast<std::int64_t>(element_size);
   bool empty = false;
   for (const std::int64_t side : shape) {
@@ -94,17 +98,20 @@ inline std::string checksum_text(std::uint64_t value) {
 /// The header of these texts and tensors, which lie in this order; zeros stand for the checksum.
 inline std::string state_header_text(const std::map<std::string, std::string>& texts,
                                      const std::vector<stored_tensor>& tensors) {
-  std::string header = concat(state_head, zero_checksum, "\",", json_string(format_key), ":\"", state_format, '"');
-  for (const auto& [key, text] : texts) header += concat(',', json_string(key), ':', json_string(text));
+  std::string header =
+      concat(state_head, zero_checksum, "\",", json_string(format_key), ":\"", state_format, '"');
+  for (const auto& [key, text] : texts)
+    header += concat(',', json_string(key), ':', json_string(text));
   header += '}';
   std::uint64_t offset = 0;
   for (const auto& tensor : tensors) {
     std::uint64_t bytes = 0;
     if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes))
       throw io_error(concat("'", tensor.name, "' is too large to be written"));
-    header +=
-        concat(',', json_string(tensor.name), ":{\"dtype\":\"", element_types[tensor.type].name, "\",\"shape\":[");
-    for (std::size_t d = 0; d < tensor.shape.size(); ++d) header += concat(d ? "," : "", tensor.shape[d]);
+    header += concat(',', json_string(tensor.name), ":{\"dtype\":\"",
+                     element_types[tensor.type].name, "\",\"shape\":[");
+    for (std::size_t d = 0; d < tensor.shape.size(); ++d)
+      header += concat(d ? "," : "", tensor.shape[d]);
     header += concat("],\"data_offsets\":[", offset, ',', offset + bytes, "]}");
     offset += bytes;
   }
@@ -113,7 +120,8 @@ inline std::string state_header_text(const std::map<std::string, std::string>& t
   return header;
 }
 
-/// The format's number is looked at where it stands, in front of all that another format may have otherwise.
+/// The format's number is looked at where it stands, in front of all that another format may have
+/// otherwise.
 inline void read_texts(header_reader& json, const std::string& path, state_header& header) {
   std::set<std::string> seen;
   json.each('{', '}', [&] {
@@ -124,11 +132,13 @@ inline void read_texts(header_reader& json, const std::string& path, state_heade
     } else if (key == format_key) {
       int format = 0;
       const auto end = std::from_chars(text.data(), text.data() + text.size(), format);
-      if (end.ptr != text.data() + text.size() || (end.ec != std::errc{} && end.ec != std::errc::result_out_of_range) ||
+      if (end.ptr != text.data() + text.size() ||
+          (end.ec != std::errc{} && end.ec != std::errc::result_out_of_range) ||
           (end.ec == std::errc{} && format < 1))
         json.fail("without the number of its format");
       if (end.ec == std::errc::result_out_of_range || format > state_format)
-        throw io_error(concat("'", path, "' has format ", text, ", this version of retain reads up to ", state_format,
+        throw io_error(concat("'", path, "' has format ", text,
+                              ", this version of retain reads up to ", state_format,
                               ": install a newer one"));
     } else {
       header.texts[key] = std::move(text);
@@ -145,8 +155,10 @@ inline void read_tensor(header_reader& json, stored_tensor& tensor) {
     const std::string field = json.key(seen);
     if (field == "dtype") {
       const std::string name = json.string();
-      while (tensor.type < element_types.size() && element_types[tensor.type].name != name) ++tensor.type;
-      if (tensor.type == element_types.size()) json.fail("with a type of numbers that it has no place for");
+      while (tensor.type < element_types.size() && element_types[tensor.type].name != name)
+        ++tensor.type;
+      if (tensor.type == element_types.size())
+        json.fail("with a type of numbers that it has no place for");
     } else if (field == "shape") {
       json.each('[', ']', [&] { tensor.shape.push_back(json.integer()); });
     } else if (field == "data_offsets") {
@@ -159,12 +171,14 @@ inline void read_tensor(header_reader& json, stored_tensor& tensor) {
   tensor.begin = static_cast<std::uint64_t>(offsets[0]);
   tensor.end = static_cast<std::uint64_t>(offsets[1]);
   std::uint64_t bytes = 0;
-  if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes) || bytes != tensor.end - tensor.begin)
+  if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes) ||
+      bytes != tensor.end - tensor.begin)
     json.fail("with a shape that is not that of its bytes");
 }
 
 /// `text` is the header of a file of `file_size` bytes, at least the header's own.
-inline state_header parse_state_header(const std::string& path, std::string_view text, std::uint64_t file_size) {
+inline state_header parse_state_header(const std::string& path, std::string_view text,
+                                       std::uint64_t file_size) {
   state_header header;
   header_reader json(text, path);
   const std::uint64_t start = sizeof(std::uint64_t) + text.size(), data = file_size - start;
@@ -176,7 +190,8 @@ inline state_header parse_state_header(const std::string& path, std::string_view
     tensor.name = std::move(name);
     read_tensor(json, tensor);
     if (tensor.end > data)
-      throw io_error(concat("'", path, "' is truncated: '", tensor.name, "' ends ", tensor.end - data,
+      throw io_error(concat("'", path, "' is truncated: '", tensor.name, "' ends ",
+                            tensor.end - data,
                             " bytes behind its end; go back to an earlier copy of it"));
     header.tensors.push_back(std::move(tensor));
   });
@@ -187,16 +202,18 @@ inline state_header parse_state_header(const std::string& path, std::string_view
 
   std::vector<const stored_tensor*> in_order;
   for (const auto& tensor : header.tensors) in_order.push_back(&tensor);
-  std::sort(in_order.begin(), in_order.end(),
-            [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  std::sort(in_order.begin(), in_order.end(), [](const auto* a, const auto* b) {
+    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
+  });
   std::uint64_t filled = 0;
   for (const auto* tensor : in_order) {
     if (tensor->begin != filled) json.fail("with tensors that do not lie one behind the other");
     filled = tensor->end;
   }
   if (filled != data)
-    throw io_error(concat("'", path, "' has ", data - filled,
-                          " bytes behind its last tensor: it is damaged; go back to an earlier copy of it"));
+    throw io_error(
+        concat("'", path, "' has ", data - filled,
+               " bytes behind its last tensor: it is damaged; go back to an earlier copy of it"));
   for (auto& tensor : header.tensors) {
     tensor.begin += start;
     tensor.end += start;
@@ -204,11 +221,13 @@ inline state_header parse_state_header(const std::string& path, std::string_view
   return header;
 }
 
-/// `beginning` is what a file has of its first `checksum_end` bytes. Throws io_error unless it is all of a state's.
+/// `beginning` is what a file has of its first `checksum_end` bytes. Throws io_error unless it is
+/// all of a state's.
 inline void check_beginning(const std::string& path, std::string_view beginning) {
   if (beginning.size() <= sizeof(std::uint64_t))
-    throw io_error(concat("'", path, "' has ", beginning.size(),
-                          " bytes, too few for a state of retain: it is truncated, or something else"));
+    throw io_error(
+        concat("'", path, "' has ", beginning.size(),
+               " bytes, too few for a state of retain: it is truncated, or something else"));
   const auto head = beginning.substr(sizeof(std::uint64_t), state_head.size());
   if (head != state_head.substr(0, head.size()))
     throw io_error(concat("'", path, "' is no state of retain: it does not begin as one"));
@@ -216,16 +235,18 @@ inline void check_beginning(const std::string& path, std::string_view beginning)
     throw io_error(concat("'", path, "' is truncated; go back to an earlier copy of it"));
 }
 
-/// Reads and checks what stands before the tensors' bytes. `Source` has size(), and view(offset, count): so many bytes
-/// from there, all of which the file has, until the next call. The checksum is compared, and with it every byte read,
-/// only when `verify` is set, and before anything is interpreted. Throws io_error, `path` named.
+/// Reads and checks what stands before the tensors' bytes. `Source` has size(), and view(offset,
+/// count): so many bytes from there, all of which the file has, until the next call. The checksum
+/// is compared, and with it every byte read, only when `verify` is set, and before anything is
+/// interpreted. Throws io_error, `path` named.
 template <class Source>
 state_header read_state_header(const std::string& path, Source& source, bool verify) {
   const auto damaged = [&](const char* what) {
     throw io_error(concat("'", path, "' is ", what, "; go back to an earlier copy of it"));
   };
   const std::uint64_t size = source.size();
-  const std::string beginning(source.view(0, static_cast<std::size_t>(std::min<std::uint64_t>(checksum_end, size))));
+  const std::string beginning(
+      source.view(0, static_cast<std::size_t>(std::min<std::uint64_t>(checksum_end, size))));
   check_beginning(path, beginning);
   std::uint64_t length = 0;
   std::memcpy(&length, beginning.data(), sizeof length);
@@ -237,10 +258,12 @@ state_header read_state_header(const std::string& path, Source& source, bool ver
     crc.update(beginning.data(), checksum_end - zero_checksum.size());
     crc.update(zero_checksum.data(), zero_checksum.size());
     for (std::uint64_t at = checksum_end; at < size; at += block) {
-      const std::string_view bytes = source.view(at, static_cast<std::size_t>(std::min(block, size - at)));
+      const std::string_view bytes =
+          source.view(at, static_cast<std::size_t>(std::min(block, size - at)));
       crc.update(bytes.data(), bytes.size());
     }
-    if (checksum_text(crc.value()) != std::string_view(beginning).substr(checksum_end - zero_checksum.size()))
+    if (checksum_text(crc.value()) !=
+        std::string_view(beginning).substr(checksum_end - zero_checksum.size()))
       damaged("truncated or damaged (its checksum does not match)");
   }
   return parse_state_header(path, std::string(source.view(sizeof length, length)), size);
@@ -269,7 +292,9 @@ class stream_source {
   }
 
  private:
-  [[noreturn]] void fail() const { throw io_error(concat("cannot read '", path_, "': ", std::strerror(errno))); }
+  [[noreturn]] void fail() const {
+    throw io_error(concat("cannot read '", path_, "': ", std::strerror(errno)));
+  }
 
   std::istream& in_;
   const std::string& path_;

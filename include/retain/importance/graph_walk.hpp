@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Finds, in the graph of a forward pass, every use of every parameter, and captures what per-sample gradients need: the
-// input saved in the forward pass and the gradient that arrives in the backward pass. A parameter is covered when each edge
-// that leads to it belongs to an operation known here; one unknown use is enough to leave it to the per-sample loop.
+// Finds, in the graph of a forward pass, every use of every parameter, and captures what per-sample
+// gradients need: the input saved in the forward pass and the gradient that arrives in the backward
+// pass. A parameter is covered when each edge that leads to it belongs to an operation known here;
+// one unknown use is enough to leave it to the per-sample loop.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -50,20 +51,23 @@ std::vector<std::int64_t> as_ints(const List& list) {
 
 /// How an operation uses a parameter.
 enum class use_kind {
-  matrix,            ///< input [R, in] times the weight; gradient [R, out]
-  bias,              ///< added to every row; gradient [R, out]
-  scale,             ///< multiplied with every row of a normalised input; input [R, D] is that, gradient [R, D]
+  matrix,  ///< input [R, in] times the weight; gradient [R, out]
+  bias,    ///< added to every row; gradient [R, out]
+  /// multiplied with every row of a normalised input; input [R, D] is that, gradient [R, D]
+  scale,
   convolution,       ///< input [R, C, H, W], gradient [R, O, H', W']
   convolution_bias,  ///< gradient [R, O, ...]
-  lookup,            ///< rows of a table; input holds indices, `rows` the row of the batch each belongs to
+  /// rows of a table; input holds indices, `rows` the row of the batch each belongs to
+  lookup,
 };
 
 struct parameter_use {
   use_kind kind;
-  std::shared_ptr<at::Tensor> gradient;  // filled by graph_walk::capture; undefined where none arrived
+  // filled by graph_walk::capture; undefined where none arrived
+  std::shared_ptr<at::Tensor> gradient;
   at::Tensor input;
-  at::Tensor rows;                // lookup in bags
-  bool transposed = false;        // matrix: the parameter is [out, in]
+  at::Tensor rows;                  // lookup in bags
+  bool transposed = false;          // matrix: the parameter is [out, in]
   std::int64_t padding_index = -1;  // lookup: this row receives no gradient
   std::vector<std::int64_t> kernel, stride, padding, dilation;
   std::int64_t groups = 1;
@@ -71,9 +75,10 @@ struct parameter_use {
 
 class graph_walk {
  public:
-  /// Walks the graphs below `roots`. Throws config_error for batch normalization by the statistics of the batch: there, no sample has a
-  /// gradient of its own. `who` begins the error.
-  graph_walk(const std::vector<at::Tensor>& roots, std::int64_t samples, const char* who = "estimate_fisher") {
+  /// Walks the graphs below `roots`. Throws config_error for batch normalization by the statistics
+  /// of the batch: there, no sample has a gradient of its own. `who` begins the error.
+  graph_walk(const std::vector<at::Tensor>& roots, std::int64_t samples,
+             const char* who = "estimate_fisher") {
     std::vector<node_pointer> pending;
     for (const auto& root : roots)
       if (root.grad_fn()) pending.push_back(root.grad_fn());
@@ -95,11 +100,13 @@ class graph_walk {
     }
   }
 
-  /// Whether every operation is known to put each row where shapes alone say, whatever the data. Others, such as a choice of tokens by
-  /// index, may give one sample the rows of another.
+  /// Whether every operation is known to put each row where shapes alone say, whatever the data.
+  /// Others, such as a choice of tokens by index, may give one sample the rows of another.
   bool places_rows_by_shape() const { return by_shape_; }
 
-  bool reaches(const at::Tensor& parameter) const { return leaves_.count(parameter.unsafeGetTensorImpl()) != 0; }
+  bool reaches(const at::Tensor& parameter) const {
+    return leaves_.count(parameter.unsafeGetTensorImpl()) != 0;
+  }
 
   /// All uses of a parameter, or nothing when one of them is not an operation known here.
   std::vector<parameter_use> uses_of(const at::Tensor& parameter) {
@@ -109,8 +116,9 @@ class graph_walk {
     return uses;
   }
 
-  /// The gradients of a scalar that arrive at the operations of all uses that were asked for, in place of the last ones; an operation
-  /// that the scalar does not depend on is left with none. No parameter's own gradient is computed on the way.
+  /// The gradients of a scalar that arrive at the operations of all uses that were asked for, in
+  /// place of the last ones; an operation that the scalar does not depend on is left with none. No
+  /// parameter's own gradient is computed on the way.
   void capture(const at::Tensor& scalar) {
     std::vector<at::Tensor*> targets;
     torch::autograd::edge_list arrivals;
@@ -120,9 +128,12 @@ class graph_walk {
     }
     if (targets.empty()) return;
     const auto arrived = torch::autograd::Engine::get_default_engine().execute(
-        {torch::autograd::impl::gradient_edge(scalar)}, {at::ones_like(scalar)}, /*keep_graph=*/true, /*create_graph=*/false,
+        {torch::autograd::impl::gradient_edge(scalar)}, {at::ones_like(scalar)},
+        /*keep_graph=*/true, /*create_graph=*/false,
         /*accumulate_grad=*/false, arrivals);
-    for (std::size_t i = 0; i < targets.size(); ++i) *targets[i] = arrived[i].defined() ? behind_hooks(*arrivals[i].function, arrived[i]) : at::Tensor();
+    for (std::size_t i = 0; i < targets.size(); ++i)
+      *targets[i] =
+          arrived[i].defined() ? behind_hooks(*arrivals[i].function, arrived[i]) : at::Tensor();
   }
 
  private:
@@ -136,7 +147,8 @@ class graph_walk {
     std::shared_ptr<at::Tensor> gradient;
   };
 
-  /// What an operation makes of an arriving gradient before it uses it: in LibTorch 1.13 the hooks of the tensor that it computed.
+  /// What an operation makes of an arriving gradient before it uses it: in LibTorch 1.13 the hooks
+  /// of the tensor that it computed.
   static at::Tensor behind_hooks(Node& operation, const at::Tensor& arrived) {
     torch::autograd::variable_list inputs(operation.num_inputs());
     inputs[0] = arrived;
@@ -145,24 +157,32 @@ class graph_walk {
   }
 
   static void refuse_batch_statistics(const Node& node, const char* who) {
-    // Instance normalisation runs through the same operation, as one batch whose channels are samples: that is no mixing. Its weight is repeated
-    // for each of them; that of batch normalisation is the parameter itself.
+    // Instance normalisation runs through the same operation, as one batch whose channels are
+    // samples: that is no mixing. Its weight is repeated for each of them; that of batch
+    // normalisation is the parameter itself.
     const auto mixes = [&](const auto* norm) {
       if (!norm || !norm->training) return false;
-      const auto* weight = node.next_edges().size() > 1 ? node.next_edge(1).function.get() : nullptr;
-      return norm->input_.unpack().size(0) != 1 || dynamic_cast<const torch::autograd::AccumulateGrad*>(weight) != nullptr;
+      const auto* weight =
+          node.next_edges().size() > 1 ? node.next_edge(1).function.get() : nullptr;
+      return norm->input_.unpack().size(0) != 1 ||
+             dynamic_cast<const torch::autograd::AccumulateGrad*>(weight) != nullptr;
     };
     const auto* native = dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node);
     const auto* cudnn = dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node);
     if (!mixes(native) && !mixes(cudnn)) return;
     if (native ? tracks(native->running_mean_) : tracks(cudnn->running_mean_))
-      throw config_error(concat(who, ": the policy runs batch normalization in training mode, where no sample has a gradient of its own: "
+      throw config_error(concat(who, ": the policy runs batch normalization in training mode, "
+                                     "where no sample has a gradient of its own: "
                                      "call policy->eval() first"));
-    throw config_error(concat(who, ": the policy runs batch normalization without running statistics, by those of the batch in eval mode too, where no "
-                                   "sample has a gradient of its own: train it with track_running_stats(true), or use GroupNorm or LayerNorm instead"));
+    throw config_error(concat(who,
+                              ": the policy runs batch normalization without running statistics, "
+                              "by those of the batch in eval mode too, where no "
+                              "sample has a gradient of its own: train it with "
+                              "track_running_stats(true), or use GroupNorm or LayerNorm instead"));
   }
 
-  /// Whether a batch normalization has running statistics. What it has written into since can no longer be unpacked, but is there.
+  /// Whether a batch normalization has running statistics. What it has written into since can no
+  /// longer be unpacked, but is there.
   static bool tracks(const torch::autograd::SavedVariable& running_mean) {
     try {
       return running_mean.unpack().defined();
@@ -173,31 +193,78 @@ class graph_walk {
 
   /// Whether one operation does. One that is missing here costs time and no more.
   static bool places_by_shape(Node& node, std::int64_t samples) {
-    constexpr std::array<std::string_view, 44> known{
-        "Add", "Sub", "Mul", "Div", "Neg", "Exp", "Log", "Pow", "Sqrt", "Clamp", "ClampMin", "MaskedFill", "Relu", "Tanh", "Sigmoid", "Silu",
-        "Gelu", "Elu", "LeakyRelu", "Softplus", "LogSoftmax", "Softmax", "Sum", "Addmm", "Mm", "T", "Stack", "Embedding",
-        "EmbeddingBag", "Gather", "Convolution", "NativeLayerNorm", "NativeGroupNorm", "MaxPool2DWithIndices", "View", "ReshapeAlias",
-        "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Select", "Unbind", "UnsafeSplit", "Clone"};
+    constexpr std::array<std::string_view, 44> known{"Add",
+                                                     "Sub",
+                                                     "Mul",
+                                                     "Div",
+                                                     "Neg",
+                                                     "Exp",
+                                                     "Log",
+                                                     "Pow",
+                                                     "Sqrt",
+                                                     "Clamp",
+                                                     "ClampMin",
+                                                     "MaskedFill",
+                                                     "Relu",
+                                                     "Tanh",
+                                                     "Sigmoid",
+                                                     "Silu",
+                                                     "Gelu",
+                                                     "Elu",
+                                                     "LeakyRelu",
+                                                     "Softplus",
+                                                     "LogSoftmax",
+                                                     "Softmax",
+                                                     "Sum",
+                                                     "Addmm",
+                                                     "Mm",
+                                                     "T",
+                                                     "Stack",
+                                                     "Embedding",
+                                                     "EmbeddingBag",
+                                                     "Gather",
+                                                     "Convolution",
+                                                     "NativeLayerNorm",
+                                                     "NativeGroupNorm",
+                                                     "MaxPool2DWithIndices",
+                                                     "View",
+                                                     "ReshapeAlias",
+                                                     "UnsafeView",
+                                                     "Squeeze",
+                                                     "Unsqueeze",
+                                                     "Expand",
+                                                     "Select",
+                                                     "Unbind",
+                                                     "UnsafeSplit",
+                                                     "Clone"};
     const std::string name = node.name();
     if (name == "torch::autograd::AccumulateGrad") return true;
     const auto end = name.rfind("Backward");
-    const std::string_view kind = std::string_view(name).substr(0, end == std::string::npos ? 0 : end);
+    const std::string_view kind =
+        std::string_view(name).substr(0, end == std::string::npos ? 0 : end);
     if (std::find(known.begin(), known.end(), kind) == known.end()) return false;
     const auto& edges = node.next_edges();
-    if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return of_parameter(edges[0]);  // of activations, it moves rows
-    if (kind == "Mm" || kind == "Addmm") return of_parameter(edges.back());                          // a product from the left mixes them
-    if (kind == "Stack") return std::none_of(edges.begin(), edges.end(), [](const auto& edge) { return is_part(edge); });
+    // of activations, it moves rows
+    if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return of_parameter(edges[0]);
+    // a product from the left mixes them
+    if (kind == "Mm" || kind == "Addmm") return of_parameter(edges.back());
+    if (kind == "Stack")
+      return std::none_of(edges.begin(), edges.end(),
+                          [](const auto& edge) { return is_part(edge); });
     // A sum over rows may have each times a number that the data give it.
     if (auto* sum = dynamic_cast<nodes::SumBackward1*>(&node))
-      return sum->dim.list && sum->dim.list->size() == 1 && along_features(as_ints(sum->self_sym_sizes), sum->dim.list->front(), samples);
+      return sum->dim.list && sum->dim.list->size() == 1 &&
+             along_features(as_ints(sum->self_sym_sizes), sum->dim.list->front(), samples);
     if (kind == "Sum") return false;
     if (auto* gather = dynamic_cast<nodes::GatherBackward0*>(&node))
-      return along_features(gather->self_.unpack().sizes().vec(), gather->dim, samples) && gather->index_.unpack().size(-1) == 1;
+      return along_features(gather->self_.unpack().sizes().vec(), gather->dim, samples) &&
+             gather->index_.unpack().size(-1) == 1;
     return true;
   }
-  /// Whether a dimension holds numbers of one row: the last one of several, and not as many as the samples, or a multiple of them, which may
-  /// be rows that were laid side by side.
-  static bool along_features(const std::vector<std::int64_t>& sizes, std::int64_t dim, std::int64_t samples) {
+  /// Whether a dimension holds numbers of one row: the last one of several, and not as many as the
+  /// samples, or a multiple of them, which may be rows that were laid side by side.
+  static bool along_features(const std::vector<std::int64_t>& sizes, std::int64_t dim,
+                             std::int64_t samples) {
     const auto last = static_cast<std::int64_t>(sizes.size()) - 1;
     return last > 0 && (dim == -1 || dim == last) && (samples <= 1 || sizes.back() % samples != 0);
   }
@@ -209,13 +276,16 @@ class graph_walk {
   /// Whether this is cut out of a tensor: rows that are cut apart can be put together in any order.
   static bool is_part(const torch::autograd::Edge& edge) {
     const std::string name = edge.function ? edge.function->name() : std::string();
-    return name.starts_with("Select") || name.starts_with("Unbind") || name.starts_with("UnsafeSplit") || name.starts_with("Squeeze");
+    return name.starts_with("Select") || name.starts_with("Unbind") ||
+           name.starts_with("UnsafeSplit") || name.starts_with("Squeeze");
   }
 
-  bool collect_uses(Node* source, const at::Tensor& parameter, bool transposed, std::vector<parameter_use>& uses) {
+  bool collect_uses(Node* source, const at::Tensor& parameter, bool transposed,
+                    std::vector<parameter_use>& uses) {
     for (const auto& [node, slot] : consumers_[source]) {
       const std::string name = node->name();
-      if (!transposed && parameter.dim() == 2 && (name == "TBackward0" || name == "TransposeBackward0")) {
+      if (!transposed && parameter.dim() == 2 &&
+          (name == "TBackward0" || name == "TransposeBackward0")) {
         if (!collect_uses(node.get(), parameter, true, uses)) return false;
         continue;
       }
@@ -231,7 +301,8 @@ class graph_walk {
 
   static bool is_one(const at::Scalar& scalar) { return scalar.toDouble() == 1.0; }
 
-  static bool describe(const node_pointer& node, std::size_t slot, const at::Tensor& parameter, bool transposed, parameter_use& use) {
+  static bool describe(const node_pointer& node, std::size_t slot, const at::Tensor& parameter,
+                       bool transposed, parameter_use& use) {
     if (auto* addmm = dynamic_cast<nodes::AddmmBackward0*>(node.get())) {
       if (!is_one(addmm->alpha) || !is_one(addmm->beta)) return false;
       if (slot == 0 && parameter.dim() == 1) return use.kind = use_kind::bias, true;
@@ -254,17 +325,21 @@ class graph_walk {
       return use.kind = use_kind::bias, true;
     }
     if (dynamic_cast<nodes::ExpandBackward0*>(node.get())) {
-      if (parameter.dim() < 1 || parameter.size(-1) != parameter.numel()) return false;  // [D] or [1, D], the same for every row
+      // [D] or [1, D], the same for every row
+      if (parameter.dim() < 1 || parameter.size(-1) != parameter.numel()) return false;
       return use.kind = use_kind::bias, true;
     }
-    if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward0*>(node.get())) return describe_convolution(*convolution, slot, use);
-    if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward1*>(node.get())) return describe_convolution(*convolution, slot, use);
+    if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward0*>(node.get()))
+      return describe_convolution(*convolution, slot, use);
+    if (auto* convolution = dynamic_cast<nodes::ConvolutionBackward1*>(node.get()))
+      return describe_convolution(*convolution, slot, use);
     if (auto* norm = dynamic_cast<nodes::NativeLayerNormBackward0*>(node.get())) {
       if (norm->normalized_shape.size() != 1) return false;
       if (slot == 2) return use.kind = use_kind::bias, true;
       if (slot != 1) return false;
       use.kind = use_kind::scale;
-      use.input = (norm->input_.unpack() - norm->result1_.unpack(node)) * norm->result2_.unpack(node);
+      use.input =
+          (norm->input_.unpack() - norm->result1_.unpack(node)) * norm->result2_.unpack(node);
       return true;
     }
     if (auto* embedding = dynamic_cast<nodes::EmbeddingBackward0*>(node.get())) {
@@ -276,12 +351,16 @@ class graph_walk {
     }
     if (auto* bag = dynamic_cast<nodes::EmbeddingBagBackward0*>(node.get())) {
       constexpr std::int64_t sum = 0;
-      if (slot != 0 || bag->mode != sum || bag->scale_grad_by_freq || bag->sparse || bag->per_sample_weights_.unpack().defined()) return false;
+      if (slot != 0 || bag->mode != sum || bag->scale_grad_by_freq || bag->sparse ||
+          bag->per_sample_weights_.unpack().defined())
+        return false;
       use.kind = use_kind::lookup;
       use.input = bag->indices_.unpack();
       use.padding_index = as_int(bag->padding_idx);
       const auto starts = bag->offsets_.unpack().to(at::kLong);
-      const auto ends = at::cat({starts.slice(0, 1), at::scalar_tensor(use.input.numel(), starts.options()).reshape({1})});
+      const auto ends =
+          at::cat({starts.slice(0, 1),
+                   at::scalar_tensor(use.input.numel(), starts.options()).reshape({1})});
       use.rows = at::repeat_interleave(ends - starts);  // with a last offset, that bag is empty
       return true;
     }
@@ -300,7 +379,8 @@ class graph_walk {
     use.padding = as_ints(node.padding);
     use.dilation = as_ints(node.dilation);
     use.groups = as_int(node.groups);
-    return use.kernel.size() <= 2 && use.input.dim() == static_cast<std::int64_t>(use.kernel.size()) + 2;
+    return use.kernel.size() <= 2 &&
+           use.input.dim() == static_cast<std::int64_t>(use.kernel.size()) + 2;
   }
 
   bool by_shape_ = true;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Accumulates the Kronecker factors of a policy's Linear layers batch by batch, from what the graph of its log-probabilities holds.
+// Accumulates the Kronecker factors of a policy's Linear layers batch by batch, from what the graph
+// of its log-probabilities holds.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -40,7 +41,9 @@ class kronecker_estimator {
  public:
   explicit kronecker_estimator(const parameter_list& chosen) : chosen_(chosen) {}
 
-  std::int64_t states() const { return static_cast<std::int64_t>(states_.defined() ? states_.item<double>() : 0.0); }
+  std::int64_t states() const {
+    return static_cast<std::int64_t>(states_.defined() ? states_.item<double>() : 0.0);
+  }
 
   template <class Batch, class Forward, class Source>
   void add(const Batch& batch, Forward& forward, Source& source) {
@@ -51,7 +54,8 @@ class kronecker_estimator {
     const auto& d = Source::scored(unpadded);
     at::Tensor valid = ones_per_row(d);
     if (valid.dim() != 1)
-      throw shape_error(concat("estimate_kfac: log-probabilities need the shape [N], got ", shape_text(valid.sizes()),
+      throw shape_error(concat("estimate_kfac: log-probabilities need the shape [N], got ",
+                               shape_text(valid.sizes()),
                                ": give the states of sequences one by one"));
     if (valid.numel() == 0) return;
     if (const at::Tensor mask = mask_of(answer); mask.defined()) valid = mask.to(valid.options());
@@ -59,7 +63,8 @@ class kronecker_estimator {
     score_passes passes(source(d, batch, valid, 0), 0, 1);
     passes.take(d);
     if (passes.count() == 0)
-      throw config_error("estimate_kfac: the policy's log-probabilities have no gradient: every parameter is frozen, or forward runs "
+      throw config_error("estimate_kfac: the policy's log-probabilities have no gradient: every "
+                         "parameter is frozen, or forward runs "
                          "without autograd");
     graph_walk walk(passes.scores(), valid.size(0), "estimate_kfac");
     if (steady_.in_doubt()) {
@@ -71,7 +76,8 @@ class kronecker_estimator {
         if (const at::Tensor mask = mask_of(given); mask.defined()) numbers.push_back(mask);
         return numbers;
       };
-      steady_.check(said(answer), valid.size(0), [&] { return said(as_prediction(forward(batch))); });
+      steady_.check(said(answer), valid.size(0),
+                    [&] { return said(as_prediction(forward(batch))); });
     }
     const auto found = layers_in(walk, valid.size(0));
 
@@ -99,7 +105,8 @@ class kronecker_estimator {
         s.bias = found[l].bias;
       }
       if (s.weight != found[l].weight || s.bias != found[l].bias)
-        throw config_error(concat("estimate_kfac: '", chosen_[found[l].weight].name, "' is used differently in another batch"));
+        throw config_error(concat("estimate_kfac: '", chosen_[found[l].weight].name,
+                                  "' is used differently in another batch"));
       add_to(s.inputs, moment(a));
       if (outputs[l].defined()) add_to(s.outputs, outputs[l]);
     }
@@ -111,10 +118,17 @@ class kronecker_estimator {
     for (const auto& s : sums_) {
       const named_tensor& weight = chosen_[s.weight];
       const std::string bias = s.bias < chosen_.size() ? chosen_[s.bias].name : std::string();
-      const at::Tensor total = s.outputs.defined() ? s.outputs : at::zeros({weight.tensor.size(0), weight.tensor.size(0)}, s.inputs.options());
-      result.push_back({weight.name, bias, s.inputs / states_.to(s.inputs.device()), total / states_.to(total.device())});
-      if (!result.back().inputs.isfinite().all().template item<bool>() || !result.back().outputs.isfinite().all().template item<bool>())
-        throw state_error(concat("estimate_kfac: a factor of '", weight.name, "' is not finite: look for NaN in the policy's outputs or in the data"));
+      const at::Tensor total =
+          s.outputs.defined()
+              ? s.outputs
+              : at::zeros({weight.tensor.size(0), weight.tensor.size(0)}, s.inputs.options());
+      result.push_back({weight.name, bias, s.inputs / states_.to(s.inputs.device()),
+                        total / states_.to(total.device())});
+      if (!result.back().inputs.isfinite().all().template item<bool>() ||
+          !result.back().outputs.isfinite().all().template item<bool>())
+        throw state_error(
+            concat("estimate_kfac: a factor of '", weight.name,
+                   "' is not finite: look for NaN in the policy's outputs or in the data"));
     }
     return result;
   }
@@ -140,38 +154,51 @@ class kronecker_estimator {
     const at::Tensor x = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
     return x.t().mm(x).to(at::kDouble);
   }
-  static void add_to(at::Tensor& sum, const at::Tensor& value) { sum = sum.defined() ? sum + value : value; }
+  static void add_to(at::Tensor& sum, const at::Tensor& value) {
+    sum = sum.defined() ? sum + value : value;
+  }
 
-  /// Weights with what is fed to them, and the bias that the same operation adds. Refuses every parameter that is neither.
+  /// Weights with what is fed to them, and the bias that the same operation adds. Refuses every
+  /// parameter that is neither.
   std::vector<found_layer> layers_in(graph_walk& walk, std::int64_t samples) const {
     std::vector<found_layer> found;
     std::vector<bool> taken(chosen_.size());
     std::vector<std::vector<parameter_use>> uses;
     for (const auto& [name, tensor] : chosen_) {
       if (!walk.reaches(tensor))
-        throw config_error(concat("estimate_kfac: the policy's log-probabilities do not depend on '", name, "': exclude it by pattern"));
+        throw config_error(
+            concat("estimate_kfac: the policy's log-probabilities do not depend on '", name,
+                   "': exclude it by pattern"));
       uses.push_back(walk.uses_of(tensor));
     }
     for (std::size_t i = 0; i < chosen_.size(); ++i) {
       if (uses[i].size() != 1) continue;
       const parameter_use& use = uses[i].front();
-      if (use.kind != use_kind::matrix || !use.transposed || use.input.dim() != 2 || use.input.size(0) != samples) continue;
+      if (use.kind != use_kind::matrix || !use.transposed || use.input.dim() != 2 ||
+          use.input.size(0) != samples)
+        continue;
       found_layer layer{i, chosen_.size(), use};
       for (std::size_t b = 0; b < chosen_.size(); ++b)
-        if (uses[b].size() == 1 && uses[b].front().kind == use_kind::bias && uses[b].front().gradient == use.gradient) layer.bias = b;
+        if (uses[b].size() == 1 && uses[b].front().kind == use_kind::bias &&
+            uses[b].front().gradient == use.gradient)
+          layer.bias = b;
       taken[i] = true;
       if (layer.bias < chosen_.size()) taken[layer.bias] = true;
       found.push_back(std::move(layer));
     }
     for (std::size_t i = 0; i < chosen_.size(); ++i)
       if (!taken[i])
-        throw config_error(concat("estimate_kfac: '", chosen_[i].name, "' ", shape_text(chosen_[i].tensor.sizes()),
-                                  " is not the weight or bias of a Linear layer that is used once a state: exclude it by pattern, and keep it with retain::ewc"));
+        throw config_error(concat("estimate_kfac: '", chosen_[i].name, "' ",
+                                  shape_text(chosen_[i].tensor.sizes()),
+                                  " is not the weight or bias of a Linear layer that is used once "
+                                  "a state: exclude it by pattern, and keep it with retain::ewc"));
     return found;
   }
 
-  /// Refuses a layer that does not see one row of each state, in their order: see fisher_estimator::orders_of_rows.
-  void refuse_moved_rows(graph_walk& walk, const score_passes& passes, const std::vector<found_layer>& found, std::int64_t samples) {
+  /// Refuses a layer that does not see one row of each state, in their order: see
+  /// fisher_estimator::orders_of_rows.
+  void refuse_moved_rows(graph_walk& walk, const score_passes& passes,
+                         const std::vector<found_layer>& found, std::int64_t samples) {
     const at::Tensor mixture = passes.mixture(random_), weights = random_factors(random_, samples);
     walk.capture(mixture.sum());
     std::vector<at::Tensor> plain;
@@ -179,9 +206,11 @@ class kronecker_estimator {
     walk.capture((mixture * weights.to(mixture.options().requires_grad(false))).sum());
     for (std::size_t l = 0; l < found.size(); ++l) {
       const named_tensor& weight = chosen_[found[l].weight];
-      if (!per_sample_squares::belong(found[l].use, plain[l], weights, row_order::sample_major, rows_tolerance(weight.tensor)))
+      if (!per_sample_squares::belong(found[l].use, plain[l], weights, row_order::sample_major,
+                                      rows_tolerance(weight.tensor)))
         throw config_error(concat("estimate_kfac: the rows that reach '", weight.name,
-                                  "' are not one of each state in their order: exclude it by pattern, and keep it with retain::ewc"));
+                                  "' are not one of each state in their order: exclude it by "
+                                  "pattern, and keep it with retain::ewc"));
     }
   }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// sum_n (gradient of sample n)^2 for one parameter, from what graph_walk captured, without forming the gradients of all
-// samples at once. For a layer used once a sample, sum_n (g_n a_n^T)^2 = (G o G)^T (A o A); where a sample has several rows
-// (time steps, positions), its rows are summed before squaring.
+// sum_n (gradient of sample n)^2 for one parameter, from what graph_walk captured, without forming
+// the gradients of all samples at once. For a layer used once a sample, sum_n (g_n a_n^T)^2 = (G o
+// G)^T (A o A); where a sample has several rows (time steps, positions), its rows are summed before
+// squaring.
 #pragma once
 
 #include <retain/importance/graph_walk.hpp>
@@ -18,35 +19,46 @@ namespace retain::detail {
 /// How the rows of a flattened batch belong to N samples of K rows each.
 enum class row_order { sample_major, time_major };
 
-/// How far rounding may move a parameter's rows from those of the samples that they belong to, of their size.
+/// How far rounding may move a parameter's rows from those of the samples that they belong to, of
+/// their size.
 inline double rows_tolerance(const at::Tensor& parameter) {
-  return parameter.scalar_type() == at::kDouble ? 1e-9 : parameter.scalar_type() == at::kFloat ? 1e-4 : 5e-2;
+  return parameter.scalar_type() == at::kDouble  ? 1e-9
+         : parameter.scalar_type() == at::kFloat ? 1e-4
+                                                 : 5e-2;
 }
 
-/// The patches of images [n, C, H, W] that a convolution reads, [n, C kh kw, L], in the order of at::im2col. That goes image by image, with a kernel
-/// each on a GPU; this is one copy.
-inline at::Tensor patches_of(const at::Tensor& images, at::IntArrayRef kernel, at::IntArrayRef dilation, at::IntArrayRef padding, at::IntArrayRef stride) {
-  const auto padded = at::constant_pad_nd(images, {padding[1], padding[1], padding[0], padding[0]}).contiguous();
+/// The patches of images [n, C, H, W] that a convolution reads, [n, C kh kw, L], in the order of
+/// at::im2col. That goes image by image, with a kernel each on a GPU; this is one copy.
+inline at::Tensor patches_of(const at::Tensor& images, at::IntArrayRef kernel,
+                             at::IntArrayRef dilation, at::IntArrayRef padding,
+                             at::IntArrayRef stride) {
+  const auto padded =
+      at::constant_pad_nd(images, {padding[1], padding[1], padding[0], padding[0]}).contiguous();
   const auto places = [&](std::size_t d) {
-    return (padded.size(static_cast<std::int64_t>(d) + 2) - dilation[d] * (kernel[d] - 1) - 1) / stride[d] + 1;
+    return (padded.size(static_cast<std::int64_t>(d) + 2) - dilation[d] * (kernel[d] - 1) - 1) /
+               stride[d] +
+           1;
   };
-  const std::int64_t n = images.size(0), channels = images.size(1), rows = places(0), columns = places(1);
+  const std::int64_t n = images.size(0), channels = images.size(1), rows = places(0),
+                     columns = places(1);
   const auto step = padded.strides();
   return padded
       .as_strided({n, channels, kernel[0], kernel[1], rows, columns},
-                  {step[0], step[1], dilation[0] * step[2], dilation[1] * step[3], stride[0] * step[2], stride[1] * step[3]})
+                  {step[0], step[1], dilation[0] * step[2], dilation[1] * step[3],
+                   stride[0] * step[2], stride[1] * step[3]})
       .reshape({n, channels * kernel[0] * kernel[1], rows * columns});
 }
 
 class per_sample_squares {
  public:
   /// `budget`: how many elements an intermediate tensor may have, at the least one sample's.
-  per_sample_squares(const std::vector<parameter_use>& uses, const at::Tensor& parameter, std::int64_t samples, row_order order,
-                     std::int64_t budget)
+  per_sample_squares(const std::vector<parameter_use>& uses, const at::Tensor& parameter,
+                     std::int64_t samples, row_order order, std::int64_t budget)
       : uses_(uses), parameter_(parameter), samples_(samples), order_(order), budget_(budget) {}
 
   /// Whether these uses can be taken together and their rows be divided among the samples.
-  static bool supported(const std::vector<parameter_use>& uses, const at::Tensor& parameter, std::int64_t samples) {
+  static bool supported(const std::vector<parameter_use>& uses, const at::Tensor& parameter,
+                        std::int64_t samples) {
     if (uses.empty()) return false;
     for (const auto& use : uses) {
       const bool additive = is_vector(use.kind) && is_vector(uses[0].kind);
@@ -54,60 +66,84 @@ class per_sample_squares {
       if (use.kind == use_kind::matrix && use.transposed != uses[0].transposed) return false;
       if (use.kind == use_kind::convolution && uses.size() > 1) return false;
       if (use.gradient->defined() && rows_of(use) % samples != 0) return false;
-      // A vector that was broadcast along the last dimension too, such as one offset for all logits.
-      if (is_vector(use.kind) && !is_image(use.kind) && use.gradient->defined() && use.gradient->size(-1) != parameter.numel()) return false;
+      // A vector that was broadcast along the last dimension too, such as one offset for all
+      // logits.
+      if (is_vector(use.kind) && !is_image(use.kind) && use.gradient->defined() &&
+          use.gradient->size(-1) != parameter.numel())
+        return false;
     }
     return true;
   }
   /// Whether the order of rows matters.
   static bool ambiguous(const std::vector<parameter_use>& uses, std::int64_t samples) {
-    return samples > 1 && std::any_of(uses.begin(), uses.end(), [&](const auto& use) { return use.gradient->defined() && rows_of(use) != samples; });
+    return samples > 1 && std::any_of(uses.begin(), uses.end(), [&](const auto& use) {
+             return use.gradient->defined() && rows_of(use) != samples;
+           });
   }
 
-  /// How many rows of each use a sample has, -1 where no gradient arrived: two batches of one layout have their rows in one order.
-  static std::vector<std::int64_t> rows_a_sample(const std::vector<parameter_use>& uses, std::int64_t samples) {
+  /// How many rows of each use a sample has, -1 where no gradient arrived: two batches of one
+  /// layout have their rows in one order.
+  static std::vector<std::int64_t> rows_a_sample(const std::vector<parameter_use>& uses,
+                                                 std::int64_t samples) {
     std::vector<std::int64_t> rows;
-    for (const auto& use : uses) rows.push_back(use.gradient->defined() ? rows_of(use) / samples : -1);
+    for (const auto& use : uses)
+      rows.push_back(use.gradient->defined() ? rows_of(use) / samples : -1);
     return rows;
   }
 
-  /// Whether a use's rows belong to the samples in this order: the gradients of a sum of scores, `plain`, times each sample's `weights` [N]
-  /// are then those of the weighted sum, which the use holds now. Waits for the device.
-  static bool belong(const parameter_use& use, const at::Tensor& plain, const at::Tensor& weights, row_order order, double tolerance) {
+  /// Whether a use's rows belong to the samples in this order: the gradients of a sum of scores,
+  /// `plain`, times each sample's `weights` [N] are then those of the weighted sum, which the use
+  /// holds now. Waits for the device.
+  static bool belong(const parameter_use& use, const at::Tensor& plain, const at::Tensor& weights,
+                     row_order order, double tolerance) {
     if (!plain.defined() || plain.numel() == 0) return true;
     const bool by_sample = order == row_order::sample_major;
     const std::int64_t samples = weights.size(0), k = rows_of(use) / samples;
-    const auto rows = [&](const at::Tensor& g) { return g.reshape({by_sample ? samples : k, by_sample ? k : samples, -1}).to(at::kDouble); };
-    const at::Tensor expected = rows(plain) * weights.view({by_sample ? samples : 1, by_sample ? 1 : samples, 1}).to(plain.device());
-    return (expected - rows(*use.gradient)).norm().item<double>() <= tolerance * expected.norm().item<double>();
+    const auto rows = [&](const at::Tensor& g) {
+      return g.reshape({by_sample ? samples : k, by_sample ? k : samples, -1}).to(at::kDouble);
+    };
+    const at::Tensor expected =
+        rows(plain) *
+        weights.view({by_sample ? samples : 1, by_sample ? 1 : samples, 1}).to(plain.device());
+    return (expected - rows(*use.gradient)).norm().item<double>() <=
+           tolerance * expected.norm().item<double>();
   }
 
   /// Whether the pass did not run through any use.
   static bool unreached(const std::vector<parameter_use>& uses) {
-    return std::none_of(uses.begin(), uses.end(), [](const auto& use) { return use.gradient->defined(); });
+    return std::none_of(uses.begin(), uses.end(),
+                        [](const auto& use) { return use.gradient->defined(); });
   }
-  /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the device.
+  /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the
+  /// device.
   static bool silent(const std::vector<parameter_use>& uses) {
     const auto speaks = [](const at::Tensor& g) { return g.ne(0).any().item<bool>(); };
-    return std::none_of(uses.begin(), uses.end(), [&](const auto& use) {  // most speak in their first row
+    // most speak in their first row
+    return std::none_of(uses.begin(), uses.end(), [&](const auto& use) {
       const at::Tensor& g = *use.gradient;
       return g.defined() && g.numel() > 0 && (speaks(g[0]) || speaks(g));
     });
   }
 
-  /// Whether the sum is a product of squares, (G o G)^T (A o A): over several passes, with the same inputs, G o G can then be summed first.
+  /// Whether the sum is a product of squares, (G o G)^T (A o A): over several passes, with the same
+  /// inputs, G o G can then be summed first.
   static bool separable(const std::vector<parameter_use>& uses, std::int64_t samples) {
-    return uses.size() == 1 && uses[0].kind == use_kind::matrix && uses[0].gradient->defined() && rows_of(uses[0]) == samples;
+    return uses.size() == 1 && uses[0].kind == use_kind::matrix && uses[0].gradient->defined() &&
+           rows_of(uses[0]) == samples;
   }
   /// G o G, [N, out], of a separable sum; and the sum over all samples from such squares.
   at::Tensor squared_gradients() const { return flat_rows(*uses_[0].gradient).square(); }
-  at::Tensor product_of_squares(const at::Tensor& gradients) const { return product(gradients, flat_rows(uses_[0].input).square()); }
+  at::Tensor product_of_squares(const at::Tensor& gradients) const {
+    return product(gradients, flat_rows(uses_[0].input).square());
+  }
 
   /// The sum over samples [from, to), in the parameter's shape. Half types are summed in float.
   at::Tensor sum(std::int64_t from, std::int64_t to) const {
     if (separable(uses_, samples_))
-      return product(flat_rows(*uses_[0].gradient).slice(0, from, to).square(), flat_rows(uses_[0].input).slice(0, from, to).square());
-    auto total = at::zeros(parameter_.sizes(), parameter_.options().requires_grad(false).dtype(real()));
+      return product(flat_rows(*uses_[0].gradient).slice(0, from, to).square(),
+                     flat_rows(uses_[0].input).slice(0, from, to).square());
+    auto total =
+        at::zeros(parameter_.sizes(), parameter_.options().requires_grad(false).dtype(real()));
     if (unreached(uses_)) return total;
     switch (uses_[0].kind) {
       case use_kind::matrix: matrix(total, from, to); break;
@@ -119,8 +155,12 @@ class per_sample_squares {
   }
 
  private:
-  static bool is_vector(use_kind kind) { return kind == use_kind::bias || kind == use_kind::scale || kind == use_kind::convolution_bias; }
-  static bool is_image(use_kind kind) { return kind == use_kind::convolution || kind == use_kind::convolution_bias; }
+  static bool is_vector(use_kind kind) {
+    return kind == use_kind::bias || kind == use_kind::scale || kind == use_kind::convolution_bias;
+  }
+  static bool is_image(use_kind kind) {
+    return kind == use_kind::convolution || kind == use_kind::convolution_bias;
+  }
 
   static std::int64_t rows_of(const parameter_use& use) {
     const at::Tensor& g = *use.gradient;
@@ -128,7 +168,9 @@ class per_sample_squares {
     return g.size(-1) == 0 ? 0 : g.numel() / g.size(-1);
   }
 
-  at::ScalarType real() const { return parameter_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+  at::ScalarType real() const {
+    return parameter_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  }
 
   /// [R, ...] as [N, K, ...].
   at::Tensor by_sample(const at::Tensor& rows) const {
@@ -169,7 +211,8 @@ class per_sample_squares {
   void vector(at::Tensor& total, std::int64_t from, std::int64_t to) const {
     at::Tensor per_sample;
     for (const auto* use : active()) {
-      at::Tensor g = is_image(use->kind) ? use->gradient->flatten(2).sum(2).to(real()) : flat_rows(*use->gradient);
+      at::Tensor g = is_image(use->kind) ? use->gradient->flatten(2).sum(2).to(real())
+                                         : flat_rows(*use->gradient);
       if (use->kind == use_kind::scale) g = g * flat_rows(use->input);
       const at::Tensor summed = by_sample(g).slice(0, from, to).sum(1);
       per_sample = per_sample.defined() ? per_sample + summed : summed;
@@ -180,7 +223,8 @@ class per_sample_squares {
   void convolution(at::Tensor& total, std::int64_t from, std::int64_t to) const {
     const auto& use = uses_[0];
     auto kernel = use.kernel, stride = use.stride, padding = use.padding, dilation = use.dilation;
-    at::Tensor images = by_sample(use.input).slice(0, from, to), gradients = by_sample(*use.gradient).slice(0, from, to);
+    at::Tensor images = by_sample(use.input).slice(0, from, to),
+               gradients = by_sample(*use.gradient).slice(0, from, to);
     if (kernel.size() == 1) {  // as an image of height 1
       images = images.unsqueeze(-2);
       gradients = gradients.unsqueeze(-2);
@@ -191,23 +235,33 @@ class per_sample_squares {
     const std::int64_t positions = gradients.size(3) * gradients.size(4);
     const std::int64_t patch = images.size(2) * kernel[0] * kernel[1];
     auto flat = total.view({groups, outputs / groups, patch / groups});
-    in_chunks(to - from, std::max(total.numel(), k * patch * positions), [&](std::int64_t a, std::int64_t b) {
-      const std::int64_t n = b - a;
-      const auto columns = patches_of(images.slice(0, a, b).flatten(0, 1).to(real()), kernel, dilation, padding, stride)
-                               .reshape({n, k, groups, patch / groups, positions});
-      const auto g = gradients.slice(0, a, b).to(real()).reshape({n, k, groups, outputs / groups, positions});
-      // Positions and the sample's own rows are summed by the product: [n, G, O/G, K L] times [n, G, K L, P/G].
-      const auto left = g.permute({0, 2, 3, 1, 4}).reshape({n, groups, outputs / groups, k * positions});
-      const auto right = columns.permute({0, 2, 1, 4, 3}).reshape({n, groups, k * positions, patch / groups});
-      if (!worth_tiling(flat[0])) {  // many small groups: all of them in one call
-        flat.add_(at::bmm(left.flatten(0, 1), right.flatten(0, 1)).square_().view({n, groups, outputs / groups, patch / groups}).sum(0));
-        return;
-      }
-      for (std::int64_t group = 0; group < groups; ++group) {
-        auto part = flat[group];
-        add_squared_products(part, left.select(1, group), right.select(1, group));
-      }
-    });
+    in_chunks(
+        to - from, std::max(total.numel(), k * patch * positions),
+        [&](std::int64_t a, std::int64_t b) {
+          const std::int64_t n = b - a;
+          const auto columns = patches_of(images.slice(0, a, b).flatten(0, 1).to(real()), kernel,
+                                          dilation, padding, stride)
+                                   .reshape({n, k, groups, patch / groups, positions});
+          const auto g = gradients.slice(0, a, b).to(real()).reshape(
+              {n, k, groups, outputs / groups, positions});
+          // Positions and the sample's own rows are summed by the product: [n, G, O/G, K L] times
+          // [n, G, K L, P/G].
+          const auto left =
+              g.permute({0, 2, 3, 1, 4}).reshape({n, groups, outputs / groups, k * positions});
+          const auto right =
+              columns.permute({0, 2, 1, 4, 3}).reshape({n, groups, k * positions, patch / groups});
+          if (!worth_tiling(flat[0])) {  // many small groups: all of them in one call
+            flat.add_(at::bmm(left.flatten(0, 1), right.flatten(0, 1))
+                          .square_()
+                          .view({n, groups, outputs / groups, patch / groups})
+                          .sum(0));
+            return;
+          }
+          for (std::int64_t group = 0; group < groups; ++group) {
+            auto part = flat[group];
+            add_squared_products(part, left.select(1, group), right.select(1, group));
+          }
+        });
   }
 
   /// Entries of one sample that read the same row of the table are summed before squaring.
@@ -216,9 +270,11 @@ class per_sample_squares {
     const std::int64_t table = parameter_.size(0);
     for (const auto* use : active()) {
       at::Tensor g = flat_rows(*use->gradient), indices = use->input.reshape({-1}).to(at::kLong);
-      const at::Tensor rows = use->rows.defined() ? use->rows : at::arange(g.size(0), indices.options());
+      const at::Tensor rows =
+          use->rows.defined() ? use->rows : at::arange(g.size(0), indices.options());
       const std::int64_t k = g.size(0) / samples_;
-      const at::Tensor sample = order_ == row_order::sample_major ? rows.div(k, "floor") : rows.remainder(samples_);
+      const at::Tensor sample =
+          order_ == row_order::sample_major ? rows.div(k, "floor") : rows.remainder(samples_);
       at::Tensor kept = (sample >= from).logical_and(sample < to);
       if (use->padding_index >= 0) kept = kept.logical_and(indices != use->padding_index);
       const at::Tensor chosen = kept.nonzero().squeeze(1);
@@ -232,14 +288,16 @@ class per_sample_squares {
     total.index_add_(0, distinct.remainder(table), sums.square_());
   }
 
-  /// Whether a sum of squares is large enough, and near enough to the processor, to be made a tile at a time.
+  /// Whether a sum of squares is large enough, and near enough to the processor, to be made a tile
+  /// at a time.
   static bool worth_tiling(const at::Tensor& total) {
     constexpr std::int64_t small = std::int64_t{1} << 13;
     return total.device().is_cpu() && total.numel() >= small;
   }
 
   /// total += sum_n (left[n] right[n])^2, element by element, for [n, M, K] and [n, K, P].
-  void add_squared_products(at::Tensor& total, const at::Tensor& left, const at::Tensor& right) const {
+  void add_squared_products(at::Tensor& total, const at::Tensor& left,
+                            const at::Tensor& right) const {
     const std::int64_t samples = left.size(0), rows = left.size(1), columns = right.size(2);
     if (!worth_tiling(total)) {
       in_chunks(samples, rows * columns, [&](std::int64_t a, std::int64_t b) {
@@ -247,14 +305,16 @@ class per_sample_squares {
       });
       return;
     }
-    // A tile of rows at a time, which is squared while it is in the second cache. Some hundred samples are summed apart: a long chain of
-    // float additions would lose the last ones.
+    // A tile of rows at a time, which is squared while it is in the second cache. Some hundred
+    // samples are summed apart: a long chain of float additions would lose the last ones.
     constexpr std::int64_t tile_elements = std::int64_t{1} << 15, together = 256;
     const std::int64_t height = std::max<std::int64_t>(1, std::min(rows, tile_elements / columns));
-    const auto products = at::empty({height, columns}, total.options()), sums = at::empty({height, columns}, total.options());
+    const auto products = at::empty({height, columns}, total.options()),
+               sums = at::empty({height, columns}, total.options());
     for (std::int64_t row = 0; row < rows; row += height) {
       const std::int64_t count = std::min(height, rows - row);
-      auto part = total.narrow(0, row, count), product = products.narrow(0, 0, count), sum = sums.narrow(0, 0, count);
+      auto part = total.narrow(0, row, count), product = products.narrow(0, 0, count),
+           sum = sums.narrow(0, 0, count);
       for (std::int64_t n = 0; n < samples; ++n) {
         at::mm_out(product, left[n].narrow(0, row, count), right[n]);
         if (n % together == 0)
@@ -266,12 +326,14 @@ class per_sample_squares {
     }
   }
 
-  /// So many samples at a time that what is made of them is within the budget, and on a processor stays in its second cache.
+  /// So many samples at a time that what is made of them is within the budget, and on a processor
+  /// stays in its second cache.
   template <class Body>
   void in_chunks(std::int64_t count, std::int64_t elements_each, Body body) const {
     constexpr std::int64_t cached = std::int64_t{1} << 17;
     const std::int64_t most = parameter_.device().is_cpu() ? std::min(cached, budget_) : budget_;
-    const std::int64_t chunk = std::max<std::int64_t>(1, most / std::max<std::int64_t>(1, elements_each));
+    const std::int64_t chunk =
+        std::max<std::int64_t>(1, most / std::max<std::int64_t>(1, elements_each));
     for (std::int64_t a = 0; a < count; a += chunk) body(a, std::min(count, a + chunk));
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which scores a Fisher is estimated from: those of drawn actions, of the data's actions, or of rows whose squared gradients
-// sum to the exact expectation; and the backward passes that they make.
+// Which scores a Fisher is estimated from: those of drawn actions, of the data's actions, or of
+// rows whose squared gradients sum to the exact expectation; and the backward passes that they
+// make.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -33,7 +34,8 @@ struct batch_actions {
   }
 };
 
-/// A distribution that knows its Fisher as rows [...] with sum_k (d score(k))^2 = E_a (d log pi(a|s))^2.
+/// A distribution that knows its Fisher as rows [...] with sum_k (d score(k))^2 = E_a (d log
+/// pi(a|s))^2.
 template <class D>
 concept lists_scores = requires(const D& d, std::int64_t k) {
   { d.num_scores() } -> std::convertible_to<std::int64_t>;
@@ -47,12 +49,13 @@ concept lists_actions = requires(const D& d) {
 
 /// One number a state to differentiate: log pi of given actions, or a row of the exact Fisher.
 struct score_row {
-  at::Tensor actions;      // undefined: the row `index` of the exact Fisher
+  at::Tensor actions;  // undefined: the row `index` of the exact Fisher
   std::int64_t index = 0;
-  at::Tensor weight;       // [N] or [T, N], 0 where a row does not count
+  at::Tensor weight;  // [N] or [T, N], 0 where a row does not count
 
   score_row narrow(std::int64_t dimension, std::int64_t start, std::int64_t length = 1) const {
-    return {actions.defined() ? actions.narrow(dimension, start, length) : at::Tensor(), index, weight.narrow(dimension, start, length)};
+    return {actions.defined() ? actions.narrow(dimension, start, length) : at::Tensor(), index,
+            weight.narrow(dimension, start, length)};
   }
 };
 
@@ -65,27 +68,34 @@ at::Tensor scores_of(const Distribution& d, const score_row& row) {
   } else if constexpr (lists_scores<Distribution>) {
     score = d.score(row.index);
   } else if constexpr (lists_actions<Distribution>) {
-    // sqrt(pi(a)) log pi(a) with sqrt(pi(a)) taken as a constant; an action of probability 0 counts 0.
-    score = d.log_prob(at::full(row.weight.sizes(), row.index, row.weight.options().dtype(at::kLong)));
+    // sqrt(pi(a)) log pi(a) with sqrt(pi(a)) taken as a constant; an action of probability 0 counts
+    // 0.
+    score =
+        d.log_prob(at::full(row.weight.sizes(), row.index, row.weight.options().dtype(at::kLong)));
     const auto root = (score.detach() * 0.5).exp();
     score = score.masked_fill(root == 0, 0) * root;
   }
   return score.masked_fill(row.weight == 0, 0) * row.weight;
 }
 
-/// `count` times numbers in [0, 1), as many as `actions` [N, ...] or [T, N, ...] has, of its shape; `dimensions` (1 or 2) lead. Each
-/// sample draws from a stream of its own, so that neither the batch it is in nor the padding behind it changes what it draws.
-inline std::vector<at::Tensor> uniform_actions(splitmix64& random, at::IntArrayRef actions, std::size_t dimensions, std::int64_t sample_dimension,
-                                               int count) {
+/// `count` times numbers in [0, 1), as many as `actions` [N, ...] or [T, N, ...] has, of its shape;
+/// `dimensions` (1 or 2) lead. Each sample draws from a stream of its own, so that neither the
+/// batch it is in nor the padding behind it changes what it draws.
+inline std::vector<at::Tensor> uniform_actions(splitmix64& random, at::IntArrayRef actions,
+                                               std::size_t dimensions,
+                                               std::int64_t sample_dimension, int count) {
   const auto event = actions.slice(dimensions);
-  const std::int64_t numbers = std::accumulate(event.begin(), event.end(), std::int64_t{1}, std::multiplies<>());
+  const std::int64_t numbers =
+      std::accumulate(event.begin(), event.end(), std::int64_t{1}, std::multiplies<>());
   const std::int64_t samples = actions[static_cast<std::size_t>(sample_dimension)];
-  const std::int64_t steps = dimensions == 2 ? actions[static_cast<std::size_t>(1 - sample_dimension)] : 1;
+  const std::int64_t steps =
+      dimensions == 2 ? actions[static_cast<std::size_t>(1 - sample_dimension)] : 1;
   auto drawn = at::empty({samples, steps, count, numbers}, at::TensorOptions().dtype(at::kDouble));
   auto* u = static_cast<double*>(drawn.data_ptr());
   for (std::int64_t n = 0; n < samples; ++n) {
     splitmix64 own(random());
-    for (std::int64_t i = 0; i < steps * count * numbers; ++i) *u++ = static_cast<double>(own() >> 11) * 0x1p-53;
+    for (std::int64_t i = 0; i < steps * count * numbers; ++i)
+      *u++ = static_cast<double>(own() >> 11) * 0x1p-53;
   }
   std::vector<at::Tensor> uniform;
   for (int k = 0; k < count; ++k) {
@@ -95,10 +105,12 @@ inline std::vector<at::Tensor> uniform_actions(splitmix64& random, at::IntArrayR
   return uniform;
 }
 
-/// A source makes rows of scores for a batch's distributions `d`; `valid` is 1 where a state counts. `scored` is the distribution whose
-/// scores are taken. With `steps_apart` the scores of a sequence's steps must not be summed before they are squared.
+/// A source makes rows of scores for a batch's distributions `d`; `valid` is 1 where a state
+/// counts. `scored` is the distribution whose scores are taken. With `steps_apart` the scores of a
+/// sequence's steps must not be summed before they are squared.
 struct own_actions {
-  /// A fixed bijection of the actions changes no score, and inverting it loses digits: what is squashed is taken before the squash.
+  /// A fixed bijection of the actions changes no score, and inverting it loses digits: what is
+  /// squashed is taken before the squash.
   template <class Distribution>
   static decltype(auto) scored(const Distribution& d) {
     if constexpr (requires { d.unsquashed(); })
@@ -117,12 +129,14 @@ struct sampled_source : own_actions {
   sampled_source(int draws, std::uint64_t seed) : per_state(draws), random(seed) {}
 
   template <class Distribution, class Batch>
-  std::vector<score_row> operator()(const Distribution& d, const Batch&, const at::Tensor& valid, std::int64_t sample_dimension) {
+  std::vector<score_row> operator()(const Distribution& d, const Batch&, const at::Tensor& valid,
+                                    std::int64_t sample_dimension) {
     std::vector<score_row> rows;
     const auto weight = valid * (1.0 / std::sqrt(static_cast<double>(per_state)));
     if constexpr (requires { d.at_quantile(valid); }) {
       const auto dimensions = static_cast<std::size_t>(valid.dim());
-      const auto uniform = uniform_actions(random, d.mode().sizes(), dimensions, sample_dimension, per_state);
+      const auto uniform =
+          uniform_actions(random, d.mode().sizes(), dimensions, sample_dimension, per_state);
       for (const auto& u : uniform) rows.push_back({d.at_quantile(u), 0, weight});
     } else {
       for (int k = 0; k < per_state; ++k) rows.push_back({d.sample(), 0, weight});
@@ -136,9 +150,11 @@ struct exact_source : own_actions {
   static constexpr bool steps_apart = true;
 
   template <class Distribution, class Batch>
-  std::vector<score_row> operator()(const Distribution& d, const Batch&, const at::Tensor& valid, std::int64_t) {
+  std::vector<score_row> operator()(const Distribution& d, const Batch&, const at::Tensor& valid,
+                                    std::int64_t) {
     static_assert(lists_scores<Distribution> || lists_actions<Distribution>,
-                  "exact_actions needs a distribution with num_scores() and score(k), such as those of retain, or with num_actions()");
+                  "exact_actions needs a distribution with num_scores() and score(k), such as "
+                  "those of retain, or with num_actions()");
     std::int64_t count = 0;
     if constexpr (lists_scores<Distribution>)
       count = d.num_scores();
@@ -162,26 +178,34 @@ struct dataset_source {
   }
 
   template <class Distribution, class Batch>
-  std::vector<score_row> operator()(const Distribution&, const Batch& batch, const at::Tensor& valid, std::int64_t) {
+  std::vector<score_row> operator()(const Distribution&, const Batch& batch,
+                                    const at::Tensor& valid, std::int64_t) {
     const at::Tensor taken = actions(batch);
-    if (taken.dim() < valid.dim() || taken.sizes().slice(0, static_cast<std::size_t>(valid.dim())) != valid.sizes())
-      throw shape_error(concat("estimate_fisher: dataset actions of shape ", shape_text(taken.sizes()), " for log-probabilities of shape ",
+    if (taken.dim() < valid.dim() ||
+        taken.sizes().slice(0, static_cast<std::size_t>(valid.dim())) != valid.sizes())
+      throw shape_error(concat("estimate_fisher: dataset actions of shape ",
+                               shape_text(taken.sizes()), " for log-probabilities of shape ",
                                shape_text(valid.sizes())));
     at::Tensor padding = (valid == 0).to(taken.device());
     while (padding.dim() < taken.dim()) padding = padding.unsqueeze(-1);
-    return {{taken.masked_fill(padding, 0), 0, valid}};  // what stands in padding need not be an action
+    // what stands in padding need not be an action
+    return {{taken.masked_fill(padding, 0), 0, valid}};
   }
 };
 
 template <class Actions>
 auto make_action_source(const Actions& actions) {
   if constexpr (std::same_as<Actions, sampled_actions>) {
-    if (actions.per_state < 1) throw config_error(concat("estimate_fisher: per_state must be at least 1, got ", actions.per_state));
+    if (actions.per_state < 1)
+      throw config_error(
+          concat("estimate_fisher: per_state must be at least 1, got ", actions.per_state));
     return sampled_source{actions.per_state, actions.seed};
   } else if constexpr (std::same_as<Actions, exact_actions>) {
     return exact_source{};
   } else {
-    static_assert(requires { actions.actions; }, "choose sampled_actions{}, exact_actions{} or dataset_actions{...}");
+    static_assert(
+        requires { actions.actions; },
+        "choose sampled_actions{}, exact_actions{} or dataset_actions{...}");
     return dataset_source<decltype(actions.actions)>{actions.actions};
   }
 }
@@ -194,14 +218,16 @@ inline at::Tensor random_factors(splitmix64& random, std::int64_t count) {
   return factors;
 }
 
-/// The backward passes over one batch: one a row of scores, or where a sequence's steps stay apart one a row and step. The rows are held
-/// for the whole batch, so that the walk sees all of the graph; the passes are made of them as they are run.
+/// The backward passes over one batch: one a row of scores, or where a sequence's steps stay apart
+/// one a row and step. The rows are held for the whole batch, so that the walk sees all of the
+/// graph; the passes are made of them as they are run.
 class score_passes {
  public:
   score_passes(std::vector<score_row> rows, std::int64_t sample_dimension, std::int64_t steps)
       : rows_(std::move(rows)), sample_dimension_(sample_dimension), steps_(steps) {}
 
-  /// Takes the scores of the whole batch from its distributions. Rows without gradient add nothing and are left out.
+  /// Takes the scores of the whole batch from its distributions. Rows without gradient add nothing
+  /// and are left out.
   template <class Distribution>
   void take(const Distribution& d) {
     std::vector<score_row> with_gradient;
@@ -220,20 +246,25 @@ class score_passes {
   /// The scores of pass p, for all samples.
   at::Tensor of_batch(std::size_t p) const { return step_of(scores_[row(p)], p); }
   at::Tensor weight_of_batch(std::size_t p) const { return step_of(rows_[row(p)].weight, p); }
-  /// The sum of all passes' scores, each with a factor of its own: its gradient holds a part of every pass's. [N] or [T, N].
+  /// The sum of all passes' scores, each with a factor of its own: its gradient holds a part of
+  /// every pass's. [N] or [T, N].
   at::Tensor mixture(splitmix64& random) const {
     at::Tensor sum;
     for (const auto& scores : scores_) {
       auto sizes = std::vector<std::int64_t>(static_cast<std::size_t>(scores.dim()), 1);
       if (steps_ > 1) sizes[static_cast<std::size_t>(1 - sample_dimension_)] = steps_;
-      const at::Tensor term = scores * random_factors(random, steps_).view(sizes).to(scores.options().requires_grad(false));
+      const at::Tensor term =
+          scores *
+          random_factors(random, steps_).view(sizes).to(scores.options().requires_grad(false));
       sum = sum.defined() ? sum + term : term;
     }
     return sum;
   }
 
   /// The same for sample n, in the graph of the whole batch.
-  at::Tensor of_batch(std::size_t p, std::int64_t n) const { return step_of(scores_[row(p)].narrow(sample_dimension_, n, 1), p); }
+  at::Tensor of_batch(std::size_t p, std::int64_t n) const {
+    return step_of(scores_[row(p)].narrow(sample_dimension_, n, 1), p);
+  }
   /// The same in the graph of the distributions `d` of sample n alone.
   template <class Distribution>
   at::Tensor of_sample(const Distribution& d, std::size_t p, std::int64_t n) const {
@@ -244,14 +275,17 @@ class score_passes {
   std::vector<at::Tensor> of_first(const Distribution& d, std::int64_t count) const {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> scores;
-    for (const auto& row : rows_) scores.push_back(scores_of(d, row.narrow(sample_dimension_, 0, count)));
+    for (const auto& row : rows_)
+      scores.push_back(scores_of(d, row.narrow(sample_dimension_, 0, count)));
     return scores;
   }
 
  private:
   std::size_t row(std::size_t p) const { return p / static_cast<std::size_t>(steps_); }
   at::Tensor step_of(const at::Tensor& scores, std::size_t p) const {
-    return steps_ == 1 ? scores : scores.select(1 - sample_dimension_, static_cast<std::int64_t>(p) % steps_);
+    return steps_ == 1
+               ? scores
+               : scores.select(1 - sample_dimension_, static_cast<std::int64_t>(p) % steps_);
   }
 
   std::vector<score_row> rows_;

@@ -31,8 +31,10 @@ inline at::Tensor activate_in_place(at::Tensor x, activation_kind kind) {
   }
 }
 
-/// The gradient of x, from that of y = activate(x) and y itself: each of them is told by its result.
-inline at::Tensor activation_gradient(const at::Tensor& gradient, const at::Tensor& y, activation_kind kind) {
+/// The gradient of x, from that of y = activate(x) and y itself: each of them is told by its
+/// result.
+inline at::Tensor activation_gradient(const at::Tensor& gradient, const at::Tensor& y,
+                                      activation_kind kind) {
   switch (kind) {
     case activation_kind::leaky_relu: return at::leaky_relu_backward(gradient, y, 0.2, true);
     case activation_kind::elu: return at::elu_backward(gradient, 1, 1, 1, true, y);

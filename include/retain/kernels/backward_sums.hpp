@@ -11,9 +11,11 @@
 
 namespace retain::detail {
 
-/// x_t = errors_t + reach_t x_{t+1} for t = T - 1, ..., 0 with x_T = 0, of errors and reach [T, N], T above 0, in the type of `like` [T, N]. A reach of 0
-/// lets nothing through: 0 times what stands behind the end of an episode may be NaN. Without a graph: under a NoGradGuard.
-inline at::Tensor backward_sums(const at::Tensor& errors, const at::Tensor& reach, const at::Tensor& like) {
+/// x_t = errors_t + reach_t x_{t+1} for t = T - 1, ..., 0 with x_T = 0, of errors and reach [T, N],
+/// T above 0, in the type of `like` [T, N]. A reach of 0 lets nothing through: 0 times what stands
+/// behind the end of an episode may be NaN. Without a graph: under a NoGradGuard.
+inline at::Tensor backward_sums(const at::Tensor& errors, const at::Tensor& reach,
+                                const at::Tensor& like) {
   auto sums = at::empty_like(like);
   if (errors.numel() <= few_numbers && plain_floats({&errors, &reach, &sums})) {
     const auto rows = errors.size(1);
@@ -25,7 +27,8 @@ inline at::Tensor backward_sums(const at::Tensor& errors, const at::Tensor& reac
     }
     return sums;
   }
-  const auto each = errors.unbind(), shares = reach.unbind(), ends = reach.eq(0).unbind(), places = sums.unbind();
+  const auto each = errors.unbind(), shares = reach.unbind(), ends = reach.eq(0).unbind(),
+             places = sums.unbind();
   auto later = at::zeros_like(each.front());
   for (std::size_t t = each.size(); t-- > 0;) {
     later = each[t] + shares[t] * later.masked_fill(ends[t], 0);

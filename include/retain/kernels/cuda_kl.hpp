@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// KL(p || q) between rows of float32 logits and its gradient on an NVIDIA GPU, a kernel each way, a warp a row: see categorical_kl.hpp for the formulas.
-// LibTorch's operations queue a dozen kernels for it, and at the sizes of policies the queueing is what takes the time.
+// KL(p || q) between rows of float32 logits and its gradient on an NVIDIA GPU, a kernel each way, a
+// warp a row: see categorical_kl.hpp for the formulas. LibTorch's operations queue a dozen kernels
+// for it, and at the sizes of policies the queueing is what takes the time.
 #pragma once
 
 #include <retain/kernels/cuda_kernel.hpp>
@@ -15,8 +16,9 @@
 
 namespace retain::detail {
 
-/// As the kernels read it: logits [rows, actions], five numbers a row to keep (kl_row), a divergence a row. Backward: what came in for each row,
-/// `incoming_step` numbers apart, and where the gradients go, null where one is not asked for.
+/// As the kernels read it: logits [rows, actions], five numbers a row to keep (kl_row), a
+/// divergence a row. Backward: what came in for each row, `incoming_step` numbers apart, and where
+/// the gradients go, null where one is not asked for.
 struct cuda_kl_arguments {
   const float *p, *q;
   float *kept, *divergences;
@@ -102,7 +104,8 @@ extern "C" __global__ void kl_backward(const arguments all) {
 /// Whether the kernels can be had for logits of that many actions.
 inline bool has_cuda_kl(std::int64_t actions, at::Device device) {
   const c10::DeviceGuard on(device);
-  return actions <= std::numeric_limits<std::int32_t>::max() && tells_cuda_stream(device) && cuda_kernel(cuda_kl_source, "kl_forward", {}, device) != nullptr &&
+  return actions <= std::numeric_limits<std::int32_t>::max() && tells_cuda_stream(device) &&
+         cuda_kernel(cuda_kl_source, "kl_forward", {}, device) != nullptr &&
          cuda_kernel(cuda_kl_source, "kl_backward", {}, device) != nullptr;
 }
 
@@ -110,7 +113,9 @@ inline bool has_cuda_kl(std::int64_t actions, at::Device device) {
 inline void cuda_kl(const char* which, const cuda_kl_arguments& arguments, at::Device device) {
   const c10::DeviceGuard on(device);
   constexpr std::int64_t rows_a_block = 4;
-  launch_cuda(cuda_kernel(cuda_kl_source, which, {}, device), (arguments.rows + rows_a_block - 1) / rows_a_block, 32 * rows_a_block, arguments, device);
+  launch_cuda(cuda_kernel(cuda_kl_source, which, {}, device),
+              (arguments.rows + rows_a_block - 1) / rows_a_block, 32 * rows_a_block, arguments,
+              device);
 }
 
 }  // namespace retain::detail

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// sum_i scale_i sum F_i d_i^2, d_i = theta_i - anchor_i, and factor * scale_i * F_i d_i into gradients, on an NVIDIA GPU: one pass over theta,
-// anchor, F and the gradient for all tensors together, 72 of them a launch, bound by memory bandwidth. Sums are of 8192 elements in float (double
-// for double), then in double, and their order is always the same.
+// sum_i scale_i sum F_i d_i^2, d_i = theta_i - anchor_i, and factor * scale_i * F_i d_i into
+// gradients, on an NVIDIA GPU: one pass over theta, anchor, F and the gradient for all tensors
+// together, 72 of them a launch, bound by memory bandwidth. Sums are of 8192 elements in float
+// (double for double), then in double, and their order is always the same.
 #pragma once
 
 #include <retain/kernels/cuda_kernel.hpp>
@@ -39,7 +40,8 @@ struct cuda_quadratic_arguments {
 inline constexpr std::int64_t cuda_quadratic_chunk = 8192;
 inline constexpr unsigned cuda_quadratic_threads = 256;
 
-/// Compiled with -Dnumber= the type of theta, -Dreal= that of F and of the arithmetic, -Dgradient_mode= 0 none, 1 add, 2 assign.
+/// Compiled with -Dnumber= the type of theta, -Dreal= that of F and of the arithmetic,
+/// -Dgradient_mode= 0 none, 1 add, 2 assign.
 inline constexpr const char* cuda_quadratic_source = R"cuda(
 struct float16 { unsigned short bits; };
 struct bfloat16 { unsigned short bits; };
@@ -117,7 +119,8 @@ __device__ inline real walk(const number* __restrict__ theta, const number* __re
 
 extern "C" __global__ void __launch_bounds__(threads) quadratic(const arguments all) {
   int mine = 0;
-  for (int high = all.count - 1; mine < high;) {  // the last tensor that begins at this block or before it
+  // the last tensor that begins at this block or before it
+  for (int high = all.count - 1; mine < high;) {
     const int middle = (mine + high + 1) / 2;
     if (all.tensors[middle].first_block <= blockIdx.x) mine = middle;
     else high = middle - 1;
@@ -144,22 +147,35 @@ extern "C" __global__ void __launch_bounds__(threads) quadratic(const arguments 
 }
 )cuda";
 
-inline std::int64_t blocks_for_cuda(std::int64_t count) { return (count + cuda_quadratic_chunk - 1) / cuda_quadratic_chunk; }
+inline std::int64_t blocks_for_cuda(std::int64_t count) {
+  return (count + cuda_quadratic_chunk - 1) / cuda_quadratic_chunk;
+}
 
 /// Whether 16 bytes can be read at a time.
 inline bool aligned_for_cuda(const cuda_quadratic_tensor& t) {
-  const auto address = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); };
-  return (address(t.theta) | address(t.anchor) | address(t.importance) | address(t.gradient)) % 16 == 0;
+  const auto address = [](const void* pointer) {
+    return reinterpret_cast<std::uintptr_t>(pointer);
+  };
+  return (address(t.theta) | address(t.anchor) | address(t.importance) | address(t.gradient)) %
+             16 ==
+         0;
 }
 
-/// The sum, on the device, as a 0-dim float64 tensor; `mode` as the kernel has it, 0 none, 1 add, 2 assign. Undefined, with nothing done, where the
-/// kernel cannot be had. `first_block` and `aligned` of the tensors are filled in here.
-inline at::Tensor cuda_quadratic(std::vector<cuda_quadratic_tensor> tensors, at::ScalarType type, int mode, double factor, at::Device device) {
+/// The sum, on the device, as a 0-dim float64 tensor; `mode` as the kernel has it, 0 none, 1 add, 2
+/// assign. Undefined, with nothing done, where the kernel cannot be had. `first_block` and
+/// `aligned` of the tensors are filled in here.
+inline at::Tensor cuda_quadratic(std::vector<cuda_quadratic_tensor> tensors, at::ScalarType type,
+                                 int mode, double factor, at::Device device) {
   const c10::DeviceGuard on(device);
-  const std::string number = type == at::kDouble ? "double" : type == at::kHalf ? "float16" : type == at::kBFloat16 ? "bfloat16" : "float";
-  const auto kernel = cuda_kernel(cuda_quadratic_source, "quadratic",
-                                  {"-Dnumber=" + number, type == at::kDouble ? "-Dreal=double" : "-Dreal=float",
-                                   "-Dgradient_mode=" + std::to_string(mode)}, device);
+  const std::string number = type == at::kDouble     ? "double"
+                             : type == at::kHalf     ? "float16"
+                             : type == at::kBFloat16 ? "bfloat16"
+                                                     : "float";
+  const auto kernel =
+      cuda_kernel(cuda_quadratic_source, "quadratic",
+                  {"-Dnumber=" + number, type == at::kDouble ? "-Dreal=double" : "-Dreal=float",
+                   "-Dgradient_mode=" + std::to_string(mode)},
+                  device);
   if (kernel == nullptr || !tells_cuda_stream(device)) return {};
 
   std::int64_t blocks = 0;
@@ -169,7 +185,8 @@ inline at::Tensor cuda_quadratic(std::vector<cuda_quadratic_tensor> tensors, at:
   for (std::size_t from = 0; from < tensors.size(); from += cuda_quadratic_arguments::most) {
     cuda_quadratic_arguments arguments{next_partial, factor, 0, {}};
     std::uint32_t begun = 0;
-    for (std::size_t i = from; i < std::min(tensors.size(), from + cuda_quadratic_arguments::most); ++i) {
+    for (std::size_t i = from; i < std::min(tensors.size(), from + cuda_quadratic_arguments::most);
+         ++i) {
       if (tensors[i].count == 0) continue;
       tensors[i].first_block = begun;
       tensors[i].aligned = aligned_for_cuda(tensors[i]) ? 1 : 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Linear layers with activations between them as one node of the autograd graph. With small layers the time goes into calls, not into
-// arithmetic, and a node for each operation makes most of them.
+// Linear layers with activations between them as one node of the autograd graph. With small layers
+// the time goes into calls, not into arithmetic, and a node for each operation makes most of them.
 #pragma once
 
 #include <retain/kernels/activation.hpp>
@@ -19,28 +19,35 @@
 
 namespace retain::detail {
 
-/// y_i = activate(y_{i-1} W_i + b_i), without activation in the last layer unless `activate_last`. `weights` are W_0, b_0, W_1, b_1, ...,
+/// y_i = activate(y_{i-1} W_i + b_i), without activation in the last layer unless `activate_last`.
+/// `weights` are W_0, b_0, W_1, b_1, ...,
 ///
 ///     of one network:   x [N, inputs],                  W_i [outputs, inputs], b_i [outputs]              -> [N, outputs]
 ///     of K networks:    x [N, inputs] for all of them,  W_i [K, inputs, outputs], b_i [K, 1, outputs]     -> [K, N, outputs]
 ///
-/// Only where x and the weights may be joined. The backward pass makes no gradient that is not asked for; with create_graph it is made of operations that can be
-/// differentiated again.
+/// Only where x and the weights may be joined. The backward pass makes no gradient that is not
+/// asked for; with create_graph it is made of operations that can be differentiated again.
 struct dense_layers_function : torch::autograd::Function<dense_layers_function> {
-  /// A small tensor of the CPU made contiguous, as the loops want it: what a policy sees may be part of a wider row.
-  static at::Tensor packed(const at::Tensor& x) { return x.device().is_cpu() && x.numel() <= few_numbers && !x.is_contiguous() ? x.contiguous() : x; }
+  /// A small tensor of the CPU made contiguous, as the loops want it: what a policy sees may be
+  /// part of a wider row.
+  static at::Tensor packed(const at::Tensor& x) {
+    return x.device().is_cpu() && x.numel() <= few_numbers && !x.is_contiguous() ? x.contiguous()
+                                                                                 : x;
+  }
 
-  static std::vector<at::Tensor> outputs(const at::Tensor& x, at::TensorList weights, activation_kind kind, bool activate_last) {
+  static std::vector<at::Tensor> outputs(const at::Tensor& x, at::TensorList weights,
+                                         activation_kind kind, bool activate_last) {
     std::vector<at::Tensor> made;
     for (std::size_t i = 0; i < weights.size(); i += 2) {
       const bool activated = activate_last || i + 2 < weights.size();
-      made.push_back(layer_output(i == 0 ? packed(x) : made.back(), weights[i], weights[i + 1], activated ? std::optional(kind) : std::nullopt));
+      made.push_back(layer_output(i == 0 ? packed(x) : made.back(), weights[i], weights[i + 1],
+                                  activated ? std::optional(kind) : std::nullopt));
     }
     return made;
   }
 
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, at::TensorList weights, activation_kind kind,
-                            bool activate_last) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            at::TensorList weights, activation_kind kind, bool activate_last) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     auto made = outputs(x, weights, kind, activate_last);
     const auto last = made.back();
@@ -54,7 +61,8 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
     return last;
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
     const auto layers = static_cast<std::size_t>(context->saved_data["layers"].toInt());
     const auto kind = static_cast<activation_kind>(context->saved_data["kind"].toInt());
@@ -63,18 +71,24 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
     // Those kept have no history; to be differentiated again they are made anew.
     std::vector<at::Tensor> made;
     if (at::GradMode::is_enabled()) made = outputs(saved[0], weights, kind, activate_last);
-    const auto output = [&](std::size_t i) -> const at::Tensor& { return made.empty() ? saved[1 + 2 * layers + i] : made[i]; };
+    const auto output = [&](std::size_t i) -> const at::Tensor& {
+      return made.empty() ? saved[1 + 2 * layers + i] : made[i];
+    };
 
     std::optional<at::AutoDispatchBelowADInplaceOrView> below_autograd;
     if (made.empty()) below_autograd.emplace();
     const at::Tensor x = packed(saved[0]);
-    torch::autograd::variable_list gradients(1 + 2 * layers + 2);  // kind and activate_last have none
+    // kind and activate_last have none
+    torch::autograd::variable_list gradients(1 + 2 * layers + 2);
     at::Tensor gradient = incoming[0];
     for (std::size_t i = layers; i-- > 0;) {
-      if (activate_last || i + 1 < layers) gradient = layer_activation_gradient(gradient, output(i), kind);
+      if (activate_last || i + 1 < layers)
+        gradient = layer_activation_gradient(gradient, output(i), kind);
       const at::Tensor &before = i == 0 ? x : output(i - 1), &weight = weights[2 * i];
-      if (context->needs_input_grad(1 + 2 * i)) gradients[1 + 2 * i] = layer_weight_gradient(before, weight, gradient);
-      if (context->needs_input_grad(2 + 2 * i)) gradients[2 + 2 * i] = layer_bias_gradient(gradient);
+      if (context->needs_input_grad(1 + 2 * i))
+        gradients[1 + 2 * i] = layer_weight_gradient(before, weight, gradient);
+      if (context->needs_input_grad(2 + 2 * i))
+        gradients[2 + 2 * i] = layer_bias_gradient(gradient);
       bool wanted = false;
       for (std::size_t j = 0; !wanted && j <= 2 * i; ++j) wanted = context->needs_input_grad(j);
       if (!wanted) break;
@@ -86,8 +100,10 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
 };
 
 /// The same with a graph where one is wanted.
-inline at::Tensor dense_layers(const at::Tensor& x, const std::vector<at::Tensor>& weights, activation_kind kind, bool activate_last) {
-  if (at::GradMode::is_enabled()) return dense_layers_function::apply(x, at::TensorList(weights), kind, activate_last);
+inline at::Tensor dense_layers(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                               activation_kind kind, bool activate_last) {
+  if (at::GradMode::is_enabled())
+    return dense_layers_function::apply(x, at::TensorList(weights), kind, activate_last);
   return dense_layers_function::outputs(x, weights, kind, activate_last).back();
 }
 

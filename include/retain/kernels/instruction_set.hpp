@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Lets an inner loop use AVX2 on processors that have it, chosen when the program runs: users of a header-only library compile it for
-// the oldest processor they ship to.
+// Lets an inner loop use AVX2 on processors that have it, chosen when the program runs: users of a
+// header-only library compile it for the oldest processor they ship to.
 #pragma once
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -9,10 +9,11 @@
 #include <cstdint>
 
 #define RETAIN_HAS_AVX2_TARGET 1
-/// Before a function: compiled for AVX2, FMA and F16C, whatever the flags. Call it only where retain::detail::has_avx2().
+/// Before a function: compiled for AVX2, FMA and F16C, whatever the flags. Call it only where
+/// retain::detail::has_avx2().
 #define RETAIN_AVX2 __attribute__((target("avx2,fma,f16c")))
-/// The same without fused multiply-add: results are those of the same loop compiled for any other processor, bit for bit, as long as the
-/// program itself is not compiled for one that fuses.
+/// The same without fused multiply-add: results are those of the same loop compiled for any other
+/// processor, bit for bit, as long as the program itself is not compiled for one that fuses.
 #define RETAIN_AVX2_EXACT __attribute__((target("avx2,f16c")))
 /// Before the body that both versions share, so that it is compiled into each.
 #define RETAIN_INLINE_BODY inline __attribute__((always_inline))
@@ -40,7 +41,8 @@ inline bool has_avx2() {
 
 /// Which lanes of eight hold something where `left` numbers are left: all, some, or none.
 RETAIN_AVX2 inline __m256i lanes_avx2(std::int64_t left) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
 #endif

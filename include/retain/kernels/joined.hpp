@@ -24,22 +24,27 @@ class separate_nodes {
   }
 };
 
-/// Whether nobody listens to each operation of this thread: tracing, autocasting (which is on where its key is not excluded) or a transformation
-/// of functions.
+/// Whether nobody listens to each operation of this thread: tracing, autocasting (which is on where
+/// its key is not excluded) or a transformation of functions.
 inline bool unobserved() {
   const auto& keys = c10::impl::tls_local_dispatch_key_set();
-  return (keys.included_ - c10::default_included_set).empty() && (c10::default_excluded_set - keys.excluded_).empty();
+  return (keys.included_ - c10::default_included_set).empty() &&
+         (c10::default_excluded_set - keys.excluded_).empty();
 }
 
-/// Whether x fits a joined node: it has no forward-mode derivative (of which LibTorch keeps level 0 only), is strided, and was not made in inference
-/// mode if a graph is to hold it.
+/// Whether x fits a joined node: it has no forward-mode derivative (of which LibTorch keeps level 0
+/// only), is strided, and was not made in inference mode if a graph is to hold it.
 inline bool fits_joined(const at::Tensor& x) {
-  return x.defined() && x.layout() == at::kStrided && !x._fw_grad(0).defined() && (!x.is_inference() || !at::GradMode::is_enabled());
+  return x.defined() && x.layout() == at::kStrided && !x._fw_grad(0).defined() &&
+         (!x.is_inference() || !at::GradMode::is_enabled());
 }
 
-/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x fits. Asked of every tensor that goes into the node, weights
-/// too: a custom node throws where one of its inputs has a forward-mode derivative, and a trace keeps what it answers as a constant.
-inline bool may_join(const at::Tensor& x) { return !separate_nodes::wanted() && unobserved() && fits_joined(x); }
+/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x fits.
+/// Asked of every tensor that goes into the node, weights too: a custom node throws where one of
+/// its inputs has a forward-mode derivative, and a trace keeps what it answers as a constant.
+inline bool may_join(const at::Tensor& x) {
+  return !separate_nodes::wanted() && unobserved() && fits_joined(x);
+}
 
 /// The same of several tensors.
 inline bool may_join_each(at::TensorList tensors) {
@@ -49,7 +54,8 @@ inline bool may_join_each(at::TensorList tensors) {
   return true;
 }
 
-/// The same for a node that sets its own types: autocasting may be on, and has nothing to cast there.
+/// The same for a node that sets its own types: autocasting may be on, and has nothing to cast
+/// there.
 inline bool may_join_own_types(at::TensorList tensors) {
   const c10::impl::ExcludeDispatchKeyGuard not_for_autocasting(c10::default_excluded_set);
   return may_join_each(tensors);

@@ -17,29 +17,37 @@
 namespace retain {
 
 struct likelihood_options {
-  double label_smoothing = 0;  ///< share of the label that is spread evenly over the legal actions, in [0, 1); for actions that can be counted
+  /// share of the label that is spread evenly over the legal actions, in [0, 1); for actions that
+  /// can be counted
+  double label_smoothing = 0;
 };
 
 /// How well a policy explains the actions of an expert.
 struct likelihood_loss {
-  at::Tensor loss;      ///< 0-dim, in the graph: nats an action, mean over valid rows; 0 without any
-  at::Tensor accuracy;  ///< 0-dim, no graph: share of valid rows whose most likely action is the expert's, in every part; undefined for real ones
+  /// 0-dim, in the graph: nats an action, mean over valid rows; 0 without any
+  at::Tensor loss;
+  /// 0-dim, no graph: share of valid rows whose most likely action is the expert's, in every part;
+  /// undefined for real ones
+  at::Tensor accuracy;
 };
 
 namespace detail {
 
-/// -log pi averaged over the actions that are not impossible, [...]; summed over the parts of a product.
+/// -log pi averaged over the actions that are not impossible, [...]; summed over the parts of a
+/// product.
 template <class D>
 at::Tensor evenly_labelled(const D& d) {
   if constexpr (requires { d.log_probs(); }) {
     const at::Tensor legal = d.log_probs() != -std::numeric_limits<double>::infinity();
-    return d.log_probs().masked_fill(legal.bitwise_not(), 0).sum(-1).neg() / legal.sum(-1).clamp_min(1);
+    return d.log_probs().masked_fill(legal.bitwise_not(), 0).sum(-1).neg() /
+           legal.sum(-1).clamp_min(1);
   } else if constexpr (requires(std::int64_t k) { evenly_labelled(d.factor(k)); }) {
     at::Tensor sum = evenly_labelled(d.factor(0));
     for (std::int64_t k = 1; k < d.num_factors(); ++k) sum = sum + evenly_labelled(d.factor(k));
     return sum;
   } else {
-    throw config_error("negative_log_likelihood: label_smoothing needs actions that can be counted: leave it at 0 here");
+    throw config_error("negative_log_likelihood: label_smoothing needs actions that can be "
+                       "counted: leave it at 0 here");
   }
 }
 
@@ -50,36 +58,48 @@ at::Tensor evenly_labelled(const D& d) {
 ///     loss = mean over valid rows of -log pi(a_expert|s)
 ///     with label_smoothing e:  (1 - e) times that, plus e times the mean over actions of -log pi(a|s)
 ///
-/// `prediction` is what the policy answers: distributions, logits as a tensor, or retain::masked, whose dropped rows may hold anything,
-/// NaN too, in distribution and action. `actions` are the expert's, of the shape of the distributions' own: int64 [...] for a categorical, or
-/// of another integral type, [..., K] or [..., D] for actions of several parts or real numbers. An action that the policy holds impossible costs +inf.
+/// `prediction` is what the policy answers: distributions, logits as a tensor, or retain::masked,
+/// whose dropped rows may hold anything, NaN too, in distribution and action. `actions` are the
+/// expert's, of the shape of the distributions' own: int64 [...] for a categorical, or of another
+/// integral type, [..., K] or [..., D] for actions of several parts or real numbers. An action that
+/// the policy holds impossible costs +inf.
 ///
 ///     negative_log_likelihood(retain::masked{categorical{net->forward(batch.observations)}, batch.mask}, batch.actions).loss.backward();
 ///
-/// Throws shape_error when actions or mask do not fit, config_error for a label_smoothing out of its range or of no meaning and for real numbers
-/// where actions are counted.
+/// Throws shape_error when actions or mask do not fit, config_error for a label_smoothing out of
+/// its range or of no meaning and for real numbers where actions are counted.
 template <class Prediction>
-likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::Tensor& actions, const likelihood_options& options = {}) {
+likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::Tensor& actions,
+                                        const likelihood_options& options = {}) {
   if (!(options.label_smoothing >= 0 && options.label_smoothing < 1))
-    throw config_error(detail::concat("negative_log_likelihood: label_smoothing must be in [0, 1), got ", options.label_smoothing));
+    throw config_error(
+        detail::concat("negative_log_likelihood: label_smoothing must be in [0, 1), got ",
+                       options.label_smoothing));
   const auto& answer = detail::as_prediction(prediction);
   const at::Tensor mask = detail::mask_of(answer);
   const at::Tensor kept = mask.defined() ? mask.to(at::kBool) : at::Tensor();
   const auto d = detail::where(detail::distribution_of(answer), kept);
   const at::Tensor mode = d.mode();
   if (actions.sizes() != mode.sizes())
-    throw shape_error(detail::concat("negative_log_likelihood: actions of shape ", detail::shape_text(actions.sizes()), ", the policy's are ",
+    throw shape_error(detail::concat("negative_log_likelihood: actions of shape ",
+                                     detail::shape_text(actions.sizes()), ", the policy's are ",
                                      detail::shape_text(mode.sizes())));
   const bool real = at::isFloatingType(mode.scalar_type());
-  at::Tensor labels = real ? actions.to(mode.options()) : detail::counted("negative_log_likelihood", "actions", actions, mode.device());
-  if (kept.defined()) {  // what stands in padding need not be an action: there it is the policy's own
+  at::Tensor labels =
+      real ? actions.to(mode.options())
+           : detail::counted("negative_log_likelihood", "actions", actions, mode.device());
+  // what stands in padding need not be an action: there it is the policy's own
+  if (kept.defined()) {
     at::Tensor wide = kept.to(mode.device());
     while (wide.dim() < labels.dim()) wide = wide.unsqueeze(-1);
-    labels = labels.masked_fill(wide.bitwise_not(), 0) + mode.to(labels.scalar_type()).masked_fill(wide, 0);
+    labels = labels.masked_fill(wide.bitwise_not(), 0) +
+             mode.to(labels.scalar_type()).masked_fill(wide, 0);
   }
 
   at::Tensor rows = d.log_prob(labels).neg();
-  if (options.label_smoothing > 0) rows = rows * (1 - options.label_smoothing) + detail::evenly_labelled(d) * options.label_smoothing;
+  if (options.label_smoothing > 0)
+    rows =
+        rows * (1 - options.label_smoothing) + detail::evenly_labelled(d) * options.label_smoothing;
   likelihood_loss result{detail::masked_mean(rows, kept), {}};
   if (!real) {
     const at::NoGradGuard no_grad;

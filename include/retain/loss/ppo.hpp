@@ -15,100 +15,131 @@
 
 namespace retain {
 
-/// The ratios that the clipped surrogate lets through. {1 - e, 1 + e} is the usual one; {1 / 1.1, 1.1} is symmetric in the logarithm.
+/// The ratios that the clipped surrogate lets through. {1 - e, 1 + e} is the usual one; {1 / 1.1,
+/// 1.1} is symmetric in the logarithm.
 struct clip_range {
   double lowest = 0.8, highest = 1.2;
-  /// The ratio itself is kept within these first; a sample beyond them has no gradient, whatever its advantage. Old samples of an
-  /// asynchronous learner want it (Wołczyk et al. 2024: 0.05 and 20); without bounds there is but the ceiling of ppo_policy_loss().
+  /// The ratio itself is kept within these first; a sample beyond them has no gradient, whatever
+  /// its advantage. Old samples of an asynchronous learner want it (Wołczyk et al. 2024: 0.05 and
+  /// 20); without bounds there is but the ceiling of ppo_policy_loss().
   double least_ratio = 0, greatest_ratio = std::numeric_limits<double>::infinity();
 };
 
 /// The loss, and what a PPO update says of itself: those without graph, 0-dim.
 struct ppo_loss {
-  at::Tensor loss;           ///< 0-dim, in the graph: the mean over samples
-  at::Tensor approx_kl;      ///< mean of r - 1 - log r, an estimate of KL(old || new) that is never negative
+  at::Tensor loss;  ///< 0-dim, in the graph: the mean over samples
+  /// mean of r - 1 - log r, an estimate of KL(old || new) that is never negative
+  at::Tensor approx_kl;
   at::Tensor clip_fraction;  ///< share of samples whose ratio lies outside the range
 };
 
-/// The clipped surrogate of Proximal Policy Optimization (Schulman et al. 2017, arXiv 1707.06347), to be minimised:
+/// The clipped surrogate of Proximal Policy Optimization (Schulman et al. 2017, arXiv 1707.06347),
+/// to be minimised:
 ///
 ///     r = exp(log pi(a|s) - log pi_old(a|s)),     loss = -mean min(r A, clip(r, lowest, highest) A)
 ///
-/// with r kept within [least_ratio, greatest_ratio] first, and always at most e^20 (e^10 in half), so that no ratio is infinite: beyond it a
-/// sample with A > 0 is clipped as ever, and one with A < 0 costs e^20 |A| and has no gradient. approx_kl and clip_fraction are of the ratio as
-/// it was.
-/// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they come: see normalized(). Of an empty batch
-/// everything is 0. Throws shape_error where shapes differ, config_error for a range that does not hold 1 or does not lie above 0.
-inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& old_log_probs, const at::Tensor& advantages,
-                                const clip_range& range = {}) {
+/// with r kept within [least_ratio, greatest_ratio] first, and always at most e^20 (e^10 in half),
+/// so that no ratio is infinite: beyond it a sample with A > 0 is clipped as ever, and one with A <
+/// 0 costs e^20 |A| and has no gradient. approx_kl and clip_fraction are of the ratio as it was.
+/// All three of one shape, usually [N]; log_probs carries the graph. Advantages are taken as they
+/// come: see normalized(). Of an empty batch everything is 0. Throws shape_error where shapes
+/// differ, config_error for a range that does not hold 1 or does not lie above 0.
+inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& old_log_probs,
+                                const at::Tensor& advantages, const clip_range& range = {}) {
   if (log_probs.sizes() != old_log_probs.sizes() || log_probs.sizes() != advantages.sizes())
-    throw shape_error(detail::concat("ppo_policy_loss: log_probs, old_log_probs and advantages must have one shape, got ",
-                                     detail::shape_text(log_probs.sizes()), ", ", detail::shape_text(old_log_probs.sizes()), " and ",
-                                     detail::shape_text(advantages.sizes())));
+    throw shape_error(detail::concat(
+        "ppo_policy_loss: log_probs, old_log_probs and advantages must have one shape, got ",
+        detail::shape_text(log_probs.sizes()), ", ", detail::shape_text(old_log_probs.sizes()),
+        " and ", detail::shape_text(advantages.sizes())));
   if (!(range.lowest > 0 && range.lowest <= 1 && range.highest >= 1))
-    throw config_error(detail::concat("ppo_policy_loss: the clip range must hold 1 and lie above 0, got ", range.lowest, " to ", range.highest));
-  if (!(range.least_ratio >= 0 && range.least_ratio <= range.lowest && range.greatest_ratio >= range.highest))
-    throw config_error(detail::concat("ppo_policy_loss: the ratio is kept within ", range.least_ratio, " to ", range.greatest_ratio,
-                                      ", which must hold the clip range, ", range.lowest, " to ", range.highest));
+    throw config_error(
+        detail::concat("ppo_policy_loss: the clip range must hold 1 and lie above 0, got ",
+                       range.lowest, " to ", range.highest));
+  if (!(range.least_ratio >= 0 && range.least_ratio <= range.lowest &&
+        range.greatest_ratio >= range.highest))
+    throw config_error(detail::concat("ppo_policy_loss: the ratio is kept within ",
+                                      range.least_ratio, " to ", range.greatest_ratio,
+                                      ", which must hold the clip range, ", range.lowest, " to ",
+                                      range.highest));
   const auto difference = log_probs - old_log_probs.detach();
   const auto moved = difference.detach().exp();
-  // The bounds are put on the logarithm: a ratio that overflows would have a gradient of 0 times infinity behind them.
-  const double greatest = std::min(std::log(range.greatest_ratio), detail::greatest_log_ratio(difference.scalar_type()));
+  // The bounds are put on the logarithm: a ratio that overflows would have a gradient of 0 times
+  // infinity behind them.
+  const double greatest = std::min(std::log(range.greatest_ratio),
+                                   detail::greatest_log_ratio(difference.scalar_type()));
   const auto ratio = difference.clamp(std::log(range.least_ratio), greatest).exp();
   const auto gain = advantages.detach();
-  const auto loss = -detail::mean_of(at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain));
+  const auto loss =
+      -detail::mean_of(at::min(ratio * gain, ratio.clamp(range.lowest, range.highest) * gain));
   const at::NoGradGuard no_grad;
-  return {loss, detail::mean_of((difference.detach().expm1() - difference.detach()).clamp_min(0)),
-          detail::mean_of(at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()))};
+  return {
+      loss, detail::mean_of((difference.detach().expm1() - difference.detach()).clamp_min(0)),
+      detail::mean_of(
+          at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()))};
 }
 
 /// The critic's squared error, mean over samples:
 ///
 ///     clip = 0:  mean (V - R)^2           clip > 0:  mean max((V - R)^2, (V_old + clamp(V - V_old, -clip, clip) - R)^2)
 ///
-/// values [N] carries the graph; returns [N] is what gae() gives; old_values [N] is only asked for with a clip. 0 for an empty batch. Throws
-/// shape_error where shapes differ.
-inline at::Tensor ppo_value_loss(const at::Tensor& values, const at::Tensor& returns, const at::Tensor& old_values = {}, double clip = 0) {
+/// values [N] carries the graph; returns [N] is what gae() gives; old_values [N] is only asked for
+/// with a clip. 0 for an empty batch. Throws shape_error where shapes differ.
+inline at::Tensor ppo_value_loss(const at::Tensor& values, const at::Tensor& returns,
+                                 const at::Tensor& old_values = {}, double clip = 0) {
   if (values.sizes() != returns.sizes())
-    throw shape_error(detail::concat("ppo_value_loss: values and returns must have one shape, got ", detail::shape_text(values.sizes()), " and ",
+    throw shape_error(detail::concat("ppo_value_loss: values and returns must have one shape, got ",
+                                     detail::shape_text(values.sizes()), " and ",
                                      detail::shape_text(returns.sizes())));
   const auto error = (values - returns.detach()).square();
   if (clip <= 0) return detail::mean_of(error);
   if (!old_values.defined() || old_values.sizes() != values.sizes())
     throw shape_error("ppo_value_loss: a value clip needs old_values of the shape of values");
   const auto old = old_values.detach();
-  return detail::mean_of(at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()));
+  return detail::mean_of(
+      at::max(error, (old + (values - old).clamp(-clip, clip) - returns.detach()).square()));
 }
 
 namespace detail {
 
-/// Whether numbers of this mean and deviation differ by no more than the mean's rounding in double may make of equal ones.
-inline at::Tensor hardly_vary(const at::Tensor& mean, const at::Tensor& deviation) { return deviation <= 1e-13 * mean.abs(); }
+/// Whether numbers of this mean and deviation differ by no more than the mean's rounding in double
+/// may make of equal ones.
+inline at::Tensor hardly_vary(const at::Tensor& mean, const at::Tensor& deviation) {
+  return deviation <= 1e-13 * mean.abs();
+}
 
 }  // namespace detail
 
-/// Advantages with mean 0 and standard deviation 1 over the batch, (A - mean) / (std + epsilon); 0 for a single one, and where all are the same.
+/// Advantages with mean 0 and standard deviation 1 over the batch, (A - mean) / (std + epsilon); 0
+/// for a single one, and where all are the same.
 inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7) {
   if (advantages.numel() < 2) return at::zeros_like(advantages);
   const auto mean = advantages.mean(), deviation = advantages.std();
   const auto usual = (advantages - mean) / (deviation + epsilon);
-  // A float's mean is rounded, which is all the deviation that equal advantages have; where it may show, double decides.
+  // A float's mean is rounded, which is all the deviation that equal advantages have; where it may
+  // show, double decides.
   const auto may_show = [](const auto& from, const auto& spread) { return spread <= 1e-4 * from; };
-  if (mean.is_cpu() && !may_show(std::abs(mean.item<double>()), deviation.item<double>())) return usual;  // elsewhere looking would mean waiting
+  // elsewhere looking would mean waiting
+  if (mean.is_cpu() && !may_show(std::abs(mean.item<double>()), deviation.item<double>()))
+    return usual;
   const auto exact = advantages.to(at::kDouble), center = exact.mean(), spread = exact.std();
-  const auto known = ((exact - center) / (spread + epsilon)).masked_fill(detail::hardly_vary(center, spread), 0);
+  const auto known =
+      ((exact - center) / (spread + epsilon)).masked_fill(detail::hardly_vary(center, spread), 0);
   return at::where(may_show(mean.abs(), deviation), known.to(usual.scalar_type()), usual);
 }
 
-/// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their mean. 0-dim; NaN for fewer than two samples,
-/// which have no variance; of returns that are all the same it is far below 0 for values that are not. Throws shape_error where shapes differ.
+/// The share of the returns' variance that the values explain: 1 perfect, 0 no better than their
+/// mean. 0-dim; NaN for fewer than two samples, which have no variance; of returns that are all the
+/// same it is far below 0 for values that are not. Throws shape_error where shapes differ.
 inline at::Tensor explained_variance(const at::Tensor& values, const at::Tensor& returns) {
   if (values.sizes() != returns.sizes())
-    throw shape_error(detail::concat("explained_variance: values and returns must have one shape, got ", detail::shape_text(values.sizes()), " and ",
-                                     detail::shape_text(returns.sizes())));
+    throw shape_error(detail::concat(
+        "explained_variance: values and returns must have one shape, got ",
+        detail::shape_text(values.sizes()), " and ", detail::shape_text(returns.sizes())));
   const at::NoGradGuard no_grad;
-  const auto exact = returns.to(at::kDouble);  // a float's variance would be that of the mean's rounding
-  const auto variance = returns.var().masked_fill(detail::hardly_vary(exact.mean(), exact.std()), 0);
+  // a float's variance would be that of the mean's rounding
+  const auto exact = returns.to(at::kDouble);
+  const auto variance =
+      returns.var().masked_fill(detail::hardly_vary(exact.mean(), exact.std()), 0);
   return 1 - (returns - values).var() / (variance + 1e-12);
 }
 

@@ -23,51 +23,61 @@ namespace retain {
 struct rnd_options {
   double observation_clip = 5.0;  ///< of normalised observations, to either side
   double discount = 0.99;         ///< of the returns whose deviation divides the rewards
-  double fraction = 0.25;         ///< of the samples, drawn for each loss, that the predictor learns from
-  std::int64_t rows = 4096;       ///< observations that the networks are asked about at once where there is no graph
+  /// of the samples, drawn for each loss, that the predictor learns from
+  double fraction = 0.25;
+  /// observations that the networks are asked about at once where there is no graph
+  std::int64_t rows = 4096;
   std::uint64_t seed = 0;
 };
 
-/// Random network distillation (Burda et al. 2018, arXiv 1810.12894): a bonus for states that a predictor does not yet know, which is to
-/// say, whose features under a random network f it cannot foretell,
+/// Random network distillation (Burda et al. 2018, arXiv 1810.12894): a bonus for states that a
+/// predictor does not yet know, which is to say, whose features under a random network f it cannot
+/// foretell,
 ///
 ///     x = clip((s - mean) / std, -5, 5),   error(s) = mean_i (f_i(x) - g_i(x))^2,   r_int(s_{t+1}) = error(s_{t+1}) / std of R
 ///
-/// with running statistics of the observations and R_t = discount R_{t-1} + error_t (see discounted_return_scale). In a training loop:
+/// with running statistics of the observations and R_t = discount R_{t-1} + error_t (see
+/// discounted_return_scale). In a training loop:
 ///
 ///     rnd bonus{target, predictor, {1, 84, 84}, environments};
 ///     bonus.warm_up(random_steps);                                  // once, before training
 ///     auto intrinsic = bonus.rewards(next_observations);            // once a rollout; then two_stream_gae()
 ///     (ppo_loss + bonus.loss(minibatch_of_next_observations)).backward();
 ///
-/// Target and predictor are module holders, pointers to modules, or callables, [M, observation] -> [M, features]. The target is frozen
-/// here and put in eval mode; the predictor is the caller's to hand to an optimiser. Copies share both networks and have statistics of
-/// their own.
+/// Target and predictor are module holders, pointers to modules, or callables, [M, observation] ->
+/// [M, features]. The target is frozen here and put in eval mode; the predictor is the caller's to
+/// hand to an optimiser. Copies share both networks and have statistics of their own.
 template <class Target, class Predictor>
 class rnd {
  public:
   /// Throws config_error for fewer than one environment or an option out of its range.
-  rnd(Target target, Predictor predictor, std::vector<std::int64_t> observation_shape, std::int64_t environments, rnd_options options = {})
+  rnd(Target target, Predictor predictor, std::vector<std::int64_t> observation_shape,
+      std::int64_t environments, rnd_options options = {})
       : target_(std::move(target)),
         predictor_(std::move(predictor)),
         options_(options),
         random_(options.seed),
         observations_(std::move(observation_shape)),
         returns_(environments, {.discount = options.discount}) {
-    if (!(options_.observation_clip > 0) || !(options_.fraction > 0 && options_.fraction <= 1) || options_.rows < 1)
-      throw config_error(detail::concat("rnd: observation_clip must be positive, fraction in (0, 1] and rows at least 1, got ",
-                                        options_.observation_clip, ", ", options_.fraction, " and ", options_.rows));
+    if (!(options_.observation_clip > 0) || !(options_.fraction > 0 && options_.fraction <= 1) ||
+        options_.rows < 1)
+      throw config_error(detail::concat(
+          "rnd: observation_clip must be positive, fraction in (0, 1] and rows at least 1, got ",
+          options_.observation_clip, ", ", options_.fraction, " and ", options_.rows));
     if constexpr (parameter_source<Target>)
       for (auto& [name, tensor] : parameters(target_)) tensor.requires_grad_(false);
     if constexpr (requires { target_->eval(); }) target_->eval();
   }
 
-  /// Takes observations [..., observation] of a policy that acts at random into their statistics, so that the first rewards mean something.
+  /// Takes observations [..., observation] of a policy that acts at random into their statistics,
+  /// so that the first rewards mean something.
   void warm_up(const at::Tensor& observations) { observations_.update(observations); }
 
-  /// The intrinsic rewards of a rollout, [T, N], from the observations that its steps led to, [T, N, observation]. Observations are
-  /// normalised by what was seen before this rollout; then its errors move the scale of the rewards, which divides these already, and its
-  /// observations the statistics. Throws shape_error, or state_error for values that are not finite, and changes nothing then.
+  /// The intrinsic rewards of a rollout, [T, N], from the observations that its steps led to, [T,
+  /// N, observation]. Observations are normalised by what was seen before this rollout; then its
+  /// errors move the scale of the rewards, which divides these already, and its observations the
+  /// statistics. Throws shape_error, or state_error for values that are not finite, and changes
+  /// nothing then.
   at::Tensor rewards(const at::Tensor& next_observations) {
     auto observations = observations_;
     auto returns = returns_;
@@ -79,27 +89,34 @@ class rnd {
     return returns_.scale(found);
   }
 
-  /// The mean squared error over features, [...] for observations [..., observation]. No graph, and nothing moves.
+  /// The mean squared error over features, [...] for observations [..., observation]. No graph, and
+  /// nothing moves.
   at::Tensor errors(const at::Tensor& observations) const {
     const at::NoGradGuard no_grad;
     const auto rows = flattened(observations);
     std::vector<at::Tensor> parts;
     for (std::int64_t begin = 0; begin < rows.size(0); begin += options_.rows)
-      parts.push_back(errors_of_rows(rows.narrow(0, begin, std::min(options_.rows, rows.size(0) - begin))));
-    const auto leading = observations.sizes().slice(0, static_cast<std::size_t>(observations.dim()) - observations_.shape().size());
+      parts.push_back(
+          errors_of_rows(rows.narrow(0, begin, std::min(options_.rows, rows.size(0) - begin))));
+    const auto leading = observations.sizes().slice(
+        0, static_cast<std::size_t>(observations.dim()) - observations_.shape().size());
     return parts.empty() ? at::zeros(leading) : at::cat(parts).view(leading);
   }
 
-  /// The predictor's loss, 0-dim, in its graph: the mean error over a random fraction of observations [..., observation], 0 where none
-  /// was drawn. Equal seeds draw equal samples.
+  /// The predictor's loss, 0-dim, in its graph: the mean error over a random fraction of
+  /// observations [..., observation], 0 where none was drawn. Equal seeds draw equal samples.
   at::Tensor loss(const at::Tensor& observations) {
     const auto rows = flattened(observations);
     std::vector<std::int64_t> drawn;
     for (std::int64_t i = 0; i < rows.size(0); ++i)
       if (static_cast<double>(random_() >> 11) * 0x1p-53 < options_.fraction) drawn.push_back(i);
     if (rows.size(0) == 0) return at::zeros({});
-    if (drawn.empty()) return errors_of_rows(rows.narrow(0, 0, 1)).sum() * 0;  // in the graph all the same
-    return errors_of_rows(rows.index_select(0, at::tensor(drawn, at::TensorOptions().dtype(at::kLong)).to(rows.device()))).mean();
+    // in the graph all the same
+    if (drawn.empty()) return errors_of_rows(rows.narrow(0, 0, 1)).sum() * 0;
+    return errors_of_rows(
+               rows.index_select(
+                   0, at::tensor(drawn, at::TensorOptions().dtype(at::kLong)).to(rows.device())))
+        .mean();
   }
 
   const running_statistics& observation_statistics() const { return observations_; }
@@ -111,9 +128,11 @@ class rnd {
     returns_.save_state(out, prefix + "returns.");
     out.set(prefix + "random", random_.state());
     if constexpr (parameter_source<Target>) detail::save_tensors(out, prefix + "target.", target_);
-    if constexpr (parameter_source<Predictor>) detail::save_tensors(out, prefix + "predictor.", predictor_);
+    if constexpr (parameter_source<Predictor>)
+      detail::save_tensors(out, prefix + "predictor.", predictor_);
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of other networks or observations.
+  /// Throws state_error or shape_error and changes nothing when the state is of other networks or
+  /// observations.
   void load_state(const state& in, const std::string& prefix) {
     auto observations = observations_;
     auto returns = returns_;
@@ -121,8 +140,10 @@ class rnd {
     returns.load_state(in, prefix + "returns.");
     const auto random = in.integer<std::uint64_t>(prefix + "random");
     detail::replacement_list target, predictor;
-    if constexpr (parameter_source<Target>) target = detail::read_tensors(in, prefix + "target.", target_, "rnd");
-    if constexpr (parameter_source<Predictor>) predictor = detail::read_tensors(in, prefix + "predictor.", predictor_, "rnd");
+    if constexpr (parameter_source<Target>)
+      target = detail::read_tensors(in, prefix + "target.", target_, "rnd");
+    if constexpr (parameter_source<Predictor>)
+      predictor = detail::read_tensors(in, prefix + "predictor.", predictor_, "rnd");
     detail::replace_tensors(target);
     detail::replace_tensors(predictor);
     observations_ = std::move(observations);
@@ -133,7 +154,9 @@ class rnd {
  private:
   template <class Network>
   static at::Tensor ask(Network& network, const at::Tensor& x) {
-    if constexpr (requires { { network->forward(x) } -> std::convertible_to<at::Tensor>; })
+    if constexpr (requires {
+                    { network->forward(x) } -> std::convertible_to<at::Tensor>;
+                  })
       return network->forward(x);
     else
       return network(x);
@@ -142,8 +165,10 @@ class rnd {
   at::Tensor flattened(const at::Tensor& observations) const {
     const auto shape = observations_.shape();
     if (observations.dim() < static_cast<std::int64_t>(shape.size()) ||
-        observations.sizes().slice(static_cast<std::size_t>(observations.dim()) - shape.size()) != shape)
-      throw shape_error(detail::concat("rnd: observations of shape ", detail::shape_text(observations.sizes()), " do not end in ",
+        observations.sizes().slice(static_cast<std::size_t>(observations.dim()) - shape.size()) !=
+            shape)
+      throw shape_error(detail::concat("rnd: observations of shape ",
+                                       detail::shape_text(observations.sizes()), " do not end in ",
                                        detail::shape_text(shape)));
     auto sizes = shape.vec();
     sizes.insert(sizes.begin(), observations.numel() == 0 ? 0 : -1);
@@ -158,9 +183,12 @@ class rnd {
       features = ask(target_, seen);
     }
     const auto foretold = ask(predictor_, seen);
-    if (features.dim() != 2 || features.size(0) != rows.size(0) || foretold.sizes() != features.sizes())
-      throw shape_error(detail::concat("rnd: target and predictor must answer ", rows.size(0), " observations with features of one shape [",
-                                       rows.size(0), ", features], got ", detail::shape_text(features.sizes()), " and ", detail::shape_text(foretold.sizes())));
+    if (features.dim() != 2 || features.size(0) != rows.size(0) ||
+        foretold.sizes() != features.sizes())
+      throw shape_error(detail::concat("rnd: target and predictor must answer ", rows.size(0),
+                                       " observations with features of one shape [", rows.size(0),
+                                       ", features], got ", detail::shape_text(features.sizes()),
+                                       " and ", detail::shape_text(foretold.sizes())));
     return (foretold - features).square().mean(at::IntArrayRef{-1});
   }
 

@@ -22,8 +22,9 @@
 
 namespace retain {
 
-/// Distributions that can be drawn from in the graph of their parameters: by rsample_with_log_prob(), whose answer has the members
-/// `action` and `log_prob` and inverts no squash, or else by rsample() and log_prob(actions).
+/// Distributions that can be drawn from in the graph of their parameters: by
+/// rsample_with_log_prob(), whose answer has the members `action` and `log_prob` and inverts no
+/// squash, or else by rsample() and log_prob(actions).
 template <class D>
 concept reparametrised_distribution = requires(const D& d) {
   { d.rsample_with_log_prob().action } -> std::convertible_to<at::Tensor>;
@@ -48,12 +49,14 @@ std::pair<at::Tensor, at::Tensor> draw_with_log_prob(const D& distribution) {
 
 inline void check_critics(const char* who, const at::Tensor& q, at::IntArrayRef rows) {
   if (q.dim() < 1 || q.sizes().slice(1) != rows || q.size(0) < 1)
-    throw shape_error(concat(who, ": the critics' values must be [critics, samples], one row a critic, got ", shape_text(q.sizes()),
-                             " for samples of shape ", shape_text(rows)));
+    throw shape_error(
+        concat(who, ": the critics' values must be [critics, samples], one row a critic, got ",
+               shape_text(q.sizes()), " for samples of shape ", shape_text(rows)));
 }
 inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntArrayRef rows) {
   if (alpha.numel() != 1 && alpha.sizes() != rows)
-    throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ", shape_text(rows), ", got ", shape_text(alpha.sizes())));
+    throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ",
+                             shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
 /// A float32 without dimensions, on the CPU, as `like` is.
@@ -65,7 +68,8 @@ inline at::Tensor float_scalar(double value, const at::Tensor& like) {
 
 /// sum_k (Q_k - y)^2 times `scale` as one node of the autograd graph.
 struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& target, double scale) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
+                            const at::Tensor& target, double scale) {
     context->save_for_backward({q, target});
     context->saved_data["scale"] = scale;
     if (target.numel() <= few_numbers && plain_floats({&q, &target})) {
@@ -73,23 +77,27 @@ struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
       const auto *values = floats_of(q), *aims = floats_of(target);
       for (std::int64_t k = 0; k < q.size(0); ++k)
         for (std::int64_t n = 0; n < target.numel(); ++n) {
-          const double error = static_cast<double>(values[k * target.numel() + n]) - static_cast<double>(aims[n]);
+          const double error =
+              static_cast<double>(values[k * target.numel() + n]) - static_cast<double>(aims[n]);
           sum += error * error;
         }
       return float_scalar(sum * scale, q);
     }
     return (q - target).square_().sum() * scale;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &q = saved[0], &target = saved[1];
     if (target.numel() <= few_numbers && plain_floats({&q, &target, &incoming[0]})) {
       auto gradient = at::empty(q.sizes(), q.options());
       const auto *values = floats_of(q), *aims = floats_of(target);
       auto* to = gradient.data_ptr<float>();
-      const auto factor = static_cast<float>(2 * context->saved_data["scale"].toDouble()) * *floats_of(incoming[0]);
+      const auto factor =
+          static_cast<float>(2 * context->saved_data["scale"].toDouble()) * *floats_of(incoming[0]);
       for (std::int64_t k = 0; k < q.size(0); ++k)
-        for (std::int64_t n = 0; n < target.numel(); ++n, ++values) *to++ = (*values - aims[n]) * factor;
+        for (std::int64_t n = 0; n < target.numel(); ++n, ++values)
+          *to++ = (*values - aims[n]) * factor;
       return {gradient, {}, {}};
     }
     const auto factor = incoming[0] * (2 * context->saved_data["scale"].toDouble());
@@ -97,7 +105,8 @@ struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
   }
 };
 
-/// Which critic has the least of values that stand `stride` apart, the first of equals; one that is not a number counts as that.
+/// Which critic has the least of values that stand `stride` apart, the first of equals; one that is
+/// not a number counts as that.
 inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std::int64_t stride) {
   std::int64_t lowest = 0;
   for (std::int64_t k = 1; k < critics && !std::isnan(values[lowest * stride]); ++k)
@@ -105,18 +114,23 @@ inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std
   return lowest;
 }
 
-/// mean [ alpha log pi - min_k Q_k ] as one node of the autograd graph; the first of equal critics has the gradient.
+/// mean [ alpha log pi - min_k Q_k ] as one node of the autograd graph; the first of equal critics
+/// has the gradient.
 struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
-    if (log_probs.numel() <= few_numbers && log_probs.numel() > 0 && plain_floats({&q, &log_probs, &alpha})) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
+                            const at::Tensor& log_probs, const at::Tensor& alpha) {
+    if (log_probs.numel() <= few_numbers && log_probs.numel() > 0 &&
+        plain_floats({&q, &log_probs, &alpha})) {
       const auto rows = log_probs.numel();
-      const auto *values = floats_of(q), *densities = floats_of(log_probs), *alphas = floats_of(alpha);
+      const auto *values = floats_of(q), *densities = floats_of(log_probs),
+                 *alphas = floats_of(alpha);
       const auto which = at::empty(log_probs.sizes(), log_probs.options().dtype(at::kLong));
       auto* lowest = which.data_ptr<std::int64_t>();
       double sum = 0;
       for (std::int64_t n = 0; n < rows; ++n) {
         lowest[n] = lowest_critic(values + n, q.size(0), rows);
-        sum += static_cast<double>(alphas[alpha.numel() == 1 ? 0 : n] * densities[n] - values[lowest[n] * rows + n]);
+        sum += static_cast<double>(alphas[alpha.numel() == 1 ? 0 : n] * densities[n] -
+                                   values[lowest[n] * rows + n]);
       }
       context->save_for_backward({which, alpha});
       context->saved_data["critics"] = q.size(0);
@@ -127,14 +141,17 @@ struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
     context->saved_data["critics"] = q.size(0);
     return mean_of(alpha * log_probs - least);
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &which = saved[0], &alpha = saved[1];
     auto sizes = which.sizes().vec();
     sizes.insert(sizes.begin(), context->saved_data["critics"].toInt());
-    if (which.numel() <= few_numbers && which.is_contiguous() && plain_floats({&alpha, &incoming[0]})) {
+    if (which.numel() <= few_numbers && which.is_contiguous() &&
+        plain_floats({&alpha, &incoming[0]})) {
       const auto rows = which.numel();
-      auto of_q = at::zeros(sizes, incoming[0].options()), of_log_probs = at::empty(which.sizes(), incoming[0].options());
+      auto of_q = at::zeros(sizes, incoming[0].options()),
+           of_log_probs = at::empty(which.sizes(), incoming[0].options());
       const auto* lowest = which.data_ptr<std::int64_t>();
       auto *to_q = of_q.data_ptr<float>(), *to_log_probs = of_log_probs.data_ptr<float>();
       const auto* alphas = floats_of(alpha);
@@ -146,7 +163,10 @@ struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
       return {of_q, of_log_probs, {}};
     }
     const auto share = incoming[0].div(which.numel()).expand(which.sizes());
-    return {at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)), share * alpha, {}};
+    return {
+        at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)),
+        share * alpha,
+        {}};
   }
 };
 
@@ -162,7 +182,10 @@ namespace detail {
 
 /// The bounds without those that the type cannot hold.
 inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
-  const double largest = type == at::kDouble ? std::numeric_limits<double>::max() : type == at::kHalf ? 65504 : static_cast<double>(std::numeric_limits<float>::max());
+  const double largest = type == at::kDouble ? std::numeric_limits<double>::max()
+                         : type == at::kHalf
+                             ? 65504
+                             : static_cast<double>(std::numeric_limits<float>::max());
   if (bounds.least < -largest) bounds.least = -std::numeric_limits<double>::infinity();
   if (bounds.greatest > largest) bounds.greatest = std::numeric_limits<double>::infinity();
   return bounds;
@@ -170,42 +193,56 @@ inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
 
 }  // namespace detail
 
-/// The target of soft actor-critic's critics (Haarnoja et al. 2018, arXiv 1812.05905), the least of several against overestimation,
+/// The target of soft actor-critic's critics (Haarnoja et al. 2018, arXiv 1812.05905), the least of
+/// several against overestimation,
 ///
 ///     y = clip( r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')), least, greatest ),   a' ~ pi(.|s')
 ///
-/// rewards, ended and next_log_probs [N]; next_q [K, N], of the target critics; alpha one number or [N]. `ended` is 1 where s' is
-/// terminal: nothing is earned behind it. A time limit of the task itself, that the observation shows, is such an end; an episode cut
-/// off for convenience is not, and has 0 there. No graph.
+/// rewards, ended and next_log_probs [N]; next_q [K, N], of the target critics; alpha one number or
+/// [N]. `ended` is 1 where s' is terminal: nothing is earned behind it. A time limit of the task
+/// itself, that the observation shows, is such an end; an episode cut off for convenience is not,
+/// and has 0 there. No graph.
 ///
-/// `bounds`: the returns, with their entropy, that the task can pay, where they are known (Andrychowicz et al. 2017, arXiv 1707.01495,
-/// clip to them). Set them when transitions of an earlier policy stand in the buffer (episodic_memory, demonstrations): where the new
-/// policy does not go, nobody corrects what the critics say of its actions, and without bounds their error can feed on itself (Fujimoto
-/// et al. 2019, arXiv 1812.02900).
+/// `bounds`: the returns, with their entropy, that the task can pay, where they are known
+/// (Andrychowicz et al. 2017, arXiv 1707.01495, clip to them). Set them when transitions of an
+/// earlier policy stand in the buffer (episodic_memory, demonstrations): where the new policy does
+/// not go, nobody corrects what the critics say of its actions, and without bounds their error can
+/// feed on itself (Fujimoto et al. 2019, arXiv 1812.02900).
 ///
-/// Throws shape_error where the shapes do not fit, config_error where no number lies between the bounds.
-inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const at::Tensor& next_q, const at::Tensor& next_log_probs,
-                             const at::Tensor& alpha, double discount = 0.99, value_bounds bounds = {}) {
+/// Throws shape_error where the shapes do not fit, config_error where no number lies between the
+/// bounds.
+inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
+                             const at::Tensor& next_q, const at::Tensor& next_log_probs,
+                             const at::Tensor& alpha, double discount = 0.99,
+                             value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  if (!(bounds.least <= bounds.greatest) || bounds.least == infinity || bounds.greatest == -infinity)
-    throw config_error(detail::concat("sac_target: no value lies between the bounds ", bounds.least, " and ", bounds.greatest));
+  if (!(bounds.least <= bounds.greatest) || bounds.least == infinity ||
+      bounds.greatest == -infinity)
+    throw config_error(detail::concat("sac_target: no value lies between the bounds ", bounds.least,
+                                      " and ", bounds.greatest));
   if (ended.sizes() != rewards.sizes() || next_log_probs.sizes() != rewards.sizes())
-    throw shape_error(detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ",
-                                     detail::shape_text(rewards.sizes()), ", ", detail::shape_text(ended.sizes()), " and ", detail::shape_text(next_log_probs.sizes())));
+    throw shape_error(
+        detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ",
+                       detail::shape_text(rewards.sizes()), ", ", detail::shape_text(ended.sizes()),
+                       " and ", detail::shape_text(next_log_probs.sizes())));
   detail::check_critics("sac_target", next_q, rewards.sizes());
   detail::check_temperature("sac_target", alpha, rewards.sizes());
-  if (rewards.numel() <= detail::few_numbers && detail::plain_floats({&rewards, &ended, &next_q, &next_log_probs, &alpha})) {
+  if (rewards.numel() <= detail::few_numbers &&
+      detail::plain_floats({&rewards, &ended, &next_q, &next_log_probs, &alpha})) {
     const auto rows = rewards.numel();
     auto target = at::empty(rewards.sizes(), rewards.options());
-    const auto *paid = detail::floats_of(rewards), *ends = detail::floats_of(ended), *values = detail::floats_of(next_q),
-               *densities = detail::floats_of(next_log_probs), *alphas = detail::floats_of(alpha);
+    const auto *paid = detail::floats_of(rewards), *ends = detail::floats_of(ended),
+               *values = detail::floats_of(next_q), *densities = detail::floats_of(next_log_probs),
+               *alphas = detail::floats_of(alpha);
     auto* to = target.data_ptr<float>();
     const auto gamma = static_cast<float>(discount);
     const auto within = detail::representable(bounds, at::kFloat);
     const auto low = static_cast<float>(within.least), high = static_cast<float>(within.greatest);
     for (std::int64_t n = 0; n < rows; ++n) {
-      const float next = values[detail::lowest_critic(values + n, next_q.size(0), rows) * rows + n] - alphas[alpha.numel() == 1 ? 0 : n] * densities[n];
+      const float next =
+          values[detail::lowest_critic(values + n, next_q.size(0), rows) * rows + n] -
+          alphas[alpha.numel() == 1 ? 0 : n] * densities[n];
       to[n] = detail::clipped(ends[n] != 0 ? paid[n] : paid[n] + gamma * next, low, high);
     }
     return target;
@@ -218,22 +255,27 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
   return least > -infinity || greatest < infinity ? target.clamp(least, greatest) : target;
 }
 
-/// The same with the next action drawn here: `next` is pi(.|s') and target_critics(actions) returns Q'(s', actions) as [K, N].
+/// The same with the next action drawn here: `next` is pi(.|s') and target_critics(actions) returns
+/// Q'(s', actions) as [K, N].
 template <reparametrised_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
-at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const D& next, Critics&& target_critics, const at::Tensor& alpha,
-                      double discount = 0.99, value_bounds bounds = {}) {
+at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const D& next,
+                      Critics&& target_critics, const at::Tensor& alpha, double discount = 0.99,
+                      value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
   const auto [actions, log_probs] = detail::draw_with_log_prob(next);
-  return sac_target(rewards, ended, at::Tensor(target_critics(actions)), log_probs, alpha, discount, bounds);
+  return sac_target(rewards, ended, at::Tensor(target_critics(actions)), log_probs, alpha, discount,
+                    bounds);
 }
 
-/// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N] carries the graph, target [N]. 0 for an empty
-/// batch. Throws shape_error where the shapes do not fit.
+/// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N]
+/// carries the graph, target [N]. 0 for an empty batch. Throws shape_error where the shapes do not
+/// fit.
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
   const double scale = 0.5 / static_cast<double>(std::max<std::int64_t>(target.numel(), 1));
-  return detail::may_join(q) ? detail::sac_critic_function::apply(q, target.detach(), scale) : (q - target.detach()).square().sum() * scale;
+  return detail::may_join(q) ? detail::sac_critic_function::apply(q, target.detach(), scale)
+                             : (q - target.detach()).square().sum() * scale;
 }
 
 /// The actor's loss, and what it drew.
@@ -246,14 +288,17 @@ struct sac_actor_loss {
 ///
 ///     loss = mean [ alpha log pi(a|s) - min_k Q_k(s, a) ],   a ~ pi(.|s)
 ///
-/// q [K, N] of those actions and their log_probs [N], both in the graph; alpha is one number or [N]. Its gradient reaches the critics' parameters too: clear
-/// theirs before the critics' own loss, as the usual zero_grad() there does. The loss of an empty batch is 0. Throws shape_error where the shapes do
-/// not fit.
-inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs, const at::Tensor& alpha) {
+/// q [K, N] of those actions and their log_probs [N], both in the graph; alpha is one number or
+/// [N]. Its gradient reaches the critics' parameters too: clear theirs before the critics' own
+/// loss, as the usual zero_grad() there does. The loss of an empty batch is 0. Throws shape_error
+/// where the shapes do not fit.
+inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs,
+                                      const at::Tensor& alpha) {
   detail::check_critics("sac_policy_loss", q, log_probs.sizes());
   detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
   const bool joined = detail::may_join(q) && detail::may_join(log_probs);
-  return {joined ? detail::sac_policy_function::apply(q, log_probs, alpha.detach()) : detail::mean_of(alpha.detach() * log_probs - std::get<0>(q.min(0))),
+  return {joined ? detail::sac_policy_function::apply(q, log_probs, alpha.detach())
+                 : detail::mean_of(alpha.detach() * log_probs - std::get<0>(q.min(0))),
           log_probs.detach()};
 }
 
@@ -265,13 +310,16 @@ sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Ten
   return sac_policy_loss(at::Tensor(critics(actions)), log_probs, alpha);
 }
 
-/// A target for the policy's entropy, in nats: that of a Gaussian with this standard deviation in each of d dimensions,
-/// d log(std sqrt(2 pi e)). Wołczyk et al. 2021 (arXiv 2105.10919) take .089; -d, the usual choice, is std = .089 to three digits.
+/// A target for the policy's entropy, in nats: that of a Gaussian with this standard deviation in
+/// each of d dimensions, d log(std sqrt(2 pi e)). Wołczyk et al. 2021 (arXiv 2105.10919) take .089;
+/// -d, the usual choice, is std = .089 to three digits.
 inline double gaussian_entropy_target(std::int64_t dimensions, double standard_deviation = 0.089) {
   if (dimensions < 1 || !(standard_deviation > 0))
-    throw config_error(detail::concat("gaussian_entropy_target: needs at least one dimension and a positive standard deviation, got ", dimensions,
-                                      " and ", standard_deviation));
-  return static_cast<double>(dimensions) * (std::log(standard_deviation) + 0.5 * std::log(2 * std::numbers::pi * std::numbers::e));
+    throw config_error(detail::concat("gaussian_entropy_target: needs at least one dimension and a "
+                                      "positive standard deviation, got ",
+                                      dimensions, " and ", standard_deviation));
+  return static_cast<double>(dimensions) *
+         (std::log(standard_deviation) + 0.5 * std::log(2 * std::numbers::pi * std::numbers::e));
 }
 
 }  // namespace retain

@@ -28,31 +28,39 @@ namespace retain {
 struct sac_temperature_options {
   std::vector<double> initial = {1.0};  ///< alpha to begin with: one number, or one a stage
   std::vector<double> floor = {};       ///< least alpha: none, one, or one a stage
-  std::vector<double> cap = {};         ///< greatest alpha, likewise; a floor and a cap of one value hold alpha there
+  /// greatest alpha, likewise; a floor and a cap of one value hold alpha there
+  std::vector<double> cap = {};
 };
 
-/// The temperature alpha of soft actor-critic, tuned so that the policy's entropy comes to a target H, one alpha for each of S stages:
+/// The temperature alpha of soft actor-critic, tuned so that the policy's entropy comes to a target
+/// H, one alpha for each of S stages:
 ///
 ///     loss = -mean_n log alpha_{k(n)} (log pi(a_n|s_n) + H),   k(n) the stage of sample n
 ///
-/// (Haarnoja et al. 2018, arXiv 1812.05905, with the logarithm of alpha for alpha, as everyone does). A policy that a retention term
-/// holds cannot raise its entropy: alpha then grows without bound and the critics learn little but entropy. Put a cap on the stages that
-/// are retained; a floor keeps new ones exploring. Bounds hold alpha() at once, and every loss() and add_gradient() begins by moving the
-/// parameter back within them, so that it does not run away behind them.
+/// (Haarnoja et al. 2018, arXiv 1812.05905, with the logarithm of alpha for alpha, as everyone
+/// does). A policy that a retention term holds cannot raise its entropy: alpha then grows without
+/// bound and the critics learn little but entropy. Put a cap on the stages that are retained; a
+/// floor keeps new ones exploring. Bounds hold alpha() at once, and every loss() and add_gradient()
+/// begins by moving the parameter back within them, so that it does not run away behind them.
 ///
-/// It is a parameter_source with one parameter, log_alpha [S], for an optimiser of its own. Copies have parameters of their own.
+/// It is a parameter_source with one parameter, log_alpha [S], for an optimiser of its own. Copies
+/// have parameters of their own.
 class sac_temperature {
  public:
-  /// Throws config_error for fewer than one stage, for another number of values than 1 or S, for a value that is not positive and
-  /// finite, and for a floor above its cap.
-  explicit sac_temperature(double entropy_target, std::int64_t stages = 1, const sac_temperature_options& options = {})
+  /// Throws config_error for fewer than one stage, for another number of values than 1 or S, for a
+  /// value that is not positive and finite, and for a floor above its cap.
+  explicit sac_temperature(double entropy_target, std::int64_t stages = 1,
+                           const sac_temperature_options& options = {})
       : entropy_target_(entropy_target) {
-    if (stages < 1) throw config_error(detail::concat("sac_temperature: needs at least one stage, got ", stages));
-    if (!std::isfinite(entropy_target)) throw config_error(detail::concat("sac_temperature: an entropy target of ", entropy_target));
+    if (stages < 1)
+      throw config_error(detail::concat("sac_temperature: needs at least one stage, got ", stages));
+    if (!std::isfinite(entropy_target))
+      throw config_error(detail::concat("sac_temperature: an entropy target of ", entropy_target));
     constexpr double infinity = std::numeric_limits<double>::infinity();
     lowest_ = logarithms("floor", options.floor, stages, -infinity);
     highest_ = logarithms("cap", options.cap, stages, infinity);
-    if (lowest_.gt(highest_).any().item<bool>()) throw config_error("sac_temperature: a floor lies above its cap");
+    if (lowest_.gt(highest_).any().item<bool>())
+      throw config_error("sac_temperature: a floor lies above its cap");
     log_alpha_ = bounded(logarithms("initial", options.initial, stages, 0)).requires_grad_();
   }
 
@@ -60,7 +68,8 @@ class sac_temperature {
       : entropy_target_(other.entropy_target_),
         lowest_(other.lowest_),
         highest_(other.highest_),
-        log_alpha_(other.log_alpha_.detach().clone().requires_grad_(other.log_alpha_.requires_grad())) {}
+        log_alpha_(
+            other.log_alpha_.detach().clone().requires_grad_(other.log_alpha_.requires_grad())) {}
   sac_temperature(sac_temperature&&) noexcept = default;
   sac_temperature& operator=(sac_temperature other) noexcept {
     std::swap(entropy_target_, other.entropy_target_);
@@ -73,32 +82,38 @@ class sac_temperature {
   /// [S], without graph.
   at::Tensor alpha() const {
     const at::NoGradGuard no_grad;
-    if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_})) return bounded(log_alpha_.detach()).exp();
+    if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_}))
+      return bounded(log_alpha_.detach()).exp();
     auto result = at::empty(log_alpha_.sizes(), lowest_.options());
     auto* to = result.data_ptr<float>();
     for (std::int64_t k = 0; k < result.numel(); ++k) to[k] = std::exp(bounded_at(k));
     return result;
   }
-  /// The alpha of every sample, without graph: stage is int64, or of another integral type, of any shape. Throws config_error for real numbers.
+  /// The alpha of every sample, without graph: stage is int64, or of another integral type, of any
+  /// shape. Throws config_error for real numbers.
   at::Tensor alpha(const at::Tensor& stage) const {
     const auto which = places(stage);
     if (which.dim() == 1) return detail::gather_rows(alpha(), which);
     return alpha().index_select(0, which.reshape({-1})).view(which.sizes());
   }
 
-  /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage [N] as for alpha(), needed with more than one. A stage
-  /// that the batch does not hold has no gradient, and an empty batch is a loss of 0. Throws shape_error, and config_error for real stages.
+  /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage [N] as
+  /// for alpha(), needed with more than one. A stage that the batch does not hold has no gradient,
+  /// and an empty batch is a loss of 0. Throws shape_error, and config_error for real stages.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     check_and_bound(log_probs, stage);
-    const auto own = stage.defined() ? log_alpha_.index_select(0, places(stage).reshape({-1})) : log_alpha_;
+    const auto own =
+        stage.defined() ? log_alpha_.index_select(0, places(stage).reshape({-1})) : log_alpha_;
     return -detail::mean_of(own * (log_probs.detach().reshape({-1}) + entropy_target_));
   }
 
-  /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph, which is most of what backward() costs:
+  /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph,
+  /// which is most of what backward() costs:
   ///
   ///     grad_k += -1/N sum_{n: k(n)=k} (log pi(a_n|s_n) + H)
   ///
-  /// log_probs and stage as for loss(), and what is thrown. An empty batch adds nothing, and a log_alpha that asks for no gradient gets none.
+  /// log_probs and stage as for loss(), and what is thrown. An empty batch adds nothing, and a
+  /// log_alpha that asks for no gradient gets none.
   void add_gradient(const at::Tensor& log_probs, const at::Tensor& given = {}) {
     check_and_bound(log_probs, given);
     const auto stage = given.defined() ? places(given) : given;
@@ -106,20 +121,24 @@ class sac_temperature {
     const at::NoGradGuard no_grad;
     const double share = -1.0 / static_cast<double>(log_probs.numel());
     auto& gradient = log_alpha_.mutable_grad();
-    const bool plain = detail::plain_floats({&log_alpha_, &log_probs, &gradient}) && log_probs.numel() <= detail::few_numbers;
+    const bool plain = detail::plain_floats({&log_alpha_, &log_probs, &gradient}) &&
+                       log_probs.numel() <= detail::few_numbers;
     if (plain && (!stage.defined() || detail::plain_indices(stage, log_alpha_.numel()))) {
       if (!gradient.defined()) gradient = at::zeros(log_alpha_.sizes(), lowest_.options());
       std::vector<float> sums(static_cast<std::size_t>(log_alpha_.numel()), 0.0f);
       const auto* density = detail::floats_of(log_probs);
       const auto* which = stage.defined() ? stage.data_ptr<std::int64_t>() : nullptr;
       for (std::int64_t n = 0; n < log_probs.numel(); ++n)
-        sums[static_cast<std::size_t>(which ? which[n] : 0)] += (density[n] + static_cast<float>(entropy_target_)) * static_cast<float>(share);
+        sums[static_cast<std::size_t>(which ? which[n] : 0)] +=
+            (density[n] + static_cast<float>(entropy_target_)) * static_cast<float>(share);
       auto* to = gradient.data_ptr<float>();
       for (std::size_t k = 0; k < sums.size(); ++k) to[k] += sums[k];
       detail::written(gradient);
       return;
     }
-    const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_).mul_(share).to(log_alpha_.scalar_type());
+    const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_)
+                            .mul_(share)
+                            .to(log_alpha_.scalar_type());
     auto added = at::zeros_like(log_alpha_);
     if (stage.defined())
       added.index_add_(0, stage.reshape({-1}), shares);
@@ -134,28 +153,38 @@ class sac_temperature {
   double entropy_target() const { return entropy_target_; }
   parameter_list named_parameters() const { return {{"log_alpha", log_alpha_}}; }
 
-  void save_state(state& out, const std::string& prefix) const { out.set(prefix + "log_alpha", log_alpha_.detach().clone()); }
-  /// Throws shape_error or state_error and changes nothing when the state is of another number of stages or not finite. An optimiser keeps the
-  /// parameter it has.
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "log_alpha", log_alpha_.detach().clone());
+  }
+  /// Throws shape_error or state_error and changes nothing when the state is of another number of
+  /// stages or not finite. An optimiser keeps the parameter it has.
   void load_state(const state& in, const std::string& prefix) {
     const at::NoGradGuard no_grad;
     const at::Tensor& saved = in.tensor(prefix + "log_alpha");
     if (saved.sizes() != log_alpha_.sizes())
-      throw shape_error(detail::concat("sac_temperature: the saved log_alpha has shape ", detail::shape_text(saved.sizes()), ", this one ",
-                                       detail::shape_text(log_alpha_.sizes()), ": the state belongs to another number of stages"));
+      throw shape_error(detail::concat("sac_temperature: the saved log_alpha has shape ",
+                                       detail::shape_text(saved.sizes()), ", this one ",
+                                       detail::shape_text(log_alpha_.sizes()),
+                                       ": the state belongs to another number of stages"));
     if (saved.scalar_type() != log_alpha_.scalar_type())
-      throw state_error(detail::concat("sac_temperature: the saved log_alpha is ", saved.dtype(), ", this one ", log_alpha_.dtype()));
-    if (!detail::all_finite(saved)) throw state_error("sac_temperature: the saved log_alpha holds a value that is not finite, of which there is no temperature");
+      throw state_error(detail::concat("sac_temperature: the saved log_alpha is ", saved.dtype(),
+                                       ", this one ", log_alpha_.dtype()));
+    if (!detail::all_finite(saved))
+      throw state_error("sac_temperature: the saved log_alpha holds a value that is not finite, of "
+                        "which there is no temperature");
     log_alpha_.copy_(saved);
   }
 
  private:
-  at::Tensor places(const at::Tensor& stage) const { return detail::counted("sac_temperature", "stages", stage, log_alpha_.device()); }
+  at::Tensor places(const at::Tensor& stage) const {
+    return detail::counted("sac_temperature", "stages", stage, log_alpha_.device());
+  }
   void check_and_bound(const at::Tensor& log_probs, const at::Tensor& stage) {
     if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
-      throw shape_error(detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
-                                       detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
-                                       stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
+      throw shape_error(
+          detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
+                         detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
+                         stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
     const at::NoGradGuard no_grad;
     if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_})) {
       log_alpha_.copy_(bounded(log_alpha_));
@@ -165,27 +194,32 @@ class sac_temperature {
     for (std::int64_t k = 0; k < log_alpha_.numel(); ++k) to[k] = bounded_at(k);
     detail::written(log_alpha_);
   }
-  static at::Tensor logarithms(const char* what, const std::vector<double>& values, std::int64_t stages, double otherwise) {
+  static at::Tensor logarithms(const char* what, const std::vector<double>& values,
+                               std::int64_t stages, double otherwise) {
     auto result = at::full({stages}, otherwise);
     if (values.empty()) return result;
     const auto count = static_cast<std::int64_t>(values.size());
     if (count != 1 && count != stages)
-      throw config_error(detail::concat("sac_temperature: ", what, " has ", count, " values for ", stages, " stages: give one, or one a stage"));
+      throw config_error(detail::concat("sac_temperature: ", what, " has ", count, " values for ",
+                                        stages, " stages: give one, or one a stage"));
     for (std::int64_t k = 0; k < stages; ++k) {
       const double value = values[static_cast<std::size_t>(count == 1 ? 0 : k)];
       if (!(value > 0) || !std::isfinite(value))
-        throw config_error(detail::concat("sac_temperature: ", what, " must be positive and finite, got ", value));
+        throw config_error(
+            detail::concat("sac_temperature: ", what, " must be positive and finite, got ", value));
       result[k].fill_(std::log(value));
     }
     return result;
   }
   at::Tensor bounded(const at::Tensor& logarithm) const {
-    return at::min(at::max(logarithm, lowest_.to(logarithm.device())), highest_.to(logarithm.device()));
+    return at::min(at::max(logarithm, lowest_.to(logarithm.device())),
+                   highest_.to(logarithm.device()));
   }
 
   /// The same of one of plain floats.
   float bounded_at(std::int64_t k) const {
-    return std::min(std::max(log_alpha_.data_ptr<float>()[k], lowest_.data_ptr<float>()[k]), highest_.data_ptr<float>()[k]);
+    return std::min(std::max(log_alpha_.data_ptr<float>()[k], lowest_.data_ptr<float>()[k]),
+                    highest_.data_ptr<float>()[k]);
   }
 
   double entropy_target_;

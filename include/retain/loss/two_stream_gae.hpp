@@ -28,21 +28,29 @@ struct two_stream_estimates {
   at::Tensor intrinsic_returns;
 };
 
-/// Advantages over two values, of the task's reward and of a bonus for what is new (Burda et al. 2018, arXiv 1810.12894):
+/// Advantages over two values, of the task's reward and of a bonus for what is new (Burda et al.
+/// 2018, arXiv 1810.12894):
 ///
 ///     A = extrinsic_weight * A_ext + intrinsic_weight * A_int
 ///
-/// `ended` [T, N] marks the last steps of episodes, for the extrinsic stream alone: what is new is not forgotten when an episode ends,
-/// so the intrinsic one goes on from the value of the next episode's first state. Throws shape_error where the shapes do not fit.
-inline two_stream_estimates two_stream_gae(const value_stream& extrinsic, const value_stream& intrinsic, const at::Tensor& ended,
+/// `ended` [T, N] marks the last steps of episodes, for the extrinsic stream alone: what is new is
+/// not forgotten when an episode ends, so the intrinsic one goes on from the value of the next
+/// episode's first state. Throws shape_error where the shapes do not fit.
+inline two_stream_estimates two_stream_gae(const value_stream& extrinsic,
+                                           const value_stream& intrinsic, const at::Tensor& ended,
                                            const two_stream_options& options = {}) {
   const at::NoGradGuard no_grad;
   if (intrinsic.rewards.sizes() != extrinsic.rewards.sizes())
-    throw shape_error(detail::concat("two_stream_gae: extrinsic and intrinsic rewards must have one shape [T, N], got ",
-                                     detail::shape_text(extrinsic.rewards.sizes()), " and ", detail::shape_text(intrinsic.rewards.sizes())));
-  const auto task = gae(extrinsic.rewards, extrinsic.values, ended, extrinsic.last_value, options.extrinsic);
-  const auto news = gae(intrinsic.rewards, intrinsic.values, at::zeros_like(intrinsic.rewards), intrinsic.last_value, options.intrinsic);
-  return {task.advantages * options.extrinsic_weight + news.advantages * options.intrinsic_weight, task.returns, news.returns};
+    throw shape_error(detail::concat(
+        "two_stream_gae: extrinsic and intrinsic rewards must have one shape [T, N], got ",
+        detail::shape_text(extrinsic.rewards.sizes()), " and ",
+        detail::shape_text(intrinsic.rewards.sizes())));
+  const auto task =
+      gae(extrinsic.rewards, extrinsic.values, ended, extrinsic.last_value, options.extrinsic);
+  const auto news = gae(intrinsic.rewards, intrinsic.values, at::zeros_like(intrinsic.rewards),
+                        intrinsic.last_value, options.intrinsic);
+  return {task.advantages * options.extrinsic_weight + news.advantages * options.intrinsic_weight,
+          task.returns, news.returns};
 }
 
 }  // namespace retain

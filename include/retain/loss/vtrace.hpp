@@ -14,10 +14,12 @@
 namespace retain {
 
 struct vtrace_options {
-  double discount = 0.99;          ///< gamma
-  double decay = 1.0;              ///< lambda: multiplies every c
-  double rho_bar = 1.0;            ///< greatest weight of a step's error: decides what the values converge to
-  double c_bar = 1.0;              ///< greatest weight with which later errors reach back: decides how fast
+  double discount = 0.99;  ///< gamma
+  double decay = 1.0;      ///< lambda: multiplies every c
+  /// greatest weight of a step's error: decides what the values converge to
+  double rho_bar = 1.0;
+  /// greatest weight with which later errors reach back: decides how fast
+  double c_bar = 1.0;
   double advantage_rho_bar = 1.0;  ///< greatest weight of an advantage
 };
 
@@ -26,7 +28,8 @@ struct vtrace_estimates {
   at::Tensor advantages;  ///< [T, N]: what log pi(a_t|s_t) is weighted with
 };
 
-/// V-trace (Espeholt et al. 2018, arXiv 1802.01561): returns and advantages of a policy pi from steps that an older one, mu, took,
+/// V-trace (Espeholt et al. 2018, arXiv 1802.01561): returns and advantages of a policy pi from
+/// steps that an older one, mu, took,
 ///
 ///     rho_t = min(rho_bar, pi(a_t|s_t) / mu(a_t|s_t)),   c_t = lambda min(c_bar, pi(a_t|s_t) / mu(a_t|s_t))
 ///     delta_t = rho_t (r_t + gamma (1 - e_t) V_{t+1} - V_t)
@@ -35,43 +38,58 @@ struct vtrace_estimates {
 ///
 /// where no pi / mu is taken to be above e^20 (e^10 in half): an infinite bar lets through no more.
 ///
-/// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards, values, ended [T, N] and last_value [N] are
-/// those of gae(): `ended` marks the last step of an episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a
-/// discount of its own for every step, g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and both bars at least 1, v - V is gae() of
-/// the same lambda, and A too where lambda is 1. Nothing here is part of a graph.
-/// Throws shape_error when the shapes do not fit together, config_error for a bar that is not positive or for c_bar above rho_bar.
-inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs, const at::Tensor& rewards,
-                               const at::Tensor& values, const at::Tensor& ended, const at::Tensor& last_value,
+/// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards,
+/// values, ended [T, N] and last_value [N] are those of gae(): `ended` marks the last step of an
+/// episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a
+/// discount of its own for every step, g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and
+/// both bars at least 1, v - V is gae() of the same lambda, and A too where lambda is 1. Nothing
+/// here is part of a graph. Throws shape_error when the shapes do not fit together, config_error
+/// for a bar that is not positive or for c_bar above rho_bar.
+inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs,
+                               const at::Tensor& rewards, const at::Tensor& values,
+                               const at::Tensor& ended, const at::Tensor& last_value,
                                const vtrace_options& options = {}) {
   const at::NoGradGuard no_grad;
-  if (rewards.dim() != 2 || log_probs.sizes() != rewards.sizes() || behaviour_log_probs.sizes() != rewards.sizes() ||
-      values.sizes() != rewards.sizes() || ended.sizes() != rewards.sizes())
-    throw shape_error(detail::concat("vtrace: log_probs, behaviour_log_probs, rewards, values and ended must have one shape [T, N], got ",
-                                     detail::shape_text(log_probs.sizes()), ", ", detail::shape_text(behaviour_log_probs.sizes()), ", ",
-                                     detail::shape_text(rewards.sizes()), ", ", detail::shape_text(values.sizes()), " and ",
-                                     detail::shape_text(ended.sizes())));
+  if (rewards.dim() != 2 || log_probs.sizes() != rewards.sizes() ||
+      behaviour_log_probs.sizes() != rewards.sizes() || values.sizes() != rewards.sizes() ||
+      ended.sizes() != rewards.sizes())
+    throw shape_error(detail::concat(
+        "vtrace: log_probs, behaviour_log_probs, rewards, values and ended must have one shape [T, "
+        "N], got ",
+        detail::shape_text(log_probs.sizes()), ", ",
+        detail::shape_text(behaviour_log_probs.sizes()), ", ", detail::shape_text(rewards.sizes()),
+        ", ", detail::shape_text(values.sizes()), " and ", detail::shape_text(ended.sizes())));
   const std::int64_t steps = rewards.size(0);
   if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
-    throw shape_error(detail::concat("vtrace: last_value must have shape [", rewards.size(1), "], one per environment, got ",
+    throw shape_error(detail::concat("vtrace: last_value must have shape [", rewards.size(1),
+                                     "], one per environment, got ",
                                      detail::shape_text(last_value.sizes())));
-  if (!(options.rho_bar > 0 && options.c_bar > 0 && options.advantage_rho_bar > 0 && options.c_bar <= options.rho_bar))
-    throw config_error(detail::concat("vtrace: the bars must be positive and c_bar at most rho_bar, got rho_bar ", options.rho_bar, ", c_bar ",
-                                      options.c_bar, " and advantage_rho_bar ", options.advantage_rho_bar));
+  if (!(options.rho_bar > 0 && options.c_bar > 0 && options.advantage_rho_bar > 0 &&
+        options.c_bar <= options.rho_bar))
+    throw config_error(
+        detail::concat("vtrace: the bars must be positive and c_bar at most rho_bar, got rho_bar ",
+                       options.rho_bar, ", c_bar ", options.c_bar, " and advantage_rho_bar ",
+                       options.advantage_rho_bar));
 
   const auto now = values.detach();
   const auto log_ratio = (log_probs - behaviour_log_probs).detach();
-  const auto ratio = log_ratio.clamp_max(detail::greatest_log_ratio(log_ratio.scalar_type())).exp().to(now.scalar_type());
+  const auto ratio = log_ratio.clamp_max(detail::greatest_log_ratio(log_ratio.scalar_type()))
+                         .exp()
+                         .to(now.scalar_type());
   const auto discount = options.discount * (1 - ended.to(now.scalar_type()));
   if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto last = last_value.detach().to(now.scalar_type()).unsqueeze(0);
   // 0 times what stands behind an end may be NaN: it is put away instead.
   const auto over = discount == 0;
-  const auto error = ratio.clamp_max(options.rho_bar) * (rewards + discount * at::cat({now.slice(0, 1), last}).masked_fill(over, 0) - now);
+  const auto error =
+      ratio.clamp_max(options.rho_bar) *
+      (rewards + discount * at::cat({now.slice(0, 1), last}).masked_fill(over, 0) - now);
   const auto reach = discount * options.decay * ratio.clamp_max(options.c_bar);
 
   const auto corrected = now + detail::backward_sums(error, reach, now);
   const auto next = at::cat({corrected.slice(0, 1), last}).masked_fill(over, 0);
-  const auto advantages = ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * next - now);
+  const auto advantages =
+      ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * next - now);
   return {corrected, advantages};
 }
 

@@ -31,16 +31,19 @@
 
 namespace retain {
 
-/// What the last layer of a policy means: how many numbers it has, and the distributions that rows of them, [..., outputs()], are.
+/// What the last layer of a policy means: how many numbers it has, and the distributions that rows
+/// of them, [..., outputs()], are.
 template <class H>
-concept policy_head = std::copy_constructible<H> && requires(const H& head, const at::Tensor& outputs) {
-  { head.outputs() } -> std::convertible_to<std::int64_t>;
-  { head(outputs) } -> action_distribution;
-};
+concept policy_head =
+    std::copy_constructible<H> && requires(const H& head, const at::Tensor& outputs) {
+      { head.outputs() } -> std::convertible_to<std::int64_t>;
+      { head(outputs) } -> action_distribution;
+    };
 
-/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F], whose leading dimensions are those of
-/// the observations. Which observations it takes shows when the policy is asked: forward() is checked there. A member output_size() says what F is;
-/// without one actor_critic_options::features does.
+/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F],
+/// whose leading dimensions are those of the observations. Which observations it takes shows when
+/// the policy is asked: forward() is checked there. A member output_size() says what F is; without
+/// one actor_critic_options::features does.
 template <class E>
 concept observation_encoder = requires(const E& encoder) {
   encoder->clone();
@@ -56,12 +59,16 @@ enum class critic_kind : std::uint8_t {
 struct actor_critic_options {
   core_kind core = core_kind::none;
   std::int64_t core_width = 256;
-  std::vector<std::int64_t> policy_hidden = {};  ///< hidden layers between what is shared and the distribution
-  std::vector<std::int64_t> value_hidden = {};   ///< and the values
+  /// hidden layers between what is shared and the distribution
+  std::vector<std::int64_t> policy_hidden = {};
+  std::vector<std::int64_t> value_hidden = {};         ///< and the values
   activation_kind activation = activation_kind::relu;  ///< of those
-  std::int64_t values = 1;                       ///< 0 for a policy without a critic; 2 for rewards of two kinds
+  /// 0 for a policy without a critic; 2 for rewards of two kinds
+  std::int64_t values = 1;
   critic_kind critic = critic_kind::shared;
-  std::int64_t stages = 1;    ///< S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing else sees them
+  /// S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing
+  /// else sees them
+  std::int64_t stages = 1;
   std::int64_t features = 0;  ///< what the encoder answers with, where it has no output_size()
   bool orthogonal = false;    ///< initialise everything anew, encoder included, with these gains
   double encoder_gain = std::numbers::sqrt2, policy_gain = 0.01, value_gain = 1.0;
@@ -82,8 +89,12 @@ namespace detail {
 /// A linear layer behind hidden ones. Parameters: hidden.linear0.*, ..., out.*
 class head_net : public torch::nn::Cloneable<head_net> {
  public:
-  head_net(std::int64_t inputs, std::vector<std::int64_t> hidden, activation_kind activation, std::int64_t outputs)
-      : inputs_(inputs), outputs_(outputs), hidden_sizes_(std::move(hidden)), activation_(activation) {
+  head_net(std::int64_t inputs, std::vector<std::int64_t> hidden, activation_kind activation,
+           std::int64_t outputs)
+      : inputs_(inputs),
+        outputs_(outputs),
+        hidden_sizes_(std::move(hidden)),
+        activation_(activation) {
     reset();
   }
   void reset() override {
@@ -92,9 +103,12 @@ class head_net : public torch::nn::Cloneable<head_net> {
     out = register_module("out", torch::nn::Linear(made->output_size(), outputs_));
   }
   at::Tensor forward(const at::Tensor& features) {
-    const auto rows = as_rows(features, inputs_), before = hidden_.is_empty() ? rows : hidden_(rows);
+    const auto rows = as_rows(features, inputs_),
+               before = hidden_.is_empty() ? rows : hidden_(rows);
     const bool joined = may_join_each({before, out->weight, out->bias});
-    return rows_as(joined ? dense_layers(before, {out->weight, out->bias}, activation_, false) : out(before), features);
+    return rows_as(
+        joined ? dense_layers(before, {out->weight, out->bias}, activation_, false) : out(before),
+        features);
   }
 
   torch::nn::Linear out{nullptr};
@@ -129,24 +143,30 @@ M copy_of(const M& model) {
 ///     critic_encoder.*, critic_core.*                    of a separate critic
 ///     value_head.hidden.*, value_head.out.*
 ///
-/// Observations are [N, ...], one step of N episodes, or [T, N, ...], T steps of them; a sequence gives what its steps give one by one.
-/// `state` is what the policy carried out of the step before, undefined for new episodes. `done`, [N] or [T, N], is 1 at the first step
-/// of an episode, before which the state is reset; undefined where there is none. A policy without a core looks at neither.
+/// Observations are [N, ...], one step of N episodes, or [T, N, ...], T steps of them; a sequence
+/// gives what its steps give one by one. `state` is what the policy carried out of the step before,
+/// undefined for new episodes. `done`, [N] or [T, N], is 1 at the first step of an episode, before
+/// which the state is reset; undefined where there is none. A policy without a core looks at
+/// neither.
 template <observation_encoder Encoder, policy_head Head>
 class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, Head>> {
  public:
-  using distribution_type = std::remove_cvref_t<std::invoke_result_t<const Head&, const at::Tensor&>>;
+  using distribution_type =
+      std::remove_cvref_t<std::invoke_result_t<const Head&, const at::Tensor&>>;
   using answer = actor_critic_answer<distribution_type>;
 
   /// Throws config_error for options out of their range.
   actor_critic_net(Encoder encoder, Head head, actor_critic_options options)
       : encoder_(std::move(encoder)), head_(std::move(head)), options_(std::move(options)) {
-    if constexpr (requires { encoder_->output_size(); }) options_.features = encoder_->output_size();
+    if constexpr (requires { encoder_->output_size(); })
+      options_.features = encoder_->output_size();
     if (options_.features < 1)
-      throw config_error("actor_critic: the encoder has no output_size(): say with the option `features` what it answers with");
+      throw config_error("actor_critic: the encoder has no output_size(): say with the option "
+                         "`features` what it answers with");
     if (options_.values < 0 || options_.stages < 1 || head_.outputs() < 1)
-      throw config_error(detail::concat("actor_critic: needs values of at least 0, and stages and outputs of at least 1, got ", options_.values, ", ",
-                                        options_.stages, " and ", head_.outputs()));
+      throw config_error(detail::concat(
+          "actor_critic: needs values of at least 0, and stages and outputs of at least 1, got ",
+          options_.values, ", ", options_.stages, " and ", head_.outputs()));
     reset();
     if (options_.orthogonal) initialise();
   }
@@ -157,12 +177,15 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     this->register_module("encoder", encoder_);
     const bool recurrent = options_.core != core_kind::none;
     const auto make_core = [&](const char* name) {
-      return recurrent_core(this->register_module(name, recurrent_core(options_.core, options_.features, options_.core_width)));
+      return recurrent_core(this->register_module(
+          name, recurrent_core(options_.core, options_.features, options_.core_width)));
     };
     if (recurrent) core_ = make_core("core");
     const auto width = recurrent ? options_.core_width : options_.features;
     policy_head_ = this->register_module(
-        "policy_head", std::make_shared<detail::head_net>(width, options_.policy_hidden, options_.activation, options_.stages * head_.outputs()));
+        "policy_head",
+        std::make_shared<detail::head_net>(width, options_.policy_hidden, options_.activation,
+                                           options_.stages * head_.outputs()));
     if (own_critic()) {
       critic_encoder_ = detail::copy_of(registered_ ? critic_encoder_ : encoder_);
       this->register_module("critic_encoder", critic_encoder_);
@@ -173,22 +196,28 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     }
     if (options_.values > 0)
       value_head_ = this->register_module(
-          "value_head", std::make_shared<detail::head_net>(width, options_.value_hidden, options_.activation, options_.stages * options_.values));
+          "value_head",
+          std::make_shared<detail::head_net>(width, options_.value_hidden, options_.activation,
+                                             options_.stages * options_.values));
     registered_ = true;
   }
 
   bool recurrent() const { return options_.core != core_kind::none; }
   /// How many numbers an episode carries: 0 without a core.
-  std::int64_t state_width() const { return !recurrent() ? 0 : core_->state_width() * (own_critic() ? 2 : 1); }
+  std::int64_t state_width() const {
+    return !recurrent() ? 0 : core_->state_width() * (own_critic() ? 2 : 1);
+  }
   /// Of n new episodes: zeros [n, state_width()].
   at::Tensor initial_state(std::int64_t n) const {
     return at::zeros({n, state_width()}, policy_head_->out->weight.options().requires_grad(false));
   }
   const actor_critic_options& options() const { return options_; }
 
-  /// Distributions and values, in one graph: what a training step asks for. Throws shape_error where the shapes do not fit.
+  /// Distributions and values, in one graph: what a training step asks for. Throws shape_error
+  /// where the shapes do not fit.
   template <class Observations>
-  answer evaluate(const Observations& observations, const at::Tensor& state = {}, const at::Tensor& done = {}) {
+  answer evaluate(const Observations& observations, const at::Tensor& state = {},
+                  const at::Tensor& done = {}) {
     return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
       auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
       at::Tensor values;
@@ -201,26 +230,29 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     });
   }
 
-  /// What to do about observations that each stand alone: see retain::policy. Throws config_error for a policy with a core, whose answer
-  /// depends on what came before.
+  /// What to do about observations that each stand alone: see retain::policy. Throws config_error
+  /// for a policy with a core, whose answer depends on what came before.
   template <class Observations>
   distribution_type forward(const Observations& observations) {
     if (recurrent())
-      throw config_error(
-          "actor_critic: a recurrent policy cannot be asked about observations alone: forward(observations, state, done), with an undefined "
-          "state for new episodes");
+      throw config_error("actor_critic: a recurrent policy cannot be asked about observations "
+                         "alone: forward(observations, state, done), with an undefined "
+                         "state for new episodes");
     return std::get<0>(forward(observations, at::Tensor(), at::Tensor()));
   }
 
-  /// What to do, and the state after the last step: see retain::recurrent_policy. A policy without a core answers with the state it was
-  /// given.
+  /// What to do, and the state after the last step: see retain::recurrent_policy. A policy without
+  /// a core answers with the state it was given.
   template <class Observations>
-  std::tuple<distribution_type, at::Tensor> forward(const Observations& observations, const at::Tensor& state, const at::Tensor& done) {
+  std::tuple<distribution_type, at::Tensor> forward(const Observations& observations,
+                                                    const at::Tensor& state,
+                                                    const at::Tensor& done) {
     return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
       auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
       // The critic's part of the state goes on too, or it would be stale when values are asked for.
       if (recurrent() && own_critic()) next = std::get<1>(follow_critic(seen, state, done, next));
-      return std::tuple<distribution_type, at::Tensor>{head_(own_head(policy_head_->forward(features), stage)), next};
+      return std::tuple<distribution_type, at::Tensor>{
+          head_(own_head(policy_head_->forward(features), stage)), next};
     });
   }
 
@@ -228,10 +260,14 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Module>
   static void copy_values(const Module& from, const Module& to) {
     const at::NoGradGuard no_grad;
-    for (auto [place, value] : detail::paired("actor_critic", parameters(to), detail::all_names(from))) place.copy_(value);
+    for (auto [place, value] :
+         detail::paired("actor_critic", parameters(to), detail::all_names(from)))
+      place.copy_(value);
   }
 
-  bool own_critic() const { return options_.values > 0 && options_.critic == critic_kind::separate; }
+  bool own_critic() const {
+    return options_.values > 0 && options_.critic == critic_kind::separate;
+  }
 
   void initialise() {
     const auto core_weights = [](const recurrent_core& core) {
@@ -251,7 +287,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     orthogonal(value_head_->out, options_.value_gain);
   }
 
-  /// Calls `use` with what the encoder sees, and the stage of each observation, undefined where there is but one.
+  /// Calls `use` with what the encoder sees, and the stage of each observation, undefined where
+  /// there is but one.
   template <class Observations, class Use>
   auto with_stages(const Observations& observations, Use use) {
     if (options_.stages == 1) return use(observations, at::Tensor());
@@ -259,26 +296,34 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
       const at::Tensor all(observations);
       const auto seen = all.dim() < 1 ? 0 : all.size(-1) - options_.stages;
       if (seen < 1)
-        throw shape_error(detail::concat("actor_critic: observations of shape ", detail::shape_text(all.sizes()), " do not end in a one-hot of ",
-                                         options_.stages, " stages"));
+        throw shape_error(
+            detail::concat("actor_critic: observations of shape ", detail::shape_text(all.sizes()),
+                           " do not end in a one-hot of ", options_.stages, " stages"));
       return use(all.narrow(-1, 0, seen), stage_of(all, options_.stages));
     } else {
-      throw config_error("actor_critic: stages are read off the end of an observation, which must be a tensor");
+      throw config_error(
+          "actor_critic: stages are read off the end of an observation, which must be a tensor");
       return use(observations, at::Tensor());
     }
   }
 
   template <class Observations>
-  std::pair<at::Tensor, at::Tensor> follow(Encoder& encoder, recurrent_core& core, const Observations& seen, const at::Tensor& state,
+  std::pair<at::Tensor, at::Tensor> follow(Encoder& encoder, recurrent_core& core,
+                                           const Observations& seen, const at::Tensor& state,
                                            const at::Tensor& done) {
-    static_assert(requires { { encoder->forward(seen) } -> std::convertible_to<at::Tensor>; },
-                  "actor_critic: the encoder needs forward(observations), which answers with the features as a tensor [..., F]");
+    static_assert(
+        requires {
+          { encoder->forward(seen) } -> std::convertible_to<at::Tensor>;
+        }, "actor_critic: the encoder needs forward(observations), which answers with the features "
+           "as a tensor [..., F]");
     at::Tensor features = encoder->forward(seen);
     if (features.dim() < 1 || features.size(-1) != options_.features)
-      throw shape_error(detail::concat("actor_critic: the encoder must answer with [..., ", options_.features, "], got ",
+      throw shape_error(detail::concat("actor_critic: the encoder must answer with [..., ",
+                                       options_.features, "], got ",
                                        detail::shape_text(features.sizes())));
     if (!recurrent()) return {features, state};
-    if (done.defined() && features.numel() == done.numel() * options_.features) {  // rows of a sequence may come flattened
+    // rows of a sequence may come flattened
+    if (done.defined() && features.numel() == done.numel() * options_.features) {
       auto sizes = done.sizes().vec();
       sizes.push_back(options_.features);
       features = features.view(sizes);
@@ -286,7 +331,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     return core(features, state, done);
   }
   template <class Observations>
-  std::pair<at::Tensor, at::Tensor> follow_critic(const Observations& seen, const at::Tensor& state, const at::Tensor& done, const at::Tensor& next) {
+  std::pair<at::Tensor, at::Tensor> follow_critic(const Observations& seen, const at::Tensor& state,
+                                                  const at::Tensor& done, const at::Tensor& next) {
     auto critic = follow(critic_encoder_, critic_core_, seen, part(state, 1), done);
     critic.second = recurrent() ? at::cat({next, critic.second}, 1) : next;
     return critic;
@@ -296,13 +342,17 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   at::Tensor part(const at::Tensor& state, std::int64_t which) const {
     if (!state.defined() || !recurrent() || !own_critic()) return state;
     if (state.dim() != 2 || state.size(1) != state_width())
-      throw shape_error(detail::concat("actor_critic: the state needs the shape [N, ", state_width(), "], got ", detail::shape_text(state.sizes())));
+      throw shape_error(detail::concat("actor_critic: the state needs the shape [N, ",
+                                       state_width(), "], got ",
+                                       detail::shape_text(state.sizes())));
     return state.narrow(1, which * core_->state_width(), core_->state_width());
   }
 
   at::Tensor own_head(const at::Tensor& outputs, const at::Tensor& stage) const {
     if (!stage.defined()) return outputs;
-    return select_head(outputs, options_.stages, stage.reshape(outputs.sizes().slice(0, static_cast<std::size_t>(outputs.dim() - 1))));
+    return select_head(
+        outputs, options_.stages,
+        stage.reshape(outputs.sizes().slice(0, static_cast<std::size_t>(outputs.dim() - 1))));
   }
 
   Encoder encoder_;
@@ -314,7 +364,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   std::shared_ptr<detail::head_net> policy_head_, value_head_;
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network; retain::teacher and clone() make another.
+/// A shared handle, as LibTorch's module holders are: copies are the same network; retain::teacher
+/// and clone() make another.
 ///
 ///     actor_critic policy{mlp(8, mlp_options{.hidden = {64, 64}}), categorical_head{.actions = 4}, {.core = core_kind::lstm}};
 ///     auto said = policy->evaluate(observations, state, done);         // said.distribution, said.values, said.state
@@ -326,11 +377,14 @@ class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, He
  public:
   using holder::holder;
   actor_critic(Encoder encoder, Head head, actor_critic_options options = {})
-      : holder(std::make_shared<actor_critic_net<Encoder, Head>>(std::move(encoder), std::move(head), std::move(options))) {}
+      : holder(std::make_shared<actor_critic_net<Encoder, Head>>(
+            std::move(encoder), std::move(head), std::move(options))) {}
 
   /// forward(observations), or forward(observations, state, done).
   template <class... Arguments>
-    requires requires(actor_critic_net<Encoder, Head>& net, const Arguments&... arguments) { net.forward(arguments...); }
+    requires requires(actor_critic_net<Encoder, Head>& net, const Arguments&... arguments) {
+      net.forward(arguments...);
+    }
   auto operator()(const Arguments&... arguments) const {
     return this->ptr()->forward(arguments...);
   }
@@ -339,7 +393,8 @@ class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, He
 /// The forward function of a recurrent teacher: asks a model for {prediction, state}.
 struct recurrent_forward {
   template <class Model, class Observations>
-  auto operator()(Model& model, const Observations& observations, const at::Tensor& state, const at::Tensor& done) const {
+  auto operator()(Model& model, const Observations& observations, const at::Tensor& state,
+                  const at::Tensor& done) const {
     return model->forward(observations, state, done);
   }
 };

@@ -22,8 +22,11 @@ namespace retain {
 
 namespace detail {
 
-/// [..., width] as rows [n, width]. What has two dimensions is that already: a view would only be one more step of the backward pass.
-inline at::Tensor as_rows(const at::Tensor& x, std::int64_t width) { return x.dim() == 2 ? x : x.reshape({-1, width}); }
+/// [..., width] as rows [n, width]. What has two dimensions is that already: a view would only be
+/// one more step of the backward pass.
+inline at::Tensor as_rows(const at::Tensor& x, std::int64_t width) {
+  return x.dim() == 2 ? x : x.reshape({-1, width});
+}
 
 /// Rows [n, width] in the leading dimensions of `x` [..., any].
 inline at::Tensor rows_as(const at::Tensor& rows, const at::Tensor& x) {
@@ -36,20 +39,26 @@ inline at::Tensor rows_as(const at::Tensor& rows, const at::Tensor& x) {
 }  // namespace detail
 
 struct mlp_options {
-  std::vector<std::int64_t> hidden = {256, 256};  ///< the widths of its layers; the last is what it answers with
+  /// the widths of its layers; the last is what it answers with
+  std::vector<std::int64_t> hidden = {256, 256};
   activation_kind activation = activation_kind::relu;
-  bool layer_norm = false;        ///< between every linear layer and its activation
-  bool normalised_input = false;  ///< the first layer is linear, layer norm, tanh, as in Continual World (Wołczyk et al. 2021)
+  bool layer_norm = false;  ///< between every linear layer and its activation
+  /// the first layer is linear, layer norm, tanh, as in Continual World (Wołczyk et al. 2021)
+  bool normalised_input = false;
 };
 
-/// Linear layers, each followed by its activation: [..., inputs] -> [..., hidden.back()]. Parameters: linear0.*, norm0.*, linear1.*, ...
+/// Linear layers, each followed by its activation: [..., inputs] -> [..., hidden.back()].
+/// Parameters: linear0.*, norm0.*, linear1.*, ...
 class mlp_net : public torch::nn::Cloneable<mlp_net> {
  public:
   /// Throws config_error for a width below 1.
-  explicit mlp_net(std::int64_t inputs, mlp_options options = {}) : inputs_(inputs), options_(std::move(options)) {
+  explicit mlp_net(std::int64_t inputs, mlp_options options = {})
+      : inputs_(inputs), options_(std::move(options)) {
     bool valid = inputs_ >= 1;
     for (const auto width : options_.hidden) valid = valid && width >= 1;
-    if (!valid) throw config_error(detail::concat("mlp: widths must be at least 1, got ", inputs_, " and ", detail::shape_text(options_.hidden)));
+    if (!valid)
+      throw config_error(detail::concat("mlp: widths must be at least 1, got ", inputs_, " and ",
+                                        detail::shape_text(options_.hidden)));
     reset();
   }
 
@@ -61,19 +70,24 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
       layer next;
       next.linear = register_module(detail::concat("linear", i), torch::nn::Linear(before, width));
       if (options_.layer_norm || (options_.normalised_input && i == 0))
-        next.norm = register_module(detail::concat("norm", i), torch::nn::LayerNorm(torch::nn::LayerNormOptions({width})));
+        next.norm = register_module(detail::concat("norm", i),
+                                    torch::nn::LayerNorm(torch::nn::LayerNormOptions({width})));
       layers_.push_back(std::move(next));
       before = width;
     }
   }
 
-  std::int64_t output_size() const { return options_.hidden.empty() ? inputs_ : options_.hidden.back(); }
+  std::int64_t output_size() const {
+    return options_.hidden.empty() ? inputs_ : options_.hidden.back();
+  }
 
   /// Throws shape_error for another number of inputs.
   at::Tensor forward(const at::Tensor& x) {
     if (x.dim() < 1 || x.size(-1) != inputs_)
-      throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ", detail::shape_text(x.sizes())));
-    // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's graph walk knows products.
+      throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ",
+                                       detail::shape_text(x.sizes())));
+    // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's
+    // graph walk knows products.
     auto hidden = detail::as_rows(x, inputs_);
     if (!normalised() && !layers_.empty() && detail::may_join(hidden)) {
       std::vector<at::Tensor> weights;
@@ -81,12 +95,14 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
         weights.push_back(each.linear->weight);
         weights.push_back(each.linear->bias);
       }
-      if (detail::may_join_each(weights)) return detail::rows_as(detail::dense_layers(hidden, weights, options_.activation, true), x);
+      if (detail::may_join_each(weights))
+        return detail::rows_as(detail::dense_layers(hidden, weights, options_.activation, true), x);
     }
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       hidden = layers_[i].linear(hidden);
       if (!layers_[i].norm.is_empty()) hidden = layers_[i].norm(hidden);
-      hidden = activate(hidden, options_.normalised_input && i == 0 ? activation_kind::tanh : options_.activation);
+      hidden = activate(hidden, options_.normalised_input && i == 0 ? activation_kind::tanh
+                                                                    : options_.activation);
     }
     return detail::rows_as(hidden, x);
   }

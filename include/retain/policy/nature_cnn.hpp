@@ -26,12 +26,13 @@ struct nature_cnn_options {
   std::array<std::int64_t, 3> kernels = {8, 4, 3};
   std::array<std::int64_t, 3> strides = {4, 2, 1};
   activation_kind activation = activation_kind::relu;
-  bool output_activation = true;  ///< false leaves the last layer linear, as random network distillation's target has it
-  double scale = 1.0 / 255;       ///< multiplies the pixels
+  /// false leaves the last layer linear, as random network distillation's target has it
+  bool output_activation = true;
+  double scale = 1.0 / 255;  ///< multiplies the pixels
 };
 
-/// The convolutional network of Mnih et al. (Nature, 2015): [..., channels, height, width] of any type -> [..., outputs]. Parameters:
-/// convolution0.*, convolution1.*, convolution2.*, linear.*
+/// The convolutional network of Mnih et al. (Nature, 2015): [..., channels, height, width] of any
+/// type -> [..., outputs]. Parameters: convolution0.*, convolution1.*, convolution2.*, linear.*
 class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
  public:
   /// Throws config_error where the kernels do not fit the picture.
@@ -42,14 +43,18 @@ class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
     for (std::size_t i = 0; i < convolutions_.size(); ++i) {
       const auto kernel = options_.kernels[i], stride = options_.strides[i];
       if (kernel > height || kernel > width)
-        throw config_error(detail::concat("nature_cnn: a kernel of ", kernel, " does not fit the ", height, " x ", width, " that layer ", i, " sees"));
-      convolutions_[i] = register_module(detail::concat("convolution", i),
-                                         torch::nn::Conv2d(torch::nn::Conv2dOptions(before, options_.filters[i], kernel).stride(stride)));
+        throw config_error(detail::concat("nature_cnn: a kernel of ", kernel, " does not fit the ",
+                                          height, " x ", width, " that layer ", i, " sees"));
+      convolutions_[i] = register_module(
+          detail::concat("convolution", i),
+          torch::nn::Conv2d(
+              torch::nn::Conv2dOptions(before, options_.filters[i], kernel).stride(stride)));
       before = options_.filters[i];
       height = (height - kernel) / stride + 1;
       width = (width - kernel) / stride + 1;
     }
-    linear_ = register_module("linear", torch::nn::Linear(before * height * width, options_.outputs));
+    linear_ =
+        register_module("linear", torch::nn::Linear(before * height * width, options_.outputs));
   }
 
   std::int64_t output_size() const { return options_.outputs; }
@@ -57,10 +62,13 @@ class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
   /// Throws shape_error for pictures of another size.
   at::Tensor forward(const at::Tensor& pictures) {
     const std::array<std::int64_t, 3> one{options_.channels, options_.height, options_.width};
-    if (pictures.dim() < 3 || pictures.sizes().slice(static_cast<std::size_t>(pictures.dim() - 3)) != at::IntArrayRef(one))
-      throw shape_error(detail::concat("nature_cnn: pictures need the shape [..., ", one[0], ", ", one[1], ", ", one[2], "], got ",
+    if (pictures.dim() < 3 || pictures.sizes().slice(static_cast<std::size_t>(
+                                  pictures.dim() - 3)) != at::IntArrayRef(one))
+      throw shape_error(detail::concat("nature_cnn: pictures need the shape [..., ", one[0], ", ",
+                                       one[1], ", ", one[2], "], got ",
                                        detail::shape_text(pictures.sizes())));
-    auto x = pictures.reshape({-1, one[0], one[1], one[2]}).to(linear_->weight.scalar_type()) * options_.scale;
+    auto x = pictures.reshape({-1, one[0], one[1], one[2]}).to(linear_->weight.scalar_type()) *
+             options_.scale;
     for (auto& convolution : convolutions_) x = activate(convolution(x), options_.activation);
     x = linear_(x.flatten(1));
     if (options_.output_activation) x = activate(x, options_.activation);

@@ -41,7 +41,8 @@ inline void find_kinds(const torch::nn::Module& module, weights_kinds& kinds) {
   const auto* several = dynamic_cast<const weights_of_several*>(&module);
   if (several != nullptr || dynamic_cast<const torch::nn::LayerNormImpl*>(&module) != nullptr)
     for (const auto& own : module.named_parameters(false))
-      kinds.emplace(own.value().unsafeGetTensorImpl(), several != nullptr ? several->kind() : weights_kind::scales);
+      kinds.emplace(own.value().unsafeGetTensorImpl(),
+                    several != nullptr ? several->kind() : weights_kind::scales);
   for (const auto& child : module.children()) find_kinds(*child, kinds);
 }
 
@@ -50,17 +51,22 @@ weights_kinds kinds_of(const M& model) {
   weights_kinds kinds;
   if constexpr (std::derived_from<M, torch::nn::Module>)
     find_kinds(model, kinds);
-  else if constexpr (requires { requires std::derived_from<std::remove_cvref_t<decltype(*model)>, torch::nn::Module>; })
+  else if constexpr (requires {
+                       requires std::derived_from<std::remove_cvref_t<decltype(*model)>,
+                                                  torch::nn::Module>;
+                     })
     find_kinds(*model, kinds);
   return kinds;
 }
 
 }  // namespace detail
 
-/// Orthogonal initialisation (Saxe et al. 2014, arXiv 1312.6120), in place: every parameter of two dimensions or more whose name ends in
-/// "weight" becomes `gain` times a matrix with orthonormal rows or columns (a convolution's kernels are its rows), every bias 0. Scales of layer norms
-/// stay as they are, and of a twin_critic, alone or anywhere in a module, every critic's matrices are taken by themselves. Given as a list of tensors
-/// instead of a module they cannot be told, and each counts as one matrix.
+/// Orthogonal initialisation (Saxe et al. 2014, arXiv 1312.6120), in place: every parameter of two
+/// dimensions or more whose name ends in "weight" becomes `gain` times a matrix with orthonormal
+/// rows or columns (a convolution's kernels are its rows), every bias 0. Scales of layer norms stay
+/// as they are, and of a twin_critic, alone or anywhere in a module, every critic's matrices are
+/// taken by themselves. Given as a list of tensors instead of a module they cannot be told, and
+/// each counts as one matrix.
 template <parameter_source M>
 void orthogonal(const M& model, double gain) {
   const at::NoGradGuard no_grad;
@@ -73,7 +79,8 @@ void orthogonal(const M& model, double gain) {
       if (kind == kinds.end())
         torch::nn::init::orthogonal_(tensor, gain);
       else if (kind->second == detail::weights_kind::one_matrix_each)
-        for (std::int64_t k = 0; k < tensor.size(0); ++k) torch::nn::init::orthogonal_(tensor[k], gain);
+        for (std::int64_t k = 0; k < tensor.size(0); ++k)
+          torch::nn::init::orthogonal_(tensor[k], gain);
     }
   }
 }

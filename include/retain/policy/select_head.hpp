@@ -21,21 +21,23 @@ namespace retain {
 
 namespace detail {
 
-/// Picks part stage[n] of the S parts of row n of x [..., rows, S * D], as one node of the autograd graph: [..., rows, D], or with `single`,
-/// where D is 1, [..., rows].
+/// Picks part stage[n] of the S parts of row n of x [..., rows, S * D], as one node of the autograd
+/// graph: [..., rows, D], or with `single`, where D is 1, [..., rows].
 struct select_head_function : torch::autograd::Function<select_head_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& outputs, const at::Tensor& stage, std::int64_t stages,
-                            bool single) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& outputs,
+                            const at::Tensor& stage, std::int64_t stages, bool single) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({stage});
     context->saved_data["sizes"] = outputs.sizes();
     context->saved_data["stages"] = stages;
     return pick(outputs, stage, stages, single);
   }
-  static at::Tensor pick(const at::Tensor& outputs, const at::Tensor& stage, std::int64_t stages, bool single) {
+  static at::Tensor pick(const at::Tensor& outputs, const at::Tensor& stage, std::int64_t stages,
+                         bool single) {
     auto sizes = outputs.sizes().vec();
     const auto width = sizes.back() / stages;
-    if (width > 0 && outputs.numel() <= few_numbers && plain_floats({&outputs}) && plain_indices(stage, stages)) {
+    if (width > 0 && outputs.numel() <= few_numbers && plain_floats({&outputs}) &&
+        plain_indices(stage, stages)) {
       if (single)
         sizes.pop_back();
       else
@@ -46,7 +48,8 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
       auto* to = picked.data_ptr<float>();
       const auto rows = stage.numel(), all = picked.numel() / width;
       for (std::int64_t i = 0, n = 0; i < all; ++i, n = n + 1 < rows ? n + 1 : 0)
-        for (std::int64_t j = 0; j < width; ++j) to[i * width + j] = from[(i * stages + which[n]) * width + j];
+        for (std::int64_t j = 0; j < width; ++j)
+          to[i * width + j] = from[(i * stages + which[n]) * width + j];
       return picked;
     }
     sizes.back() = stages;
@@ -54,26 +57,34 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
     const auto picked = outputs.view(sizes).gather(-2, positions(stage, sizes)).squeeze(-2);
     return single ? picked.squeeze(-1) : picked;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
     const auto stage = context->get_saved_variables()[0];
     const auto stages = context->saved_data["stages"].toInt();
     auto sizes = context->saved_data["sizes"].toIntVector();
     const auto width = sizes.back() / stages;
-    if (width > 0 && incoming[0].numel() <= few_numbers && plain_floats({&incoming[0]}) && plain_indices(stage, stages)) {
+    if (width > 0 && incoming[0].numel() <= few_numbers && plain_floats({&incoming[0]}) &&
+        plain_indices(stage, stages)) {
       const auto gradient = at::zeros(sizes, incoming[0].options());
       const auto* from = incoming[0].data_ptr<float>();
       const auto* which = stage.data_ptr<std::int64_t>();
       auto* to = gradient.data_ptr<float>();
       const auto rows = stage.numel(), all = incoming[0].numel() / width;
       for (std::int64_t i = 0, n = 0; i < all; ++i, n = n + 1 < rows ? n + 1 : 0)
-        for (std::int64_t j = 0; j < width; ++j) to[(i * stages + which[n]) * width + j] = from[i * width + j];
+        for (std::int64_t j = 0; j < width; ++j)
+          to[(i * stages + which[n]) * width + j] = from[i * width + j];
       return {gradient, {}, {}, {}};
     }
     const auto whole = sizes;
     sizes.push_back(width);
     sizes[sizes.size() - 2] = stages;
     const auto index = positions(stage, sizes);
-    return {at::zeros(sizes, incoming[0].options()).scatter_(-2, index, incoming[0].view(index.sizes())).view(whole), {}, {}, {}};
+    return {at::zeros(sizes, incoming[0].options())
+                .scatter_(-2, index, incoming[0].view(index.sizes()))
+                .view(whole),
+            {},
+            {},
+            {}};
   }
 
  private:
@@ -85,8 +96,10 @@ struct select_head_function : torch::autograd::Function<select_head_function> {
 };
 
 /// select_head of shapes that fit.
-inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage, bool single) {
-  if (at::GradMode::is_enabled() && may_join(outputs)) return select_head_function::apply(outputs, stage, stages, single);
+inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage,
+                            bool single) {
+  if (at::GradMode::is_enabled() && may_join(outputs))
+    return select_head_function::apply(outputs, stage, stages, single);
   return select_head_function::pick(outputs, stage, stages, single);
 }
 
@@ -96,26 +109,32 @@ inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, cons
 ///
 ///     outputs [..., rows, S * D] and stage [rows], integral in [0, S)   ->   [..., rows, D]
 ///
-/// `rows` may be several dimensions; those in front of them, of an ensemble, share the stage. The other heads get a gradient of 0.
-/// Throws shape_error where the shapes do not fit, config_error for stages that are not of an integral type.
-inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage) {
+/// `rows` may be several dimensions; those in front of them, of an ensemble, share the stage. The
+/// other heads get a gradient of 0. Throws shape_error where the shapes do not fit, config_error
+/// for stages that are not of an integral type.
+inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages,
+                              const at::Tensor& stage) {
   const auto before = outputs.dim() - 1 - stage.dim();
   const bool fits = stages >= 1 && before >= 0 && outputs.size(-1) % stages == 0 &&
-                    outputs.sizes().slice(static_cast<std::size_t>(before), static_cast<std::size_t>(stage.dim())) == stage.sizes();
+                    outputs.sizes().slice(static_cast<std::size_t>(before),
+                                          static_cast<std::size_t>(stage.dim())) == stage.sizes();
   if (!fits)
-    throw shape_error(detail::concat("select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " are not those of ", stages,
-                                     " heads for stages of shape ", detail::shape_text(stage.sizes())));
+    throw shape_error(detail::concat(
+        "select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " are not those of ",
+        stages, " heads for stages of shape ", detail::shape_text(stage.sizes())));
   const auto which = detail::counted("select_head", "stages", stage, outputs.device());
   return stages == 1 ? outputs : detail::pick_head(outputs, stages, which, false);
 }
 
-/// The stage that the last S numbers of an observation name, a one-hot: [..., width] -> int64 [...], the place of the greatest of them, the
-/// first of equals. Throws shape_error for observations that are not longer than S.
+/// The stage that the last S numbers of an observation name, a one-hot: [..., width] -> int64
+/// [...], the place of the greatest of them, the first of equals. Throws shape_error for
+/// observations that are not longer than S.
 inline at::Tensor stage_of(const at::Tensor& observations, std::int64_t stages) {
   const auto width = observations.dim() < 1 ? 0 : observations.size(-1);
   if (stages < 1 || width <= stages)
-    throw shape_error(detail::concat("stage_of: observations of shape ", detail::shape_text(observations.sizes()), " do not end in a one-hot of ",
-                                     stages, " stages"));
+    throw shape_error(detail::concat("stage_of: observations of shape ",
+                                     detail::shape_text(observations.sizes()),
+                                     " do not end in a one-hot of ", stages, " stages"));
   const at::NoGradGuard no_grad;
   if (observations.numel() > detail::few_numbers || !detail::plain_floats({&observations}))
     return observations.narrow(-1, width - stages, stages).argmax(-1);

@@ -32,17 +32,24 @@ struct twin_critic_options {
   activation_kind activation = activation_kind::relu;
   bool normalised_input = false;  ///< the first layer is linear, layer norm, tanh: see mlp_options
   std::int64_t critics = 2;
-  std::int64_t stages = 1;  ///< S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing else sees them
+  /// S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing
+  /// else sees them
+  std::int64_t stages = 1;
 };
 
 namespace detail {
 
-/// K linear layers as one batched product: [K, N, inputs] -> [K, N, outputs]. Parameters: weight [K, inputs, outputs], bias [K, 1, outputs].
+/// K linear layers as one batched product: [K, N, inputs] -> [K, N, outputs]. Parameters: weight
+/// [K, inputs, outputs], bias [K, 1, outputs].
 class batched_linear : public torch::nn::Cloneable<batched_linear>, public weights_of_several {
  public:
-  batched_linear(std::int64_t count, std::int64_t inputs, std::int64_t outputs) : sizes_{count, inputs, outputs} { reset(); }
+  batched_linear(std::int64_t count, std::int64_t inputs, std::int64_t outputs)
+      : sizes_{count, inputs, outputs} {
+    reset();
+  }
   void reset() override {
-    const double bound = 1 / std::sqrt(static_cast<double>(sizes_[1]));  // as torch::nn::Linear begins
+    // as torch::nn::Linear begins
+    const double bound = 1 / std::sqrt(static_cast<double>(sizes_[1]));
     weight = register_parameter("weight", at::empty(sizes_).uniform_(-bound, bound));
     bias = register_parameter("bias", at::empty({sizes_[0], 1, sizes_[2]}).uniform_(-bound, bound));
   }
@@ -55,37 +62,49 @@ class batched_linear : public torch::nn::Cloneable<batched_linear>, public weigh
   std::vector<std::int64_t> sizes_;
 };
 
-/// Observations, of which a critic sees the first `seen` numbers, and actions, side by side as one node of the autograd graph.
+/// Observations, of which a critic sees the first `seen` numbers, and actions, side by side as one
+/// node of the autograd graph.
 struct critic_rows_function : torch::autograd::Function<critic_rows_function> {
-  static at::Tensor join(const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
+  static at::Tensor join(const at::Tensor& observations, std::int64_t seen,
+                         const at::Tensor& actions) {
     const auto rows = actions.size(0), width = actions.size(1), stride = observations.size(1);
     auto joined = at::empty({rows, seen + width}, actions.options());
     const auto *from = floats_of(observations), *acts = floats_of(actions);
     auto* to = joined.data_ptr<float>();
-    for (std::int64_t n = 0; n < rows; ++n, from += stride, acts += width) to = std::copy_n(acts, width, std::copy_n(from, seen, to));
+    for (std::int64_t n = 0; n < rows; ++n, from += stride, acts += width)
+      to = std::copy_n(acts, width, std::copy_n(from, seen, to));
     return joined;
   }
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            const at::Tensor& observations, std::int64_t seen,
+                            const at::Tensor& actions) {
     context->saved_data["seen"] = seen;
     context->saved_data["width"] = observations.size(1);
     return join(observations, seen, actions);
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list incoming) {
-    const auto seen = context->saved_data["seen"].toInt(), width = context->saved_data["width"].toInt();
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list incoming) {
+    const auto seen = context->saved_data["seen"].toInt(),
+               width = context->saved_data["width"].toInt();
     at::Tensor of_observations;
-    if (context->needs_input_grad(0)) of_observations = at::constant_pad_nd(incoming[0].narrow(1, 0, seen), {0, width - seen});
-    return {of_observations, {}, incoming[0].narrow(1, seen, incoming[0].size(1) - seen).contiguous()};
+    if (context->needs_input_grad(0))
+      of_observations = at::constant_pad_nd(incoming[0].narrow(1, 0, seen), {0, width - seen});
+    return {
+        of_observations, {}, incoming[0].narrow(1, seen, incoming[0].size(1) - seen).contiguous()};
   }
 };
 
 /// [N, seen + actions] of observations [N, at least seen] and actions [N, actions].
-inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen, const at::Tensor& actions) {
-  if (!may_join_in_loops({&observations, &actions}, few_numbers)) return at::cat({observations.narrow(1, 0, seen), actions}, 1);
+inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen,
+                              const at::Tensor& actions) {
+  if (!may_join_in_loops({&observations, &actions}, few_numbers))
+    return at::cat({observations.narrow(1, 0, seen), actions}, 1);
   if (!at::GradMode::is_enabled()) return critic_rows_function::join(observations, seen, actions);
   return critic_rows_function::apply(observations, seen, actions);
 }
 
-/// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1, width].
+/// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1,
+/// width].
 class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_of_several {
  public:
   batched_norm(std::int64_t count, std::int64_t width) : sizes_{count, 1, width} { reset(); }
@@ -93,7 +112,9 @@ class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_o
     weight = register_parameter("weight", at::ones(sizes_));
     bias = register_parameter("bias", at::zeros(sizes_));
   }
-  at::Tensor forward(const at::Tensor& x) { return at::addcmul(bias, at::layer_norm(x, {sizes_[2]}), weight); }
+  at::Tensor forward(const at::Tensor& x) {
+    return at::addcmul(bias, at::layer_norm(x, {sizes_[2]}), weight);
+  }
   weights_kind kind() const override { return weights_kind::scales; }
 
   at::Tensor weight, bias;
@@ -104,20 +125,24 @@ class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_o
 
 }  // namespace detail
 
-/// K independent critics Q_k(s, a), of which soft actor-critic believes the lowest, evaluated together: a batched matrix product a layer, or on
-/// a CPU with AVX2 loops for small ones. That pays where calls cost more than arithmetic, with small layers or on a GPU. Parameters, with the
+/// K independent critics Q_k(s, a), of which soft actor-critic believes the lowest, evaluated
+/// together: a batched matrix product a layer, or on a CPU with AVX2 loops for small ones. That
+/// pays where calls cost more than arithmetic, with small layers or on a GPU. Parameters, with the
 /// critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
 class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
  public:
-  /// `observations` counts the numbers of an observation without a one-hot of stages. Throws config_error for a size below 1.
+  /// `observations` counts the numbers of an observation without a one-hot of stages. Throws
+  /// config_error for a size below 1.
   twin_critic_net(std::int64_t observations, std::int64_t actions, twin_critic_options options = {})
       : observations_(observations), actions_(actions), options_(std::move(options)) {
-    bool valid = observations_ >= 1 && actions_ >= 1 && options_.critics >= 1 && options_.stages >= 1;
+    bool valid =
+        observations_ >= 1 && actions_ >= 1 && options_.critics >= 1 && options_.stages >= 1;
     for (const auto width : options_.hidden) valid = valid && width >= 1;
     if (!valid)
-      throw config_error(detail::concat("twin_critic: every size must be at least 1, got ", observations_, " observations, ", actions_, " actions, ",
-                                        options_.critics, " critics, ", options_.stages, " stages and hidden layers of ",
-                                        detail::shape_text(options_.hidden)));
+      throw config_error(detail::concat(
+          "twin_critic: every size must be at least 1, got ", observations_, " observations, ",
+          actions_, " actions, ", options_.critics, " critics, ", options_.stages,
+          " stages and hidden layers of ", detail::shape_text(options_.hidden)));
     reset();
   }
 
@@ -126,23 +151,35 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
     std::int64_t before = observations_ + actions_;
     for (const auto width : options_.hidden) {
       const auto i = layers_.size();
-      layers_.push_back(register_module(detail::concat("linear", i), std::make_shared<detail::batched_linear>(options_.critics, before, width)));
-      if (options_.normalised_input && i == 0) norm_ = register_module("norm0", std::make_shared<detail::batched_norm>(options_.critics, width));
+      layers_.push_back(register_module(
+          detail::concat("linear", i),
+          std::make_shared<detail::batched_linear>(options_.critics, before, width)));
+      if (options_.normalised_input && i == 0)
+        norm_ = register_module("norm0",
+                                std::make_shared<detail::batched_norm>(options_.critics, width));
       before = width;
     }
-    out_ = register_module("out", std::make_shared<detail::batched_linear>(options_.critics, before, options_.stages));
+    out_ = register_module(
+        "out", std::make_shared<detail::batched_linear>(options_.critics, before, options_.stages));
   }
 
-  /// observations [..., observations + one-hot], actions [..., actions] -> [K, ...]. Throws shape_error.
+  /// observations [..., observations + one-hot], actions [..., actions] -> [K, ...]. Throws
+  /// shape_error.
   at::Tensor forward(const at::Tensor& observations, const at::Tensor& actions) {
     const auto extra = options_.stages > 1 ? options_.stages : 0;
-    if (observations.dim() < 1 || observations.dim() != actions.dim() || observations.size(-1) != observations_ + extra ||
-        actions.size(-1) != actions_ || observations.sizes().slice(0, leading(observations)) != actions.sizes().slice(0, leading(actions)))
-      throw shape_error(detail::concat("twin_critic: observations and actions must be [..., ", observations_ + extra, "] and [..., ", actions_, "], got ",
-                                       detail::shape_text(observations.sizes()), " and ", detail::shape_text(actions.sizes())));
+    if (observations.dim() < 1 || observations.dim() != actions.dim() ||
+        observations.size(-1) != observations_ + extra || actions.size(-1) != actions_ ||
+        observations.sizes().slice(0, leading(observations)) !=
+            actions.sizes().slice(0, leading(actions)))
+      throw shape_error(detail::concat("twin_critic: observations and actions must be [..., ",
+                                       observations_ + extra, "] and [..., ", actions_, "], got ",
+                                       detail::shape_text(observations.sizes()), " and ",
+                                       detail::shape_text(actions.sizes())));
     const auto seen = detail::as_rows(observations, observations_ + extra);
-    const auto said = evaluate(detail::critic_rows(seen, observations_, detail::as_rows(actions, actions_)));
-    const auto q = extra > 0 ? detail::pick_head(said, options_.stages, stage_of(seen, extra), true) : said.squeeze(-1);
+    const auto said =
+        evaluate(detail::critic_rows(seen, observations_, detail::as_rows(actions, actions_)));
+    const auto q = extra > 0 ? detail::pick_head(said, options_.stages, stage_of(seen, extra), true)
+                             : said.squeeze(-1);
     if (observations.dim() == 2) return q;
     auto sizes = observations.sizes().slice(0, leading(observations)).vec();
     sizes.insert(sizes.begin(), options_.critics);
@@ -156,18 +193,22 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
       std::vector<at::Tensor> weights;
       for (const auto& layer : layers_) weights.insert(weights.end(), {layer->weight, layer->bias});
       weights.insert(weights.end(), {out_->weight, out_->bias});
-      if (detail::may_join_each(weights)) return detail::dense_layers(rows, weights, options_.activation, false);
+      if (detail::may_join_each(weights))
+        return detail::dense_layers(rows, weights, options_.activation, false);
     }
     auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       x = layers_[i]->forward(x);
       const bool first = options_.normalised_input && i == 0;
-      x = activate(first ? norm_->forward(x) : x, first ? activation_kind::tanh : options_.activation);
+      x = activate(first ? norm_->forward(x) : x,
+                   first ? activation_kind::tanh : options_.activation);
     }
     return out_->forward(x);
   }
 
-  static std::size_t leading(const at::Tensor& tensor) { return static_cast<std::size_t>(tensor.dim() - 1); }
+  static std::size_t leading(const at::Tensor& tensor) {
+    return static_cast<std::size_t>(tensor.dim() - 1);
+  }
 
   std::int64_t observations_, actions_;
   twin_critic_options options_;
@@ -176,7 +217,8 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
   std::shared_ptr<detail::batched_linear> out_;
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network; clone() makes another, such as a target.
+/// A shared handle, as LibTorch's module holders are: copies are the same network; clone() makes
+/// another, such as a target.
 class twin_critic : public torch::nn::ModuleHolder<twin_critic_net> {
  public:
   using torch::nn::ModuleHolder<twin_critic_net>::ModuleHolder;

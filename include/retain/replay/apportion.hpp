@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How many of a batch each of several shares gets, so that the shares come out exactly over many batches.
+// How many of a batch each of several shares gets, so that the shares come out exactly over many
+// batches.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -14,16 +15,20 @@
 
 namespace retain::detail {
 
-/// Throws config_error for a credit that no division among `shares` shares leaves. After one, those that took part lie within 1 of one another
-/// and have the mean that they had; so none is ever owed as many items as there are shares, whichever take part in which batch.
+/// Throws config_error for a credit that no division among `shares` shares leaves. After one, those
+/// that took part lie within 1 of one another and have the mean that they had; so none is ever owed
+/// as many items as there are shares, whichever take part in which batch.
 inline void check_credit(const char* what, double credit, std::size_t shares) {
   if (!(std::abs(credit) <= static_cast<double>(shares) + 1))
-    throw config_error(concat(what, ": a remainder of ", credit, " items is no remainder of ", shares, " shares"));
+    throw config_error(
+        concat(what, ": a remainder of ", credit, " items is no remainder of ", shares, " shares"));
 }
 
-/// `n` divided by `shares` (not negative, sum 1): whole parts first, the rest to the largest remainders. What each is owed or has had too
-/// much is carried in `credit` to the next batch. A share of 0 gets nothing. O(K log K) for K shares, whatever the credit, and n at most.
-inline std::vector<std::int64_t> apportion(std::int64_t n, std::span<const double> shares, std::span<double> credit) {
+/// `n` divided by `shares` (not negative, sum 1): whole parts first, the rest to the largest
+/// remainders. What each is owed or has had too much is carried in `credit` to the next batch. A
+/// share of 0 gets nothing. O(K log K) for K shares, whatever the credit, and n at most.
+inline std::vector<std::int64_t> apportion(std::int64_t n, std::span<const double> shares,
+                                           std::span<double> credit) {
   std::vector<std::int64_t> counts(shares.size());
   std::vector<std::size_t> order;
   order.reserve(shares.size());  // nothing fails once a credit has changed
@@ -37,7 +42,8 @@ inline std::vector<std::int64_t> apportion(std::int64_t n, std::span<const doubl
     left -= counts[k];
   }
   // The carried credits may have made the whole parts too many by a few.
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return credit[a] > credit[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return credit[a] > credit[b]; });
   for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) {
     ++counts[order[i]];
     credit[order[i]] -= 1;

@@ -16,26 +16,34 @@
 namespace retain {
 
 struct file_memory_options {
-  bool verify = true;            ///< read the whole file once and compare its checksum; false: trust it, and open at once
+  /// read the whole file once and compare its checksum; false: trust it, and open at once
+  bool verify = true;
   at::Device device = at::kCPU;  ///< where gathered rows go
 };
 
-/// One column of a file_memory: `gather` returns a tensor, as a student's observations or a teacher's stored logits are wanted.
+/// One column of a file_memory: `gather` returns a tensor, as a student's observations or a
+/// teacher's stored logits are wanted.
 class file_column {
  public:
-  file_column(std::shared_ptr<const detail::mapped_state> file, std::size_t column, at::Device device)
+  file_column(std::shared_ptr<const detail::mapped_state> file, std::size_t column,
+              at::Device device)
       : file_(std::move(file)), column_(column), device_(device) {}
 
   std::int64_t size() const { return here().shape[0]; }
-  at::Tensor gather(const at::Tensor& indices) const { return detail::gather_mapped(here(), indices).to(device_); }
+  at::Tensor gather(const at::Tensor& indices) const {
+    return detail::gather_mapped(here(), indices).to(device_);
+  }
 
   /// The file's checksum: the rows stay where they are.
-  void save_state(state& out, const std::string& prefix) const { out.set(prefix + "checksum", file_->checksum); }
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "checksum", file_->checksum);
+  }
   /// Throws state_error when the state was saved with another file.
   void load_state(const state& in, const std::string& prefix) const {
     if (const auto& saved = in.text(prefix + "checksum"); saved != file_->checksum)
-      throw state_error(detail::concat("file_memory: the state was saved with the file of checksum ", saved, ", this one's is ", file_->checksum,
-                                       ": open the file that it was saved with"));
+      throw state_error(detail::concat(
+          "file_memory: the state was saved with the file of checksum ", saved, ", this one's is ",
+          file_->checksum, ": open the file that it was saved with"));
   }
 
  private:
@@ -46,32 +54,39 @@ class file_column {
   at::Device device_;
 };
 
-/// Transitions that stay in their file, however large: `gather` reads the rows it is asked for and no others. The file is what
-/// retain::state, retain::save or a file_writer wrote (safetensors with a checksum), and all its tensors are columns [n, ...].
+/// Transitions that stay in their file, however large: `gather` reads the rows it is asked for and
+/// no others. The file is what retain::state, retain::save or a file_writer wrote (safetensors with
+/// a checksum), and all its tensors are columns [n, ...].
 ///
 ///     const file_memory demonstrations{"demonstrations.safetensors"};
 ///     behavioral_cloning{demonstrations.column("observation"), demonstrations.column("logits"), {.strength = 2.0}}
 ///
-/// The file is mapped into memory (on POSIX systems; elsewhere io_error), copies share the mapping, and the system keeps of it what fits.
-/// It must not change while it is open: replace it by renaming, as this library's writers do. What is saved of it is its checksum alone.
+/// The file is mapped into memory (on POSIX systems; elsewhere io_error), copies share the mapping,
+/// and the system keeps of it what fits. It must not change while it is open: replace it by
+/// renaming, as this library's writers do. What is saved of it is its checksum alone.
 class file_memory {
  public:
-  /// Throws io_error when the file is missing, no state, truncated, damaged or of a newer format, shape_error when its tensors have not all the
-  /// same number of rows. Without `verify` damage inside the rows is not seen.
+  /// Throws io_error when the file is missing, no state, truncated, damaged or of a newer format,
+  /// shape_error when its tensors have not all the same number of rows. Without `verify` damage
+  /// inside the rows is not seen.
   explicit file_memory(const std::string& path, file_memory_options options = {})
-      : file_(std::make_shared<const detail::mapped_state>(path, options.verify)), device_(options.device) {
-    if (file_->columns.empty()) throw config_error(detail::concat("file_memory: '", path, "' holds no tensors"));
+      : file_(std::make_shared<const detail::mapped_state>(path, options.verify)),
+        device_(options.device) {
+    if (file_->columns.empty())
+      throw config_error(detail::concat("file_memory: '", path, "' holds no tensors"));
     for (const auto& column : file_->columns)
       if (column.shape.empty() || column.shape[0] != file_->columns.front().shape.at(0))
-        throw shape_error(detail::concat("file_memory: in '", path, "', '", column.name, "' has shape ", detail::shape_text(column.shape),
-                                         ", which is not one row for each of '", file_->columns.front().name, "' ",
-                                         detail::shape_text(file_->columns.front().shape)));
+        throw shape_error(detail::concat(
+            "file_memory: in '", path, "', '", column.name, "' has shape ",
+            detail::shape_text(column.shape), ", which is not one row for each of '",
+            file_->columns.front().name, "' ", detail::shape_text(file_->columns.front().shape)));
   }
 
   std::int64_t size() const { return file_->columns.front().shape[0]; }
   transitions gather(const at::Tensor& indices) const {
     std::vector<named_tensor> rows;
-    for (const auto& column : file_->columns) rows.push_back({column.name, detail::gather_mapped(column, indices).to(device_)});
+    for (const auto& column : file_->columns)
+      rows.push_back({column.name, detail::gather_mapped(column, indices).to(device_)});
     return transitions(std::move(rows));
   }
 
@@ -85,8 +100,12 @@ class file_memory {
     throw config_error(detail::concat("file_memory: the file has no '", name, "', only ", there));
   }
 
-  void save_state(state& out, const std::string& prefix) const { file_column(file_, 0, device_).save_state(out, prefix); }
-  void load_state(const state& in, const std::string& prefix) { file_column(file_, 0, device_).load_state(in, prefix); }
+  void save_state(state& out, const std::string& prefix) const {
+    file_column(file_, 0, device_).save_state(out, prefix);
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    file_column(file_, 0, device_).load_state(in, prefix);
+  }
 
  private:
   std::shared_ptr<const detail::mapped_state> file_;

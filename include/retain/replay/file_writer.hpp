@@ -20,25 +20,29 @@
 
 namespace retain {
 
-/// Writes transitions to a file that file_memory and retain::state read, chunk by chunk and never holding more than one:
+/// Writes transitions to a file that file_memory and retain::state read, chunk by chunk and never
+/// holding more than one:
 ///
 ///     file_writer out{"demonstrations.safetensors"};
 ///     while (...) out.push({{"observation", o}, {"logits", z}});
 ///     out.close();
 ///
-/// Until `close`, `path` is as it was, and each column lies in a temporary file beside it; `close` joins them (so the disk holds
-/// the rows twice for a while) and renames the result: a link stays, and what it leads to is replaced. A writer that is destroyed without it leaves
-/// nothing behind.
+/// Until `close`, `path` is as it was, and each column lies in a temporary file beside it; `close`
+/// joins them (so the disk holds the rows twice for a while) and renames the result: a link stays,
+/// and what it leads to is replaced. A writer that is destroyed without it leaves nothing behind.
 class file_writer {
  public:
   explicit file_writer(std::string path) : path_(std::move(path)) {}
   file_writer(file_writer&&) = default;
   file_writer& operator=(file_writer&&) = delete;
 
-  /// Adds rows like those of the first push. Throws config_error for a missing or extra column, shape_error or state_error for one of another
-  /// shape or type, io_error when the disk does not take them, or `path` is a folder, a device or a pipe; then the file cannot be completed.
+  /// Adds rows like those of the first push. Throws config_error for a missing or extra column,
+  /// shape_error or state_error for one of another shape or type, io_error when the disk does not
+  /// take them, or `path` is a folder, a device or a pipe; then the file cannot be completed.
   void push(const transitions& rows) {
-    if (closed_) throw config_error(detail::concat("file_writer: '", path_, "' is closed: rows come before close()"));
+    if (closed_)
+      throw config_error(
+          detail::concat("file_writer: '", path_, "' is closed: rows come before close()"));
     check_intact();
     if (columns_.empty()) begin(rows);
     check(rows);
@@ -54,10 +58,13 @@ class file_writer {
 
   std::int64_t size() const { return rows_; }
 
-  /// Completes the file. Throws config_error when nothing was pushed, io_error when the disk does not take it; `path` is then as it was.
+  /// Completes the file. Throws config_error when nothing was pushed, io_error when the disk does
+  /// not take it; `path` is then as it was.
   void close() {
     if (closed_) throw config_error(detail::concat("file_writer: '", path_, "' is closed already"));
-    if (columns_.empty()) throw config_error(detail::concat("file_writer: '", path_, "' would hold no columns: push rows first"));
+    if (columns_.empty())
+      throw config_error(
+          detail::concat("file_writer: '", path_, "' would hold no columns: push rows first"));
     check_intact();
     for (auto& column : columns_) column.file.rewind();
     std::string text = header();
@@ -78,10 +85,12 @@ class file_writer {
         copied += got;
       }
       if (copied != bytes_of(column))
-        throw io_error(detail::concat("file_writer: the temporary file of '", column.name, "' for '", path_, "' has ", copied, " bytes, not the ",
-                                      bytes_of(column), " that were pushed; '", path_, "' is as it was"));
+        throw io_error(detail::concat(
+            "file_writer: the temporary file of '", column.name, "' for '", path_, "' has ", copied,
+            " bytes, not the ", bytes_of(column), " that were pushed; '", path_, "' is as it was"));
     }
-    out.put_at(static_cast<long>(detail::checksum_end - detail::zero_checksum.size()), detail::checksum_text(crc.value()));
+    out.put_at(static_cast<long>(detail::checksum_end - detail::zero_checksum.size()),
+               detail::checksum_text(crc.value()));
     out.take_place();
     columns_.clear();
     closed_ = true;
@@ -96,18 +105,24 @@ class file_writer {
   };
 
   void check_intact() const {
-    if (!intact_) throw io_error(detail::concat("file_writer: rows for '", path_, "' were written in part only: begin the file again"));
+    if (!intact_)
+      throw io_error(detail::concat("file_writer: rows for '", path_,
+                                    "' were written in part only: begin the file again"));
   }
 
   void begin(const transitions& rows) {
-    if (rows.begin() == rows.end()) throw config_error("file_writer: the first rows have no columns");
+    if (rows.begin() == rows.end())
+      throw config_error("file_writer: the first rows have no columns");
     std::vector<column_file> columns;
     for (const auto& [name, tensor] : rows) {
       if (name == detail::metadata_key)
-        throw config_error(detail::concat("file_writer: a column cannot be called '", name, "', which is the format's own name"));
+        throw config_error(detail::concat("file_writer: a column cannot be called '", name,
+                                          "', which is the format's own name"));
       if (detail::element_of(tensor.scalar_type()) == detail::scalar_types.size())
-        throw config_error(detail::concat("file_writer: '", name, "' is ", tensor.dtype(), ", which has no place in the format"));
-      columns.push_back({name, tensor.scalar_type(), tensor.sizes().slice(1).vec(), detail::new_file(path_, detail::concat(".", columns.size()))});
+        throw config_error(detail::concat("file_writer: '", name, "' is ", tensor.dtype(),
+                                          ", which has no place in the format"));
+      columns.push_back({name, tensor.scalar_type(), tensor.sizes().slice(1).vec(),
+                         detail::new_file(path_, detail::concat(".", columns.size()))});
     }
     columns_ = std::move(columns);
   }
@@ -116,14 +131,19 @@ class file_writer {
     for (const auto& [name, type, row, file] : columns_) {
       const at::Tensor& given = rows[name];
       if (given.sizes().slice(1) != at::IntArrayRef(row))
-        throw shape_error(detail::concat("file_writer: '", name, "' has rows of shape ", detail::shape_text(given.sizes().slice(1)), ", the file's are ",
-                                         detail::shape_text(row)));
+        throw shape_error(detail::concat("file_writer: '", name, "' has rows of shape ",
+                                         detail::shape_text(given.sizes().slice(1)),
+                                         ", the file's are ", detail::shape_text(row)));
       if (given.scalar_type() != type)
-        throw state_error(detail::concat("file_writer: '", name, "' is ", given.dtype(), ", the file's is ", at::toString(type), ": convert it first"));
+        throw state_error(detail::concat("file_writer: '", name, "' is ", given.dtype(),
+                                         ", the file's is ", at::toString(type),
+                                         ": convert it first"));
     }
     for (const auto& [name, tensor] : rows)
-      if (std::none_of(columns_.begin(), columns_.end(), [&, &key = name](const auto& known) { return known.name == key; }))
-        throw config_error(detail::concat("file_writer: the rows have '", name, "', which the first had not"));
+      if (std::none_of(columns_.begin(), columns_.end(),
+                       [&, &key = name](const auto& known) { return known.name == key; }))
+        throw config_error(
+            detail::concat("file_writer: the rows have '", name, "', which the first had not"));
   }
 
   std::size_t bytes_of(const column_file& column) const {

@@ -16,65 +16,80 @@
 namespace retain {
 
 struct prioritised_options {
-  double alpha = 0.6;             ///< how much priorities count: 0 is uniform, 1 in proportion
-  strength_schedule beta = 0.4;   ///< how much of the bias the weights take back; the paper raises it to 1 over training
-  double epsilon = 1e-6;          ///< added to every priority, so that none is 0
+  double alpha = 0.6;  ///< how much priorities count: 0 is uniform, 1 in proportion
+  /// how much of the bias the weights take back; the paper raises it to 1 over training
+  strength_schedule beta = 0.4;
+  double epsilon = 1e-6;  ///< added to every priority, so that none is 0
   std::uint64_t seed = 0;
 };
 
-/// Prioritised experience replay, the proportional variant (Schaul et al. 2016, arXiv 1511.05952, section 3.3 and algorithm 1):
+/// Prioritised experience replay, the proportional variant (Schaul et al. 2016, arXiv 1511.05952,
+/// section 3.3 and algorithm 1):
 ///
 ///     P(i) = p_i^alpha / sum_k p_k^alpha,   p_i = |delta_i| + epsilon,      w_i = (N P(i))^-beta / max_j w_j
 ///
-/// A batch of n is drawn stratified in mass: one item from each of n equal parts of the running sum of p^alpha. The weights are normalised
-/// by the largest there could be, that of the least likely of all N items, so that they only ever scale a loss down and an item's
-/// weight does not hang on what it was drawn with. New items have the largest priority seen, so that each is likely to be seen soon.
+/// A batch of n is drawn stratified in mass: one item from each of n equal parts of the running sum
+/// of p^alpha. The weights are normalised by the largest there could be, that of the least likely
+/// of all N items, so that they only ever scale a loss down and an item's weight does not hang on
+/// what it was drawn with. New items have the largest priority seen, so that each is likely to be
+/// seen soon.
 ///
 ///     prioritised sampler{states.size(0), {.beta = linear{.initial = 0.4, .last = 1, .over = 1e6}}};
 ///     sampler.update(drawn.indices, errors);      // after learning from them
 ///     sampler.step(env_steps);                    // moves beta
 ///
-/// A draw is indices [n] and weights [n]; O(log N) an item to draw or to update. Memory: 32 bytes an item, up to twice that while
-/// items are added. Sums are in double and do not drift: see detail::sum_tree.
+/// A draw is indices [n] and weights [n]; O(log N) an item to draw or to update. Memory: 32 bytes
+/// an item, up to twice that while items are added. Sums are in double and do not drift: see
+/// detail::sum_tree.
 class prioritised {
  public:
-  /// `size` items of equal priority. Throws config_error for options out of range: alpha and beta in [0, 1], epsilon in [0, 1e300], and a size
-  /// that is negative or does not fit into memory.
+  /// `size` items of equal priority. Throws config_error for options out of range: alpha and beta
+  /// in [0, 1], epsilon in [0, 1e300], and a size that is negative or does not fit into memory.
   explicit prioritised(std::int64_t size, prioritised_options options = {})
-      : alpha_(options.alpha), epsilon_(options.epsilon), beta_(std::move(options.beta)), random_(options.seed) {
+      : alpha_(options.alpha),
+        epsilon_(options.epsilon),
+        beta_(std::move(options.beta)),
+        random_(options.seed) {
     detail::check_items("prioritised", size);
-    if (!(alpha_ >= 0 && alpha_ <= 1)) throw config_error(detail::concat("prioritised: alpha must be in [0, 1], got ", alpha_));
+    if (!(alpha_ >= 0 && alpha_ <= 1))
+      throw config_error(detail::concat("prioritised: alpha must be in [0, 1], got ", alpha_));
     if (!(epsilon_ >= 0 && epsilon_ <= most_priority))
-      throw config_error(detail::concat("prioritised: epsilon must be in [0, ", most_priority, "], got ", epsilon_));
+      throw config_error(detail::concat("prioritised: epsilon must be in [0, ", most_priority,
+                                        "], got ", epsilon_));
     check_beta(beta_.value());
-    tree_ = detail::allocated([&] { return detail::sum_tree(size); }, "prioritised: there is no room for ", size, " items");
+    tree_ = detail::allocated([&] { return detail::sum_tree(size); },
+                              "prioritised: there is no room for ", size, " items");
     tree_.fill(0, size_ = size, largest_);
   }
 
-  /// `count` new items after the ones there are, at the largest priority so far. Throws config_error, and adds none, for a count that is
-  /// negative or does not fit into memory.
+  /// `count` new items after the ones there are, at the largest priority so far. Throws
+  /// config_error, and adds none, for a count that is negative or does not fit into memory.
   void push(std::int64_t count) {
     if (count < 0) throw config_error(detail::concat("prioritised: cannot add ", count, " items"));
     detail::check_items("prioritised", size_, count);
     if (size_ + count > tree_.leaves())
-      detail::allocated([&] { tree_.resize(std::max(size_ + count, 2 * tree_.leaves())); }, "prioritised: there is no room for ", count, " more items");
+      detail::allocated([&] { tree_.resize(std::max(size_ + count, 2 * tree_.leaves())); },
+                        "prioritised: there is no room for ", count, " more items");
     tree_.fill(size_, count, largest_);
     size_ += count;
   }
 
-  /// New priorities, such as the magnitude of a TD error: `indices` [m] int64, `priorities` [m], not negative. Of an item that stands
-  /// there twice, the last counts. Throws config_error, and changes nothing, for a priority outside [0, 1e300].
+  /// New priorities, such as the magnitude of a TD error: `indices` [m] int64, `priorities` [m],
+  /// not negative. Of an item that stands there twice, the last counts. Throws config_error, and
+  /// changes nothing, for a priority outside [0, 1e300].
   void update(const at::Tensor& indices, const at::Tensor& priorities) {
     const at::Tensor items = detail::checked_indices("prioritised", indices, size_);
     if (priorities.sizes() != indices.sizes())
-      throw shape_error(detail::concat("prioritised: priorities of shape ", detail::shape_text(priorities.sizes()), " for indices of shape ",
-                                       detail::shape_text(indices.sizes())));
+      throw shape_error(detail::concat(
+          "prioritised: priorities of shape ", detail::shape_text(priorities.sizes()),
+          " for indices of shape ", detail::shape_text(indices.sizes())));
     const at::Tensor values = priorities.detach().to(at::kCPU, at::kDouble).contiguous();
     const auto* item = static_cast<const std::int64_t*>(items.data_ptr());
     const auto* value = static_cast<const double*>(values.data_ptr());
     for (std::int64_t i = 0; i < values.numel(); ++i)
       if (!(value[i] >= 0 && value[i] <= most_priority))
-        throw config_error(detail::concat("prioritised: the priority of item ", item[i], " must be in [0, ", most_priority, "], got ", value[i]));
+        throw config_error(detail::concat("prioritised: the priority of item ", item[i],
+                                          " must be in [0, ", most_priority, "], got ", value[i]));
     for (std::int64_t i = 0; i < values.numel(); ++i) {
       const double mass = std::pow(value[i] + epsilon_, alpha_);
       tree_.set(item[i], mass);
@@ -82,18 +97,22 @@ class prioritised {
     }
   }
 
-  /// Throws config_error when there are no items, none has a priority above 0, or all together have more than a double holds, and for more
-  /// draws than fit into memory.
+  /// Throws config_error when there are no items, none has a priority above 0, or all together have
+  /// more than a double holds, and for more draws than fit into memory.
   drawn sample(std::int64_t n) {
     const double total = tree_.total();
     detail::check_draw("prioritised", n, total > 0 ? size_ : 0);
-    if (!std::isfinite(total)) throw config_error("prioritised: the priorities add up to more than a double holds: scale them down");
+    if (!std::isfinite(total))
+      throw config_error(
+          "prioritised: the priorities add up to more than a double holds: scale them down");
     const detail::index_buffer indices("prioritised", n);
-    const auto weights = detail::allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kDouble)); },
-                                           "prioritised: there is no room for ", n, " weights");
+    const auto weights =
+        detail::allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kDouble)); },
+                          "prioritised: there is no room for ", n, " weights");
     auto* weight = static_cast<double*>(weights.data_ptr());
     for (std::int64_t i = 0; i < n; ++i) {
-      const std::int64_t item = tree_.find(total * ((static_cast<double>(i) + random_.real()) / static_cast<double>(n)));
+      const std::int64_t item =
+          tree_.find(total * ((static_cast<double>(i) + random_.real()) / static_cast<double>(n)));
       indices.data[i] = item;
       // (N P)^-beta over its largest, (N P_least)^-beta
       weight[i] = std::pow(tree_.least() / tree_.value(item), beta_.value());
@@ -121,21 +140,25 @@ class prioritised {
   /// Priorities, beta's schedule and the generator; alpha and epsilon are the caller's to choose.
   void save_state(state& out, const std::string& prefix) const {
     auto masses = at::empty({size_}, at::TensorOptions().dtype(at::kDouble));
-    for (std::int64_t i = 0; i < size_; ++i) static_cast<double*>(masses.data_ptr())[i] = tree_.value(i);
+    for (std::int64_t i = 0; i < size_; ++i)
+      static_cast<double*>(masses.data_ptr())[i] = tree_.value(i);
     out.set(prefix + "masses", masses);
-    out.set(prefix + "leaves", tree_.leaves());  // sums are rounded in the order of the tree, so its form belongs to the state
+    // sums are rounded in the order of the tree, so its form belongs to the state
+    out.set(prefix + "leaves", tree_.leaves());
     out.set(prefix + "largest", largest_);
     out.set(prefix + "random", random_.state());
     beta_.save_state(out, prefix + "beta.");
   }
-  /// Throws state_error, and changes nothing, for priorities that no updates leave, or another schedule of beta.
+  /// Throws state_error, and changes nothing, for priorities that no updates leave, or another
+  /// schedule of beta.
   void load_state(const state& in, const std::string& prefix) {
     const at::Tensor masses = detail::saved_list(in, prefix + "masses", at::kDouble);
     const auto leaves = in.integer(prefix + "leaves"), size = masses.numel();
     const double largest = in.number(prefix + "largest");
     detail::check_saved(prefix + "leaves", [&] { check_leaves(leaves, size); });
     // What is new has mass 1 at first, then the largest that there was.
-    detail::check_saved(prefix + "largest", [&] { check_mass("the largest", largest, 1, most_mass); });
+    detail::check_saved(prefix + "largest",
+                        [&] { check_mass("the largest", largest, 1, most_mass); });
     const auto* mass = static_cast<const double*>(masses.data_ptr());
     detail::check_saved(prefix + "masses", [&] {
       for (std::int64_t i = 0; i < size; ++i) check_mass("an item", mass[i], 0, largest);
@@ -155,19 +178,23 @@ class prioritised {
   }
 
  private:
-  static constexpr double most_priority = 1e300, most_mass = 1e301;  // of (priority + epsilon)^alpha, rounded up
+  // of (priority + epsilon)^alpha, rounded up
+  static constexpr double most_priority = 1e300, most_mass = 1e301;
 
   /// The tree grows by doubling, when it is full.
   static void check_leaves(std::int64_t leaves, std::int64_t size) {
     if (leaves < size || leaves > 2 * size)
-      throw config_error(detail::concat("prioritised: ", leaves, " places for ", size, " items, and there are up to twice as many"));
+      throw config_error(detail::concat("prioritised: ", leaves, " places for ", size,
+                                        " items, and there are up to twice as many"));
   }
   static void check_mass(const char* whose, double mass, double least, double most) {
     if (!(mass >= least && mass <= most))
-      throw config_error(detail::concat("prioritised: the mass of ", whose, " must be in [", least, ", ", most, "], got ", mass));
+      throw config_error(detail::concat("prioritised: the mass of ", whose, " must be in [", least,
+                                        ", ", most, "], got ", mass));
   }
   static void check_beta(double beta) {
-    if (!(beta >= 0 && beta <= 1)) throw config_error(detail::concat("prioritised: beta must be in [0, 1], got ", beta));
+    if (!(beta >= 0 && beta <= 1))
+      throw config_error(detail::concat("prioritised: beta must be in [0, 1], got ", beta));
   }
 
   double alpha_, epsilon_;

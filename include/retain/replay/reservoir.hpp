@@ -16,23 +16,27 @@
 
 namespace retain {
 
-/// Which of a stream's items are kept in `capacity` slots, such that at any time every subset of that size of all items seen is equally
-/// likely to be the one kept (algorithm R, Vitter 1985, doi 10.1145/3147.3165): item t, counted from 0, goes to slot t while there are free
-/// ones, and then with probability capacity / (t + 1) to a random slot, whose item it replaces.
+/// Which of a stream's items are kept in `capacity` slots, such that at any time every subset of
+/// that size of all items seen is equally likely to be the one kept (algorithm R, Vitter 1985, doi
+/// 10.1145/3147.3165): item t, counted from 0, goes to slot t while there are free ones, and then
+/// with probability capacity / (t + 1) to a random slot, whose item it replaces.
 ///
-/// It holds no items: `offer` says where each goes. As a sampler it draws the filled slots uniformly. For items and slots in one see
-/// reservoir_memory.
+/// It holds no items: `offer` says where each goes. As a sampler it draws the filled slots
+/// uniformly. For items and slots in one see reservoir_memory.
 class reservoir {
  public:
   /// Throws config_error for a capacity below 1 or above 2^53.
-  explicit reservoir(std::int64_t capacity, std::uint64_t seed = 0) : capacity_(capacity), random_(seed) {
-    if (capacity < 1) throw config_error(detail::concat("reservoir: capacity must be at least 1, got ", capacity));
+  explicit reservoir(std::int64_t capacity, std::uint64_t seed = 0)
+      : capacity_(capacity), random_(seed) {
+    if (capacity < 1)
+      throw config_error(detail::concat("reservoir: capacity must be at least 1, got ", capacity));
     detail::check_items("reservoir", capacity);
   }
 
-  /// The slots of the next `n` items of the stream, int64 [n]; -1 for one that is not kept, or whose slot a later one of the n takes at once,
-  /// so that no slot stands there twice. However a stream is cut into batches, the same items are kept in the same slots.
-  /// Throws config_error, and has seen none of them, for a negative number or more than fit into memory.
+  /// The slots of the next `n` items of the stream, int64 [n]; -1 for one that is not kept, or
+  /// whose slot a later one of the n takes at once, so that no slot stands there twice. However a
+  /// stream is cut into batches, the same items are kept in the same slots. Throws config_error,
+  /// and has seen none of them, for a negative number or more than fit into memory.
   at::Tensor offer(std::int64_t n) {
     if (n < 0) throw config_error(detail::concat("reservoir: cannot offer ", n, " items"));
     detail::check_items("reservoir", seen_, n);
@@ -71,12 +75,14 @@ class reservoir {
     out.set(prefix + "seen", seen_);
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error, and changes nothing, when the saved one has another capacity or has seen what no stream brings.
+  /// Throws state_error, and changes nothing, when the saved one has another capacity or has seen
+  /// what no stream brings.
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), seen = in.integer(prefix + "seen");
     detail::check_saved(prefix + "seen", [&] { detail::check_items("reservoir", seen); });
     if (capacity != capacity_)
-      throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ", capacity, " and has seen ", seen,
+      throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ",
+                                       capacity, " and has seen ", seen,
                                        " items; this one's capacity is ", capacity_));
     random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     seen_ = seen;
@@ -99,13 +105,15 @@ struct reservoir_memory_options {
 ///     memory.push({{"observation", o}, {"logits", z}});
 ///     const transitions batch = memory.sample(64);
 ///
-/// Its rows are like those of the first push; it throws config_error for a missing or extra column, shape_error and state_error for
-/// rows of another shape or type, config_error for rows or a batch that do not fit into memory. A push that throws has pushed nothing.
-/// Copies share the rows until one is written to.
+/// Its rows are like those of the first push; it throws config_error for a missing or extra column,
+/// shape_error and state_error for rows of another shape or type, config_error for rows or a batch
+/// that do not fit into memory. A push that throws has pushed nothing. Copies share the rows until
+/// one is written to.
 class reservoir_memory {
  public:
   explicit reservoir_memory(reservoir_memory_options options = {})
-      : slots_(options.capacity, options.seed), rows_("reservoir_memory", options.capacity, options.device) {}
+      : slots_(options.capacity, options.seed),
+        rows_("reservoir_memory", options.capacity, options.device) {}
 
   void push(const transitions& batch) {
     rows_.check(batch);
@@ -123,7 +131,8 @@ class reservoir_memory {
     slots_ = slots;
     return rows;
   }
-  /// Throws config_error when nothing was pushed yet, LibTorch's error for an index that is not below size().
+  /// Throws config_error when nothing was pushed yet, LibTorch's error for an index that is not
+  /// below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
   std::int64_t size() const { return slots_.size(); }

@@ -23,40 +23,49 @@
 
 namespace retain::detail {
 
-/// Named tensors of `capacity` rows, made when the first rows arrive and like those. A copy, and a state that was saved, share the tensors
-/// until one side writes: then the writer takes its own.
+/// Named tensors of `capacity` rows, made when the first rows arrive and like those. A copy, and a
+/// state that was saved, share the tensors until one side writes: then the writer takes its own.
 class row_storage {
  public:
-  row_storage(const char* owner, std::int64_t capacity, at::Device device) : owner_(owner), capacity_(capacity), device_(device) {}
+  row_storage(const char* owner, std::int64_t capacity, at::Device device)
+      : owner_(owner), capacity_(capacity), device_(device) {}
 
   std::int64_t capacity() const { return capacity_; }
 
-  /// Throws config_error for a missing or extra column, shape_error for rows of another shape, state_error for another type.
+  /// Throws config_error for a missing or extra column, shape_error for rows of another shape,
+  /// state_error for another type.
   void check(const transitions& rows) const {
     if (columns_.empty()) {
-      if (rows.begin() == rows.end()) throw config_error(concat(owner_, ": the first rows have no columns"));
+      if (rows.begin() == rows.end())
+        throw config_error(concat(owner_, ": the first rows have no columns"));
       return;
     }
     for (const auto& [name, own] : columns_) {
       const at::Tensor* given = find(rows, name);
-      if (!given) throw config_error(concat(owner_, ": the rows have no '", name, "' ", shape_text(own.sizes().slice(1)), ", which the memory keeps"));
+      if (!given)
+        throw config_error(concat(owner_, ": the rows have no '", name, "' ",
+                                  shape_text(own.sizes().slice(1)), ", which the memory keeps"));
       if (given->sizes().slice(1) != own.sizes().slice(1))
-        throw shape_error(concat(owner_, ": '", name, "' has rows of shape ", shape_text(given->sizes().slice(1)), ", the memory keeps rows of ",
+        throw shape_error(concat(owner_, ": '", name, "' has rows of shape ",
+                                 shape_text(given->sizes().slice(1)), ", the memory keeps rows of ",
                                  shape_text(own.sizes().slice(1))));
       if (given->scalar_type() != own.scalar_type())
-        throw state_error(concat(owner_, ": '", name, "' is ", given->dtype(), ", the memory keeps ", own.dtype(), ": convert it first"));
+        throw state_error(concat(owner_, ": '", name, "' is ", given->dtype(),
+                                 ", the memory keeps ", own.dtype(), ": convert it first"));
     }
     for (const auto& [name, given] : rows)
       if (!find(columns_, name))
-        throw config_error(concat(owner_, ": the rows have '", name, "' ", shape_text(given.sizes().slice(1)), ", which the memory does not keep"));
+        throw config_error(concat(owner_, ": the rows have '", name, "' ",
+                                  shape_text(given.sizes().slice(1)),
+                                  ", which the memory does not keep"));
   }
 
   /// Rows [row, row + length) of a batch, for the slots from `slot` on.
   struct run {
     std::int64_t slot, row, length;
   };
-  /// Stores rows that `check` accepts in all columns or, on any exception, in none: memory is taken before the first is written. Throws config_error
-  /// where there is none.
+  /// Stores rows that `check` accepts in all columns or, on any exception, in none: memory is taken
+  /// before the first is written. Throws config_error where there is none.
   void put(std::initializer_list<run> runs, const transitions& rows) {
     struct part {
       at::Tensor* to;
@@ -73,7 +82,8 @@ class row_storage {
             const at::Tensor& all = rows[name];
             auto some = length == all.size(0) ? all : all.narrow(0, row, length);
             // Whoever copies these between devices puts them together first.
-            if (some.device() != tensor.device() && !some.is_contiguous()) some = some.detach().contiguous();
+            if (some.device() != tensor.device() && !some.is_contiguous())
+              some = some.detach().contiguous();
             parts.push_back({&tensor, slot, std::move(some)});
           }
       };
@@ -81,7 +91,8 @@ class row_storage {
       for (auto& [to, slot, some] : parts) put_rows(*to, slot, some);
     });
   }
-  /// The same for single rows: row `which[i]` goes to slot `slots[i]`; int64 [m] both, on the CPU, no slot twice.
+  /// The same for single rows: row `which[i]` goes to slot `slots[i]`; int64 [m] both, on the CPU,
+  /// no slot twice.
   void put(const at::Tensor& slots, const transitions& rows, const at::Tensor& which) {
     struct part {
       at::Tensor* to;
@@ -98,7 +109,8 @@ class row_storage {
         for (auto& [name, tensor] : columns_) {
           const at::Tensor& all = rows[name];
           const bool by_loop = unobserved() && plain_rows(tensor) && plain_rows(all);
-          parts.push_back({&tensor, by_loop ? all : gather_rows(all.detach(), which).to(device_), by_loop});
+          parts.push_back(
+              {&tensor, by_loop ? all : gather_rows(all.detach(), which).to(device_), by_loop});
         }
       };
       allocated(prepare, owner_, ": there is no room for a batch of ", rows.size(), " rows");
@@ -111,32 +123,36 @@ class row_storage {
     });
   }
 
-  /// Of the first `size` rows. Throws config_error when there are none, LibTorch's error for an index beyond them.
+  /// Of the first `size` rows. Throws config_error when there are none, LibTorch's error for an
+  /// index beyond them.
   transitions gather(const at::Tensor& indices, std::int64_t size) const {
     if (columns_.empty()) throw config_error(concat(owner_, ": there are no rows to gather from"));
     std::vector<named_tensor> rows;
-    for (const auto& [name, tensor] : columns_) rows.push_back({name, gather_rows(tensor, indices, size)});
+    for (const auto& [name, tensor] : columns_)
+      rows.push_back({name, gather_rows(tensor, indices, size)});
     return transitions(std::move(rows));
   }
 
   /// As `gather`, of rows that are there. Throws config_error when there is no memory for so many.
   transitions draw(const at::Tensor& indices, std::int64_t size) const {
-    return allocated([&] { return gather(indices, size); }, owner_, ": there is no room for a batch of ", indices.numel(), " rows");
+    return allocated([&] { return gather(indices, size); }, owner_,
+                     ": there is no room for a batch of ", indices.numel(), " rows");
   }
 
   /// The first `size` rows, as views.
   void save_state(state& out, const std::string& prefix, std::int64_t size) const {
     for (const auto& [name, tensor] : columns_) out.set(prefix + name, tensor.narrow(0, 0, size));
   }
-  /// What was saved, for `assign`: nothing changes yet. Throws state_error or shape_error when it has not `size` rows, or not of the columns that
-  /// there are.
+  /// What was saved, for `assign`: nothing changes yet. Throws state_error or shape_error when it
+  /// has not `size` rows, or not of the columns that there are.
   transitions saved(const state& in, const std::string& prefix, std::int64_t size) const {
     std::vector<named_tensor> columns;
-    for (const auto& key : in.tensor_keys(prefix)) columns.push_back({key.substr(prefix.size()), in.tensor(key)});
+    for (const auto& key : in.tensor_keys(prefix))
+      columns.push_back({key.substr(prefix.size()), in.tensor(key)});
     transitions rows(std::move(columns));
     if (rows.size() != size || size > capacity_)
-      throw state_error(concat(owner_, ": the state says ", size, " rows and holds ", rows.size(), ", for a memory of ", capacity_,
-                               ": it was saved from another one"));
+      throw state_error(concat(owner_, ": the state says ", size, " rows and holds ", rows.size(),
+                               ", for a memory of ", capacity_, ": it was saved from another one"));
     if (rows.begin() != rows.end()) check_saved(prefix, [&] { check(rows); });
     return rows;
   }
@@ -161,8 +177,12 @@ class row_storage {
   at::Tensor allocate(const std::string& name, const at::Tensor& like) const {
     auto shape = like.sizes().vec();
     shape[0] = capacity_;
-    return allocated([&] { return at::empty(shape, at::TensorOptions().dtype(like.scalar_type()).device(device_)); }, owner_,
-                     ": there is no room on ", device_, " for '", name, "' ", shape_text(shape), ": choose a smaller capacity");
+    return allocated(
+        [&] {
+          return at::empty(shape, at::TensorOptions().dtype(like.scalar_type()).device(device_));
+        },
+        owner_, ": there is no room on ", device_, " for '", name, "' ", shape_text(shape),
+        ": choose a smaller capacity");
   }
 
   /// Makes the tensors, or takes ours from those who share them.
@@ -174,7 +194,8 @@ class row_storage {
     }
     for (auto& [name, tensor] : columns_)
       if (tensor.use_count() > 1 || tensor.storage().use_count() > 1)
-        tensor = allocated([&shared = tensor] { return shared.clone(); }, owner_, ": there is no room on ", device_, " for a second '", name, '\'');
+        tensor = allocated([&shared = tensor] { return shared.clone(); }, owner_,
+                           ": there is no room on ", device_, " for a second '", name, '\'');
   }
 
   /// Runs `write` on tensors that are ours; if it throws, those that were made for it go again.
@@ -191,13 +212,15 @@ class row_storage {
   }
 
   /// Without memory of its own, which an operation of LibTorch takes.
-  static void copy_rows(const at::Tensor& to, const at::Tensor& slots, const at::Tensor& from, const at::Tensor& which) {
+  static void copy_rows(const at::Tensor& to, const at::Tensor& slots, const at::Tensor& from,
+                        const at::Tensor& which) {
     const auto bytes = bytes_of_row(from);
     const auto *slot = slots.data_ptr<std::int64_t>(), *row = which.data_ptr<std::int64_t>();
     auto* written_to = static_cast<char*>(to.data_ptr());
     const auto* read = static_cast<const char*>(from.data_ptr());
     for (std::int64_t i = 0; bytes > 0 && i < slots.numel(); ++i)
-      std::memcpy(written_to + static_cast<std::size_t>(slot[i]) * bytes, read + static_cast<std::size_t>(row[i]) * bytes, bytes);
+      std::memcpy(written_to + static_cast<std::size_t>(slot[i]) * bytes,
+                  read + static_cast<std::size_t>(row[i]) * bytes, bytes);
     written(to);
   }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What every sampler answers. A sampler decides which items; where they lie (a tensor, retain::transitions, a file) is another matter.
+// What every sampler answers. A sampler decides which items; where they lie (a tensor,
+// retain::transitions, a file) is another matter.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,13 +18,17 @@ namespace retain {
 /// n drawn items, or n drawn sequences of L steps. All tensors are on the CPU.
 struct drawn {
   at::Tensor indices;  ///< int64 [n], or [L, n]: into whatever holds the items
-  at::Tensor weights;  ///< float64 [n]: a factor on the loss of each; undefined where all count the same
-  at::Tensor mask;     ///< bool [L, n]: 1 where a step counts, 0 in padding; undefined where there is no padding
-  at::Tensor done;     ///< bool [L, n]: 1 at the first step of an episode, before which a recurrent state is reset; sequences only
+  /// float64 [n]: a factor on the loss of each; undefined where all count the same
+  at::Tensor weights;
+  /// bool [L, n]: 1 where a step counts, 0 in padding; undefined where there is no padding
+  at::Tensor mask;
+  /// bool [L, n]: 1 at the first step of an episode, before which a recurrent state is reset;
+  /// sequences only
+  at::Tensor done;
 };
 
-/// s.sample(n) -> drawn, with indices in [0, s.size()). Equal seeds draw equal items, whatever the number of threads; a copy draws
-/// what the original would have drawn.
+/// s.sample(n) -> drawn, with indices in [0, s.size()). Equal seeds draw equal items, whatever the
+/// number of threads; a copy draws what the original would have drawn.
 template <class S>
 concept sampler = std::copyable<S> && requires(S& s, const S& c, std::int64_t n) {
   { s.sample(n) } -> std::same_as<drawn>;
@@ -44,32 +49,41 @@ inline void check_draw(const char* what, std::int64_t n, std::int64_t size) {
   if (size < 1) throw config_error(concat(what, ": there is nothing to draw from yet"));
 }
 
-/// Throws config_error unless `count` and `more` items are not negative, and no more than anything holds.
+/// Throws config_error unless `count` and `more` items are not negative, and no more than anything
+/// holds.
 inline void check_items(const char* what, std::int64_t count, std::int64_t more = 0) {
-  if (count < 0 || more < 0) throw config_error(concat(what, ": the number of items must not be negative, got ", std::min(count, more)));
+  if (count < 0 || more < 0)
+    throw config_error(
+        concat(what, ": the number of items must not be negative, got ", std::min(count, more)));
   if (count > most_items || more > most_items - count)
-    throw config_error(concat(what, ": at most ", most_items, " items can be counted, got ", count, more > 0 ? concat(" and ", more, " more") : ""));
+    throw config_error(concat(what, ": at most ", most_items, " items can be counted, got ", count,
+                              more > 0 ? concat(" and ", more, " more") : ""));
 }
 
-/// An int64 tensor [n] and where to write its values. Throws config_error when there is no memory for so many.
+/// An int64 tensor [n] and where to write its values. Throws config_error when there is no memory
+/// for so many.
 struct index_buffer {
   index_buffer(const char* what, std::int64_t n)
-      : tensor(allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kLong)); }, what, ": there is no room for ", n, " indices")),
+      : tensor(allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kLong)); }, what,
+                         ": there is no room for ", n, " indices")),
         data(static_cast<std::int64_t*>(tensor.data_ptr())) {}
   at::Tensor tensor;
   std::int64_t* data;
 };
 
-/// `indices` as a flat, contiguous int64 tensor on the CPU. Throws shape_error unless it is one-dimensional, config_error for
-/// another type or a value outside [0, size).
+/// `indices` as a flat, contiguous int64 tensor on the CPU. Throws shape_error unless it is
+/// one-dimensional, config_error for another type or a value outside [0, size).
 inline at::Tensor checked_indices(const char* what, const at::Tensor& indices, std::int64_t size) {
   if (indices.dim() != 1)
-    throw shape_error(concat(what, ": indices need the shape [n], got ", shape_text(indices.sizes())));
-  if (indices.scalar_type() != at::kLong) throw config_error(concat(what, ": indices must be int64, got ", indices.dtype()));
+    throw shape_error(
+        concat(what, ": indices need the shape [n], got ", shape_text(indices.sizes())));
+  if (indices.scalar_type() != at::kLong)
+    throw config_error(concat(what, ": indices must be int64, got ", indices.dtype()));
   const at::Tensor flat = indices.to(at::kCPU).contiguous();
   const auto* index = static_cast<const std::int64_t*>(flat.data_ptr());
   for (std::int64_t i = 0; i < flat.numel(); ++i)
-    if (index[i] < 0 || index[i] >= size) throw config_error(concat(what, ": the index ", index[i], " is not one of ", size, " items"));
+    if (index[i] < 0 || index[i] >= size)
+      throw config_error(concat(what, ": the index ", index[i], " is not one of ", size, " items"));
   return flat;
 }
 

@@ -17,14 +17,18 @@ namespace retain {
 
 struct sequences_options {
   std::int64_t length = 16;  ///< L, steps of a sequence
-  bool pad = false;          ///< true: a sequence may begin at any step, and is padded where its episode ends
+  /// true: a sequence may begin at any step, and is padded where its episode ends
+  bool pad = false;
   std::uint64_t seed = 0;
 };
 
-/// The lengths [E] of the episodes that follow one another in `done` [n]: 1 at the first step of each, as recurrent policies take it.
-/// Throws shape_error for another shape, config_error when step 0 begins no episode.
+/// The lengths [E] of the episodes that follow one another in `done` [n]: 1 at the first step of
+/// each, as recurrent policies take it. Throws shape_error for another shape, config_error when
+/// step 0 begins no episode.
 inline at::Tensor episode_lengths(const at::Tensor& done) {
-  if (done.dim() != 1) throw shape_error(detail::concat("episode_lengths: done needs the shape [n], got ", detail::shape_text(done.sizes())));
+  if (done.dim() != 1)
+    throw shape_error(detail::concat("episode_lengths: done needs the shape [n], got ",
+                                     detail::shape_text(done.sizes())));
   const at::Tensor first = done.to(at::kCPU, at::kBool).contiguous();
   const auto* begins = static_cast<const bool*>(first.data_ptr());
   std::vector<std::int64_t> lengths;
@@ -32,35 +36,40 @@ inline at::Tensor episode_lengths(const at::Tensor& done) {
     if (begins[i])
       lengths.push_back(0);
     else if (i == 0)
-      throw config_error("episode_lengths: step 0 must be marked as the first of an episode; flags that mark last steps are to be shifted by one");
+      throw config_error("episode_lengths: step 0 must be marked as the first of an episode; flags "
+                         "that mark last steps are to be shifted by one");
     ++lengths.back();
   }
   return at::tensor(lengths, at::TensorOptions().dtype(at::kLong));
 }
 
-/// Sequences of L steps out of episodes that lie one after the other, for recurrent policies. No sequence goes on from one episode
-/// into the next, and every start that allows this is equally likely: steps with L - 1 more of their episode after them, so that
-/// episodes shorter than L are never drawn; or with `pad` every step, and the mask is 0 beyond the episode's end (the index stays at
-/// the last step). Padding keeps the ends of episodes as likely as the rest: without it, a step is in up to L sequences, the first and
-/// last L - 1 of an episode in fewer.
+/// Sequences of L steps out of episodes that lie one after the other, for recurrent policies. No
+/// sequence goes on from one episode into the next, and every start that allows this is equally
+/// likely: steps with L - 1 more of their episode after them, so that episodes shorter than L are
+/// never drawn; or with `pad` every step, and the mask is 0 beyond the episode's end (the index
+/// stays at the last step). Padding keeps the ends of episodes as likely as the rest: without it, a
+/// step is in up to L sequences, the first and last L - 1 of an episode in fewer.
 ///
 ///     sequences{episode_lengths(done), {.length = 32}}
 ///
-/// A draw is indices [L, n], done [L, n], and with `pad` a mask [L, n]. O(log E) a sequence, for E episodes.
+/// A draw is indices [L, n], done [L, n], and with `pad` a mask [L, n]. O(log E) a sequence, for E
+/// episodes.
 class sequences {
  public:
-  /// `lengths` [E], int64: steps of each episode, in the order they lie in. Throws config_error for a length below 1, of an episode or of a sequence.
+  /// `lengths` [E], int64: steps of each episode, in the order they lie in. Throws config_error for
+  /// a length below 1, of an episode or of a sequence.
   explicit sequences(const at::Tensor& lengths, sequences_options options = {})
       : length_(options.length), pad_(options.pad), random_(options.seed) {
-    if (length_ < 1) throw config_error(detail::concat("sequences: length must be at least 1, got ", length_));
+    if (length_ < 1)
+      throw config_error(detail::concat("sequences: length must be at least 1, got ", length_));
     push(lengths);
   }
 
   /// More episodes after the ones there are: all or, on any exception, none.
   void push(const at::Tensor& lengths) {
     if (lengths.dim() != 1 || lengths.scalar_type() != at::kLong)
-      throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ", lengths.dtype(), ' ',
-                                       detail::shape_text(lengths.sizes())));
+      throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ",
+                                       lengths.dtype(), ' ', detail::shape_text(lengths.sizes())));
     const at::Tensor flat = lengths.to(at::kCPU).contiguous();
     const auto* length = static_cast<const std::int64_t*>(flat.data_ptr());
     std::int64_t steps = size();
@@ -71,18 +80,22 @@ class sequences {
     detail::make_room(starts_, static_cast<std::size_t>(flat.numel()));
     detail::make_room(steps_, static_cast<std::size_t>(flat.numel()));
     for (std::int64_t e = 0; e < flat.numel(); ++e) {
-      starts_.push_back(starts_.back() + (pad_ ? length[e] : std::max<std::int64_t>(0, length[e] - length_ + 1)));
+      starts_.push_back(starts_.back() +
+                        (pad_ ? length[e] : std::max<std::int64_t>(0, length[e] - length_ + 1)));
       steps_.push_back(steps_.back() + length[e]);
     }
   }
 
-  /// Throws config_error when no episode is long enough, or so many sequences do not fit into memory.
+  /// Throws config_error when no episode is long enough, or so many sequences do not fit into
+  /// memory.
   drawn sample(std::int64_t n) {
     if (starts() == 0 && size() > 0)
-      throw config_error(detail::concat("sequences: no episode has ", length_, " steps: draw shorter sequences, or pad"));
+      throw config_error(detail::concat("sequences: no episode has ", length_,
+                                        " steps: draw shorter sequences, or pad"));
     detail::check_draw("sequences", n, starts());
     if (n > detail::most_items / length_)
-      throw config_error(detail::concat("sequences: cannot draw ", n, " sequences of ", length_, " steps at once"));
+      throw config_error(detail::concat("sequences: cannot draw ", n, " sequences of ", length_,
+                                        " steps at once"));
     const detail::index_buffer indices("sequences", length_ * n);
     const auto [done, mask] = detail::allocated(
         [&] {
@@ -91,11 +104,14 @@ class sequences {
           return std::pair(std::move(zeros), std::move(ones));
         },
         "sequences: there is no room for ", n, " sequences of ", length_, " steps");
-    auto *begins = static_cast<bool*>(done.data_ptr()), *counts = static_cast<bool*>(mask.data_ptr());
+    auto *begins = static_cast<bool*>(done.data_ptr()),
+         *counts = static_cast<bool*>(mask.data_ptr());
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t start = random_.index(starts());
-      const auto episode = static_cast<std::size_t>(std::upper_bound(starts_.begin(), starts_.end(), start) - starts_.begin() - 1);
-      const std::int64_t offset = start - starts_[episode], left = steps_[episode + 1] - steps_[episode] - offset;
+      const auto episode = static_cast<std::size_t>(
+          std::upper_bound(starts_.begin(), starts_.end(), start) - starts_.begin() - 1);
+      const std::int64_t offset = start - starts_[episode],
+                         left = steps_[episode + 1] - steps_[episode] - offset;
       begins[i] = offset == 0;
       for (std::int64_t t = 0; t < length_; ++t) {
         indices.data[t * n + i] = steps_[episode] + offset + std::min(t, left - 1);
@@ -120,10 +136,12 @@ class sequences {
     const at::Tensor steps = detail::saved_list(in, key, at::kLong);
     const auto* end = static_cast<const std::int64_t*>(steps.data_ptr());
     if (steps.numel() < 1 || end[0] != 0)
-      throw state_error(detail::concat("the state's '", key, "' must begin with 0 steps: it was saved from something else"));
+      throw state_error(detail::concat(
+          "the state's '", key, "' must begin with 0 steps: it was saved from something else"));
     detail::check_saved(key, [&] {
       // An end that is negative is no length either; their difference might overflow.
-      for (std::int64_t e = 0; e + 1 < steps.numel(); ++e) check_episode(e, end[e], std::max<std::int64_t>(0, end[e + 1]) - end[e]);
+      for (std::int64_t e = 0; e + 1 < steps.numel(); ++e)
+        check_episode(e, end[e], std::max<std::int64_t>(0, end[e + 1]) - end[e]);
     });
     sequences loaded(at::diff(steps), {.length = length_, .pad = pad_});
     loaded.random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
@@ -132,14 +150,17 @@ class sequences {
 
  private:
   static void check_episode(std::int64_t e, std::int64_t before, std::int64_t length) {
-    if (length < 1) throw config_error(detail::concat("sequences: episode ", e, " has ", length, " steps; leave empty episodes out"));
+    if (length < 1)
+      throw config_error(detail::concat("sequences: episode ", e, " has ", length,
+                                        " steps; leave empty episodes out"));
     detail::check_items("sequences", before, length);
   }
 
   std::int64_t length_;
   bool pad_;
   detail::splitmix64 random_;
-  detail::self_movable<std::vector<std::int64_t>> starts_{0}, steps_{0};  // in all episodes before the e-th
+  // in all episodes before the e-th
+  detail::self_movable<std::vector<std::int64_t>> starts_{0}, steps_{0};
 };
 
 }  // namespace retain

@@ -18,34 +18,42 @@
 namespace retain {
 
 struct stratified_options {
-  std::map<std::int64_t, double> shares = {};  ///< how often each stratum is drawn, relative to the others; empty: all equally
+  /// how often each stratum is drawn, relative to the others; empty: all equally
+  std::map<std::int64_t, double> shares = {};
   std::uint64_t seed = 0;
 };
 
-/// Batches that hold a fixed share of every stratum: of regions of an environment, bins of return, levels of a dungeon, however many
-/// items each has. Items carry an int64 key; the items of one key are a stratum, and within it every item is equally likely (with
-/// replacement). The shares are exact: a batch of n gets n p_k items of stratum k, rounded by largest remainder, and what rounding
-/// gave or took is carried over, so that over any number of batches each stratum is off by an item or two and not by more.
+/// Batches that hold a fixed share of every stratum: of regions of an environment, bins of return,
+/// levels of a dungeon, however many items each has. Items carry an int64 key; the items of one key
+/// are a stratum, and within it every item is equally likely (with replacement). The shares are
+/// exact: a batch of n gets n p_k items of stratum k, rounded by largest remainder, and what
+/// rounding gave or took is carried over, so that over any number of batches each stratum is off by
+/// an item or two and not by more.
 ///
 ///     stratified{levels}                                               // each level equally often
 ///     stratified{levels, {.shares = {{1, 1.0}, {2, 3.0}}, .seed = 5}}  // level 2 three times as often
 ///
-/// A stratum without items gets nothing, and the others share it in proportion. Draws are [n], by ascending key. A draw is O(n + K)
-/// for K strata, whatever the number of items, an update O(1); memory is 16 bytes an item.
+/// A stratum without items gets nothing, and the others share it in proportion. Draws are [n], by
+/// ascending key. A draw is O(n + K) for K strata, whatever the number of items, an update O(1);
+/// memory is 16 bytes an item.
 class stratified {
  public:
-  /// `keys` [n], int64. Throws config_error for shares that are negative or all 0, that or whose sum is not finite, and for a key without a share
-  /// when shares are given.
-  explicit stratified(const at::Tensor& keys, stratified_options options = {}) : shares_(std::move(options.shares)), random_(options.seed) {
+  /// `keys` [n], int64. Throws config_error for shares that are negative or all 0, that or whose
+  /// sum is not finite, and for a key without a share when shares are given.
+  explicit stratified(const at::Tensor& keys, stratified_options options = {})
+      : shares_(std::move(options.shares)), random_(options.seed) {
     double sum = 0;
     for (const auto& [key, share] : shares_) {
       if (!(share >= 0) || !std::isfinite(share))
-        throw config_error(detail::concat("stratified: the share of stratum ", key, " must be finite and not negative, got ", share));
+        throw config_error(detail::concat("stratified: the share of stratum ", key,
+                                          " must be finite and not negative, got ", share));
       sum += share;
       stratum_of(key);
     }
     if (!shares_.empty() && !(sum > 0)) throw config_error("stratified: all shares are 0");
-    if (!std::isfinite(sum)) throw config_error("stratified: the shares add up to more than a double holds: scale them down");
+    if (!std::isfinite(sum))
+      throw config_error(
+          "stratified: the shares add up to more than a double holds: scale them down");
     push(keys);
   }
 
@@ -60,12 +68,15 @@ class stratified {
     }
   }
 
-  /// Other keys for items that there are, as when a memory has overwritten them. `indices` [m], `keys` [m], int64. Throws config_error for an index
-  /// that is none; on any exception nothing has changed.
+  /// Other keys for items that there are, as when a memory has overwritten them. `indices` [m],
+  /// `keys` [m], int64. Throws config_error for an index that is none; on any exception nothing has
+  /// changed.
   void update(const at::Tensor& indices, const at::Tensor& keys) {
-    const at::Tensor items = detail::checked_indices("stratified", indices, size()), flat = checked(keys);
+    const at::Tensor items = detail::checked_indices("stratified", indices, size()),
+                     flat = checked(keys);
     if (items.numel() != flat.numel())
-      throw shape_error(detail::concat("stratified: ", flat.numel(), " keys for ", items.numel(), " indices"));
+      throw shape_error(
+          detail::concat("stratified: ", flat.numel(), " keys for ", items.numel(), " indices"));
     const auto* item = static_cast<const std::int64_t*>(items.data_ptr());
     for (const auto s : prepared(flat)) {
       remove(*item);
@@ -73,7 +84,8 @@ class stratified {
     }
   }
 
-  /// Throws config_error when no stratum with a share has items, and for more draws than fit into memory.
+  /// Throws config_error when no stratum with a share has items, and for more draws than fit into
+  /// memory.
   drawn sample(std::int64_t n) {
     std::vector<double> shares(strata_.size()), credit(strata_.size());
     double sum = 0;
@@ -92,7 +104,8 @@ class stratified {
     for (const auto& [key, s] : numbers_) {
       auto& stratum = strata_[s];
       stratum.credit = credit[k];
-      for (std::int64_t i = 0; i < counts[k]; ++i) *next++ = stratum.items[static_cast<std::size_t>(random_.index(count(stratum)))];
+      for (std::int64_t i = 0; i < counts[k]; ++i)
+        *next++ = stratum.items[static_cast<std::size_t>(random_.index(count(stratum)))];
       ++k;
     }
     return {indices.tensor, {}, {}, {}};
@@ -123,19 +136,25 @@ class stratified {
     out.set(prefix + "credits", at::tensor(credits, at::TensorOptions().dtype(at::kDouble)));
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error, and changes nothing, for items of a key that has no share here, and for lists that do not fit together.
+  /// Throws state_error, and changes nothing, for items of a key that has no share here, and for
+  /// lists that do not fit together.
   void load_state(const state& in, const std::string& prefix) {
-    const auto list = [&](const char* name, at::ScalarType type) { return detail::saved_list(in, prefix + name, type); };
+    const auto list = [&](const char* name, at::ScalarType type) {
+      return detail::saved_list(in, prefix + name, type);
+    };
     const auto wrong = [&](const char* name, std::int64_t where) {
-      throw state_error(detail::concat("stratified: the state's '", prefix, name, "' does not fit to the rest at place ", where,
+      throw state_error(detail::concat("stratified: the state's '", prefix, name,
+                                       "' does not fit to the rest at place ", where,
                                        ": it was saved from something else"));
     };
-    const auto keys = list("keys", at::kLong), counts = list("counts", at::kLong), items = list("items", at::kLong);
+    const auto keys = list("keys", at::kLong), counts = list("counts", at::kLong),
+               items = list("items", at::kLong);
     const auto credits = list("credits", at::kDouble);
     if (counts.numel() != keys.numel()) wrong("counts", counts.numel());
     if (credits.numel() != keys.numel()) wrong("credits", credits.numel());
     detail::check_saved(prefix + "items", [&] { check_size(items.numel()); });
-    const auto *key = static_cast<const std::int64_t*>(keys.data_ptr()), *number = static_cast<const std::int64_t*>(counts.data_ptr()),
+    const auto *key = static_cast<const std::int64_t*>(keys.data_ptr()),
+               *number = static_cast<const std::int64_t*>(counts.data_ptr()),
                *item = static_cast<const std::int64_t*>(items.data_ptr());
     const auto* credit = static_cast<const double*>(credits.data_ptr());
 
@@ -145,14 +164,19 @@ class stratified {
     for (std::int64_t k = 0; k < keys.numel(); ++k) {
       if (k > 0 && key[k] <= key[k - 1]) wrong("keys", k);
       if (!shares_.empty() && !shares_.count(key[k]))
-        throw state_error(detail::concat("stratified: the state under '", prefix, "' has items of the key ", key[k], ", which has no share here"));
-      detail::check_saved(prefix + "credits", [&] { detail::check_credit("stratified", credit[k], static_cast<std::size_t>(keys.numel())); });
+        throw state_error(detail::concat("stratified: the state under '", prefix,
+                                         "' has items of the key ", key[k],
+                                         ", which has no share here"));
+      detail::check_saved(prefix + "credits", [&] {
+        detail::check_credit("stratified", credit[k], static_cast<std::size_t>(keys.numel()));
+      });
       if (number[k] < 0 || number[k] > items.numel() - read) wrong("counts", k);
       const std::uint32_t s = loaded.stratum_of(key[k]);
       loaded.strata_[s].credit = credit[k];
       for (const std::int64_t end = read + number[k]; read < end; ++read) {
         if (item[read] < 0 || item[read] >= items.numel()) wrong("items", read);
-        if (loaded.places_[static_cast<std::size_t>(item[read])].stratum != unplaced) wrong("items", read);
+        if (loaded.places_[static_cast<std::size_t>(item[read])].stratum != unplaced)
+          wrong("items", read);
         loaded.insert(item[read], s);
       }
     }
@@ -173,28 +197,35 @@ class stratified {
     std::uint32_t position;
   };
 
-  static std::int64_t count(const stratum_items& stratum) { return static_cast<std::int64_t>(stratum.items.size()); }
+  static std::int64_t count(const stratum_items& stratum) {
+    return static_cast<std::int64_t>(stratum.items.size());
+  }
   static void check_size(std::int64_t size, std::int64_t more = 0) {
     if (size > unplaced || more > unplaced - size)
-      throw config_error(detail::concat("stratified: there is place for ", unplaced, " items, not for ", size, " and ", more, " more"));
+      throw config_error(detail::concat("stratified: there is place for ", unplaced,
+                                        " items, not for ", size, " and ", more, " more"));
   }
 
   /// Keys [n] on the CPU, every one with a share.
   at::Tensor checked(const at::Tensor& keys) const {
     if (keys.dim() != 1 || keys.scalar_type() != at::kLong)
-      throw shape_error(detail::concat("stratified: keys must be int64 [n], got ", keys.dtype(), " ", detail::shape_text(keys.sizes())));
+      throw shape_error(detail::concat("stratified: keys must be int64 [n], got ", keys.dtype(),
+                                       " ", detail::shape_text(keys.sizes())));
     const at::Tensor flat = keys.to(at::kCPU).contiguous();
     const auto* key = static_cast<const std::int64_t*>(flat.data_ptr());
     if (!shares_.empty())
       for (std::int64_t i = 0; i < flat.numel(); ++i)
         if (!shares_.count(key[i]))
-          throw config_error(detail::concat("stratified: an item has the key ", key[i], ", which has no share: give it one, 0 if it is never drawn"));
+          throw config_error(
+              detail::concat("stratified: an item has the key ", key[i],
+                             ", which has no share: give it one, 0 if it is never drawn"));
     return flat;
   }
 
   std::uint32_t stratum_of(std::int64_t key) {
     detail::make_room(strata_, 1);
-    const auto [found, made] = numbers_.try_emplace(key, static_cast<std::uint32_t>(strata_.size()));
+    const auto [found, made] =
+        numbers_.try_emplace(key, static_cast<std::uint32_t>(strata_.size()));
     if (made) strata_.emplace_back();
     return found->second;
   }
@@ -205,8 +236,10 @@ class stratified {
     std::vector<std::uint32_t> strata(static_cast<std::size_t>(keys.numel()));
     std::size_t counted = 0;
     try {
-      for (; counted < strata.size(); ++counted) ++strata_[strata[counted] = stratum_of(key[counted])].coming;
-      for (const auto s : strata) detail::make_room(strata_[s].items, std::exchange(strata_[s].coming, 0));
+      for (; counted < strata.size(); ++counted)
+        ++strata_[strata[counted] = stratum_of(key[counted])].coming;
+      for (const auto s : strata)
+        detail::make_room(strata_[s].items, std::exchange(strata_[s].coming, 0));
     } catch (...) {
       for (std::size_t i = 0; i < counted; ++i) strata_[strata[i]].coming = 0;
       std::erase_if(numbers_, [&](const auto& number) { return number.second >= had; });
@@ -216,7 +249,8 @@ class stratified {
     return strata;
   }
   void insert(std::int64_t item, std::uint32_t s) {
-    places_[static_cast<std::size_t>(item)] = {s, static_cast<std::uint32_t>(strata_[s].items.size())};
+    places_[static_cast<std::size_t>(item)] = {s,
+                                               static_cast<std::uint32_t>(strata_[s].items.size())};
     strata_[s].items.push_back(item);
   }
   /// The stratum's last item takes the place of the one that leaves.

@@ -11,17 +11,20 @@
 
 namespace retain::detail {
 
-/// A binary tree over values that are not negative: the sum of all, the least that is not 0, and the leaf at a given place of the
-/// running sum, each in O(log n). An inner node is recomputed from its two children and never changed by a difference, so that the
-/// sums do not drift and depend on the leaves alone, not on the order in which they were set.
+/// A binary tree over values that are not negative: the sum of all, the least that is not 0, and
+/// the leaf at a given place of the running sum, each in O(log n). An inner node is recomputed from
+/// its two children and never changed by a difference, so that the sums do not drift and depend on
+/// the leaves alone, not on the order in which they were set.
 class sum_tree {
  public:
-  explicit sum_tree(std::int64_t leaves = 0) : leaves_(static_cast<std::size_t>(leaves)), nodes_(2 * leaves_) {}
+  explicit sum_tree(std::int64_t leaves = 0)
+      : leaves_(static_cast<std::size_t>(leaves)), nodes_(2 * leaves_) {}
 
   /// Leaves beyond the ones there are hold 0.
   void resize(std::int64_t leaves) {
     sum_tree grown(leaves);
-    std::copy(nodes_.begin() + static_cast<std::ptrdiff_t>(leaves_), nodes_.end(), grown.nodes_.begin() + leaves);
+    std::copy(nodes_.begin() + static_cast<std::ptrdiff_t>(leaves_), nodes_.end(),
+              grown.nodes_.begin() + leaves);
     for (std::size_t i = grown.leaves_; i-- > 1;) grown.recompute(i);
     *this = std::move(grown);
   }
@@ -33,7 +36,8 @@ class sum_tree {
   }
   /// The same for leaves [first, first + count), in O(count + log n).
   void fill(std::int64_t first, std::int64_t count, double value) {
-    std::size_t low = leaves_ + static_cast<std::size_t>(first), high = low + static_cast<std::size_t>(count);
+    std::size_t low = leaves_ + static_cast<std::size_t>(first),
+                high = low + static_cast<std::size_t>(count);
     for (std::size_t i = low; i < high; ++i) nodes_[i] = {value, value > 0 ? value : none};
     // A generation at a time and from the right, since the leaves may lie in two generations.
     while (high > 2) {
@@ -44,11 +48,14 @@ class sum_tree {
   }
 
   std::int64_t leaves() const { return static_cast<std::int64_t>(leaves_); }
-  double value(std::int64_t leaf) const { return nodes_[leaves_ + static_cast<std::size_t>(leaf)].sum; }
+  double value(std::int64_t leaf) const {
+    return nodes_[leaves_ + static_cast<std::size_t>(leaf)].sum;
+  }
   double total() const { return leaves_ == 0 ? 0.0 : nodes_[1].sum; }
   double least() const { return leaves_ == 0 ? none : nodes_[1].least; }
 
-  /// The leaf that holds `mass` in [0, total) of the running sum; never one of value 0 unless all are.
+  /// The leaf that holds `mass` in [0, total) of the running sum; never one of value 0 unless all
+  /// are.
   std::int64_t find(double mass) const {
     std::size_t i = 1;
     while (i < leaves_) {
@@ -74,7 +81,8 @@ class sum_tree {
   }
 
   std::size_t leaves_;
-  self_movable<std::vector<node>> nodes_;  // node i has the children 2i and 2i + 1; leaf k is node leaves + k
+  // node i has the children 2i and 2i + 1; leaf k is node leaves + k
+  self_movable<std::vector<node>> nodes_;
 };
 
 }  // namespace retain::detail

@@ -19,7 +19,8 @@
 
 namespace retain {
 
-/// Tensors by name that share their first dimension: row i of all of them is one item, a transition or whatever else belongs together.
+/// Tensors by name that share their first dimension: row i of all of them is one item, a transition
+/// or whatever else belongs together.
 ///
 ///     const transitions batch{{"observation", o}, {"action", a}, {"reward", r}, {"next", n}, {"ended", e}};
 ///     batch["reward"]
@@ -28,37 +29,47 @@ namespace retain {
 class transitions {
  public:
   transitions() = default;
-  transitions(std::initializer_list<named_tensor> columns) : transitions(std::vector<named_tensor>(columns)) {}
+  transitions(std::initializer_list<named_tensor> columns)
+      : transitions(std::vector<named_tensor>(columns)) {}
 
-  /// Throws config_error when two columns have one name, shape_error for a column without rows or with another number of them.
+  /// Throws config_error when two columns have one name, shape_error for a column without rows or
+  /// with another number of them.
   explicit transitions(std::vector<named_tensor> columns) : columns_(std::move(columns)) {
     std::set<std::string_view> names;
     for (const auto& [name, tensor] : columns_) {
-      if (!names.insert(name).second) throw config_error(detail::concat("transitions: two columns are named '", name, "'"));
+      if (!names.insert(name).second)
+        throw config_error(detail::concat("transitions: two columns are named '", name, "'"));
       if (!tensor.defined() || tensor.dim() == 0)
-        throw shape_error(detail::concat("transitions: '", name, "' needs the shape [n, ...], got ",
-                                         tensor.defined() ? "a tensor without dimensions" : "an undefined tensor"));
+        throw shape_error(detail::concat(
+            "transitions: '", name, "' needs the shape [n, ...], got ",
+            tensor.defined() ? "a tensor without dimensions" : "an undefined tensor"));
       if (tensor.size(0) != size())
-        throw shape_error(detail::concat("transitions: '", name, "' has shape ", detail::shape_text(tensor.sizes()),
-                                         ", which is not one row for each of '", columns_.front().name, "' ",
-                                         detail::shape_text(columns_.front().tensor.sizes())));
+        throw shape_error(detail::concat(
+            "transitions: '", name, "' has shape ", detail::shape_text(tensor.sizes()),
+            ", which is not one row for each of '", columns_.front().name, "' ",
+            detail::shape_text(columns_.front().tensor.sizes())));
     }
   }
 
-  /// Throws config_error when there is no such column. Of a temporary it is a handle of its own, which outlives that.
+  /// Throws config_error when there is no such column. Of a temporary it is a handle of its own,
+  /// which outlives that.
   const at::Tensor& operator[](std::string_view name) const& {
     for (const auto& column : columns_)
       if (column.name == name) return column.tensor;
     std::string there;
-    for (const auto& column : columns_) there += detail::concat(there.empty() ? "" : ", ", '\'', column.name, '\'');
-    throw config_error(detail::concat("transitions: there is no '", name, "', only ", there.empty() ? "an empty batch" : there));
+    for (const auto& column : columns_)
+      there += detail::concat(there.empty() ? "" : ", ", '\'', column.name, '\'');
+    throw config_error(detail::concat("transitions: there is no '", name, "', only ",
+                                      there.empty() ? "an empty batch" : there));
   }
 
   at::Tensor operator[](std::string_view name) const&& { return (*this)[name]; }
 
   std::int64_t size() const { return columns_.empty() ? 0 : columns_.front().tensor.size(0); }
   /// Where the tensors are; the CPU when there are none.
-  at::Device device() const { return columns_.empty() ? at::Device(at::kCPU) : columns_.front().tensor.device(); }
+  at::Device device() const {
+    return columns_.empty() ? at::Device(at::kCPU) : columns_.front().tensor.device();
+  }
   auto begin() const& { return columns_.begin(); }
   auto end() const& { return columns_.end(); }
   void begin() const&& = delete;  // of a temporary there is nothing left to go through

@@ -14,7 +14,9 @@ namespace retain {
 class uniform {
  public:
   /// Throws config_error for a negative size.
-  explicit uniform(std::int64_t size, std::uint64_t seed = 0) : size_(0), random_(seed) { resize(size); }
+  explicit uniform(std::int64_t size, std::uint64_t seed = 0) : size_(0), random_(seed) {
+    resize(size);
+  }
 
   /// Indices [n]. Throws config_error when there are no items.
   drawn sample(std::int64_t n) {
@@ -27,13 +29,19 @@ class uniform {
   std::int64_t size() const { return size_; }
   /// How many items there are from now on. Throws config_error for a negative number.
   void resize(std::int64_t size) {
-    if (size < 0) throw config_error(detail::concat("uniform: the number of items must not be negative, got ", size));
+    if (size < 0)
+      throw config_error(
+          detail::concat("uniform: the number of items must not be negative, got ", size));
     size_ = size;
   }
 
   /// The generator; the number of items is the caller's to know.
-  void save_state(state& out, const std::string& prefix) const { out.set(prefix + "random", random_.state()); }
-  void load_state(const state& in, const std::string& prefix) { random_.set_state(in.integer<std::uint64_t>(prefix + "random")); }
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "random", random_.state());
+  }
+  void load_state(const state& in, const std::string& prefix) {
+    random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
+  }
 
  private:
   std::int64_t size_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What can be frozen in a model, and freezing it: parameters by name, and the modules that hold nothing else.
+// What can be frozen in a model, and freezing it: parameters by name, and the modules that hold
+// nothing else.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -32,31 +33,42 @@ concept has_modules = requires(M& model) {
   model.named_modules();
 };
 
-/// The model and the modules under it, each before its children; nothing for a model that is no module.
+/// The model and the modules under it, each before its children; nothing for a model that is no
+/// module.
 template <class M>
 std::vector<module_handle> modules_of(M& model) {
-  if constexpr (requires { model.ptr(); requires has_modules<std::remove_reference_t<decltype(*model.ptr())>>; }) {
+  if constexpr (requires {
+                  model.ptr();
+                  requires has_modules<std::remove_reference_t<decltype(*model.ptr())>>;
+                }) {
     return modules_of(*model.ptr());
-  } else if constexpr (requires { requires has_modules<std::remove_reference_t<decltype(*model)>>; }) {
+  } else if constexpr (requires {
+                         requires has_modules<std::remove_reference_t<decltype(*model)>>;
+                       }) {
     return modules_of(*model);
   } else if constexpr (has_modules<M>) {
     std::vector<module_handle> modules;
-    modules.push_back({"", [&model] { return model.is_training(); }, [&model](bool on) { model.train(on); }});
+    modules.push_back(
+        {"", [&model] { return model.is_training(); }, [&model](bool on) { model.train(on); }});
     if constexpr (requires { model.named_modules("", false); }) {
       for (const auto& item : model.named_modules("", false)) {
         auto module = item.value();
-        modules.push_back({item.key(), [module] { return module->is_training(); }, [module](bool on) { module->train(on); }});
+        modules.push_back({item.key(), [module] { return module->is_training(); },
+                           [module](bool on) { module->train(on); }});
       }
     } else {  // torch::jit::Module
       for (const auto& item : model.named_modules()) {
         auto module = item.value;
         if (!item.name.empty())
-          modules.push_back({item.name, [module] { return module.is_training(); }, [module](bool on) mutable { module.train(on); }});
+          modules.push_back({item.name, [module] { return module.is_training(); },
+                             [module](bool on) mutable { module.train(on); }});
       }
     }
     return modules;
   } else {
-    static_assert(!has_modules<std::remove_const_t<M>>, "a const module cannot be put into eval mode: pass the module itself, a holder or a pointer");
+    static_assert(!has_modules<std::remove_const_t<M>>,
+                  "a const module cannot be put into eval mode: pass the module itself, a holder "
+                  "or a pointer");
     return {};
   }
 }
@@ -66,7 +78,8 @@ class freezer {
  public:
   template <parameter_source M>
   freezer(const char* kind, M& model) : kind_(kind) {
-    for (auto& [name, tensor] : parameters(model)) parameters_.push_back({std::move(name), tensor, tensor.requires_grad(), false});
+    for (auto& [name, tensor] : parameters(model))
+      parameters_.push_back({std::move(name), tensor, tensor.requires_grad(), false});
     for (const auto& [name, tensor] : all_names(model))
       for (const auto& p : parameters_)
         if (p.tensor.is_same(tensor) && p.name != name) tied_.emplace_back(name, p.name);
@@ -74,47 +87,59 @@ class freezer {
       module_entry entry{std::move(handle), {}, false, true};
       const auto prefix = entry.handle.name.empty() ? std::string() : entry.handle.name + ".";
       for (std::size_t i = 0; i < parameters_.size(); ++i)
-        if (parameters_[i].name.compare(0, prefix.size(), prefix) == 0) entry.parameters.push_back(i);
+        if (parameters_[i].name.compare(0, prefix.size(), prefix) == 0)
+          entry.parameters.push_back(i);
       modules_.push_back(std::move(entry));
     }
   }
 
-  /// Throws config_error for a pattern that covers nothing, or a shared tensor by another name than its first: it would go on learning.
+  /// Throws config_error for a pattern that covers nothing, or a shared tensor by another name than
+  /// its first: it would go on learning.
   void check(const std::vector<std::string>& patterns) const {
     for (const auto& pattern : patterns) {
       bool used = false;
       for (const auto& p : parameters_) used = used || covers(pattern, p.name);
-      for (const auto& m : modules_) used = used || (!m.handle.name.empty() && covers(pattern, m.handle.name));
-      if (!used) throw config_error(concat(kind_, ": the pattern '", pattern, "' matches no parameter and no module"));
+      for (const auto& m : modules_)
+        used = used || (!m.handle.name.empty() && covers(pattern, m.handle.name));
+      if (!used)
+        throw config_error(
+            concat(kind_, ": the pattern '", pattern, "' matches no parameter and no module"));
       for (const auto& [name, first] : tied_)
         if (covers(pattern, name) && !covered(patterns, first))
-          throw config_error(concat(kind_, ": the pattern '", pattern, "' covers '", name, "', which is the same tensor as '", first,
-                                    "': name it as '", first, "', by which a shared tensor is known"));
+          throw config_error(concat(kind_, ": the pattern '", pattern, "' covers '", name,
+                                    "', which is the same tensor as '", first, "': name it as '",
+                                    first, "', by which a shared tensor is known"));
     }
   }
 
-  /// Freezes what `patterns` cover and `except` do not, and gives everything else back. Returns whether that changed anything.
+  /// Freezes what `patterns` cover and `except` do not, and gives everything else back. Returns
+  /// whether that changed anything.
   bool set(const std::vector<std::string>& patterns, const std::vector<std::string>& except = {}) {
-    const auto wanted = [&](const std::string& name) { return covered(patterns, name) && !covered(except, name); };
+    const auto wanted = [&](const std::string& name) {
+      return covered(patterns, name) && !covered(except, name);
+    };
     bool changed = false;
     for (auto& p : parameters_) {
       const bool freeze = wanted(p.name);
       changed = changed || freeze != p.frozen;
       if (p.frozen && !freeze) {
         p.tensor.requires_grad_(p.trainable);
-        p.tensor.mutable_grad() = at::Tensor();  // what a backward() put there after a requires_grad_() that went over it
+        // what a backward() put there after a requires_grad_() that went over it
+        p.tensor.mutable_grad() = at::Tensor();
       }
       p.frozen = freeze;
     }
     std::vector<bool> before, released;
     for (auto& m : modules_) {
-      // A module whose parameters are frozen only in part still learns, and goes on in its own mode.
+      // A module whose parameters are frozen only in part still learns, and goes on in its own
+      // mode.
       bool freeze = m.parameters.empty() ? !m.handle.name.empty() && wanted(m.handle.name) : true;
       for (const auto i : m.parameters) freeze = freeze && parameters_[i].frozen;
       for (const auto& above : modules_) freeze = freeze || (above.frozen && m.lies_in(above));
       before.push_back(m.handle.training());
       released.push_back(m.frozen && !freeze);
-      if (freeze && (!m.frozen || before.back())) m.was_training = before.back();  // a train() may have gone over what is frozen
+      // a train() may have gone over what is frozen
+      if (freeze && (!m.frozen || before.back())) m.was_training = before.back();
       changed = changed || freeze != m.frozen;
       m.frozen = freeze;
     }
@@ -164,13 +189,15 @@ class freezer {
 
     bool lies_in(const module_entry& other) const {
       const auto& above = other.handle.name;
-      return handle.name.size() > above.size() && (above.empty() || handle.name.compare(0, above.size() + 1, above + ".") == 0);
+      return handle.name.size() > above.size() &&
+             (above.empty() || handle.name.compare(0, above.size() + 1, above + ".") == 0);
     }
   };
 
   const char* kind_;
   std::vector<parameter_entry> parameters_;
-  std::vector<std::pair<std::string, std::string>> tied_;  // another name of a parameter, and its first
+  // another name of a parameter, and its first
+  std::vector<std::pair<std::string, std::string>> tied_;
   std::vector<module_entry> modules_;  // each before its children
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the penalties with a given importance share: taking it in, and one quadratic for the tasks of any number.
+// What the penalties with a given importance share: taking it in, and one quadratic for the tasks
+// of any number.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -35,13 +36,15 @@ concept holds_importance = requires(const T& estimate) {
 
 }  // namespace detail
 
-/// An importance for a model some of whose layers have grown, from one for what it was: 0 for the new rows and columns, which lie behind the old ones in
-/// every dimension, so that they are free. What has not grown, and names that the model does not have, are as they were.
+/// An importance for a model some of whose layers have grown, from one for what it was: 0 for the
+/// new rows and columns, which lie behind the old ones in every dimension, so that they are free.
+/// What has not grown, and names that the model does not have, are as they were.
 ///
 ///     // grown->head.weight [6, 8] holds the 4 rows that the old one had, and 2 new ones
 ///     ewc keep{*grown, grown_importance(fisher, *grown), {.strength = 500.0}};
 ///
-/// New tensors by name. Throws shape_error for a parameter with another number of dimensions, or one that has shrunk.
+/// New tensors by name. Throws shape_error for a parameter with another number of dimensions, or
+/// one that has shrunk.
 template <parameter_source M>
 parameter_list grown_importance(const parameter_list& importance, const M& model) {
   const at::NoGradGuard no_grad;
@@ -50,14 +53,18 @@ parameter_list grown_importance(const parameter_list& importance, const M& model
   parameter_list list;
   for (const auto& [name, values] : importance) {
     const auto found = present.find(name);
-    const at::IntArrayRef old = values.sizes(), now = found == present.end() ? old : found->second.sizes();
+    const at::IntArrayRef old = values.sizes(),
+                          now = found == present.end() ? old : found->second.sizes();
     bool fits = old.size() == now.size();
     for (std::size_t d = 0; fits && d < old.size(); ++d) fits = old[d] <= now[d];
     if (!fits)
-      throw shape_error(detail::concat("grown_importance: the importance of '", name, "' has shape ", detail::shape_text(old), ", which the parameter of shape ",
-                                       detail::shape_text(now), " has not grown from: estimate it for this model, or exclude it by pattern"));
+      throw shape_error(detail::concat(
+          "grown_importance: the importance of '", name, "' has shape ", detail::shape_text(old),
+          ", which the parameter of shape ", detail::shape_text(now),
+          " has not grown from: estimate it for this model, or exclude it by pattern"));
     at::Tensor grown = at::zeros(now, values.options().requires_grad(false)), part = grown;
-    for (std::size_t d = 0; d < old.size(); ++d) part = part.narrow(static_cast<std::int64_t>(d), 0, old[d]);
+    for (std::size_t d = 0; d < old.size(); ++d)
+      part = part.narrow(static_cast<std::int64_t>(d), 0, old[d]);
     part.copy_(values);
     list.push_back({name, grown});
   }
@@ -72,48 +79,56 @@ namespace detail {
 
 class importance_penalty : public weight_penalty {
  public:
-  /// Keeps another task beside those before, anchored where the model stands now: loss and gradient become the sums of both
-  /// penalties. A sum of quadratics is a quadratic, so that one anchor, one importance and a constant stay, whatever the number of
-  /// tasks:
+  /// Keeps another task beside those before, anchored where the model stands now: loss and gradient
+  /// become the sums of both penalties. A sum of quadratics is a quadratic, so that one anchor, one
+  /// importance and a constant stay, whatever the number of tasks:
   ///
   ///     F <- F + F_new,   theta* <- (F theta* + F_new theta) / (F + F_new),   constant += sum F F_new / (F + F_new) (theta* - theta)^2
   ///
-  /// computed in float64 and kept in the parameters' type; a weight that no task finds important keeps its anchor, and none pulls
-  /// at it. Exclusion, groups, floor and clip are those of the constructor. Throws as the constructor does, and then has changed
-  /// nothing.
+  /// computed in float64 and kept in the parameters' type; a weight that no task finds important
+  /// keeps its anchor, and none pulls at it. Exclusion, groups, floor and clip are those of the
+  /// constructor. Throws as the constructor does, and then has changed nothing.
   template <parameter_source M>
   void remember(const M& model, const parameter_list& importance) {
-    each_new(parameters(model), importance, [](entry& e, const at::Tensor& theta, const at::Tensor& added) {
-      const at::Tensor from = e.anchor.to(at::kDouble), to = theta.to(at::kDouble);
-      const at::Tensor before = e.importance.defined() ? e.importance.to(at::kDouble) : at::zeros_like(from), total = before + added;
-      const at::Tensor share = (added / total).masked_fill(total == 0, 0);
-      const at::Tensor apart = to - from;
-      e.constant += (before * share * apart.square()).sum().item<double>();
-      // With all of the weight on one side the anchor is that side's to the bit.
-      e.anchor = at::empty_like(e.anchor).copy_(at::where(share == 1, to, from + share * apart));
-      e.importance = laid_out_like(e.anchor, total);
-    });
+    each_new(parameters(model), importance,
+             [](entry& e, const at::Tensor& theta, const at::Tensor& added) {
+               const at::Tensor from = e.anchor.to(at::kDouble), to = theta.to(at::kDouble);
+               const at::Tensor before = e.importance.defined() ? e.importance.to(at::kDouble)
+                                                                : at::zeros_like(from),
+                                total = before + added;
+               const at::Tensor share = (added / total).masked_fill(total == 0, 0);
+               const at::Tensor apart = to - from;
+               e.constant += (before * share * apart.square()).sum().item<double>();
+               // With all of the weight on one side the anchor is that side's to the bit.
+               e.anchor =
+                   at::empty_like(e.anchor).copy_(at::where(share == 1, to, from + share * apart));
+               e.importance = laid_out_like(e.anchor, total);
+             });
   }
   template <parameter_source M, holds_importance Estimate>
   void remember(const M& model, const Estimate& estimate) {
     remember(model, estimate.values);
   }
 
-  /// Goes on to another task with one running importance and the newest anchor ("online EWC", Schwarz et al. 2018,
-  /// arXiv 1805.06370):
+  /// Goes on to another task with one running importance and the newest anchor ("online EWC",
+  /// Schwarz et al. 2018, arXiv 1805.06370):
   ///
   ///     F <- decay F + F_new,   theta* <- where the model stands now
   ///
-  /// decay in [0, 1]; at 0 only the new task is kept. Floor and clip limit F_new, which is 0 for a frozen parameter that the
-  /// importance leaves out. Otherwise as `remember`.
+  /// decay in [0, 1]; at 0 only the new task is kept. Floor and clip limit F_new, which is 0 for a
+  /// frozen parameter that the importance leaves out. Otherwise as `remember`.
   template <parameter_source M>
   void advance(const M& model, const parameter_list& importance, double decay) {
-    if (!(decay >= 0.0) || !(decay <= 1.0)) throw config_error(concat(kind_, ": decay must lie in [0, 1], got ", decay));
-    each_new(parameters(model), importance, [&](entry& e, const at::Tensor& theta, const at::Tensor& added) {
-      e.anchor = at::empty_like(e.anchor).copy_(theta);
-      e.importance = laid_out_like(e.anchor, e.importance.defined() ? e.importance.to(at::kDouble) * decay + added : added);
-      e.constant = 0.0;
-    });
+    if (!(decay >= 0.0) || !(decay <= 1.0))
+      throw config_error(concat(kind_, ": decay must lie in [0, 1], got ", decay));
+    each_new(parameters(model), importance,
+             [&](entry& e, const at::Tensor& theta, const at::Tensor& added) {
+               e.anchor = at::empty_like(e.anchor).copy_(theta);
+               e.importance = laid_out_like(
+                   e.anchor,
+                   e.importance.defined() ? e.importance.to(at::kDouble) * decay + added : added);
+               e.constant = 0.0;
+             });
   }
   template <parameter_source M, holds_importance Estimate>
   void advance(const M& model, const Estimate& estimate, double decay) {
@@ -121,19 +136,27 @@ class importance_penalty : public weight_penalty {
   }
 
  protected:
-  importance_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
-                     double floor, double clip, const parameter_list& model, const parameter_list& importance)
-      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), floor_(floor), clip_(clip) {
-    if (!(floor_ >= 0.0) || !std::isfinite(floor_)) throw config_error(concat(kind_, ": floor must be finite and not negative, got ", floor_));
+  importance_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
+                     const std::vector<group_scale>& groups, double floor, double clip,
+                     const parameter_list& model, const parameter_list& importance)
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model),
+        floor_(floor),
+        clip_(clip) {
+    if (!(floor_ >= 0.0) || !std::isfinite(floor_))
+      throw config_error(concat(kind_, ": floor must be finite and not negative, got ", floor_));
     if (!(clip_ > 0.0) || !(clip_ >= floor_))
-      throw config_error(concat(kind_, ": clip must be positive and not below the floor ", floor_, ", got ", clip_));
+      throw config_error(concat(kind_, ": clip must be positive and not below the floor ", floor_,
+                                ", got ", clip_));
     needs_importance_ = true;
-    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) { e.importance = laid_out_like(e.anchor, added); });
+    each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) {
+      e.importance = laid_out_like(e.anchor, added);
+    });
   }
 
  private:
-  /// Checks a model and an importance, and calls change(entry, theta, importance in float64) for every parameter that has one, on
-  /// a copy that becomes the penalty's own when nothing was thrown. A frozen one that has an old importance only has a new one of 0.
+  /// Checks a model and an importance, and calls change(entry, theta, importance in float64) for
+  /// every parameter that has one, on a copy that becomes the penalty's own when nothing was
+  /// thrown. A frozen one that has an old importance only has a new one of 0.
   template <class Change>
   void each_new(const parameter_list& model, const parameter_list& importance, Change change) {
     const at::NoGradGuard no_grad;
@@ -142,16 +165,20 @@ class importance_penalty : public weight_penalty {
     pair(model, next, [&](const std::string& name, const at::Tensor& tensor, entry& e) {
       const auto found = given.find(name);
       if (found == given.end() && tensor.requires_grad())
-        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
-                                 " has no importance: estimate it for this model, or exclude it by pattern"));
+        throw state_error(
+            concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                   " has no importance: estimate it for this model, or exclude it by pattern"));
       if (found == given.end() && !e.importance.defined()) return;
       follow(e, tensor);
       const at::Tensor anchor = e.anchor;
-      const at::Tensor added = found == given.end() ? at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))
-                                                    : found->second.to(tensor.device(), at::kDouble).clamp(floor_, clip_);
+      const at::Tensor added =
+          found == given.end()
+              ? at::zeros_like(tensor, tensor.options().dtype(at::kDouble).requires_grad(false))
+              : found->second.to(tensor.device(), at::kDouble).clamp(floor_, clip_);
       change(e, tensor.detach(), added);
       check_importance(name, e.importance);
-      if (!e.anchor.is_same(anchor)) check_anchor("the model's parameter", name, e, tensor.requires_grad());
+      if (!e.anchor.is_same(anchor))
+        check_anchor("the model's parameter", name, e, tensor.requires_grad());
       check_constant(name, e);
     });
     entries_ = std::move(next);
@@ -163,11 +190,15 @@ class importance_penalty : public weight_penalty {
       if (excluded(name)) continue;
       const auto position = entries_.find(name);
       if (position == entries_.end())
-        throw state_error(concat(kind_, ": the importance has '", name, "' ", shape_text(values.sizes()),
-                                 ", which the model does not have: exclude it by pattern, or estimate it for this model"));
+        throw state_error(concat(kind_, ": the importance has '", name, "' ",
+                                 shape_text(values.sizes()),
+                                 ", which the model does not have: exclude it by pattern, or "
+                                 "estimate it for this model"));
       if (values.sizes() != position->second.anchor.sizes())
-        throw shape_error(concat(kind_, ": the importance of '", name, "' has shape ", shape_text(values.sizes()), ", the parameter ",
-                                 shape_text(position->second.anchor.sizes()), ": estimate it for this model"));
+        throw shape_error(concat(kind_, ": the importance of '", name, "' has shape ",
+                                 shape_text(values.sizes()), ", the parameter ",
+                                 shape_text(position->second.anchor.sizes()),
+                                 ": estimate it for this model"));
       check_importance(name, values);
       given[name] = values;
     }

@@ -24,18 +24,26 @@ inline Eigen::Map<row_major> mapped(const at::Tensor& matrix) {
   return {static_cast<double*>(matrix.data_ptr()), matrix.size(0), matrix.size(1)};
 }
 
-/// A factor as a symmetric matrix without negative eigenvalues, float64 on the CPU, a copy. Rounding may leave a second moment
-/// eigenvalues just below 0: they become 0. Throws shape_error for a matrix that is not square, state_error for one that is not finite
-/// or clearly no second moment, one with an eigenvalue below -rounding times its largest element. A factorisation of n^3 / 3 operations; the
-/// eigenvalues are looked at only where that fails.
-inline at::Tensor second_moment(const at::Tensor& given, const std::string& what, double rounding = 1e-6) {
+/// A factor as a symmetric matrix without negative eigenvalues, float64 on the CPU, a copy.
+/// Rounding may leave a second moment eigenvalues just below 0: they become 0. Throws shape_error
+/// for a matrix that is not square, state_error for one that is not finite or clearly no second
+/// moment, one with an eigenvalue below -rounding times its largest element. A factorisation of n^3
+/// / 3 operations; the eigenvalues are looked at only where that fails.
+inline at::Tensor second_moment(const at::Tensor& given, const std::string& what,
+                                double rounding = 1e-6) {
   if (given.dim() != 2 || given.size(0) != given.size(1))
-    throw shape_error(concat(what, " has shape ", shape_text(given.sizes()), ", a Kronecker factor is square"));
-  const at::Tensor factor = given.detach().to(at::kCPU, at::kDouble).clone(at::MemoryFormat::Contiguous);
+    throw shape_error(
+        concat(what, " has shape ", shape_text(given.sizes()), ", a Kronecker factor is square"));
+  const at::Tensor factor =
+      given.detach().to(at::kCPU, at::kDouble).clone(at::MemoryFormat::Contiguous);
   auto matrix = mapped(factor);
-  if (!matrix.allFinite()) throw state_error(concat(what, " holds a value that is not finite: look for NaN in the policy's outputs on the data"));
+  if (!matrix.allFinite())
+    throw state_error(concat(
+        what,
+        " holds a value that is not finite: look for NaN in the policy's outputs on the data"));
   matrix = (0.5 * (matrix + matrix.transpose())).eval();
-  const double size = matrix.rows() == 0 ? 0.0 : matrix.cwiseAbs().maxCoeff(), tolerance = rounding * size;
+  const double size = matrix.rows() == 0 ? 0.0 : matrix.cwiseAbs().maxCoeff(),
+               tolerance = rounding * size;
   if (size == 0.0) return factor;
 
   row_major shifted = matrix;
@@ -43,15 +51,19 @@ inline at::Tensor second_moment(const at::Tensor& given, const std::string& what
   if (Eigen::LLT<row_major>(shifted).info() == Eigen::Success) return factor;
   const Eigen::SelfAdjointEigenSolver<row_major> solver(matrix);
   if (solver.eigenvalues().minCoeff() < -tolerance)
-    throw state_error(concat(what, " has the eigenvalue ", solver.eigenvalues().minCoeff(), ": a second moment has none below 0"));
-  matrix = solver.eigenvectors() * solver.eigenvalues().cwiseMax(0.0).asDiagonal() * solver.eigenvectors().transpose();
+    throw state_error(concat(what, " has the eigenvalue ", solver.eigenvalues().minCoeff(),
+                             ": a second moment has none below 0"));
+  matrix = solver.eigenvectors() * solver.eigenvalues().cwiseMax(0.0).asDiagonal() *
+           solver.eigenvectors().transpose();
   return factor;
 }
 
-/// Throws as second_moment does for what it would not return: a factor that is used as it is, symmetric too. One that was rounded to float may be a
-/// little less than a second moment.
+/// Throws as second_moment does for what it would not return: a factor that is used as it is,
+/// symmetric too. One that was rounded to float may be a little less than a second moment.
 inline void check_second_moment(const at::Tensor& factor, const std::string& what) {
-  const double rounding = factor.scalar_type() == at::kDouble ? 1e-6 : std::max(1e-6, 1e-7 * static_cast<double>(factor.size(0)));
+  const double rounding = factor.scalar_type() == at::kDouble
+                              ? 1e-6
+                              : std::max(1e-6, 1e-7 * static_cast<double>(factor.size(0)));
   second_moment(factor, what, rounding);
   if (factor.numel() == 0) return;
   const at::Tensor given = factor.detach().to(at::kCPU, at::kDouble);
@@ -59,12 +71,14 @@ inline void check_second_moment(const at::Tensor& factor, const std::string& wha
     throw state_error(concat(what, " is not symmetric"));
 }
 
-/// Damps A (x) G towards A (x) G + damping I: A + pi sqrt(damping) I and G + sqrt(damping) / pi I with pi^2 the ratio of their mean
-/// eigenvalues (Martens and Grosse 2015, arXiv 1503.05671, section 6.3). In place.
+/// Damps A (x) G towards A (x) G + damping I: A + pi sqrt(damping) I and G + sqrt(damping) / pi I
+/// with pi^2 the ratio of their mean eigenvalues (Martens and Grosse 2015, arXiv 1503.05671,
+/// section 6.3). In place.
 inline void damp(const at::Tensor& inputs, const at::Tensor& outputs, double damping) {
   if (damping == 0.0) return;
   auto a = mapped(inputs), g = mapped(outputs);
-  const double mean_a = a.trace() / static_cast<double>(a.rows()), mean_g = g.trace() / static_cast<double>(g.rows());
+  const double mean_a = a.trace() / static_cast<double>(a.rows()),
+               mean_g = g.trace() / static_cast<double>(g.rows());
   const double pi = mean_a > 0.0 && mean_g > 0.0 ? std::sqrt(mean_a / mean_g) : 1.0;
   a.diagonal().array() += pi * std::sqrt(damping);
   g.diagonal().array() += std::sqrt(damping) / pi;

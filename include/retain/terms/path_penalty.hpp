@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the penalties share whose importance is gathered while a task is learnt: how far each weight moved since the last look, and
-// the task's own gradient there.
+// What the penalties share whose importance is gathered while a task is learnt: how far each weight
+// moved since the last look, and the task's own gradient there.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -21,14 +21,16 @@
 
 namespace retain::detail {
 
-/// A derived class names its sums over steps, adds to them in `walk` and turns them into importances in `settle`.
+/// A derived class names its sums over steps, adds to them in `walk` and turns them into
+/// importances in `settle`.
 class path_penalty : public weight_penalty {
  public:
   void save_state(state& out, const std::string& prefix) const {
     weight_penalty::save_state(out, prefix);
     for (const auto& [name, t] : tracks_) {
       out.set(prefix + "previous." + name, t.previous);
-      for (std::size_t i = 0; i < sums_.size(); ++i) out.set(prefix + sums_[i] + "." + name, t.sums[i]);
+      for (std::size_t i = 0; i < sums_.size(); ++i)
+        out.set(prefix + sums_[i] + "." + name, t.sums[i]);
     }
   }
 
@@ -37,10 +39,13 @@ class path_penalty : public weight_penalty {
     auto loaded = tracks_;
     for (auto& [name, t] : loaded) {
       replace(t.previous, in.tensor(prefix + "previous." + name), name, "previous position");
-      for (std::size_t i = 0; i < sums_.size(); ++i) replace(t.sums[i], in.tensor(prefix + sums_[i] + "." + name), name, sums_[i]);
+      for (std::size_t i = 0; i < sums_.size(); ++i)
+        replace(t.sums[i], in.tensor(prefix + sums_[i] + "." + name), name, sums_[i]);
       bool finite = all_finite(t.previous) || !entries_.at(name).trainable;
       for (const auto& sum : t.sums) finite = finite && all_finite(sum);
-      if (!finite) throw state_error(concat(kind_, ": the saved path of '", name, "' holds a value that is not finite"));
+      if (!finite)
+        throw state_error(
+            concat(kind_, ": the saved path of '", name, "' holds a value that is not finite"));
     }
     weight_penalty::load_state(in, prefix);
     tracks_ = std::move(loaded);
@@ -55,27 +60,33 @@ class path_penalty : public weight_penalty {
     std::vector<at::Tensor> sums;  // in float64: millions of small steps
   };
 
-  path_penalty(const char* kind, std::vector<const char*> sums, strength_schedule strength, std::vector<std::string> exclude,
-               const std::vector<group_scale>& groups, const parameter_list& model)
-      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model), sums_(std::move(sums)) {
+  path_penalty(const char* kind, std::vector<const char*> sums, strength_schedule strength,
+               std::vector<std::string> exclude, const std::vector<group_scale>& groups,
+               const parameter_list& model)
+      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model),
+        sums_(std::move(sums)) {
     needs_importance_ = true;
     for (auto& [name, e] : entries_) {
       e.importance = laid_out_like(e.anchor, at::zeros_like(e.anchor));
       track t{e.anchor.clone(), {}};
-      for (std::size_t i = 0; i < sums_.size(); ++i) t.sums.push_back(at::zeros_like(e.anchor, at::kDouble));
+      for (std::size_t i = 0; i < sums_.size(); ++i)
+        t.sums.push_back(at::zeros_like(e.anchor, at::kDouble));
       tracks_.emplace(name, std::move(t));
     }
   }
 
-  /// Calls add(sums, gradient, movement) in float64 for every trainable parameter with a gradient: the task's gradient where the
-  /// parameter stood, which is `.grad` without this penalty's own part, and how far it has moved from there. The sums may be
-  /// written to. Throws config_error for a tensor that is computed from another and has no `.grad` of its own. Then takes the present position for the next look.
+  /// Calls add(sums, gradient, movement) in float64 for every trainable parameter with a gradient:
+  /// the task's gradient where the parameter stood, which is `.grad` without this penalty's own
+  /// part, and how far it has moved from there. The sums may be written to. Throws config_error for
+  /// a tensor that is computed from another and has no `.grad` of its own. Then takes the present
+  /// position for the next look.
   template <class Add>
   void walk(const parameter_list& model, Add add) {
     for (const auto& [name, tensor] : model)
       if (covers(name)) check_has_gradient(name, tensor);
     const at::NoGradGuard no_grad;
-    pair(model, entries_, [](const std::string&, const at::Tensor&, entry&) {});  // throws before anything is changed
+    // throws before anything is changed
+    pair(model, entries_, [](const std::string&, const at::Tensor&, entry&) {});
     seen_.look = true;
     pair(model, entries_, [&](const std::string& name, const at::Tensor& theta, entry& e) {
       follow(e, theta);
@@ -84,20 +95,27 @@ class path_penalty : public weight_penalty {
       if (const at::Tensor& given = theta.grad(); theta.requires_grad() && given.defined()) {
         const auto real = theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
         // The own part in the arithmetic that added it.
-        const at::Tensor pull = (t.previous.to(real) - e.anchor.to(real)).mul_(e.importance).mul_(2.0 * strength() * e.scale);
+        const at::Tensor pull = (t.previous.to(real) - e.anchor.to(real))
+                                    .mul_(e.importance)
+                                    .mul_(2.0 * strength() * e.scale);
         const at::Tensor dense = given.layout() == at::kStrided ? given : given.to_dense();
-        // Read until a gradient was seen in this task, which is at the first look of a right loop: a device is waited for no more after it.
+        // Read until a gradient was seen in this task, which is at the first look of a right loop:
+        // a device is waited for no more after it.
         if (!seen_.gradient) seen_.gradient = any(dense.ne(0));
-        add(t.sums, dense.to(real).sub(pull).to(at::kDouble), theta.detach().to(at::kDouble) - t.previous);
+        add(t.sums, dense.to(real).sub(pull).to(at::kDouble),
+            theta.detach().to(at::kDouble) - t.previous);
       }
-      if (!seen_.gradient && theta.requires_grad()) seen_.movement = seen_.movement || any(theta.ne(t.previous));
+      if (!seen_.gradient && theta.requires_grad())
+        seen_.movement = seen_.movement || any(theta.ne(t.previous));
       t.previous.copy_(theta);
     });
   }
 
-  /// Ends a task: importance <- change(sums, importance, movement since the anchor, all float64), which must not be negative. The
-  /// anchor moves to the present position and the sums begin anew. Throws state_error for an importance that is not finite, and where weights
-  /// moved in this task and no look saw a gradient, and then has changed nothing. That one parameter or one look has none is no error.
+  /// Ends a task: importance <- change(sums, importance, movement since the anchor, all float64),
+  /// which must not be negative. The anchor moves to the present position and the sums begin anew.
+  /// Throws state_error for an importance that is not finite, and where weights moved in this task
+  /// and no look saw a gradient, and then has changed nothing. That one parameter or one look has
+  /// none is no error.
   template <class Change>
   void settle(const parameter_list& model, Change change) {
     const at::NoGradGuard no_grad;
@@ -109,7 +127,8 @@ class path_penalty : public weight_penalty {
       track& t = tracks.at(name);
       keep_up(t, theta);
       const at::Tensor moved = theta.detach().to(at::kDouble) - e.anchor;
-      if (!seen_.look && !seen_.gradient && theta.requires_grad()) unseen = unseen || any(moved.ne(0));
+      if (!seen_.look && !seen_.gradient && theta.requires_grad())
+        unseen = unseen || any(moved.ne(0));
       e.importance = laid_out_like(e.anchor, change(t.sums, e.importance.to(at::kDouble), moved));
       check_importance(name, e.importance);
       e.anchor = at::empty_like(e.anchor).copy_(theta);
@@ -118,8 +137,11 @@ class path_penalty : public weight_penalty {
       for (auto& sum : t.sums) sum = at::zeros_like(sum);
     });
     if (unseen)
-      throw state_error(concat(kind_, ": the weights moved in this task, and ", seen_.look ? "every observe() found no gradient" : "observe() was never called",
-                               ", so that nothing was gathered: in each step call backward(), optimizer.step(), observe(), and only then zero_grad()"));
+      throw state_error(
+          concat(kind_, ": the weights moved in this task, and ",
+                 seen_.look ? "every observe() found no gradient" : "observe() was never called",
+                 ", so that nothing was gathered: in each step call backward(), optimizer.step(), "
+                 "observe(), and only then zero_grad()"));
     entries_ = std::move(next);
     tracks_ = std::move(tracks);
     seen_ = {};
@@ -135,7 +157,8 @@ class path_penalty : public weight_penalty {
 
   static bool any(const at::Tensor& where) { return where.any().item<bool>(); }
 
-  /// Follows a model that was moved to another device or type, and gives up tensors that a copy or a state also holds.
+  /// Follows a model that was moved to another device or type, and gives up tensors that a copy or
+  /// a state also holds.
   static void keep_up(track& t, const at::Tensor& theta) {
     own(t.previous, theta.options().requires_grad(false));
     for (auto& sum : t.sums) own(sum, sum.options().device(theta.device()));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the quadratic penalties share: anchors by parameter name, their match against a model, value, gradient and state.
+// What the quadratic penalties share: anchors by parameter name, their match against a model,
+// value, gradient and state.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -23,8 +24,10 @@
 
 namespace retain {
 
-/// Multiplies the strength of the parameters that `pattern` covers, by their names or that of a module they lie in (`*` any run of characters, `?` any one):
-/// "encoder" is all of "encoder.0.weight", "encoder.0.bias" and so on. config_error for a pattern that covers nothing, and for a negative scale.
+/// Multiplies the strength of the parameters that `pattern` covers, by their names or that of a
+/// module they lie in (`*` any run of characters, `?` any one): "encoder" is all of
+/// "encoder.0.weight", "encoder.0.bias" and so on. config_error for a pattern that covers nothing,
+/// and for a negative scale.
 struct group_scale {
   std::string pattern;
   double scale = 1.0;
@@ -34,8 +37,9 @@ namespace detail {
 
 class weight_penalty {
  public:
-  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type (float for half types). A tensor that is computed
-  /// from others, such as the old rows of a layer that has grown or a normalized weight, stands for a parameter as well: its gradient flows on.
+  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type
+  /// (float for half types). A tensor that is computed from others, such as the old rows of a layer
+  /// that has grown or a normalized weight, stands for a parameter as well: its gradient flows on.
   /// Throws shape_error or state_error when the model does not fit.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {
@@ -44,15 +48,17 @@ class weight_penalty {
     return quadratic_loss(std::move(items), strength());
   }
 
-  /// Adds the gradient of `loss` to every trainable parameter's `.grad` in one pass, without autograd and without extra
-  /// memory, and returns the value as a 0-dim float64 tensor. A `.grad` that is undefined is made. Call it between
-  /// `backward()` and the optimiser's step. Throws as `loss` does, and config_error for a tensor that is computed from another, a view of a
+  /// Adds the gradient of `loss` to every trainable parameter's `.grad` in one pass, without
+  /// autograd and without extra memory, and returns the value as a 0-dim float64 tensor. A `.grad`
+  /// that is undefined is made. Call it between `backward()` and the optimiser's step. Throws as
+  /// `loss` does, and config_error for a tensor that is computed from another, a view of a
   /// parameter for example, whose `.grad` no optimiser reads; all of it before anything is written.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
     const auto items = match(parameters(model), true);
-    if (items.empty() || strength() == 0.0) return at::zeros({}, options_of(items).dtype(at::kDouble));
+    if (items.empty() || strength() == 0.0)
+      return at::zeros({}, options_of(items).dtype(at::kDouble));
     std::vector<at::Tensor> gradients;
     for (const auto& item : items) {
       auto& gradient = item.theta.mutable_grad();
@@ -61,7 +67,9 @@ class weight_penalty {
     }
     auto value = quadratic_pass<gradient_mode::add>(items, gradients, 2.0 * strength());
     for (std::size_t i = 0; i < items.size(); ++i)
-      if (!gradients[i].is_same(items[i].theta.grad())) items[i].theta.mutable_grad() = gradients[i];  // was sparse
+      // was sparse
+      if (!gradients[i].is_same(items[i].theta.grad()))
+        items[i].theta.mutable_grad() = gradients[i];
     return value.mul_(strength());
   }
 
@@ -74,13 +82,15 @@ class weight_penalty {
   /// Whether a parameter of this name is penalised while it is trainable.
   bool covers(const std::string& name) const { return entries_.count(name) != 0; }
 
-  /// Adds the gradient of `loss` for the one parameter model[index], which is covered, to `gradient`, a tensor laid out like it.
-  /// Looks at that parameter only; throws when it does not fit.
+  /// Adds the gradient of `loss` for the one parameter model[index], which is covered, to
+  /// `gradient`, a tensor laid out like it. Looks at that parameter only; throws when it does not
+  /// fit.
   void add_gradient_of(const parameter_list& model, std::size_t index, at::Tensor& gradient) const {
     const at::NoGradGuard no_grad;
     const auto& [name, tensor] = model[index];
     std::vector<at::Tensor> gradients{gradient};
-    quadratic_pass<gradient_mode::add>({item_of(name, tensor, entries_.at(name))}, gradients, 2.0 * strength());
+    quadratic_pass<gradient_mode::add>({item_of(name, tensor, entries_.at(name))}, gradients,
+                                       2.0 * strength());
     gradient = gradients.front();
   }
 
@@ -113,10 +123,14 @@ class weight_penalty {
     for (auto& [name, e] : loaded) {
       replace(e.anchor, in.tensor(prefix + "anchor." + name), name, "anchor");
       check_anchor("the saved anchor of", name, e, e.trainable);
-      const std::string importance = prefix + "importance." + name, constant = prefix + "constant." + name;
-      // A parameter that was frozen at first has an importance from the task on that it is trained in.
-      if (needs_importance_ && !e.trainable && !in.contains(importance)) e.importance = at::Tensor();
-      else if (needs_importance_ && !e.importance.defined()) e.importance = laid_out_like(e.anchor, e.anchor);
+      const std::string importance = prefix + "importance." + name,
+                        constant = prefix + "constant." + name;
+      // A parameter that was frozen at first has an importance from the task on that it is trained
+      // in.
+      if (needs_importance_ && !e.trainable && !in.contains(importance))
+        e.importance = at::Tensor();
+      else if (needs_importance_ && !e.importance.defined())
+        e.importance = laid_out_like(e.anchor, e.anchor);
       if (e.importance.defined()) {
         replace(e.importance, in.tensor(importance), name, "importance");
         check_importance(name, e.importance);
@@ -134,64 +148,80 @@ class weight_penalty {
     at::Tensor importance;  // undefined: 1 everywhere
     double scale = 1.0;
     bool trainable = true;  // whether the parameter had a gradient when the penalty was made
-    double constant = 0.0;  // what the penalty is at the anchor, before scale and strength: several tasks in one quadratic
-    bool finite = true;     // whether the anchor is; a frozen parameter's may be anything
+    // what the penalty is at the anchor, before scale and strength: several tasks in one quadratic
+    double constant = 0.0;
+    bool finite = true;  // whether the anchor is; a frozen parameter's may be anything
   };
   using entry_map = std::map<std::string, entry>;
 
-  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
-                 const parameter_list& model)
+  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
+                 const std::vector<group_scale>& groups, const parameter_list& model)
       : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model, nullptr) {}
   /// With the anchors from elsewhere than the model.
-  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
-                 const parameter_list& model, const parameter_list& anchors)
+  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
+                 const std::vector<group_scale>& groups, const parameter_list& model,
+                 const parameter_list& anchors)
       : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model, &anchors) {}
 
   bool excluded(const std::string& name) const { return covered(exclude_, name); }
 
-  /// What every anchor is held to, whether it comes from a model, a list or a state: that of a parameter which is trained is finite.
+  /// What every anchor is held to, whether it comes from a model, a list or a state: that of a
+  /// parameter which is trained is finite.
   void check_anchor(const char* what, const std::string& name, entry& e, bool trained) const {
     e.finite = all_finite(e.anchor);
     if (trained && !e.finite)
-      throw state_error(concat(kind_, ": ", what, " '", name, "' holds a value that is not finite, which a penalty would pull towards: take it from a model "
+      throw state_error(concat(kind_, ": ", what, " '", name,
+                               "' holds a value that is not finite, which a penalty would pull "
+                               "towards: take it from a model "
                                "that is whole, or exclude it by pattern"));
   }
 
   void check_may_pull(const std::string& name, const entry& e) const {
     if (!e.finite)
-      throw state_error(concat(kind_, ": the parameter '", name, "' was frozen and held a value that is not finite when its anchor was taken, and is trained "
-                               "now: make the penalty from the model as it is, or exclude it by pattern"));
+      throw state_error(
+          concat(kind_, ": the parameter '", name,
+                 "' was frozen and held a value that is not finite when its anchor was taken, and "
+                 "is trained "
+                 "now: make the penalty from the model as it is, or exclude it by pattern"));
   }
 
   void check_constant(const std::string& name, const entry& e) const {
     if (!(e.constant >= 0.0) || !std::isfinite(e.constant))
-      throw state_error(concat(kind_, ": the constant of '", name, "' is ", e.constant, ": it must be finite and not negative"));
+      throw state_error(concat(kind_, ": the constant of '", name, "' is ", e.constant,
+                               ": it must be finite and not negative"));
   }
 
   /// Throws for a tensor without a `.grad` of its own.
   void check_has_gradient(const std::string& name, const at::Tensor& tensor) const {
-    check_leaf(kind_, name, tensor, ", or take loss(), through which the gradient flows on; where a layer has grown, retain::grown_importance(importance, "
-                                    "model) leaves its new rows free");
+    check_leaf(kind_, name, tensor,
+               ", or take loss(), through which the gradient flows on; where a layer has grown, "
+               "retain::grown_importance(importance, "
+               "model) leaves its new rows free");
   }
 
   void check_importance(const std::string& name, const at::Tensor& importance) const {
     if (importance.numel() == 0) return;
-    const double least = importance.min().item<double>(), sum = importance.sum(at::kDouble).item<double>();
+    const double least = importance.min().item<double>(),
+                 sum = importance.sum(at::kDouble).item<double>();
     if (!(least >= 0.0) || !std::isfinite(sum))
-      throw state_error(concat(kind_, ": the importance of '", name, "' ",
-                               !std::isfinite(sum) ? "holds a value that is not finite" : concat("holds a negative value (", least, ")"),
-                               ": look for NaN in the policy's outputs on the data it was estimated from"));
+      throw state_error(
+          concat(kind_, ": the importance of '", name, "' ",
+                 !std::isfinite(sum) ? "holds a value that is not finite"
+                                     : concat("holds a negative value (", least, ")"),
+                 ": look for NaN in the policy's outputs on the data it was estimated from"));
   }
 
-  /// The importance in the type and memory order that the fused pass reads: as the parameter, in float for half types.
+  /// The importance in the type and memory order that the fused pass reads: as the parameter, in
+  /// float for half types.
   static at::Tensor laid_out_like(const at::Tensor& anchor, const at::Tensor& importance) {
     const bool reduced = anchor.scalar_type() == at::kHalf || anchor.scalar_type() == at::kBFloat16;
-    auto result = at::empty_like(anchor, anchor.options().dtype(reduced ? at::kFloat : anchor.scalar_type()));
+    auto result =
+        at::empty_like(anchor, anchor.options().dtype(reduced ? at::kFloat : anchor.scalar_type()));
     return result.copy_(importance);
   }
 
-  /// Visits (name, tensor, entry) for every parameter of the model that has an anchor. Throws unless the names are the same on both
-  /// sides and the shapes fit.
+  /// Visits (name, tensor, entry) for every parameter of the model that has an anchor. Throws
+  /// unless the names are the same on both sides and the shapes fit.
   template <class Visit>
   void pair(const parameter_list& model, entry_map& entries, Visit visit) const {
     std::size_t found = 0;
@@ -199,8 +229,10 @@ class weight_penalty {
       const auto position = entries.find(name);
       if (position == entries.end()) {
         if (excluded(name) || !tensor.requires_grad()) continue;
-        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(tensor.sizes()),
-                                 " has no anchor; it was not in the model this penalty was made from: exclude it by pattern"));
+        throw state_error(concat(kind_, ": the model's parameter '", name, "' ",
+                                 shape_text(tensor.sizes()),
+                                 " has no anchor; it was not in the model this penalty was made "
+                                 "from: exclude it by pattern"));
       }
       ++found;
       check_shape(name, tensor, position->second);
@@ -208,38 +240,49 @@ class weight_penalty {
     }
     if (found != entries.size())
       for (const auto& [name, e] : entries) {
-        const bool present = std::any_of(model.begin(), model.end(), [&](const auto& p) { return p.name == name; });
+        const bool present =
+            std::any_of(model.begin(), model.end(), [&](const auto& p) { return p.name == name; });
         if (!present)
-          throw state_error(concat(kind_, ": the parameter '", name, "' ", shape_text(e.anchor.sizes()),
-                                   " has an anchor but is missing in the model: exclude it by pattern when the penalty is made"));
+          throw state_error(concat(kind_, ": the parameter '", name, "' ",
+                                   shape_text(e.anchor.sizes()),
+                                   " has an anchor but is missing in the model: exclude it by "
+                                   "pattern when the penalty is made"));
       }
   }
 
   /// The anchor follows a model that was moved to another device or type, once.
   static void follow(entry& e, const at::Tensor& theta) {
-    if (e.anchor.device() == theta.device() && e.anchor.scalar_type() == theta.scalar_type()) return;
+    if (e.anchor.device() == theta.device() && e.anchor.scalar_type() == theta.scalar_type())
+      return;
     e.anchor = e.anchor.to(theta.options().requires_grad(false));
-    if (e.importance.defined()) e.importance = laid_out_like(e.anchor, e.importance.to(theta.device()));
+    if (e.importance.defined())
+      e.importance = laid_out_like(e.anchor, e.importance.to(theta.device()));
   }
 
-  void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name, const char* what) const {
+  void replace(at::Tensor& current, const at::Tensor& saved, const std::string& name,
+               const char* what) const {
     if (current.sizes() != saved.sizes())
-      throw shape_error(concat(kind_, ": the saved ", what, " of '", name, "' has shape ", shape_text(saved.sizes()), ", the model's is ",
-                               shape_text(current.sizes()), ": the state belongs to another network"));
+      throw shape_error(concat(kind_, ": the saved ", what, " of '", name, "' has shape ",
+                               shape_text(saved.sizes()), ", the model's is ",
+                               shape_text(current.sizes()),
+                               ": the state belongs to another network"));
     if (current.scalar_type() != saved.scalar_type())
-      throw state_error(concat(kind_, ": the saved ", what, " of '", name, "' is ", saved.dtype(), ", the model's is ", current.dtype()));
+      throw state_error(concat(kind_, ": the saved ", what, " of '", name, "' is ", saved.dtype(),
+                               ", the model's is ", current.dtype()));
     current = at::empty_like(current).copy_(saved);
   }
 
   const char* kind_;
   strength_schedule schedule_;
   std::vector<std::string> exclude_;
-  mutable entry_map entries_;  // mutable: anchors follow a model that is moved to another device or type
+  // mutable: anchors follow a model that is moved to another device or type
+  mutable entry_map entries_;
   bool needs_importance_ = false;
 
  private:
-  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude, const std::vector<group_scale>& groups,
-                 const parameter_list& model, const parameter_list* anchors)
+  weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
+                 const std::vector<group_scale>& groups, const parameter_list& model,
+                 const parameter_list* anchors)
       : kind_(kind), schedule_(std::move(strength)), exclude_(std::move(exclude)) {
     const at::NoGradGuard no_grad;
     for (const auto& [name, tensor] : model) {
@@ -248,13 +291,18 @@ class weight_penalty {
       for (const auto& group : groups)
         if (detail::covers(group.pattern, name)) e.scale *= group.scale;
       if (!(e.scale >= 0.0) || !std::isfinite(e.scale))
-        throw config_error(concat(kind_, ": the scale of '", name, "' must be finite and not negative, got ", e.scale));
+        throw config_error(concat(kind_, ": the scale of '", name,
+                                  "' must be finite and not negative, got ", e.scale));
       entries_.emplace(name, std::move(e));
     }
     for (const auto& group : groups)
-      if (!used(group.pattern)) throw config_error(concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
+      if (!used(group.pattern))
+        throw config_error(
+            concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
     if (anchors) set_anchors(*anchors);
-    for (auto& [name, e] : entries_) check_anchor(anchors ? "the anchor of" : "the model's parameter", name, e, anchors || e.trainable);
+    for (auto& [name, e] : entries_)
+      check_anchor(anchors ? "the anchor of" : "the model's parameter", name, e,
+                   anchors || e.trainable);
   }
 
   void set_anchors(const parameter_list& anchors) {
@@ -262,17 +310,21 @@ class weight_penalty {
     for (const auto& [name, values] : anchors) {
       if (excluded(name)) continue;
       if (!covers(name))
-        throw state_error(concat(kind_, ": the anchor has '", name, "' ", shape_text(values.sizes()),
-                                 ", which the model does not have: exclude it by pattern, or take the anchor of this model"));
+        throw state_error(concat(kind_, ": the anchor has '", name, "' ",
+                                 shape_text(values.sizes()),
+                                 ", which the model does not have: exclude it by pattern, or take "
+                                 "the anchor of this model"));
       given[name] = values;
     }
     for (auto& [name, e] : entries_) {
       const at::Tensor values = given[name];
       if (!values.defined())
-        throw state_error(concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
-                                 " is missing in the anchor: exclude it by pattern, or take the anchor of this model"));
+        throw state_error(concat(
+            kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
+            " is missing in the anchor: exclude it by pattern, or take the anchor of this model"));
       if (values.sizes() != e.anchor.sizes())
-        throw shape_error(concat(kind_, ": the anchor of '", name, "' has shape ", shape_text(values.sizes()), ", the parameter ",
+        throw shape_error(concat(kind_, ": the anchor of '", name, "' has shape ",
+                                 shape_text(values.sizes()), ", the parameter ",
                                  shape_text(e.anchor.sizes()), ": take the anchor of this model"));
       e.anchor = at::empty_like(e.anchor).copy_(values);
     }
@@ -286,21 +338,26 @@ class weight_penalty {
 
   void check_shape(const std::string& name, const at::Tensor& tensor, const entry& e) const {
     if (tensor.sizes() != e.anchor.sizes())
-      throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ", shape_text(tensor.sizes()), ", its anchor ",
-                               shape_text(e.anchor.sizes()), ": exclude it by pattern, or make the penalty from this model"));
+      throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ",
+                               shape_text(tensor.sizes()), ", its anchor ",
+                               shape_text(e.anchor.sizes()),
+                               ": exclude it by pattern, or make the penalty from this model"));
   }
 
   quadratic_item item_of(const std::string& name, const at::Tensor& tensor, entry& e) const {
     check_shape(name, tensor, e);
     if (needs_importance_ && !e.importance.defined())
-      throw state_error(concat(kind_, ": the parameter '", name, "' was frozen when its importance was estimated and is not now: "
-                               "unfreeze it before the importance is estimated, or exclude it by pattern"));
+      throw state_error(
+          concat(kind_, ": the parameter '", name,
+                 "' was frozen when its importance was estimated and is not now: "
+                 "unfreeze it before the importance is estimated, or exclude it by pattern"));
     check_may_pull(name, e);
     follow(e, tensor);
     return {tensor, e.anchor, e.importance, e.scale, e.constant};
   }
 
-  /// The model's trainable parameters with their anchors; with `gradients`, only where each has a `.grad` of its own.
+  /// The model's trainable parameters with their anchors; with `gradients`, only where each has a
+  /// `.grad` of its own.
   std::vector<quadratic_item> match(const parameter_list& model, bool gradients = false) const {
     std::vector<quadratic_item> items;
     items.reserve(model.size());
@@ -314,7 +371,9 @@ class weight_penalty {
   static at::TensorOptions options_of(const std::vector<quadratic_item>& items) {
     if (items.empty()) return {};
     const at::Tensor& theta = items.front().theta;
-    return theta.options().dtype(theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).requires_grad(false);
+    return theta.options()
+        .dtype(theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat)
+        .requires_grad(false);
   }
 };
 
