@@ -4,11 +4,12 @@
 #include <retain/base/error.hpp>
 #include <retain/base/finite.hpp>
 #include <retain/base/text.hpp>
-#include <retain/core/concepts.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
+#include <retain/importance/batches.hpp>
 #include <retain/importance/fisher_estimator.hpp>
-#include <retain/importance/steady_forward.hpp>
+#include <retain/importance/fisher_slot.hpp>
+#include <retain/importance/scores.hpp>
 #include <retain/teacher.hpp>
 
 #include <cstdint>
@@ -175,31 +176,15 @@ struct fisher_options {
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {},
                        const fisher_options& options = {}) {
-  parameter_list chosen;
-  for (const auto& entry : parameters(model))
-    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name))
-      chosen.push_back(entry);
-  if (chosen.empty())
-    throw config_error(
-        "estimate_fisher: the model has no trainable parameter that is not excluded");
-  detail::refuse_gathering_modules(model, "estimate_fisher");
-  const detail::buffers_as_they_were unmoved(model);
-
-  detail::fisher_settings settings{options.sample_dimension, options.walk, options.verify,
-                                   options.memory};
-  detail::fisher_estimator estimator(chosen, settings);
+  const detail::fisher_settings settings{options.sample_dimension, options.walk, options.verify,
+                                         options.memory};
+  detail::fisher_estimator estimator(
+      detail::estimated_parameters("estimate_fisher", model, options.exclude), settings);
   auto draw = detail::make_action_source(actions);
-  const auto add = [&](const auto& batch) {
-    estimator.add(batch, forward, draw);
-    if (options.progress) options.progress(estimator.states());
-  };
-  if constexpr (requires {
-                  data.begin();
-                  data.end();
-                })
-    for (const auto& batch : data) add(batch);
-  else
-    add(data);
+  detail::for_each_batch(
+      "estimate_fisher", model, data,
+      [&](const auto& batch) { estimator.add(batch, forward, draw); }, options.progress,
+      [&] { return estimator.states(); });
 
   fisher result;
   result.values = estimator.values();

@@ -4,12 +4,12 @@
 #include <retain/base/error.hpp>
 #include <retain/base/finite.hpp>
 #include <retain/base/text.hpp>
-#include <retain/core/concepts.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
 #include <retain/fisher.hpp>
+#include <retain/importance/batches.hpp>
 #include <retain/importance/kronecker_estimator.hpp>
-#include <retain/importance/steady_forward.hpp>
+#include <retain/importance/scores.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -104,28 +104,13 @@ struct kfac_options {
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {},
                                const kfac_options& options = {}) {
-  parameter_list chosen;
-  for (const auto& entry : parameters(model))
-    if (entry.tensor.requires_grad() && !detail::covered(options.exclude, entry.name))
-      chosen.push_back(entry);
-  if (chosen.empty())
-    throw config_error("estimate_kfac: the model has no trainable parameter that is not excluded");
-  detail::refuse_gathering_modules(model, "estimate_kfac");
-  const detail::buffers_as_they_were unmoved(model);
-
-  detail::kronecker_estimator estimator(chosen);
+  detail::kronecker_estimator estimator(
+      detail::estimated_parameters("estimate_kfac", model, options.exclude));
   auto source = detail::make_action_source(actions);
-  const auto add = [&](const auto& batch) {
-    estimator.add(batch, forward, source);
-    if (options.progress) options.progress(estimator.states());
-  };
-  if constexpr (requires {
-                  data.begin();
-                  data.end();
-                })
-    for (const auto& batch : data) add(batch);
-  else
-    add(data);
+  detail::for_each_batch(
+      "estimate_kfac", model, data,
+      [&](const auto& batch) { estimator.add(batch, forward, source); }, options.progress,
+      [&] { return estimator.states(); });
   return {estimator.layers(), estimator.states(), source.name};
 }
 

@@ -6,11 +6,10 @@
 #include <retain/base/error.hpp>
 #include <retain/base/random.hpp>
 #include <retain/base/text.hpp>
-#include <retain/core/concepts.hpp>
 #include <retain/core/parameters.hpp>
-#include <retain/distributions/prediction.hpp>
 #include <retain/importance/graph_walk.hpp>
 #include <retain/importance/per_sample_squares.hpp>
+#include <retain/importance/score_batch.hpp>
 #include <retain/importance/scores.hpp>
 #include <retain/importance/steady_forward.hpp>
 #include <retain/kernels/joined.hpp>
@@ -49,67 +48,28 @@ class kronecker_estimator {
   void add(const Batch& batch, Forward& forward, Source& source) {
     const at::AutoGradMode with_grad(true);
     const separate_nodes as_written;
-    const auto answer = as_prediction(forward(batch));
-    const auto unpadded = where(distribution_of(answer), mask_of(answer));
-    const auto& d = Source::scored(unpadded);
-    at::Tensor valid = ones_per_row(d);
-    if (valid.dim() != 1)
+    score_batch asked("estimate_kfac", batch, forward, source, -1);
+    if (asked.valid().dim() != 1)
       throw shape_error(concat("estimate_kfac: log-probabilities need the shape [N], got ",
-                               shape_text(valid.sizes()),
+                               shape_text(asked.valid().sizes()),
                                ": give the states of sequences one by one"));
-    if (valid.numel() == 0) return;
-    if (const at::Tensor mask = mask_of(answer); mask.defined()) valid = mask.to(valid.options());
-
-    score_passes passes(source(d, batch, valid, 0), 0, 1);
-    passes.take(d);
-    if (passes.count() == 0)
-      throw config_error("estimate_kfac: the policy's log-probabilities have no gradient: every "
-                         "parameter is frozen, or forward runs "
-                         "without autograd");
-    graph_walk walk(passes.scores(), valid.size(0), "estimate_kfac");
-    if (steady_.in_doubt()) {
-      const generators_as_they_were undisturbed(valid.device());
-      const auto said = [&](const auto& given) -> std::vector<at::Tensor> {
-        if (ones_per_row(distribution_of(given)).sizes() != valid.sizes()) return {};
-        const auto harmless = where(distribution_of(given), mask_of(given));
-        auto numbers = passes.of_first(Source::scored(harmless), valid.size(0));
-        if (const at::Tensor mask = mask_of(given); mask.defined()) numbers.push_back(mask);
-        return numbers;
-      };
-      steady_.check(said(answer), valid.size(0),
-                    [&] { return said(as_prediction(forward(batch))); });
-    }
-    const auto found = layers_in(walk, valid.size(0));
-
-    if (!walk.places_rows_by_shape()) refuse_moved_rows(walk, passes, found, valid.size(0));
+    if (asked.empty()) return;
+    asked.take_scores();
+    const score_passes& passes = asked.passes();
+    graph_walk walk(passes.scores(), asked.samples(), "estimate_kfac");
+    if (steady_.in_doubt()) asked.check_steady(steady_, /*few=*/false);
+    const auto found = layers_in(walk, asked.samples());
+    if (!walk.places_rows_by_shape()) refuse_moved_rows(walk, passes, found, asked.samples());
 
     std::vector<at::Tensor> outputs(found.size());
     for (std::size_t p = 0; p < passes.count(); ++p) {
       walk.capture(passes.of_batch(p).sum());
       const at::NoGradGuard no_grad;
       for (std::size_t l = 0; l < found.size(); ++l)
-        if (const at::Tensor g = *found[l].use.gradient; g.defined()) add_to(outputs[l], moment(g));
+        if (const at::Tensor g = *found[l].use.gradient; g.defined())
+          add_apart(outputs[l], moment(g));
     }
-
-    const at::NoGradGuard no_grad;
-    add_to(states_, valid.sum(at::kDouble));
-    if (sums_.empty()) sums_.resize(found.size());
-    for (std::size_t l = 0; l < found.size(); ++l) {
-      const at::Tensor row = valid.unsqueeze(1);
-      at::Tensor a = found[l].use.input.detach();
-      a = a.masked_fill(row.to(a.device()) == 0, 0);
-      if (found[l].bias < chosen_.size()) a = at::cat({a, row.to(a.options())}, 1);
-      sums& s = sums_[l];
-      if (!s.inputs.defined()) {
-        s.weight = found[l].weight;
-        s.bias = found[l].bias;
-      }
-      if (s.weight != found[l].weight || s.bias != found[l].bias)
-        throw config_error(concat("estimate_kfac: '", chosen_[found[l].weight].name,
-                                  "' is used differently in another batch"));
-      add_to(s.inputs, moment(a));
-      if (outputs[l].defined()) add_to(s.outputs, outputs[l]);
-    }
+    add_factors(asked.valid(), found, outputs);
   }
 
   std::vector<kronecker_layer> layers() const {
@@ -143,19 +103,38 @@ class kronecker_estimator {
     at::Tensor inputs, outputs;
   };
 
-  template <class Distribution>
-  static at::Tensor ones_per_row(const Distribution& d) {
-    const at::NoGradGuard no_grad;
-    return at::ones_like(d.log_prob(d.mode()));
-  }
-
   /// sum_n x_n x_n^T in float64; each batch in the type of x, float for half types.
   static at::Tensor moment(const at::Tensor& rows) {
     const at::Tensor x = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
     return x.t().mm(x).to(at::kDouble);
   }
-  static void add_to(at::Tensor& sum, const at::Tensor& value) {
+  /// sum + value in a tensor of its own.
+  static void add_apart(at::Tensor& sum, const at::Tensor& value) {
     sum = sum.defined() ? sum + value : value;
+  }
+
+  /// Adds a batch's second moments of what each layer reads, and of the gradients of its output.
+  void add_factors(const at::Tensor& valid, const std::vector<found_layer>& found,
+                   const std::vector<at::Tensor>& outputs) {
+    const at::NoGradGuard no_grad;
+    add_apart(states_, valid.sum(at::kDouble));
+    if (sums_.empty()) sums_.resize(found.size());
+    const at::Tensor row = valid.unsqueeze(1);
+    for (std::size_t l = 0; l < found.size(); ++l) {
+      at::Tensor a = found[l].use.input.detach();
+      a = a.masked_fill(row.to(a.device()) == 0, 0);
+      if (found[l].bias < chosen_.size()) a = at::cat({a, row.to(a.options())}, 1);
+      sums& s = sums_[l];
+      if (!s.inputs.defined()) {
+        s.weight = found[l].weight;
+        s.bias = found[l].bias;
+      }
+      if (s.weight != found[l].weight || s.bias != found[l].bias)
+        throw config_error(concat("estimate_kfac: '", chosen_[found[l].weight].name,
+                                  "' is used differently in another batch"));
+      add_apart(s.inputs, moment(a));
+      if (outputs[l].defined()) add_apart(s.outputs, outputs[l]);
+    }
   }
 
   /// Weights with what is fed to them, and the bias that the same operation adds. Refuses every
@@ -196,7 +175,7 @@ class kronecker_estimator {
   }
 
   /// Refuses a layer that does not see one row of each state, in their order: see
-  /// fisher_estimator::orders_of_rows.
+  /// walked_batch::orders_of_rows.
   void refuse_moved_rows(graph_walk& walk, const score_passes& passes,
                          const std::vector<found_layer>& found, std::int64_t samples) {
     const at::Tensor mixture = passes.mixture(random_), weights = random_factors(random_, samples);

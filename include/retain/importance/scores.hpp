@@ -223,7 +223,8 @@ inline at::Tensor random_factors(splitmix64& random, std::int64_t count) {
 /// graph; the passes are made of them as they are run.
 class score_passes {
  public:
-  score_passes(std::vector<score_row> rows, std::int64_t sample_dimension, std::int64_t steps)
+  explicit score_passes(std::vector<score_row> rows = {}, std::int64_t sample_dimension = 0,
+                        std::int64_t steps = 1)
       : rows_(std::move(rows)), sample_dimension_(sample_dimension), steps_(steps) {}
 
   /// Takes the scores of the whole batch from its distributions. Rows without gradient add nothing

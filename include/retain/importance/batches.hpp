@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+// What every estimate does with its model and its data: which parameters, and batch by batch.
+#pragma once
+
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/parameters.hpp>
+#include <retain/importance/steady_forward.hpp>
+
+#include <ATen/core/Tensor.h>
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace retain::detail {
+
+/// The trainable parameters of a model that no pattern excludes. Throws config_error, which begins
+/// with `who`, if there is none.
+template <parameter_source M>
+parameter_list estimated_parameters(const char* who, const M& model,
+                                    const std::vector<std::string>& exclude) {
+  parameter_list chosen;
+  for (const auto& entry : parameters(model))
+    if (entry.tensor.requires_grad() && !covered(exclude, entry.name)) chosen.push_back(entry);
+  if (chosen.empty())
+    throw config_error(concat(who, ": the model has no trainable parameter that is not excluded"));
+  return chosen;
+}
+
+/// Calls `add` for one batch, or for every batch of a range, and `progress` with `seen()` after
+/// each. The model's buffers are afterwards what they were. Throws config_error for a batch
+/// normalization in training mode.
+template <parameter_source M, class Data, class Add, class Seen>
+void for_each_batch(const char* who, const M& model, Data&& data, Add add,
+                    const std::function<void(std::int64_t)>& progress, Seen seen) {
+  refuse_gathering_modules(model, who);
+  const buffers_as_they_were unmoved(model);
+  const auto one = [&](const auto& batch) {
+    add(batch);
+    if (progress) progress(seen());
+  };
+  if constexpr (requires {
+                  data.begin();
+                  data.end();
+                })
+    for (const auto& batch : data) one(batch);
+  else
+    one(data);
+}
+
+template <class Batch>
+concept sliceable_batch = std::convertible_to<const Batch&, at::Tensor> ||
+                          requires(const Batch& batch, std::int64_t i) { batch.narrow(i, i); };
+
+template <sliceable_batch Batch>
+auto slice_of(const Batch& batch, std::int64_t sample_dimension, std::int64_t start,
+              std::int64_t length = 1) {
+  if constexpr (std::convertible_to<const Batch&, at::Tensor>)
+    return at::Tensor(batch).narrow(sample_dimension, start, length);
+  else
+    return batch.narrow(start, length);
+}
+
+/// Whether a tensor has the batch's samples along the dimension in which log-probabilities have
+/// them.
+template <class Batch>
+bool samples_fit(const Batch& batch, std::int64_t dimension, std::int64_t samples) {
+  if constexpr (std::convertible_to<const Batch&, at::Tensor>) {
+    const at::Tensor tensor(batch);
+    return dimension < tensor.dim() && tensor.size(dimension) == samples;
+  }
+  return true;
+}
+
+}  // namespace retain::detail
