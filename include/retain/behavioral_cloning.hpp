@@ -8,13 +8,13 @@
 #include <retain/replay/uniform.hpp>
 #include <retain/teacher.hpp>
 #include <retain/terms/distillation.hpp>
+#include <retain/terms/stored_data.hpp>
 
 #include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <cstdint>
 #include <string>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -44,33 +44,6 @@ template <class T>
 struct is_expert_actions : std::false_type {};
 template <class A>
 struct is_expert_actions<expert_actions<A>> : std::true_type {};
-
-/// What a student or teacher says of drawn observations. One that takes `done` as well is given it,
-/// and may answer {prediction, state}.
-template <bool Sequences, class Policy, class Observations>
-auto ask_stored(Policy& policy, const Observations& observations,
-                [[maybe_unused]] const at::Tensor& done) {
-  if constexpr (Sequences && std::invocable<Policy&, const Observations&, const at::Tensor&>) {
-    if constexpr (requires { std::get<0>(policy(observations, done)); })
-      return as_prediction(std::get<0>(policy(observations, done)));
-    else
-      return as_prediction(policy(observations, done));
-  } else {
-    return as_prediction(policy(observations));
-  }
-}
-
-/// The rows of `rows` [T, N] whose recurrent state is warm: step t >= burn_in, or any step of an
-/// episode seen from its first on.
-inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const at::Tensor& done) {
-  if (rows.dim() != 2 || rows.size(0) <= burn_in)
-    throw shape_error(concat("behavioral_cloning: a burn-in of ", burn_in,
-                             " steps needs rows [T, N] with T > ", burn_in, ", got ",
-                             shape_text(rows.sizes())));
-  const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong)).unsqueeze(1);
-  const auto late = time.ge(burn_in).expand(rows.sizes());
-  return done.defined() ? late.bitwise_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
-}
 
 }  // namespace detail
 
@@ -195,11 +168,11 @@ class behavioral_cloning : public detail::distillation_base {
   void save_state(state& out, const std::string& prefix) const {
     schedule_.save_state(out, prefix + "schedule.");
     if constexpr (stateful<Sampler>) sampler_.save_state(out, sampler_prefix(prefix));
-    save_part(out, prefix + "memory", memory_);
+    detail::save_part(out, prefix + "memory", memory_);
     if constexpr (labels)
-      save_part(out, prefix + "target", target_.actions);
+      detail::save_part(out, prefix + "target", target_.actions);
     else
-      save_part(out, prefix + "target", target_);
+      detail::save_part(out, prefix + "target", target_);
   }
   /// A memory, target or sampler that is neither a tensor nor stateful is the caller's to restore.
   /// How many states the saved memory holds may differ from this one's.
@@ -209,12 +182,12 @@ class behavioral_cloning : public detail::distillation_base {
     Sampler sampler = sampler_;
     if constexpr (stateful<Sampler>) sampler.load_state(in, sampler_prefix(prefix));
     auto&& memory = to_load(memory_);
-    load_part(in, prefix + "memory", memory);
+    detail::load_part(name, in, prefix + "memory", memory);
     auto&& target = to_load(target_);
     if constexpr (labels)
-      load_part(in, prefix + "target", target.actions);
+      detail::load_part(name, in, prefix + "target", target.actions);
     else if constexpr (detail::gatherable<Target>)
-      load_part(in, prefix + "target", target);
+      detail::load_part(name, in, prefix + "target", target);
     if constexpr (std::same_as<Sampler, uniform>) sampler.resize(detail::size_of(memory));
     check_sizes(memory, target, sampler);
     // A teacher's copy would share its network: it is loaded in place, as the last that can fail.
@@ -243,36 +216,6 @@ class behavioral_cloning : public detail::distillation_base {
   template <class Part>
   static std::conditional_t<data<Part>, Part, Part&> to_load(Part& part) {
     return part;
-  }
-
-  template <class Part>
-  static void save_part(state& out, const std::string& key, const Part& part) {
-    if constexpr (std::convertible_to<Part, at::Tensor>)
-      out.set(key, part);
-    else if constexpr (stateful<Part>)
-      part.save_state(out, key + ".");
-  }
-  template <class Part>
-  static void load_part(const state& in, const std::string& key, Part& part) {
-    if constexpr (std::convertible_to<Part, at::Tensor>)
-      part = saved(in, key, part);
-    else if constexpr (stateful<Part>)
-      part.load_state(in, key + ".");
-  }
-
-  /// A saved tensor of rows like those of `current`; how many may differ.
-  static at::Tensor saved(const state& in, const std::string& key, const at::Tensor& current) {
-    const at::Tensor& tensor = in.tensor(key);
-    if (tensor.dim() != current.dim() || tensor.sizes().slice(1) != current.sizes().slice(1) ||
-        tensor.size(0) < 1)
-      throw shape_error(detail::concat("behavioral_cloning: the saved '", key, "' has shape ",
-                                       detail::shape_text(tensor.sizes()), ", this term's is ",
-                                       detail::shape_text(current.sizes()),
-                                       ": the state belongs to other data"));
-    if (tensor.scalar_type() != current.scalar_type())
-      throw state_error(detail::concat("behavioral_cloning: the saved '", key, "' is ",
-                                       tensor.dtype(), ", this term's is ", current.dtype()));
-    return tensor.to(current.device());
   }
 
   static void check_sizes(const Memory& memory, const Target& target, const Sampler& sampler) {

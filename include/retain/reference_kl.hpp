@@ -5,8 +5,8 @@
 #include <retain/base/mean.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/concepts.hpp>
-#include <retain/core/schedule.hpp>
 #include <retain/core/state.hpp>
+#include <retain/core/strength_schedule.hpp>
 #include <retain/distributions/prediction.hpp>
 #include <retain/loss/log_ratio.hpp>
 #include <retain/teacher.hpp>

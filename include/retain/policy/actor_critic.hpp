@@ -6,8 +6,7 @@
 #include <retain/core/concepts.hpp>
 #include <retain/core/module_tensors.hpp>
 #include <retain/core/parameters.hpp>
-#include <retain/kernels/dense_layers.hpp>
-#include <retain/kernels/joined.hpp>
+#include <retain/policy/head_net.hpp>
 #include <retain/policy/mlp.hpp>
 #include <retain/policy/orthogonal.hpp>
 #include <retain/policy/recurrent_core.hpp>
@@ -16,7 +15,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/nn/cloneable.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <concepts>
@@ -83,58 +81,6 @@ struct actor_critic_answer {
 
   at::Tensor value(std::int64_t which = 0) const { return values.select(-1, which); }
 };
-
-namespace detail {
-
-/// A linear layer behind hidden ones. Parameters: hidden.linear0.*, ..., out.*
-class head_net : public torch::nn::Cloneable<head_net> {
- public:
-  head_net(std::int64_t inputs, std::vector<std::int64_t> hidden, activation_kind activation,
-           std::int64_t outputs)
-      : inputs_(inputs),
-        outputs_(outputs),
-        hidden_sizes_(std::move(hidden)),
-        activation_(activation) {
-    reset();
-  }
-  void reset() override {
-    const mlp made(inputs_, mlp_options{.hidden = hidden_sizes_, .activation = activation_});
-    hidden_ = hidden_sizes_.empty() ? mlp(nullptr) : mlp(register_module("hidden", made));
-    out = register_module("out", torch::nn::Linear(made->output_size(), outputs_));
-  }
-  at::Tensor forward(const at::Tensor& features) {
-    const auto rows = as_rows(features, inputs_),
-               before = hidden_.is_empty() ? rows : hidden_(rows);
-    const bool joined = may_join_each({before, out->weight, out->bias});
-    return rows_as(
-        joined ? dense_layers(before, {out->weight, out->bias}, activation_, false) : out(before),
-        features);
-  }
-
-  torch::nn::Linear out{nullptr};
-
- private:
-  std::int64_t inputs_, outputs_;
-  std::vector<std::int64_t> hidden_sizes_;
-  activation_kind activation_;
-  mlp hidden_{nullptr};
-};
-
-template <class M>
-struct module_type {
-  using type = typename M::ContainedType;
-};
-template <class T>
-struct module_type<std::shared_ptr<T>> {
-  using type = T;
-};
-/// Another network with the same weights.
-template <class M>
-M copy_of(const M& model) {
-  return M(std::dynamic_pointer_cast<typename module_type<M>::type>(model->clone()));
-}
-
-}  // namespace detail
 
 /// A policy and its critic over any encoder, with or without memory. Parameters by name:
 ///

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <retain/base/random.hpp>
-#include <retain/core/schedule.hpp>
 #include <retain/core/state.hpp>
+#include <retain/core/strength_schedule.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/sum_tree.hpp>
 

@@ -6,7 +6,7 @@
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
-#include <retain/core/schedule.hpp>
+#include <retain/core/strength_schedule.hpp>
 #include <retain/terms/weight_penalty.hpp>
 
 #include <ATen/ATen.h>

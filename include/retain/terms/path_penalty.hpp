@@ -6,8 +6,8 @@
 #include <retain/base/error.hpp>
 #include <retain/base/finite.hpp>
 #include <retain/core/parameters.hpp>
-#include <retain/core/schedule.hpp>
 #include <retain/core/state.hpp>
+#include <retain/core/strength_schedule.hpp>
 #include <retain/terms/weight_penalty.hpp>
 
 #include <ATen/ATen.h>

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// The strength of a term: any schedule, and how far it has come.
+#pragma once
+
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/schedule.hpp>
+#include <retain/core/state.hpp>
+
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace retain {
+
+namespace detail {
+template <class S>
+concept observing_schedule = requires(S& s, double value) { s.observe(value); };
+template <class S>
+concept remembering_schedule = requires(S& s, const S& c, const std::vector<double>& values) {
+  { c.memory() } -> std::convertible_to<std::vector<double>>;
+  s.set_memory(values);
+};
+}  // namespace detail
+
+/// Any schedule, the progress it has been stepped to, and the strength there. A number converts to
+/// a constant, a lambda `double(double)` is a schedule too. It is what every term's `.strength`
+/// option holds.
+class strength_schedule {
+ public:
+  // NOLINT: `.strength = 500.0` is the point
+  strength_schedule(double value) : strength_schedule(constant{value}) {}
+
+  template <class S>
+    requires(!std::same_as<std::remove_cvref_t<S>, strength_schedule> && schedule<S>)
+  strength_schedule(S function)  // NOLINT: likewise for `.strength = exponential_decay{...}`
+      : self_(std::make_unique<model<S>>(std::move(function))) {
+    check(*self_, progress_);
+  }
+
+  strength_schedule(const strength_schedule& other)
+      : self_(other.self_->clone()), progress_(other.progress_) {}
+  strength_schedule(strength_schedule&&) noexcept = default;
+  strength_schedule& operator=(strength_schedule other) noexcept {
+    self_ = std::move(other.self_);
+    progress_ = other.progress_;
+    return *this;
+  }
+
+  double value() const { return self_->value(progress_); }
+  double progress() const { return progress_; }
+
+  /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative
+  /// or not finite.
+  void step(double progress) {
+    check_step(progress);
+    progress_ = progress;
+  }
+  /// Throws what `step` would, and moves nothing.
+  void check_step(double progress) const {
+    if (!std::isfinite(progress))
+      throw config_error(detail::concat("a schedule was stepped to ", progress));
+    check(self_->value(progress));
+  }
+
+  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes
+  /// nothing, when it does not or when the measurement leads to no valid strength.
+  void observe(double measurement) {
+    if (std::isnan(measurement))
+      throw config_error("a schedule was given NaN to observe: look for NaN in what was measured");
+    auto changed = self_->clone();
+    changed->observe(measurement);
+    check(changed->value(progress_));
+    self_ = std::move(changed);
+  }
+
+  void save_state(state& out, const std::string& prefix) const {
+    out.set(prefix + "kind", self_->describe());
+    out.set(prefix + "progress", progress_);
+    const auto memory = self_->memory();
+    for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
+  }
+
+  /// Throws state_error, and changes nothing, when the saved schedule is another one than this, or
+  /// its progress or memory are none that a schedule can come to.
+  void load_state(const state& in, const std::string& prefix) {
+    const std::string& saved = in.text(prefix + "kind");
+    if (saved != self_->describe())
+      throw state_error(detail::concat("the state holds the schedule ", saved, " at '", prefix,
+                                       "', but the term was built with ", self_->describe(),
+                                       "; build it with the same schedule, load, then change it"));
+    std::vector<double> memory(self_->memory().size());
+    for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = in.number(concat_key(prefix, i));
+    const double progress = in.number(prefix + "progress");
+    auto loaded = self_->clone();
+    try {
+      loaded->set_memory(memory);
+      if (!std::isfinite(progress)) throw config_error(detail::concat("a progress of ", progress));
+      check(*loaded, progress);
+    } catch (const config_error& wrong) {
+      throw state_error(
+          detail::concat("the state's schedule at '", prefix, "' cannot be: ", wrong.what()));
+    }
+    self_ = std::move(loaded);
+    progress_ = progress;
+  }
+
+ private:
+  struct concept_base {
+    virtual ~concept_base() = default;
+    virtual std::unique_ptr<concept_base> clone() const = 0;
+    virtual void validate() const = 0;
+    virtual double value(double progress) const = 0;
+    virtual void observe(double measurement) = 0;
+    virtual std::string describe() const = 0;
+    virtual std::vector<double> memory() const = 0;
+    virtual void set_memory(const std::vector<double>& values) = 0;
+  };
+
+  template <class S>
+  struct model final : concept_base {
+    explicit model(S f) : function(std::move(f)) {}
+    std::unique_ptr<concept_base> clone() const override {
+      return std::make_unique<model>(function);
+    }
+    void validate() const override {
+      if constexpr (requires { function.validate(); }) function.validate();
+    }
+    double value(double progress) const override { return static_cast<double>(function(progress)); }
+    void observe(double measurement) override {
+      if constexpr (detail::observing_schedule<S>)
+        function.observe(measurement);
+      else
+        throw config_error(detail::concat("the schedule ", describe(),
+                                          " does not adapt: observe() has no meaning for it"));
+    }
+    std::string describe() const override {
+      if constexpr (requires {
+                      { function.describe() } -> std::convertible_to<std::string>;
+                    })
+        return function.describe();
+      else
+        return "custom";
+    }
+    std::vector<double> memory() const override {
+      if constexpr (detail::remembering_schedule<S>)
+        return function.memory();
+      else
+        return {};
+    }
+    void set_memory([[maybe_unused]] const std::vector<double>& values) override {
+      if constexpr (detail::remembering_schedule<S>) function.set_memory(values);
+    }
+    S function;
+  };
+
+  static std::string concat_key(const std::string& prefix, std::size_t i) {
+    return detail::concat(prefix, "memory.", i);
+  }
+  /// What every schedule is held to, when it is taken and when it is loaded.
+  static void check(const concept_base& schedule, double progress) {
+    schedule.validate();
+    check(schedule.value(progress));
+  }
+  static void check(double value) {
+    if (!(value >= 0.0) || !std::isfinite(value))
+      throw config_error(detail::concat("a strength must be finite and not negative, got ", value));
+  }
+
+  std::unique_ptr<concept_base> self_;
+  double progress_ = 0.0;
+};
+
+}  // namespace retain

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Terms that bring their own data: how a policy is asked about stored observations, and how the
+// data are saved and loaded.
+#pragma once
+
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
+#include <retain/core/state.hpp>
+#include <retain/distributions/prediction.hpp>
+
+#include <ATen/ATen.h>
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <tuple>
+
+namespace retain::detail {
+
+/// What a student or teacher says of drawn observations. One that takes `done` as well is given it,
+/// and may answer {prediction, state}.
+template <bool Sequences, class Policy, class Observations>
+auto ask_stored(Policy& policy, const Observations& observations,
+                [[maybe_unused]] const at::Tensor& done) {
+  if constexpr (Sequences && std::invocable<Policy&, const Observations&, const at::Tensor&>) {
+    if constexpr (requires { std::get<0>(policy(observations, done)); })
+      return as_prediction(std::get<0>(policy(observations, done)));
+    else
+      return as_prediction(policy(observations, done));
+  } else {
+    return as_prediction(policy(observations));
+  }
+}
+
+/// The rows of `rows` [T, N] whose recurrent state is warm: step t >= burn_in, or any step of an
+/// episode seen from its first on.
+inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const at::Tensor& done) {
+  if (rows.dim() != 2 || rows.size(0) <= burn_in)
+    throw shape_error(concat("behavioral_cloning: a burn-in of ", burn_in,
+                             " steps needs rows [T, N] with T > ", burn_in, ", got ",
+                             shape_text(rows.sizes())));
+  const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong)).unsqueeze(1);
+  const auto late = time.ge(burn_in).expand(rows.sizes());
+  return done.defined() ? late.bitwise_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
+}
+
+/// A saved tensor of rows like those of `current`; how many may differ. Throws shape_error or
+/// state_error, which begin with `who`, for other rows.
+inline at::Tensor saved_rows(const char* who, const state& in, const std::string& key,
+                             const at::Tensor& current) {
+  const at::Tensor& tensor = in.tensor(key);
+  if (tensor.dim() != current.dim() || tensor.sizes().slice(1) != current.sizes().slice(1) ||
+      tensor.size(0) < 1)
+    throw shape_error(concat(who, ": the saved '", key, "' has shape ", shape_text(tensor.sizes()),
+                             ", this term's is ", shape_text(current.sizes()),
+                             ": the state belongs to other data"));
+  if (tensor.scalar_type() != current.scalar_type())
+    throw state_error(concat(who, ": the saved '", key, "' is ", tensor.dtype(),
+                             ", this term's is ", current.dtype()));
+  return tensor.to(current.device());
+}
+
+/// Saves a tensor, or whatever saves itself; anything else is the caller's.
+template <class Part>
+void save_part(state& out, const std::string& key, const Part& part) {
+  if constexpr (std::convertible_to<Part, at::Tensor>)
+    out.set(key, part);
+  else if constexpr (stateful<Part>)
+    part.save_state(out, key + ".");
+}
+/// Loads what save_part saved.
+template <class Part>
+void load_part(const char* who, const state& in, const std::string& key, Part& part) {
+  if constexpr (std::convertible_to<Part, at::Tensor>)
+    part = saved_rows(who, in, key, part);
+  else if constexpr (stateful<Part>)
+    part.load_state(in, key + ".");
+}
+
+}  // namespace retain::detail
