@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How strong a retention term is, as a function of progress.
+// Strengths of retention terms as functions of progress.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,11 +17,15 @@
 
 namespace retain {
 
-/// s(progress) -> strength. Progress is in whatever unit the caller passes to `.step`: environment
-/// steps, updates, epochs. Optionally observe(measurement) adapts it, memory() and
-/// set_memory(values) save what it has learnt, describe() tells it from others in a saved state,
-/// and validate() throws config_error for parameters, or a memory, that make no sense; it is called
-/// when a term takes the schedule and when one is loaded.
+/// A schedule s(progress) -> strength. Progress is in the unit that the caller passes to `.step`:
+/// for example, environment steps, updates or epochs. Optional members:
+///
+///     observe(measurement)           adapts the strength to a measurement
+///     memory(), set_memory(values)   save and restore what observe() learned
+///     describe()                     names the schedule and its parameters in a saved state
+///     validate()                     throws config_error if a parameter or the memory is invalid
+///
+/// validate() runs when a term is constructed with the schedule and when a state is loaded.
 template <class S>
 concept schedule = std::copy_constructible<S> && requires(const S& s, double progress) {
   { s(progress) } -> std::convertible_to<double>;
@@ -68,10 +72,11 @@ struct constant {
   }
 };
 
-/// max(floor, initial * factor^(progress / per)). Kickstarting of Wołczyk et al. 2024 counts
-/// optimiser steps: {.initial = 0.5} in the paper, and in the code of its best agent {.initial =
-/// 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41
-/// 049.
+/// max(floor, initial * factor^(progress / per)).
+///
+/// For the kickstarting of Wołczyk et al. 2024, progress counts optimizer steps. The paper uses
+/// {.initial = 0.5}. The code of its best agent uses {.initial = 0.75, .factor = 0.99998, .floor =
+/// 0.33}; with `.step(updates)` this schedule reaches its floor at update 41 049.
 struct exponential_decay {
   double initial = 1.0;
   double factor = 0.99998;
@@ -123,9 +128,9 @@ struct cosine {
   std::string describe() const { return detail::span_text("cosine", initial, last, over); }
 };
 
-/// Holds a measured KL near a target: each `observe(kl)` with kl > 1.5 target multiplies the
-/// strength by 2, with kl < target / 1.5 divides it by 2 (Schulman et al. 2017, arXiv 1707.06347,
-/// section 4).
+/// Keeps a measured KL near a target. Each `observe(kl)` multiplies the strength by 2 if kl > 1.5
+/// target, and divides the strength by 2 if kl < target / 1.5 (Schulman et al. 2017, arXiv
+/// 1707.06347, section 4).
 struct adaptive_kl {
   double initial = 1.0;
   double target = 0.01;
@@ -150,15 +155,17 @@ struct adaptive_kl {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// Holds a measured KL at a budget by ascent on the multiplier of the constraint KL <= target, in
-/// the logarithm, so that it stays positive whatever it began with: each `observe(kl)` does
+/// Keeps a measured KL at a budget by ascent on the multiplier c of the constraint KL <= target.
+/// The ascent is in log c, so c stays positive. Each `observe(kl)` computes
 ///
 ///     c <- clamp(c * exp(rate * clamp(kl / target - 1, -1, 1)), minimum, maximum)
 ///
-/// so one observation changes c by a factor of at most e^rate. It is smoother than adaptive_kl and
-/// settles at the target instead of within a band around it; the proportional controller of Ziegler
-/// et al. 2019 (arXiv 1909.08593, section 2.2) with wider error limits. The measurement may come
-/// from the batch (`last_divergence`), or from states that are not trained on:
+/// One observation changes c by a factor of at most e^rate. The strength changes more smoothly than
+/// with adaptive_kl, and the KL settles at the target instead of within a band around it. This is
+/// the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2) with wider
+/// error limits.
+///
+/// The measurement may come from the batch (`last_divergence`) or from states outside the training:
 /// `term.observe(watch.kl("FAR"))`.
 struct dual_ascent {
   double initial = 1.0;
@@ -188,8 +195,9 @@ struct dual_ascent {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// maximum * clamp(1 - R_student / R_teacher, 0, 1), with the student's return given to `observe`
-/// (Agarwal et al. 2022, arXiv 2206.01626). `maximum` until the first observation.
+/// maximum * clamp(1 - R_student / R_teacher, 0, 1). The caller passes the student's return to
+/// `observe`. Before the first observation the strength is `maximum`. Paper: Agarwal et al. 2022
+/// (arXiv 2206.01626).
 struct return_ratio {
   double teacher_return = 1.0;
   double maximum = 1.0;
@@ -225,9 +233,8 @@ concept remembering_schedule = requires(S& s, const S& c, const std::vector<doub
 };
 }  // namespace detail
 
-/// Any schedule, the progress it has been stepped to, and the strength there. A number converts to
-/// a constant, a lambda `double(double)` is a schedule too. It is what every term's `.strength`
-/// option holds.
+/// Holds any schedule together with its current progress. Every term's `.strength` option has this
+/// type. A number converts to a constant schedule, and a lambda `double(double)` is a schedule too.
 class strength_schedule {
  public:
   // NOLINT: `.strength = 500.0` is the point
@@ -252,21 +259,22 @@ class strength_schedule {
   double value() const { return self_->value(progress_); }
   double progress() const { return progress_; }
 
-  /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative
-  /// or not finite.
+  /// Sets the progress. Throws config_error, and changes nothing, if the progress is not finite or
+  /// if the schedule returns a strength that is negative or not finite.
   void step(double progress) {
     check_step(progress);
     progress_ = progress;
   }
-  /// Throws what `step` would, and moves nothing.
+  /// Makes the checks of `step` and throws the same errors, without changing the progress.
   void check_step(double progress) const {
     if (!std::isfinite(progress))
       throw config_error(detail::concat("a schedule was stepped to ", progress));
     check(self_->value(progress));
   }
 
-  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes
-  /// nothing, when it does not or when the measurement leads to no valid strength.
+  /// Passes a measurement (for example a KL or a return) to a schedule that adapts. Throws
+  /// config_error, and changes nothing, if the schedule does not adapt, if the measurement is NaN,
+  /// or if the new strength is not valid.
   void observe(double measurement) {
     if (std::isnan(measurement))
       throw config_error("a schedule was given NaN to observe: look for NaN in what was measured");
@@ -283,8 +291,8 @@ class strength_schedule {
     for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
   }
 
-  /// Throws state_error, and changes nothing, when the saved schedule is another one than this, or
-  /// its progress or memory are none that a schedule can come to.
+  /// Throws state_error, and changes nothing, if the saved schedule differs from this one, or if
+  /// its saved progress or memory is not valid.
   void load_state(const state& in, const std::string& prefix) {
     const std::string& saved = in.text(prefix + "kind");
     if (saved != self_->describe())
