@@ -62,7 +62,7 @@ inline void check_bounds(const std::string& schedule, double initial, double tar
 }
 }  // namespace detail
 
-/// The same strength throughout.
+/// A constant strength.
 struct constant {
   double value = 1.0;
 
@@ -101,7 +101,8 @@ struct exponential_decay {
   }
 };
 
-/// From `initial` to `last` in a straight line over `over`, then `last`.
+/// Changes linearly from `initial` to `last` while the progress goes from 0 to `over`, then stays at
+/// `last`.
 struct linear {
   double initial = 1.0;
   double last = 0.0;
@@ -114,7 +115,8 @@ struct linear {
   std::string describe() const { return detail::span_text("linear", initial, last, over); }
 };
 
-/// From `initial` to `last` over `over` as half a cosine, then `last`.
+/// Changes from `initial` to `last` as half a cosine while the progress goes from 0 to `over`, then
+/// stays at `last`.
 struct cosine {
   double initial = 1.0;
   double last = 0.0;
@@ -136,7 +138,7 @@ struct adaptive_kl {
   double target = 0.01;
   double minimum = 1e-6;
   double maximum = 1e6;
-  double scale = 1.0;  ///< what the observations have made of `initial`
+  double scale = 1.0;  ///< factor on `initial` from the observations
 
   double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {
@@ -169,11 +171,11 @@ struct adaptive_kl {
 /// `term.observe(watch.kl("FAR"))`.
 struct dual_ascent {
   double initial = 1.0;
-  double target = 0.01;  ///< the budget, in nats where a KL is observed
+  double target = 0.01;  ///< the budget, in nats for a KL
   double rate = 0.1;
   double minimum = 1e-6;
   double maximum = 1e6;
-  double scale = 1.0;  ///< what the observations have made of `initial`
+  double scale = 1.0;  ///< factor on `initial` from the observations
 
   double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {
