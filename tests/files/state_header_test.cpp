@@ -115,9 +115,9 @@ TEST_CASE(
     }
   CHECK_THAT(
       errors_of(head + tensor("x", "2", "0,8") + "}", 7)[0],
-      ContainsSubstring("truncated") && ContainsSubstring("'x' ends 1 bytes behind its end"));
+      ContainsSubstring("truncated") && ContainsSubstring("'x' ends 1 bytes after its end"));
   CHECK_THAT(errors_of(head + tensor("x", "2", "0,8") + "}", 9)[0],
-             ContainsSubstring("1 bytes behind its last tensor"));
+             ContainsSubstring("1 bytes after its last tensor"));
 }
 
 TEST_CASE("state header: names stand once, and nothing stands behind", "[state]") {
@@ -129,19 +129,19 @@ TEST_CASE("state header: names stand once, and nothing stands behind", "[state]"
     std::string header, says;
   };
   const std::vector<bad> all{
-      {head + x + x + "}", "one name twice"},
-      {head + tensor("x", "1", "0,4") + tensor("x", "1", "4,8") + "}", "one name twice"},
-      {text(R"(,"a":"1","a":"2")") + x + "}", "one name twice"},
-      {text(R"(,"a":"1","\u0061":"1")") + x + "}", "one name twice"},
-      {text(R"(,"retain.format":"1")") + x + "}", "one name twice"},
-      {text(R"(,"retain.checksum":"0")") + x + "}", "one name twice"},
-      {head + R"(,"__metadata__":{})" + x + "}", "one name twice"},
+      {head + x + x + "}", "a duplicate name"},
+      {head + tensor("x", "1", "0,4") + tensor("x", "1", "4,8") + "}", "a duplicate name"},
+      {text(R"(,"a":"1","a":"2")") + x + "}", "a duplicate name"},
+      {text(R"(,"a":"1","\u0061":"1")") + x + "}", "a duplicate name"},
+      {text(R"(,"retain.format":"1")") + x + "}", "a duplicate name"},
+      {text(R"(,"retain.checksum":"0")") + x + "}", "a duplicate name"},
+      {head + R"(,"__metadata__":{})" + x + "}", "a duplicate name"},
       {head + R"(,"x":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-       "one name twice"},
-      {head + x + "}}", "more behind its end"},
-      {head + x + "} {}", "more behind its end"},
-      {head + x + "}\n", "more behind its end"},
-      {head + x + "}" + std::string(1, '\0'), "more behind its end"},
+       "a duplicate name"},
+      {head + x + "}}", "extra text after its end"},
+      {head + x + "} {}", "extra text after its end"},
+      {head + x + "}\n", "extra text after its end"},
+      {head + x + "}" + std::string(1, '\0'), "extra text after its end"},
       {head + x, "cannot be read"},
       {R"({"__metadata__":{"retain.checksum":"0000000000000000"})" + x + "}",
        "without the number of its format"},
@@ -150,13 +150,13 @@ TEST_CASE("state header: names stand once, and nothing stands behind", "[state]"
       {R"({"__metadata__":{"retain.checksum":"0000000000000000","retain.format":"1x"})" + x + "}",
        "without the number of its format"},
       {R"({"__metadata__":{"retain.checksum":"0000000000000000","retain.format":"2"})" + x + "}",
-       "install a newer one"},
+       "install a newer version"},
       {R"({"__metadata__":{"retain.checksum":"0000000000000000","retain.format":"99999999999999999999"})" +
            x + "}",
-       "install a newer one"},
+       "install a newer version"},
       {R"({"__metadata__":{"retain.checksum":"0000000000000000","retain.format":"2","new":{}})" +
            x + "}",
-       "install a newer one"},
+       "install a newer version"},
       {R"({"__metadata__":{"retain.checksum":"0000000000000000x","retain.format":"1"})" + x + "}",
        "without a checksum"},
   };

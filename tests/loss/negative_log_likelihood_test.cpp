@@ -149,7 +149,7 @@ TEST_CASE("negative_log_likelihood: nothing to explain, one action, and what doe
   const retain::diagonal_gaussian continuous{torch::zeros({4, 2}), torch::zeros({2})};
   CHECK_THROWS_WITH(
       negative_log_likelihood(continuous, torch::zeros({4, 2}), {.label_smoothing = 0.1}),
-      ContainsSubstring("can be counted"));
+      ContainsSubstring("needs discrete actions"));
 }
 
 TEST_CASE("negative_log_likelihood: actions of any integral type; real ones where actions are "

@@ -125,7 +125,7 @@ TEST_CASE("reservoir_memory: save, load and go on, bit for bit; copies and saved
   reservoir_memory other{{.capacity = 7}};
   other.push(rows(0, 3));
   CHECK_THROWS_WITH(retain::load(folder.file("r"), other),
-                    ContainsSubstring("capacity of 6") && ContainsSubstring("capacity is 7"));
+                    ContainsSubstring("capacity of 6") && ContainsSubstring("capacity here is 7"));
   CHECK(other.size() == 3);
 }
 

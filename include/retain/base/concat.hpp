@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Text out of parts; needs no LibTorch.
+// Builds a text from its parts. This header does not need LibTorch.
 #pragma once
 
 #include <charconv>
@@ -12,7 +12,7 @@ namespace retain::detail {
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
-  // files are written with this: a user's locale must not group their digits
+  // Files are written with this function. A user's locale must not add separators to the digits.
   out.imbue(std::locale::classic());
   (out << ... << parts);
   return out.str();

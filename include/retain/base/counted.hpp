@@ -8,9 +8,9 @@
 
 namespace retain::detail {
 
-/// Numbers that pick something, such as actions, as int64 on `device`: any integral type is taken.
-/// Throws config_error, which begins with `who`, for real ones: what they would be rounded to is a
-/// guess.
+/// Returns numbers that select something, such as actions, as int64 on `device`. Takes any integral
+/// type. Throws config_error, whose text begins with `who`, if the numbers are of a floating-point
+/// type: how to round them would be a guess.
 inline at::Tensor counted(const char* who, const char* what, const at::Tensor& numbers,
                           at::Device device) {
   if (!at::isIntegralType(numbers.scalar_type(), /*includeBool=*/true))

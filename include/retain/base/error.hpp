@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The exceptions retain throws. They are thrown when something is set up, loaded or first matched
-// against a model; each text says what is wrong, where, and what to do about it.
+// The exceptions that retain throws. The library checks its input when an object is constructed or
+// loaded, and when the object first meets a model. Each text says what is wrong, where, and what to
+// do.
 #pragma once
 
 #include <stdexcept>
@@ -18,8 +19,8 @@ struct shape_error : error {
   using error::error;
 };
 
-/// A model and a stored state do not belong together: a parameter is missing, extra or of another
-/// kind, or an importance is negative or not finite.
+/// A stored state does not fit the model: a parameter is missing, is extra or has another type, or
+/// an importance is negative or not finite.
 struct state_error : error {
   using error::error;
 };
@@ -29,7 +30,7 @@ struct io_error : error {
   using error::error;
 };
 
-/// An option or an argument is out of its range, or asks for something that has no meaning.
+/// An option or an argument is out of its range or makes no sense.
 struct config_error : error {
   using error::error;
 };

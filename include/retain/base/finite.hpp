@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whether a tensor may be kept: what is not finite would stay for good.
+// Checks that a tensor is finite before the library stores it. A stored NaN would stay there.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -8,9 +8,9 @@
 
 namespace retain::detail {
 
-/// Whether every value of a floating-point tensor is finite. One pass where the sum is finite as
-/// well, which it is unless values overflow together. Waits for the device; one without values
-/// (meta) holds none that is not.
+/// Returns whether every value of a floating-point tensor is finite. This takes one pass if the sum
+/// of the values is finite too, which is the usual case. Waits for the device. Returns true for a
+/// meta tensor, which has no values.
 inline bool all_finite(const at::Tensor& values) {
   if (values.numel() == 0 || values.is_meta() || !at::isFloatingType(values.scalar_type()))
     return true;

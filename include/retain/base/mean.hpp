@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Means over all rows, or over those that a mask keeps.
+// Means over all rows or over the rows that a mask keeps.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -11,17 +11,18 @@
 
 namespace retain::detail {
 
-/// The mean of all values, in their graph; 0 of none, so that an empty batch adds nothing instead
-/// of NaN.
+/// Returns the mean of all values, with their graph. Returns 0 if there are no values, so that an
+/// empty batch adds 0 to a loss instead of NaN.
 inline at::Tensor mean_of(const at::Tensor& values) {
   return values.numel() == 0 ? values.sum() : values.mean();
 }
 
-// Masks are bool, and negated and joined bit by bit: LibTorch 1.13 has no logical operations on the
-// meta device, which knows shapes alone.
+// Masks are bool tensors and are combined with bitwise operations: in LibTorch 1.13 the meta device
+// has no logical operations.
 
-/// The rows that both masks keep, as bool, on the device of the first; undefined when neither is
-/// given. Throws shape_error, which begins with `who`, for masks of two shapes.
+/// Returns the rows that both masks keep, as bool, on the device of the first mask. Returns an
+/// undefined tensor if both masks are undefined. Throws shape_error, whose text begins with `who`,
+/// if the masks differ in shape.
 inline at::Tensor common_mask(const char* who, const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined()) return second.defined() ? second.to(at::kBool) : at::Tensor();
   if (second.defined() && first.sizes() != second.sizes())
@@ -31,8 +32,9 @@ inline at::Tensor common_mask(const char* who, const at::Tensor& first, const at
                           : first.to(at::kBool);
 }
 
-/// Mean of `values` over the rows that `kept` (bool, of their shape) keeps; undefined keeps all. 0
-/// when none is kept, so that an empty batch adds nothing instead of NaN.
+/// Returns the mean of `values` over the rows that `kept` keeps. `kept` is bool and has the shape
+/// of `values`; an undefined mask keeps all rows. Returns 0 if no row is kept, so that an empty
+/// batch adds 0 to a loss instead of NaN.
 inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) {
   if (!kept.defined()) return mean_of(values);
   if (kept.sizes() != values.sizes())
@@ -42,9 +44,9 @@ inline at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& kept) 
   return values.masked_fill(counted.bitwise_not(), 0).sum() / counted.sum().clamp_min(1);
 }
 
-/// Actions with 0 in the rows that `kept` drops, where there need not be an action: [...] or [...,
-/// D] for rows [...]. An undefined mask keeps all; one of another shape is left for the rows
-/// themselves to refuse.
+/// Returns the actions with 0 in the rows that `kept` drops, because these rows need not hold
+/// actions. Actions are [...] or [..., D] for rows [...]. An undefined mask keeps all rows. If the
+/// shapes do not fit, returns the actions unchanged; a later check reports the error.
 inline at::Tensor harmless_actions(const at::Tensor& actions, const at::Tensor& kept) {
   if (!kept.defined() || kept.dim() > actions.dim() ||
       kept.sizes() != actions.sizes().slice(0, static_cast<std::size_t>(kept.dim())))
@@ -54,7 +56,7 @@ inline at::Tensor harmless_actions(const at::Tensor& actions, const at::Tensor& 
   return actions.masked_fill(dropped, 0);
 }
 
-/// The product of two sets of row weights, either of which may be undefined and then stands for 1.
+/// Returns the product of two sets of row weights. An undefined set counts as 1.
 inline at::Tensor product(const at::Tensor& first, const at::Tensor& second) {
   if (!first.defined() || !second.defined()) return first.defined() ? first : second;
   if (first.sizes() != second.sizes())

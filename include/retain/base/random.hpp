@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A random generator whose whole state is one integer, so that it can be saved with everything
-// else.
+// A random generator. Its whole state is one integer, which is easy to save.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +18,7 @@ class splitmix64 {
     return z ^ (z >> 31);
   }
 
-  /// A uniform integer in [0, bound), without bias (Lemire, arXiv 1805.10941).
+  /// Returns a uniform integer in [0, bound), without bias (Lemire, arXiv 1805.10941).
   std::uint64_t below(std::uint64_t bound) {
     __extension__ using wide = unsigned __int128;
     wide product = static_cast<wide>((*this)()) * bound;
@@ -31,12 +30,12 @@ class splitmix64 {
     return static_cast<std::uint64_t>(product >> 64);
   }
 
-  /// A uniform position in a row of `size` items.
+  /// Returns a uniform position in a row of `size` items.
   std::int64_t index(std::int64_t size) {
     return static_cast<std::int64_t>(below(static_cast<std::uint64_t>(size)));
   }
 
-  /// A uniform multiple of 2^-53 in [0, 1).
+  /// Returns a uniform multiple of 2^-53 in [0, 1).
   double real() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
 
   std::uint64_t state() const { return state_; }

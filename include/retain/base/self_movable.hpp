@@ -5,8 +5,8 @@
 
 namespace retain::detail {
 
-/// A container that keeps what it holds when it is assigned to itself by moving, where the
-/// standard's may become empty. A class whose containers are such needs no assignment of its own.
+/// A container that keeps its contents in a move assignment to itself. A container of the standard
+/// library may become empty. A class with these containers needs no assignment operator of its own.
 template <class T>
 struct self_movable : T {
   using T::T;

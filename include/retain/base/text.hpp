@@ -23,7 +23,8 @@ inline std::string shape_text(at::IntArrayRef sizes) {
   return out.str();
 }
 
-/// Whole-name match of a pattern in which `*` stands for any run of characters and `?` for any one.
+/// Returns whether the pattern matches the whole name. `*` stands for any number of characters, `?`
+/// for exactly one character.
 inline bool matches(std::string_view pattern, std::string_view name) {
   std::size_t p = 0, n = 0, star = std::string_view::npos, mark = 0;
   while (n < name.size()) {
@@ -43,8 +44,8 @@ inline bool matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-/// Whether a pattern matches the name, or the name of a module that it lies in: "encoder" covers
-/// "encoder.0.weight".
+/// Returns whether the pattern matches the name, or the name of a module that contains it: for
+/// example, "encoder" covers "encoder.0.weight".
 inline bool covers(std::string_view pattern, std::string_view name) {
   for (auto end = name.find('.'); end != std::string_view::npos; end = name.find('.', end + 1))
     if (matches(pattern, name.substr(0, end))) return true;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What is checked alike of what a caller builds with and of what a state brings, and sizes that no
-// memory holds.
+// Checks for constructors and for loading, and limits for sizes.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -20,12 +19,12 @@
 
 namespace retain::detail {
 
-/// More items than any memory holds or any stream brings. Doubles count so far without gaps, and
-/// sums of a few such numbers do not overflow.
+/// More items than fit into any memory. A double holds every integer up to this number, and sums of
+/// a few such numbers do not overflow.
 inline constexpr std::int64_t most_items = std::int64_t{1} << 53;
 
-/// What `make` returns. Where there is no memory for it, or LibTorch cannot make it, a config_error
-/// that begins with `what`.
+/// Returns the result of `make`. Throws config_error, whose text begins with `what`, if there is
+/// not enough memory or if LibTorch reports an error.
 template <class Make, class... Parts>
 auto allocated(Make&& make, const Parts&... what) {
   std::string reason;
@@ -35,34 +34,34 @@ auto allocated(Make&& make, const Parts&... what) {
     const std::string_view text = e.what_without_backtrace();
     reason = text.substr(0, text.find('\n'));
   } catch (const std::bad_alloc&) {
-    reason = "there is not so much memory";
+    reason = "there is not enough memory";
   } catch (const std::length_error&) {
-    reason = "there is not so much memory";
+    reason = "there is not enough memory";
   }
   throw config_error(concat(what..., ": ", reason));
 }
 
-/// Room for `more` elements, so that adding them cannot fail; it grows by doubling, as adding one
-/// by one does.
+/// Reserves room for `more` elements, so that adding them cannot fail. The capacity at least
+/// doubles when it grows.
 template <class Vector>
 void make_room(Vector& elements, std::size_t more) {
   if (elements.capacity() - elements.size() < more)
     elements.reserve(std::max(elements.size() + more, 2 * elements.capacity()));
 }
 
-/// Runs a constructor's check on what was saved under `key`: what is a config_error there is a
-/// state_error here, with the key's name.
+/// Runs a constructor's check on the value that was saved under `key`. If the check throws
+/// config_error, throws state_error with the key's name instead.
 template <class Check>
 void check_saved(const std::string& key, Check&& check) {
   try {
     check();
   } catch (const config_error& e) {
-    throw state_error(concat("the state's '", key, "' is refused: ", e.what()));
+    throw state_error(concat("the state's '", key, "' is not valid: ", e.what()));
   }
 }
 
-/// The list [n] under a key, contiguous on the CPU. Throws state_error when it is no list of this
-/// type.
+/// Returns the tensor [n] under `key`, contiguous on the CPU. Throws state_error if the tensor is
+/// undefined or has another type or number of dimensions.
 inline at::Tensor saved_list(const state& in, const std::string& key, at::ScalarType type) {
   const at::Tensor& list = in.tensor(key);
   if (!list.defined() || list.layout() != at::kStrided || list.dim() != 1 ||

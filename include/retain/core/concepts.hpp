@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The small concepts everything is templated over. What a user has already satisfies them by its
-// structure.
+// The concepts that the library's templates require. A user's type satisfies a concept by its
+// member functions; it need not derive from anything.
 #pragma once
 
 #include <retain/core/parameters.hpp>
@@ -27,8 +27,8 @@ concept action_distribution = requires(const D& d, const at::Tensor& actions) {
   { kl(d, d) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Distributions of which some rows are padding. `mask` is 1 (or true) where a row counts; it has
-/// the shape of the rows, and may be on any device.
+/// Distributions with a mask, for batches with padding. `mask` is 1 (or true) in the rows that
+/// count and has the shape of the rows. The mask may be on any device.
 template <action_distribution D>
 struct masked {
   D distribution;
@@ -44,7 +44,7 @@ template <class D>
 struct is_masked<masked<D>> : std::true_type {};
 }  // namespace detail
 
-/// What a policy may answer: distributions, or distributions with a mask.
+/// What a policy may return: distributions, or distributions with a mask.
 template <class P>
 concept prediction =
     action_distribution<std::remove_cvref_t<P>> || detail::is_masked<std::remove_cvref_t<P>>::value;
@@ -54,8 +54,8 @@ template <class P, class Observations>
 concept policy = std::invocable<P, const Observations&> &&
                  prediction<std::invoke_result_t<P, const Observations&>>;
 
-/// p(observations, state, done) -> {distributions, state}. `done` marks steps that begin a new
-/// episode: the state is reset before such a step, not after it.
+/// p(observations, state, done) -> {distributions, state}. `done` is 1 at the first step of an
+/// episode. The state is reset before this step is computed.
 template <class P, class Observations, class State>
 concept recurrent_policy =
     requires(P& p, const Observations& observations, const State& carried, const at::Tensor& done) {
@@ -63,7 +63,7 @@ concept recurrent_policy =
       { std::get<1>(p(observations, carried, done)) } -> std::convertible_to<State>;
     };
 
-/// A penalty on the weights: knows parameters, not data.
+/// A penalty on the weights. It needs the parameters and no data.
 template <class T>
 concept weight_penalty = requires(T& term, const std::vector<at::Tensor>& model) {
   { term.loss(model) } -> std::convertible_to<at::Tensor>;
@@ -71,7 +71,7 @@ concept weight_penalty = requires(T& term, const std::vector<at::Tensor>& model)
   { term.strength() } -> std::convertible_to<double>;
 };
 
-/// A loss on the policy's outputs: knows a policy and a rollout (or brings its own states).
+/// A loss on the policy's outputs. It needs a policy and a rollout, or has its own states.
 template <class T, class Policy, class Rollout>
 concept distillation = requires(T& term, Policy& p, const Rollout& rollout) {
   { term.loss(p, rollout) } -> std::convertible_to<at::Tensor>;

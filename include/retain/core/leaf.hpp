@@ -11,15 +11,16 @@
 
 namespace retain::detail {
 
-/// Whether a tensor is made from a parameter, as a part of it (narrow, view, index) or by other
-/// operations. No backward pass and no optimizer looks at the `.grad` of such a one. A part that
-/// was taken without a graph counts as a leaf that is trained.
+/// Returns whether a tensor is computed from a parameter, as a part of it (narrow, view, index) or
+/// by other operations. Neither a backward pass nor an optimizer uses the `.grad` of a computed
+/// tensor. A part that was taken without a graph counts as a trained leaf.
 inline bool is_computed(const at::Tensor& tensor) {
   if (tensor.is_view() && tensor._base().requires_grad()) return true;
   return !tensor.is_leaf();
 }
 
-/// Throws config_error for a computed tensor. For those who read or write `.grad`.
+/// Throws config_error if the tensor is computed. Functions that read or write `.grad` call this
+/// check.
 inline void check_leaf(const char* who, const std::string& name, const at::Tensor& tensor,
                        const char* instead = "") {
   if (is_computed(tensor))

@@ -19,8 +19,8 @@
 
 namespace retain::detail {
 
-/// The buffers of a module, a holder or a pointer to one; none of anything else. With `aliases`,
-/// one of several names under each of them.
+/// Returns the buffers of a module, a holder or a pointer to a module. Returns an empty list for
+/// any other type. With `aliases`, a buffer with several names is listed under each name.
 template <class M>
 parameter_list buffers_of(const M& model, bool aliases = false) {
   if constexpr (requires {
@@ -42,9 +42,9 @@ parameter_list tensors_of(const M& model) {
   return list;
 }
 
-/// Pairs by name: `source` lists a tensor of several names under each of them, since a module's
-/// clone() takes those apart that were tied after it was made. Throws unless both sides have the
-/// same names and shapes.
+/// Returns pairs of tensors with the same name. `source` must list a tensor with several names
+/// under each name, because a module's clone() separates tensors that were tied after construction.
+/// Throws state_error if the names differ, shape_error if the shapes differ.
 inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const char* who,
                                                              const parameter_list& target,
                                                              const parameter_list& source) {
@@ -71,17 +71,18 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const char* who,
   return pairs;
 }
 
-/// Copies, since an optimiser writes into the tensors of a model.
+/// Saves copies of the tensors, because an optimizer writes into the tensors of a model.
 template <parameter_source M>
 void save_tensors(state& out, const std::string& prefix, const M& model) {
   for (const auto& [name, tensor] : tensors_of(model))
     out.set(prefix + name, tensor.detach().clone());
 }
 
-/// Tensors, and what is to become of them.
+/// Tensors and their replacements.
 using replacement_list = std::vector<std::pair<at::Tensor, at::Tensor>>;
 
-/// Throws shape_error or state_error where the state is not of this model, and changes nothing.
+/// Reads the saved tensors and changes nothing. Throws shape_error or state_error if the state does
+/// not fit this model.
 template <parameter_source M>
 replacement_list read_tensors(const state& in, const std::string& prefix, const M& model,
                               const char* who) {
@@ -91,18 +92,19 @@ replacement_list read_tensors(const state& in, const std::string& prefix, const 
     const at::Tensor& saved = in.tensor(prefix + name);
     if (saved.sizes() != tensor.sizes())
       throw shape_error(concat(who, ": the saved '", prefix, name, "' has shape ",
-                               shape_text(saved.sizes()), ", this one's is ",
+                               shape_text(saved.sizes()), ", but the network's has shape ",
                                shape_text(tensor.sizes()),
                                ": the state belongs to another network"));
     if (saved.scalar_type() != tensor.scalar_type())
       throw state_error(concat(who, ": the saved '", prefix, name, "' is ", saved.dtype(),
-                               ", this one's is ", tensor.dtype()));
+                               ", but the network's is ", tensor.dtype()));
     replacements.emplace_back(tensor, at::empty_like(tensor).copy_(saved));
   }
   return replacements;
 }
 
-/// An optimiser keeps the tensors it has. A graph that holds one is told that it was written to.
+/// Replaces the data of the tensors. The tensor objects stay the same, so an optimizer keeps them.
+/// The version counters increase, so that autograd detects the change.
 inline void replace_tensors(const replacement_list& replacements) {
   for (auto [tensor, replacement] : replacements) {
     tensor.set_data(replacement);

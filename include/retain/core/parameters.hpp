@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Anything with named tensors as an ordered list of named tensors.
+// Lists the named tensors of a model in order.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,7 +17,7 @@
 
 namespace retain {
 
-/// One parameter: its name in the model and the tensor itself (a handle; nothing is copied).
+/// One parameter: its name in the model and a handle to the tensor, not a copy.
 struct named_tensor {
   std::string name;
   at::Tensor tensor;
@@ -86,7 +86,8 @@ concept points_to_model = requires(const M& model) {
   requires has_named_parameters<std::remove_reference_t<decltype(*model)>>;
 };
 
-/// With `aliases`, a tensor of several names is listed under each of them.
+/// Lists the entries of a range. With `aliases`, a tensor with several names is listed under each
+/// name.
 template <named_range R>
 parameter_list collect(const R& range, bool aliases = false) {
   parameter_list list;
@@ -107,9 +108,9 @@ parameter_list collect(const R& range, bool aliases = false) {
 
 }  // namespace detail
 
-/// A model whose parameters can be listed by name: torch::nn::Module and everything derived from
-/// it, a module holder or a pointer to one, torch::jit::Module, a vector of tensors (named "0",
-/// "1", ...), or any range of (name, tensor). A type of your own satisfies it with a member
+/// A model whose parameters can be listed by name: torch::nn::Module and every class derived from
+/// it, a module holder or a pointer to a module, torch::jit::Module, a vector of tensors (named
+/// "0", "1", ...), or any range of (name, tensor). A user-defined type needs a member
 /// `named_parameters()` that returns such a range.
 template <class M>
 concept parameter_source =
@@ -142,14 +143,14 @@ struct parameters_fn {
   }
 };
 
-/// The same with a tensor that several names share under each of them.
+/// Like `parameters`, but lists a tensor with several names under each name.
 inline constexpr parameters_fn<true> all_names{};
 
 }  // namespace detail
 
-/// parameters(model): the ordered names and tensors of a model. A tensor that several names share
-/// (a tied weight) is listed once, under its first name, so that a penalty counts it once. Throws
-/// config_error when two different tensors have one name.
+/// parameters(model): returns the names and tensors of a model in order. A tensor with several
+/// names (a tied weight) is listed once, under its first name, so that a penalty counts it once.
+/// Throws config_error if two different tensors have the same name.
 inline constexpr detail::parameters_fn<false> parameters{};
 
 }  // namespace retain

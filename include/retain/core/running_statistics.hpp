@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What observations and rewards are divided by: mean and variance of everything seen so far.
+// Running mean and variance of observations and rewards, for normalization.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -20,21 +20,24 @@
 namespace retain {
 
 struct running_statistics_options {
-  /// weight, in samples, of a mean of 0 and a variance of 1 to begin with; 0 for none
+  /// weight, in samples, of the initial mean 0 and variance 1; 0 leaves the initial values out
   double initial_count = 1e-4;
-  double epsilon = 0;  ///< added to the variance before its root is taken
+  double epsilon = 0;  ///< added to the variance before the square root
 };
 
-/// Mean and variance, per element of a shape, over batches of any size,
+/// Running mean and variance for each element of a shape, over batches of any size:
 ///
-///     n = a + b,   delta = mean_b - mean_a,   mean = mean_a + delta b / n,   M2 = M2_a + M2_b + delta^2 a b / n,   variance = M2 / n
+///     n = a + b,   delta = mean_b - mean_a,   mean = mean_a + delta b / n
+///     M2 = M2_a + M2_b + delta^2 a b / n,   variance = M2 / n
 ///
-/// (the pairwise update of Chan, Golub and LeVeque 1979), in double. The variance is that of the
-/// samples, not an estimate of a population's (no n - 1). What it begins with, a weight of
-/// `initial_count` samples, is kept apart from what it saw: two that are merged hold it once.
+/// The computation is in double. The variance divides by n, not by n - 1. The initial values, with
+/// a weight of `initial_count` samples, are stored apart from the samples. After merge() they count
+/// once.
+///
+/// Paper: Chan, Golub and LeVeque 1979 (the pairwise update).
 class running_statistics {
  public:
-  /// Throws config_error for an initial count or an epsilon that is negative or not finite.
+  /// Throws config_error if the initial count or epsilon is negative or not finite.
   explicit running_statistics(std::vector<std::int64_t> shape = {},
                               running_statistics_options options = {})
       : shape_(std::move(shape)),
@@ -48,9 +51,9 @@ class running_statistics {
           options_.initial_count, " and ", options_.epsilon));
   }
 
-  /// Takes in a batch [..., shape]: every leading dimension counts samples. Throws shape_error for
-  /// another shape and state_error for a value that is not finite, which would stay in the mean for
-  /// good; nothing is changed then.
+  /// Adds a batch [..., shape]; the leading dimensions count samples. Throws shape_error if the
+  /// batch has another shape, and state_error if a value is not finite. If update() throws, the
+  /// statistics do not change.
   void update(const at::Tensor& batch) {
     const at::NoGradGuard no_grad;
     const auto kept = static_cast<std::int64_t>(shape_.size());
@@ -64,7 +67,8 @@ class running_statistics {
     sizes.insert(sizes.end(), shape_.begin(), shape_.end());
     const auto samples = batch.detach().reshape(sizes);
     moments seen{count_, mean_.to(batch.device()), squares_.to(batch.device())};
-    // Frames are many times larger in double than as they come: a part of a batch at a time.
+    // In double, image observations take many times their memory: convert a part of a batch at a
+    // time.
     const std::int64_t rows =
         std::max<std::int64_t>(1, part / std::max<std::int64_t>(1, mean_.numel()));
     for (std::int64_t begin = 0; begin < samples.size(0); begin += rows) {
@@ -79,8 +83,8 @@ class running_statistics {
     take(std::move(seen));
   }
 
-  /// Takes in what another saw, as if its batches had come here. Throws shape_error for another
-  /// shape.
+  /// Adds the samples of `other`. The result is that of one object that received the batches of
+  /// both. Throws shape_error if the shapes differ.
   void merge(const running_statistics& other) {
     if (other.shape_ != shape_)
       throw shape_error(detail::concat(
@@ -90,22 +94,22 @@ class running_statistics {
                 {other.count_, other.mean_.to(mean_.device()), other.squares_.to(mean_.device())}));
   }
 
-  /// How many samples it has seen, without what it began with.
+  /// Returns the number of samples, without the initial ones.
   double count() const { return count_; }
   at::IntArrayRef shape() const { return shape_; }
 
-  /// [shape], double; 0 and 1 before the first sample.
+  /// Return the mean and the variance, [shape], double. Before the first sample they are 0 and 1.
   at::Tensor mean() const { return all().mean; }
   at::Tensor variance() const {
     const auto seen = all();
     return seen.count > 0 ? seen.squares / seen.count : at::ones_like(seen.squares);
   }
-  /// sqrt(variance + epsilon).
+  /// Returns sqrt(variance + epsilon).
   at::Tensor deviation() const { return (variance() + options_.epsilon).sqrt(); }
 
-  /// (x - mean) / deviation, within [-clip, clip] where clip is above 0. x [..., shape] of any
-  /// type; the answer is of its type, float for integers. An element that never varied, whose
-  /// deviation is 0 but for the rounding of its mean, becomes 0.
+  /// Returns (x - mean) / deviation, clipped to [-clip, clip] if clip is above 0. x is [..., shape]
+  /// of any type. The result has the type of x, or float if x is of an integral type. Elements that
+  /// never varied become 0.
   at::Tensor normalise(const at::Tensor& x, double clip = 0) const {
     const auto type = at::isFloatingType(x.scalar_type()) ? x.scalar_type() : at::kFloat;
     const auto centre = mean(), spread = deviation();
@@ -120,8 +124,8 @@ class running_statistics {
     out.set(prefix + "mean", mean_);
     out.set(prefix + "squares", squares_);
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of other statistics,
-  /// or of none that batches can lead to.
+  /// Throws state_error or shape_error, and changes nothing, if the state belongs to other
+  /// statistics or holds values that no batches can produce.
   void load_state(const state& in, const std::string& prefix) {
     const double count = in.number(prefix + "count");
     if (!(count >= 0) || !std::isfinite(count))
@@ -130,7 +134,7 @@ class running_statistics {
     if (!detail::all_finite(mean) || !detail::all_finite(squares) ||
         squares.lt(0).any().item<bool>() || (count == 0 && squares.ne(0).any().item<bool>()))
       throw state_error(detail::concat("running_statistics: the state's '", prefix, "mean' and '",
-                                       prefix, "squares' are not those of ", count, " samples"));
+                                       prefix, "squares' cannot come from ", count, " samples"));
     take({count, mean, squares});
   }
 
@@ -162,10 +166,10 @@ class running_statistics {
   at::Tensor saved(const state& in, const std::string& key) const {
     const at::Tensor& tensor = in.tensor(key);
     if (tensor.sizes() != mean_.sizes())
-      throw shape_error(detail::concat("running_statistics: the saved '", key, "' has shape ",
-                                       detail::shape_text(tensor.sizes()), ", these are of ",
-                                       detail::shape_text(shape_),
-                                       ": the state belongs to other observations"));
+      throw shape_error(
+          detail::concat("running_statistics: the saved '", key, "' has shape ",
+                         detail::shape_text(tensor.sizes()), ", but the statistics have shape ",
+                         detail::shape_text(shape_), ": the state belongs to other observations"));
     if (tensor.scalar_type() != at::kDouble)
       throw state_error(detail::concat("running_statistics: the saved '", key, "' is ",
                                        tensor.dtype(), ", not double"));
@@ -175,7 +179,8 @@ class running_statistics {
   std::vector<std::int64_t> shape_;
   running_statistics_options options_;
   double count_ = 0;
-  // replaced by every update, never written into: copies and states hold handles to them
+  // Every update replaces these tensors and never writes into them, because copies and states share
+  // them.
   at::Tensor mean_, squares_;
 };
 
@@ -185,17 +190,17 @@ struct discounted_return_scale_options {
   double epsilon = 0;
 };
 
-/// What rewards are divided by to make values of the order of one: the running standard deviation,
-/// over time and environments, of
+/// Divides rewards by the running standard deviation of their discounted sum, so that values are of
+/// order one. The deviation is over time and environments, of
 ///
 ///     R_t = discount * R_{t-1} + r_t,   one R per environment
 ///
-/// The mean is not subtracted, since that would move the reward of doing nothing. R goes on through
-/// the ends of episodes (as Burda et al. 2018, arXiv 1810.12894, do with intrinsic rewards), or
-/// starts anew behind every step that `ended` marks.
+/// The mean is not subtracted, because this would change the reward of doing nothing. By default, R
+/// continues across the ends of episodes, as in Burda et al. 2018 (arXiv 1810.12894) for intrinsic
+/// rewards. If update() receives `ended`, R restarts at 0 after every marked step.
 class discounted_return_scale {
  public:
-  /// Throws config_error for fewer than one environment or a discount outside [0, 1].
+  /// Throws config_error if there is no environment or if the discount is outside [0, 1].
   explicit discounted_return_scale(std::int64_t environments,
                                    discounted_return_scale_options options = {})
       : discount_(options.discount),
@@ -209,16 +214,17 @@ class discounted_return_scale {
     returns_ = at::zeros({environments}, at::TensorOptions().dtype(at::kDouble));
   }
 
-  /// Follows T steps of every environment, rewards [T, N]. ended [T, N], bool or 0 and 1, is
-  /// optional: the last step of an episode, whose reward still belongs to it. Throws shape_error,
-  /// or state_error for a reward that is not finite, and changes nothing then.
+  /// Adds T steps of every environment. rewards is [T, N]. ended is optional, [T, N], bool or 0 and
+  /// 1, and marks the last step of an episode; the reward of this step belongs to the episode.
+  /// Throws shape_error if the shapes do not fit, and state_error if a reward is not finite. If
+  /// update() throws, nothing changes.
   void update(const at::Tensor& rewards, const at::Tensor& ended = {}) {
     const at::NoGradGuard no_grad;
     if (rewards.dim() != 2 || rewards.size(1) != returns_.size(0) ||
         (ended.defined() && ended.sizes() != rewards.sizes()))
       throw shape_error(
           detail::concat("discounted_return_scale: rewards need the shape [T, ", returns_.size(0),
-                         "], and ended theirs; got ", detail::shape_text(rewards.sizes()),
+                         "], and ended the same shape; got ", detail::shape_text(rewards.sizes()),
                          ended.defined() ? " and " + detail::shape_text(ended.sizes()) : ""));
     const auto earned = rewards.detach().to(at::kDouble);
     const auto going_on = ended.defined() ? 1 - ended.to(earned.options()) : at::Tensor();
@@ -233,8 +239,9 @@ class discounted_return_scale {
     returns_ = carried;
   }
 
-  /// rewards / deviation(), of any shape, in their type, float for integers; as they are where R
-  /// never varied.
+  /// Returns rewards / deviation(), for rewards of any shape. The result has the type of the
+  /// rewards, or float if they are of an integral type. If R never varied, the rewards are not
+  /// scaled.
   at::Tensor scale(const at::Tensor& rewards) const {
     const auto type =
         at::isFloatingType(rewards.scalar_type()) ? rewards.scalar_type() : at::kFloat;
@@ -242,7 +249,7 @@ class discounted_return_scale {
     const auto divisor = spread.masked_fill(spread <= 1e-13 * statistics_.mean().abs(), 1);
     return rewards.to(type) / divisor.to(rewards.device(), type);
   }
-  /// 0-dim, double.
+  /// Returns the deviation of R, 0-dim, double.
   at::Tensor deviation() const { return statistics_.deviation(); }
   const running_statistics& statistics() const { return statistics_; }
 
@@ -250,13 +257,14 @@ class discounted_return_scale {
     out.set(prefix + "returns", returns_);
     statistics_.save_state(out, prefix + "statistics.");
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of another number of
+  /// Throws state_error or shape_error, and changes nothing, if the state has another number of
   /// environments.
   void load_state(const state& in, const std::string& prefix) {
     const at::Tensor& returns = in.tensor(prefix + "returns");
     if (returns.sizes() != returns_.sizes())
       throw shape_error(detail::concat("discounted_return_scale: the saved returns have shape ",
-                                       detail::shape_text(returns.sizes()), ", these are of ",
+                                       detail::shape_text(returns.sizes()),
+                                       ", but here they have shape ",
                                        detail::shape_text(returns_.sizes()),
                                        ": the state belongs to another number of environments"));
     if (returns.scalar_type() != at::kDouble)
@@ -272,7 +280,7 @@ class discounted_return_scale {
 
  private:
   double discount_;
-  at::Tensor returns_;  // [N], replaced by every update
+  at::Tensor returns_;  // [N]; every update replaces this tensor
   running_statistics statistics_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How strong a retention term is, as a function of progress.
+// Strengths of retention terms as functions of progress.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -13,11 +13,15 @@
 
 namespace retain {
 
-/// s(progress) -> strength. Progress is in whatever unit the caller passes to `.step`: environment
-/// steps, updates, epochs. Optionally observe(measurement) adapts it, memory() and
-/// set_memory(values) save what it has learnt, describe() tells it from others in a saved state,
-/// and validate() throws config_error for parameters, or a memory, that make no sense; it is called
-/// when a term takes the schedule and when one is loaded.
+/// A schedule s(progress) -> strength. Progress is in the unit that the caller passes to `.step`:
+/// for example, environment steps, updates or epochs. Optional members:
+///
+///     observe(measurement)           adapts the strength to a measurement
+///     memory(), set_memory(values)   save and restore what observe() learned
+///     describe()                     names the schedule and its parameters in a saved state
+///     validate()                     throws config_error if a parameter or the memory is invalid
+///
+/// validate() runs when a term is constructed with the schedule and when a state is loaded.
 template <class S>
 concept schedule = std::copy_constructible<S> && requires(const S& s, double progress) {
   { s(progress) } -> std::convertible_to<double>;
@@ -54,7 +58,7 @@ inline void check_bounds(const std::string& schedule, double initial, double tar
 }
 }  // namespace detail
 
-/// The same strength throughout.
+/// A constant strength.
 struct constant {
   double value = 1.0;
 
@@ -64,10 +68,11 @@ struct constant {
   }
 };
 
-/// max(floor, initial * factor^(progress / per)). Kickstarting of Wołczyk et al. 2024 counts
-/// optimiser steps: {.initial = 0.5} in the paper, and in the code of its best agent {.initial =
-/// 0.75, .factor = 0.99998, .floor = 0.33} with `.step(updates)` reaches its floor at update 41
-/// 049.
+/// max(floor, initial * factor^(progress / per)).
+///
+/// For the kickstarting of Wołczyk et al. 2024, progress counts optimizer steps. The paper uses
+/// {.initial = 0.5}. The code of its best agent uses {.initial = 0.75, .factor = 0.99998, .floor =
+/// 0.33}; with `.step(updates)` this schedule reaches its floor at update 41 049.
 struct exponential_decay {
   double initial = 1.0;
   double factor = 0.99998;
@@ -92,7 +97,8 @@ struct exponential_decay {
   }
 };
 
-/// From `initial` to `last` in a straight line over `over`, then `last`.
+/// Changes linearly from `initial` to `last` while the progress goes from 0 to `over`, then stays at
+/// `last`.
 struct linear {
   double initial = 1.0;
   double last = 0.0;
@@ -105,7 +111,8 @@ struct linear {
   std::string describe() const { return detail::span_text("linear", initial, last, over); }
 };
 
-/// From `initial` to `last` over `over` as half a cosine, then `last`.
+/// Changes from `initial` to `last` as half a cosine while the progress goes from 0 to `over`, then
+/// stays at `last`.
 struct cosine {
   double initial = 1.0;
   double last = 0.0;
@@ -119,15 +126,15 @@ struct cosine {
   std::string describe() const { return detail::span_text("cosine", initial, last, over); }
 };
 
-/// Holds a measured KL near a target: each `observe(kl)` with kl > 1.5 target multiplies the
-/// strength by 2, with kl < target / 1.5 divides it by 2 (Schulman et al. 2017, arXiv 1707.06347,
-/// section 4).
+/// Keeps a measured KL near a target. Each `observe(kl)` multiplies the strength by 2 if kl > 1.5
+/// target, and divides the strength by 2 if kl < target / 1.5 (Schulman et al. 2017, arXiv
+/// 1707.06347, section 4).
 struct adaptive_kl {
   double initial = 1.0;
   double target = 0.01;
   double minimum = 1e-6;
   double maximum = 1e6;
-  double scale = 1.0;  ///< what the observations have made of `initial`
+  double scale = 1.0;  ///< factor on `initial` from the observations
 
   double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {
@@ -146,23 +153,25 @@ struct adaptive_kl {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// Holds a measured KL at a budget by ascent on the multiplier of the constraint KL <= target, in
-/// the logarithm, so that it stays positive whatever it began with: each `observe(kl)` does
+/// Keeps a measured KL at a budget by ascent on the multiplier c of the constraint KL <= target.
+/// The ascent is in log c, so c stays positive. Each `observe(kl)` computes
 ///
 ///     c <- clamp(c * exp(rate * clamp(kl / target - 1, -1, 1)), minimum, maximum)
 ///
-/// so one observation changes c by a factor of at most e^rate. It is smoother than adaptive_kl and
-/// settles at the target instead of within a band around it; the proportional controller of Ziegler
-/// et al. 2019 (arXiv 1909.08593, section 2.2) with wider error limits. The measurement may come
-/// from the batch (`last_divergence`), or from states that are not trained on:
+/// One observation changes c by a factor of at most e^rate. The strength changes more smoothly than
+/// with adaptive_kl, and the KL settles at the target instead of within a band around it. This is
+/// the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2) with wider
+/// error limits.
+///
+/// The measurement may come from the batch (`last_divergence`) or from states outside the training:
 /// `term.observe(watch.kl("FAR"))`.
 struct dual_ascent {
   double initial = 1.0;
-  double target = 0.01;  ///< the budget, in nats where a KL is observed
+  double target = 0.01;  ///< the budget, in nats for a KL
   double rate = 0.1;
   double minimum = 1e-6;
   double maximum = 1e6;
-  double scale = 1.0;  ///< what the observations have made of `initial`
+  double scale = 1.0;  ///< factor on `initial` from the observations
 
   double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {
@@ -184,8 +193,9 @@ struct dual_ascent {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// maximum * clamp(1 - R_student / R_teacher, 0, 1), with the student's return given to `observe`
-/// (Agarwal et al. 2022, arXiv 2206.01626). `maximum` until the first observation.
+/// maximum * clamp(1 - R_student / R_teacher, 0, 1). The caller passes the student's return to
+/// `observe`. Before the first observation the strength is `maximum`. Paper: Agarwal et al. 2022
+/// (arXiv 2206.01626).
 struct return_ratio {
   double teacher_return = 1.0;
   double maximum = 1.0;

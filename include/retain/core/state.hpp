@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a term remembers, keyed by name, and the file it goes to.
+// The saved state of a term, with keys by name, and its file format.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -22,13 +22,13 @@
 
 namespace retain {
 
-/// Tensors, numbers and texts by name. Tensors are held as handles: whoever loads one replaces
-/// their own by it and never writes into it, so a state taken before a failed load restores
-/// everything.
+/// Tensors, numbers and texts by name. The state shares its tensors and does not copy them. A
+/// `load_state` must replace a term's tensor and must never write into the loaded one. Therefore a
+/// state that was saved before a failed load restores the term completely.
 class state {
  public:
-  /// Each throws config_error for a name that the file's format has for itself: "retain.format" and
-  /// "retain.checksum", of a tensor "__metadata__".
+  /// Each overload throws config_error for a name that the file format reserves: "retain.format"
+  /// and "retain.checksum" for texts and numbers, "__metadata__" for tensors.
   void set(const std::string& key, at::Tensor tensor) {
     check_free(key == detail::metadata_key, key);
     contents_.tensors[key] = std::move(tensor);
@@ -44,7 +44,7 @@ class state {
     set(key, std::to_string(number));
   }
 
-  /// Each throws state_error when there is nothing of that kind under the key.
+  /// Each function throws state_error if no value of the requested kind has this key.
   const at::Tensor& tensor(const std::string& key) const {
     return find(contents_.tensors, key, "tensor");
   }
@@ -60,7 +60,7 @@ class state {
     return contents_.tensors.count(key) || contents_.texts.count(key);
   }
 
-  /// The keys of all tensors that begin with `prefix`.
+  /// Returns the keys of all tensors whose key begins with `prefix`.
   std::vector<std::string> tensor_keys(const std::string& prefix = {}) const {
     std::vector<std::string> keys;
     for (const auto& [key, value] : contents_.tensors)
@@ -68,8 +68,8 @@ class state {
     return keys;
   }
 
-  /// The keys that nobody has asked for since the state was made: after a load, what the file has
-  /// too much.
+  /// Returns the keys that were never read from this state. After a load, these are the surplus
+  /// keys of the file.
   std::vector<std::string> unread() const {
     std::vector<std::string> keys;
     for (const auto& [key, value] : contents_.tensors)
@@ -79,14 +79,16 @@ class state {
     return keys;
   }
 
-  /// Writes a safetensors file with a checksum over all of it: first under a temporary name, then
-  /// renamed, so that `path` is either the old file or the complete new one. A link stays, and what
-  /// it leads to is replaced. Throws io_error, also where `path` is a folder, a device or a pipe.
+  /// Writes a safetensors file with a checksum over the whole file. The file is written under a
+  /// temporary name and then renamed, so `path` is always the old file or the complete new file. If
+  /// `path` is a symbolic link, the link stays and its target is replaced. Throws io_error if
+  /// writing fails or if `path` is a folder, a device or a pipe.
   void write(const std::string& path) const { detail::write_state_file(path, contents_); }
 
-  /// Throws io_error when the file is missing, no state, truncated, damaged by as much as a bit, or
-  /// of a newer format, and where a header, though its checksum is right, has a name twice, more
-  /// behind its end, or tensors that do not lie one behind the other and fill the file.
+  /// Reads a file that `write` wrote. Throws io_error if the file is missing, is not a state, is
+  /// truncated, has a single damaged bit, or has a newer format. Also throws io_error, even if the
+  /// checksum matches, if the header has a name twice or extra text after its end, or if the
+  /// tensors do not fill the file without gaps or overlaps.
   static state read(const std::string& path) {
     state result;
     result.contents_ = detail::read_state_file(path);
@@ -96,8 +98,8 @@ class state {
  private:
   static void check_free(bool taken, const std::string& key) {
     if (taken)
-      throw config_error(detail::concat("state: '", key,
-                                        "' is a name of the file's format itself: choose another"));
+      throw config_error(
+          detail::concat("state: '", key, "' is reserved by the file format: choose another name"));
   }
   template <class Map>
   const typename Map::mapped_type& find(const Map& map, const std::string& key,
@@ -118,7 +120,7 @@ class state {
     const auto result = std::from_chars(value.data(), value.data() + value.size(), number);
     if (result.ec != std::errc{} || result.ptr != value.data() + value.size())
       throw state_error(detail::concat("the state's '", key, "' is '", value,
-                                       "', which is not the number it should be"));
+                                       "', which is not a valid number here"));
     return number;
   }
 
@@ -126,8 +128,8 @@ class state {
   mutable std::set<std::string> read_;
 };
 
-/// Something whose state can be written and read back: every term, teacher, schedule and controller
-/// of this library.
+/// A type whose state can be written and read: every term, teacher, schedule and controller of this
+/// library.
 template <class T>
 concept stateful =
     requires(T& term, const T& source, state& out, const state& in, const std::string& prefix) {
@@ -135,8 +137,8 @@ concept stateful =
       term.load_state(in, prefix);
     };
 
-/// Writes everything that going on needs: anchors, importances, schedules, random generators.
-/// Throws io_error.
+/// Writes everything that resuming a run needs: anchors, importances, schedules, random generators.
+/// Throws io_error if the file cannot be written.
 template <stateful T>
 void save(const std::string& path, const T& term) {
   state out;
@@ -144,9 +146,9 @@ void save(const std::string& path, const T& term) {
   out.write(path);
 }
 
-/// Reads what `save` wrote into a term that was built the same way. It loads completely or, on any
-/// exception, leaves the term as it was. Throws io_error for a damaged file, state_error for one
-/// that belongs to something else.
+/// Reads a file of `save` into a term that was constructed in the same way. Loads the file
+/// completely; on any exception, the term does not change. Throws io_error if the file is damaged,
+/// and state_error if it belongs to another term.
 template <stateful T>
 void load(const std::string& path, T& term) {
   const state in = state::read(path);

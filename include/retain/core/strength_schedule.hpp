@@ -28,9 +28,8 @@ concept remembering_schedule = requires(S& s, const S& c, const std::vector<doub
 };
 }  // namespace detail
 
-/// Any schedule, the progress it has been stepped to, and the strength there. A number converts to
-/// a constant, a lambda `double(double)` is a schedule too. It is what every term's `.strength`
-/// option holds.
+/// Holds any schedule together with its current progress. Every term's `.strength` option has this
+/// type. A number converts to a constant schedule, and a lambda `double(double)` is a schedule too.
 class strength_schedule {
  public:
   // NOLINT: `.strength = 500.0` is the point
@@ -55,21 +54,22 @@ class strength_schedule {
   double value() const { return self_->value(progress_); }
   double progress() const { return progress_; }
 
-  /// Moves to `progress`. Throws config_error when the schedule gives a strength that is negative
-  /// or not finite.
+  /// Sets the progress. Throws config_error, and changes nothing, if the progress is not finite or
+  /// if the schedule returns a strength that is negative or not finite.
   void step(double progress) {
     check_step(progress);
     progress_ = progress;
   }
-  /// Throws what `step` would, and moves nothing.
+  /// Makes the checks of `step` and throws the same errors, without changing the progress.
   void check_step(double progress) const {
     if (!std::isfinite(progress))
       throw config_error(detail::concat("a schedule was stepped to ", progress));
     check(self_->value(progress));
   }
 
-  /// Passes a measurement (KL, return) to a schedule that adapts. Throws config_error, and changes
-  /// nothing, when it does not or when the measurement leads to no valid strength.
+  /// Passes a measurement (for example a KL or a return) to a schedule that adapts. Throws
+  /// config_error, and changes nothing, if the schedule does not adapt, if the measurement is NaN,
+  /// or if the new strength is not valid.
   void observe(double measurement) {
     if (std::isnan(measurement))
       throw config_error("a schedule was given NaN to observe: look for NaN in what was measured");
@@ -86,8 +86,8 @@ class strength_schedule {
     for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
   }
 
-  /// Throws state_error, and changes nothing, when the saved schedule is another one than this, or
-  /// its progress or memory are none that a schedule can come to.
+  /// Throws state_error, and changes nothing, if the saved schedule differs from this one, or if
+  /// its saved progress or memory is not valid.
   void load_state(const state& in, const std::string& prefix) {
     const std::string& saved = in.text(prefix + "kind");
     if (saved != self_->describe())

@@ -15,9 +15,9 @@
 
 namespace retain {
 
-/// A batch of categorical distributions, one per row of logits: [..., A] for A actions. Rows need
-/// not be normalised. Actions are int64 in [0, A), or of another integral type, of shape [...];
-/// log-probabilities, entropies and divergences are [...], in nats.
+/// A batch of categorical distributions. Logits are [..., A] for A actions, one distribution per
+/// row, and need not be normalized. Actions are [...], int64 or another integral type, in [0, A).
+/// Log-probabilities, entropies and divergences are [...], in nats.
 class categorical {
  public:
   /// Throws shape_error unless logits has at least one dimension and one action.
@@ -27,21 +27,22 @@ class categorical {
                                        detail::shape_text(logits.sizes())));
   }
 
-  /// as given; once they are replaced or written to, everything is computed anew
+  /// The logits as given. After the caller replaces or changes them, all results use the new
+  /// values.
   at::Tensor logits;
 
   std::int64_t num_actions() const { return logits.size(-1); }
   at::Device device() const { return logits.device(); }
-  /// The same on another device.
+  /// Returns a copy with the logits on another device.
   categorical to(at::Device other) const {
     return other == device() ? *this : categorical{logits.to(other)};
   }
 
-  /// log pi(a|s) for every action, [..., A]. Of half logits on a CPU, which has no such operation
-  /// for them, float.
+  /// Returns log pi(a|s) for every action, [..., A]. For half logits on the CPU the result is
+  /// float, because LibTorch has no half operation there.
   const at::Tensor& log_probs() const& {
-    // What was computed without a graph must not be served to someone who wants gradients, nor what
-    // other logits gave.
+    // The cached result is not valid if it has no graph and the caller needs gradients, or if the
+    // logits have changed.
     const bool with_graph = at::GradMode::is_enabled() && logits.requires_grad();
     const std::int64_t version = logits.is_inference() ? 0 : logits._version();
     if (!log_probs_.defined() || !source_.is_same(logits) || version_ != version ||
@@ -53,15 +54,15 @@ class categorical {
     }
     return log_probs_;
   }
-  /// Of a temporary, whose own tensor ends with it.
+  /// For a temporary: returns a tensor instead of a reference.
   at::Tensor log_probs() const&& {
     const categorical& lasting = *this;
     return lasting.log_probs();
   }
   at::Tensor probs() const { return log_probs().exp(); }
 
-  /// Throws shape_error unless there is one action a row, config_error for actions that are not of
-  /// an integral type.
+  /// Returns log pi(a|s), [...]. Throws shape_error unless there is one action per row, and
+  /// config_error if the actions are not of an integral type.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != rows())
       throw shape_error(detail::concat("categorical: actions of shape ",
@@ -72,7 +73,7 @@ class categorical {
         .squeeze(-1);
   }
 
-  /// -sum_a pi log pi; an action of probability 0 counts 0.
+  /// Returns -sum_a pi log pi. An action with probability 0 adds 0.
   at::Tensor entropy() const {
     const auto p = probs();
     return (p * log_probs().masked_fill(p == 0, 0)).sum(-1).neg();
@@ -80,27 +81,30 @@ class categorical {
 
   at::Tensor mode() const { return logits.argmax(-1); }
 
-  /// The actions at given quantiles, by inversion: `uniform` holds one number in [0, 1) a row.
+  /// Returns the actions at given quantiles, by inversion. `uniform` holds one number in [0, 1) per
+  /// row.
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     const auto cumulative = at::log_softmax(logits.detach().to(at::kDouble), -1).exp_().cumsum(-1);
-    // Rounding may leave the last sum off 1; scaled by it, no quantile lies beyond the last action
-    // that adds to it.
+    // After rounding, the last sum may differ from 1. Scaled by this sum, every quantile selects an
+    // action with probability above 0.
     const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) *
                            cumulative.narrow(-1, num_actions() - 1, 1);
     return cumulative.le(threshold).sum(-1).clamp_max(num_actions() - 1);
   }
 
-  /// One action a row.
+  /// Draws one action per row.
   at::Tensor sample(const at::Generator& generator = {}) const {
     const auto options = logits.options().dtype(at::kDouble).requires_grad(false);
     return at_quantile(generator.defined() ? at::rand(rows(), generator, options)
                                            : at::rand(rows(), options));
   }
 
-  /// The Fisher information as rows whose squared gradients sum to it, one an action:
+  /// The Fisher information as a sum over rows: the squared gradients of the scores, one per
+  /// action, sum to it.
   ///
-  ///     sum_a (d score_a)^2 = sum_a pi(a|s) (d log pi(a|s))^2,     score_a = sqrt(pi(a|s)) log pi(a|s) with the root taken as a constant
+  ///     sum_a (d score_a)^2 = sum_a pi(a|s) (d log pi(a|s))^2
+  ///     score_a = sqrt(pi(a|s)) log pi(a|s) with the root taken as a constant
   std::int64_t num_scores() const { return num_actions(); }
   at::Tensor score(std::int64_t a) const {
     const auto log_prob = log_probs().select(-1, a);
@@ -108,8 +112,8 @@ class categorical {
     return log_prob.masked_fill(root == 0, 0) * root;
   }
 
-  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0:
-  /// whatever stands in padding, NaN too, then reaches neither value nor gradient.
+  /// Returns a copy with uniform distributions in the rows where `mask` is 0. `mask` has the shape
+  /// of the rows. Padding in these rows, even NaN, then affects neither values nor gradients.
   categorical where(const at::Tensor& mask) const {
     if (mask.sizes() != rows())
       throw shape_error(detail::concat("categorical: a mask of shape ",
@@ -125,12 +129,12 @@ class categorical {
   }
 
   mutable at::Tensor log_probs_, source_;
-  mutable std::int64_t version_ = 0;  // of source_, when log_probs_ was computed from it
+  mutable std::int64_t version_ = 0;  // the version of source_ from which log_probs_ was computed
 };
 
 namespace detail {
 
-/// KL(p || q) by LibTorch's operations.
+/// Computes KL(p || q) with LibTorch's operations.
 inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
   const auto probabilities = p.probs();
   const auto difference = p.log_probs() - q.log_probs();
@@ -139,11 +143,13 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in both. Where p is 0 the
-/// term is 0. Do not write to either's logits between this and the backward pass. Float32 on a
-/// processor with AVX2 takes one pass forward and one back, where a probability below e^-87 of the
-/// row's largest counts as 0, and on an NVIDIA GPU a kernel forward and one back: see
-/// detail/categorical_kl.hpp.
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in p and q. A term with p =
+/// 0 is 0. The caller must not change the logits before the backward pass. Throws shape_error if
+/// the shapes of the logits differ.
+///
+/// For float32 on a processor with AVX2, the forward and the backward pass are one pass over memory
+/// each; there, a probability below e^-87 of the row's largest counts as 0. On an NVIDIA GPU they
+/// are one kernel each: see kernels/categorical_kl.hpp.
 inline at::Tensor kl(const categorical& p, const categorical& q) {
   if (p.logits.sizes() != q.logits.sizes())
     throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()),

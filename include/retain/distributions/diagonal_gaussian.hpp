@@ -57,14 +57,14 @@ struct gaussian_sample {
   at::Tensor log_prob;  ///< [...]
 };
 
-/// A batch of Gaussians with a diagonal covariance over continuous actions, one per row of mean:
-/// [..., D] for D numbers an action. Actions are [..., D]; log-densities, entropies and divergences
-/// are sums over the D dimensions, [...], in nats.
+/// A batch of Gaussians with a diagonal covariance over continuous actions. The mean is [..., D]
+/// for D numbers per action, one distribution per row. Actions are [..., D]. Log-densities,
+/// entropies and divergences are sums over the D dimensions, [...], in nats.
 class diagonal_gaussian {
  public:
-  /// `log_std` is the logarithm of the standard deviations: [..., D], or whatever broadcasts to it,
-  /// such as a parameter [D] that no state changes. Throws shape_error when mean has no dimension
-  /// or no number, or when log_std does not broadcast to it.
+  /// `log_std` is the logarithm of the standard deviations. Its shape is [..., D] or a shape that
+  /// broadcasts to it, for example [D] for a parameter that does not depend on the state. Throws
+  /// shape_error if the mean has no dimension or no number, or if log_std does not broadcast to it.
   diagonal_gaussian(at::Tensor mean, at::Tensor log_std)
       : mean_(std::move(mean)), log_std_(std::move(log_std)) {
     if (mean_.dim() < 1 || mean_.size(-1) < 1)
@@ -83,20 +83,21 @@ class diagonal_gaussian {
 
   const at::Tensor& mean() const& { return mean_; }
   const at::Tensor& log_std() const& { return log_std_; }  ///< in the shape of the mean
-  /// of a temporary, which takes its tensors with it
+  /// For a temporary: returns a tensor instead of a reference.
   at::Tensor mean() const&& { return mean_; }
   at::Tensor log_std() const&& { return log_std_; }
   at::Tensor std() const { return log_std_.exp(); }
   std::int64_t dimensions() const { return mean_.size(-1); }
   at::Device device() const { return mean_.device(); }
-  /// The same on another device.
+  /// Returns a copy with its tensors on another device.
   diagonal_gaussian to(at::Device other) const {
     return other == device() ? *this : diagonal_gaussian{mean_.to(other), log_std_.to(other)};
   }
 
-  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ]. No 1 /
-  /// sigma is taken above what its type can hold (e^88 in float): at the mean itself the density is
-  /// right for any sigma. Throws shape_error unless there is one action a row.
+  /// log pi(a|s) = -sum_d [ (a_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d + log(2 pi) / 2 ].
+  ///
+  /// 1 / sigma is limited to what its type can hold (e^88 in float), so the density at the mean is
+  /// correct for any sigma. Throws shape_error unless there is one action per row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != mean_.sizes())
       throw shape_error(detail::concat("diagonal_gaussian: actions of shape ",
@@ -108,40 +109,42 @@ class diagonal_gaussian {
     return (standardised.square() * -0.5 - log_std_ - half_log_two_pi).sum(-1);
   }
 
-  /// sum_d [ log sigma_d + (1 + log(2 pi)) / 2 ].
+  /// Returns sum_d [ log sigma_d + (1 + log(2 pi)) / 2 ].
   at::Tensor entropy() const { return (log_std_ + (0.5 + half_log_two_pi)).sum(-1); }
 
-  /// The mean, without gradient.
+  /// Returns the mean, without gradient.
   at::Tensor mode() const { return mean_.detach(); }
 
-  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1)
-  /// for each of the actions'. 0 counts as 2^-54.
+  /// Returns the actions at given quantiles. `uniform` [..., D] holds one number in [0, 1) for each
+  /// dimension of each action. A quantile of 0 counts as 2^-54.
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     return at_noise(standard_normal(uniform));
   }
 
-  /// One action a row, without gradient.
+  /// Draws one action per row, without gradient.
   at::Tensor sample(const at::Generator& generator = {}) const {
     const at::NoGradGuard no_grad;
     return rsample(generator);
   }
 
-  /// One action a row, mean + std * noise, in the graph of mean and log_std.
+  /// Draws one action per row, mean + std * noise, with gradients for mean and log_std.
   at::Tensor rsample(const at::Generator& generator = {}) const {
     return at_noise(noise(generator));
   }
 
-  /// One action a row with its log-density, both in the graph. The density comes from the noise
-  /// that was drawn, without another pass over the action: -sum_d [ noise_d^2 / 2 + log sigma_d +
-  /// log(2 pi) / 2 ].
+  /// Draws one action per row and returns it with its log-density, both with gradients for mean and
+  /// log_std. The density is computed from the noise, without another pass over the action:
+  ///
+  ///     -sum_d [ noise_d^2 / 2 + log sigma_d + log(2 pi) / 2 ]
   gaussian_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
     const auto drawn = noise(generator);
     return {at_noise(drawn), log_density_at(drawn).sum(-1)};
   }
 
-  /// The same with standard normal distributions in the rows where `mask`, of the shape of the
-  /// rows, is 0: whatever stands in padding, NaN too, then reaches neither value nor gradient.
+  /// Returns a copy with standard normal distributions in the rows where `mask` is 0. `mask` has
+  /// the shape of the rows. Padding in these rows, even NaN, then affects neither values nor
+  /// gradients.
   diagonal_gaussian where(const at::Tensor& mask) const {
     if (mask.sizes() != rows())
       throw shape_error(detail::concat("diagonal_gaussian: a mask of shape ",
@@ -151,11 +154,13 @@ class diagonal_gaussian {
     return {mean_.masked_fill(dropped, 0), log_std_.masked_fill(dropped, 0)};
   }
 
-  /// The Fisher information in closed form: the squared gradients of these 2 D rows sum to it,
+  /// The Fisher information in closed form: the squared gradients of the 2 D scores sum to it.
   ///
-  ///     sum_k (d score_k)^2 = E_a (d log pi(a|s))^2 = sum_d [ (d mu_d)^2 / sigma_d^2 + 2 (d log sigma_d)^2 ]
+  ///     sum_k (d score_k)^2 = E_a (d log pi(a|s))^2
+  ///                         = sum_d [ (d mu_d)^2 / sigma_d^2 + 2 (d log sigma_d)^2 ]
   ///
-  /// row d is mu_d / sigma_d with sigma_d taken as a constant, row D + d is sqrt(2) log sigma_d.
+  /// Score d is mu_d / sigma_d with sigma_d taken as a constant. Score D + d is sqrt(2) log
+  /// sigma_d.
   std::int64_t num_scores() const { return 2 * dimensions(); }
   at::Tensor score(std::int64_t k) const {
     if (k >= dimensions()) return log_std_.select(-1, k - dimensions()) * root_two;
@@ -270,9 +275,12 @@ struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_d [ log sigma_q - log sigma_p + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) -
-/// 1/2 ], [...], in nats, differentiable in both. Throws shape_error when the means differ in
-/// shape.
+/// Returns KL(p || q), [...], in nats, differentiable in p and q:
+///
+///     KL = sum_d [ log sigma_q - log sigma_p
+///                  + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) - 1/2 ]
+///
+/// Throws shape_error if the means differ in shape.
 inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
   if (p.mean().sizes() != q.mean().sizes())
     throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()),

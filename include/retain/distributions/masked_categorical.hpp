@@ -11,17 +11,19 @@
 
 namespace retain {
 
-/// A categorical over the actions that are legal in each state: `allowed` [..., A], bool or 0 and
-/// 1, has the shape of the logits. Every other action has probability exactly 0: it is never drawn,
-/// its log-probability is -inf, it adds nothing to entropy, KL or Fisher, and whatever stands in
-/// its logit, NaN too, reaches neither value nor gradient.
+/// Returns a categorical over the legal actions of each state. `allowed` [..., A], bool or 0 and 1,
+/// has the shape of the logits. An action that is not allowed has probability exactly 0: it is
+/// never drawn, its log-probability is -inf, and it adds 0 to entropy, KL and Fisher. Its logit,
+/// even NaN, affects neither values nor gradients.
 ///
 ///     masked_categorical(net->forward(observations), legal).sample()
 ///
-/// KL(p || q) is +inf, without a gradient that is finite, in a row where q forbids what p may do:
-/// mask teacher and student alike. Throws shape_error when the shapes differ, and on the CPU
-/// config_error for a row that allows nothing; on other devices, where looking would mean waiting,
-/// such a row is NaN throughout.
+/// If q forbids an action that p allows, KL(p || q) of this row is +inf and its gradient is not
+/// finite. Use the same mask for teacher and student.
+///
+/// Throws shape_error if the shapes differ. Throws config_error on the CPU if a row allows no
+/// action. On other devices this check would have to wait for the device, so such a row is NaN
+/// instead.
 inline categorical masked_categorical(const at::Tensor& logits, const at::Tensor& allowed) {
   if (allowed.sizes() != logits.sizes())
     throw shape_error(detail::concat("masked_categorical: allowed has shape ",
@@ -29,8 +31,8 @@ inline categorical masked_categorical(const at::Tensor& logits, const at::Tensor
                                      detail::shape_text(logits.sizes())));
   const at::Tensor legal = allowed.to(at::kBool);
   if (legal.device().is_cpu() && legal.dim() > 0 && !legal.any(-1).all().item<bool>())
-    throw config_error("masked_categorical: a row allows no action; in padding allow any, for "
-                       "example with allowed.logical_or(padding.unsqueeze(-1))");
+    throw config_error("masked_categorical: a row allows no action; in padding allow any action, "
+                       "for example with allowed.logical_or(padding.unsqueeze(-1))");
   return categorical{logits.masked_fill(legal.to(logits.device()).bitwise_not(),
                                         -std::numeric_limits<double>::infinity())};
 }

@@ -15,16 +15,16 @@
 
 namespace retain {
 
-/// A batch of products of K independent categoricals, for actions of several parts: one row of
-/// logits [..., A_1 + ... + A_K] for each. Actions are int64 [..., K], or of another integral type,
-/// part k in [0, A_k); log-probabilities, entropies and divergences are sums over the parts, [...],
-/// in nats.
+/// A batch of products of K independent categoricals, for actions with K parts. Each distribution
+/// is one row of logits [..., A_1 + ... + A_K]. Actions are [..., K], int64 or another integral
+/// type, with part k in [0, A_k). Log-probabilities, entropies and divergences are sums over the
+/// parts, [...], in nats.
 ///
 ///     multi_discrete{net->forward(observations), {5, 3, 2}}
 class multi_discrete {
  public:
-  /// `sizes`: A_1 to A_K. Throws shape_error unless they are as many logits as a row has,
-  /// config_error without a part or for an empty one.
+  /// `sizes` holds A_1 to A_K. Throws shape_error unless a row has A_1 + ... + A_K logits, and
+  /// config_error if there is no part or a part has no action.
   multi_discrete(const at::Tensor& logits, const std::vector<std::int64_t>& sizes) {
     std::int64_t total = 0;
     for (const auto size : sizes) {
@@ -34,7 +34,8 @@ class multi_discrete {
       total += size;
     }
     if (sizes.empty())
-      throw config_error("multi_discrete: there is no part: give the number of actions of each");
+      throw config_error(
+          "multi_discrete: there is no part: give the number of actions of each part");
     if (logits.dim() < 1 || logits.size(-1) != total)
       throw shape_error(detail::concat("multi_discrete: sizes ", detail::shape_text(sizes),
                                        " need logits [..., ", total, "], got ",
@@ -46,11 +47,11 @@ class multi_discrete {
     }
   }
 
-  /// From parts with heads of their own, masked ones for example. Throws config_error without a
-  /// part, shape_error when their rows differ.
+  /// Constructs the product from its parts, for example from masked categoricals. Throws
+  /// config_error if there is no part, and shape_error if the parts differ in their rows.
   explicit multi_discrete(std::vector<categorical> factors) : factors_(std::move(factors)) {
     if (factors_.empty())
-      throw config_error("multi_discrete: there is no part: give the number of actions of each");
+      throw config_error("multi_discrete: there is no part: give at least one categorical");
     for (const auto& factor : factors_)
       if (rows_of(factor) != rows_of(factors_.front()))
         throw shape_error(detail::concat("multi_discrete: parts with logits of shapes ",
@@ -63,23 +64,23 @@ class multi_discrete {
   const categorical& factor(std::int64_t k) const& {
     return factors_.at(static_cast<std::size_t>(k));
   }
-  /// of a temporary, which takes its parts with it
+  /// For a temporary: returns the part instead of a reference.
   categorical factor(std::int64_t k) const&& { return factors_.at(static_cast<std::size_t>(k)); }
   at::Device device() const { return factors_.front().device(); }
-  /// The same on another device.
+  /// Returns a copy with its parts on another device.
   multi_discrete to(at::Device other) const {
     std::vector<categorical> moved;
     for (const auto& factor : factors_) moved.push_back(factor.to(other));
     return multi_discrete{std::move(moved)};
   }
 
-  /// Throws shape_error unless there is one action of K parts a row, config_error for actions that
-  /// are not of an integral type.
+  /// Returns log pi(a|s), [...]. Throws shape_error unless there is one action of K parts per row,
+  /// and config_error if the actions are not of an integral type.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != at::IntArrayRef(event_rows()))
-      throw shape_error(detail::concat("multi_discrete: actions of shape ",
-                                       detail::shape_text(actions.sizes()), " where ",
-                                       detail::shape_text(event_rows()), " is needed"));
+      throw shape_error(
+          detail::concat("multi_discrete: actions of shape ", detail::shape_text(actions.sizes()),
+                         "; they must have shape ", detail::shape_text(event_rows())));
     const auto parts = detail::counted("multi_discrete", "actions", actions, device());
     return sum([&](std::size_t k) {
       return factors_[k].log_prob(parts.select(-1, static_cast<std::int64_t>(k)));
@@ -92,31 +93,32 @@ class multi_discrete {
     return stack([&](std::size_t k) { return factors_[k].mode(); });
   }
 
-  /// The actions at given quantiles, part by part: `uniform` [..., K] holds numbers in [0, 1).
+  /// Returns the actions at given quantiles. `uniform` [..., K] holds numbers in [0, 1), one for
+  /// each part.
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     return stack([&](std::size_t k) {
       return factors_[k].at_quantile(uniform.select(-1, static_cast<std::int64_t>(k)));
     });
   }
 
-  /// One action a row.
+  /// Draws one action per row.
   at::Tensor sample(const at::Generator& generator = {}) const {
     const auto options = factors_.front().logits.options().dtype(at::kDouble).requires_grad(false);
     return at_quantile(generator.defined() ? at::rand(event_rows(), generator, options)
                                            : at::rand(event_rows(), options));
   }
 
-  /// The same with uniform distributions in the rows where `mask`, of the shape of the rows, is 0:
-  /// whatever stands in padding, NaN too, then reaches neither value nor gradient.
+  /// Returns a copy with uniform distributions in the rows where `mask` is 0. `mask` has the shape
+  /// of the rows. Padding in these rows, even NaN, then affects neither values nor gradients.
   multi_discrete where(const at::Tensor& mask) const {
     std::vector<categorical> kept;
     for (const auto& factor : factors_) kept.push_back(factor.where(mask));
     return multi_discrete{std::move(kept)};
   }
 
-  /// The Fisher information as rows whose squared gradients sum to it: those of the first part,
-  /// then those of the second, ...: parts are independent, so that their scores do not correlate
-  /// and the Fisher is a sum.
+  /// The Fisher information as a sum over rows: the squared gradients of the scores sum to it. The
+  /// scores of the first part come first, then those of the second part, and so on. The parts are
+  /// independent, so the Fisher information is the sum of theirs.
   std::int64_t num_scores() const {
     std::int64_t count = 0;
     for (const auto& factor : factors_) count += factor.num_scores();
@@ -154,8 +156,8 @@ class multi_discrete {
   std::vector<categorical> factors_;
 };
 
-/// KL(p || q), the sum of the parts', [...], in nats, differentiable in both. Throws shape_error
-/// when the parts differ in number or shape.
+/// Returns KL(p || q), [...], in nats, differentiable in p and q: the sum of the KLs of the parts.
+/// Throws shape_error if the parts differ in number or shape.
 inline at::Tensor kl(const multi_discrete& p, const multi_discrete& q) {
   if (p.num_factors() != q.num_factors())
     throw shape_error(detail::concat("kl: actions of ", p.num_factors(), " and ", q.num_factors(),

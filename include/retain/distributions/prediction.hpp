@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a forward function may answer, and how its distributions and mask are read.
+// The types that a forward function may return, and access to their distributions and masks.
 #pragma once
 
 #include <retain/core/concepts.hpp>
@@ -12,8 +12,8 @@
 
 namespace retain::detail {
 
-/// What a forward function may return as a prediction: distributions as they are, a tensor as a
-/// categorical's logits.
+/// Converts the return value of a forward function to a prediction. Distributions stay as they are;
+/// a tensor becomes the logits of a categorical.
 template <class P>
 auto as_prediction(P&& answer) {
   if constexpr (std::convertible_to<P, at::Tensor>) {
@@ -32,8 +32,8 @@ decltype(auto) distribution_of(const P& prediction) {
   else
     return (prediction);
 }
-/// The distributions with the rows that `mask` drops replaced by harmless ones, so that no NaN in
-/// padding reaches a gradient.
+/// Returns the distributions, with fixed ones in the rows that `mask` drops, so that NaN in padding
+/// does not reach a gradient.
 template <class D>
 D where(const D& distribution, const at::Tensor& mask) {
   if constexpr (requires {
@@ -42,7 +42,8 @@ D where(const D& distribution, const at::Tensor& mask) {
     if (mask.defined()) return distribution.where(mask);
   return distribution;
 }
-/// A target's distributions on the device of an answer's, where their type can tell and move.
+/// Moves the target's distributions to the device of the answer, if their type has device() and
+/// to().
 template <class D, class Answer>
 D beside(const D& target, const Answer& answer) {
   if constexpr (requires {

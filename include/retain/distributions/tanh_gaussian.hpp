@@ -19,18 +19,18 @@
 
 namespace retain {
 
-/// The interval that a squashed action lies in, the same in every dimension.
+/// The interval of the squashed actions, the same in every dimension.
 struct action_bounds {
   double low = -1.0;
   double high = 1.0;
 };
 
-/// An action together with what is lost once it is squashed.
+/// An action, its log-density, and its value before tanh.
 struct squashed_sample {
   at::Tensor action;  ///< [..., D], within the bounds
-  /// [...]: its log-density, from `unsquashed` and not from the rounded action
+  /// [...]: the log-density of the action, computed from `unsquashed`
   at::Tensor log_prob;
-  at::Tensor unsquashed;  ///< [..., D]: u of a = tanh(u)
+  at::Tensor unsquashed;  ///< [..., D]: the value u before tanh
 };
 
 namespace detail {
@@ -142,20 +142,23 @@ struct squashed_sample_function : torch::autograd::Function<squashed_sample_func
 
 }  // namespace detail
 
-/// A batch of Gaussians squashed into an interval, as soft actor-critic has them (Haarnoja et al.
-/// 2018, arXiv 1801.01290, appendix C):
+/// A batch of Gaussians squashed into an interval, for soft actor-critic:
 ///
-///     u ~ N(mean, std^2),     a = centre + half tanh(u),     centre = (high + low) / 2,     half = (high - low) / 2
+///     u ~ N(mean, std^2),     a = center + half tanh(u)
+///     center = (high + low) / 2,     half = (high - low) / 2
 ///     log pi(a|s) = log N(u) - sum_d [ log half + 2 (log 2 - u_d - softplus(-2 u_d)) ]
 ///
-/// where the last term is log(1 - tanh(u)^2) without its cancellation. Actions are [..., D],
-/// log-densities, entropies and divergences [...], in nats. Where u is at hand, use it: an action
-/// in float is known to 2^-25, which leaves u uncertain by about 2^-26 / (1 - |tanh u|), 2e-4 at
-/// |u| = 5 and 1e-2 at |u| = 7.
+/// The last term is log(1 - tanh(u)^2), written without cancellation. Actions are [..., D].
+/// Log-densities, entropies and divergences are [...], in nats.
+///
+/// Use u instead of the action if the caller has it. A float action is exact to 2^-25, so u from
+/// the action has an error of about 2^-26 / (1 - |tanh u|): 2e-4 at |u| = 5 and 1e-2 at |u| = 7.
+///
+/// Paper: Haarnoja et al. 2018 (arXiv 1801.01290, appendix C).
 class tanh_gaussian {
  public:
-  /// `mean` and `log_std` are those of the Gaussian before the squash: see diagonal_gaussian, which
-  /// also says what is thrown. Throws config_error unless low < high, both finite.
+  /// `mean` and `log_std` are the parameters of the Gaussian before tanh. Throws what
+  /// diagonal_gaussian throws, and config_error unless low < high and both are finite.
   tanh_gaussian(at::Tensor mean, at::Tensor log_std, action_bounds bounds = {})
       : tanh_gaussian(diagonal_gaussian{std::move(mean), std::move(log_std)}, bounds) {}
 
@@ -167,32 +170,32 @@ class tanh_gaussian {
           " and ", bounds.high));
   }
 
-  /// The Gaussian before the squash.
+  /// Returns the Gaussian before tanh.
   const diagonal_gaussian& unsquashed() const& { return unsquashed_; }
-  /// of a temporary, which takes it with it
+  /// For a temporary: returns the Gaussian instead of a reference.
   diagonal_gaussian unsquashed() const&& { return unsquashed_; }
   const action_bounds& bounds() const& { return bounds_; }
   action_bounds bounds() const&& { return bounds_; }
   at::Device device() const { return unsquashed_.device(); }
-  /// The same on another device.
+  /// Returns a copy with its tensors on another device.
   tanh_gaussian to(at::Device other) const { return tanh_gaussian{unsquashed_.to(other), bounds_}; }
 
-  /// centre + half tanh(u), for u [..., D].
+  /// Returns center + half tanh(u), for u [..., D].
   at::Tensor squash(const at::Tensor& u) const {
     const auto within = u.tanh();
     return half() == 1 && centre() == 0 ? within : within * half() + centre();
   }
 
-  /// The log-density of the action squash(u), from u [..., D]. Throws shape_error unless there is
-  /// one u a row.
+  /// Returns the log-density of the action squash(u), from u [..., D]. Throws shape_error unless
+  /// there is one u per row.
   at::Tensor log_prob_unsquashed(const at::Tensor& given) const {
     const at::Tensor u = given.device() == device() ? given : given.to(device());
     return unsquashed_.log_prob(u) - log_slope(u).sum(-1);
   }
 
-  /// The log-density of given actions, u found by inversion. An action at a bound or beyond counts
-  /// as the nearest one within that its type can tell from the bound: |u| = 8.7 in float, 18.7 in
-  /// double. Throws shape_error unless there is one action a row.
+  /// Returns the log-density of given actions; u is computed by inversion. An action at or beyond a
+  /// bound is replaced by the nearest action inside the bounds that its type can represent: |u| =
+  /// 8.7 in float, 18.7 in double. Throws shape_error unless there is one action per row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != unsquashed_.mean().sizes())
       throw shape_error(detail::concat("tanh_gaussian: actions of shape ",
@@ -203,9 +206,10 @@ class tanh_gaussian {
     return log_prob_unsquashed(within.clamp(-largest, largest).atanh());
   }
 
-  /// There is no closed form. The entropy before the squash is exact; the mean of log(1 -
-  /// tanh(u)^2), one integral a dimension, is taken by the trapezoidal rule at 137 points, without
-  /// chance and differentiably: to rounding for std up to 2, to 5e-6 nats at std = e^2.
+  /// Returns the entropy, [...], without random numbers and with gradients. It has no closed form.
+  /// The entropy before tanh is exact. The mean of log(1 - tanh(u)^2) is one integral per
+  /// dimension, computed with the trapezoidal rule at 137 points. It is exact to rounding for std
+  /// up to 2, and to 5e-6 nats at std = e^2.
   at::Tensor entropy() const {
     constexpr int reach = 68;  // steps of 1/8 to 8.5 standard deviations
     constexpr double step = 0.125, root_two_pi = 2.50662827463100050242;
@@ -219,29 +223,29 @@ class tanh_gaussian {
     return unsquashed_.entropy() + log_slope(u).matmul(weight).sum(-1);
   }
 
-  /// The image of the Gaussian's mean, which is every dimension's median; the density's own peak is
-  /// elsewhere, at the bounds where std is large. What a deterministic evaluation plays. Without
-  /// gradient.
+  /// Returns squash(mean), without gradient: the action of a deterministic evaluation. It is the
+  /// median in every dimension, but not the maximum of the density. For large std, the maximum lies
+  /// at the bounds.
   at::Tensor mode() const { return squash(unsquashed_.mode()); }
 
-  /// The actions at given quantiles, dimension by dimension: `uniform` holds one number in [0, 1)
-  /// for each of the actions'.
+  /// Returns the actions at given quantiles. `uniform` [..., D] holds one number in [0, 1) for each
+  /// dimension of each action.
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     return squash(unsquashed_.at_quantile(uniform));
   }
 
-  /// One action a row, without gradient.
+  /// Draws one action per row, without gradient.
   at::Tensor sample(const at::Generator& generator = {}) const {
     return squash(unsquashed_.sample(generator));
   }
 
-  /// One action a row, in the graph of mean and log_std.
+  /// Draws one action per row, with gradients for mean and log_std.
   at::Tensor rsample(const at::Generator& generator = {}) const {
     return squash(unsquashed_.rsample(generator));
   }
 
-  /// One action a row with its log-density, both in the graph: what the actor's loss of soft
-  /// actor-critic needs. tanh is never inverted.
+  /// Draws one action per row and returns it with its log-density, both with gradients for mean and
+  /// log_std, for the actor's loss of soft actor-critic. tanh is never inverted.
   squashed_sample rsample_with_log_prob(const at::Generator& generator = {}) const {
     const auto noise = unsquashed_.noise(generator);
     const auto &mean = unsquashed_.mean(), &log_std = unsquashed_.log_std();
@@ -256,8 +260,9 @@ class tanh_gaussian {
     return {drawn[0], drawn[1], drawn[2]};
   }
 
-  /// The same with squashed standard normal distributions in the rows where `mask`, of the shape of
-  /// the rows, is 0: whatever stands in padding, NaN too, then reaches neither value nor gradient.
+  /// Returns a copy with squashed standard normal distributions in the rows where `mask` is 0.
+  /// `mask` has the shape of the rows. Padding in these rows, even NaN, then affects neither values
+  /// nor gradients.
   tanh_gaussian where(const at::Tensor& mask) const {
     return tanh_gaussian{unsquashed_.where(mask), bounds_};
   }
@@ -286,9 +291,9 @@ class tanh_gaussian {
   action_bounds bounds_;
 };
 
-/// KL(p || q) of the Gaussians before the squash, which is that of the squashed ones exactly: both
-/// pass through one bijection. [...], in nats, differentiable in both. Throws config_error when the
-/// bounds differ, shape_error when the means differ in shape.
+/// Returns KL(p || q), [...], in nats, differentiable in p and q. It equals the KL of the Gaussians
+/// before tanh, because tanh is one bijection for both. Throws config_error if the bounds differ,
+/// and shape_error if the means differ in shape.
 inline at::Tensor kl(const tanh_gaussian& p, const tanh_gaussian& q) {
   if (p.bounds().low != q.bounds().low || p.bounds().high != q.bounds().high)
     throw config_error(detail::concat("kl: tanh_gaussians over [", p.bounds().low, ", ",

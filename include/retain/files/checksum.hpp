@@ -18,7 +18,7 @@ class crc64 {
     for (; size >= 8; p += 8, size -= 8) {
       std::uint64_t word;
       std::memcpy(&word, p, 8);
-      word ^= crc;  // little-endian: byte k of the message meets byte k of the register
+      word ^= crc;  // little-endian: byte k of the message is combined with byte k of the register
       crc = 0;
       for (std::size_t k = 0; k < 8; ++k) crc ^= t[7 - k][(word >> (8 * k)) & 0xff];
     }

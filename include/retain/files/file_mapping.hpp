@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A file's bytes as they lie on disk, loaded when touched. Needs no LibTorch.
+// Maps the bytes of a file into memory; the system loads them on access. Does not need LibTorch.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -22,8 +22,8 @@
 
 namespace retain::detail {
 
-/// The bytes of a file, read-only, without reading them. They are gone with this object. A source
-/// of read_state_header.
+/// The bytes of a file, read-only and without reading the file in advance. The mapping ends with
+/// this object. The class is a source for read_state_header.
 class file_mapping {
  public:
   explicit file_mapping(const std::string& path) {
@@ -42,7 +42,7 @@ class file_mapping {
       mapped =
           ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
     const int reason = errno;
-    ::close(file);  // the mapping stays
+    ::close(file);  // the mapping stays valid
     errno = reason;
     if (!known || mapped == MAP_FAILED) fail("map");
     data_ = static_cast<const char*>(mapped);
@@ -61,7 +61,7 @@ class file_mapping {
   file_mapping(const file_mapping&) = delete;
   file_mapping& operator=(const file_mapping&) = delete;
 
-  /// Rows will be asked for in no order: reading ahead would only push out what is in use.
+  /// Tells the system that access is random, so that it does not read ahead and evict pages in use.
   void expect_random_access() const {
 #if defined(__unix__) || defined(__APPLE__)
     if (data_) ::posix_madvise(const_cast<char*>(data_), size_, POSIX_MADV_RANDOM);

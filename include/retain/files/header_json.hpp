@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// As much of JSON as the header of a state file has. Needs no LibTorch.
+// Reads and writes the part of JSON that the header of a state file uses. Does not need LibTorch.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -32,7 +32,7 @@ inline std::string json_string(std::string_view text) {
   return out += '"';
 }
 
-/// Reads what is written of it: objects of strings, and of {dtype, shape, data_offsets}.
+/// Reads the JSON that retain writes: objects of strings, and of {dtype, shape, data_offsets}.
 class header_reader {
  public:
   header_reader(std::string_view text, const std::string& path) : text_(text), path_(path) {}
@@ -47,7 +47,7 @@ class header_reader {
   }
   void expect_end() {
     skip_space();
-    if (at_ < text_.size()) fail("with more behind its end");
+    if (at_ < text_.size()) fail("with extra text after its end");
   }
   /// Consumes `open`, then calls `item` for every element up to `close`.
   template <class Item>
@@ -62,10 +62,10 @@ class header_reader {
     }
     expect(close);
   }
-  /// A key that `seen` does not have yet, and its colon.
+  /// Reads a key and its colon, and adds the key to `seen`. Fails if `seen` has the key already.
   std::string key(std::set<std::string>& seen) {
     std::string name = string();
-    if (!seen.insert(name).second) fail("with one name twice");
+    if (!seen.insert(name).second) fail("with a duplicate name");
     expect(':');
     return name;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A state file as it lies on disk: its header read, its tensors' bytes mapped into memory and
-// loaded when touched.
+// A state file that stays on disk: only its header is read. The tensors' bytes are mapped into
+// memory, and the system loads them on access.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -28,14 +28,14 @@ struct mapped_column {
   const char* data = nullptr;
 };
 
-/// A mapped state file with the columns found in its header.
+/// A mapped state file and its columns from the header.
 struct mapped_state {
   file_mapping file;
   std::string checksum;
   std::vector<mapped_column> columns;
 
-  /// Throws io_error as `read_state_file` does; the checksum is compared, and with it every byte
-  /// read, only when `verify` is set.
+  /// Throws io_error like `read_state_file`. The checksum is compared only if `verify` is set; this
+  /// reads the whole file.
   mapped_state(const std::string& path, bool verify) : file(path) {
     state_header header = read_state_header(path, file, verify);
     checksum = std::move(header.checksum);
@@ -46,17 +46,17 @@ struct mapped_state {
   }
 };
 
-/// Rows of a mapped tensor at `indices`, int64 [n] or [L, n]: only these are read. Copied byte by
-/// byte, since nothing aligns a tensor in the file.
+/// Returns the rows of a mapped tensor at `indices`, int64 [n] or [L, n], and reads no other rows.
+/// Copies bytes, because the file does not align its tensors.
 inline at::Tensor gather_mapped(const mapped_column& column, const at::Tensor& indices) {
   if (indices.scalar_type() != at::kLong && indices.scalar_type() != at::kInt)
-    throw config_error(concat("file_memory: indices are whole numbers, int64, got ",
-                              indices.dtype(), "; those of a mask are mask.nonzero().squeeze(1)"));
+    throw config_error(concat("file_memory: indices must be int64, got ", indices.dtype(),
+                              "; for a mask, use mask.nonzero().squeeze(1)"));
   std::vector<std::int64_t> shape(indices.sizes().begin(), indices.sizes().end());
   shape.insert(shape.end(), column.shape.begin() + 1, column.shape.end());
   const at::Tensor flat = indices.to(at::kCPU, at::kLong).contiguous();
   const auto* index = static_cast<const std::int64_t*>(flat.data_ptr());
-  // Before memory is asked for: an empty column may have rows of any length.
+  // Check before allocating: an empty column may have rows of any length.
   for (std::int64_t i = 0; i < flat.numel(); ++i)
     if (index[i] < 0 || index[i] >= column.shape[0])
       throw config_error(concat("file_memory: the index ", index[i], " is not one of the ",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Files that are there whole or not at all: written beside their place, then renamed. Needs no
+// Writes files atomically: under a temporary name in the same folder, then renamed. Does not need
 // LibTorch.
 #pragma once
 
@@ -26,7 +26,8 @@
 
 namespace retain::detail {
 
-/// Empty for a file and for what is not there; "a folder", "a pipe" … for what is neither.
+/// Returns "a folder", "a pipe" and so on. Returns an empty text for a regular file or a missing
+/// file.
 inline std::string what_else_is(const std::string& path) {
   std::error_code error;
   switch (std::filesystem::status(path, error).type()) {
@@ -39,16 +40,16 @@ inline std::string what_else_is(const std::string& path) {
   }
 }
 
-/// Throws io_error where something lies that is no file: a renamed file takes the place of a device
-/// or a pipe as it does of an old file.
+/// Throws io_error if `path` is a folder, a device, a pipe or a socket, because a rename would
+/// replace a device or a pipe like an old file.
 inline void refuse_what_is_no_file(const std::string& path) {
   if (const auto other = what_else_is(path); !other.empty())
-    throw io_error(concat("cannot write '", path, "': it is ", other,
-                          ", not a file, and stays as it is; name another"));
+    throw io_error(
+        concat("cannot write '", path, "': it is ", other, ", not a file; choose another path"));
 }
 
-/// Where a file that is written as `path` goes: links are followed, and stay. Throws io_error where
-/// that is no place for a file.
+/// Returns the path that a write to `path` goes to. Follows symbolic links, which stay. Throws
+/// io_error if the target is not a file, or if a link cannot be read.
 inline std::string place_of(const std::string& path) {
   refuse_what_is_no_file(path);
   std::filesystem::path place = path;
@@ -56,7 +57,7 @@ inline std::string place_of(const std::string& path) {
   for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(place, error));
        ++links) {
     if (links == 40)
-      throw io_error(concat("cannot write '", path, "': its links lead in a circle"));
+      throw io_error(concat("cannot write '", path, "': its symbolic links form a cycle"));
     const auto next = std::filesystem::read_symlink(place, error);
     if (error)
       throw io_error(concat("cannot write '", path, "': the link '", place.string(),
@@ -66,7 +67,7 @@ inline std::string place_of(const std::string& path) {
   return place.string();
 }
 
-/// 0 where there is no fork, and a copy of this program in another process cannot be.
+/// Returns the process id, or 0 on systems without fork.
 inline long this_process() {
 #if defined(__unix__) || defined(__APPLE__)
   return static_cast<long>(::getpid());
@@ -75,29 +76,29 @@ inline long this_process() {
 #endif
 }
 
-/// Beside `path`, of nobody else: other threads, other processes (forked ones have this one's
-/// numbers) and other machines may write the same file.
+/// Returns a unique name in the folder of `path`. Other threads, processes (a forked process has
+/// the same random number) and machines may write the same file at the same time.
 inline std::string temporary_name(const std::string& path) {
   static const unsigned program = std::random_device{}();
   static std::atomic<unsigned> count{0};
   return concat(path, '.', this_process(), '.', program, '.', count++, ".tmp");
 }
 
-/// A file beside `path`, removed unless it takes the place of that. Every function throws io_error,
-/// after which `path` is as it was. One that a forked process has a copy of stays this one's: that
-/// neither writes, removes nor places it.
+/// A temporary file in the folder of `path`. The destructor removes it unless take_place() renamed
+/// it. Every function throws io_error on failure and leaves the file at `path` unchanged. After a
+/// fork, only the process that created the object may write, rename or remove the file.
 class new_file {
  public:
-  /// `suffix` is part of its name until then, where several are written for one path.
+  /// `suffix` is part of the temporary name, for several files with the same path.
   explicit new_file(const std::string& path, const std::string& suffix = {})
       : path_(path), place_(place_of(path)) {
     for (int attempt = 0; attempt < 100 && !file_; ++attempt) {
       name_ = temporary_name(place_ + suffix);
-      file_.reset(std::fopen(name_.c_str(), "w+bx"));  // x: what is there already is another's
+      file_.reset(std::fopen(name_.c_str(), "w+bx"));  // x: fail if the file exists
       if (!file_ && errno != EEXIST) break;
     }
     if (!file_) fail("create");
-    // what a buffer holds at a fork would be written twice
+    // Without a buffer, because both processes would write its contents after a fork.
     std::setvbuf(file_.get(), nullptr, _IONBF, 0);
   }
   new_file(new_file&& other) noexcept
@@ -118,12 +119,12 @@ class new_file {
     if (size != 0 && std::fwrite(data, 1, size, file_.get()) != size) fail("write");
   }
   void put(std::string_view text) { put(text.data(), text.size()); }
-  /// Over what was put there before.
+  /// Overwrites bytes at an earlier position.
   void put_at(long position, std::string_view text) {
     if (std::fseek(file_.get(), position, SEEK_SET) != 0) fail("write");
     put(text);
   }
-  /// The next bytes, as many as `block` takes; 0 at the end.
+  /// Reads the next bytes into `block`, up to its size. Returns their number, 0 at the end.
   std::size_t get(std::vector<char>& block) {
     const std::size_t got = std::fread(block.data(), 1, block.size(), file_.get());
     if (got == 0 && std::ferror(file_.get())) fail("read");
@@ -136,7 +137,7 @@ class new_file {
     if (std::fseek(file_.get(), 0, SEEK_END) != 0) fail("write");
   }
 
-  /// It is on the disk and becomes `path`, at once. Nothing can be put after that.
+  /// Flushes the file to the disk and renames it to `path` atomically. No put() may follow.
   void take_place() {
     refuse_a_copy();
     if (std::fflush(file_.get()) != 0) fail("write");
@@ -153,12 +154,12 @@ class new_file {
   void refuse_a_copy() const {
     if (owner_ != this_process())
       throw io_error(concat("cannot write '", path_,
-                            "': another process began it and was forked since; let that one end "
-                            "it, or begin another here"));
+                            "': the file belongs to the process before a fork; finish it there, "
+                            "or start a new file in this process"));
   }
   [[noreturn]] void fail(const char* what) const {
     throw io_error(concat("cannot ", what, " '", name_, "': ", std::strerror(errno), "; '", path_,
-                          "' is as it was"));
+                          "' is unchanged"));
   }
   struct closer {
     void operator()(std::FILE* file) const { std::fclose(file); }

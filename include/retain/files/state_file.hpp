@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The file of a retain::state, as tensors: see state_header.hpp for what stands in it. It is
-// safetensors, so that other tools can open it.
+// Reads and writes the file of a retain::state. The format is safetensors, so other tools can open
+// the file: see state_header.hpp.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -30,12 +30,13 @@ struct state_contents {
   std::map<std::string, std::string> texts;
 };
 
-/// What LibTorch calls the element_types, in their order.
+/// LibTorch's names of the element_types, in the same order.
 inline constexpr std::array<at::ScalarType, element_types.size()> scalar_types{
     at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong,
     at::kInt,    at::kShort, at::kChar, at::kByte,     at::kBool};
 
-/// The place among them; scalar_types.size() for a type that the format has no place for.
+/// Returns the position in scalar_types, or scalar_types.size() if the format does not support the
+/// type.
 inline std::size_t element_of(at::ScalarType type) {
   return static_cast<std::size_t>(std::find(scalar_types.begin(), scalar_types.end(), type) -
                                   scalar_types.begin());
@@ -46,8 +47,8 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   for (const auto& [key, tensor] : contents.tensors) {
     const std::size_t type = element_of(tensor.scalar_type());
     if (type == scalar_types.size())
-      throw io_error(concat("cannot write '", key, "' to '", path, "': tensors of type ",
-                            tensor.dtype(), " have no place in the format"));
+      throw io_error(concat("cannot write '", key, "' to '", path,
+                            "': the format does not support tensors of type ", tensor.dtype()));
     if (tensor.layout() != at::kStrided)
       throw io_error(concat("cannot write '", key, "' to '", path, "': it is ", tensor.layout(),
                             ", and the format has dense tensors only; write its to_dense()"));
@@ -63,7 +64,7 @@ inline void write_state_file(const std::string& path, const state_contents& cont
   };
   put(&length, sizeof length);
   put(header.data(), header.size());
-  // One at a time, so that writing takes no second copy of everything.
+  // Copy one tensor at a time, to save memory.
   for (const auto& [key, tensor] : contents.tensors) {
     const at::Tensor laid_out = tensor.detach().to(at::kCPU).resolve_neg().contiguous();
     put(laid_out.data_ptr(), laid_out.nbytes());

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// What a state file says before its tensors' bytes: read, checked against the file, and written.
-// Needs no LibTorch.
+// The part of a state file before the tensors' bytes: reading, checking and writing it. Does not
+// need LibTorch.
 //
-// The file is safetensors: 8 bytes of header length, a JSON header, the tensors' bytes. Texts and
-// numbers stand in the header's __metadata__, first of them a CRC-64 of the whole file with the
-// checksum's own sixteen digits read as zeros, then the format's number. What is read here has each
-// name once, nothing but spaces behind the object, and tensors that lie one after the other and
-// fill the rest of the file: so no header can ask for more memory than its file has bytes.
+// The file is safetensors: 8 bytes with the length of the header, a JSON header, and the tensors'
+// bytes. The header's __metadata__ holds the texts and numbers. Its first entry is a CRC-64 of the
+// whole file, computed with zeros in place of its own sixteen digits. Its second entry is the
+// number of the format. A valid header has each name once and only spaces after the JSON object.
+// The tensors follow one another and fill the rest of the file. Therefore a header cannot request
+// more memory than the file has bytes.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -56,23 +57,23 @@ inline constexpr std::array<element_type, 10> element_types{{{"F64", 8},
                                                              {"U8", 1},
                                                              {"BOOL", 1}}};
 
-/// A tensor as the header has it.
+/// A tensor's entry in the header.
 struct stored_tensor {
   std::string name;
   std::size_t type = 0;  ///< place in element_types
   std::vector<std::int64_t> shape;
-  /// its bytes in the file; a writer leaves them to state_header_text
+  /// positions of its bytes in the file; state_header_text does not read them
   std::uint64_t begin = 0, end = 0;
 };
 
 struct state_header {
   std::string checksum;
-  std::map<std::string, std::string> texts;  ///< without those of the format itself
+  std::map<std::string, std::string> texts;  ///< without the entries of the format itself
   std::vector<stored_tensor> tensors;        ///< in the order of the header
 };
 
-/// Bytes of a tensor; of an empty one 0, however long its other sides. False where the sides'
-/// product has no place in 63 bits.
+/// Computes the number of bytes of a tensor. An empty tensor has 0 bytes, whatever its other sizes.
+/// Returns false if the product does not fit into 63 bits.
 inline bool count_bytes(std::size_t element_size, const std::vector<std::int64_t>& shape,
                         std::uint64_t& bytes) {
   auto product = static_cast<std::int64_t>(element_size);
@@ -95,7 +96,8 @@ inline std::string checksum_text(std::uint64_t value) {
   return text;
 }
 
-/// The header of these texts and tensors, which lie in this order; zeros stand for the checksum.
+/// Returns the header of these texts and tensors, with the tensors in this order. The checksum is
+/// zeros.
 inline std::string state_header_text(const std::map<std::string, std::string>& texts,
                                      const std::vector<stored_tensor>& tensors) {
   std::string header =
@@ -120,8 +122,8 @@ inline std::string state_header_text(const std::map<std::string, std::string>& t
   return header;
 }
 
-/// The format's number is looked at where it stands, in front of all that another format may have
-/// otherwise.
+/// Reads the texts. The format's number is checked as soon as it is read, because what follows may
+/// differ in another format.
 inline void read_texts(header_reader& json, const std::string& path, state_header& header) {
   std::set<std::string> seen;
   json.each('{', '}', [&] {
@@ -138,8 +140,8 @@ inline void read_texts(header_reader& json, const std::string& path, state_heade
         json.fail("without the number of its format");
       if (end.ec == std::errc::result_out_of_range || format > state_format)
         throw io_error(concat("'", path, "' has format ", text,
-                              ", this version of retain reads up to ", state_format,
-                              ": install a newer one"));
+                              ", but this version of retain reads formats up to ", state_format,
+                              ": install a newer version"));
     } else {
       header.texts[key] = std::move(text);
     }
@@ -147,7 +149,7 @@ inline void read_texts(header_reader& json, const std::string& path, state_heade
   if (!seen.count(std::string(format_key))) json.fail("without the number of its format");
 }
 
-/// `offsets` as they stand there: from the first byte behind the header.
+/// Reads a tensor's entry. The offsets count from the first byte after the header.
 inline void read_tensor(header_reader& json, stored_tensor& tensor) {
   std::set<std::string> seen;
   std::vector<std::int64_t> offsets;
@@ -157,8 +159,7 @@ inline void read_tensor(header_reader& json, stored_tensor& tensor) {
       const std::string name = json.string();
       while (tensor.type < element_types.size() && element_types[tensor.type].name != name)
         ++tensor.type;
-      if (tensor.type == element_types.size())
-        json.fail("with a type of numbers that it has no place for");
+      if (tensor.type == element_types.size()) json.fail("with an unknown type of numbers");
     } else if (field == "shape") {
       json.each('[', ']', [&] { tensor.shape.push_back(json.integer()); });
     } else if (field == "data_offsets") {
@@ -173,10 +174,10 @@ inline void read_tensor(header_reader& json, stored_tensor& tensor) {
   std::uint64_t bytes = 0;
   if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes) ||
       bytes != tensor.end - tensor.begin)
-    json.fail("with a shape that is not that of its bytes");
+    json.fail("with a shape that does not fit the number of bytes");
 }
 
-/// `text` is the header of a file of `file_size` bytes, at least the header's own.
+/// Parses the header `text` of a file with `file_size` bytes, which include the header.
 inline state_header parse_state_header(const std::string& path, std::string_view text,
                                        std::uint64_t file_size) {
   state_header header;
@@ -192,7 +193,7 @@ inline state_header parse_state_header(const std::string& path, std::string_view
     if (tensor.end > data)
       throw io_error(concat("'", path, "' is truncated: '", tensor.name, "' ends ",
                             tensor.end - data,
-                            " bytes behind its end; go back to an earlier copy of it"));
+                            " bytes after its end; use an earlier copy of the file"));
     header.tensors.push_back(std::move(tensor));
   });
   json.expect_end();
@@ -207,13 +208,13 @@ inline state_header parse_state_header(const std::string& path, std::string_view
   });
   std::uint64_t filled = 0;
   for (const auto* tensor : in_order) {
-    if (tensor->begin != filled) json.fail("with tensors that do not lie one behind the other");
+    if (tensor->begin != filled) json.fail("with gaps or overlaps between the tensors");
     filled = tensor->end;
   }
   if (filled != data)
-    throw io_error(
-        concat("'", path, "' has ", data - filled,
-               " bytes behind its last tensor: it is damaged; go back to an earlier copy of it"));
+    throw io_error(concat(
+        "'", path, "' has ", data - filled,
+        " bytes after its last tensor: the file is damaged; use an earlier copy of the file"));
   for (auto& tensor : header.tensors) {
     tensor.begin += start;
     tensor.end += start;
@@ -221,28 +222,28 @@ inline state_header parse_state_header(const std::string& path, std::string_view
   return header;
 }
 
-/// `beginning` is what a file has of its first `checksum_end` bytes. Throws io_error unless it is
-/// all of a state's.
+/// Checks the first `checksum_end` bytes of a file, or all its bytes if there are fewer. Throws
+/// io_error unless they are the complete beginning of a state file.
 inline void check_beginning(const std::string& path, std::string_view beginning) {
   if (beginning.size() <= sizeof(std::uint64_t))
     throw io_error(
         concat("'", path, "' has ", beginning.size(),
-               " bytes, too few for a state of retain: it is truncated, or something else"));
+               " bytes, too few for a state of retain: it is truncated or another kind of file"));
   const auto head = beginning.substr(sizeof(std::uint64_t), state_head.size());
   if (head != state_head.substr(0, head.size()))
-    throw io_error(concat("'", path, "' is no state of retain: it does not begin as one"));
+    throw io_error(concat("'", path, "' is no state of retain: its first bytes differ"));
   if (beginning.size() < checksum_end)
-    throw io_error(concat("'", path, "' is truncated; go back to an earlier copy of it"));
+    throw io_error(concat("'", path, "' is truncated; use an earlier copy of the file"));
 }
 
-/// Reads and checks what stands before the tensors' bytes. `Source` has size(), and view(offset,
-/// count): so many bytes from there, all of which the file has, until the next call. The checksum
-/// is compared, and with it every byte read, only when `verify` is set, and before anything is
-/// interpreted. Throws io_error, `path` named.
+/// Reads and checks the part before the tensors' bytes. `Source` has size() and view(offset,
+/// count), which returns `count` existing bytes that stay valid until the next call. If `verify` is
+/// set, reads the whole file and compares the checksum before interpreting anything. Throws
+/// io_error, with `path` in its text.
 template <class Source>
 state_header read_state_header(const std::string& path, Source& source, bool verify) {
   const auto damaged = [&](const char* what) {
-    throw io_error(concat("'", path, "' is ", what, "; go back to an earlier copy of it"));
+    throw io_error(concat("'", path, "' is ", what, "; use an earlier copy of the file"));
   };
   const std::uint64_t size = source.size();
   const std::string beginning(
@@ -269,7 +270,7 @@ state_header read_state_header(const std::string& path, Source& source, bool ver
   return parse_state_header(path, std::string(source.view(sizeof length, length)), size);
 }
 
-/// A file that is read piece by piece.
+/// A source that reads a file in pieces.
 class stream_source {
  public:
   stream_source(std::istream& in, const std::string& path) : in_(in), path_(path) {

@@ -9,7 +9,7 @@ namespace retain {
 
 enum class activation_kind : std::uint8_t { relu, leaky_relu, elu, tanh };
 
-/// leaky_relu has the slope 0.2 below 0.
+/// Applies an activation. leaky_relu has slope 0.2 below 0.
 inline at::Tensor activate(const at::Tensor& x, activation_kind kind) {
   switch (kind) {
     case activation_kind::leaky_relu: return at::leaky_relu(x, 0.2);
@@ -21,7 +21,7 @@ inline at::Tensor activate(const at::Tensor& x, activation_kind kind) {
 
 namespace detail {
 
-/// The same in place.
+/// Applies an activation in place.
 inline at::Tensor activate_in_place(at::Tensor x, activation_kind kind) {
   switch (kind) {
     case activation_kind::leaky_relu: return at::leaky_relu_(x, 0.2);
@@ -31,8 +31,8 @@ inline at::Tensor activate_in_place(at::Tensor x, activation_kind kind) {
   }
 }
 
-/// The gradient of x, from that of y = activate(x) and y itself: each of them is told by its
-/// result.
+/// Returns the gradient of x from the gradient of y = activate(x). y is sufficient for every
+/// activation here; x is not needed.
 inline at::Tensor activation_gradient(const at::Tensor& gradient, const at::Tensor& y,
                                       activation_kind kind) {
   switch (kind) {

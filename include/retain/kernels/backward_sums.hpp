@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What later steps hand back to earlier ones.
+// Sums that run backward in time.
 #pragma once
 
 #include <retain/kernels/plain_floats.hpp>
@@ -11,9 +11,10 @@
 
 namespace retain::detail {
 
-/// x_t = errors_t + reach_t x_{t+1} for t = T - 1, ..., 0 with x_T = 0, of errors and reach [T, N],
-/// T above 0, in the type of `like` [T, N]. A reach of 0 lets nothing through: 0 times what stands
-/// behind the end of an episode may be NaN. Without a graph: under a NoGradGuard.
+/// Returns x_t = errors_t + reach_t x_{t+1} for t = T - 1, ..., 0 with x_T = 0. errors and reach
+/// are [T, N] with T above 0; the result has the type of `like` [T, N]. If reach_t is 0, x_{t+1}
+/// does not contribute, even if it is NaN, as it may be after the end of an episode. Call under a
+/// NoGradGuard.
 inline at::Tensor backward_sums(const at::Tensor& errors, const at::Tensor& reach,
                                 const at::Tensor& like) {
   auto sums = at::empty_like(like);

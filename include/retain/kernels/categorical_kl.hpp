@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// KL(p || q) between rows of logits and its gradient in one pass each way, for float32 on
-// processors with AVX2 and on NVIDIA GPUs:
+// KL(p || q) between rows of logits and its gradient, with one pass over memory forward and one
+// backward, for float32 on processors with AVX2 and on NVIDIA GPUs:
 //
-//     KL = sum_a P_a (log P_a - log Q_a),   dKL/dq = Q - P,   dKL/dp_a = P_a (log P_a - log Q_a - KL)
+//     KL = sum_a P_a (log P_a - log Q_a)
+//     dKL/dq = Q - P,   dKL/dp_a = P_a (log P_a - log Q_a - KL)
 //
-// LibTorch's operations walk the batch eight to a dozen times and keep most of what they make for
-// the backward pass. Here a row stays in the first cache, and what is kept are five numbers a row:
-// exponentials are cheaper to take again than to fetch.
+// LibTorch's operations pass over the batch eight to twelve times and store most intermediate
+// results for the backward pass. Here a row stays in the first-level cache, and five numbers per
+// row are stored. The backward pass computes the exponentials again, which is faster than loading
+// them.
 #pragma once
 
 #include <retain/kernels/cuda_kl.hpp>
@@ -25,9 +27,9 @@
 
 namespace retain::detail {
 
-/// Of one row: the largest logits, the logarithms of sum exp(p - top_p) and sum exp(q - top_q), and
-/// the divergence. Largest and logarithm stay apart, since their sum would lose the digits of
-/// logits that are far from 0.
+/// The stored numbers of one row: the largest logits, the logarithms of sum exp(p - top_p) and sum
+/// exp(q - top_q), and the divergence. The largest logit and the logarithm are stored separately,
+/// because their sum would lose digits for logits far from 0.
 struct kl_row {
   float top_p, log_p, top_q, log_q, divergence;
 };
@@ -36,8 +38,8 @@ static_assert(sizeof(kl_row) == kl_numbers * sizeof(float));
 
 #if RETAIN_HAS_AVX2_TARGET
 
-/// e^x to about one unit in the last place (Cephes' polynomial); 0 below -87, where float has no
-/// normal numbers. x <= 88.
+/// Returns e^x to about one unit in the last place (Cephes' polynomial). Returns 0 below -87, where
+/// the result is not a normal float. x must be at most 88.
 RETAIN_AVX2 inline __m256 exp_avx2(__m256 x) {
   const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -50,7 +52,7 @@ RETAIN_AVX2 inline __m256 exp_avx2(__m256 x) {
   y = _mm256_add_ps(_mm256_fmadd_ps(y, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
   const __m256i power =
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  // true for NaN, which goes on
+  // true for NaN, so that NaN propagates
   const __m256 normal = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_NLT_UQ);
   return _mm256_and_ps(_mm256_mul_ps(y, _mm256_castsi256_ps(power)), normal);
 }
@@ -66,7 +68,7 @@ RETAIN_AVX2 inline float max_avx2(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
 }
 
-/// The next eight logits, and minus infinity where there is no action.
+/// Loads the next eight logits, with minus infinity after the last action.
 RETAIN_AVX2 inline __m256 logits_avx2(const float* from, std::int64_t left) {
   if (left >= 8) return _mm256_loadu_ps(from);
   const __m256i lanes = lanes_avx2(left);
@@ -83,8 +85,8 @@ RETAIN_AVX2 inline void store_avx2(float* to, std::int64_t left, __m256 values) 
 RETAIN_AVX2 inline kl_row kl_forward_avx2(const float* p, const float* q, std::int64_t actions) {
   __m256 most_p = _mm256_set1_ps(-std::numeric_limits<float>::infinity()), most_q = most_p;
   for (std::int64_t a = 0; a < actions; a += 8) {
-    // The running maximum stands second: max_ps answers with its second operand where one is NaN,
-    // and the sums find that NaN.
+    // The running maximum is the second operand: max_ps returns its second operand if one operand
+    // is NaN. The sums below then propagate the NaN.
     most_p = _mm256_max_ps(logits_avx2(p + a, actions - a), most_p);
     most_q = _mm256_max_ps(logits_avx2(q + a, actions - a), most_q);
   }
@@ -107,7 +109,8 @@ RETAIN_AVX2 inline kl_row kl_forward_avx2(const float* p, const float* q, std::i
   return {top_p, log_p, top_q, log_q, sum_avx2(product) / total_p - (log_p - log_q)};
 }
 
-/// The gradients of one row times `incoming`; null where one is not asked for.
+/// Computes the gradients of one row times `incoming`. A null pointer means that a gradient is not
+/// needed.
 RETAIN_AVX2 inline void kl_backward_avx2(const float* p, const float* q, std::int64_t actions,
                                          kl_row row, float incoming, float* gradient_p,
                                          float* gradient_q) {
@@ -138,7 +141,7 @@ void each_kl_row(std::int64_t rows, std::int64_t actions, Row row) {
                    });
 }
 
-/// KL(p || q) of logits [..., A], one number a row, in the graph of both.
+/// Returns KL(p || q) of logits [..., A], one number per row, as a node of the autograd graph.
 struct kl_function : torch::autograd::Function<kl_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& p,
                             const at::Tensor& q) {
@@ -175,7 +178,8 @@ struct kl_function : torch::autograd::Function<kl_function> {
     const at::Tensor &p = saved[0], &q = saved[1];
     const bool wants_p = context->needs_input_grad(0), wants_q = context->needs_input_grad(1);
     torch::autograd::variable_list gradients(2);
-    if (at::GradMode::is_enabled()) {  // to be differentiated again: in LibTorch's operations
+    // create_graph: use LibTorch's operations, which can be differentiated again
+    if (at::GradMode::is_enabled()) {
       const auto log_p = at::log_softmax(p, -1), log_q = at::log_softmax(q, -1);
       const auto scale = incoming[0].unsqueeze(-1), probabilities = log_p.exp();
       const auto difference = (log_p - log_q).masked_fill(probabilities == 0, 0);
@@ -185,7 +189,7 @@ struct kl_function : torch::autograd::Function<kl_function> {
       if (wants_q) gradients[1] = scale * (log_q.exp() - probabilities);
       return gradients;
     }
-    // What a mean sends back is one number for all rows.
+    // The incoming gradient of a mean is one number for all rows.
     const auto steps = incoming[0].strides();
     const bool one_for_all =
         std::all_of(steps.begin(), steps.end(), [](std::int64_t step) { return step == 0; });
@@ -222,9 +226,9 @@ struct kl_function : torch::autograd::Function<kl_function> {
   }
 };
 
-/// Whether kl_function takes these logits, which are of one shape.
+/// Returns whether kl_function supports these logits. They must have the same shape.
 inline bool fuses_kl(const at::Tensor& p, const at::Tensor& q) {
-  // What is negated lazily does not stand in memory as it reads.
+  // The memory of a lazily negated tensor does not hold its values.
   const auto fits = [](const at::Tensor& x) {
     return x.scalar_type() == at::kFloat && !x.is_neg() && !x._is_zerotensor();
   };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Kernels of our own on NVIDIA GPUs. Their source is compiled the first time it is needed, by the
-// compiler that LibTorch loads for kernels of its own (NVRTC), and started through the driver; both
-// are found in the running process. Nothing of CUDA is needed to build: no nvcc, no headers,
-// nothing to link. Where one of them is missing, callers fall back on LibTorch's operations.
+// Starts retain's own kernels on NVIDIA GPUs. Their source is compiled at its first use with NVRTC,
+// the compiler that LibTorch loads for its own kernels, and started through the CUDA driver. Both
+// libraries are found in the running process, so building needs no nvcc, no CUDA headers and no
+// CUDA libraries. If the driver or NVRTC is missing, callers use LibTorch's operations.
 #pragma once
 
 #if defined(__linux__)
@@ -35,11 +35,11 @@
 
 namespace retain::detail {
 
-/// A kernel as the driver names it, in the context of one device.
+/// The driver's handle of a kernel, in the context of one device.
 using cuda_function = struct CUfunc_st*;
 
-/// What is called of the CUDA driver and of NVRTC, declared as they declare it. 0 is success for
-/// both.
+/// The functions of the CUDA driver and of NVRTC that are used here, with their original
+/// signatures. All of them return 0 on success.
 struct cuda_library {
   int (*get_error_string)(int, const char**) = nullptr;
   int (*get_context)(void**) = nullptr;
@@ -56,12 +56,12 @@ struct cuda_library {
   int (*compile)(void*, int, const char* const*) = nullptr;
   int (*get_log_size)(void*, std::size_t*) = nullptr;
   int (*get_log)(void*, char*) = nullptr;
-  // for one architecture
+  // machine code for one architecture
   int (*get_code_size)(void*, std::size_t*) = nullptr, (*get_code)(void*, char*) = nullptr;
-  // for the driver to finish
+  // PTX assembly, which the driver compiles
   int (*get_assembly_size)(void*, std::size_t*) = nullptr, (*get_assembly)(void*, char*) = nullptr;
 
-  /// Throws c10::Error where the driver or NVRTC is not to be had. Expects a GPU.
+  /// Throws c10::Error if the driver or NVRTC is missing. `device` must be a GPU.
   static const cuda_library& get(at::Device device) {
     static const cuda_library library(device);
     return library;
@@ -85,7 +85,7 @@ struct cuda_library {
     take(driver, "cuModuleLoadData", load_module);
     take(driver, "cuModuleGetFunction", get_function);
     take(driver, "cuLaunchKernel", launch);
-    // LibTorch compiles this operation when it is first called, and knows where its NVRTC lies.
+    // LibTorch compiles this operation at its first call, and loads its NVRTC for this.
     at::gcd(at::ones({1}, at::TensorOptions().dtype(at::kInt).device(device)),
             at::ones({1}, at::TensorOptions().dtype(at::kInt).device(device)));
     const auto compiler = opened(loaded_nvrtc().c_str());
@@ -101,7 +101,7 @@ struct cuda_library {
   }
 
   static void* opened(const char* name) {
-    void* const library = dlopen(name, RTLD_LAZY | RTLD_LOCAL);  // kept for good
+    void* const library = dlopen(name, RTLD_LAZY | RTLD_LOCAL);  // never closed
     const char* const why = library ? nullptr : dlerror();
     TORCH_CHECK(library != nullptr,
                 "retain: a CUDA kernel cannot be compiled: ", why ? why : "no library");
@@ -113,7 +113,7 @@ struct cuda_library {
     TORCH_CHECK(function != nullptr, "retain: a CUDA kernel cannot be compiled: there is no ",
                 name);
   }
-  /// The path of the NVRTC in this process.
+  /// Returns the path of the NVRTC library that this process has loaded.
   static std::string loaded_nvrtc() {
     std::ifstream mapped("/proc/self/maps");
     for (std::string line; std::getline(mapped, line);) {
@@ -124,12 +124,12 @@ struct cuda_library {
         return line.substr(path);
     }
     TORCH_CHECK(false, "retain: a CUDA kernel cannot be compiled: this LibTorch has no NVRTC");
-    return {};  // g++ does not see that nothing comes here
+    return {};  // unreachable, for a warning of g++
   }
 };
 
-/// What the driver loads: code for an architecture such as "sm_90", or, for "", assembly that the
-/// driver finishes. Throws c10::Error with the log.
+/// Compiles `source` for the driver: to machine code for an architecture such as "sm_90", or to PTX
+/// assembly if `architecture` is empty. Throws c10::Error with the compiler's log.
 inline std::string compile_cuda(const cuda_library& cuda, const char* source,
                                 std::vector<std::string> options, const std::string& architecture) {
   void* program = nullptr;
@@ -152,22 +152,21 @@ inline std::string compile_cuda(const cuda_library& cuda, const char* source,
   return text;
 }
 
-/// Binds the device's context to this thread, as the first thing that CUDA's runtime is asked for
-/// does.
+/// Binds the device's context to this thread, as the first call of the CUDA runtime does.
 inline void bind_cuda_context(const cuda_library& cuda, at::Device device) {
   void* context = nullptr;
   cuda.check(cuda.get_context(&context), "started");
   if (context == nullptr) at::zeros({1}, at::TensorOptions().dtype(at::kByte).device(device));
 }
 
-/// The kernels of a process: one for each device, name, list of options and source.
+/// The compiled kernels of the process, by device, name, options and source.
 class cuda_kernel_cache {
  public:
-  /// The place of a kernel, and whether this call made it, empty.
+  /// Returns the entry of a kernel, and whether this call created it. A new entry is null.
   std::pair<cuda_function*, bool> place(c10::DeviceIndex device, std::string_view name,
                                         const std::vector<std::string>& options,
                                         std::string_view source) {
-    // The source, which is long, is compared last and copied once.
+    // The source is long: compare it last and copy it only once.
     const auto found =
         ready_.find(std::tuple<c10::DeviceIndex, std::string_view, const std::vector<std::string>&,
                                std::string_view>(device, name, options, source));
@@ -182,9 +181,9 @@ class cuda_kernel_cache {
   std::map<key, cuda_function, std::less<>> ready_;
 };
 
-/// The function `name` of `source`, compiled for the device, once a process for each device and
-/// each list of options (such as "-Dnumber=float"). nullptr where it cannot be had, which is warned
-/// of once. Expects a guard on the device.
+/// Returns the function `name` of `source`, compiled for the device. Compiles once per process,
+/// device and list of options (such as "-Dnumber=float"). Returns nullptr, with one warning, if the
+/// kernel cannot be compiled. The caller must hold a guard on the device.
 inline cuda_function cuda_kernel(const char* source, const char* name,
                                  const std::vector<std::string>& options, at::Device device) {
   static std::mutex one_at_a_time;
@@ -205,7 +204,7 @@ inline cuda_function cuda_kernel(const char* source, const char* name,
       code = compile_cuda(cuda, source, options,
                           "sm_" + std::to_string(major) + std::to_string(minor));
     } catch (const c10::Error&) {
-      code = compile_cuda(cuda, source, options, "");  // a GPU that is younger than the compiler
+      code = compile_cuda(cuda, source, options, "");  // the GPU is newer than the compiler
     }
     void* module = nullptr;  // lives as long as the process
     cuda.check(cuda.load_module(&module, code.data()), "loaded");
@@ -213,13 +212,13 @@ inline cuda_function cuda_kernel(const char* source, const char* name,
   } catch (const c10::Error& error) {
     *place = nullptr;
     TORCH_WARN(error.what_without_backtrace(),
-               "\nLibTorch's operations do its work, and take longer.");
+               "\nLibTorch's operations are used instead, and are slower.");
   }
   return *place;
 }
 
-/// The stream that LibTorch's operations are queued on, for the driver; nullptr is the default
-/// stream. False where this LibTorch does not tell.
+/// Gets the driver's handle of the stream that LibTorch's operations use; nullptr is the default
+/// stream. Returns false if this version of LibTorch does not expose a stream's handle.
 template <class Stream>
 bool cuda_stream(const Stream& current, void*& handle) {
   handle = nullptr;
@@ -235,21 +234,23 @@ inline bool tells_cuda_stream(at::Device device) {
   return cuda_stream(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(device), handle);
 }
 
-/// Queues a kernel behind what LibTorch has queued, where tells_cuda_stream. `arguments`, a
-/// structure, is what it takes, by value. Expects a guard on the device.
+/// Queues a kernel after LibTorch's operations on the same stream. Requires tells_cuda_stream().
+/// The structure `arguments` is the kernel's only parameter, by value. The caller must hold a guard
+/// on the device.
 template <class Arguments>
 void launch_cuda(cuda_function kernel, std::int64_t blocks, unsigned threads, Arguments arguments,
                  at::Device device) {
   static_assert(sizeof(Arguments) <= 4096, "more than a kernel takes");
   if (blocks == 0) return;
   TORCH_CHECK(blocks <= std::numeric_limits<std::int32_t>::max(), "retain: ", blocks,
-              " blocks are more than a CUDA kernel can be started with");
+              " blocks are too many for one start of a CUDA kernel");
   const auto& cuda = cuda_library::get(device);
   bind_cuda_context(cuda, device);
   void *stream = nullptr, *list[] = {&arguments};
   const bool told = cuda_stream(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(device), stream);
-  TORCH_CHECK(told, "retain: this LibTorch does not tell the CUDA stream that it queues on: use "
-                    "the default stream");
+  TORCH_CHECK(told,
+              "retain: this version of LibTorch does not expose the handle of its CUDA stream: "
+              "use the default stream");
   cuda.check(cuda.launch(kernel, static_cast<unsigned>(blocks), 1, 1, threads, 1, 1, 0, stream,
                          list, nullptr),
              "started");

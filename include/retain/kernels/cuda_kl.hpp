@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// KL(p || q) between rows of float32 logits and its gradient on an NVIDIA GPU, a kernel each way, a
-// warp a row: see categorical_kl.hpp for the formulas. LibTorch's operations queue a dozen kernels
-// for it, and at the sizes of policies the queueing is what takes the time.
+// KL(p || q) between rows of float32 logits and its gradient on an NVIDIA GPU: one kernel forward
+// and one backward, with one warp per row. See categorical_kl.hpp for the formulas. LibTorch's
+// operations queue a dozen kernels for this, and at the sizes of policies the queueing takes most
+// of the time.
 #pragma once
 
 #include <retain/kernels/cuda_kernel.hpp>
@@ -16,9 +17,10 @@
 
 namespace retain::detail {
 
-/// As the kernels read it: logits [rows, actions], five numbers a row to keep (kl_row), a
-/// divergence a row. Backward: what came in for each row, `incoming_step` numbers apart, and where
-/// the gradients go, null where one is not asked for.
+/// The kernels' parameter: logits [rows, actions], the five stored numbers of each row (kl_row),
+/// and the divergence of each row. For the backward pass also: the incoming gradient of each row,
+/// at distances of `incoming_step` numbers, and the addresses of the gradients, null for a gradient
+/// that is not needed.
 struct cuda_kl_arguments {
   const float *p, *q;
   float *kept, *divergences;
@@ -101,7 +103,7 @@ extern "C" __global__ void kl_backward(const arguments all) {
 }
 )cuda";
 
-/// Whether the kernels can be had for logits of that many actions.
+/// Returns whether the kernels support logits with this number of actions on this device.
 inline bool has_cuda_kl(std::int64_t actions, at::Device device) {
   const c10::DeviceGuard on(device);
   return actions <= std::numeric_limits<std::int32_t>::max() && tells_cuda_stream(device) &&
@@ -109,7 +111,7 @@ inline bool has_cuda_kl(std::int64_t actions, at::Device device) {
          cuda_kernel(cuda_kl_source, "kl_backward", {}, device) != nullptr;
 }
 
-/// Queues "kl_forward" or "kl_backward", where has_cuda_kl.
+/// Queues "kl_forward" or "kl_backward". Requires has_cuda_kl().
 inline void cuda_kl(const char* which, const cuda_kl_arguments& arguments, at::Device device) {
   const c10::DeviceGuard on(device);
   constexpr std::int64_t rows_a_block = 4;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// sum_i scale_i sum F_i d_i^2, d_i = theta_i - anchor_i, and factor * scale_i * F_i d_i into
-// gradients, on an NVIDIA GPU: one pass over theta, anchor, F and the gradient for all tensors
-// together, 72 of them a launch, bound by memory bandwidth. Sums are of 8192 elements in float
-// (double for double), then in double, and their order is always the same.
+// sum_i scale_i sum F_i d_i^2 with d_i = theta_i - anchor_i, and factor * scale_i * F_i d_i into
+// the gradients, on an NVIDIA GPU. One pass over theta, anchor, F and the gradient handles all
+// tensors, up to 72 per launch, and is bound by memory bandwidth. Blocks of 8192 elements are
+// summed in float (in double for double), and their sums in double. The order of the sums is fixed.
 #pragma once
 
 #include <retain/kernels/cuda_kernel.hpp>
@@ -20,7 +20,7 @@
 
 namespace retain::detail {
 
-/// As the kernel reads it. `importance` is null where every weight counts 1.
+/// A tensor in the kernel's parameter. `importance` is null if every weight counts 1.
 struct cuda_quadratic_tensor {
   const void *theta, *anchor, *importance;
   void* gradient;
@@ -30,7 +30,7 @@ struct cuda_quadratic_tensor {
 };
 
 struct cuda_quadratic_arguments {
-  static constexpr int most = 72;  // in the 4096 bytes that a kernel takes
+  static constexpr int most = 72;  // fits into the 4096 bytes of a kernel's parameters
   double* partial;
   double factor;
   std::int32_t count;
@@ -40,8 +40,8 @@ struct cuda_quadratic_arguments {
 inline constexpr std::int64_t cuda_quadratic_chunk = 8192;
 inline constexpr unsigned cuda_quadratic_threads = 256;
 
-/// Compiled with -Dnumber= the type of theta, -Dreal= that of F and of the arithmetic,
-/// -Dgradient_mode= 0 none, 1 add, 2 assign.
+/// The source. Compile it with -Dnumber=<type of theta>, -Dreal=<type of F and of the arithmetic>
+/// and -Dgradient_mode=<0 none, 1 add, 2 assign>.
 inline constexpr const char* cuda_quadratic_source = R"cuda(
 struct float16 { unsigned short bits; };
 struct bfloat16 { unsigned short bits; };
@@ -151,7 +151,7 @@ inline std::int64_t blocks_for_cuda(std::int64_t count) {
   return (count + cuda_quadratic_chunk - 1) / cuda_quadratic_chunk;
 }
 
-/// Whether 16 bytes can be read at a time.
+/// Returns whether the kernel can read 16 bytes at a time.
 inline bool aligned_for_cuda(const cuda_quadratic_tensor& t) {
   const auto address = [](const void* pointer) {
     return reinterpret_cast<std::uintptr_t>(pointer);
@@ -161,9 +161,9 @@ inline bool aligned_for_cuda(const cuda_quadratic_tensor& t) {
          0;
 }
 
-/// The sum, on the device, as a 0-dim float64 tensor; `mode` as the kernel has it, 0 none, 1 add, 2
-/// assign. Undefined, with nothing done, where the kernel cannot be had. `first_block` and
-/// `aligned` of the tensors are filled in here.
+/// Queues the kernel and returns the sum, on the device, as a 0-dim float64 tensor. `mode` is 0 for
+/// none, 1 for add, 2 for assign. Returns an undefined tensor and does nothing if the kernel is not
+/// available. This function sets `first_block` and `aligned` of the tensors.
 inline at::Tensor cuda_quadratic(std::vector<cuda_quadratic_tensor> tensors, at::ScalarType type,
                                  int mode, double factor, at::Device device) {
   const c10::DeviceGuard on(device);

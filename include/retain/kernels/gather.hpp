@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Rows of whatever holds rows, by index.
+// Gathers rows of a tensor or of a memory by index.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,9 +17,8 @@
 
 namespace retain::detail {
 
-/// Items that can be drawn from: at::Tensor [n, ...] as it is, or any type with size() and
-/// gather(indices) -> observations, where indices is an int64 tensor, [batch] or [steps, batch],
-/// with values in [0, size()).
+/// A memory: at::Tensor [n, ...], or any type with size() and gather(indices) -> observations.
+/// indices is an int64 tensor [batch] or [steps, batch] with values in [0, size()).
 template <class M>
 concept gatherable =
     std::convertible_to<M, at::Tensor> || requires(const M& memory, const at::Tensor& indices) {
@@ -35,11 +34,11 @@ std::int64_t size_of(const M& memory) {
     return static_cast<std::int64_t>(memory.size());
 }
 
-/// Up to so many bytes are moved by a loop.
+/// The largest number of bytes that a loop moves; above, LibTorch's operations are used.
 inline constexpr std::size_t few_bytes = 1 << 17;
 
-/// Whether a tensor's rows are bytes one after the other on the CPU, without a graph or anything
-/// that is still to be computed.
+/// Returns whether a tensor's rows are contiguous bytes on the CPU, without a graph and without a
+/// pending operation (such as a lazy negation).
 inline bool plain_rows(const at::Tensor& rows) {
   return rows.dim() > 0 && rows.layout() == at::kStrided && rows.device().is_cpu() &&
          rows.is_contiguous() && !rows.requires_grad() && !rows.is_conj() && !rows.is_neg() &&
@@ -51,7 +50,7 @@ inline std::size_t bytes_of_row(const at::Tensor& rows) {
              : static_cast<std::size_t>(rows.numel() / rows.size(0)) * rows.itemsize();
 }
 
-/// Asks for memory that is read soon.
+/// Prefetches memory that is read soon.
 inline void prefetch([[maybe_unused]] const char* from, [[maybe_unused]] std::size_t bytes) {
 #if defined(__GNUC__)
   __builtin_prefetch(from);
@@ -59,8 +58,9 @@ inline void prefetch([[maybe_unused]] const char* from, [[maybe_unused]] std::si
 #endif
 }
 
-/// Of the first `size` rows those at `indices` [i], by a loop; undefined where that is not the way:
-/// for rows that are not contiguous on the CPU, or many, and for an index beyond them.
+/// Returns the rows at `indices` [i] among the first `size` rows, copied by a loop. Returns an
+/// undefined tensor if the rows are not contiguous on the CPU, if there are too many bytes, or if
+/// an index is out of range.
 inline at::Tensor gather_few_rows(const at::Tensor& rows, const at::Tensor& indices,
                                   std::int64_t size) {
   if (!plain_rows(rows) || size < 1 || size > rows.size(0) || indices.dim() != 1) return {};
@@ -77,7 +77,7 @@ inline at::Tensor gather_few_rows(const at::Tensor& rows, const at::Tensor& indi
   const auto row = [&](std::int64_t i) {
     return from + static_cast<std::size_t>(index[i]) * bytes;
   };
-  // rows drawn from a large memory are in no cache: that many are waited for at once
+  // Rows of a large memory are not in the cache: load this number of rows at the same time.
   constexpr std::int64_t ahead = 16;
   for (std::int64_t i = 0; bytes > 0 && i < indices.numel(); ++i, to += bytes) {
     if (i + ahead < indices.numel()) prefetch(row(i + ahead), bytes);
@@ -86,8 +86,8 @@ inline at::Tensor gather_few_rows(const at::Tensor& rows, const at::Tensor& indi
   return result;
 }
 
-/// Writes `given` over the rows of `rows` from `start` on, which have its shape and type, without a
-/// graph.
+/// Writes `given` into `rows`, beginning at row `start`, without a graph. Both must have the same
+/// row shape and type.
 inline void put_rows(at::Tensor& rows, std::int64_t start, const at::Tensor& given) {
   const auto bytes = bytes_of_row(given) * static_cast<std::size_t>(given.size(0));
   if (bytes > few_bytes || !unobserved() || !plain_rows(rows) || !plain_rows(given)) {
@@ -101,8 +101,8 @@ inline void put_rows(at::Tensor& rows, std::int64_t start, const at::Tensor& giv
   written(rows);
 }
 
-/// Rows of `all` [n, ...] at `indices` [i, ...], as [i, ..., ...]: what the index has of dimensions
-/// stands first. With `size`, of the first of them only.
+/// Returns the rows of `all` [n, ...] at `indices` [i, ...], as [i, ..., ...]: the dimensions of
+/// the indices come first. With `size`, uses only the first `size` rows.
 inline at::Tensor gather_rows(const at::Tensor& all, const at::Tensor& indices,
                               std::optional<std::int64_t> size = {}) {
   if (auto few = gather_few_rows(all, indices, size ? *size : size_of(all)); few.defined())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Where several operations may stand in the autograd graph as one node.
+// Conditions for joining several operations in one node of the autograd graph.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -8,7 +8,8 @@
 
 namespace retain::detail {
 
-/// While one lives, this thread's operations stand in the graph one by one: for those who walk it.
+/// While an object of this class exists, this thread's operations are separate nodes of the graph.
+/// Code that walks the graph needs this.
 class separate_nodes {
  public:
   separate_nodes() { ++living(); }
@@ -24,29 +25,30 @@ class separate_nodes {
   }
 };
 
-/// Whether nobody listens to each operation of this thread: tracing, autocasting (which is on where
-/// its key is not excluded) or a transformation of functions.
+/// Returns whether nothing in this thread intercepts single operations: no tracing, no autocasting
+/// (which is on if its key is not excluded) and no transformation of functions.
 inline bool unobserved() {
   const auto& keys = c10::impl::tls_local_dispatch_key_set();
   return (keys.included_ - c10::default_included_set).empty() &&
          (c10::default_excluded_set - keys.excluded_).empty();
 }
 
-/// Whether x fits a joined node: it has no forward-mode derivative (of which LibTorch keeps level 0
-/// only), is strided, and was not made in inference mode if a graph is to hold it.
+/// Returns whether x may be an input of a joined node: x has no forward-mode derivative (LibTorch
+/// has level 0 only), is strided, and was not made in inference mode if gradients are recorded.
 inline bool fits_joined(const at::Tensor& x) {
   return x.defined() && x.layout() == at::kStrided && !x._fw_grad(0).defined() &&
          (!x.is_inference() || !at::GradMode::is_enabled());
 }
 
-/// Whether operations on x may be joined: nobody walks their graph or listens to each, and x fits.
-/// Asked of every tensor that goes into the node, weights too: a custom node throws where one of
-/// its inputs has a forward-mode derivative, and a trace keeps what it answers as a constant.
+/// Returns whether operations on x may be joined in one node: no separate_nodes object exists,
+/// nothing intercepts single operations, and x fits. Check every input of the node, also the
+/// weights: a custom node throws if an input has a forward-mode derivative, and a trace records the
+/// node's result as a constant.
 inline bool may_join(const at::Tensor& x) {
   return !separate_nodes::wanted() && unobserved() && fits_joined(x);
 }
 
-/// The same of several tensors.
+/// Returns whether operations on several tensors may be joined.
 inline bool may_join_each(at::TensorList tensors) {
   if (separate_nodes::wanted() || !unobserved()) return false;
   for (const auto& tensor : tensors)
@@ -54,8 +56,8 @@ inline bool may_join_each(at::TensorList tensors) {
   return true;
 }
 
-/// The same for a node that sets its own types: autocasting may be on, and has nothing to cast
-/// there.
+/// Like may_join_each(), for a node that sets its own types: autocasting may be on, because it does
+/// not change them.
 inline bool may_join_own_types(at::TensorList tensors) {
   const c10::impl::ExcludeDispatchKeyGuard not_for_autocasting(c10::default_excluded_set);
   return may_join_each(tensors);

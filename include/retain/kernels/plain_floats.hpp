@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Where loops over memory may stand in for LibTorch's operations. On a few hundred numbers an
-// operation's time is its call's, and a loop does the work of several.
+// Conditions for loops over memory instead of LibTorch's operations. For a few hundred numbers, the
+// call of an operation takes most of its time, and one loop replaces several operations.
 #pragma once
 
 #include <retain/kernels/joined.hpp>
@@ -13,14 +13,15 @@
 
 namespace retain::detail {
 
-/// Up to so many numbers one thread is what LibTorch's operations take too.
+/// Up to this number of elements, LibTorch's operations use one thread too.
 inline constexpr std::int64_t few_numbers = 1 << 15;
-/// The same where each is put through exp, tanh or log, of which LibTorch makes eight at a time.
+/// The limit for exp, tanh or log of each element, because LibTorch computes eight of them at a
+/// time.
 inline constexpr std::int64_t few_functions = 1 << 10;
 
-/// Whether these, as far as they are defined, are contiguous float32 on the CPU, and nobody listens
-/// to operations. Never while gradients are recorded: it is asked in a node's forward and backward,
-/// or under a NoGradGuard.
+/// Returns whether the tensors that are defined are contiguous float32 on the CPU, and nothing
+/// intercepts operations. Returns false while gradients are recorded: call it in a node's forward
+/// or backward, or under a NoGradGuard.
 inline bool plain_floats(std::initializer_list<const at::Tensor*> tensors) {
   if (at::GradMode::is_enabled() || !unobserved()) return false;
   for (const auto* tensor : tensors)
@@ -32,7 +33,8 @@ inline bool plain_floats(std::initializer_list<const at::Tensor*> tensors) {
   return true;
 }
 
-/// Whether a node that computes in loops may stand for operations on these in the graph.
+/// Returns whether a node that computes in loops may replace operations on these tensors in the
+/// graph.
 inline bool may_join_in_loops(std::initializer_list<const at::Tensor*> tensors, std::int64_t most) {
   for (const auto* tensor : tensors)
     if (!may_join(*tensor) || tensor->numel() > most) return false;
@@ -40,24 +42,24 @@ inline bool may_join_in_loops(std::initializer_list<const at::Tensor*> tensors, 
   return plain_floats(tensors);
 }
 
-/// Where a plain tensor's numbers are; null for an undefined one.
+/// Returns the address of a plain tensor's numbers, or null for an undefined tensor.
 inline const float* floats_of(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.data_ptr<float>() : nullptr;
 }
 
-/// Says that a loop has written to a tensor, as an operation in place does: a graph that holds it
-/// is told. A tensor that was made in inference mode has no counter to tell by, and no graph holds
-/// it.
+/// Increments a tensor's version counter after a loop wrote to it, as an in-place operation does.
+/// Autograd then detects that a saved tensor has changed. A tensor made in inference mode has no
+/// version counter and is in no graph.
 inline void written(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
 }
 
-/// Between the bounds; what is not a number stays that.
+/// Returns x clamped to the bounds. NaN stays NaN.
 inline float clipped(float x, float least, float greatest) {
   return x < least ? least : x > greatest ? greatest : x;
 }
 
-/// Whether these are contiguous int64 on the CPU, few, and each of them in [0, end).
+/// Returns whether the indices are contiguous int64 on the CPU, few, and all in [0, end).
 inline bool plain_indices(const at::Tensor& indices, std::int64_t end) {
   if (!unobserved() || indices.layout() != at::kStrided || !indices.device().is_cpu() ||
       indices.scalar_type() != at::kLong || !indices.is_contiguous() || indices._is_zerotensor() ||

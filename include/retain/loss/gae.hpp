@@ -19,21 +19,27 @@ struct gae_options {
 
 struct advantage_estimates {
   at::Tensor advantages;  ///< [T, N]
-  at::Tensor returns;     ///< [T, N]: advantages + values, what a critic learns
+  at::Tensor returns;     ///< [T, N]: advantages + values, the critic's targets
 };
 
-/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438), for N environments
-/// over T steps:
+/// Generalized advantage estimation for N environments over T steps:
 ///
-///     delta_t = r_t + gamma (1 - e_t) V_{t+1} - V_t,     A_t = delta_t + gamma lambda (1 - e_t) A_{t+1},     A_T = 0
+///     delta_t = r_t + gamma (1 - e_t) V_{t+1} - V_t
+///     A_t = delta_t + gamma lambda (1 - e_t) A_{t+1},     A_T = 0
 ///
-/// rewards [T, N]: what the action of step t earned. values [T, N]: V of the state it was taken in.
-/// ended [T, N], bool or 0 and 1: the episode ended with step t, so that the state after it belongs
-/// to another, whose value may be anything, NaN too. It marks the last step of an episode; what
-/// teachers and recurrent policies call `done` marks the first of the next. last_value [N]: V of
-/// the state after the last step. An episode that a time limit cut has no terminal state: mark it
-/// as ended and add gamma V(the state it was cut in) to its last reward. Nothing here is part of a
-/// graph. Throws shape_error when the shapes do not fit together.
+///     rewards     [T, N]   the reward of the action of step t
+///     values      [T, N]   V of the state before this action
+///     ended       [T, N]   bool or 0 and 1: 1 at the last step of an episode
+///     last_value  [N]      V of the state after the last step
+///
+/// The state after an ended step belongs to the next episode; its value is not used and may be NaN.
+/// Note the difference to `done` of teachers and recurrent policies, which is 1 at the first step
+/// of an episode. If a time limit cuts an episode, its last state is not terminal: mark the step as
+/// ended and add gamma V(last state) to its reward.
+///
+/// The results have no graph. Throws shape_error if the shapes do not fit together.
+///
+/// Paper: Schulman et al. 2016 (arXiv 1506.02438).
 inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& values,
                                const at::Tensor& ended, const at::Tensor& last_value,
                                const gae_options& options = {}) {
@@ -52,7 +58,7 @@ inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& valu
   const auto now = values.detach(), last = last_value.detach();
   if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto going_on = 1 - ended.to(now.scalar_type());
-  // 0 times what stands behind an end may be NaN: it is put away instead.
+  // The value after an ended step may be NaN, and 0 times NaN is NaN: replace the value by 0.
   const auto over = going_on == 0;
   const auto next = at::cat({now.slice(0, 1), last.unsqueeze(0)}).masked_fill(over, 0);
   const auto delta = rewards + options.discount * going_on * next - now;

@@ -5,9 +5,10 @@
 
 namespace retain::detail {
 
-/// The greatest logarithm of a ratio of probabilities that a loss takes the exponential of: e^20 is
-/// 4.9e8, and in half e^10 is 22026. Some way beyond, a type's exponential is infinite, and times
-/// the 0 that a clipped sample has for a gradient that is NaN, for the whole batch.
+/// Returns the largest logarithm of a probability ratio that a loss exponentiates. e^20 is 4.9e8;
+/// in half, e^10 is 22026. For larger logarithms the exponential overflows to infinity. The
+/// gradient of a clipped sample is 0, and 0 times infinity is NaN, which would spoil the whole
+/// batch.
 inline double greatest_log_ratio(at::ScalarType type) { return type == at::kHalf ? 10 : 20; }
 
 }  // namespace retain::detail

@@ -17,24 +17,24 @@
 namespace retain {
 
 struct likelihood_options {
-  /// share of the label that is spread evenly over the legal actions, in [0, 1); for actions that
-  /// can be counted
+  /// share of the label that is spread evenly over the legal actions, in [0, 1); only for discrete
+  /// actions
   double label_smoothing = 0;
 };
 
-/// How well a policy explains the actions of an expert.
+/// The loss and the accuracy of a policy on the actions of an expert.
 struct likelihood_loss {
-  /// 0-dim, in the graph: nats an action, mean over valid rows; 0 without any
+  /// 0-dim, with graph: mean over the valid rows, in nats per action; 0 if there is no valid row
   at::Tensor loss;
-  /// 0-dim, no graph: share of valid rows whose most likely action is the expert's, in every part;
-  /// undefined for real ones
+  /// 0-dim, no graph: share of valid rows whose most likely action is the expert's in every part;
+  /// undefined for real-valued actions
   at::Tensor accuracy;
 };
 
 namespace detail {
 
-/// -log pi averaged over the actions that are not impossible, [...]; summed over the parts of a
-/// product.
+/// Returns -log pi averaged over the actions with probability above 0, [...]. For a product of
+/// distributions, returns the sum over its parts.
 template <class D>
 at::Tensor evenly_labelled(const D& d) {
   if constexpr (requires { d.log_probs(); }) {
@@ -46,28 +46,35 @@ at::Tensor evenly_labelled(const D& d) {
     for (std::int64_t k = 1; k < d.num_factors(); ++k) sum = sum + evenly_labelled(d.factor(k));
     return sum;
   } else {
-    throw config_error("negative_log_likelihood: label_smoothing needs actions that can be "
-                       "counted: leave it at 0 here");
+    throw config_error(
+        "negative_log_likelihood: label_smoothing needs discrete actions: set it to 0 for "
+        "this distribution");
   }
 }
 
 }  // namespace detail
 
-/// Behavioural cloning of labelled actions, for any distribution of this library or of your own:
+/// Behavioral cloning of labeled actions. Works with any distribution that satisfies
+/// action_distribution:
 ///
 ///     loss = mean over valid rows of -log pi(a_expert|s)
-///     with label_smoothing e:  (1 - e) times that, plus e times the mean over actions of -log pi(a|s)
 ///
-/// `prediction` is what the policy answers: distributions, logits as a tensor, or retain::masked,
-/// whose dropped rows may hold anything, NaN too, in distribution and action. `actions` are the
-/// expert's, of the shape of the distributions' own: int64 [...] for a categorical, or of another
-/// integral type, [..., K] or [..., D] for actions of several parts or real numbers. An action that
-/// the policy holds impossible costs +inf.
+/// With label_smoothing e:
 ///
-///     negative_log_likelihood(retain::masked{categorical{net->forward(batch.observations)}, batch.mask}, batch.actions).loss.backward();
+///     (1 - e) loss + e times the mean over actions of -log pi(a|s)
 ///
-/// Throws shape_error when actions or mask do not fit, config_error for a label_smoothing out of
-/// its range or of no meaning and for real numbers where actions are counted.
+/// `prediction` is the policy's output: distributions, logits as a tensor, or retain::masked. Rows
+/// that the mask drops may hold anything, also NaN, in distribution and action. `actions` are the
+/// expert's actions in the shape of the distributions' actions: [...] for a categorical, int64 or
+/// another integral type; [..., K] for actions with several parts; [..., D] for real-valued
+/// actions. An action with probability 0 costs +inf.
+///
+///     const categorical policy{net->forward(batch.observations)};
+///     negative_log_likelihood(retain::masked{policy, batch.mask}, batch.actions).loss.backward();
+///
+/// Throws shape_error if the actions or the mask do not fit. Throws config_error if label_smoothing
+/// is out of its range or used for real-valued actions, or if discrete actions are not of an
+/// integral type.
 template <class Prediction>
 likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::Tensor& actions,
                                         const likelihood_options& options = {}) {
@@ -81,14 +88,14 @@ likelihood_loss negative_log_likelihood(const Prediction& prediction, const at::
   const auto d = detail::where(detail::distribution_of(answer), kept);
   const at::Tensor mode = d.mode();
   if (actions.sizes() != mode.sizes())
-    throw shape_error(detail::concat("negative_log_likelihood: actions of shape ",
-                                     detail::shape_text(actions.sizes()), ", the policy's are ",
-                                     detail::shape_text(mode.sizes())));
+    throw shape_error(detail::concat(
+        "negative_log_likelihood: actions of shape ", detail::shape_text(actions.sizes()),
+        ", but the policy's actions have shape ", detail::shape_text(mode.sizes())));
   const bool real = at::isFloatingType(mode.scalar_type());
   at::Tensor labels =
       real ? actions.to(mode.options())
            : detail::counted("negative_log_likelihood", "actions", actions, mode.device());
-  // what stands in padding need not be an action: there it is the policy's own
+  // Padding need not hold valid actions: use the policy's mode there.
   if (kept.defined()) {
     at::Tensor wide = kept.to(mode.device());
     while (wide.dim() < labels.dim()) wide = wide.unsqueeze(-1);

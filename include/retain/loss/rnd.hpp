@@ -21,36 +21,39 @@
 namespace retain {
 
 struct rnd_options {
-  double observation_clip = 5.0;  ///< of normalised observations, to either side
-  double discount = 0.99;         ///< of the returns whose deviation divides the rewards
-  /// of the samples, drawn for each loss, that the predictor learns from
+  double observation_clip = 5.0;  ///< normalized observations are clipped to [-clip, clip]
+  double discount = 0.99;         ///< of the returns R whose deviation scales the rewards
+  /// share of the samples that the predictor learns from, drawn for each loss
   double fraction = 0.25;
-  /// observations that the networks are asked about at once where there is no graph
+  /// largest number of observations per call of the networks without a graph
   std::int64_t rows = 4096;
   std::uint64_t seed = 0;
 };
 
-/// Random network distillation (Burda et al. 2018, arXiv 1810.12894): a bonus for states that a
-/// predictor does not yet know, which is to say, whose features under a random network f it cannot
-/// foretell,
+/// Random network distillation: a bonus for states that are new to a predictor. The predictor g
+/// learns the features of a fixed random network f, and its error is the bonus:
 ///
-///     x = clip((s - mean) / std, -5, 5),   error(s) = mean_i (f_i(x) - g_i(x))^2,   r_int(s_{t+1}) = error(s_{t+1}) / std of R
+///     x = clip((s - mean) / std, -5, 5),   error(s) = mean_i (f_i(x) - g_i(x))^2
+///     r_int(s_{t+1}) = error(s_{t+1}) / std of R,   R_t = discount R_{t-1} + error_t
 ///
-/// with running statistics of the observations and R_t = discount R_{t-1} + error_t (see
-/// discounted_return_scale). In a training loop:
+/// mean and std are running statistics of the observations; for R see discounted_return_scale. In a
+/// training loop:
 ///
 ///     rnd bonus{target, predictor, {1, 84, 84}, environments};
-///     bonus.warm_up(random_steps);                                  // once, before training
-///     auto intrinsic = bonus.rewards(next_observations);            // once a rollout; then two_stream_gae()
+///     bonus.warm_up(random_steps);                        // once, before training
+///     auto intrinsic = bonus.rewards(next_observations);  // per rollout; see two_stream_gae()
 ///     (ppo_loss + bonus.loss(minibatch_of_next_observations)).backward();
 ///
 /// Target and predictor are module holders, pointers to modules, or callables, [M, observation] ->
-/// [M, features]. The target is frozen here and put in eval mode; the predictor is the caller's to
-/// hand to an optimiser. Copies share both networks and have statistics of their own.
+/// [M, features]. The constructor freezes the target and puts it in eval mode. The caller must pass
+/// the predictor's parameters to an optimizer. Copies of an rnd share both networks and have their
+/// own statistics.
+///
+/// Paper: Burda et al. 2018 (arXiv 1810.12894).
 template <class Target, class Predictor>
 class rnd {
  public:
-  /// Throws config_error for fewer than one environment or an option out of its range.
+  /// Throws config_error if there is no environment or if an option is out of its range.
   rnd(Target target, Predictor predictor, std::vector<std::int64_t> observation_shape,
       std::int64_t environments, rnd_options options = {})
       : target_(std::move(target)),
@@ -69,15 +72,16 @@ class rnd {
     if constexpr (requires { target_->eval(); }) target_->eval();
   }
 
-  /// Takes observations [..., observation] of a policy that acts at random into their statistics,
-  /// so that the first rewards mean something.
+  /// Adds observations [..., observation] of a random policy to the statistics, so that the first
+  /// rewards are normalized well.
   void warm_up(const at::Tensor& observations) { observations_.update(observations); }
 
-  /// The intrinsic rewards of a rollout, [T, N], from the observations that its steps led to, [T,
-  /// N, observation]. Observations are normalised by what was seen before this rollout; then its
-  /// errors move the scale of the rewards, which divides these already, and its observations the
-  /// statistics. Throws shape_error, or state_error for values that are not finite, and changes
-  /// nothing then.
+  /// Returns the intrinsic rewards of a rollout, [T, N]. `next_observations` [T, N, observation]
+  /// are the observations after its steps. Three steps in this order: the observations are
+  /// normalized with the statistics before this rollout; the errors update the scale of the
+  /// rewards, and the updated scale divides the errors; the observations update the statistics.
+  /// Throws shape_error if the shapes do not fit, and state_error if a value is not finite; then
+  /// nothing changes.
   at::Tensor rewards(const at::Tensor& next_observations) {
     auto observations = observations_;
     auto returns = returns_;
@@ -89,8 +93,8 @@ class rnd {
     return returns_.scale(found);
   }
 
-  /// The mean squared error over features, [...] for observations [..., observation]. No graph, and
-  /// nothing moves.
+  /// Returns the mean squared error over features, [...] for observations [..., observation],
+  /// without graph. Changes no statistics.
   at::Tensor errors(const at::Tensor& observations) const {
     const at::NoGradGuard no_grad;
     const auto rows = flattened(observations);
@@ -103,15 +107,16 @@ class rnd {
     return parts.empty() ? at::zeros(leading) : at::cat(parts).view(leading);
   }
 
-  /// The predictor's loss, 0-dim, in its graph: the mean error over a random fraction of
-  /// observations [..., observation], 0 where none was drawn. Equal seeds draw equal samples.
+  /// Returns the predictor's loss, 0-dim, with graph: the mean error over a random fraction of the
+  /// observations [..., observation]. The loss is 0 if no observation was drawn. Equal seeds draw
+  /// equal samples.
   at::Tensor loss(const at::Tensor& observations) {
     const auto rows = flattened(observations);
     std::vector<std::int64_t> drawn;
     for (std::int64_t i = 0; i < rows.size(0); ++i)
       if (static_cast<double>(random_() >> 11) * 0x1p-53 < options_.fraction) drawn.push_back(i);
     if (rows.size(0) == 0) return at::zeros({});
-    // in the graph all the same
+    // A loss of 0 that still has a graph.
     if (drawn.empty()) return errors_of_rows(rows.narrow(0, 0, 1)).sum() * 0;
     return errors_of_rows(
                rows.index_select(
@@ -122,7 +127,8 @@ class rnd {
   const running_statistics& observation_statistics() const { return observations_; }
   const discounted_return_scale& return_scale() const { return returns_; }
 
-  /// Statistics, the random generator, and the weights of both networks where they have any.
+  /// Saves the statistics, the random generator, and the weights of target and predictor if they
+  /// are modules.
   void save_state(state& out, const std::string& prefix) const {
     observations_.save_state(out, prefix + "observations.");
     returns_.save_state(out, prefix + "returns.");
@@ -131,8 +137,8 @@ class rnd {
     if constexpr (parameter_source<Predictor>)
       detail::save_tensors(out, prefix + "predictor.", predictor_);
   }
-  /// Throws state_error or shape_error and changes nothing when the state is of other networks or
-  /// observations.
+  /// Throws state_error or shape_error, and changes nothing, if the state belongs to other networks
+  /// or observations.
   void load_state(const state& in, const std::string& prefix) {
     auto observations = observations_;
     auto returns = returns_;
@@ -185,14 +191,15 @@ class rnd {
     const auto foretold = ask(predictor_, seen);
     if (features.dim() != 2 || features.size(0) != rows.size(0) ||
         foretold.sizes() != features.sizes())
-      throw shape_error(detail::concat("rnd: target and predictor must answer ", rows.size(0),
-                                       " observations with features of one shape [", rows.size(0),
-                                       ", features], got ", detail::shape_text(features.sizes()),
-                                       " and ", detail::shape_text(foretold.sizes())));
+      throw shape_error(
+          detail::concat("rnd: for ", rows.size(0),
+                         " observations, target and predictor must return features of one shape [",
+                         rows.size(0), ", features], got ", detail::shape_text(features.sizes()),
+                         " and ", detail::shape_text(foretold.sizes())));
     return (foretold - features).square().mean(at::IntArrayRef{-1});
   }
 
-  mutable Target target_;  // forward functions are rarely const
+  mutable Target target_;  // mutable, because forward functions are rarely const
   mutable Predictor predictor_;
   rnd_options options_;
   detail::splitmix64 random_;

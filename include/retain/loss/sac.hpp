@@ -22,9 +22,9 @@
 
 namespace retain {
 
-/// Distributions that can be drawn from in the graph of their parameters: by
-/// rsample_with_log_prob(), whose answer has the members `action` and `log_prob` and inverts no
-/// squash, or else by rsample() and log_prob(actions).
+/// Distributions with gradients through their samples: a type with rsample_with_log_prob(), which
+/// returns members `action` and `log_prob` and need not invert tanh, or a type with rsample() and
+/// log_prob(actions).
 template <class D>
 concept reparametrised_distribution = requires(const D& d) {
   { d.rsample_with_log_prob().action } -> std::convertible_to<at::Tensor>;
@@ -172,7 +172,7 @@ struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
 
 }  // namespace detail
 
-/// What values may be: targets outside are moved to the nearer end. All are let through by default.
+/// Bounds of the critics' targets: targets outside are clipped. The default has no bounds.
 struct value_bounds {
   double least = -std::numeric_limits<double>::infinity();
   double greatest = std::numeric_limits<double>::infinity();
@@ -193,24 +193,30 @@ inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
 
 }  // namespace detail
 
-/// The target of soft actor-critic's critics (Haarnoja et al. 2018, arXiv 1812.05905), the least of
-/// several against overestimation,
+/// The target of soft actor-critic's critics, with the minimum over several critics against
+/// overestimation:
 ///
-///     y = clip( r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')), least, greatest ),   a' ~ pi(.|s')
+///     y = clip( r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')), least, greatest )
+///     a' ~ pi(.|s')
 ///
-/// rewards, ended and next_log_probs [N]; next_q [K, N], of the target critics; alpha one number or
-/// [N]. `ended` is 1 where s' is terminal: nothing is earned behind it. A time limit of the task
-/// itself, that the observation shows, is such an end; an episode cut off for convenience is not,
-/// and has 0 there. No graph.
+/// rewards, ended and next_log_probs are [N]. next_q [K, N] are the values of the target critics.
+/// alpha is one number or [N]. The result has no graph.
 ///
-/// `bounds`: the returns, with their entropy, that the task can pay, where they are known
-/// (Andrychowicz et al. 2017, arXiv 1707.01495, clip to them). Set them when transitions of an
-/// earlier policy stand in the buffer (episodic_memory, demonstrations): where the new policy does
-/// not go, nobody corrects what the critics say of its actions, and without bounds their error can
-/// feed on itself (Fujimoto et al. 2019, arXiv 1812.02900).
+/// `ended` is 1 if s' is terminal. The end by a time limit is terminal if the limit is part of the
+/// task and the observation shows the time. An episode that is cut for other reasons is not
+/// terminal: `ended` is 0 there.
 ///
-/// Throws shape_error where the shapes do not fit, config_error where no number lies between the
+/// `bounds` are the smallest and largest possible return, including entropy, if they are known. Set
+/// them if the buffer holds transitions of an earlier policy (episodic_memory, demonstrations). The
+/// new policy does not visit all of these states, so no new data corrects the critics there.
+/// Without bounds such errors can grow through the targets (Fujimoto et al. 2019, arXiv
+/// 1812.02900).
+///
+/// Throws shape_error if the shapes do not fit, and config_error if no number lies between the
 /// bounds.
+///
+/// Papers: Haarnoja et al. 2018 (arXiv 1812.05905); for the clipping, Andrychowicz et al. 2017
+/// (arXiv 1707.01495).
 inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
                              const at::Tensor& next_q, const at::Tensor& next_log_probs,
                              const at::Tensor& alpha, double discount = 0.99,
@@ -255,8 +261,8 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
   return least > -infinity || greatest < infinity ? target.clamp(least, greatest) : target;
 }
 
-/// The same with the next action drawn here: `next` is pi(.|s') and target_critics(actions) returns
-/// Q'(s', actions) as [K, N].
+/// Draws the next actions and returns sac_target() for them. `next` is pi(.|s'), and
+/// target_critics(actions) returns Q'(s', actions) as [K, N].
 template <reparametrised_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
 at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const D& next,
@@ -268,9 +274,9 @@ at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const 
                     bounds);
 }
 
-/// The critics' loss, 0-dim: sum over critics of the mean over samples of (Q_k - y)^2 / 2. q [K, N]
-/// carries the graph, target [N]. 0 for an empty batch. Throws shape_error where the shapes do not
-/// fit.
+/// Returns the critics' loss, 0-dim: the sum over critics of the mean over samples of (Q_k - y)^2 /
+/// 2. q [K, N] carries the graph; target is [N]. The loss of an empty batch is 0. Throws
+/// shape_error if the shapes do not fit.
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
   const double scale = 0.5 / static_cast<double>(std::max<std::int64_t>(target.numel(), 1));
@@ -278,20 +284,20 @@ inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target)
                              : (q - target.detach()).square().sum() * scale;
 }
 
-/// The actor's loss, and what it drew.
+/// The actor's loss, and the log-probabilities of the sampled actions.
 struct sac_actor_loss {
-  at::Tensor loss;       ///< 0-dim, in the graph: the mean over samples
-  at::Tensor log_probs;  ///< [N], without graph: what the temperature learns from
+  at::Tensor loss;       ///< 0-dim, with graph: the mean over samples
+  at::Tensor log_probs;  ///< [N], without graph: the input of sac_temperature
 };
 
-/// The actor's loss of soft actor-critic, over actions drawn in the graph of the policy:
+/// The actor's loss of soft actor-critic, over actions that carry the policy's graph:
 ///
 ///     loss = mean [ alpha log pi(a|s) - min_k Q_k(s, a) ],   a ~ pi(.|s)
 ///
-/// q [K, N] of those actions and their log_probs [N], both in the graph; alpha is one number or
-/// [N]. Its gradient reaches the critics' parameters too: clear theirs before the critics' own
-/// loss, as the usual zero_grad() there does. The loss of an empty batch is 0. Throws shape_error
-/// where the shapes do not fit.
+/// q [K, N] are the critics' values of these actions, and log_probs [N] their log-probabilities,
+/// both with graph. alpha is one number or [N]. backward() also adds gradients to the critics'
+/// parameters: call zero_grad() on the critics' optimizer before the backward pass of their own
+/// loss. The loss of an empty batch is 0. Throws shape_error if the shapes do not fit.
 inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log_probs,
                                       const at::Tensor& alpha) {
   detail::check_critics("sac_policy_loss", q, log_probs.sizes());
@@ -302,7 +308,8 @@ inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log
           log_probs.detach()};
 }
 
-/// The same with the actions drawn here: critics(actions) returns Q(s, actions) as [K, N].
+/// Draws the actions and returns sac_policy_loss() for them. critics(actions) returns Q(s, actions)
+/// as [K, N].
 template <reparametrised_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
 sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Tensor& alpha) {
@@ -310,9 +317,10 @@ sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Ten
   return sac_policy_loss(at::Tensor(critics(actions)), log_probs, alpha);
 }
 
-/// A target for the policy's entropy, in nats: that of a Gaussian with this standard deviation in
-/// each of d dimensions, d log(std sqrt(2 pi e)). Wołczyk et al. 2021 (arXiv 2105.10919) take .089;
-/// -d, the usual choice, is std = .089 to three digits.
+/// Returns a target for the policy's entropy, in nats: d log(std sqrt(2 pi e)), the entropy of a
+/// Gaussian with this standard deviation in each of d dimensions. The default .089 is that of
+/// Wołczyk et al. 2021 (arXiv 2105.10919). The usual target -d corresponds to std = .089 to three
+/// digits.
 inline double gaussian_entropy_target(std::int64_t dimensions, double standard_deviation = 0.089) {
   if (dimensions < 1 || !(standard_deviation > 0))
     throw config_error(detail::concat("gaussian_entropy_target: needs at least one dimension and a "

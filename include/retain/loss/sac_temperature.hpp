@@ -26,29 +26,32 @@
 namespace retain {
 
 struct sac_temperature_options {
-  std::vector<double> initial = {1.0};  ///< alpha to begin with: one number, or one a stage
-  std::vector<double> floor = {};       ///< least alpha: none, one, or one a stage
-  /// greatest alpha, likewise; a floor and a cap of one value hold alpha there
+  std::vector<double> initial = {1.0};  ///< initial alpha: one number, or one per stage
+  std::vector<double> floor = {};       ///< smallest alpha: empty, one number, or one per stage
+  /// largest alpha: empty, one number, or one per stage; an equal floor and cap fix alpha
   std::vector<double> cap = {};
 };
 
-/// The temperature alpha of soft actor-critic, tuned so that the policy's entropy comes to a target
-/// H, one alpha for each of S stages:
+/// The temperature alpha of soft actor-critic, adjusted so that the policy's entropy approaches a
+/// target H, with one alpha for each of S stages:
 ///
 ///     loss = -mean_n log alpha_{k(n)} (log pi(a_n|s_n) + H),   k(n) the stage of sample n
 ///
-/// (Haarnoja et al. 2018, arXiv 1812.05905, with the logarithm of alpha for alpha, as everyone
-/// does). A policy that a retention term holds cannot raise its entropy: alpha then grows without
-/// bound and the critics learn little but entropy. Put a cap on the stages that are retained; a
-/// floor keeps new ones exploring. Bounds hold alpha() at once, and every loss() and add_gradient()
-/// begins by moving the parameter back within them, so that it does not run away behind them.
+/// The loss uses log alpha instead of alpha, as is common.
 ///
-/// It is a parameter_source with one parameter, log_alpha [S], for an optimiser of its own. Copies
-/// have parameters of their own.
+/// A policy under a retention term may be unable to raise its entropy. Its alpha then grows without
+/// bound, and the critics learn mostly entropy. Set a cap for the stages with retention. A floor
+/// keeps the exploration of new stages. alpha() always respects the bounds. loss() and
+/// add_gradient() first clamp the parameter to the bounds, so that it does not drift beyond them.
+///
+/// This class is a parameter_source with one parameter, log_alpha [S]; the caller passes it to an
+/// optimizer. Copies have their own parameters.
+///
+/// Paper: Haarnoja et al. 2018 (arXiv 1812.05905).
 class sac_temperature {
  public:
-  /// Throws config_error for fewer than one stage, for another number of values than 1 or S, for a
-  /// value that is not positive and finite, and for a floor above its cap.
+  /// Throws config_error if there is no stage, if the number of values is neither 1 nor S, if a
+  /// value is not positive and finite, or if a floor is above its cap.
   explicit sac_temperature(double entropy_target, std::int64_t stages = 1,
                            const sac_temperature_options& options = {})
       : entropy_target_(entropy_target) {
@@ -79,7 +82,7 @@ class sac_temperature {
     return *this;
   }
 
-  /// [S], without graph.
+  /// Returns alpha for every stage, [S], without graph.
   at::Tensor alpha() const {
     const at::NoGradGuard no_grad;
     if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_}))
@@ -89,17 +92,19 @@ class sac_temperature {
     for (std::int64_t k = 0; k < result.numel(); ++k) to[k] = std::exp(bounded_at(k));
     return result;
   }
-  /// The alpha of every sample, without graph: stage is int64, or of another integral type, of any
-  /// shape. Throws config_error for real numbers.
+  /// Returns alpha for every sample, without graph. stage is int64 or another integral type, of any
+  /// shape. Throws config_error if the stages are not of an integral type.
   at::Tensor alpha(const at::Tensor& stage) const {
     const auto which = places(stage);
     if (which.dim() == 1) return detail::gather_rows(alpha(), which);
     return alpha().index_select(0, which.reshape({-1})).view(which.sizes());
   }
 
-  /// 0-dim, in the graph of log_alpha. log_probs [N] of actions that the policy drew; stage [N] as
-  /// for alpha(), needed with more than one. A stage that the batch does not hold has no gradient,
-  /// and an empty batch is a loss of 0. Throws shape_error, and config_error for real stages.
+  /// Returns the loss, 0-dim, with log_alpha in its graph. log_probs [N] are those of the sampled
+  /// actions. stage [N] is as for alpha(), and is needed if there is more than one stage. A stage
+  /// without samples in the batch has no gradient. The loss of an empty batch is 0. Throws
+  /// shape_error if the shapes do not fit, and config_error if the stages are not of an integral
+  /// type.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     check_and_bound(log_probs, stage);
     const auto own =
@@ -107,13 +112,13 @@ class sac_temperature {
     return -detail::mean_of(own * (log_probs.detach().reshape({-1}) + entropy_target_));
   }
 
-  /// Adds the gradient of loss() to that of log_alpha, as its backward() would, without a graph,
-  /// which is most of what backward() costs:
+  /// Adds the gradient of loss() to log_alpha's gradient. This has the effect of loss().backward(),
+  /// but saves the graph, which is most of its cost:
   ///
   ///     grad_k += -1/N sum_{n: k(n)=k} (log pi(a_n|s_n) + H)
   ///
-  /// log_probs and stage as for loss(), and what is thrown. An empty batch adds nothing, and a
-  /// log_alpha that asks for no gradient gets none.
+  /// The arguments and errors are those of loss(). An empty batch adds nothing. If log_alpha does
+  /// not require a gradient, nothing is added.
   void add_gradient(const at::Tensor& log_probs, const at::Tensor& given = {}) {
     check_and_bound(log_probs, given);
     const auto stage = given.defined() ? places(given) : given;
@@ -156,8 +161,8 @@ class sac_temperature {
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "log_alpha", log_alpha_.detach().clone());
   }
-  /// Throws shape_error or state_error and changes nothing when the state is of another number of
-  /// stages or not finite. An optimiser keeps the parameter it has.
+  /// Throws shape_error or state_error, and changes nothing, if the state has another number of
+  /// stages or is not finite. The parameter stays the same tensor object, so an optimizer keeps it.
   void load_state(const state& in, const std::string& prefix) {
     const at::NoGradGuard no_grad;
     const at::Tensor& saved = in.tensor(prefix + "log_alpha");

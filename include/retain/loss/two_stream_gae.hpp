@@ -10,7 +10,7 @@
 
 namespace retain {
 
-/// What gae() reads of one kind of reward: rewards and values [T, N], last_value [N].
+/// The inputs of gae() for one kind of reward: rewards and values [T, N], last_value [N].
 struct value_stream {
   at::Tensor rewards, values, last_value;
 };
@@ -23,19 +23,20 @@ struct two_stream_options {
 };
 
 struct two_stream_estimates {
-  at::Tensor advantages;         ///< [T, N]: of both streams, weighted
-  at::Tensor extrinsic_returns;  ///< [T, N]: what each value learns, unweighted
+  at::Tensor advantages;         ///< [T, N]: the weighted sum of both streams
+  at::Tensor extrinsic_returns;  ///< [T, N]: the targets of each value, without weights
   at::Tensor intrinsic_returns;
 };
 
-/// Advantages over two values, of the task's reward and of a bonus for what is new (Burda et al.
-/// 2018, arXiv 1810.12894):
+/// Advantages for two values: one of the task's reward and one of a bonus for new states.
 ///
 ///     A = extrinsic_weight * A_ext + intrinsic_weight * A_int
 ///
-/// `ended` [T, N] marks the last steps of episodes, for the extrinsic stream alone: what is new is
-/// not forgotten when an episode ends, so the intrinsic one goes on from the value of the next
-/// episode's first state. Throws shape_error where the shapes do not fit.
+/// `ended` [T, N] is 1 at the last step of an episode and applies only to the extrinsic stream. A
+/// state stays known after an episode ends, so the intrinsic stream continues with the value of the
+/// next episode's first state. Throws shape_error if the shapes do not fit.
+///
+/// Paper: Burda et al. 2018 (arXiv 1810.12894).
 inline two_stream_estimates two_stream_gae(const value_stream& extrinsic,
                                            const value_stream& intrinsic, const at::Tensor& ended,
                                            const two_stream_options& options = {}) {

@@ -16,35 +16,41 @@ namespace retain {
 struct vtrace_options {
   double discount = 0.99;  ///< gamma
   double decay = 1.0;      ///< lambda: multiplies every c
-  /// greatest weight of a step's error: decides what the values converge to
+  /// largest weight of a step's error; it determines the limit of the values
   double rho_bar = 1.0;
-  /// greatest weight with which later errors reach back: decides how fast
+  /// largest weight that passes later errors to earlier steps; it determines the speed of
+  /// convergence
   double c_bar = 1.0;
-  double advantage_rho_bar = 1.0;  ///< greatest weight of an advantage
+  double advantage_rho_bar = 1.0;  ///< largest weight of an advantage
 };
 
 struct vtrace_estimates {
-  at::Tensor values;      ///< [T, N]: v_t, what a critic learns
-  at::Tensor advantages;  ///< [T, N]: what log pi(a_t|s_t) is weighted with
+  at::Tensor values;      ///< [T, N]: v_t, the critic's targets
+  at::Tensor advantages;  ///< [T, N]: the weights of log pi(a_t|s_t)
 };
 
-/// V-trace (Espeholt et al. 2018, arXiv 1802.01561): returns and advantages of a policy pi from
-/// steps that an older one, mu, took,
+/// V-trace: returns and advantages of a policy pi from steps of an older policy mu:
 ///
-///     rho_t = min(rho_bar, pi(a_t|s_t) / mu(a_t|s_t)),   c_t = lambda min(c_bar, pi(a_t|s_t) / mu(a_t|s_t))
+///     rho_t = min(rho_bar, pi(a_t|s_t) / mu(a_t|s_t))
+///     c_t = lambda min(c_bar, pi(a_t|s_t) / mu(a_t|s_t))
 ///     delta_t = rho_t (r_t + gamma (1 - e_t) V_{t+1} - V_t)
 ///     v_t = V_t + sum_{k >= t} gamma^{k-t} (prod_{t <= i < k} (1 - e_i) c_i) delta_k
 ///     A_t = min(advantage_rho_bar, pi / mu) (r_t + gamma (1 - e_t) v_{t+1} - V_t),   v_T = V_T
 ///
-/// where no pi / mu is taken to be above e^20 (e^10 in half): an infinite bar lets through no more.
+/// Every ratio pi / mu is limited to e^20 (e^10 in half), even if a bar is infinite.
 ///
-/// log_probs and behaviour_log_probs [T, N]: log pi and log mu of the actions taken. rewards,
-/// values, ended [T, N] and last_value [N] are those of gae(): `ended` marks the last step of an
-/// episode, behind which anything may stand, NaN too. It may be a number between 0 and 1: a
-/// discount of its own for every step, g_t, is {.discount = 1} with ended = 1 - g. With pi = mu and
-/// both bars at least 1, v - V is gae() of the same lambda, and A too where lambda is 1. Nothing
-/// here is part of a graph. Throws shape_error when the shapes do not fit together, config_error
-/// for a bar that is not positive or for c_bar above rho_bar.
+/// log_probs and behaviour_log_probs [T, N] are log pi and log mu of the actions. rewards, values,
+/// ended [T, N] and last_value [N] are those of gae(): `ended` is 1 at the last step of an episode,
+/// and the value after this step may be anything, also NaN. `ended` may also be a number between 0
+/// and 1. For a different discount g_t at every step, use {.discount = 1} and ended = 1 - g.
+///
+/// If pi = mu and both bars are at least 1, v - V equals the advantages of gae() with the same
+/// lambda; for lambda = 1, A equals them too. The results have no graph.
+///
+/// Throws shape_error if the shapes do not fit together, and config_error if a bar is not positive
+/// or c_bar is above rho_bar.
+///
+/// Paper: Espeholt et al. 2018 (arXiv 1802.01561).
 inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs,
                                const at::Tensor& rewards, const at::Tensor& values,
                                const at::Tensor& ended, const at::Tensor& last_value,
@@ -79,7 +85,7 @@ inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& be
   const auto discount = options.discount * (1 - ended.to(now.scalar_type()));
   if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto last = last_value.detach().to(now.scalar_type()).unsqueeze(0);
-  // 0 times what stands behind an end may be NaN: it is put away instead.
+  // The value after an ended step may be NaN, and 0 times NaN is NaN: replace the value by 0.
   const auto over = discount == 0;
   const auto error =
       ratio.clamp_max(options.rho_bar) *

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a layer is followed by: ReLU, leaky ReLU, ELU or tanh.
+// The activation after a layer: ReLU, leaky ReLU, ELU or tanh.
 #pragma once
 
 #include <retain/kernels/activation.hpp>  // IWYU pragma: export

@@ -29,8 +29,8 @@
 
 namespace retain {
 
-/// What the last layer of a policy means: how many numbers it has, and the distributions that rows
-/// of them, [..., outputs()], are.
+/// The meaning of a policy's last layer: outputs() is its width, and head(outputs) converts rows of
+/// outputs [..., outputs()] to distributions.
 template <class H>
 concept policy_head =
     std::copy_constructible<H> && requires(const H& head, const at::Tensor& outputs) {
@@ -38,10 +38,10 @@ concept policy_head =
       { head(outputs) } -> action_distribution;
     };
 
-/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F],
-/// whose leading dimensions are those of the observations. Which observations it takes shows when
-/// the policy is asked: forward() is checked there. A member output_size() says what F is; without
-/// one actor_critic_options::features does.
+/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F].
+/// The leading dimensions are those of the observations. The types of forward() are checked when
+/// the policy is called. F is the member output_size() if the encoder has one, and
+/// actor_critic_options::features otherwise.
 template <class E>
 concept observation_encoder = requires(const E& encoder) {
   encoder->clone();
@@ -49,30 +49,30 @@ concept observation_encoder = requires(const E& encoder) {
 };
 
 enum class critic_kind : std::uint8_t {
-  shared,    ///< values are read off what the policy is read off, and both train it
-  detached,  ///< values are read off the same and do not train it
-  separate,  ///< values have an encoder (and core) of their own, which begins as a copy
+  shared,    ///< policy and values use the same features, and both train the encoder
+  detached,  ///< the values use the same features, but do not train the encoder
+  separate,  ///< the values have their own encoder and core, initialized as copies
 };
 
 struct actor_critic_options {
   core_kind core = core_kind::none;
   std::int64_t core_width = 256;
-  /// hidden layers between what is shared and the distribution
+  /// widths of the hidden layers between the encoder (or core) and the distribution
   std::vector<std::int64_t> policy_hidden = {};
-  std::vector<std::int64_t> value_hidden = {};         ///< and the values
-  activation_kind activation = activation_kind::relu;  ///< of those
-  /// 0 for a policy without a critic; 2 for rewards of two kinds
+  std::vector<std::int64_t> value_hidden = {};  ///< widths of the hidden layers before the values
+  activation_kind activation = activation_kind::relu;  ///< of these hidden layers
+  /// number of values: 0 for a policy without a critic, 2 for two kinds of rewards
   std::int64_t values = 1;
   critic_kind critic = critic_kind::shared;
-  /// S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing
-  /// else sees them
+  /// S above 1: the last S numbers of an observation are a one-hot vector that selects the heads;
+  /// the encoder does not receive them
   std::int64_t stages = 1;
-  std::int64_t features = 0;  ///< what the encoder answers with, where it has no output_size()
-  bool orthogonal = false;    ///< initialise everything anew, encoder included, with these gains
+  std::int64_t features = 0;  ///< F, if the encoder has no output_size()
+  bool orthogonal = false;  ///< initialize all weights again, also the encoder's, with these gains
   double encoder_gain = std::numbers::sqrt2, policy_gain = 0.01, value_gain = 1.0;
 };
 
-/// What an actor_critic says of observations [N, ...] or [T, N, ...].
+/// The result of an actor_critic for observations [N, ...] or [T, N, ...].
 template <action_distribution Distribution>
 struct actor_critic_answer {
   Distribution distribution;  ///< rows [N] or [T, N]
@@ -82,18 +82,18 @@ struct actor_critic_answer {
   at::Tensor value(std::int64_t which = 0) const { return values.select(-1, which); }
 };
 
-/// A policy and its critic over any encoder, with or without memory. Parameters by name:
+/// A policy and its critic over any encoder, with or without a recurrent core. Parameters by name:
 ///
-///     encoder.*, core.input.*, core.hidden.*             what policy and values share
+///     encoder.*, core.input.*, core.hidden.*             shared by policy and values
 ///     policy_head.hidden.*, policy_head.out.*
 ///     critic_encoder.*, critic_core.*                    of a separate critic
 ///     value_head.hidden.*, value_head.out.*
 ///
-/// Observations are [N, ...], one step of N episodes, or [T, N, ...], T steps of them; a sequence
-/// gives what its steps give one by one. `state` is what the policy carried out of the step before,
-/// undefined for new episodes. `done`, [N] or [T, N], is 1 at the first step of an episode, before
-/// which the state is reset; undefined where there is none. A policy without a core looks at
-/// neither.
+/// Observations are [N, ...] for one step of N episodes, or [T, N, ...] for T steps. A sequence
+/// gives the same results as its steps one after the other. `state` is the state after the previous
+/// step; an undefined state starts new episodes. `done`, [N] or [T, N], is 1 at the first step of
+/// an episode, and the state is reset before this step; an undefined `done` marks no step. A policy
+/// without a core ignores `state` and `done`.
 template <observation_encoder Encoder, policy_head Head>
 class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, Head>> {
  public:
@@ -101,7 +101,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
       std::remove_cvref_t<std::invoke_result_t<const Head&, const at::Tensor&>>;
   using answer = actor_critic_answer<distribution_type>;
 
-  /// Throws config_error for options out of their range.
+  /// Throws config_error if an option is out of its range.
   actor_critic_net(Encoder encoder, Head head, actor_critic_options options)
       : encoder_(std::move(encoder)), head_(std::move(head)), options_(std::move(options)) {
     if constexpr (requires { encoder_->output_size(); })
@@ -149,18 +149,18 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   }
 
   bool recurrent() const { return options_.core != core_kind::none; }
-  /// How many numbers an episode carries: 0 without a core.
+  /// Returns the width of the state of one episode: 0 without a core.
   std::int64_t state_width() const {
     return !recurrent() ? 0 : core_->state_width() * (own_critic() ? 2 : 1);
   }
-  /// Of n new episodes: zeros [n, state_width()].
+  /// Returns the state of n new episodes: zeros [n, state_width()].
   at::Tensor initial_state(std::int64_t n) const {
     return at::zeros({n, state_width()}, policy_head_->out->weight.options().requires_grad(false));
   }
   const actor_critic_options& options() const { return options_; }
 
-  /// Distributions and values, in one graph: what a training step asks for. Throws shape_error
-  /// where the shapes do not fit.
+  /// Returns distributions and values in one graph, for a training step. Throws shape_error if the
+  /// shapes do not fit.
   template <class Observations>
   answer evaluate(const Observations& observations, const at::Tensor& state = {},
                   const at::Tensor& done = {}) {
@@ -176,8 +176,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     });
   }
 
-  /// What to do about observations that each stand alone: see retain::policy. Throws config_error
-  /// for a policy with a core, whose answer depends on what came before.
+  /// Returns the distributions for independent observations: see retain::policy. Throws
+  /// config_error if the policy has a core, because its result depends on earlier steps.
   template <class Observations>
   distribution_type forward(const Observations& observations) {
     if (recurrent())
@@ -187,8 +187,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     return std::get<0>(forward(observations, at::Tensor(), at::Tensor()));
   }
 
-  /// What to do, and the state after the last step: see retain::recurrent_policy. A policy without
-  /// a core answers with the state it was given.
+  /// Returns the distributions and the state after the last step: see retain::recurrent_policy. A
+  /// policy without a core returns the given state.
   template <class Observations>
   std::tuple<distribution_type, at::Tensor> forward(const Observations& observations,
                                                     const at::Tensor& state,
@@ -310,11 +310,13 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   std::shared_ptr<detail::head_net> policy_head_, value_head_;
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network; retain::teacher
-/// and clone() make another.
+/// A shared handle to an actor_critic_net, like LibTorch's module holders: a copy of the handle is
+/// the same network. retain::teacher and clone() create another network.
 ///
-///     actor_critic policy{mlp(8, mlp_options{.hidden = {64, 64}}), categorical_head{.actions = 4}, {.core = core_kind::lstm}};
-///     auto said = policy->evaluate(observations, state, done);         // said.distribution, said.values, said.state
+///     actor_critic policy{mlp(8, mlp_options{.hidden = {64, 64}}), categorical_head{.actions = 4},
+///                         {.core = core_kind::lstm}};
+///     auto said = policy->evaluate(observations, state, done);
+///     // said.distribution, said.values, said.state
 ///     teacher expert{policy, recurrent_forward{}, policy->initial_state(environments)};
 template <observation_encoder Encoder, policy_head Head>
 class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, Head>> {
@@ -326,7 +328,7 @@ class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, He
       : holder(std::make_shared<actor_critic_net<Encoder, Head>>(
             std::move(encoder), std::move(head), std::move(options))) {}
 
-  /// forward(observations), or forward(observations, state, done).
+  /// Calls forward(observations) or forward(observations, state, done).
   template <class... Arguments>
     requires requires(actor_critic_net<Encoder, Head>& net, const Arguments&... arguments) {
       net.forward(arguments...);
@@ -336,7 +338,7 @@ class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, He
   }
 };
 
-/// The forward function of a recurrent teacher: asks a model for {prediction, state}.
+/// The forward function of a recurrent teacher: calls the model and returns {prediction, state}.
 struct recurrent_forward {
   template <class Model, class Observations>
   auto operator()(Model& model, const Observations& observations, const at::Tensor& state,

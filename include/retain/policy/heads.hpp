@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a policy's last layer means: how many numbers it has, and which distribution they are.
+// Heads: they convert the outputs of a policy's last layer to a distribution.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -19,7 +19,7 @@
 
 namespace retain {
 
-/// One of `actions`, from their logits.
+/// A categorical over `actions` actions; the outputs are its logits.
 struct categorical_head {
   std::int64_t actions = 2;
 
@@ -115,10 +115,10 @@ inline diagonal_gaussian gaussian_of(const at::Tensor& outputs, std::int64_t dim
 
 }  // namespace detail
 
-/// A diagonal Gaussian over `dimensions` numbers, whose standard deviations depend on the state:
-/// outputs [..., 2 * dimensions], the means and then the logarithms of the deviations, which the
-/// bounds hold. Throws shape_error for another number of outputs, config_error for bounds that hold
-/// nothing.
+/// A diagonal Gaussian over `dimensions` numbers with standard deviations that depend on the state.
+/// The outputs are [..., 2 * dimensions]: first the means, then the logarithms of the deviations,
+/// which are clamped to the bounds. Throws shape_error if the number of outputs differs, and
+/// config_error if the lower bound is above the upper one.
 struct diagonal_gaussian_head {
   std::int64_t dimensions = 1;
   double least_log_std = -20, greatest_log_std = 2;
@@ -129,7 +129,7 @@ struct diagonal_gaussian_head {
   }
 };
 
-/// The same squashed into an interval, as soft actor-critic wants it.
+/// Like diagonal_gaussian_head, but squashed into an interval, for soft actor-critic.
 struct tanh_gaussian_head {
   std::int64_t dimensions = 1;
   double least_log_std = -20, greatest_log_std = 2;

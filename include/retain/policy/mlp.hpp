@@ -22,13 +22,13 @@ namespace retain {
 
 namespace detail {
 
-/// [..., width] as rows [n, width]. What has two dimensions is that already: a view would only be
-/// one more step of the backward pass.
+/// Returns x [..., width] as rows [n, width]. Returns a two-dimensional x unchanged, because a view
+/// would add a node to the backward pass.
 inline at::Tensor as_rows(const at::Tensor& x, std::int64_t width) {
   return x.dim() == 2 ? x : x.reshape({-1, width});
 }
 
-/// Rows [n, width] in the leading dimensions of `x` [..., any].
+/// Returns rows [n, width] with the leading dimensions of `x` [..., any].
 inline at::Tensor rows_as(const at::Tensor& rows, const at::Tensor& x) {
   if (x.dim() == 2) return rows;
   auto sizes = x.sizes().vec();
@@ -39,7 +39,7 @@ inline at::Tensor rows_as(const at::Tensor& rows, const at::Tensor& x) {
 }  // namespace detail
 
 struct mlp_options {
-  /// the widths of its layers; the last is what it answers with
+  /// the widths of the layers; the last width is that of the output
   std::vector<std::int64_t> hidden = {256, 256};
   activation_kind activation = activation_kind::relu;
   bool layer_norm = false;  ///< between every linear layer and its activation
@@ -81,13 +81,13 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     return options_.hidden.empty() ? inputs_ : options_.hidden.back();
   }
 
-  /// Throws shape_error for another number of inputs.
+  /// x [..., inputs] -> [..., output_size()]. Throws shape_error if the number of inputs differs.
   at::Tensor forward(const at::Tensor& x) {
     if (x.dim() < 1 || x.size(-1) != inputs_)
       throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ",
                                        detail::shape_text(x.sizes())));
-    // As rows: what a linear layer does with more dimensions is not one product, and the Fisher's
-    // graph walk knows products.
+    // Flattened to rows, because a linear layer is not a single product for more dimensions, and
+    // the Fisher's graph walk supports products only.
     auto hidden = detail::as_rows(x, inputs_);
     if (!normalised() && !layers_.empty() && detail::may_join(hidden)) {
       std::vector<at::Tensor> weights;
@@ -120,7 +120,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
   std::vector<layer> layers_;
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network.
+/// A shared handle to an mlp_net, like LibTorch's module holders: a copy is the same network.
 class mlp : public torch::nn::ModuleHolder<mlp_net> {
  public:
   using torch::nn::ModuleHolder<mlp_net>::ModuleHolder;

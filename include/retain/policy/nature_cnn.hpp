@@ -26,7 +26,7 @@ struct nature_cnn_options {
   std::array<std::int64_t, 3> kernels = {8, 4, 3};
   std::array<std::int64_t, 3> strides = {4, 2, 1};
   activation_kind activation = activation_kind::relu;
-  /// false leaves the last layer linear, as random network distillation's target has it
+  /// false: the last layer is linear, as in the target of random network distillation
   bool output_activation = true;
   double scale = 1.0 / 255;  ///< multiplies the pixels
 };
@@ -35,7 +35,7 @@ struct nature_cnn_options {
 /// type -> [..., outputs]. Parameters: convolution0.*, convolution1.*, convolution2.*, linear.*
 class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
  public:
-  /// Throws config_error where the kernels do not fit the picture.
+  /// Throws config_error if a kernel is larger than its input.
   explicit nature_cnn_net(nature_cnn_options options = {}) : options_(options) { reset(); }
 
   void reset() override {
@@ -44,7 +44,7 @@ class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
       const auto kernel = options_.kernels[i], stride = options_.strides[i];
       if (kernel > height || kernel > width)
         throw config_error(detail::concat("nature_cnn: a kernel of ", kernel, " does not fit the ",
-                                          height, " x ", width, " that layer ", i, " sees"));
+                                          height, " x ", width, " input of layer ", i));
       convolutions_[i] = register_module(
           detail::concat("convolution", i),
           torch::nn::Conv2d(
@@ -59,7 +59,7 @@ class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
 
   std::int64_t output_size() const { return options_.outputs; }
 
-  /// Throws shape_error for pictures of another size.
+  /// Computes the features. Throws shape_error if the images have another size.
   at::Tensor forward(const at::Tensor& pictures) {
     const std::array<std::int64_t, 3> one{options_.channels, options_.height, options_.width};
     if (pictures.dim() < 3 || pictures.sizes().slice(static_cast<std::size_t>(
@@ -83,7 +83,7 @@ class nature_cnn_net : public torch::nn::Cloneable<nature_cnn_net> {
   torch::nn::Linear linear_{nullptr};
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network.
+/// A shared handle to a nature_cnn_net, like LibTorch's module holders: a copy is the same network.
 class nature_cnn : public torch::nn::ModuleHolder<nature_cnn_net> {
  public:
   using torch::nn::ModuleHolder<nature_cnn_net>::ModuleHolder;

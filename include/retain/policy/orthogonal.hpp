@@ -18,13 +18,14 @@ namespace retain {
 
 namespace detail {
 
-/// What the weights of a module are, where that does not show in their shape.
+/// The kind of a module's weights, if their shape does not show it.
 enum class weights_kind : std::uint8_t {
-  one_matrix_each,  ///< of several networks, which are the first dimension
-  scales,           ///< of a normalization
+  /// one matrix for each of several networks; the first dimension counts the networks
+  one_matrix_each,
+  scales,  ///< the scales of a normalization layer
 };
 
-/// A module whose weights hold something for each of several networks.
+/// A module with weights of several networks in one tensor.
 struct weights_of_several {
   weights_of_several() = default;
   weights_of_several(const weights_of_several&) = default;
@@ -61,12 +62,14 @@ weights_kinds kinds_of(const M& model) {
 
 }  // namespace detail
 
-/// Orthogonal initialisation (Saxe et al. 2014, arXiv 1312.6120), in place: every parameter of two
-/// dimensions or more whose name ends in "weight" becomes `gain` times a matrix with orthonormal
-/// rows or columns (a convolution's kernels are its rows), every bias 0. Scales of layer norms stay
-/// as they are, and of a twin_critic, alone or anywhere in a module, every critic's matrices are
-/// taken by themselves. Given as a list of tensors instead of a module they cannot be told, and
-/// each counts as one matrix.
+/// Orthogonal initialization, in place. Every parameter with at least two dimensions whose name
+/// ends in "weight" becomes `gain` times a matrix with orthonormal rows or columns. For a
+/// convolution, each kernel is one row. Every bias becomes 0. Scales of layer norms do not change.
+/// In a twin_critic, alone or inside another module, the matrix of each critic is initialized
+/// separately. If `model` is a list of tensors instead of a module, the kinds of weights are
+/// unknown, and each tensor counts as one matrix.
+///
+/// Paper: Saxe et al. 2014 (arXiv 1312.6120).
 template <parameter_source M>
 void orthogonal(const M& model, double gain) {
   const at::NoGradGuard no_grad;

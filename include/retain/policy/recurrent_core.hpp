@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a policy carries from step to step.
+// The recurrent state of a policy.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -20,14 +20,14 @@ namespace retain {
 
 enum class core_kind : std::uint8_t { none, gru, lstm };
 
-/// A GRU (Cho et al. 2014, with the reset gate behind the matrix, as torch::nn::GRU has it) or an
-/// LSTM (Hochreiter and Schmidhuber 1997) whose state can be reset in the middle of a sequence,
-/// made of linear layers, so that it has a backward pass in eval mode on every device and its
-/// Fisher is covered by the graph walk. Weights are in torch::nn's order of gates. Parameters:
-/// input.*, hidden.*
+/// A GRU (Cho et al. 2014) or an LSTM (Hochreiter and Schmidhuber 1997) whose state can be reset in
+/// the middle of a sequence. The GRU applies the reset gate after the matrix product, like
+/// torch::nn::GRU. The core consists of linear layers, so it has a backward pass in eval mode on
+/// every device, and the Fisher's graph walk supports it. The gates have the order of torch::nn.
+/// Parameters: input.*, hidden.*
 class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
  public:
-  /// Throws config_error for no kind or a width below 1.
+  /// Throws config_error if the kind is none or a width is below 1.
   recurrent_core_net(core_kind kind, std::int64_t inputs, std::int64_t width)
       : kind_(kind), inputs_(inputs), width_(width) {
     if (kind_ == core_kind::none || inputs_ < 1 || width_ < 1)
@@ -42,17 +42,18 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
     input_ = register_module("input", torch::nn::Linear(inputs_, gates * width_));
     hidden_ = register_module("hidden", torch::nn::Linear(width_, gates * width_));
     const at::NoGradGuard no_grad;
-    // begins by remembering
+    // A forget-gate bias of 1: the LSTM initially keeps its cell.
     if (kind_ == core_kind::lstm) hidden_->bias.narrow(0, width_, width_).add_(1);
   }
 
   std::int64_t output_size() const { return width_; }
   std::int64_t state_width() const { return kind_ == core_kind::gru ? width_ : 2 * width_; }
 
-  /// One step, inputs [N, inputs], or T steps, [T, N, inputs] -> outputs [..., width] and the state
-  /// after the last step, [N, state_width()]: of an LSTM the output, then the cell. state
-  /// undefined: zeros. done, [N] or [T, N], bool or 0 and 1, marks the first steps of episodes: the
-  /// state is reset before them; undefined: there are none. Throws shape_error.
+  /// inputs [N, inputs] for one step, or [T, N, inputs] for T steps -> outputs [..., width] and the
+  /// state after the last step, [N, state_width()]. The state of an LSTM is the output, then the
+  /// cell. An undefined state counts as zeros. done, [N] or [T, N], bool or 0 and 1, is 1 at the
+  /// first step of an episode, and the state is reset before this step; an undefined done marks no
+  /// step. Throws shape_error if the shapes do not fit.
   std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& inputs, const at::Tensor& state = {},
                                             const at::Tensor& done = {}) {
     if ((inputs.dim() != 2 && inputs.dim() != 3) || inputs.size(-1) != inputs_)
@@ -92,7 +93,7 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
  private:
   static at::Tensor reset_where(const at::Tensor& carried, const std::vector<at::Tensor>& begins,
                                 std::size_t t) {
-    // NaN of a run that went wrong is forgotten too
+    // masked_fill also removes NaN, which a product with 0 would keep
     return begins.empty() ? carried : carried.masked_fill(begins[t], 0);
   }
 
@@ -131,7 +132,8 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
   torch::nn::Linear input_{nullptr}, hidden_{nullptr};
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network.
+/// A shared handle to a recurrent_core_net, like LibTorch's module holders: a copy is the same
+/// network.
 class recurrent_core : public torch::nn::ModuleHolder<recurrent_core_net> {
  public:
   using torch::nn::ModuleHolder<recurrent_core_net>::ModuleHolder;

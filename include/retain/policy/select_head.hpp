@@ -105,13 +105,13 @@ inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, cons
 
 }  // namespace detail
 
-/// The outputs of each sample's own head, out of the outputs of all S heads of a layer:
+/// Selects, for each sample, the outputs of one head from the outputs of all S heads of a layer:
 ///
 ///     outputs [..., rows, S * D] and stage [rows], integral in [0, S)   ->   [..., rows, D]
 ///
-/// `rows` may be several dimensions; those in front of them, of an ensemble, share the stage. The
-/// other heads get a gradient of 0. Throws shape_error where the shapes do not fit, config_error
-/// for stages that are not of an integral type.
+/// `rows` may be several dimensions. The dimensions before `rows`, for example of an ensemble, use
+/// the same stages. Heads that are not selected get a gradient of 0. Throws shape_error if the
+/// shapes do not fit, and config_error if the stages are not of an integral type.
 inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages,
                               const at::Tensor& stage) {
   const auto before = outputs.dim() - 1 - stage.dim();
@@ -126,9 +126,9 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages,
   return stages == 1 ? outputs : detail::pick_head(outputs, stages, which, false);
 }
 
-/// The stage that the last S numbers of an observation name, a one-hot: [..., width] -> int64
-/// [...], the place of the greatest of them, the first of equals. Throws shape_error for
-/// observations that are not longer than S.
+/// Returns the stage of each observation: [..., width] -> int64 [...]. The last S numbers of an
+/// observation are a one-hot vector, and the stage is the position of its largest number. Among
+/// equal numbers the first one counts. Throws shape_error if an observation has at most S numbers.
 inline at::Tensor stage_of(const at::Tensor& observations, std::int64_t stages) {
   const auto width = observations.dim() < 1 ? 0 : observations.size(-1);
   if (stages < 1 || width <= stages)

@@ -32,8 +32,8 @@ struct twin_critic_options {
   activation_kind activation = activation_kind::relu;
   bool normalised_input = false;  ///< the first layer is linear, layer norm, tanh: see mlp_options
   std::int64_t critics = 2;
-  /// S above 1: the last S numbers of an observation are a one-hot that picks the heads; nothing
-  /// else sees them
+  /// S above 1: the last S numbers of an observation are a one-hot vector that selects the heads;
+  /// no other layer receives them
   std::int64_t stages = 1;
 };
 
@@ -125,14 +125,15 @@ class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_o
 
 }  // namespace detail
 
-/// K independent critics Q_k(s, a), of which soft actor-critic believes the lowest, evaluated
-/// together: a batched matrix product a layer, or on a CPU with AVX2 loops for small ones. That
-/// pays where calls cost more than arithmetic, with small layers or on a GPU. Parameters, with the
-/// critic as first dimension: linear0.*, norm0.*, linear1.*, ..., out.*
+/// K independent critics Q_k(s, a) for soft actor-critic, which uses the lowest value. The critics
+/// are evaluated together, with one batched matrix product per layer, or with loops for small
+/// layers on a CPU with AVX2. This saves time with small layers or on a GPU, where calls cost more
+/// than arithmetic. Parameters, with the critic as first dimension: linear0.*, norm0.*, linear1.*,
+/// ..., out.*
 class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
  public:
-  /// `observations` counts the numbers of an observation without a one-hot of stages. Throws
-  /// config_error for a size below 1.
+  /// `observations` is the width of an observation without the one-hot vector of stages. Throws
+  /// config_error if a size is below 1.
   twin_critic_net(std::int64_t observations, std::int64_t actions, twin_critic_options options = {})
       : observations_(observations), actions_(actions), options_(std::move(options)) {
     bool valid =
@@ -164,7 +165,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
   }
 
   /// observations [..., observations + one-hot], actions [..., actions] -> [K, ...]. Throws
-  /// shape_error.
+  /// shape_error if the shapes do not fit.
   at::Tensor forward(const at::Tensor& observations, const at::Tensor& actions) {
     const auto extra = options_.stages > 1 ? options_.stages : 0;
     if (observations.dim() < 1 || observations.dim() != actions.dim() ||
@@ -217,8 +218,8 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
   std::shared_ptr<detail::batched_linear> out_;
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network; clone() makes
-/// another, such as a target.
+/// A shared handle to a twin_critic_net, like LibTorch's module holders: a copy of the handle is
+/// the same network. clone() creates another network, for example a target.
 class twin_critic : public torch::nn::ModuleHolder<twin_critic_net> {
  public:
   using torch::nn::ModuleHolder<twin_critic_net>::ModuleHolder;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How many of a batch each of several shares gets, so that the shares come out exactly over many
-// batches.
+// Divides batches among shares so that, over many batches, every share gets its exact part.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -15,23 +14,24 @@
 
 namespace retain::detail {
 
-/// Throws config_error for a credit that no division among `shares` shares leaves. After one, those
-/// that took part lie within 1 of one another and have the mean that they had; so none is ever owed
-/// as many items as there are shares, whichever take part in which batch.
+/// Throws config_error for a credit that cannot occur with `shares` shares. After a batch, the
+/// credits of the shares in the batch differ by at most 1, and their mean does not change.
+/// Therefore no share is ever owed as many items as there are shares.
 inline void check_credit(const char* what, double credit, std::size_t shares) {
   if (!(std::abs(credit) <= static_cast<double>(shares) + 1))
-    throw config_error(
-        concat(what, ": a remainder of ", credit, " items is no remainder of ", shares, " shares"));
+    throw config_error(concat(what, ": a remainder of ", credit, " items is not possible with ",
+                              shares, " shares"));
 }
 
-/// `n` divided by `shares` (not negative, sum 1): whole parts first, the rest to the largest
-/// remainders. What each is owed or has had too much is carried in `credit` to the next batch. A
-/// share of 0 gets nothing. O(K log K) for K shares, whatever the credit, and n at most.
+/// Divides `n` items among `shares` (not negative, sum 1). Each share first gets the whole part of
+/// its items; the largest remainders get the rest. `credit` carries the fraction that a share is
+/// owed (or has received in excess) to the next batch. A share of 0 gets nothing. The cost is O(K
+/// log K) for K shares, independent of n and the credits.
 inline std::vector<std::int64_t> apportion(std::int64_t n, std::span<const double> shares,
                                            std::span<double> credit) {
   std::vector<std::int64_t> counts(shares.size());
   std::vector<std::size_t> order;
-  order.reserve(shares.size());  // nothing fails once a credit has changed
+  order.reserve(shares.size());  // allocate before the first credit changes
   std::int64_t left = n;
   for (std::size_t k = 0; k < shares.size(); ++k) {
     if (!(shares[k] > 0)) continue;
@@ -41,14 +41,14 @@ inline std::vector<std::int64_t> apportion(std::int64_t n, std::span<const doubl
     credit[k] -= static_cast<double>(counts[k]);
     left -= counts[k];
   }
-  // The carried credits may have made the whole parts too many by a few.
+  // Because of the carried credits, the whole parts may sum to more than n.
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return credit[a] > credit[b]; });
   for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) {
     ++counts[order[i]];
     credit[order[i]] -= 1;
   }
-  // Whole rounds are taken back at once: much may be owed where shares have come and gone.
+  // Take back whole rounds at once: the surplus may be large if shares were added or removed.
   if (left < 0) {
     const auto taken = [&](std::int64_t rounds) {
       std::int64_t sum = 0;

@@ -16,13 +16,14 @@
 namespace retain {
 
 struct file_memory_options {
-  /// read the whole file once and compare its checksum; false: trust it, and open at once
+  /// true: read the whole file once and compare its checksum; false: open the file without this
+  /// check
   bool verify = true;
-  at::Device device = at::kCPU;  ///< where gathered rows go
+  at::Device device = at::kCPU;  ///< device of the gathered rows
 };
 
-/// One column of a file_memory: `gather` returns a tensor, as a student's observations or a
-/// teacher's stored logits are wanted.
+/// One column of a file_memory. `gather` returns a tensor, for example a student's observations or
+/// a teacher's stored logits.
 class file_column {
  public:
   file_column(std::shared_ptr<const detail::mapped_state> file, std::size_t column,
@@ -34,16 +35,16 @@ class file_column {
     return detail::gather_mapped(here(), indices).to(device_);
   }
 
-  /// The file's checksum: the rows stay where they are.
+  /// Saves the file's checksum, not the rows.
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "checksum", file_->checksum);
   }
-  /// Throws state_error when the state was saved with another file.
+  /// Throws state_error if the state was saved with another file.
   void load_state(const state& in, const std::string& prefix) const {
     if (const auto& saved = in.text(prefix + "checksum"); saved != file_->checksum)
-      throw state_error(detail::concat(
-          "file_memory: the state was saved with the file of checksum ", saved, ", this one's is ",
-          file_->checksum, ": open the file that it was saved with"));
+      throw state_error(detail::concat("file_memory: the state was saved with a file of checksum ",
+                                       saved, ", but this file has ", file_->checksum,
+                                       ": open the file that the state was saved with"));
   }
 
  private:
@@ -54,21 +55,23 @@ class file_column {
   at::Device device_;
 };
 
-/// Transitions that stay in their file, however large: `gather` reads the rows it is asked for and
-/// no others. The file is what retain::state, retain::save or a file_writer wrote (safetensors with
-/// a checksum), and all its tensors are columns [n, ...].
+/// Transitions in a file of any size. `gather` reads only the requested rows. The file comes from
+/// retain::state, retain::save or a file_writer (safetensors with a checksum), and all its tensors
+/// are columns [n, ...].
 ///
 ///     const file_memory demonstrations{"demonstrations.safetensors"};
-///     behavioral_cloning{demonstrations.column("observation"), demonstrations.column("logits"), {.strength = 2.0}}
+///     behavioral_cloning{demonstrations.column("observation"), demonstrations.column("logits"),
+///                        {.strength = 2.0}}
 ///
-/// The file is mapped into memory (on POSIX systems; elsewhere io_error), copies share the mapping,
-/// and the system keeps of it what fits. It must not change while it is open: replace it by
-/// renaming, as this library's writers do. What is saved of it is its checksum alone.
+/// The file is mapped into memory, and copies share the mapping. This needs a POSIX system; other
+/// systems throw io_error. The operating system caches as many pages as fit. The file must not
+/// change while it is open; replace it by renaming, as file_writer does. save_state() saves only
+/// the checksum.
 class file_memory {
  public:
-  /// Throws io_error when the file is missing, no state, truncated, damaged or of a newer format,
-  /// shape_error when its tensors have not all the same number of rows. Without `verify` damage
-  /// inside the rows is not seen.
+  /// Throws io_error if the file is missing, is not a state, is truncated or damaged, or has a
+  /// newer format. Throws config_error if the file has no tensors, and shape_error if its tensors
+  /// differ in the number of rows. Without `verify`, damage inside the rows is not detected.
   explicit file_memory(const std::string& path, file_memory_options options = {})
       : file_(std::make_shared<const detail::mapped_state>(path, options.verify)),
         device_(options.device) {
@@ -90,7 +93,7 @@ class file_memory {
     return transitions(std::move(rows));
   }
 
-  /// Throws config_error when the file has no such column.
+  /// Throws config_error if the file has no such column.
   file_column column(const std::string& name) const {
     std::string there;
     for (std::size_t i = 0; i < file_->columns.size(); ++i) {

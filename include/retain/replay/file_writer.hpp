@@ -20,36 +20,37 @@
 
 namespace retain {
 
-/// Writes transitions to a file that file_memory and retain::state read, chunk by chunk and never
-/// holding more than one:
+/// Writes transitions to a file for file_memory and retain::state. Holds only one chunk in memory:
 ///
 ///     file_writer out{"demonstrations.safetensors"};
 ///     while (...) out.push({{"observation", o}, {"logits", z}});
 ///     out.close();
 ///
-/// Until `close`, `path` is as it was, and each column lies in a temporary file beside it; `close`
-/// joins them (so the disk holds the rows twice for a while) and renames the result: a link stays,
-/// and what it leads to is replaced. A writer that is destroyed without it leaves nothing behind.
+/// Before `close`, the file at `path` does not change, and each column is in a temporary file in
+/// the same folder. `close` joins the columns in a new file and renames it to `path`; during this
+/// step the disk holds the rows twice. If `path` is a symbolic link, the link stays and its target
+/// is replaced. A writer that is destroyed without `close` removes its temporary files.
 class file_writer {
  public:
   explicit file_writer(std::string path) : path_(std::move(path)) {}
   file_writer(file_writer&&) = default;
   file_writer& operator=(file_writer&&) = delete;
 
-  /// Adds rows like those of the first push. Throws config_error for a missing or extra column,
-  /// shape_error or state_error for one of another shape or type, io_error when the disk does not
-  /// take them, or `path` is a folder, a device or a pipe; then the file cannot be completed.
+  /// Adds rows with the columns, shapes and types of the first push. Throws config_error if a
+  /// column is missing or extra, shape_error or state_error if a shape or type differs. Throws
+  /// io_error if the disk does not take the rows, or if `path` is a folder, a device or a pipe;
+  /// after an error of the disk, the file cannot be completed.
   void push(const transitions& rows) {
     if (closed_)
       throw config_error(
-          detail::concat("file_writer: '", path_, "' is closed: rows come before close()"));
+          detail::concat("file_writer: '", path_, "' is closed: push rows before close()"));
     check_intact();
     if (columns_.empty()) begin(rows);
     check(rows);
     intact_ = false;
     for (auto& column : columns_) {
       const at::Tensor bytes = rows[column.name].detach().to(at::kCPU).contiguous();
-      column.file.to_end();  // a close() that failed has read it from the beginning
+      column.file.to_end();  // a failed close() leaves the position at another place
       column.file.put(bytes.data_ptr(), bytes.nbytes());
     }
     intact_ = true;
@@ -58,8 +59,8 @@ class file_writer {
 
   std::int64_t size() const { return rows_; }
 
-  /// Completes the file. Throws config_error when nothing was pushed, io_error when the disk does
-  /// not take it; `path` is then as it was.
+  /// Completes the file. Throws config_error if nothing was pushed, and io_error if the disk does
+  /// not take the file. After an exception the file at `path` is unchanged.
   void close() {
     if (closed_) throw config_error(detail::concat("file_writer: '", path_, "' is closed already"));
     if (columns_.empty())
@@ -87,7 +88,7 @@ class file_writer {
       if (copied != bytes_of(column))
         throw io_error(detail::concat(
             "file_writer: the temporary file of '", column.name, "' for '", path_, "' has ", copied,
-            " bytes, not the ", bytes_of(column), " that were pushed; '", path_, "' is as it was"));
+            " bytes, not the ", bytes_of(column), " that were pushed; '", path_, "' is unchanged"));
     }
     out.put_at(static_cast<long>(detail::checksum_end - detail::zero_checksum.size()),
                detail::checksum_text(crc.value()));
@@ -100,14 +101,15 @@ class file_writer {
   struct column_file {
     std::string name;
     at::ScalarType type;
-    std::vector<std::int64_t> row;  // shape
+    std::vector<std::int64_t> row;  // shape of one row
     detail::new_file file;
   };
 
   void check_intact() const {
     if (!intact_)
-      throw io_error(detail::concat("file_writer: rows for '", path_,
-                                    "' were written in part only: begin the file again"));
+      throw io_error(
+          detail::concat("file_writer: rows for '", path_,
+                         "' were written only in part: start again with a new file_writer"));
   }
 
   void begin(const transitions& rows) {
@@ -117,10 +119,10 @@ class file_writer {
     for (const auto& [name, tensor] : rows) {
       if (name == detail::metadata_key)
         throw config_error(detail::concat("file_writer: a column cannot be called '", name,
-                                          "', which is the format's own name"));
+                                          "': the format reserves this name"));
       if (detail::element_of(tensor.scalar_type()) == detail::scalar_types.size())
         throw config_error(detail::concat("file_writer: '", name, "' is ", tensor.dtype(),
-                                          ", which has no place in the format"));
+                                          ", a type that the format does not support"));
       columns.push_back({name, tensor.scalar_type(), tensor.sizes().slice(1).vec(),
                          detail::new_file(path_, detail::concat(".", columns.size()))});
     }
@@ -133,17 +135,17 @@ class file_writer {
       if (given.sizes().slice(1) != at::IntArrayRef(row))
         throw shape_error(detail::concat("file_writer: '", name, "' has rows of shape ",
                                          detail::shape_text(given.sizes().slice(1)),
-                                         ", the file's are ", detail::shape_text(row)));
+                                         ", but the file has ", detail::shape_text(row)));
       if (given.scalar_type() != type)
         throw state_error(detail::concat("file_writer: '", name, "' is ", given.dtype(),
-                                         ", the file's is ", at::toString(type),
+                                         ", but the file has ", at::toString(type),
                                          ": convert it first"));
     }
     for (const auto& [name, tensor] : rows)
       if (std::none_of(columns_.begin(), columns_.end(),
                        [&, &key = name](const auto& known) { return known.name == key; }))
-        throw config_error(
-            detail::concat("file_writer: the rows have '", name, "', which the first had not"));
+        throw config_error(detail::concat("file_writer: the rows have '", name,
+                                          "', which the first rows do not have"));
   }
 
   std::size_t bytes_of(const column_file& column) const {

@@ -16,35 +16,38 @@
 namespace retain {
 
 struct prioritised_options {
-  double alpha = 0.6;  ///< how much priorities count: 0 is uniform, 1 in proportion
-  /// how much of the bias the weights take back; the paper raises it to 1 over training
+  double alpha = 0.6;  ///< exponent of the priorities: 0 is uniform, 1 is in proportion
+  /// how much of the bias the weights correct; the paper raises beta to 1 during training
   strength_schedule beta = 0.4;
-  double epsilon = 1e-6;  ///< added to every priority, so that none is 0
+  double epsilon = 1e-6;  ///< added to every priority, so that no priority is 0
   std::uint64_t seed = 0;
 };
 
-/// Prioritised experience replay, the proportional variant (Schaul et al. 2016, arXiv 1511.05952,
-/// section 3.3 and algorithm 1):
+/// Prioritized experience replay, the proportional variant:
 ///
-///     P(i) = p_i^alpha / sum_k p_k^alpha,   p_i = |delta_i| + epsilon,      w_i = (N P(i))^-beta / max_j w_j
+///     P(i) = p_i^alpha / sum_k p_k^alpha,   p_i = |delta_i| + epsilon
+///     w_i = (N P(i))^-beta / max_j w_j
 ///
-/// A batch of n is drawn stratified in mass: one item from each of n equal parts of the running sum
-/// of p^alpha. The weights are normalised by the largest there could be, that of the least likely
-/// of all N items, so that they only ever scale a loss down and an item's weight does not hang on
-/// what it was drawn with. New items have the largest priority seen, so that each is likely to be
-/// seen soon.
+/// A batch of n items is stratified: the running sum of p^alpha is divided into n equal parts, and
+/// one item is drawn from each part. max_j w_j is the weight of the least likely of all N items, so
+/// the weights never increase a loss, and the weight of an item does not depend on the rest of its
+/// batch. A new item gets the largest priority so far, so that it is likely to be drawn soon.
 ///
-///     prioritised sampler{states.size(0), {.beta = linear{.initial = 0.4, .last = 1, .over = 1e6}}};
+///     prioritised sampler{states.size(0),
+///                         {.beta = linear{.initial = 0.4, .last = 1, .over = 1e6}}};
 ///     sampler.update(drawn.indices, errors);      // after learning from them
 ///     sampler.step(env_steps);                    // moves beta
 ///
-/// A draw is indices [n] and weights [n]; O(log N) an item to draw or to update. Memory: 32 bytes
-/// an item, up to twice that while items are added. Sums are in double and do not drift: see
-/// detail::sum_tree.
+/// A draw has indices [n] and weights [n]. A draw or an update costs O(log N) per item. The memory
+/// is 32 bytes per item, and up to twice that while items are added. Sums are in double and do not
+/// drift: see detail::sum_tree.
+///
+/// Paper: Schaul et al. 2016 (arXiv 1511.05952, section 3.3 and algorithm 1).
 class prioritised {
  public:
-  /// `size` items of equal priority. Throws config_error for options out of range: alpha and beta
-  /// in [0, 1], epsilon in [0, 1e300], and a size that is negative or does not fit into memory.
+  /// Starts with `size` items of equal priority. alpha and beta must be in [0, 1] and epsilon in
+  /// [0, 1e300]. Throws config_error if an option is out of its range, or if the size is negative
+  /// or does not fit into memory.
   explicit prioritised(std::int64_t size, prioritised_options options = {})
       : alpha_(options.alpha),
         epsilon_(options.epsilon),
@@ -62,8 +65,8 @@ class prioritised {
     tree_.fill(0, size_ = size, largest_);
   }
 
-  /// `count` new items after the ones there are, at the largest priority so far. Throws
-  /// config_error, and adds none, for a count that is negative or does not fit into memory.
+  /// Adds `count` new items at the end, with the largest priority so far. Throws config_error, and
+  /// adds nothing, if the count is negative or does not fit into memory.
   void push(std::int64_t count) {
     if (count < 0) throw config_error(detail::concat("prioritised: cannot add ", count, " items"));
     detail::check_items("prioritised", size_, count);
@@ -74,9 +77,10 @@ class prioritised {
     size_ += count;
   }
 
-  /// New priorities, such as the magnitude of a TD error: `indices` [m] int64, `priorities` [m],
-  /// not negative. Of an item that stands there twice, the last counts. Throws config_error, and
-  /// changes nothing, for a priority outside [0, 1e300].
+  /// Sets new priorities, for example the magnitude of a TD error. `indices` is int64 [m],
+  /// `priorities` is [m], not negative. If an item appears twice, its last priority counts. Throws
+  /// shape_error if the shapes differ, and config_error if an index is out of range or a priority
+  /// is outside [0, 1e300]. On an exception nothing changes.
   void update(const at::Tensor& indices, const at::Tensor& priorities) {
     const at::Tensor items = detail::checked_indices("prioritised", indices, size_);
     if (priorities.sizes() != indices.sizes())
@@ -97,14 +101,14 @@ class prioritised {
     }
   }
 
-  /// Throws config_error when there are no items, none has a priority above 0, or all together have
-  /// more than a double holds, and for more draws than fit into memory.
+  /// Draws n items. Throws config_error if there are no items, if no item has a priority above 0,
+  /// if the sum of the priorities overflows a double, or if n does not fit into memory.
   drawn sample(std::int64_t n) {
     const double total = tree_.total();
     detail::check_draw("prioritised", n, total > 0 ? size_ : 0);
     if (!std::isfinite(total))
       throw config_error(
-          "prioritised: the priorities add up to more than a double holds: scale them down");
+          "prioritised: the sum of the priorities overflows a double: scale them down");
     const detail::index_buffer indices("prioritised", n);
     const auto weights =
         detail::allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kDouble)); },
@@ -114,14 +118,14 @@ class prioritised {
       const std::int64_t item =
           tree_.find(total * ((static_cast<double>(i) + random_.real()) / static_cast<double>(n)));
       indices.data[i] = item;
-      // (N P)^-beta over its largest, (N P_least)^-beta
+      // (N P)^-beta divided by the largest weight, (N P_least)^-beta
       weight[i] = std::pow(tree_.least() / tree_.value(item), beta_.value());
     }
     return {indices.tensor, weights, {}, {}};
   }
 
   std::int64_t size() const { return size_; }
-  /// P(i) of each item, [N].
+  /// Returns P(i) of each item, [N].
   at::Tensor probabilities() const {
     auto result = at::empty({size_}, at::TensorOptions().dtype(at::kDouble));
     auto* p = static_cast<double*>(result.data_ptr());
@@ -137,26 +141,29 @@ class prioritised {
     beta_ = std::move(beta);
   }
 
-  /// Priorities, beta's schedule and the generator; alpha and epsilon are the caller's to choose.
+  /// Saves the priorities, beta's schedule and the generator. The state does not hold alpha and
+  /// epsilon; the caller sets them in the constructor.
   void save_state(state& out, const std::string& prefix) const {
     auto masses = at::empty({size_}, at::TensorOptions().dtype(at::kDouble));
     for (std::int64_t i = 0; i < size_; ++i)
       static_cast<double*>(masses.data_ptr())[i] = tree_.value(i);
     out.set(prefix + "masses", masses);
-    // sums are rounded in the order of the tree, so its form belongs to the state
+    // The rounding of the sums depends on the size of the tree, so the state holds the number of
+    // leaves.
     out.set(prefix + "leaves", tree_.leaves());
     out.set(prefix + "largest", largest_);
     out.set(prefix + "random", random_.state());
     beta_.save_state(out, prefix + "beta.");
   }
-  /// Throws state_error, and changes nothing, for priorities that no updates leave, or another
-  /// schedule of beta.
+  /// Throws state_error, and changes nothing, if the priorities are not possible or if beta has
+  /// another schedule.
   void load_state(const state& in, const std::string& prefix) {
     const at::Tensor masses = detail::saved_list(in, prefix + "masses", at::kDouble);
     const auto leaves = in.integer(prefix + "leaves"), size = masses.numel();
     const double largest = in.number(prefix + "largest");
     detail::check_saved(prefix + "leaves", [&] { check_leaves(leaves, size); });
-    // What is new has mass 1 at first, then the largest that there was.
+    // The first items have mass 1; later ones have the largest mass so far. So the largest is at
+    // least 1.
     detail::check_saved(prefix + "largest",
                         [&] { check_mass("the largest", largest, 1, most_mass); });
     const auto* mass = static_cast<const double*>(masses.data_ptr());
@@ -178,14 +185,14 @@ class prioritised {
   }
 
  private:
-  // of (priority + epsilon)^alpha, rounded up
+  // most_mass is the bound of (priority + epsilon)^alpha, rounded up.
   static constexpr double most_priority = 1e300, most_mass = 1e301;
 
-  /// The tree grows by doubling, when it is full.
+  /// The tree doubles its size when it is full.
   static void check_leaves(std::int64_t leaves, std::int64_t size) {
     if (leaves < size || leaves > 2 * size)
       throw config_error(detail::concat("prioritised: ", leaves, " places for ", size,
-                                        " items, and there are up to twice as many"));
+                                        " items, but there must be one to two places per item"));
   }
   static void check_mass(const char* whose, double mass, double least, double most) {
     if (!(mass >= least && mass <= most))

@@ -16,16 +16,18 @@
 
 namespace retain {
 
-/// Which of a stream's items are kept in `capacity` slots, such that at any time every subset of
-/// that size of all items seen is equally likely to be the one kept (algorithm R, Vitter 1985, doi
-/// 10.1145/3147.3165): item t, counted from 0, goes to slot t while there are free ones, and then
-/// with probability capacity / (t + 1) to a random slot, whose item it replaces.
+/// Selects the items of a stream that are kept in `capacity` slots. At any time, every subset of
+/// this size of all items so far is equally likely to be kept. Algorithm R: item t, counted from 0,
+/// goes to slot t while there are free slots. Later, with probability capacity / (t + 1), it
+/// replaces the item of a random slot.
 ///
-/// It holds no items: `offer` says where each goes. As a sampler it draws the filled slots
-/// uniformly. For items and slots in one see reservoir_memory.
+/// This class stores no items: `offer` returns the slot of each item. As a sampler, it draws the
+/// filled slots uniformly. reservoir_memory combines it with storage.
+///
+/// Paper: Vitter 1985 (doi 10.1145/3147.3165).
 class reservoir {
  public:
-  /// Throws config_error for a capacity below 1 or above 2^53.
+  /// Throws config_error if the capacity is below 1 or above 2^53.
   explicit reservoir(std::int64_t capacity, std::uint64_t seed = 0)
       : capacity_(capacity), random_(seed) {
     if (capacity < 1)
@@ -33,10 +35,10 @@ class reservoir {
     detail::check_items("reservoir", capacity);
   }
 
-  /// The slots of the next `n` items of the stream, int64 [n]; -1 for one that is not kept, or
-  /// whose slot a later one of the n takes at once, so that no slot stands there twice. However a
-  /// stream is cut into batches, the same items are kept in the same slots. Throws config_error,
-  /// and has seen none of them, for a negative number or more than fit into memory.
+  /// Returns the slots of the next `n` items of the stream, int64 [n]. The slot is -1 if the item
+  /// is not kept, or if a later one of these n items replaces it, so no slot appears twice. The
+  /// division of the stream into batches does not change which items are kept in which slots.
+  /// Throws config_error, and counts no item as seen, if n is negative or does not fit into memory.
   at::Tensor offer(std::int64_t n) {
     if (n < 0) throw config_error(detail::concat("reservoir: cannot offer ", n, " items"));
     detail::check_items("reservoir", seen_, n);
@@ -58,7 +60,8 @@ class reservoir {
     return slots.tensor;
   }
 
-  /// Filled slots [n], uniform with replacement. Throws config_error when none is filled.
+  /// Draws n filled slots, [n], uniformly with replacement. Throws config_error if no slot is
+  /// filled.
   drawn sample(std::int64_t n) {
     detail::check_draw("reservoir", n, size());
     const detail::index_buffer slots("reservoir", n);
@@ -75,15 +78,15 @@ class reservoir {
     out.set(prefix + "seen", seen_);
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error, and changes nothing, when the saved one has another capacity or has seen
-  /// what no stream brings.
+  /// Throws state_error, and changes nothing, if the saved capacity differs or the saved number of
+  /// seen items is not possible.
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), seen = in.integer(prefix + "seen");
     detail::check_saved(prefix + "seen", [&] { detail::check_items("reservoir", seen); });
     if (capacity != capacity_)
       throw state_error(detail::concat("reservoir: the state at '", prefix, "' has a capacity of ",
                                        capacity, " and has seen ", seen,
-                                       " items; this one's capacity is ", capacity_));
+                                       " items; the capacity here is ", capacity_));
     random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     seen_ = seen;
   }
@@ -94,21 +97,22 @@ class reservoir {
 };
 
 struct reservoir_memory_options {
-  std::int64_t capacity = 10'000;  ///< rows kept
+  std::int64_t capacity = 10'000;  ///< number of rows that are kept
   std::uint64_t seed = 0;
-  at::Device device = at::kCPU;  ///< where they are kept
+  at::Device device = at::kCPU;  ///< device of the rows
 };
 
-/// A uniform subset of all transitions ever pushed, at a fixed capacity.
+/// Keeps a uniform random subset of all pushed transitions, with a fixed capacity.
 ///
 ///     reservoir_memory memory{{.capacity = 5000}};
 ///     memory.push({{"observation", o}, {"logits", z}});
 ///     const transitions batch = memory.sample(64);
 ///
-/// Its rows are like those of the first push; it throws config_error for a missing or extra column,
-/// shape_error and state_error for rows of another shape or type, config_error for rows or a batch
-/// that do not fit into memory. A push that throws has pushed nothing. Copies share the rows until
-/// one is written to.
+/// All rows must have the columns, shapes and types of the first push. push() throws config_error
+/// if a column is missing or extra, shape_error if a shape differs, state_error if a type differs,
+/// and config_error if the rows do not fit into memory. A push() that throws changes nothing.
+/// sample() throws config_error if the batch does not fit into memory. Copies share the rows until
+/// one of them is written to.
 class reservoir_memory {
  public:
   explicit reservoir_memory(reservoir_memory_options options = {})
@@ -117,22 +121,22 @@ class reservoir_memory {
 
   void push(const transitions& batch) {
     rows_.check(batch);
-    auto slots = slots_;  // an item counts as seen once its row is stored
+    auto slots = slots_;  // an item counts as seen only after its row is stored
     const at::Tensor where = slots.offer(batch.size());
     const at::Tensor kept = where.ge(0).nonzero().flatten();
     rows_.put(where.index_select(0, kept), batch, kept);
     slots_ = slots;
   }
 
-  /// Throws config_error when nothing was pushed yet.
+  /// Draws n rows. Throws config_error if nothing was pushed yet.
   transitions sample(std::int64_t n) {
     auto slots = slots_;
     auto rows = rows_.draw(slots.sample(n).indices, size());
     slots_ = slots;
     return rows;
   }
-  /// Throws config_error when nothing was pushed yet, LibTorch's error for an index that is not
-  /// below size().
+  /// Returns the rows at `indices`. Throws config_error if nothing was pushed yet, and LibTorch's
+  /// error if an index is not below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
   std::int64_t size() const { return slots_.size(); }

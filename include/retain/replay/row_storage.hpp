@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The rows that a memory of fixed capacity keeps, and which row goes where is the memory's to say.
+// The rows of a memory with a fixed capacity. The memory decides which row goes to which slot.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -23,8 +23,9 @@
 
 namespace retain::detail {
 
-/// Named tensors of `capacity` rows, made when the first rows arrive and like those. A copy, and a
-/// state that was saved, share the tensors until one side writes: then the writer takes its own.
+/// Named tensors of `capacity` rows. They are allocated at the first put(), with the columns,
+/// shapes and types of its rows. A copy and a saved state share the tensors until one of them
+/// writes; the writer then makes its own copy.
 class row_storage {
  public:
   row_storage(const char* owner, std::int64_t capacity, at::Device device)
@@ -32,8 +33,8 @@ class row_storage {
 
   std::int64_t capacity() const { return capacity_; }
 
-  /// Throws config_error for a missing or extra column, shape_error for rows of another shape,
-  /// state_error for another type.
+  /// Throws config_error if a column is missing or extra, shape_error if the shape of a row
+  /// differs, and state_error if a type differs.
   void check(const transitions& rows) const {
     if (columns_.empty()) {
       if (rows.begin() == rows.end())
@@ -60,12 +61,12 @@ class row_storage {
                                   ", which the memory does not keep"));
   }
 
-  /// Rows [row, row + length) of a batch, for the slots from `slot` on.
+  /// Rows [row, row + length) of a batch, for the slots that begin at `slot`.
   struct run {
     std::int64_t slot, row, length;
   };
-  /// Stores rows that `check` accepts in all columns or, on any exception, in none: memory is taken
-  /// before the first is written. Throws config_error where there is none.
+  /// Stores rows that `check` accepts. On any exception no column changes, because all memory is
+  /// allocated before the first write. Throws config_error if there is not enough memory.
   void put(std::initializer_list<run> runs, const transitions& rows) {
     struct part {
       at::Tensor* to;
@@ -81,7 +82,8 @@ class row_storage {
             if (length == 0) continue;
             const at::Tensor& all = rows[name];
             auto some = length == all.size(0) ? all : all.narrow(0, row, length);
-            // Whoever copies these between devices puts them together first.
+            // A copy between devices makes the rows contiguous first: do this here, where it may
+            // fail.
             if (some.device() != tensor.device() && !some.is_contiguous())
               some = some.detach().contiguous();
             parts.push_back({&tensor, slot, std::move(some)});
@@ -91,12 +93,12 @@ class row_storage {
       for (auto& [to, slot, some] : parts) put_rows(*to, slot, some);
     });
   }
-  /// The same for single rows: row `which[i]` goes to slot `slots[i]`; int64 [m] both, on the CPU,
-  /// no slot twice.
+  /// Stores single rows: row `which[i]` goes to slot `slots[i]`. Both are int64 [m] on the CPU, and
+  /// no slot appears twice.
   void put(const at::Tensor& slots, const transitions& rows, const at::Tensor& which) {
     struct part {
       at::Tensor* to;
-      at::Tensor rows;  // all of them where a loop picks them out, else those that are stored
+      at::Tensor rows;  // all rows if a loop selects them, otherwise only the rows to store
       bool by_loop;
     };
     store(rows, [&] {
@@ -123,8 +125,8 @@ class row_storage {
     });
   }
 
-  /// Of the first `size` rows. Throws config_error when there are none, LibTorch's error for an
-  /// index beyond them.
+  /// Returns the rows at `indices` among the first `size` rows. Throws config_error if there are no
+  /// rows, and LibTorch's error if an index is out of range.
   transitions gather(const at::Tensor& indices, std::int64_t size) const {
     if (columns_.empty()) throw config_error(concat(owner_, ": there are no rows to gather from"));
     std::vector<named_tensor> rows;
@@ -133,30 +135,31 @@ class row_storage {
     return transitions(std::move(rows));
   }
 
-  /// As `gather`, of rows that are there. Throws config_error when there is no memory for so many.
+  /// Like `gather`, for valid indices. Throws config_error if the batch does not fit into memory.
   transitions draw(const at::Tensor& indices, std::int64_t size) const {
     return allocated([&] { return gather(indices, size); }, owner_,
                      ": there is no room for a batch of ", indices.numel(), " rows");
   }
 
-  /// The first `size` rows, as views.
+  /// Saves the first `size` rows, as views.
   void save_state(state& out, const std::string& prefix, std::int64_t size) const {
     for (const auto& [name, tensor] : columns_) out.set(prefix + name, tensor.narrow(0, 0, size));
   }
-  /// What was saved, for `assign`: nothing changes yet. Throws state_error or shape_error when it
-  /// has not `size` rows, or not of the columns that there are.
+  /// Returns the saved rows, for `assign`, and changes nothing. Throws state_error or shape_error
+  /// if there are not `size` rows or if the columns differ.
   transitions saved(const state& in, const std::string& prefix, std::int64_t size) const {
     std::vector<named_tensor> columns;
     for (const auto& key : in.tensor_keys(prefix))
       columns.push_back({key.substr(prefix.size()), in.tensor(key)});
     transitions rows(std::move(columns));
     if (rows.size() != size || size > capacity_)
-      throw state_error(concat(owner_, ": the state says ", size, " rows and holds ", rows.size(),
-                               ", for a memory of ", capacity_, ": it was saved from another one"));
+      throw state_error(concat(owner_, ": the state names ", size, " rows and holds ", rows.size(),
+                               ", for a capacity of ", capacity_,
+                               ": it was saved from another memory"));
     if (rows.begin() != rows.end()) check_saved(prefix, [&] { check(rows); });
     return rows;
   }
-  /// Keeps these and no others: changes nothing on an exception.
+  /// Replaces all rows by `rows`. On an exception nothing changes.
   void assign(const transitions& rows) {
     std::vector<named_tensor> fresh;
     for (const auto& [name, tensor] : rows) {
@@ -185,7 +188,7 @@ class row_storage {
         ": choose a smaller capacity");
   }
 
-  /// Makes the tensors, or takes ours from those who share them.
+  /// Allocates the tensors, or copies them if they are shared.
   void own(const transitions& rows) {
     if (columns_.empty()) {
       std::vector<named_tensor> fresh;
@@ -198,7 +201,8 @@ class row_storage {
                            ": there is no room on ", device_, " for a second '", name, '\'');
   }
 
-  /// Runs `write` on tensors that are ours; if it throws, those that were made for it go again.
+  /// Runs `write` on tensors that no one shares. If `write` throws, releases tensors that were
+  /// allocated for it.
   template <class Write>
   void store(const transitions& rows, Write write) {
     const bool first = columns_.empty();
@@ -211,7 +215,7 @@ class row_storage {
     }
   }
 
-  /// Without memory of its own, which an operation of LibTorch takes.
+  /// Copies rows without allocating memory; LibTorch's operations would allocate.
   static void copy_rows(const at::Tensor& to, const at::Tensor& slots, const at::Tensor& from,
                         const at::Tensor& which) {
     const auto bytes = bytes_of_row(from);

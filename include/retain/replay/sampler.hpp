@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What every sampler answers. A sampler decides which items; where they lie (a tensor,
-// retain::transitions, a file) is another matter.
+// The interface of all samplers. A sampler selects items by index. It does not depend on where the
+// items are stored (in a tensor, in retain::transitions, or in a file).
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,25 +17,25 @@ namespace retain {
 
 /// n drawn items, or n drawn sequences of L steps. All tensors are on the CPU.
 struct drawn {
-  at::Tensor indices;  ///< int64 [n], or [L, n]: into whatever holds the items
-  /// float64 [n]: a factor on the loss of each; undefined where all count the same
+  at::Tensor indices;  ///< int64 [n], or [L, n]: positions of the items
+  /// float64 [n]: a factor for the loss of each item; undefined if all items count equally
   at::Tensor weights;
-  /// bool [L, n]: 1 where a step counts, 0 in padding; undefined where there is no padding
+  /// bool [L, n]: 1 at a valid step, 0 in padding; undefined if there is no padding
   at::Tensor mask;
-  /// bool [L, n]: 1 at the first step of an episode, before which a recurrent state is reset;
-  /// sequences only
+  /// bool [L, n]: 1 at the first step of an episode, where a recurrent state is reset before the
+  /// step; only for sequences
   at::Tensor done;
 };
 
-/// s.sample(n) -> drawn, with indices in [0, s.size()). Equal seeds draw equal items, whatever the
-/// number of threads; a copy draws what the original would have drawn.
+/// s.sample(n) -> drawn, with indices in [0, s.size()). Equal seeds draw equal items for any number
+/// of threads. A copy continues with the same draws as the original.
 template <class S>
 concept sampler = std::copyable<S> && requires(S& s, const S& c, std::int64_t n) {
   { s.sample(n) } -> std::same_as<drawn>;
   { c.size() } -> std::convertible_to<std::int64_t>;
 };
 
-/// A sampler of sequences of s.length() steps: its draws have `done`.
+/// A sampler of sequences of s.length() steps; its draws have `done`.
 template <class S>
 concept sequence_sampler = sampler<S> && requires(const S& c) {
   { c.length() } -> std::convertible_to<std::int64_t>;
@@ -49,8 +49,7 @@ inline void check_draw(const char* what, std::int64_t n, std::int64_t size) {
   if (size < 1) throw config_error(concat(what, ": there is nothing to draw from yet"));
 }
 
-/// Throws config_error unless `count` and `more` items are not negative, and no more than anything
-/// holds.
+/// Throws config_error if `count` or `more` is negative, or if their sum is above most_items.
 inline void check_items(const char* what, std::int64_t count, std::int64_t more = 0) {
   if (count < 0 || more < 0)
     throw config_error(
@@ -60,8 +59,8 @@ inline void check_items(const char* what, std::int64_t count, std::int64_t more 
                               more > 0 ? concat(" and ", more, " more") : ""));
 }
 
-/// An int64 tensor [n] and where to write its values. Throws config_error when there is no memory
-/// for so many.
+/// An int64 tensor [n] and a pointer to its values. Throws config_error if the tensor does not fit
+/// into memory.
 struct index_buffer {
   index_buffer(const char* what, std::int64_t n)
       : tensor(allocated([&] { return at::empty({n}, at::TensorOptions().dtype(at::kLong)); }, what,
@@ -71,8 +70,8 @@ struct index_buffer {
   std::int64_t* data;
 };
 
-/// `indices` as a flat, contiguous int64 tensor on the CPU. Throws shape_error unless it is
-/// one-dimensional, config_error for another type or a value outside [0, size).
+/// Returns `indices` as a flat, contiguous int64 tensor on the CPU. Throws shape_error unless the
+/// tensor is one-dimensional, and config_error if it has another type or a value outside [0, size).
 inline at::Tensor checked_indices(const char* what, const at::Tensor& indices, std::int64_t size) {
   if (indices.dim() != 1)
     throw shape_error(

@@ -16,15 +16,15 @@
 namespace retain {
 
 struct sequences_options {
-  std::int64_t length = 16;  ///< L, steps of a sequence
-  /// true: a sequence may begin at any step, and is padded where its episode ends
+  std::int64_t length = 16;  ///< L, the number of steps of a sequence
+  /// true: a sequence may begin at any step and is padded after the end of its episode
   bool pad = false;
   std::uint64_t seed = 0;
 };
 
-/// The lengths [E] of the episodes that follow one another in `done` [n]: 1 at the first step of
-/// each, as recurrent policies take it. Throws shape_error for another shape, config_error when
-/// step 0 begins no episode.
+/// Returns the lengths [E] of consecutive episodes. `done` [n] is 1 at the first step of each
+/// episode, as for recurrent policies. Throws shape_error if `done` has another shape, and
+/// config_error if step 0 is not the first step of an episode.
 inline at::Tensor episode_lengths(const at::Tensor& done) {
   if (done.dim() != 1)
     throw shape_error(detail::concat("episode_lengths: done needs the shape [n], got ",
@@ -36,28 +36,31 @@ inline at::Tensor episode_lengths(const at::Tensor& done) {
     if (begins[i])
       lengths.push_back(0);
     else if (i == 0)
-      throw config_error("episode_lengths: step 0 must be marked as the first of an episode; flags "
-                         "that mark last steps are to be shifted by one");
+      throw config_error(
+          "episode_lengths: step 0 must be marked as the first step of an episode; if "
+          "the flags mark last steps, shift them by one");
     ++lengths.back();
   }
   return at::tensor(lengths, at::TensorOptions().dtype(at::kLong));
 }
 
-/// Sequences of L steps out of episodes that lie one after the other, for recurrent policies. No
-/// sequence goes on from one episode into the next, and every start that allows this is equally
-/// likely: steps with L - 1 more of their episode after them, so that episodes shorter than L are
-/// never drawn; or with `pad` every step, and the mask is 0 beyond the episode's end (the index
-/// stays at the last step). Padding keeps the ends of episodes as likely as the rest: without it, a
-/// step is in up to L sequences, the first and last L - 1 of an episode in fewer.
+/// Draws sequences of L steps from consecutive episodes, for recurrent policies. A sequence never
+/// crosses the end of an episode, and every possible start is equally likely.
 ///
 ///     sequences{episode_lengths(done), {.length = 32}}
 ///
-/// A draw is indices [L, n], done [L, n], and with `pad` a mask [L, n]. O(log E) a sequence, for E
-/// episodes.
+/// Without `pad`, a start needs L - 1 more steps in its episode, so episodes shorter than L are
+/// never drawn. With `pad`, a sequence may start at every step. After the end of the episode the
+/// mask is 0 and the index stays at the last step. Padding makes the ends of episodes as likely as
+/// the other steps. Without padding, a step is in up to L sequences, but the first and last L - 1
+/// steps of an episode are in fewer.
+///
+/// A draw has indices [L, n], done [L, n], and with `pad` a mask [L, n]. It costs O(log E) per
+/// sequence for E episodes.
 class sequences {
  public:
-  /// `lengths` [E], int64: steps of each episode, in the order they lie in. Throws config_error for
-  /// a length below 1, of an episode or of a sequence.
+  /// `lengths` [E], int64, holds the number of steps of each episode in stored order. Throws
+  /// config_error if the length of an episode or of a sequence is below 1.
   explicit sequences(const at::Tensor& lengths, sequences_options options = {})
       : length_(options.length), pad_(options.pad), random_(options.seed) {
     if (length_ < 1)
@@ -65,7 +68,7 @@ class sequences {
     push(lengths);
   }
 
-  /// More episodes after the ones there are: all or, on any exception, none.
+  /// Adds episodes at the end. On any exception nothing changes.
   void push(const at::Tensor& lengths) {
     if (lengths.dim() != 1 || lengths.scalar_type() != at::kLong)
       throw shape_error(detail::concat("sequences: the episodes' lengths must be int64 [E], got ",
@@ -86,8 +89,8 @@ class sequences {
     }
   }
 
-  /// Throws config_error when no episode is long enough, or so many sequences do not fit into
-  /// memory.
+  /// Draws n sequences. Throws config_error if no episode is long enough or if the sequences do not
+  /// fit into memory.
   drawn sample(std::int64_t n) {
     if (starts() == 0 && size() > 0)
       throw config_error(detail::concat("sequences: no episode has ", length_,
@@ -121,25 +124,27 @@ class sequences {
     return {indices.tensor.view({length_, n}), {}, pad_ ? mask : at::Tensor(), done};
   }
 
-  std::int64_t size() const { return steps_.back(); }     ///< steps of all episodes
-  std::int64_t starts() const { return starts_.back(); }  ///< places where a sequence may begin
-  std::int64_t length() const { return length_; }         ///< L
+  std::int64_t size() const { return steps_.back(); }  ///< number of steps in all episodes
+  /// number of steps where a sequence may begin
+  std::int64_t starts() const { return starts_.back(); }
+  std::int64_t length() const { return length_; }  ///< L
 
-  /// The episodes and the generator; length and padding are the caller's to choose.
+  /// Saves the episodes and the generator. The state does not hold length and padding; the caller
+  /// sets them in the constructor.
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "steps", at::tensor(steps_, at::TensorOptions().dtype(at::kLong)));
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error, and changes nothing, for steps that no episodes have.
+  /// Throws state_error, and changes nothing, if the saved steps are not those of episodes.
   void load_state(const state& in, const std::string& prefix) {
     const std::string key = prefix + "steps";
     const at::Tensor steps = detail::saved_list(in, key, at::kLong);
     const auto* end = static_cast<const std::int64_t*>(steps.data_ptr());
     if (steps.numel() < 1 || end[0] != 0)
-      throw state_error(detail::concat(
-          "the state's '", key, "' must begin with 0 steps: it was saved from something else"));
+      throw state_error(detail::concat("the state's '", key,
+                                       "' must begin with 0: it was saved from something else"));
     detail::check_saved(key, [&] {
-      // An end that is negative is no length either; their difference might overflow.
+      // A negative end is an error too. max() keeps the difference from overflowing.
       for (std::int64_t e = 0; e + 1 < steps.numel(); ++e)
         check_episode(e, end[e], std::max<std::int64_t>(0, end[e + 1]) - end[e]);
     });
@@ -159,7 +164,7 @@ class sequences {
   std::int64_t length_;
   bool pad_;
   detail::splitmix64 random_;
-  // in all episodes before the e-th
+  // Sums over all episodes before the e-th episode.
   detail::self_movable<std::vector<std::int64_t>> starts_{0}, steps_{0};
 };
 

@@ -18,28 +18,32 @@
 namespace retain {
 
 struct stratified_options {
-  /// how often each stratum is drawn, relative to the others; empty: all equally
+  /// relative frequency of each stratum; empty: all strata equally often
   std::map<std::int64_t, double> shares = {};
   std::uint64_t seed = 0;
 };
 
-/// Batches that hold a fixed share of every stratum: of regions of an environment, bins of return,
-/// levels of a dungeon, however many items each has. Items carry an int64 key; the items of one key
-/// are a stratum, and within it every item is equally likely (with replacement). The shares are
-/// exact: a batch of n gets n p_k items of stratum k, rounded by largest remainder, and what
-/// rounding gave or took is carried over, so that over any number of batches each stratum is off by
-/// an item or two and not by more.
+/// Draws batches with a fixed share of every stratum, independent of the number of its items. A
+/// stratum is, for example, a region of an environment, a bin of returns, or a level of a dungeon.
+/// Each item has an int64 key, and the items with the same key form a stratum. Within a stratum
+/// every item is equally likely (with replacement).
 ///
-///     stratified{levels}                                               // each level equally often
-///     stratified{levels, {.shares = {{1, 1.0}, {2, 3.0}}, .seed = 5}}  // level 2 three times as often
+///     // each level equally often
+///     stratified{levels}
+///     // level 2 three times as often as level 1
+///     stratified{levels, {.shares = {{1, 1.0}, {2, 3.0}}, .seed = 5}}
 ///
-/// A stratum without items gets nothing, and the others share it in proportion. Draws are [n], by
-/// ascending key. A draw is O(n + K) for K strata, whatever the number of items, an update O(1);
-/// memory is 16 bytes an item.
+/// A batch of n has n p_k items of stratum k, rounded by largest remainder. The rounding error is
+/// carried to the next batch. Over any number of batches, the count of each stratum is therefore
+/// exact to an item or two. A stratum without items gets nothing; the other strata get its share in
+/// proportion.
+///
+/// A draw has indices [n], ordered by key. A draw costs O(n + K) for K strata, independent of the
+/// number of items, and an update O(1). The memory is 16 bytes per item.
 class stratified {
  public:
-  /// `keys` [n], int64. Throws config_error for shares that are negative or all 0, that or whose
-  /// sum is not finite, and for a key without a share when shares are given.
+  /// `keys` is int64 [n]. Throws config_error if a share is negative, if all shares are 0, if a
+  /// share or their sum is not finite, or if shares are given and a key has no share.
   explicit stratified(const at::Tensor& keys, stratified_options options = {})
       : shares_(std::move(options.shares)), random_(options.seed) {
     double sum = 0;
@@ -52,12 +56,11 @@ class stratified {
     }
     if (!shares_.empty() && !(sum > 0)) throw config_error("stratified: all shares are 0");
     if (!std::isfinite(sum))
-      throw config_error(
-          "stratified: the shares add up to more than a double holds: scale them down");
+      throw config_error("stratified: the sum of the shares overflows a double: scale them down");
     push(keys);
   }
 
-  /// New items after the ones there are: all or, on any exception, none.
+  /// Adds items at the end. On any exception nothing changes.
   void push(const at::Tensor& keys) {
     const at::Tensor flat = checked(keys);
     check_size(size(), flat.numel());
@@ -68,9 +71,9 @@ class stratified {
     }
   }
 
-  /// Other keys for items that there are, as when a memory has overwritten them. `indices` [m],
-  /// `keys` [m], int64. Throws config_error for an index that is none; on any exception nothing has
-  /// changed.
+  /// Sets new keys for existing items, for example after a memory has overwritten them. `indices`
+  /// and `keys` are int64 [m]. Throws config_error if an index is out of range. On any exception
+  /// nothing changes.
   void update(const at::Tensor& indices, const at::Tensor& keys) {
     const at::Tensor items = detail::checked_indices("stratified", indices, size()),
                      flat = checked(keys);
@@ -84,8 +87,8 @@ class stratified {
     }
   }
 
-  /// Throws config_error when no stratum with a share has items, and for more draws than fit into
-  /// memory.
+  /// Draws n items. Throws config_error if no stratum with a share has items, or if n does not fit
+  /// into memory.
   drawn sample(std::int64_t n) {
     std::vector<double> shares(strata_.size()), credit(strata_.size());
     double sum = 0;
@@ -112,13 +115,14 @@ class stratified {
   }
 
   std::int64_t size() const { return static_cast<std::int64_t>(places_.size()); }
-  /// How many items have this key.
+  /// Returns the number of items with this key.
   std::int64_t size(std::int64_t key) const {
     const auto found = numbers_.find(key);
     return found == numbers_.end() ? 0 : count(strata_[found->second]);
   }
 
-  /// Everything but the shares: keys, the order within strata, what is carried over, the generator.
+  /// Saves the keys, the order within the strata, the carried remainders and the generator, but not
+  /// the shares.
   void save_state(state& out, const std::string& prefix) const {
     std::vector<std::int64_t> keys, counts, items;
     std::vector<double> credits;
@@ -136,15 +140,15 @@ class stratified {
     out.set(prefix + "credits", at::tensor(credits, at::TensorOptions().dtype(at::kDouble)));
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error, and changes nothing, for items of a key that has no share here, and for
-  /// lists that do not fit together.
+  /// Throws state_error, and changes nothing, if an item has a key without a share here, or if the
+  /// saved lists do not fit together.
   void load_state(const state& in, const std::string& prefix) {
     const auto list = [&](const char* name, at::ScalarType type) {
       return detail::saved_list(in, prefix + name, type);
     };
     const auto wrong = [&](const char* name, std::int64_t where) {
       throw state_error(detail::concat("stratified: the state's '", prefix, name,
-                                       "' does not fit to the rest at place ", where,
+                                       "' does not fit the other lists at position ", where,
                                        ": it was saved from something else"));
     };
     const auto keys = list("keys", at::kLong), counts = list("counts", at::kLong),
@@ -164,7 +168,7 @@ class stratified {
     for (std::int64_t k = 0; k < keys.numel(); ++k) {
       if (k > 0 && key[k] <= key[k - 1]) wrong("keys", k);
       if (!shares_.empty() && !shares_.count(key[k]))
-        throw state_error(detail::concat("stratified: the state under '", prefix,
+        throw state_error(detail::concat("stratified: the state at '", prefix,
                                          "' has items of the key ", key[k],
                                          ", which has no share here"));
       detail::check_saved(prefix + "credits", [&] {
@@ -190,7 +194,7 @@ class stratified {
   struct stratum_items {
     std::vector<std::int64_t> items;
     double credit = 0;
-    std::size_t coming = 0;  // items that room is made for
+    std::size_t coming = 0;  // number of items to reserve room for
   };
   struct place {
     std::uint32_t stratum;
@@ -202,11 +206,11 @@ class stratified {
   }
   static void check_size(std::int64_t size, std::int64_t more = 0) {
     if (size > unplaced || more > unplaced - size)
-      throw config_error(detail::concat("stratified: there is place for ", unplaced,
-                                        " items, not for ", size, " and ", more, " more"));
+      throw config_error(detail::concat("stratified: at most ", unplaced,
+                                        " items are possible, got ", size, " and ", more, " more"));
   }
 
-  /// Keys [n] on the CPU, every one with a share.
+  /// Returns keys [n] on the CPU, after checking that every key has a share.
   at::Tensor checked(const at::Tensor& keys) const {
     if (keys.dim() != 1 || keys.scalar_type() != at::kLong)
       throw shape_error(detail::concat("stratified: keys must be int64 [n], got ", keys.dtype(),
@@ -216,9 +220,9 @@ class stratified {
     if (!shares_.empty())
       for (std::int64_t i = 0; i < flat.numel(); ++i)
         if (!shares_.count(key[i]))
-          throw config_error(
-              detail::concat("stratified: an item has the key ", key[i],
-                             ", which has no share: give it one, 0 if it is never drawn"));
+          throw config_error(detail::concat(
+              "stratified: an item has the key ", key[i],
+              ", which has no share: add a share for this key, or 0 to never draw it"));
     return flat;
   }
 
@@ -229,7 +233,8 @@ class stratified {
     if (made) strata_.emplace_back();
     return found->second;
   }
-  /// The strata of these keys, each with room for them: what fails, fails here.
+  /// Returns the strata of these keys and reserves room in each, so that a later insert cannot
+  /// fail.
   std::vector<std::uint32_t> prepared(const at::Tensor& keys) {
     const auto* key = static_cast<const std::int64_t*>(keys.data_ptr());
     const std::size_t had = strata_.size();
@@ -253,7 +258,7 @@ class stratified {
                                                static_cast<std::uint32_t>(strata_[s].items.size())};
     strata_[s].items.push_back(item);
   }
-  /// The stratum's last item takes the place of the one that leaves.
+  /// Moves the stratum's last item to the place of the removed item.
   void remove(std::int64_t item) {
     const place left = places_[static_cast<std::size_t>(item)];
     auto& items = strata_[left.stratum].items;
@@ -266,7 +271,8 @@ class stratified {
   detail::splitmix64 random_;
   detail::self_movable<std::map<std::int64_t, std::uint32_t>> numbers_;  // key -> place in strata_
   detail::self_movable<std::vector<stratum_items>> strata_;
-  detail::self_movable<std::vector<place>> places_;  // of every item: its stratum, and where in it
+  // for every item: its stratum and its position there
+  detail::self_movable<std::vector<place>> places_;
 };
 
 }  // namespace retain

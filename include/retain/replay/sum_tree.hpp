@@ -11,16 +11,16 @@
 
 namespace retain::detail {
 
-/// A binary tree over values that are not negative: the sum of all, the least that is not 0, and
-/// the leaf at a given place of the running sum, each in O(log n). An inner node is recomputed from
-/// its two children and never changed by a difference, so that the sums do not drift and depend on
-/// the leaves alone, not on the order in which they were set.
+/// A binary tree over values that are not negative. It finds the sum of all values, the smallest
+/// value above 0, and the leaf at a given position of the running sum. An update or a search costs
+/// O(log n). An inner node is always recomputed from its two children, never changed by a
+/// difference. Therefore the sums do not drift and do not depend on the order of the updates.
 class sum_tree {
  public:
   explicit sum_tree(std::int64_t leaves = 0)
       : leaves_(static_cast<std::size_t>(leaves)), nodes_(2 * leaves_) {}
 
-  /// Leaves beyond the ones there are hold 0.
+  /// Changes the number of leaves. New leaves hold 0.
   void resize(std::int64_t leaves) {
     sum_tree grown(leaves);
     std::copy(nodes_.begin() + static_cast<std::ptrdiff_t>(leaves_), nodes_.end(),
@@ -34,12 +34,12 @@ class sum_tree {
     nodes_[i] = {value, value > 0 ? value : none};
     while ((i /= 2) > 0) recompute(i);
   }
-  /// The same for leaves [first, first + count), in O(count + log n).
+  /// Sets the leaves [first, first + count) to `value`, in O(count + log n).
   void fill(std::int64_t first, std::int64_t count, double value) {
     std::size_t low = leaves_ + static_cast<std::size_t>(first),
                 high = low + static_cast<std::size_t>(count);
     for (std::size_t i = low; i < high; ++i) nodes_[i] = {value, value > 0 ? value : none};
-    // A generation at a time and from the right, since the leaves may lie in two generations.
+    // Recompute one level at a time, from right to left, because the leaves may lie in two levels.
     while (high > 2) {
       low = std::max<std::size_t>(1, low / 2);
       high = (high + 1) / 2;
@@ -54,8 +54,8 @@ class sum_tree {
   double total() const { return leaves_ == 0 ? 0.0 : nodes_[1].sum; }
   double least() const { return leaves_ == 0 ? none : nodes_[1].least; }
 
-  /// The leaf that holds `mass` in [0, total) of the running sum; never one of value 0 unless all
-  /// are.
+  /// Returns the leaf whose part of the running sum contains `mass`, in [0, total). Never returns a
+  /// leaf of value 0, unless all values are 0.
   std::int64_t find(double mass) const {
     std::size_t i = 1;
     while (i < leaves_) {

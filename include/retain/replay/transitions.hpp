@@ -19,21 +19,22 @@
 
 namespace retain {
 
-/// Tensors by name that share their first dimension: row i of all of them is one item, a transition
-/// or whatever else belongs together.
+/// Named tensors with the same first dimension. Row i of all tensors is one item, for example a
+/// transition.
 ///
-///     const transitions batch{{"observation", o}, {"action", a}, {"reward", r}, {"next", n}, {"ended", e}};
+///     const transitions batch{{"observation", o}, {"action", a}, {"reward", r}, {"next", n},
+///                             {"ended", e}};
 ///     batch["reward"]
 ///
-/// Copies share the tensors. It is a memory for everything that draws from one.
+/// Copies share the tensors. The class satisfies gatherable, so terms can use it as a memory.
 class transitions {
  public:
   transitions() = default;
   transitions(std::initializer_list<named_tensor> columns)
       : transitions(std::vector<named_tensor>(columns)) {}
 
-  /// Throws config_error when two columns have one name, shape_error for a column without rows or
-  /// with another number of them.
+  /// Throws config_error if two columns have the same name, and shape_error if a column has no
+  /// dimension or another number of rows.
   explicit transitions(std::vector<named_tensor> columns) : columns_(std::move(columns)) {
     std::set<std::string_view> names;
     for (const auto& [name, tensor] : columns_) {
@@ -51,35 +52,35 @@ class transitions {
     }
   }
 
-  /// Throws config_error when there is no such column. Of a temporary it is a handle of its own,
-  /// which outlives that.
+  /// Returns a column. For a temporary, returns a tensor instead of a reference. Throws
+  /// config_error if there is no such column.
   const at::Tensor& operator[](std::string_view name) const& {
     for (const auto& column : columns_)
       if (column.name == name) return column.tensor;
     std::string there;
     for (const auto& column : columns_)
       there += detail::concat(there.empty() ? "" : ", ", '\'', column.name, '\'');
-    throw config_error(detail::concat("transitions: there is no '", name, "', only ",
+    throw config_error(detail::concat("transitions: there is no column '", name, "', only ",
                                       there.empty() ? "an empty batch" : there));
   }
 
   at::Tensor operator[](std::string_view name) const&& { return (*this)[name]; }
 
   std::int64_t size() const { return columns_.empty() ? 0 : columns_.front().tensor.size(0); }
-  /// Where the tensors are; the CPU when there are none.
+  /// Returns the device of the tensors, or the CPU if there are none.
   at::Device device() const {
     return columns_.empty() ? at::Device(at::kCPU) : columns_.front().tensor.device();
   }
   auto begin() const& { return columns_.begin(); }
   auto end() const& { return columns_.end(); }
-  void begin() const&& = delete;  // of a temporary there is nothing left to go through
+  void begin() const&& = delete;  // a temporary's columns do not outlive the call
   void end() const&& = delete;
 
-  /// Rows at `indices`, int64 [n] or [L, n], as tensors of their own.
+  /// Returns copies of the rows at `indices`, int64 [n] or [L, n].
   transitions gather(const at::Tensor& indices) const {
     return each([&](const at::Tensor& tensor) { return detail::gather_rows(tensor, indices); });
   }
-  /// Rows [start, start + length), as views.
+  /// Returns views of the rows [start, start + length).
   transitions narrow(std::int64_t start, std::int64_t length) const {
     return each([&](const at::Tensor& tensor) { return tensor.narrow(0, start, length); });
   }

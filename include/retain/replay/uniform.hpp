@@ -10,15 +10,15 @@
 
 namespace retain {
 
-/// Every one of `size` items is equally likely at every draw: uniform with replacement.
+/// Draws every one of `size` items with equal probability, with replacement.
 class uniform {
  public:
-  /// Throws config_error for a negative size.
+  /// Throws config_error if the size is negative.
   explicit uniform(std::int64_t size, std::uint64_t seed = 0) : size_(0), random_(seed) {
     resize(size);
   }
 
-  /// Indices [n]. Throws config_error when there are no items.
+  /// Draws n indices, [n]. Throws config_error if there are no items.
   drawn sample(std::int64_t n) {
     detail::check_draw("uniform", n, size_);
     const detail::index_buffer indices("uniform", n);
@@ -27,7 +27,7 @@ class uniform {
   }
 
   std::int64_t size() const { return size_; }
-  /// How many items there are from now on. Throws config_error for a negative number.
+  /// Sets the number of items. Throws config_error if the number is negative.
   void resize(std::int64_t size) {
     if (size < 0)
       throw config_error(
@@ -35,7 +35,7 @@ class uniform {
     size_ = size;
   }
 
-  /// The generator; the number of items is the caller's to know.
+  /// Saves the generator, but not the number of items; the caller must set it.
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "random", random_.state());
   }
