@@ -53,7 +53,7 @@ at::Tensor open_gate(Gate& gate, const Observations& observations, const Predict
 ///   teacher's and the student's predictions.
 /// - `weights` [...]: the weight of each step, not negative.
 /// - `done` [...]: 1 at the first step of an episode, where a recurrent teacher resets its state.
-///   Note that gae() has 1 at the last step instead.
+///   Note that gae() marks the last step instead.
 /// - `state`: the state of a recurrent student before the first step. If `state` and `done` exist,
 ///   the term calls student(observations, state, done) -> {prediction, state} and uses the
 ///   prediction (see recurrent_policy).
