@@ -38,8 +38,8 @@ struct anchored_critic_options {
 /// the new critic on new data only.
 ///
 /// A mean outside [0, 1] is clamped and then has no gradient. Therefore give both critics a bounded
-/// output, for example a sigmoid divided by 1 - gamma, and shift the rewards of both tasks into [0,
-/// 1].
+/// output, for example a sigmoid divided by 1 - gamma, and shift the rewards of both tasks into
+/// [0, 1].
 ///
 /// Returns a 0-dim tensor. Throws shape_error for an empty batch. Throws config_error for a
 /// discount outside [0, 1) and for a weight that is negative or not finite.

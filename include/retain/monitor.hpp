@@ -308,9 +308,9 @@ class monitor {
                             std::int64_t dimensions) {
     if (saved.scalar_type() != at::kDouble || saved.dim() != dimensions ||
         saved.size(-1) != (dimensions == 2 ? 5 : 3))
-      throw shape_error(detail::concat("monitor: the saved values of '", name, "' are ",
-                                       saved.dtype(), " of shape ",
-                                       detail::shape_text(saved.sizes()), ", which is no history"));
+      throw shape_error(detail::concat(
+          "monitor: the saved values of '", name, "' are ", saved.dtype(), " of shape ",
+          detail::shape_text(saved.sizes()), ", which is not a history"));
     return saved.contiguous();
   }
 

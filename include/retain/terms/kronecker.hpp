@@ -52,7 +52,7 @@ inline at::Tensor second_moment(const at::Tensor& given, const std::string& what
   const Eigen::SelfAdjointEigenSolver<row_major> solver(matrix);
   if (solver.eigenvalues().minCoeff() < -tolerance)
     throw state_error(concat(what, " has the eigenvalue ", solver.eigenvalues().minCoeff(),
-                             ": a second moment has none below 0"));
+                             ": a second moment has no negative eigenvalue"));
   matrix = solver.eigenvectors() * solver.eigenvalues().cwiseMax(0.0).asDiagonal() *
            solver.eigenvectors().transpose();
   return factor;
