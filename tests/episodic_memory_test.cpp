@@ -216,7 +216,7 @@ TEST_CASE("episodic_memory: what does not fit is named and changes nothing", "[e
   retain::state smaller, damaged;
   episodic_memory{rows(-1, 0), {.capacity = 6}}.save_state(smaller, "");
   CHECK_THROWS_WITH(memory.load_state(smaller, ""),
-                    ContainsSubstring("protects 1 of 6") && ContainsSubstring("2 of 6"));
+                    ContainsSubstring("1 protected rows of 6") && ContainsSubstring("2 of 6"));
   memory.save_state(damaged, "");
   damaged.set("rows.item", torch::arange(3));
   CHECK_THROWS_AS(memory.load_state(damaged, ""), retain::shape_error);

@@ -382,7 +382,7 @@ TEST_CASE("kickstarting: several teachers are several terms, each with its place
   CHECK(keep.breakdown().at(1).name == "kickstarting_2");
   retain::kickstarting lost{identity, {.place = 2}};
   CHECK_THROWS_WITH(lost.loss(student, kept),
-                    ContainsSubstring("answers of 2") && ContainsSubstring("place is 2"));
+                    ContainsSubstring("predictions of 2") && ContainsSubstring("place is 2"));
 }
 
 TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and resets before the "

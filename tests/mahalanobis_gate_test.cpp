@@ -93,7 +93,7 @@ TEST_CASE("mahalanobis gate: saved and restored, another one is refused", "[maha
     copy.save_state(saved, "");
     saved.set(key, value);
     CHECK_THROWS_AS(other.load_state(saved, ""), retain::state_error);
-    CHECK_THROWS_WITH(other.load_state(saved, ""), ContainsSubstring("those of no features"));
+    CHECK_THROWS_WITH(other.load_state(saved, ""), ContainsSubstring("are invalid"));
     CHECK(other.distance(x).equal(gate.distance(x)));
     CHECK(other.threshold() == gate.threshold());
   };

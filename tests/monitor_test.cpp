@@ -226,7 +226,7 @@ TEST_CASE("monitor: saved, restored and gone on with", "[monitor]") {
     watch.save_state(saved, "");
     saved.set(key, instead);
     CHECK_THROWS_WITH(older.load_state(saved, ""),
-                      ContainsSubstring("'b'") && ContainsSubstring("no history"));
+                      ContainsSubstring("'b'") && ContainsSubstring("not a history"));
     CHECK_THROWS_AS(older.load_state(saved, ""), retain::shape_error);
     older.write_csv(after);
     CHECK(after.str() == before.str());

@@ -11,35 +11,45 @@
 namespace retain {
 
 struct anchored_critic_options {
-  double discount = 0.99;  ///< gamma of both critics, in [0, 1)
-  /// w of the formula: how much the source counts; 0 leaves the plain objective
+  double discount = 0.99;  ///< the discount gamma of both critics, in [0, 1)
+  /// the exponent w in the formula: the influence of the source critic; 0 gives the plain objective
   double weight = 1.0;
 };
 
-/// Anchor critics (El Mabsout et al. 2023, arXiv 2301.06987): the critic of the pre-training task
-/// and its replay buffer are kept beside the new ones, and the actor has to satisfy both. With
-/// rewards in [0, 1], (1 - gamma) Q lies in [0, 1], and the actor minimises the product of the two,
+/// The policy loss with an anchor critic. The critic of the pre-training task (the source critic)
+/// is kept together with its replay buffer, and the policy must satisfy both the source critic and
+/// the new critic. If rewards are in [0, 1], then (1 - gamma) Q is in [0, 1]. The policy minimizes
+/// the negative product of both values:
 ///
-///     loss = -q q_anchor^w,    q = (1 - gamma) mean of Q(s, pi(s)) over new states,
-///                              q_anchor = (1 - gamma) mean of Q_anchor(s, pi(s)) over states of the source's buffer
+///     loss = -q q_anchor^w
+///     q        = (1 - gamma) mean of Q(s, pi(s)) over new states
+///     q_anchor = (1 - gamma) mean of Q_anchor(s, pi(s)) over states of the source's buffer
 ///
-/// so that neither can be bought with the other: as one falls to 0, so does what the other is
-/// worth. `values` and `anchor_values` hold Q and Q_anchor for the present policy's actions, [n]
-/// and [m], in its graph. The batches differ: each critic judges its own states.
+/// A gain in one value cannot compensate for the loss of the other: if one value is near 0, the
+/// product is near 0.
 ///
-/// The anchor goes on learning, with the usual temporal-difference loss towards r + gamma (1 -
-/// done) Q_anchor'(s', pi(s')), from the source's buffer alone and with the present policy's
-/// actions; the new critic learns from new data alone. A frozen one would judge the old policy. A
-/// mean outside [0, 1] is clamped and then pulls no more: give critics a bounded output, a sigmoid
-/// divided by 1 - gamma say, and shift rewards into [0, 1] for both.
+/// Arguments: `values` [n] holds Q and `anchor_values` [m] holds Q_anchor, both for the actions of
+/// the current policy and in its graph. The two batches are different: the new critic gets new
+/// states, the source critic gets states of the source's buffer.
 ///
-/// Returns a 0-dim tensor. Throws shape_error for an empty batch, config_error for a discount
-/// outside [0, 1) or a negative weight.
+/// The anchor critic must be trained further, because a frozen one would rate the old policy. Train
+/// the anchor critic with the usual temporal-difference loss towards r + gamma (1 - done)
+/// Q_anchor'(s', pi(s')). Use only the source's buffer and the actions of the current policy. Train
+/// the new critic on new data only.
+///
+/// A mean outside [0, 1] is clamped and then has no gradient. Therefore give both critics a bounded
+/// output, for example a sigmoid divided by 1 - gamma, and shift the rewards of both tasks into
+/// [0, 1].
+///
+/// Returns a 0-dim tensor. Throws shape_error for an empty batch. Throws config_error for a
+/// discount outside [0, 1) and for a weight that is negative or not finite.
+///
+/// Paper: El Mabsout et al. 2023, arXiv 2301.06987.
 inline at::Tensor anchored_policy_loss(const at::Tensor& values, const at::Tensor& anchor_values,
                                        const anchored_critic_options& options = {}) {
   if (values.numel() == 0 || anchor_values.numel() == 0)
     throw shape_error(detail::concat(
-        "anchored_policy_loss: both critics need states to judge, got values of shapes ",
+        "anchored_policy_loss: both critics need at least one state, got values of shapes ",
         detail::shape_text(values.sizes()), " and ", detail::shape_text(anchor_values.sizes())));
   if (!(options.discount >= 0 && options.discount < 1))
     throw config_error(detail::concat("anchored_policy_loss: the discount must be in [0, 1), got ",

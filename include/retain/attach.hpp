@@ -21,8 +21,7 @@
 
 namespace retain {
 
-/// A weight penalty that can give the gradient of one parameter alone: every weight penalty of this
-/// library.
+/// Every weight penalty of this library: it can compute the gradient of a single parameter.
 template <class T>
 concept attachable = requires(const T& term, const parameter_list& model, const std::string& name,
                               std::size_t index, at::Tensor& gradient) {
@@ -34,27 +33,28 @@ concept attachable = requires(const T& term, const parameter_list& model, const 
 
 namespace detail {
 
-/// Whether the pull that a guard added is still in a parameter's `.grad`: it is while the
-/// parameter, its storage and its `.grad` are what the addition and later backward passes left. All
-/// of it is read without waiting for a device.
+/// Records the penalty gradient that the guard added to the `.grad` of one parameter. `stands` says
+/// whether this penalty gradient is still in `.grad`. It is, if the parameter, its storage and its
+/// `.grad` have not changed since, except by later backward passes. Reading these values does not
+/// synchronize with a device.
 class pull_record {
  public:
-  /// Whether everything is as it was left; `gradient` is `.grad` before the backward pass that is
-  /// running adds to it.
+  /// Whether nothing has changed since `left`. `gradient` is `.grad` before the running backward
+  /// pass adds to it.
   bool stands(const at::Tensor& theta, const at::Tensor& gradient) const {
     if (!added_ || !gradient.defined() || theta._version() != version_ ||
         theta.data_ptr() != storage_)
       return false;
     if (!followed_) return true;
     if (gradient.layout() != at::kStrided) return false;
-    // a hook behind the guard's may have made another tensor of it
+    // a hook that runs after the guard's hook may have replaced the tensor
     if (gradient.data_ptr() != gradient_) return made_;
     return gradient._version() == gradient_version_;
   }
 
-  /// Notes what `.grad` will be once `incoming` has been added to `gradient`: an undefined one
-  /// becomes `incoming` itself, a defined one is added to in place. With create_graph it is a new
-  /// tensor, and only the parameter is followed.
+  /// Records what `.grad` will be after `incoming` has been added to `gradient`. If `gradient` is
+  /// undefined, `incoming` itself becomes `.grad`. If it is defined, autograd adds to it in place.
+  /// With create_graph, `.grad` becomes a new tensor; then only the parameter is tracked.
   void left(const at::Tensor& theta, const at::Tensor& gradient, const at::Tensor& incoming) {
     const at::Tensor& result = gradient.defined() ? gradient : incoming;
     added_ = true;
@@ -75,8 +75,8 @@ class pull_record {
   const void *storage_ = nullptr, *gradient_ = nullptr;
 };
 
-/// Whether the backward pass that runs in this thread hands a leaf's gradient to its caller, as
-/// autograd::grad does, instead of adding it to `.grad`.
+/// Whether the current backward pass of this thread returns the gradient of `leaf` to its caller,
+/// as autograd::grad does, instead of adding the gradient to `.grad`.
 inline bool handed_out(const at::Tensor& leaf) {
   const auto* nodes = torch::autograd::get_current_graph_task_exec_info();
   if (!nodes || nodes->empty()) return false;
@@ -88,8 +88,9 @@ inline bool handed_out(const at::Tensor& leaf) {
 
 }  // namespace detail
 
-/// What `attach` returns: the penalty pulls while it lives. Movable, not copyable; ends with its
-/// scope, or by `detach`.
+/// The guard that `attach` returns. While the guard exists, every backward pass adds the gradient
+/// of the penalty. The guard can be moved but not copied. It ends at the end of its scope or with
+/// `detach`.
 class attachment {
  public:
   attachment() = default;
@@ -102,7 +103,7 @@ class attachment {
   }
   ~attachment() { detach(); }
 
-  /// Takes the hooks off the parameters. What is in `.grad` stays there.
+  /// Removes the hooks from the parameters. Does not change `.grad`.
   void detach() noexcept {
     if (!shared_) return;
     for (const auto& [index, position] : shared_->hooks)
@@ -112,8 +113,9 @@ class attachment {
 
   bool attached() const { return shared_ != nullptr; }
 
-  /// From here to `resume` backward passes are left alone: for one whose `.grad` is not to be
-  /// stepped with, such as the reference of a gradient_projection.
+  /// Stops adding the gradient of the penalty until `resume` is called. Use it for a backward pass
+  /// whose `.grad` is not used for an optimizer step, such as the reference gradient of
+  /// gradient_projection.
   void pause() noexcept {
     if (shared_) shared_->paused = true;
   }
@@ -121,9 +123,9 @@ class attachment {
     if (shared_) shared_->paused = false;
   }
 
-  /// Says that a step was made: the next backward pass adds the pull again. Needed only where
-  /// neither the parameters nor their `.grad` show it: a loop by hand that writes both through
-  /// `.data()`.
+  /// Tells the guard that an optimizer step was made, so that the next backward pass adds the
+  /// penalty gradient again. Only necessary if the guard cannot detect the step (see `attach`). An
+  /// example is a hand-written loop that writes both through `.data()`.
   void renew() {
     if (!shared_) return;
     for (auto& record : shared_->records) record.forget();
@@ -153,12 +155,13 @@ class attachment {
       if (tensor.grad_fn())
         throw config_error(detail::concat(
             "attach: '", name,
-            "' is computed from other tensors: attach to those that the optimiser moves"));
+            "' is computed from other tensors: attach to the tensors that the optimizer updates"));
     }
     for (std::size_t i = 0; i < shared_->model.size(); ++i) {
       const auto& [name, tensor] = shared_->model[i];
       if (!tensor.requires_grad() || !penalty->covers(name)) continue;
-      // The hook holds the state weakly: the state holds the parameters, and they hold the hook.
+      // The hook keeps only a weak pointer to the state. The state owns the parameters, and the
+      // parameters own the hook: a shared pointer would be a cycle.
       const auto pull = [penalty, i, state = std::weak_ptr<shared_state>(shared_)](
                             const at::Tensor& incoming) -> at::Tensor {
         const auto shared = state.lock();
@@ -169,7 +172,7 @@ class attachment {
     }
     if (shared_->hooks.empty())
       throw config_error("attach: the model has no trainable parameter that the penalty covers, so "
-                         "no backward pass would call it");
+                         "the penalty would have no effect");
   }
 
   template <class Penalty>
@@ -189,12 +192,12 @@ class attachment {
     }
     at::Tensor result = incoming;
     if (!record.stands(theta, gradient)) {
-      // create_graph: what came in keeps its graph
+      // with create_graph, `incoming` keeps its graph
       const bool in_graph = at::GradMode::is_enabled();
       const at::NoGradGuard no_grad;
       if (incoming.layout() != at::kStrided) {
-        // A hook must not change the layout, so that the pull goes where the sparse gradient will
-        // be added.
+        // A hook must not change the layout of its gradient. Therefore the penalty gradient is
+        // added to `.grad`, to which autograd will add the sparse gradient.
         if (!gradient.defined()) gradient = at::zeros_like(theta);
         penalty.add_gradient_of(shared.model, index, gradient);
         theta.mutable_grad() = gradient;
@@ -216,42 +219,50 @@ class attachment {
   std::shared_ptr<shared_state> shared_;
 };
 
-/// For an agent whose update cannot be edited: while the guard lives, every backward pass that
-/// reaches a parameter finds the penalty's gradient added to it, once for every optimiser step,
-/// however often backward runs between two steps.
+/// Adds the gradient of a weight penalty to every backward pass, for an agent whose update code you
+/// cannot change. While the returned guard exists, each parameter that a backward pass reaches gets
+/// the penalty gradient once per optimizer step, even if backward() runs several times between two
+/// steps.
 ///
 ///     auto guard = retain::attach(keep, *policy);
 ///     agent.train(*policy);                        // its own loss, backward() and step()
 ///
-/// `keep` is any weight penalty of this library; it is referred to and must outlive the guard at
-/// the same address, so that `keep.step(...)` takes effect from the next step on. Given as a
-/// std::shared_ptr it is shared, given as a temporary it moves into the guard. Several penalties
-/// are attached one by one (`keep.term<0>()` of a composition). The guard holds the parameters.
+/// `keep` is any weight penalty of this library. If you pass a reference, the penalty must outlive
+/// the guard at the same address; `keep.step(...)` takes effect from the next optimizer step on. A
+/// std::shared_ptr is shared. A temporary is moved into the guard. Attach the penalties of a
+/// composition one by one (`keep.term<0>()`). The guard keeps the parameters alive.
 ///
-/// The gradient is the same as from `add_gradient` between backward and step: bit for bit with one
-/// backward pass a step, to rounding with several, since the pull then enters the sum first.
-/// Differences that remain:
-/// - A parameter that no backward pass reaches between two steps is not pulled in that step: its
-///   hook is not called.
-/// - Clipping, if the agent clips, sees the pull as part of the gradient.
-/// - What is made trainable later, or added to the model, is not pulled: attach again.
-/// - The pull goes into every backward() that fills `.grad`, for whatever purpose: `pause` the
-///   guard around one that is not stepped with. autograd::grad, which hands its gradients out, is
-///   left alone, and so is every estimate of this library: a Fisher may be estimated while the
-///   guard lives.
-/// - With create_graph the pull is a constant of the graph.
+/// The resulting gradient is the same as that of `add_gradient` between backward() and the
+/// optimizer step. With one backward pass per step it is the same bit for bit. With several passes
+/// it is the same up to rounding, because the penalty gradient is then the first summand. These
+/// differences remain:
+/// - A parameter that no backward pass reaches between two steps gets no penalty gradient in that
+///   step.
+/// - If the agent clips gradients, the penalty gradient is part of the clipped gradient.
+/// - A parameter that becomes trainable later, or that is added to the model later, gets no penalty
+///   gradient. Call `attach` again.
+/// - Every backward() that fills `.grad` gets the penalty gradient. Call `pause` and `resume`
+///   around a backward() whose gradient is not used for a step. autograd::grad returns its
+///   gradients and is not affected. The same holds for all estimates of this library: you may
+///   estimate a Fisher while the guard exists.
+/// - With create_graph the penalty gradient is a constant in the graph.
 ///
-/// A new step is seen by the parameter's version counter, which in-place changes move; by its
-/// storage, which set_data and module->to replace; or by `.grad`, which was reset to none, zeroed
-/// or otherwise written to: torch::optim::SGD changes parameters through `.data()`, which moves no
-/// counter. A loop that hides both, by parameter.data() and grad.data(), must call `guard.renew()`.
-/// An agent that writes into `.grad` between two backward passes of one step is pulled again. With
-/// torch::optim::SGD, zeroed gradients and a hook behind this one (a second guard, say) the second
-/// step alone goes without: what the first left cannot be told yet.
+/// The guard detects a new optimizer step by one of three changes:
+/// - the version counter of the parameter, which in-place changes increase;
+/// - the storage of the parameter, which set_data and module->to replace;
+/// - `.grad`, if it was reset, set to zero or written to. This detects a step of torch::optim::SGD,
+///   which changes parameters through `.data()` without increasing the version counter.
 ///
-/// Nothing waits for a device. Cost: one pass over the parameters a step, into a gradient that
-/// becomes `.grad`. Throws shape_error or state_error when the model does not fit, config_error for
-/// a parameter that is not a leaf, or when none is trainable.
+/// A loop that writes the parameters through parameter.data() and the gradients through grad.data()
+/// must call `guard.renew()`. If an agent writes into `.grad` between two backward passes of one
+/// step, the penalty gradient is added twice. One exception: with torch::optim::SGD, gradients that
+/// are set to zero, and another hook that runs after the guard's hook (for example a second guard),
+/// the second step gets no penalty gradient.
+///
+/// The guard never synchronizes with a device. Cost: one pass over the parameters per step, and one
+/// new gradient tensor, which becomes `.grad`. Throws shape_error or state_error if the model does
+/// not match the penalty. Throws config_error for a parameter that is not a leaf, and if no covered
+/// parameter is trainable.
 template <attachable P, parameter_source M>
 attachment attach(std::shared_ptr<P> penalty, const M& model) {
   if (!penalty) throw config_error("attach: the penalty is a null pointer");

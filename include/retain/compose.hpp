@@ -21,18 +21,21 @@
 
 namespace retain {
 
-/// A model and the function that asks it, as one object: weight penalties read its parameters,
-/// distillation calls it. It refers to the model, which must live as long.
+/// A model together with the function that evaluates it, as one object. Weight penalties read the
+/// parameters of the model; distillation terms call the function. The object holds a reference to
+/// the model, so the model must outlive it.
 ///
-///     policy_view view{policy, [&](const auto& observations) { return categorical{policy->forward(observations)}; }};
+///     policy_view view{policy, [&](const auto& observations) {
+///       return categorical{policy->forward(observations)};
+///     }};
 template <class Model, class Function>
 struct policy_view {
   const Model& model;
   Function function;
 
   parameter_list named_parameters() const { return parameters(model); }
-  /// (observations), or what else the function takes: a recurrent student's (observations, state,
-  /// done).
+  /// Calls the function. The arguments are (observations), or for a recurrent student
+  /// (observations, state, done).
   template <class... Arguments>
     requires std::invocable<const Function&, const Arguments&...>
   decltype(auto) operator()(const Arguments&... arguments) const {
@@ -42,10 +45,10 @@ struct policy_view {
 template <class Model, class Function>
 policy_view(const Model&, Function) -> policy_view<Model, Function>;
 
-/// One term's share of the last loss or gradient.
+/// The contribution of one term to the last loss or gradient.
 struct term_report {
   std::string name;
-  /// strength included, 0-dim, without gradient; undefined before the first call
+  /// the value including the strength, 0-dim, without gradient; undefined before the first call
   at::Tensor value;
   double strength = 0;
 };
@@ -73,33 +76,36 @@ concept retention_term = stateful<T> && requires(T& term, double progress) {
   term.step(progress);
 };
 
-/// Whether `name` belongs to each object and not to the type.
+/// Whether `name` is a non-static member of T.
 template <class T>
 concept named_by_each_object =
     requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
 
 }  // namespace detail
 
-/// Several retention terms as one. A term may be std::optional, so that a program can choose its
-/// terms at run time.
+/// Combines several retention terms into one. A term may be a std::optional, so that a program can
+/// choose its terms at run time.
 ///
 ///     auto keep = compose(ewc{...}, behavioral_cloning{...}, kickstarting{...});
-///     auto loss = ppo_loss + keep.loss(view, rollout);           // everything in the graph, or
-///     auto loss = ppo_loss + keep.distillation(view, rollout);   // function space in the graph ...
+///     auto loss = ppo_loss + keep.loss(view, rollout);          // all terms in the graph
+///
+///     // or: only the distillation terms in the graph, the weight penalties as one fused pass
+///     auto loss = ppo_loss + keep.distillation(view, rollout);
 ///     loss.backward();
-///     keep.add_gradient(*policy);                                // ... and weight space as the fused pass
+///     keep.add_gradient(*policy);
 ///     keep.step(env_steps);
 ///
-/// Terms are known by their names ("ewc", "kickstarting"); a second of a kind is "ewc_2". A term of
-/// your own has a static member `name`, of text in any form, and may have check_step(progress)
-/// const, which throws what step(progress) would.
+/// Each term is identified by its name, for example "ewc" or "kickstarting". A second term of the
+/// same kind is named "ewc_2". A term that you write yourself must have a static member `name`,
+/// which is convertible to std::string. It may also have check_step(progress) const, which throws
+/// the exceptions that step(progress) would throw.
 template <class... Terms>
 class composition {
   static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),
                 "every term needs a name, strength(), step(progress), save_state and load_state, "
-                "as retain::ewc and retain::kickstarting have them");
+                "as in retain::ewc and retain::kickstarting");
   static_assert((!detail::named_by_each_object<typename detail::plain_term<Terms>::type> && ...),
-                "a term's name is known before there is a term: make it static, as in static "
+                "the name of a term must be a static member, for example static "
                 "constexpr const char* name = \"mine\"");
 
  public:
@@ -113,8 +119,8 @@ class composition {
     (label(std::string(detail::plain_term<Terms>::type::name)), ...);
   }
 
-  /// The sum of all terms, a 0-dim tensor. `view` is a parameter source and a callable: see
-  /// policy_view.
+  /// The sum of all terms, a 0-dim tensor. `view` is a parameter source that can also be called,
+  /// see policy_view.
   template <class View, class Rollout>
   at::Tensor loss(View&& view, const Rollout& rollout) {
     at::Tensor sum;
@@ -127,7 +133,7 @@ class composition {
     return or_zero(sum);
   }
 
-  /// The sum of the weight penalties, when there is nothing else. In the graph.
+  /// The sum of all terms, in the graph. Only available if all terms are weight penalties.
   template <parameter_source M>
   at::Tensor loss(const M& model) {
     static_assert((weight_penalty<typename detail::plain_term<Terms>::type> && ...),
@@ -137,7 +143,7 @@ class composition {
     return or_zero(sum);
   }
 
-  /// The sum of the distillation terms alone, for use with `add_gradient`.
+  /// The sum of the distillation terms only. Use it together with `add_gradient`.
   template <class Student, class Rollout>
   at::Tensor distillation(Student&& student, const Rollout& rollout) {
     at::Tensor sum;
@@ -148,8 +154,8 @@ class composition {
     return or_zero(sum);
   }
 
-  /// Adds the gradients of the weight penalties to `.grad`; returns their value as a 0-dim float64
-  /// tensor.
+  /// Adds the gradients of the weight penalties to `.grad`. Returns the sum of the penalties as a
+  /// 0-dim float64 tensor.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) {
     at::Tensor sum;
@@ -160,16 +166,18 @@ class composition {
     return or_zero(sum);
   }
 
-  /// Moves every schedule. A term whose schedule counts something else is stepped by itself:
-  /// `keep.term<1>().step(updates)`; one whose strength adapts to what is measured is told by
-  /// itself: `keep.term<1>().observe(watch.kl("FAR"))`. Throws config_error when a schedule gives a
-  /// strength that is negative or not finite, and then has moved none (but what comes before a term
-  /// of your own that throws without check_step).
+  /// Moves the schedules of all terms to `progress`. If the schedule of a term has another unit,
+  /// step this term separately: `keep.term<1>().step(updates)`. If the strength of a term adapts to
+  /// a measurement, pass the measurement to this term: `keep.term<1>().observe(watch.kl("FAR"))`.
+  ///
+  /// Throws config_error if a schedule gives a strength that is negative or not finite. In this
+  /// case no schedule has moved. The only exception: if a term of your own has no check_step and
+  /// throws in step, the terms without check_step that precede it may already have moved.
   void step(double progress) {
     each([&](const auto& term, term_report&) {
       if constexpr (requires { term.check_step(progress); }) term.check_step(progress);
     });
-    // Those that could not be asked go first.
+    // Terms without check_step are stepped first, because their step may still throw.
     each([&](auto& term, term_report&) {
       if constexpr (!requires { std::as_const(term).check_step(progress); }) term.step(progress);
     });
@@ -178,7 +186,8 @@ class composition {
     });
   }
 
-  /// What each engaged term contributed last, by name, and the strength that it did so with.
+  /// The last contribution of each term by name, with the strength used. Skips std::optional terms
+  /// without a value.
   std::vector<term_report> breakdown() {
     std::vector<term_report> engaged;
     each([&](auto& term, term_report& report) {
@@ -198,8 +207,8 @@ class composition {
       term.save_state(out, prefix + report.name + ".");
     });
   }
-  /// Loads every term or, on any exception, leaves all of them with the state that they had. Throws
-  /// what they throw.
+  /// Loads every term. If loading a term throws, restores the previous state of all terms and
+  /// rethrows the exception.
   void load_state(const state& in, const std::string& prefix) {
     state before;
     save_state(before, prefix);

@@ -18,35 +18,44 @@
 namespace retain {
 
 struct dark_experience_replay_options {
-  strength_schedule strength = 1.0;        ///< alpha of the formula
-  strength_schedule label_strength = 0.0;  ///< beta of the formula; above 0 it is DER++
+  strength_schedule strength = 1.0;        ///< alpha in the formula
+  strength_schedule label_strength = 0.0;  ///< beta in the formula; above 0 for DER++
   std::int64_t batch_size = 256;           ///< states drawn for each of the two means
   std::int64_t capacity = 10'000;          ///< states kept
   std::uint64_t seed = 0;
-  at::Device device = at::kCPU;  ///< where they are kept
+  at::Device device = at::kCPU;  ///< the device that stores the states
 };
 
-/// Dark experience replay: stay close to the logits that the policy itself gave when the states
-/// were seen, on a uniform subset of all states ever seen; DER++ adds the cross-entropy of labels
-/// (Buzzega et al. 2020, arXiv 2004.07211):
+/// Dark experience replay (DER): keeps the logits of the student close to the logits that the
+/// policy itself produced earlier, on a uniform subset of all states seen so far. DER++ adds the
+/// cross-entropy of labels.
 ///
-///     loss = alpha * mean over drawn (s, z) of ||z - h(s)||^2  +  beta * mean over drawn (s, y) of -log pi(y|s)
+///     loss = alpha * mean over drawn (s, z) of ||z - h(s)||^2
+///          + beta  * mean over drawn (s, y) of -log pi(y|s)
 ///
-/// where h are the student's logits and the norm is a sum over the A actions (where an
-/// implementation takes their mean, its alpha is A times this one); the two means are over two
-/// independent draws. Unlike a KL the distance also holds what all logits have in common, which the
-/// policy does not depend on. What both hold impossible, a logit of -inf as masked_categorical
-/// makes it, is no distance. What one side alone does is an infinite one: on the CPU loss() throws
-/// config_error, on other devices, where looking would mean waiting, it is +inf. Give both the same
-/// mask.
+/// h(s) are the logits of the student. The squared norm is a sum over the A actions. (An
+/// implementation that uses the mean over actions has an alpha that is A times as large.) Each of
+/// the two means uses its own draw.
 ///
-///     dark_experience_replay keep{{.strength = 0.5, .label_strength = 0.5, .capacity = 5000}};
-///     keep.push(observations, logits, actions);         // as they come: [n, ...], [n, A], int64 [n]; labels may be left out for DER
+/// The distance of logits is stricter than a KL divergence: a constant that is added to all logits
+/// changes the distance, but not the policy.
+///
+/// An action that both sides forbid (a logit of -inf, as in masked_categorical) adds 0 to the
+/// distance. An action that only one side forbids makes the distance infinite. In this case loss()
+/// throws config_error on the CPU. On other devices the loss is +inf, because a check would have to
+/// wait for the device. Therefore use the same mask for the student and the stored logits.
+///
+///     dark_experience_replay keep{
+///         {.strength = 0.5, .label_strength = 0.5, .capacity = 5000}};
+///     keep.push(observations, logits, actions);  // [n, ...], [n, A], int64 [n]
 ///     auto loss = ppo_loss + keep.loss(student);
 ///
-/// The loss is 0 while nothing was pushed. Equal seeds keep and draw equal states; at strength 0
-/// the draws go on. Throws config_error for a batch size or a capacity below 1, and for
-/// label_strength above 0 when pushed without labels.
+/// DER does not need the labels (here `actions`). The loss is 0 as long as no states have been
+/// pushed. Equal seeds keep and draw the same states. At strength 0 the term still draws its
+/// batches. Throws config_error for a batch size or a capacity below 1, and if label_strength is
+/// above 0 but labels are missing.
+///
+/// Paper: Buzzega et al. 2020, arXiv 2004.07211.
 class dark_experience_replay : public detail::distillation_base {
  public:
   static constexpr const char* name = "dark_experience_replay";
@@ -62,10 +71,10 @@ class dark_experience_replay : public detail::distillation_base {
           "dark_experience_replay: batch_size must be at least 1, got ", batch_size_));
   }
 
-  /// Adds states and what the policy said of them: its logits, and labels where there are any.
-  /// Either all pushes have labels or none. Labels are int64 or of another integral type. Throws
-  /// shape_error for another shape, and where states are kept on the CPU config_error for logits
-  /// that are NaN or +inf.
+  /// Adds states with the logits of the policy, and optionally with labels. Either all pushes have
+  /// labels or none has. Labels have an integral type, for example int64. Throws shape_error for a
+  /// wrong shape. Throws config_error for logits that are NaN or +inf, if the states are stored on
+  /// the CPU.
   void push(const at::Tensor& observations, const at::Tensor& said, const at::Tensor& labels = {}) {
     if (said.dim() != 2)
       throw shape_error(
@@ -75,8 +84,9 @@ class dark_experience_replay : public detail::distillation_base {
     const bool forbids = holds_impossible(logits);
     if (!labels.defined()) {
       if (label_schedule_.value() > 0)
-        throw config_error("dark_experience_replay: label_strength is above 0: push(observations, "
-                           "logits, labels), or set it to 0");
+        throw config_error("dark_experience_replay: label_strength is above 0, but the labels are "
+                           "missing: call push(observations, logits, labels), or set "
+                           "label_strength to 0");
       memory_.push({{"observations", observations}, {"logits", logits}});
       forbids_ = forbids_ || forbids;
       return;
@@ -91,15 +101,15 @@ class dark_experience_replay : public detail::distillation_base {
     forbids_ = forbids_ || forbids;
   }
 
-  /// A 0-dim tensor in the graph of `student`, a callable from observations to logits or a
-  /// categorical. Throws shape_error when it has other actions than were stored, config_error as
-  /// said above.
+  /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps
+  /// observations to logits or to a categorical. Throws shape_error if the student's logits and the
+  /// stored logits have different shapes. Throws config_error as described above.
   template <class Student>
   at::Tensor loss(Student&& student) {
     if (memory_.size() == 0) return at::zeros({});
     if (!labelled_ && label_strength() > 0)
-      throw config_error("dark_experience_replay: label_strength is above 0 by now, and what was "
-                         "pushed has no labels: push(observations, logits, labels)");
+      throw config_error("dark_experience_replay: label_strength is above 0, but the pushed states "
+                         "have no labels: call push(observations, logits, labels)");
     const transitions dark = memory_.sample(batch_size_);
     const transitions light = labelled_ ? memory_.sample(batch_size_) : transitions();
     at::Tensor sum;
@@ -134,20 +144,20 @@ class dark_experience_replay : public detail::distillation_base {
     }
     return sum.defined() ? sum : at::zeros({});
   }
-  /// The same; the rollout is not looked at.
+  /// The same as loss(student). Ignores the rollout.
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout&) {
     return loss(student);
   }
 
   double label_strength() const { return label_schedule_.value(); }
-  /// Moves both schedules.
+  /// Moves both schedules to `progress`.
   void step(double progress) {
     check_step(progress);
     schedule_.step(progress);
     label_schedule_.step(progress);
   }
-  /// Throws what `step` would, and moves nothing.
+  /// Throws the exceptions that `step` would throw, but does not move the schedules.
   void check_step(double progress) const {
     schedule_.check_step(progress);
     label_schedule_.check_step(progress);
@@ -160,8 +170,8 @@ class dark_experience_replay : public detail::distillation_base {
     out.set(prefix + "labelled", static_cast<int>(labelled_));
     memory_.save_state(out, prefix + "memory.");
   }
-  /// Throws state_error, and changes nothing, when the saved memory has no observations and logits,
-  /// or labels only by its own word.
+  /// Throws state_error and changes nothing if the saved memory has no observations or no logits,
+  /// or if its labels do not agree with the saved 'labelled' flag.
   void load_state(const state& in, const std::string& prefix) {
     auto schedule = schedule_, labels = label_schedule_;
     schedule.load_state(in, prefix + "schedule.");
@@ -177,44 +187,45 @@ class dark_experience_replay : public detail::distillation_base {
       };
       const bool held = has("observations") && has("logits") && has("labels") == (labelled == 1);
       if (!held || labelled < 0 || labelled > 1)
-        throw state_error(detail::concat(
-            "the state's '", prefix, "labelled' is ", labelled,
-            ", which its memory's columns do not fit: it was saved from something else"));
+        throw state_error(detail::concat("the state's '", prefix, "labelled' is ", labelled,
+                                         ", which does not match the columns of its memory: the "
+                                         "state belongs to another object"));
     } else if (labelled != 0) {
       throw state_error(
           detail::concat("the state's '", prefix, "labelled' is ", labelled,
-                         " and its memory is empty: it was saved from something else"));
+                         ", but its memory is empty: the state belongs to another object"));
     }
     memory_ = std::move(memory);
     schedule_ = std::move(schedule);
     label_schedule_ = std::move(labels);
     labelled_ = labelled == 1;
-    forbids_ = true;  // it may: looking through a large memory is dearer than asking each batch
+    forbids_ = true;  // may be true; a check of the whole memory costs more than a check per batch
   }
 
  private:
   static constexpr double impossible = -std::numeric_limits<double>::infinity();
 
-  /// Whether logits may hold what a policy held impossible. Looked for where it costs no waiting.
+  /// Whether logits may contain -inf. Only checks logits on the CPU; for other devices returns true
+  /// to avoid waiting.
   static bool holds_impossible(const at::Tensor& logits) {
     if (!logits.is_cpu() || logits.numel() == 0) return true;
     const auto number = [](const at::Tensor& one) { return one.to(at::kDouble).item<double>(); };
     if (!(number(logits.max()) < std::numeric_limits<double>::infinity()))
-      throw config_error("dark_experience_replay: logits that are NaN or +inf cannot be kept: look "
-                         "for them where the policy made them");
+      throw config_error("dark_experience_replay: the pushed logits contain NaN or +inf: check the "
+                         "outputs of the policy");
     return number(logits.min()) == impossible;
   }
-  /// Throws where one side forbids in a row that counts what the other allows; a student that is no
-  /// number anymore is left to its loss.
+  /// Throws config_error if an action of a valid row is forbidden on one side only. Does not check
+  /// for NaN in the student's logits; the loss is then NaN.
   static void check_masks(const at::Tensor& stored, const at::Tensor& logits,
                           const at::Tensor& kept) {
     at::Tensor one_sided = stored.eq(impossible).logical_xor(logits.eq(impossible)).any(-1);
     if (kept.defined()) one_sided = one_sided.bitwise_and(kept.to(one_sided.device()));
     if (one_sided.any().item<bool>())
-      throw config_error("dark_experience_replay: an action that was forbidden when its state was "
-                         "stored is allowed now, or the other way round: a logit of "
-                         "-inf on one side is an infinite distance; mask the student as the stored "
-                         "policy was masked, by the observation");
+      throw config_error("dark_experience_replay: an action is forbidden (a logit of -inf) in the "
+                         "stored logits but allowed by the student, or the other way round. The "
+                         "distance is then infinite: mask the student with the mask of the stored "
+                         "policy");
   }
 
   strength_schedule label_schedule_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Models written in Eigen as parameter sources, without a copy.
+// Makes a model written in Eigen a parameter source, without copying its data.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -34,19 +34,19 @@ constexpr at::ScalarType scalar_type_of() {
     return at::ScalarType::Undefined;
 }
 
-/// A matrix, array, vector, Map, Ref or Block of Eigen whose coefficients lie in memory: not an
-/// expression such as A + B.
+/// A matrix, array, vector, Map, Ref or Block of Eigen with direct access to its coefficients in
+/// memory. An expression such as A + B does not satisfy this concept.
 template <class E>
 concept eigen_storage =
     std::derived_from<E, Eigen::DenseBase<E>> && (int(E::Flags) & Eigen::DirectAccessBit) != 0 &&
     scalar_type_of<typename E::Scalar>() != at::ScalarType::Undefined;
 
-/// Owns its coefficients, which may move when it is resized.
+/// An Eigen type that owns its coefficients. A resize may move the coefficients in memory.
 template <class E>
 concept eigen_owner = std::derived_from<E, Eigen::PlainObjectBase<E>>;
 
-/// The same memory as a tensor: [n] for a vector, [rows, cols] otherwise, in whatever order Eigen
-/// keeps it.
+/// A tensor that uses the memory of `values`: [n] for a vector, otherwise [rows, cols]. Any Eigen
+/// storage order is allowed.
 template <eigen_storage E>
 at::Tensor tensor_over(const E& values) {
   auto* data = const_cast<typename E::Scalar*>(values.data());
@@ -60,7 +60,7 @@ at::Tensor tensor_over(const E& values) {
 
 }  // namespace detail
 
-/// The parameters of a model written in Eigen, by name, as views of its own memory:
+/// Lists the parameters of a model written in Eigen by name, as tensor views of the model's memory.
 ///
 ///     eigen_parameters model;
 ///     model.add("W", W, dW).add("b", b, db);      // values and their gradients, of one shape
@@ -68,16 +68,19 @@ at::Tensor tensor_over(const E& values) {
 ///     ...                                         // your backward pass fills dW and db
 ///     keep.add_gradient(model);                   // adds 2 c F (theta - theta*) to them
 ///
-/// A matrix is seen as [rows, cols], a vector as [n], row- or column-major, float, double, half or
-/// bfloat16. One that is added without a gradient is frozen: it has an anchor and gets no pull.
-/// Importances and anchors are listed the same way and handed over as
-/// `importance.named_parameters()`. Matrices and arrays are referred to and must outlive this; they
-/// may be resized or moved in memory between calls, since the views are made anew each time. A Map,
-/// Ref or Block is kept as it is.
+/// A matrix becomes a tensor [rows, cols] and a vector becomes [n]. Row-major and column-major
+/// storage and the types float, double, half and bfloat16 are supported. A parameter that is added
+/// without a gradient is frozen: it has an anchor, but no penalty gradient is computed for it. To
+/// pass importances or anchors, add them to an eigen_parameters object in the same way and use
+/// `importance.named_parameters()`.
+///
+/// The object stores references to matrices and arrays, so they must outlive it. They may be
+/// resized or moved in memory between two calls, because every call makes new views. A Map, Ref or
+/// Block is stored by value.
 class eigen_parameters {
  public:
-  /// A parameter with the place of its gradient. Throws shape_error when the two differ in shape,
-  /// now or when they are used.
+  /// Adds a parameter and the memory of its gradient. Throws shape_error if the shapes of the
+  /// parameter and the gradient differ, at this call or at a later use.
   template <class E, class G>
     requires(detail::eigen_storage<std::remove_cvref_t<E>> &&
              detail::eigen_storage<std::remove_cvref_t<G>>)
@@ -89,19 +92,19 @@ class eigen_parameters {
                       !detail::eigen_owner<std::remove_cvref_t<E>>,
                   "a parameter with a gradient is trained: its matrix must not be const");
     static_assert(!std::is_const_v<std::remove_pointer_t<decltype(gradient.data())>>,
-                  "a penalty is added to the gradient: it must not be const");
+                  "a penalty is added to the gradient: the gradient must not be const");
     return append(
         {std::move(name), keep(std::forward<E>(values)), keep(std::forward<G>(gradient))});
   }
 
-  /// A frozen parameter, or an importance or anchor.
+  /// Adds a frozen parameter, an importance or an anchor.
   template <class E>
     requires detail::eigen_storage<std::remove_cvref_t<E>>
   eigen_parameters& add(std::string name, E&& values) {
     return append({std::move(name), keep(std::forward<E>(values)), {}});
   }
 
-  /// Views of the matrices as they lie in memory now.
+  /// Makes new views of the current memory of the matrices.
   parameter_list named_parameters() const {
     parameter_list list;
     for (const auto& [name, values, gradient] : entries_) {
@@ -129,7 +132,8 @@ class eigen_parameters {
     using plain = std::remove_cvref_t<E>;
     if constexpr (detail::eigen_owner<plain>) {
       static_assert(std::is_lvalue_reference_v<E>,
-                    "the matrix would be gone before its first use: give it a name");
+                    "the matrix is a temporary and would be destroyed before its first use: store "
+                    "it in a variable");
       return [address = &values] { return detail::tensor_over(*address); };
     } else {
       return [copy = plain(values)] { return detail::tensor_over(copy); };

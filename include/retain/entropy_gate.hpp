@@ -12,14 +12,15 @@
 
 namespace retain {
 
-/// Opens where the teacher is sure of itself: weight 1 where the entropy of its prediction is at
-/// most `most` nats, else 0. A teacher can be sure and wrong where it was never trained;
-/// mahalanobis_gate asks the states instead. Differential entropies, of Gaussians, may be negative,
-/// and so may `most`.
+/// A gate for kickstarting that uses the entropy of the teacher's prediction. The weight of a step
+/// is 1 if the entropy is at most `most` nats, otherwise 0.
 ///
 ///     kickstarting{teacher, {.strength = 0.5}, entropy_gate{1.2}}
 ///
-/// Throws config_error unless `most` is a number.
+/// A low entropy does not mean that the teacher is right: a teacher can be certain and wrong on
+/// states that it was not trained on. mahalanobis_gate decides by the states instead. The
+/// differential entropy of a Gaussian may be negative, so `most` may be negative too. Throws
+/// config_error if `most` is NaN.
 class entropy_gate {
  public:
   explicit entropy_gate(double most) : most_(most) {
@@ -28,7 +29,7 @@ class entropy_gate {
           detail::concat("entropy_gate: the largest entropy must be a number, got ", most_));
   }
 
-  /// The weights [...], bool, of a prediction over rows [...].
+  /// Returns the weights, bool [...], for a prediction over rows [...].
   template <class Observations, prediction Prediction>
   at::Tensor operator()(const Observations&, const Prediction& teacher) const {
     return detail::distribution_of(teacher).entropy().le(most_);

@@ -18,36 +18,43 @@
 namespace retain {
 
 struct episodic_memory_options {
-  std::int64_t capacity = 100'000;  ///< rows in all, the protected ones among them
-  /// of a batch that is protected; without it, rows are drawn uniformly from all
+  std::int64_t capacity = 100'000;  ///< maximal number of rows, including protected rows
+  /// the fraction of each batch that is drawn from the protected rows; if not set, rows are drawn
+  /// uniformly from all rows
   std::optional<double> share = {};
   std::uint64_t seed = 0;
-  at::Device device = at::kCPU;  ///< where the rows are kept
+  at::Device device = at::kCPU;  ///< the device that stores the rows
 };
 
-/// The replay buffer of an off-policy learner in which transitions from before fine-tuning are kept
-/// for good (episodic memory; Wołczyk et al. 2024, arXiv 2402.02868, section 2): the first M rows
-/// are never overwritten, the other capacity - M are a ring that holds the newest of what was
-/// pushed.
+/// A replay buffer for an off-policy learner that keeps the transitions from before fine-tuning
+/// forever (episodic memory). The first M rows are protected and are never overwritten. The other
+/// capacity - M rows are a ring buffer for new transitions; the newest ones overwrite the oldest.
 ///
-///     episodic_memory buffer{{{"observation", o}, {"action", a}, {"reward", r}, {"next", n}, {"ended", e}}, {.capacity = 100'000}};
-///     buffer.push({{"observation", ...}, ...});      // what the learner lives through
+///     episodic_memory buffer{{{"observation", o}, {"action", a}, {"reward", r}, {"next", n},
+///                             {"ended", e}},
+///                            {.capacity = 100'000}};
+///     buffer.push({{"observation", ...}, ...});      // new transitions
 ///     const transitions batch = buffer.sample(256);
 ///
-/// Drawn uniformly with replacement from all rows there are, as in the paper, a batch is expected
-/// to hold protected_share() = M / size of protected ones: all of it at first, M / capacity once
-/// the ring is full. With `share`, every batch of n holds n * share of them, rounded so that the
-/// remainder is carried to the next batch; while the ring is empty, all of it.
+/// Without `share`, rows are drawn uniformly with replacement from all rows, as in the paper. The
+/// expected fraction of protected rows in a batch is then protected_share() = M / size. It is 1 at
+/// first and M / capacity when the ring is full. With `share`, every batch of n rows contains
+/// n * share protected rows; the rounding error is carried over to the next batch. As long as the
+/// ring is empty, all rows of a batch are protected rows.
 ///
-/// Rows are like those of the protected ones: a push throws config_error for a missing or extra
-/// column, shape_error and state_error for another shape or type, config_error for rows or a batch
-/// that do not fit into memory; a push that throws has pushed nothing. Copies share the rows until
-/// one is written to.
+/// New rows must have the columns, shapes and types of the protected rows. A push throws
+/// config_error for a missing or extra column. It throws shape_error for another shape and
+/// state_error for another type. It throws config_error for rows or a batch that do not fit into
+/// memory. If push throws, no rows have been added. Copies of the buffer share their rows until one
+/// of them is modified.
+///
+/// Paper: Wołczyk et al. 2024, arXiv 2402.02868, section 2.
 class episodic_memory {
  public:
-  /// Protects all rows of `pretraining`, which may be an empty `{}`: then it is a plain replay
-  /// buffer. Throws config_error when they leave no room in the capacity, for a capacity that does
-  /// not fit into memory, for a share outside [0, 1] or for one without protected rows.
+  /// Protects all rows of `pretraining`. If `pretraining` is empty (`{}`), the object is an
+  /// ordinary replay buffer. Throws config_error if the protected rows fill the whole capacity, if
+  /// the capacity does not fit into memory, for a share outside [0, 1], and for a share above 0
+  /// without protected rows.
   explicit episodic_memory(const transitions& pretraining, episodic_memory_options options = {})
       : protected_(pretraining.size()),
         share_(options.share),
@@ -63,12 +70,13 @@ class episodic_memory {
           "episodic_memory: the protected share of a batch must be in [0, 1], got ", *share_));
     if (share_ && *share_ > 0 && protected_ == 0)
       throw config_error(detail::concat("episodic_memory: a share of ", *share_,
-                                        " of nothing: there are no protected rows"));
+                                        " needs protected rows, but there are none"));
     if (protected_ == 0) return;
     rows_.put({{.slot = 0, .row = 0, .length = protected_}}, pretraining);
   }
 
-  /// Adds rows [b, ...] to the ring; of more than it holds, the last.
+  /// Adds rows [b, ...] to the ring. If there are more rows than the ring can hold, only the last
+  /// ones are stored.
   void push(const transitions& batch) {
     rows_.check(batch);
     if (batch.size() == 0) return;
@@ -80,10 +88,11 @@ class episodic_memory {
     rows_.put({{.slot = protected_ + slot, .row = skipped, .length = head},
                {.slot = protected_, .row = skipped + head, .length = kept - head}},
               batch);
-    pushed_ += batch.size();  // they count once they are stored
+    pushed_ += batch.size();  // after put(), which may throw
   }
 
-  /// n rows, protected ones first when the share is fixed. Throws config_error when there are none.
+  /// Draws n rows. If `share` is set, the protected rows come first. Throws config_error if the
+  /// buffer is empty.
   transitions sample(std::int64_t n) {
     const auto credit = credit_;
     const auto random = random_;
@@ -95,7 +104,7 @@ class episodic_memory {
       throw;
     }
   }
-  /// Only where they are, int64 [n]: an index below protected_size() is a protected row.
+  /// Draws n row indices, int64 [n]. An index below protected_size() is a protected row.
   at::Tensor sample_indices(std::int64_t n) {
     detail::check_draw("episodic_memory", n, size());
     const detail::index_buffer indices("episodic_memory", n);
@@ -114,11 +123,11 @@ class episodic_memory {
     return indices.tensor;
   }
 
-  /// Throws config_error when there are no rows, LibTorch's error for an index that is not below
-  /// size().
+  /// Returns the rows at `indices`. Throws config_error if the buffer is empty. LibTorch throws
+  /// c10::Error for an index that is not below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
-  /// The expected share of protected rows in a batch that is drawn now.
+  /// The expected fraction of protected rows in the next batch.
   double protected_share() const {
     if (size() == 0) return 0;
     return share_ && size() > protected_
@@ -129,29 +138,29 @@ class episodic_memory {
   std::int64_t protected_size() const { return protected_; }
   std::int64_t capacity() const { return rows_.capacity(); }
 
-  /// Rows, the ring's place, what rounding owes and the generator; capacity and share are the
-  /// caller's to choose.
+  /// Saves the rows, the position in the ring, the carried rounding errors and the random
+  /// generator. The capacity and the share are not restored by load_state.
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "capacity", capacity());
     out.set(prefix + "protected", protected_);
     out.set(prefix + "pushed", pushed_);
     out.set(prefix + "credit", credit_[0]);
-    out.set(prefix + "other_credit", credit_[1]);  // rounded by itself
+    out.set(prefix + "other_credit", credit_[1]);  // rounded separately
     out.set(prefix + "random", random_.state());
     rows_.save_state(out, prefix + "rows.", size());
   }
-  /// Throws state_error, and changes nothing, when the saved one has another capacity or another
-  /// number of protected rows, or numbers that no memory comes to.
+  /// Throws state_error and changes nothing if the saved capacity or the saved number of protected
+  /// rows differs from this object's, or if a saved number is invalid.
   void load_state(const state& in, const std::string& prefix) {
     const auto capacity = in.integer(prefix + "capacity"), kept = in.integer(prefix + "protected"),
                pushed = in.integer(prefix + "pushed");
     detail::check_saved(prefix + "pushed", [&] { detail::check_items("episodic_memory", pushed); });
     if (capacity != this->capacity() || kept != protected_)
-      throw state_error(detail::concat("episodic_memory: the state protects ", kept, " of ",
-                                       capacity, " rows, this one ", protected_, " of ",
-                                       this->capacity(),
-                                       ": build it with the same data and capacity, then load"));
-    // the other one is not in the first files of version 0.1
+      throw state_error(
+          detail::concat("episodic_memory: the state has ", kept, " protected rows of ", capacity,
+                         ", this memory has ", protected_, " of ", this->capacity(),
+                         ": construct it with the same data and capacity, then load"));
+    // the first files of version 0.1 have no 'other_credit'
     const double first = in.number(prefix + "credit");
     const std::array<double, 2> credit{
         first, in.contains(prefix + "other_credit") ? in.number(prefix + "other_credit") : -first};

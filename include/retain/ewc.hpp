@@ -7,43 +7,49 @@
 namespace retain {
 
 struct ewc_options {
-  /// c of the formula; the examples came to 1 (Gaussian policy) and up to 3000 (NetHack): try
-  /// decades
+  /// c in the formula. The examples use 1 (Gaussian policy) up to 3000 (NetHack). Search it in
+  /// powers of ten
   strength_schedule strength = 1.0;
-  /// name patterns of parameters left free, for example {"value_head.*"}
+  /// name patterns of parameters without penalty, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
-  /// factors on the strength by name pattern; of several that match, the product
+  /// factors on the strength by name pattern; if several patterns match, their product
   std::vector<group_scale> groups = {};
-  double floor = 0.0;             ///< every importance is at least this
-  double clip = detail::no_clip;  ///< and at most this
+  double floor = 0.0;             ///< lower bound of each importance
+  double clip = detail::no_clip;  ///< upper bound of each importance
 };
 
-/// Elastic weight consolidation: a quadratic pull towards where the model stands when this is made,
-/// weighted by how much each weight matters to the policy,
+/// Elastic weight consolidation (EWC): a quadratic penalty on the distance to the current weights
+/// of the model, the anchor theta*. Each weight is scaled by its importance for the policy.
 ///
 ///     loss = c * sum_i F_i (theta_i - theta*_i)^2,    gradient = 2 c F_i (theta_i - theta*_i)
 ///
-/// with F the diagonal of the Fisher information from `estimate_fisher` (Kirkpatrick et al. 2017,
-/// arXiv 1612.00796, without their factor 1/2, as in Wołczyk et al. 2024). Frozen parameters are
-/// skipped. Memory: two copies of the parameters.
+/// F is the diagonal of the Fisher information from `estimate_fisher`. The formula has no factor
+/// 1/2, as in Wołczyk et al. 2024. Frozen parameters are skipped. Memory: two copies of the
+/// parameters.
 ///
-/// A Fisher estimated where a policy is certain has weights at almost 0, which then drift as if
-/// there were no penalty, and a few large ones that make the loss stiff: `floor` and `clip` bound
-/// both. (Continual World, Wołczyk et al. 2021, arXiv 2105.10919, bounds the Fisher of each state
-/// by 1e-5 from below; `floor` bounds the mean over states.)
+/// If a policy is nearly deterministic on the data, its Fisher has many values near 0 and a few
+/// very large ones. Weights with a value near 0 drift as if there were no penalty, and very large
+/// values make the loss stiff. `floor` and `clip` bound both. (Continual World, Wołczyk et al.
+/// 2021, arXiv 2105.10919, bounds the Fisher of each state by 1e-5 from below; `floor` bounds the
+/// mean over the states.)
 ///
-/// Several tasks in a row, each with a Fisher estimated where it was learnt:
+/// For several tasks in sequence, estimate a Fisher on the data of each task. Then use one of these
+/// calls:
 ///
-///     keep.remember(*policy, fisher_of_this_task);       // this one too: the sum of the tasks' penalties, at the cost of one
-///     keep.advance(*policy, fisher_of_this_task, 0.9);   // or: older ones fade, only the newest anchor stays
+///     // adds this task: the penalty becomes the sum over all tasks, at the cost of one penalty
+///     keep.remember(*policy, fisher_of_this_task);
+///     // or: reduces the weight of earlier tasks, and moves the anchor to the current weights
+///     keep.advance(*policy, fisher_of_this_task, 0.9);
+///
+/// Paper: Kirkpatrick et al. 2017, arXiv 1612.00796.
 class ewc : public detail::importance_penalty {
  public:
   static constexpr const char* name = "ewc";
 
-  /// `importance` holds one tensor of the parameter's shape for every trainable parameter that is
-  /// not excluded. Throws state_error for a missing or extra name, for negative or non-finite
-  /// values and for a trained parameter that is not finite, shape_error for another shape,
-  /// config_error for a floor or clip out of range.
+  /// `importance` must contain one tensor, with the parameter's shape, for every trainable
+  /// parameter that is not excluded. Throws state_error for a missing or extra name, for an
+  /// importance that is negative or not finite, and for a trained parameter that is not finite.
+  /// Throws shape_error for a wrong shape. Throws config_error for an invalid floor or clip.
   template <parameter_source M>
   ewc(const M& model, const parameter_list& importance, ewc_options options = {})
       : importance_penalty(name, std::move(options.strength), std::move(options.exclude),

@@ -21,17 +21,17 @@
 
 namespace retain {
 
-/// The diagonal of a policy's Fisher information, one tensor of the parameter's shape per trainable
-/// parameter.
+/// The diagonal of the Fisher information of a policy. `values` has one tensor, with the
+/// parameter's shape, for each trainable parameter.
 struct fisher {
   parameter_list values;
-  std::map<std::string, fisher_path> paths;  ///< how most samples of each were computed
-  std::int64_t states = 0;                   ///< how many states it is a mean over
+  std::map<std::string, fisher_path> paths;  ///< by parameter: how most samples were computed
+  std::int64_t states = 0;                   ///< the number of states in the mean
   std::string actions;                       ///< "sampled", "exact" or "dataset"
-  /// samples that were differentiated through the graph of their whole batch
+  /// number of samples that needed a backward pass through the graph of their whole batch
   std::int64_t unsliced = 0;
 
-  /// A line per parameter: name, path, mean and largest value.
+  /// Returns one line per parameter: name, path, mean and largest value.
   std::string report() const {
     std::string text =
         detail::concat("diagonal Fisher over ", states, " states, ", actions, " actions\n");
@@ -45,9 +45,10 @@ struct fisher {
     if (unsliced > 0)
       text += detail::concat(
           "  ", unsliced,
-          " samples went through the graph of their whole batch, which costs its size squared: "
-          "give batches a "
-          "narrow(start, length), and let forward answer for the samples it is given alone\n");
+          " samples needed a backward pass through their whole batch each, so the cost is "
+          "quadratic "
+          "in the batch size: give the batch type a narrow(start, length), and let forward return "
+          "only the samples that it gets\n");
     return text;
   }
 
@@ -61,15 +62,16 @@ struct fisher {
         out.set(prefix + "path." + name, static_cast<int>(path->second));
     }
   }
-  /// Throws state_error, and changes nothing, for what no estimate is.
+  /// Throws state_error and changes nothing if the state does not contain a valid estimate.
   void load_state(const state& in, const std::string& prefix) {
     fisher loaded;
     loaded.states = in.integer(prefix + "states");
     loaded.actions = in.text(prefix + "actions");
     if (in.contains(prefix + "unsliced")) loaded.unsliced = in.integer(prefix + "unsliced");
     if (loaded.states < 0 || loaded.unsliced < 0)
-      throw state_error(detail::concat("fisher: the state at '", prefix, "' is of ", loaded.states,
-                                       " states, ", loaded.unsliced, " of them unsliced"));
+      throw state_error(detail::concat("fisher: the state at '", prefix, "' has ", loaded.states,
+                                       " states and ", loaded.unsliced,
+                                       " unsliced samples, but neither may be negative"));
     const std::string head = prefix + "value.";
     for (const auto& key : in.tensor_keys(head)) {
       const std::string name = key.substr(head.size());
@@ -77,44 +79,45 @@ struct fisher {
       if (!at::isFloatingType(value.scalar_type()) || !detail::all_finite(value) ||
           value.lt(0).any().item<bool>())
         throw state_error(detail::concat("fisher: the saved '", key,
-                                         "' holds a value that is negative, not finite or of "
-                                         "another type than a mean of squares"));
+                                         "' must have a floating-point type and values that are "
+                                         "finite and not negative"));
       loaded.values.push_back({name, value});
       const std::string path = prefix + "path." + name;
       if (!in.contains(path)) continue;
       const int number = in.integer<int>(path);
       if (number < 0 || number > static_cast<int>(fisher_path::unused))
-        throw state_error(
-            detail::concat("fisher: there is no path ", number, " as in '", path, "'"));
+        throw state_error(detail::concat("fisher: the saved '", path, "' is ", number,
+                                         ", which is no valid path"));
       loaded.paths[name] = static_cast<fisher_path>(number);
     }
     *this = std::move(loaded);
   }
 };
 
-/// Actions drawn from the policy itself: F_i = E_s E_{a~pi} (d_i log pi(a|s))^2, an unbiased
-/// estimate. Equal seeds draw equal actions whatever the batch size, from any distribution with
-/// at_quantile(uniform), where `uniform` holds a number in [0, 1) for each of an action's; from
-/// others whatever their sample() draws.
+/// Uses actions that are sampled from the policy. F_i = E_s E_{a~pi} (d_i log pi(a|s))^2; the
+/// estimate is unbiased. If the distribution has at_quantile(uniform), the same seed gives the same
+/// actions for every batch size. `uniform` contains one number in [0, 1) for each component of each
+/// action. Other distributions are sampled with their sample().
 struct sampled_actions {
   int per_state = 1;
   std::uint64_t seed = 0;
 };
 
-/// The expectation over actions exactly: F_i = E_s E_a (d_i log pi(a|s))^2, from rows of scores
-/// whose squared gradients sum to it: for actions that can be counted sqrt(pi(a)) log pi(a), one an
-/// action; for a Gaussian of D dimensions the closed form
+/// Computes the exact expectation over actions: F_i = E_s E_a (d_i log pi(a|s))^2. It is computed
+/// from rows of scores whose squared gradients sum to this value. A discrete distribution has one
+/// row sqrt(pi(a)) log pi(a) per action. A Gaussian with D dimensions has 2 D rows, from the closed
+/// form
 ///
 ///     F_i = E_s sum_d [ (d_i mu_d)^2 / sigma_d^2 + 2 (d_i log sigma_d)^2 ]
 ///
-/// in 2 D rows. One backward pass per row (and per time step of a sequence): 121 actions cost 30 to
-/// 50 times a sampled estimate. A distribution of your own takes part with num_actions(), or with
+/// Cost: one backward pass per row (and per time step of a sequence). With 121 actions this is 30
+/// to 50 times the cost of a sampled estimate. A distribution of your own needs num_actions(), or
 /// num_scores() and score(k): see diagonal_gaussian.
 struct exact_actions {};
 
-/// The actions of the data, the "empirical Fisher": F_i = E_{s,a~data} (d_i log pi(a|s))^2. It is
-/// the Fisher information only where the data's actions are the policy's. `actions(batch)` returns
-/// them, [N] or [T, N].
+/// Uses the actions of the data (the "empirical Fisher"): F_i = E_{s,a~data} (d_i log pi(a|s))^2.
+/// This is the Fisher information only if the policy would choose the actions of the data.
+/// `actions(batch)` returns the actions, [N] or [T, N].
 template <class Actions = detail::batch_actions>
 struct dataset_actions {
   Actions actions = {};
@@ -124,55 +127,74 @@ dataset_actions(Actions) -> dataset_actions<Actions>;
 
 struct fisher_options {
   std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
-  int sample_dimension = -1;              ///< of log-probabilities; -1: 0 for [N], 1 for [T, N]
-  bool walk = true;                       ///< false: one sample at a time for every parameter
-  /// samples whose plain gradients have to agree with each walked parameter's, once for each layout
-  /// of rows
+  int sample_dimension = -1;              ///< in log-probabilities; -1: 0 for [N], 1 for [T, N]
+  bool walk = true;                       ///< false: one sample at a time for all parameters
+  /// number of samples whose ordinary gradient must agree with the result of the graph walk, for
+  /// each walked parameter and each layout of rows
   int verify = 1;
-  /// bytes an intermediate tensor of the walk may take, at the least one sample's
+  /// upper bound in bytes for an intermediate tensor of the graph walk; at least one sample is
+  /// computed at a time
   std::int64_t memory = 64 << 20;
   std::function<void(std::int64_t states)> progress = {};  ///< called after every batch
 };
 
-/// The diagonal Fisher information of a policy, from per-sample gradients, always: a mini-batch
-/// gradient squared is not it.
+/// Estimates the diagonal Fisher information of a policy. The estimate always uses the gradient of
+/// each single sample; the square of a mini-batch gradient is not the Fisher information.
 ///
-///     F_i = 1/n sum_s E_a [ (d log pi(a|s) / d theta_i)^2 ],   one value per weight, in nats per squared weight
+///     F_i = 1/n sum_s E_a [ (d log pi(a|s) / d theta_i)^2 ]
 ///
-/// `data` is a range of batches, or one batch; `forward(batch)` returns the policy's distributions
-/// for its N samples as rows [N] (or logits as a tensor, or retain::masked). For sequences the rows
-/// are [T, N]: the scores of a sequence are summed before squaring, and n counts valid steps; over
-/// sampled actions that is the same in expectation, since scores of different steps are
-/// uncorrelated. The estimate does not depend on how samples are batched.
+/// The result has one value per weight, in nats per squared weight.
 ///
-/// Layers are covered by walking the autograd graph at the cost of about one more backward pass:
-/// Linear, Conv1d and Conv2d (grouped too), LSTM and GRU where LibTorch builds them from those,
-/// LayerNorm, Embedding, EmbeddingBag (sum), a bias or a Gaussian's log_std that is added or
-/// expanded to all rows, used once or many times. A parameter with any other use, and one for which
-/// the walk disagrees with a plain gradient on `verify` samples, is computed one sample at a time;
-/// the result says which. Those samples are sliced out when the batch is a tensor or has
-/// `narrow(start, length)`. A batch that cannot be sliced is differentiated as a whole for every
-/// such sample; the result says for how many. TorchScript's optimiser fuses layers from the second
-/// call on, which the walk does not know: put a torch::jit::GraphOptimizerEnabledGuard(false)
-/// around the estimate. Rows that the data may move, such as tokens picked by index, are followed
-/// in every batch at the cost of two more backward passes without weights: a random factor for each
-/// sample has to come back in its own rows and in no others, or the layer is computed one sample at
-/// a time. What that leaves open: rows cut apart, computed with and stacked again in an order that
-/// depends on the data, by operations that each look as if shapes alone decided. For such a policy
-/// set `walk` to false. On a GPU, float32 products are made without TF32 until it is done, for the
-/// whole process; an LSTM in eval mode needs cuDNN switched off, which the error says. Under
-/// autocast gradients can be too coarse for the check; samples are then computed one at a time.
-/// `forward` must answer by the states alone: put the policy in eval mode, hold normalizers still,
-/// and give a recurrent policy its state in each call. A batch normalization in training mode is
-/// refused before anything is asked, where `model` lists its modules. The first samples, 16 or the
-/// few batches that make as many, are asked about again, and the numbers must be the same bit for
-/// bit; on other devices than a CPU within 32 units in the last place of the largest, for there
-/// additions may come in any order. That costs two forward passes of 16 samples, or one of the
-/// batch where it has not many more or cannot be sliced, or where `verify` is 0. LibTorch's random
-/// generators go on as if it had not been asked. `.grad` and the model's buffers stay as they are.
-/// Frozen parameters are left out. Throws config_error when no parameter is reached, when forward
-/// answers otherwise the second time or by the statistics of the batch, or when there is no data;
-/// state_error for a result that is not finite.
+/// Arguments. `data` is a batch or a range of batches. `forward(batch)` returns the policy's
+/// distributions for the N samples of the batch, with rows [N]. It may also return logits as a
+/// tensor, or retain::masked. For sequences the rows are [T, N]: the scores of a sequence are
+/// summed before squaring, and n counts the valid steps. For sampled actions this has the same
+/// expectation as squaring each step, because scores of different steps are uncorrelated. The
+/// result does not depend on how samples are grouped into batches.
+///
+/// `forward` must depend on the states only: put the policy in eval mode, do not update
+/// normalizers, and pass its state to a recurrent policy in each call. `.grad` and the buffers of
+/// the model do not change. Frozen parameters are left out.
+///
+/// How it works. The autograd graph is walked once per batch, at the cost of about one more
+/// backward pass. The walk supports Linear, Conv1d and Conv2d (also grouped), LSTM and GRU if
+/// LibTorch builds them from these operations, LayerNorm, Embedding, EmbeddingBag (sum), and a bias
+/// or a Gaussian's log_std that is added or expanded to all rows. A layer may be used several
+/// times. All other parameters are computed one sample at a time. The same holds for a parameter if
+/// the walk disagrees with an ordinary gradient on `verify` samples. `paths` of the result says
+/// which way was used.
+///
+/// To compute one sample at a time, the samples are sliced out of the batch. This is possible if
+/// the batch is a tensor or has `narrow(start, length)`. Otherwise each sample needs a backward
+/// pass through the whole batch; `unsliced` of the result counts these samples.
+///
+/// Special cases:
+/// - TorchScript: its optimizer fuses layers from the second call on, and the walk does not support
+///   fused layers. Use torch::jit::GraphOptimizerEnabledGuard(false) during the estimate.
+/// - Operations that may reorder rows depending on the data, such as selecting tokens by index:
+///   each batch is checked with two more backward passes that compute no weight gradients. Each
+///   sample gets a random factor, and this factor must appear in the sample's own rows only. If it
+///   does not, the layer is computed one sample at a time. One case is not detected: rows that are
+///   split, processed and stacked again in an order that depends on the data, if each operation
+///   looks as if its order depends on shapes only. For such a policy set `walk` to false.
+/// - GPU: TF32 is disabled for the whole process until the estimate is done. An LSTM in eval mode
+///   needs cuDNN to be disabled; the error text says how.
+/// - Autocast: gradients can be too inaccurate for the check. Samples are then computed one at a
+///   time.
+/// - Batch normalization in training mode: throws before the first forward call, if `model` lists
+///   its modules.
+///
+/// Check of `forward`. The function calls `forward` a second time for the first samples: for 16
+/// samples, or for the first few batches until 16 samples are reached. Both results must be the
+/// same bit for bit. On other devices than a CPU they may differ by 32 units in the last place of
+/// the largest number, because sums may be computed in another order. The check costs two forward
+/// passes of 16 samples. It costs one forward pass of the batch instead, if the batch has not many
+/// more samples, if it cannot be sliced, or if `verify` is 0. The state of LibTorch's random
+/// generators is restored after the check.
+///
+/// Throws config_error if no parameter is reached, if there is no data, if the second call of
+/// `forward` gives another result, or if the result depends on batch statistics. Throws state_error
+/// if the estimate is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {},
                        const fisher_options& options = {}) {

@@ -15,27 +15,32 @@
 
 namespace retain {
 
-/// Keeps a part of a model as it is for as long as this lives, and gives it back as it was:
+/// Freezes a part of a model while this object exists. The destructor unfreezes it again.
 ///
 ///     frozen hold{*policy, {"encoder", "core.lstm.*"}};
 ///     policy->train();
-///     hold.enforce();   // train() reaches every module: call this after it
+///     hold.enforce();   // train() changes every module: call this after it
 ///
-/// A pattern (`*` any run of characters, `?` any one) is matched against the names of parameters
-/// and of modules; a module takes all that is in it. A frozen parameter has requires_grad off and
-/// no `.grad`, so that every optimiser passes it by: a gradient of zeros would not do, momentum and
-/// weight decay move a weight with one. A module is put in eval mode when all parameters in it are
-/// frozen, or when it has none and its name is matched: the running statistics of its BatchNorm
-/// stand still and its dropout is off. Gradients still flow through frozen modules to what comes
-/// before them; on CUDA, cuDNN's LSTM and GRU do not do that in eval mode.
+/// Each pattern is compared with the names of parameters and of modules (`*` stands for any
+/// characters, `?` for any single one). A pattern that matches a module includes everything in the
+/// module.
 ///
-/// When this is released, parameters that were trainable are so again, without a `.grad`, and
-/// modules are in training mode if they were and the model is. What an optimiser remembers of a
-/// parameter is where it stopped: after a long time, make the optimiser anew.
+/// A frozen parameter has requires_grad = false and no `.grad`, so that every optimizer skips it.
+/// (A gradient of zeros is not enough: momentum and weight decay would still change the weight.) A
+/// module is put into eval mode if all its parameters are frozen. A module without parameters is
+/// put into eval mode if its name matches. In eval mode the running statistics of BatchNorm do not
+/// change and dropout is off. Gradients still flow through a frozen module to earlier layers. With
+/// cuDNN on CUDA, LSTM and GRU do not support this in eval mode.
 ///
-/// The model (a torch::nn::Module, a holder or pointer, a torch::jit::Module, or bare parameters)
-/// must live as long. A tied parameter goes by its first name. Throws config_error for a pattern
-/// that matches nothing, or a tied parameter by another name alone.
+/// On release, parameters that were trainable become trainable again, without a `.grad`. Modules
+/// return to training mode if they were in training mode before and the model is in training mode.
+/// An optimizer keeps its old internal state for the frozen parameters, for example momentum. If
+/// they were frozen for a long time, construct a new optimizer.
+///
+/// The model is a torch::nn::Module, a holder, a pointer, a torch::jit::Module or a list of
+/// parameters. It must outlive this object. A tied parameter is known by its first name only.
+/// Throws config_error for a pattern that matches nothing, and for a pattern that matches only
+/// another name of a tied parameter.
 class frozen {
  public:
   template <parameter_source M>
@@ -47,9 +52,9 @@ class frozen {
   frozen& operator=(const frozen&) = delete;
   ~frozen() { release(); }
 
-  /// Freezes the same again, after a train() or a requires_grad_() that went over it.
+  /// Freezes the same parts again. Call this after train() or requires_grad_() has changed them.
   void enforce() { part_.enforce(); }
-  /// Gives everything back now. Nothing is frozen any more.
+  /// Unfreezes everything now.
   void release() { part_.set({}); }
   /// The names of the frozen parameters.
   std::vector<std::string> parameters() const { return part_.frozen(); }
@@ -58,23 +63,25 @@ class frozen {
   detail::freezer part_;
 };
 
-/// What `pattern` covers is frozen while from <= progress < until.
+/// The parameters and modules that match `pattern` are frozen while from <= progress < until.
 struct freeze_period {
   std::string pattern;
   double from = 0;
   double until = std::numeric_limits<double>::infinity();
 };
 
-/// Freezing by progress: the trunk until the head has settled, layer by layer from the top, or
-/// never again.
+/// Freezes parts of a model depending on the progress of training. For example, freeze the trunk
+/// until the head has converged, or unfreeze layer by layer from the top.
 ///
-///     freeze_schedule layers{*policy, {{.pattern = "encoder"}, {.pattern = "core", .until = 1e6}}};
-///     layers.step(env_steps);   // at the beginning of an update, after train(); true when something changed
+///     freeze_schedule layers{*policy,
+///                            {{.pattern = "encoder"}, {.pattern = "core", .until = 1e6}}};
+///     // at the beginning of an update, after train(); returns true if something changed
+///     layers.step(env_steps);
 ///
-/// Progress 0 is in force when this is made. `step` enforces as well: see `frozen` for what that
-/// means, and for what the model must be. Parameters that were not trainable when this was made
-/// never become so. What is frozen when this ends stays frozen, unlike with `frozen`. Throws
-/// config_error for a pattern that matches nothing or a period that is empty.
+/// The constructor applies progress 0. `step` also enforces the frozen state. See `frozen` for what
+/// is frozen and for the allowed models. Parameters that were not trainable at construction never
+/// become trainable. The destructor does not unfreeze anything, unlike that of `frozen`. Throws
+/// config_error for a pattern that matches nothing and for an empty period.
 class freeze_schedule {
  public:
   template <parameter_source M>
@@ -84,16 +91,18 @@ class freeze_schedule {
       part_.check({period.pattern});
       if (!(period.from < period.until))
         throw config_error(detail::concat("freeze_schedule: '", period.pattern,
-                                          "' is to be frozen from ", period.from, " until ",
-                                          period.until, ", which is never"));
+                                          "' has the empty period from ", period.from, " until ",
+                                          period.until, ": `until` must be larger than `from`"));
     }
     step(0);
   }
 
-  /// Returns whether what is frozen changed. Throws config_error when progress is not finite.
+  /// Moves to `progress`. Returns whether the set of frozen parts changed. Throws config_error if
+  /// `progress` is not finite.
   bool step(double progress) {
     if (!std::isfinite(progress))
-      throw config_error(detail::concat("freeze_schedule was stepped to ", progress));
+      throw config_error(
+          detail::concat("freeze_schedule: progress must be finite, got ", progress));
     std::vector<std::string> now;
     for (const auto& period : periods_)
       if (period.from <= progress && progress < period.until) now.push_back(period.pattern);
@@ -101,7 +110,7 @@ class freeze_schedule {
     return part_.set(now);
   }
 
-  /// Freezes the same again, after a train() or a requires_grad_() that went over it.
+  /// Freezes the same parts again. Call this after train() or requires_grad_() has changed them.
   void enforce() { part_.enforce(); }
   std::vector<std::string> parameters() const { return part_.frozen(); }
   double progress() const { return progress_; }
@@ -110,12 +119,12 @@ class freeze_schedule {
     out.set(prefix + "kind", describe());
     out.set(prefix + "progress", progress_);
   }
-  /// Freezes what is frozen at the saved progress. Throws state_error when the saved periods are
-  /// others.
+  /// Applies the saved progress. Throws state_error if the saved periods differ from this object's
+  /// periods.
   void load_state(const state& in, const std::string& prefix) {
     if (const auto& saved = in.text(prefix + "kind"); saved != describe())
-      throw state_error(detail::concat("the state holds the ", saved, " at '", prefix,
-                                       "', but this is the ", describe()));
+      throw state_error(detail::concat("the state at '", prefix, "' is of the ", saved,
+                                       ", but this object is the ", describe()));
     const double progress = in.number(prefix + "progress");
     if (!std::isfinite(progress))
       throw state_error(detail::concat("the state's '", prefix, "progress' is ", progress));

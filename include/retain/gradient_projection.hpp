@@ -18,19 +18,19 @@
 namespace retain {
 
 struct gradient_projection_options {
-  /// gradients are left alone while the cosine of their angle is not below -tolerance; in [0, 1)
+  /// a gradient is only projected if its cosine with the reference is below -tolerance; in [0, 1)
   double tolerance = 0.0;
-  /// name patterns of parameters left free, for example {"value_head.*"}
+  /// name patterns of parameters that are not projected, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
 };
 
-/// A-GEM (Chaudhry et al. 2019, arXiv 1812.00420): an update may not, to first order, make the loss
-/// on pre-training states worse. With g the gradient of the training loss and g_ref that of the
-/// loss on a batch of pre-training states,
+/// A-GEM: changes the training gradient so that, to first order, an update does not increase the
+/// loss on pre-training states. g is the gradient of the training loss. g_ref is the gradient of
+/// the loss on a batch of pre-training states.
 ///
 ///     g <- g - (g . g_ref / g_ref . g_ref) g_ref    where g . g_ref < 0,    g as it is elsewhere
 ///
-/// one dot product over all parameters together. In the loop:
+/// The dot product runs over all parameters together. Use it in this order:
 ///
 ///     optimizer.zero_grad();
 ///     cloning.loss(student).backward();    // or any loss on pre-training states
@@ -40,12 +40,19 @@ struct gradient_projection_options {
 ///     guard.project(*policy);              // changes .grad
 ///     optimizer.step();
 ///
-/// What holds is that g . g_ref >= 0 in the end (with a tolerance t: that their cosine is at least
-/// -t), for plain gradient descent: Adam's scaling, momentum and weight decay come after it. Where
-/// a penalty is attached, both gradients hold its pull: `pause` its guard before the reference's
-/// backward() and `resume` it behind remember(), and g_ref is that of the loss alone. Parameters
-/// that are frozen, excluded or without a `.grad` on either side take no part, and none is made for
-/// them. Nothing is read back from a device; sums are in double. Memory: one copy of the gradients.
+/// After the projection, g . g_ref >= 0 (with a tolerance t: their cosine is at least -t). This
+/// guarantee only covers plain gradient descent, because an optimizer applies Adam's scaling,
+/// momentum and weight decay after the projection.
+///
+/// If a penalty is attached (see `attach`), both gradients include the penalty gradient. To keep it
+/// out of g_ref, call `pause` of the attachment before the backward() of the reference loss, and
+/// `resume` after remember().
+///
+/// Parameters that are frozen, that are excluded or that have no `.grad` on one of the sides are
+/// ignored, and no `.grad` is created for them. No call synchronizes with a device. Sums are
+/// computed in double. Memory: one copy of the gradients.
+///
+/// Paper: Chaudhry et al. 2019, arXiv 1812.00420.
 class gradient_projection {
  public:
   /// Throws config_error for a tolerance outside [0, 1).
@@ -53,11 +60,11 @@ class gradient_projection {
       : options_(std::move(options)) {
     if (!(options_.tolerance >= 0 && options_.tolerance < 1))
       throw config_error(detail::concat(
-          "gradient_projection: the tolerance is a cosine in [0, 1), got ", options_.tolerance));
+          "gradient_projection: the tolerance must be in [0, 1), got ", options_.tolerance));
   }
 
-  /// Copies the gradients that the model has now as the reference, in place of what was remembered
-  /// before. They stay in `.grad`.
+  /// Copies the current gradients of the model as the new reference. The model keeps its gradients
+  /// in `.grad`.
   template <parameter_source M>
   void remember(const M& model) {
     const at::NoGradGuard no_grad;
@@ -70,9 +77,10 @@ class gradient_projection {
     reference_ = std::move(reference);
   }
 
-  /// Projects `.grad` where it points against the reference. Returns g . g_ref before, a 0-dim
-  /// float64 tensor: below 0 where the two were at odds. Throws state_error when nothing is
-  /// remembered, shape_error when a gradient is not of its shape, before anything is changed.
+  /// Projects `.grad` if it points against the reference. Returns the value of g . g_ref before the
+  /// projection, as a 0-dim float64 tensor. A negative value means that the gradients conflict.
+  /// Throws state_error if there is no reference. Throws shape_error if a gradient and its
+  /// reference have different shapes. When it throws, no gradient has changed.
   template <parameter_source M>
   at::Tensor project(const M& model) const {
     const at::NoGradGuard no_grad;
@@ -109,12 +117,12 @@ class gradient_projection {
         product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
     const auto share = at::where(opposed, product / reference_size, at::zeros_like(product));
     for (const auto& p : pairs) {
-      // A share of 0 leaves every bit as it was. In half precision the share itself may be too
-      // large a number.
+      // If `share` is 0, the gradient does not change by a bit. The product is computed in float,
+      // because `share` may be too large for half precision.
       const auto type = p.gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
       p.gradient.copy_(p.gradient.to(type) -
                        p.reference.to(type) * share.to(p.gradient.device(), type));
-      // was sparse
+      // the gradient was sparse
       if (!p.gradient.is_same(p.parameter.grad())) p.parameter.mutable_grad() = p.gradient;
     }
     return product;
@@ -123,8 +131,8 @@ class gradient_projection {
   void save_state(state& out, const std::string& prefix) const {
     for (const auto& [name, tensor] : reference_) out.set(prefix + "reference." + name, tensor);
   }
-  /// Throws state_error, and changes nothing, for what is no gradient. Shapes are compared with the
-  /// model by `project`.
+  /// Throws state_error and changes nothing if a saved tensor does not have a floating-point type.
+  /// `project` checks the shapes later.
   void load_state(const state& in, const std::string& prefix) {
     std::map<std::string, at::Tensor> reference;
     const auto start = prefix + "reference.";
@@ -132,7 +140,8 @@ class gradient_projection {
       const at::Tensor& saved = in.tensor(key);
       if (!at::isFloatingType(saved.scalar_type()))
         throw state_error(detail::concat("gradient_projection: the saved '", key, "' is ",
-                                         saved.dtype(), ", which no gradient is"));
+                                         saved.dtype(),
+                                         ", but a gradient must have a floating-point type"));
       reference.emplace(key.substr(start.size()), saved);
     }
     reference_ = std::move(reference);

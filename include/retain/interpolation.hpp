@@ -18,14 +18,14 @@
 namespace retain {
 
 struct interpolation_options {
-  /// alpha of the formula: 0 gives the pre-trained weights, 1 leaves the fine-tuned ones
+  /// alpha in the formula: 0 gives the pre-trained weights, 1 gives the fine-tuned weights
   double fine_tuned = 0.5;
-  /// name patterns of what stays as fine-tuned, for example {"value_head.*"}
+  /// name patterns of tensors that keep the fine-tuned values, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
 };
 
-/// Copies of a model's parameters and buffers by name: what it was before training. It is a
-/// parameter source.
+/// Copies the parameters and buffers of a model by name, for example to keep the state before
+/// training. The result is a parameter source.
 template <parameter_source M>
 parameter_list snapshot(const M& model) {
   const at::NoGradGuard no_grad;
@@ -34,21 +34,27 @@ parameter_list snapshot(const M& model) {
   return list;
 }
 
-/// The weights between a fine-tuned and a pre-trained model, after training (WiSE-FT, Wortsman et
-/// al. 2021, arXiv 2109.01903):
+/// Interpolates linearly between the weights of a fine-tuned and a pre-trained model, after
+/// training (WiSE-FT).
 ///
 ///     theta = alpha theta_ft + (1 - alpha) theta*
 ///
-/// New tensors by name, without a graph; the ends are exact, and so is what both models agree on.
-/// The models need the same parameters, except excluded ones. Half types are mixed in float.
+/// Returns new tensors by name, without a graph. With alpha 0 or 1 the result equals one of the
+/// models exactly. Values that are equal in both models are also exact in the result. Both models
+/// need the same parameters, except for excluded ones. Half types are interpolated in float.
 ///
-/// Buffers: floating-point ones that both have, a BatchNorm's running mean and variance, are
-/// interpolated as well, integer ones (its count of batches) are the fine-tuned model's. Statistics
-/// between two models are not those of the model between them: pass some training data through it
-/// in train mode before you use it, or exclude them by pattern and do the same.
+/// Buffers: floating-point buffers that both models have, such as a BatchNorm's running mean and
+/// variance, are interpolated too. Integer buffers, such as its number of batches, are copied from
+/// the fine-tuned model. Interpolated statistics are not the correct statistics of the interpolated
+/// model. Therefore run the interpolated model on some training data in train mode before you use
+/// it. You may also exclude the statistics by pattern, but the run on training data is necessary in
+/// both cases.
 ///
-/// Throws config_error for an alpha outside [0, 1], or when both models are made of the same
-/// tensors; state_error for a parameter that one side lacks; shape_error for another shape.
+/// Throws config_error for an alpha outside [0, 1], and if both models share the same tensors.
+/// Throws state_error for a parameter that only one of the models has. Throws shape_error if the
+/// shapes of a parameter differ.
+///
+/// Paper: Wortsman et al. 2021, arXiv 2109.01903.
 template <parameter_source FineTuned, parameter_source Pretrained>
 parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretrained,
                             const interpolation_options& options = {}) {
@@ -91,20 +97,21 @@ parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretr
   };
   for (const auto& item : learnt) mix(item, true);
   for (const auto& item : buffers) mix(item, false);
-  // What the pre-trained model has too much; a module's buffers may be left over when the
-  // fine-tuned one is bare parameters.
+  // Checks for parameters that only the pre-trained model has. Its buffers may remain here, if the
+  // fine-tuned model is a list of parameters without buffers.
   for (const auto& item : parameters(pretrained))
     if (origins.count(item.name) && !detail::covered(options.exclude, item.name))
       throw state_error(detail::concat("interpolated: the pre-trained model's '", item.name, "' ",
                                        detail::shape_text(item.tensor.sizes()),
                                        " is not in the fine-tuned one: exclude it by pattern"));
   if (some && !distinct)
-    throw config_error("interpolated: both models are made of the same tensors; take a snapshot() "
-                       "of the pre-trained one before training");
+    throw config_error("interpolated: both models share the same tensors; take a snapshot() of the "
+                       "pre-trained model before training");
   return mixed;
 }
 
-/// The same, written into the fine-tuned model. Everything is checked before anything is written.
+/// Like `interpolated`, but writes the result into the fine-tuned model. Checks everything before
+/// the first write.
 ///
 ///     const auto origin = snapshot(*policy);
 ///     fine_tune(policy);

@@ -22,11 +22,11 @@ namespace retain {
 /// A policy's Fisher information in Kronecker factors, layer by layer.
 struct kronecker_fisher {
   std::vector<kronecker_layer> layers;
-  std::int64_t states = 0;  ///< how many states it is a mean over
+  std::int64_t states = 0;  ///< the number of states in the mean
   std::string actions;      ///< "sampled", "exact" or "dataset"
 
-  /// A line per layer: its parameters, the sizes of the factors and their traces, whose product is
-  /// the trace of the layer's Fisher.
+  /// Returns one line per layer: its parameters, and the sizes and traces of its factors. The
+  /// product of both traces is the trace of the layer's Fisher.
   std::string report() const {
     std::string text = detail::concat("Kronecker-factored Fisher over ", states, " states, ",
                                       actions, " actions\n");
@@ -48,14 +48,14 @@ struct kronecker_fisher {
       out.set(prefix + "bias." + layer.weight, layer.bias);
     }
   }
-  /// Throws state_error or shape_error, and changes nothing, for what no estimate is; kfac_ewc
-  /// looks at the eigenvalues.
+  /// Throws state_error or shape_error and changes nothing if the state does not contain a valid
+  /// estimate. Does not check the eigenvalues of the factors; kfac_ewc checks them.
   void load_state(const state& in, const std::string& prefix) {
     kronecker_fisher loaded;
     loaded.states = in.integer(prefix + "states");
     if (loaded.states < 0)
-      throw state_error(detail::concat("kronecker_fisher: the state at '", prefix, "' is of ",
-                                       loaded.states, " states"));
+      throw state_error(detail::concat("kronecker_fisher: the state at '", prefix, "' has ",
+                                       loaded.states, " states, which must not be negative"));
     loaded.actions = in.text(prefix + "actions");
     const std::string head = prefix + "inputs.";
     for (const auto& key : in.tensor_keys(head)) {
@@ -66,11 +66,10 @@ struct kronecker_fisher {
         if (factor.dim() != 2 || factor.size(0) != factor.size(1))
           throw shape_error(detail::concat("kronecker_fisher: a saved factor of '", weight,
                                            "' has shape ", detail::shape_text(factor.sizes()),
-                                           ", and is not square"));
+                                           ", but a factor must be square"));
         if (!at::isFloatingType(factor.scalar_type()) || !detail::all_finite(factor))
-          throw state_error(
-              detail::concat("kronecker_fisher: a saved factor of '", weight,
-                             "' holds a value that is not finite, or of another type"));
+          throw state_error(detail::concat("kronecker_fisher: a saved factor of '", weight,
+                                           "' must have a floating-point type and finite values"));
       }
     }
     *this = std::move(loaded);
@@ -82,25 +81,32 @@ struct kfac_options {
   std::function<void(std::int64_t states)> progress = {};  ///< called after every batch
 };
 
-/// The Fisher information of a policy's Linear layers in Kronecker factors, which know how the
-/// weights of a layer hang together:
+/// Estimates the Fisher information of a policy's Linear layers in Kronecker factors. The factors
+/// include the correlations between the weights of one layer.
 ///
 ///     F_l ~ A (x) G,   A = E_s[a a^T],   G = E_s E_a[g g^T]
 ///
-/// with a the layer's input, and a 1 behind it where the layer has a bias, and g the gradient of
-/// log pi(a|s) with respect to its output, for one state each (Martens and Grosse 2015, arXiv
-/// 1503.05671; Ritter et al. 2018, arXiv 1805.07810). Exact where a and g are independent, and for
-/// a single state. A is [in, in] or [in + 1, in + 1], G [out, out], both float64.
+/// For one state, a is the input of the layer; if the layer has a bias, a 1 is appended to a. g is
+/// the gradient of log pi(a|s) with respect to the output of the layer. The factorization is exact
+/// if a and g are independent, and for a single state. A is [in, in] or [in + 1, in + 1], G is
+/// [out, out]. Both are float64.
 ///
-/// `data`, `forward` and `actions` are those of estimate_fisher; rows are [N]: give the states of
-/// sequences one by one. The cost is about that of estimate_fisher's walk. Every trainable
-/// parameter must be the weight or bias of a Linear layer that is used once a state, on an input
-/// [N, in] with a row of each state in their order, or be excluded by pattern: any other is refused
-/// by name, and is retain::ewc's to keep (compose both). Put the policy in eval mode. `.grad` and
-/// buffers stay as they are. Throws config_error as well when there is no data and when answers do
-/// not depend on the states alone, as estimate_fisher does and looks for (the first 16 states or
-/// more are asked about twice); shape_error for other rows, state_error for a result that is not
-/// finite.
+/// `data`, `forward` and `actions` are the same as for estimate_fisher. The rows of the
+/// distributions must be [N]: pass the states of a sequence as single states. The cost is about the
+/// same as that of estimate_fisher with the graph walk. Put the policy in eval mode. `.grad` and
+/// the buffers of the model do not change.
+///
+/// Every trainable parameter must be excluded by pattern, or be the weight or bias of a Linear
+/// layer. The layer must be used once per state, and its input must be [N, in] with one row per
+/// state in the order of the states. All other parameters are rejected with an error that names
+/// them: exclude them here and use retain::ewc for them (compose both).
+///
+/// Throws config_error for a parameter that is not supported, if there is no data, and if the
+/// result of `forward` does not depend on the states only. Like estimate_fisher, this function
+/// checks `forward` with a second call for at least the first 16 states. Throws shape_error for
+/// rows of another shape, and state_error if a factor is not finite.
+///
+/// Papers: Martens and Grosse 2015, arXiv 1503.05671; Ritter et al. 2018, arXiv 1805.07810.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {},
                                const kfac_options& options = {}) {

@@ -17,31 +17,36 @@
 namespace retain {
 
 struct kfac_ewc_options {
-  strength_schedule strength = 1.0;  ///< c of the formula; comparable with that of ewc
-  /// name patterns of parameters left free, for example {"value_head.*"}
+  strength_schedule strength = 1.0;  ///< c in the formula; comparable with the strength of ewc
+  /// name patterns of parameters without penalty, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
-  /// factors on the strength by name pattern; of several that match, the product
+  /// factors on the strength by name pattern; if several patterns match, their product
   std::vector<group_scale> groups = {};
-  /// added to a layer's Fisher along the diagonal, shared between its factors
+  /// added to the diagonal of a layer's Fisher; distributed over both factors
   double damping = 0.0;
 };
 
-/// Elastic weight consolidation with a Fisher that is a block per Linear layer, in Kronecker
-/// factors, where ewc's is a diagonal:
+/// Elastic weight consolidation with a block-diagonal Fisher in Kronecker factors, one block per
+/// Linear layer. (The Fisher of ewc is diagonal.)
 ///
-///     loss = c * sum_l tr(G_l D_l A_l D_l^T),   gradient = 2 c G_l D_l A_l,   D_l = [W_l - W*_l, b_l - b*_l]
+///     loss = c * sum_l tr(G_l D_l A_l D_l^T),   gradient = 2 c G_l D_l A_l
+///     D_l = [W_l - W*_l, b_l - b*_l]
 ///
-/// (Ritter et al. 2018, arXiv 1805.07810, without their factor 1/2) with A and G from
-/// `estimate_kfac`. Weights that make up for each other may move together; the same movement costs
-/// what the diagonal says when they do not. A scale s of `groups` stands before a parameter's
-/// movement as sqrt(s).
+/// A and G come from `estimate_kfac`. The formula has no factor 1/2, unlike the paper. The penalty
+/// is small for changes of several weights whose effects cancel each other. The diagonal Fisher of
+/// ewc does not see such a cancellation. A scale s of `groups` multiplies the difference D of the
+/// parameter by sqrt(s).
 ///
 ///     kfac_ewc keep{*policy, estimate_kfac(*policy, states, forward), {.strength = 500.0}};
 ///
-/// The factors are taken as second moments: made symmetric, and refused where they have a negative
-/// eigenvalue beyond rounding. A frozen parameter counts as not moved. Memory: one copy of the
-/// parameters, and (in + 1)^2 + out^2 a layer; time: two products of matrices a layer, out (in +
-/// 1)^2 + out^2 (in + 1) multiplications, without autograd in `add_gradient`.
+/// The factors must be second moments. They are made symmetric. A factor with a negative eigenvalue
+/// beyond rounding errors is rejected. For a frozen parameter D is 0.
+///
+/// Memory: one copy of the parameters, plus (in + 1)^2 + out^2 numbers per layer. Time: two matrix
+/// products per layer with out (in + 1)^2 + out^2 (in + 1) multiplications; `add_gradient` does not
+/// use autograd.
+///
+/// Paper: Ritter et al. 2018, arXiv 1805.07810.
 class kfac_ewc : detail::weight_penalty {
  public:
   static constexpr const char* name = "kfac_ewc";
@@ -53,9 +58,10 @@ class kfac_ewc : detail::weight_penalty {
   using weight_penalty::step;
   using weight_penalty::strength;
 
-  /// Throws state_error for a layer that the model does not have, a trainable parameter without
-  /// factors that is not excluded and a factor that is no second moment, shape_error where a factor
-  /// does not fit, config_error for a damping out of range.
+  /// Throws state_error for a layer that the model does not have, for a trainable parameter that
+  /// has no factors and is not excluded, and for a factor that is not a second moment. Throws
+  /// shape_error for a factor of a wrong shape. Throws config_error for a damping that is negative
+  /// or not finite.
   template <parameter_source M>
   kfac_ewc(const M& model, const kronecker_fisher& factors, kfac_ewc_options options = {})
       : weight_penalty(name, std::move(options.strength), std::move(options.exclude),
@@ -69,11 +75,11 @@ class kfac_ewc : detail::weight_penalty {
       if (e.trainable && position(key) == layers_.size())
         throw state_error(detail::concat(
             "kfac_ewc: the model's parameter '", key, "' ", detail::shape_text(e.anchor.sizes()),
-            " has no Kronecker factors: exclude it by pattern, and keep it with retain::ewc"));
+            " has no Kronecker factors: exclude it by pattern, and use retain::ewc for it"));
   }
 
-  /// In the graph, a 0-dim tensor of the parameters' type (float for half types). Throws
-  /// shape_error or state_error when the model does not fit.
+  /// Returns a 0-dim tensor in the graph, of the parameters' type (float for half types). Throws
+  /// shape_error or state_error if the model does not match the penalty.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {
     const auto list = parameters(model);
@@ -88,10 +94,10 @@ class kfac_ewc : detail::weight_penalty {
     return sum.defined() ? sum * strength() : at::zeros({}, options_of(list));
   }
 
-  /// Adds the gradient of `loss` to every trainable parameter's `.grad` without autograd, and
-  /// returns the value as a 0-dim float64 tensor. A `.grad` that is undefined is made. Throws as
-  /// `loss` does, and config_error for a tensor that is computed from another, whose `.grad` no
-  /// optimiser reads; all of it before anything is written.
+  /// Adds the gradient of `loss` to the `.grad` of every trainable parameter, without autograd.
+  /// Creates a `.grad` that is undefined. Returns the value of the loss as a 0-dim float64 tensor.
+  /// Throws the exceptions of `loss`. Throws config_error for a tensor that is computed from other
+  /// tensors, because no optimizer reads its `.grad`. When it throws, no gradient has changed.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
@@ -113,8 +119,8 @@ class kfac_ewc : detail::weight_penalty {
     return sum.defined() ? sum * strength() : at::zeros({}, options_of(list).dtype(at::kDouble));
   }
 
-  /// Adds the gradient of `loss` for the one parameter model[index], which is covered, to
-  /// `gradient`, a dense tensor of its shape.
+  /// Adds the gradient of `loss` for a single parameter, model[index], to `gradient`. The penalty
+  /// must cover this parameter. `gradient` is a dense tensor of the parameter's shape.
   void add_gradient_of(const parameter_list& model, std::size_t index, at::Tensor& gradient) const {
     const at::NoGradGuard no_grad;
     const auto& [key, tensor] = model[index];
@@ -138,7 +144,8 @@ class kfac_ewc : detail::weight_penalty {
     }
   }
 
-  /// Throws state_error or shape_error and changes nothing when the saved parameters are not these.
+  /// Throws state_error or shape_error and changes nothing if the saved parameters do not match
+  /// this object's parameters.
   void load_state(const state& in, const std::string& prefix) {
     auto loaded = layers_;
     for (auto& l : loaded) {
@@ -161,10 +168,10 @@ class kfac_ewc : detail::weight_penalty {
   struct layer {
     std::string weight, bias;
     std::int64_t out, in;
-    at::Tensor inputs, outputs;  // in the type and on the device that the products are made in
+    at::Tensor inputs, outputs;  // in the type and on the device of the matrix products
   };
-  /// A layer's trainable parameters in a model; undefined where there is none, it is frozen or
-  /// excluded.
+  /// The trainable parameters of a layer in a model. A parameter is undefined if the layer does not
+  /// have it, or if it is frozen or excluded.
   struct pair_of_parameters {
     at::Tensor weight, bias;
   };
@@ -177,7 +184,7 @@ class kfac_ewc : detail::weight_penalty {
         throw state_error(
             detail::concat("kfac_ewc: the factors have '", key,
                            "', which the model does not have: exclude it by pattern, or estimate "
-                           "them for this model"));
+                           "the factors for this model"));
     const at::Tensor inputs = detail::second_moment(
         given.inputs, detail::concat("kfac_ewc: the factor A of '", given.weight, "'"));
     const at::Tensor outputs = detail::second_moment(
@@ -185,10 +192,10 @@ class kfac_ewc : detail::weight_penalty {
     const std::int64_t out = outputs.size(0), in = inputs.size(0) - (no_bias ? 0 : 1);
     const auto fits = [&](const std::string& key, at::IntArrayRef shape) {
       if (key.empty() || excluded(key) || entries_.at(key).anchor.sizes() == shape) return;
-      throw shape_error(detail::concat("kfac_ewc: the factors are of a '", key, "' of shape ",
-                                       detail::shape_text(shape), ", the parameter has ",
+      throw shape_error(detail::concat("kfac_ewc: the factors of '", key, "' are for the shape ",
+                                       detail::shape_text(shape), ", but the parameter has shape ",
                                        detail::shape_text(entries_.at(key).anchor.sizes()),
-                                       ": estimate them for this model"));
+                                       ": estimate the factors for this model"));
     };
     fits(given.weight, {out, in});
     fits(given.bias, {out});
@@ -207,14 +214,16 @@ class kfac_ewc : detail::weight_penalty {
     return model.empty() ? at::TensorOptions() : working(model.front().tensor);
   }
 
-  /// The layer that a parameter belongs to; layers_.size() where there is none.
+  /// Returns the index of the layer that has the parameter `key`, or layers_.size() if there is no
+  /// such layer.
   std::size_t position(const std::string& key) const {
     std::size_t l = 0;
     while (l < layers_.size() && layers_[l].weight != key && layers_[l].bias != key) ++l;
     return l;
   }
 
-  /// A parameter of the model if it takes part.
+  /// Returns a parameter of the model, or an undefined tensor if the parameter is frozen or not
+  /// covered.
   at::Tensor find(const parameter_list& model, const std::string& key) const {
     if (!covers(key)) return {};
     for (const auto& [other, tensor] : model)
@@ -232,16 +241,16 @@ class kfac_ewc : detail::weight_penalty {
       if (l == layers_.size())
         throw state_error(detail::concat(
             "kfac_ewc: the parameter '", key,
-            "' was frozen when the factors were estimated and is not now: unfreeze it "
-            "before estimate_kfac, or exclude it by pattern"));
+            "' was frozen when the factors were estimated, but is trainable in this model: "
+            "unfreeze it before estimate_kfac, or exclude it by pattern"));
       check_may_pull(key, e);
       (key == layers_[l].bias ? present[l].bias : present[l].weight) = tensor;
     });
     return present;
   }
 
-  /// D of a layer, [out, in] or [out, in + 1], in the graph of its parameters; undefined when none
-  /// of them takes part.
+  /// Returns D of a layer, [out, in] or [out, in + 1], in the graph of the layer's parameters.
+  /// Returns an undefined tensor if both parameters are undefined.
   at::Tensor movement(std::size_t index, const pair_of_parameters& present) const {
     layer& l = layers_[index];
     if (!present.weight.defined() && !present.bias.defined()) return {};
@@ -271,7 +280,7 @@ class kfac_ewc : detail::weight_penalty {
     gradient.add_(scaled(pull, key).to(gradient.scalar_type()));
   }
 
-  // mutable: factors follow a model that is moved to another device or type
+  // mutable: the factors are moved to the device and type of the model
   mutable std::vector<layer> layers_;
 };
 

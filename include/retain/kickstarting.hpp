@@ -19,7 +19,8 @@ namespace retain {
 struct kickstarting_options {
   strength_schedule strength = 1.0;
   divergence direction = divergence::teacher_student;
-  /// which of rollout.teachers is this teacher's, where a rollout keeps the answers of several
+  /// the index of this teacher in rollout.teachers, if a rollout has the predictions of several
+  /// teachers
   std::size_t place = 0;
 };
 
@@ -38,39 +39,53 @@ at::Tensor open_gate(Gate& gate, const Observations& observations, const Predict
 }
 }  // namespace detail
 
-/// Kickstarting: stay close to the teacher on the states that the student visits,
+/// Kickstarting: keeps the student close to the teacher on the states that the student visits.
 ///
-///     loss = c / N * sum over valid steps of w(s) KL(pi*(.|s) || pi(.|s)),   s from the student's own rollout of N valid steps
+///     loss = c / N * sum over valid steps of w(s) KL(pi*(.|s) || pi(.|s))
 ///
-/// (Schmitt et al. 2018, arXiv 1803.03835), usually with c annealed; w is 1 unless you say
-/// otherwise. The teacher is asked without a graph.
+/// The states s are from the student's own rollout with N valid steps. The strength c usually
+/// decreases during training. The weight w is 1 by default. The teacher is evaluated without a
+/// graph.
 ///
-/// A rollout is any type with a member `observations`, and optionally
-///   mask     [...] 1 where a step counts (padding is 0), beside what teacher and student mask themselves,
-///   weights  [...] not negative: how much each step counts,
-///   done     [...] 1 at the first step of an episode, where a recurrent teacher forgets the last one; note that gae() marks the last,
-///   state    a recurrent student's state before the first step; with `done`, the student is called as
-///            student(observations, state, done) -> {prediction, state}, see recurrent_policy, and its answer is what counts here,
-///   teacher  the teacher's prediction for these steps (or its logits), asked once a rollout with `target` and not once an epoch;
-///            a recurrent teacher must be asked so, since it moves on with every question,
-///   teachers the same of several teachers, an array or vector: each term takes the one at its `place`.
+/// A rollout is any type with a member `observations`. These members are optional:
 ///
-/// A gate says where the teacher is to be trusted, as a callable (observations) or (observations,
-/// the teacher's prediction) -> weights [...] in [0, 1] or bool: mahalanobis_gate, entropy_gate, or
-/// a lambda. A step that it rejects loses its pull and the others keep theirs: N counts it still,
-/// so that c means the same whatever the gate lets through. Anything but a positive weight counts
-/// as 0, NaN too. Kickstarting where the teacher knows its way, cloning where it came from, and
-/// several teachers are compositions:
+/// - `mask` [...]: 1 for a valid step, 0 for padding. It is combined with the masks of the
+///   teacher's and the student's predictions.
+/// - `weights` [...]: the weight of each step, not negative.
+/// - `done` [...]: 1 at the first step of an episode, where a recurrent teacher resets its state.
+///   Note that gae() marks the last step instead.
+/// - `state`: the state of a recurrent student before the first step. If `state` and `done` exist,
+///   the term calls student(observations, state, done) -> {prediction, state} and uses the
+///   prediction (see recurrent_policy).
+/// - `teacher`: the teacher's prediction for these steps, or its logits. Compute it once per
+///   rollout with `target`, so that the teacher is not evaluated again in every epoch. For a
+///   recurrent teacher this is required, because every evaluation changes its state.
+/// - `teachers`: an array or vector with the predictions of several teachers. Each term uses the
+///   one at its `place`.
+///
+/// A gate decides on which states the teacher is used. It is a callable (observations) or
+/// (observations, teacher's prediction) that returns weights [...] in [0, 1] or bool. Examples are
+/// mahalanobis_gate, entropy_gate and a lambda. A step with gate weight 0 adds nothing to the loss,
+/// but N still counts it. Therefore a gate does not change the loss of the other steps. A weight
+/// that is not positive counts as 0, also NaN.
+///
+/// Combine several terms with compose. The first example uses kickstarting on states that resemble
+/// the pre-training states and behavioral cloning on the pre-training states themselves. The second
+/// example has two teachers.
 ///
 ///     compose(kickstarting{teacher, {.strength = 0.5}, mahalanobis_gate{seen_states}},
 ///             behavioral_cloning{seen_states, teacher, {.strength = 2.0}})
-///     compose(kickstarting{runner, {.place = 0}, on_land}, kickstarting{swimmer, {.place = 1}, in_water})
+///     compose(kickstarting{runner, {.place = 0}, on_land},
+///             kickstarting{swimmer, {.place = 1}, in_water})
 ///
-/// where every term keeps its own schedule, and its state under its own name. With direction
-/// student_teacher this is the whole reverse KL; reference_kl estimates that from the sampled
-/// actions.
+/// Each term has its own schedule and saves its state under its own name.
 ///
-/// At strength 0 neither teacher nor student nor gate is asked.
+/// With direction student_teacher the loss is the exact reverse KL. reference_kl estimates the same
+/// KL from the sampled actions.
+///
+/// At strength 0 the teacher, the student and the gate are not called.
+///
+/// Paper: Schmitt et al. 2018, arXiv 1803.03835.
 template <class Teacher, class Gate = detail::no_gate>
 class kickstarting : public detail::distillation_base {
  public:
@@ -82,8 +97,8 @@ class kickstarting : public detail::distillation_base {
         gate_(std::move(gate)),
         place_(options.place) {}
 
-  /// The teacher's prediction for a rollout. A recurrent teacher goes on from where the last
-  /// rollout ended.
+  /// Returns the teacher's prediction for a rollout. A recurrent teacher continues with its state
+  /// from the end of the previous rollout.
   template <class Rollout>
   auto target(const Rollout& rollout) {
     const at::NoGradGuard no_grad;
@@ -97,25 +112,27 @@ class kickstarting : public detail::distillation_base {
     }
   }
 
-  /// A 0-dim tensor in the graph of `student`, a callable from observations to a prediction, or a
-  /// recurrent_policy. Throws shape_error when mask or weights do not fit, config_error when
-  /// rollout.teachers has no such place.
+  /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps
+  /// observations to a prediction, or a recurrent_policy. Throws shape_error if the mask or the
+  /// weights have a wrong shape. Throws config_error if rollout.teachers has no entry at this
+  /// term's place.
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout& rollout) {
     if (strength() == 0.0) return at::zeros({});
     if constexpr (requires { rollout.teachers[0]; }) {
       if (place_ >= std::size(rollout.teachers))
         throw config_error(detail::concat(
-            "kickstarting: the rollout keeps the answers of ", std::size(rollout.teachers),
-            " teachers, this term's place is ", place_, " (counted from 0)"));
+            "kickstarting: the rollout has the predictions of ", std::size(rollout.teachers),
+            " teachers, but this term's place is ", place_, " (counted from 0)"));
       return pull(student, rollout, detail::as_prediction(rollout.teachers[place_]));
     } else if constexpr (requires { rollout.teacher; }) {
       return pull(student, rollout, detail::as_prediction(rollout.teacher));
     } else {
       static_assert(
           !requires { requires Teacher::recurrent; },
-          "a recurrent teacher moves on with every question: ask target(rollout) once and keep its "
-          "answer as rollout.teacher");
+          "every call of a recurrent teacher changes its state: call target(rollout) once and "
+          "store "
+          "the result as rollout.teacher");
       return pull(student, rollout, target(rollout));
     }
   }

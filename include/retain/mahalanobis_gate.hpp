@@ -21,10 +21,10 @@
 namespace retain {
 
 struct mahalanobis_gate_options {
-  /// share of the pre-training states that the gate lets through, in (0, 1]
+  /// the fraction of the pre-training states that the gate accepts, in (0, 1]
   double quantile = 0.99;
-  /// added to the covariance's diagonal, times the features' mean variance: for features that
-  /// hardly vary
+  /// multiplied by the mean variance of the features and added to the diagonal of the covariance;
+  /// needed for features that hardly vary
   double ridge = 1e-6;
 };
 
@@ -34,25 +34,32 @@ struct observations_themselves {
 };
 }  // namespace detail
 
-/// Opens where a state looks like those the teacher was trained on: weight 1 where
+/// A gate for kickstarting that accepts states that are similar to the pre-training states. The
+/// weight of a state s is 1 if
 ///
-///     d^2(s) = (f(s) - mu)^T Sigma^-1 (f(s) - mu)  <=  the `quantile` of d^2 over the pre-training states,   else 0
+///     d^2(s) = (f(s) - mu)^T Sigma^-1 (f(s) - mu)
+///            <= the `quantile` of d^2 over the pre-training states
 ///
-/// with f(s) in R^d features of a state, mu and Sigma their mean and covariance over the
-/// pre-training states. It is the distance of Lee et al. 2018 (arXiv 1807.03888) with one Gaussian
-/// where they have one a class. Good features are the activations of the teacher's last hidden
-/// layer; by default a state is its own feature vector.
+/// and 0 otherwise. f(s) in R^d is the feature vector of the state. mu and Sigma are the mean and
+/// the covariance of the features over the pre-training states. Good features are the activations
+/// of the teacher's last hidden layer. By default the features are the observations themselves.
 ///
 ///     mahalanobis_gate gate{seen_states, [&](const auto& o) { return teacher_net->trunk(o); }};
 ///     gate(observations)   // observations of rows [...] -> bool [...]
 ///
-/// `seen` is whatever the features are made from, n states; features are [n, d], or [..., d] of
-/// sequences. Fitted in double; asking is one matrix product in the features' own floating type, on
-/// their device. The quantile of the states that were fitted is too strict a threshold unless n is
-/// many times d: `calibrate` takes it from held-out ones.
+/// `seen` is the argument of the feature function for n states. The features must be [n, d], or
+/// [..., d] for sequences. The Gaussian is fitted in double. A call of the gate costs one matrix
+/// product in the floating-point type of the features, on their device.
 ///
-/// Throws shape_error unless there are two states of one feature, config_error for an option out of
-/// range, features that are not finite, or a covariance that has no Cholesky factor.
+/// If n is not much larger than d, the quantile over the fitted states gives a threshold that is
+/// too strict. In this case call `calibrate` with states that were not used for the fit.
+///
+/// Throws shape_error if there are fewer than two states or no feature. Throws config_error for an
+/// invalid option, for features that are not finite, and for a covariance without a Cholesky
+/// factor.
+///
+/// Paper: Lee et al. 2018, arXiv 1807.03888, which uses one Gaussian per class; this gate uses a
+/// single Gaussian.
 template <class Features = detail::observations_themselves>
 class mahalanobis_gate {
  public:
@@ -68,8 +75,8 @@ class mahalanobis_gate {
           "mahalanobis_gate: the ridge must be finite and not negative, got ", options.ridge));
     const at::Tensor rows = rows_of(seen);
     if (rows.size(0) < 2)
-      throw shape_error(
-          detail::concat("mahalanobis_gate: a covariance needs two states, got ", rows.size(0)));
+      throw shape_error(detail::concat(
+          "mahalanobis_gate: the covariance needs at least two states, got ", rows.size(0)));
     mean_ = rows.mean(0);
     const auto centred = rows - mean_;
     const auto covariance =
@@ -79,7 +86,7 @@ class mahalanobis_gate {
     const Eigen::Index size = rows.size(1);
     matrix sigma =
         Eigen::Map<const matrix>(static_cast<const double*>(covariance.data_ptr()), size, size);
-    // Features that are all constant leave nothing but the rounding of their means.
+    // If all features are constant, sigma contains only rounding errors of the means.
     if (sigma.trace() <= 1e-26 * mean_.square().sum().template item<double>()) sigma.setZero();
     sigma.diagonal().array() += options.ridge * sigma.trace() / static_cast<double>(size);
     const Eigen::LLT<matrix> factor(sigma);
@@ -93,7 +100,7 @@ class mahalanobis_gate {
     threshold_ = quantile_of(distances(rows));
   }
 
-  /// Takes the threshold from states that the Gaussian was not fitted to.
+  /// Computes the threshold from states that were not used to fit the Gaussian.
   template <class Observations>
   void calibrate(const Observations& held_out) {
     const at::Tensor rows = rows_of(held_out);
@@ -101,23 +108,23 @@ class mahalanobis_gate {
       throw shape_error(detail::concat("mahalanobis_gate: cannot calibrate on features of shape ",
                                        detail::shape_text(rows.sizes()),
                                        ", the gate was fitted to ", mean_.size(0),
-                                       " features a state"));
+                                       " features per state"));
     threshold_ = quantile_of(distances(rows));
   }
 
-  /// d^2 of every state, [...].
+  /// Returns d^2 of every state, [...].
   template <class Observations>
   at::Tensor distance(const Observations& observations) const {
     const at::NoGradGuard no_grad;
     const at::Tensor given = features_(observations);
     if (given.dim() < 1 || given.size(-1) != mean_.size(0))
       throw shape_error(detail::concat("mahalanobis_gate: features of shape ",
-                                       detail::shape_text(given.sizes()), ", fitted to [..., ",
-                                       mean_.size(0), "]"));
+                                       detail::shape_text(given.sizes()),
+                                       ", but the gate was fitted to [..., ", mean_.size(0), "]"));
     return distances(at::isFloatingType(given.scalar_type()) ? given : given.to(at::kFloat));
   }
 
-  /// Where the gate is open: bool [...]. Features that are not finite are rejected.
+  /// Returns true for accepted states, bool [...]. Features that are not finite are rejected.
   template <class Observations>
   at::Tensor operator()(const Observations& observations) const {
     return distance(observations).le(threshold_);
@@ -130,9 +137,9 @@ class mahalanobis_gate {
     out.set(prefix + "whitening", whitening_);
     out.set(prefix + "threshold", threshold_);
   }
-  /// Throws shape_error when the saved gate was fitted to another number of features, state_error
-  /// for one that was fitted to none; nothing is changed then. The function of the features is the
-  /// caller's.
+  /// Throws shape_error and changes nothing if the saved gate was fitted to another number of
+  /// features. Throws state_error and changes nothing if the saved values are invalid. The state
+  /// does not contain the feature function.
   void load_state(const state& in, const std::string& prefix) {
     const auto& mean = in.tensor(prefix + "mean");
     const auto& whitening = in.tensor(prefix + "whitening");
@@ -149,9 +156,8 @@ class mahalanobis_gate {
         !std::isfinite(threshold))
       throw state_error(detail::concat(
           "mahalanobis_gate: the saved mean, whitening matrix and threshold ", threshold,
-          " are those of no features: the first "
-          "two must be finite, the matrix with a positive diagonal, the threshold finite and not "
-          "negative"));
+          " are invalid: all must be finite, the diagonal of the matrix must be positive, and the "
+          "threshold must not be negative"));
     mean_ = mean.to(at::kCPU);
     whitening_ = whitening.to(at::kCPU);
     asked_mean_ = asked_whitening_ = at::Tensor();
@@ -159,7 +165,8 @@ class mahalanobis_gate {
   }
 
  private:
-  /// The features of all states as float64 rows on the host, checked.
+  /// Returns the features of all states as float64 rows on the CPU. Checks their shape and that
+  /// they are finite.
   template <class Observations>
   at::Tensor rows_of(const Observations& observations) const {
     const at::NoGradGuard no_grad;
@@ -175,7 +182,7 @@ class mahalanobis_gate {
   }
 
   at::Tensor distances(const at::Tensor& given) const {
-    // The products of half types would not carry a distance: they are made in float.
+    // Half types are computed in float, because their precision is too low for a distance.
     const auto type = given.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     if (!asked_mean_.defined() || asked_mean_.device() != given.device() ||
         asked_mean_.scalar_type() != type) {
@@ -185,7 +192,8 @@ class mahalanobis_gate {
     return (given.to(type) - asked_mean_).matmul(asked_whitening_.t()).square().sum(-1);
   }
 
-  /// The smallest of the distances that at least `quantile` of them do not exceed.
+  /// Returns the smallest distance d such that a fraction of at least `quantile` of the distances
+  /// is <= d.
   double quantile_of(const at::Tensor& squared) const {
     const auto n = squared.numel();
     const auto rank =
@@ -197,8 +205,8 @@ class mahalanobis_gate {
 
   mutable Features features_;  // networks are rarely const
   double quantile_;
-  at::Tensor mean_, whitening_;  // float64, on the host
-  // the same in the type and on the device that was asked last
+  at::Tensor mean_, whitening_;  // float64, on the CPU
+  // copies in the type and on the device of the last call
   mutable at::Tensor asked_mean_, asked_whitening_;
   double threshold_ = 0;
 };

@@ -16,32 +16,42 @@ namespace retain {
 
 struct sensitivity_options {
   std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
-  /// of the outputs and of a batch that is a tensor: 1 for sequences [T, N, ...]
+  /// the dimension of the samples in the outputs and in a batch that is a tensor; 1 for sequences
+  /// [T, N, ...]
   int sample_dimension = 0;
   std::function<void(std::int64_t samples)> progress = {};  ///< called after every batch
 };
 
-/// How much each weight matters to what the network answers, without labels, losses or actions,
+/// Estimates how sensitive the outputs of a network are to each weight. It needs no labels, losses
+/// or actions.
 ///
 ///     Omega_i = 1/n sum_s | d ||f(s)||^2 / d theta_i |,   one value per weight
 ///
-/// per state, always: the gradient of a batch's mean, where signs cancel, is not it (Aljundi et al.
-/// 2018, arXiv 1711.09601, section 4).
+/// The gradient is computed for each state separately. The gradient of the batch mean would be
+/// something else, because gradients of different signs cancel.
 ///
-/// `data` is a range of batches, or one batch; `forward(batch)` returns the outputs of its N
-/// samples as a tensor [N, ...], or what it returns for estimate_fisher: distributions count by
-/// their logits. Logits that differ by a constant are the same policy and not the same here: return
-/// log-probabilities where that matters. For sequences [T, N, ...] set `sample_dimension`; a
-/// sample's steps are summed. A sample that is all padding does not count.
+/// `data` is a batch or a range of batches. `forward(batch)` returns the outputs of the N samples
+/// as a tensor [N, ...]. It may also return the same types as for estimate_fisher; the logits of a
+/// distribution are then the outputs. Logits that differ by a constant describe the same policy,
+/// but have another sensitivity. If this matters, return log-probabilities. For sequences
+/// [T, N, ...] set `sample_dimension`; the steps of a sample are summed. A sample that consists of
+/// padding only is not counted.
 ///
-/// Cost: one forward and one backward pass for every single sample, taken out of the batch by
-/// `narrow(start, length)` when the batch is a tensor or has that, otherwise a backward pass
-/// through the whole batch for each: some hundred to a few thousand states, not all. Put the policy
-/// in eval mode. `.grad` and buffers stay as they are. Frozen parameters are left out, unused ones
-/// are 0. Returns what memory_aware_synapses and ewc take as importance. Throws config_error when
-/// nothing is trainable, when there is no data, and when answers do not depend on the states alone
-/// (batch statistics, dropout, what is kept between calls), as estimate_fisher does and looks for;
-/// shape_error for outputs without a sample dimension, state_error for a result that is not finite.
+/// Cost: one forward and one backward pass per sample. The sample is sliced out of the batch, if
+/// the batch is a tensor or has `narrow(start, length)`. Otherwise each sample needs a backward
+/// pass through the whole batch. Therefore use a few hundred to a few thousand states, not all of
+/// them.
+///
+/// Put the policy in eval mode. `.grad` and the buffers of the model do not change. Frozen
+/// parameters are left out. Unused parameters get 0. The result can be used as the importance of
+/// memory_aware_synapses and ewc.
+///
+/// Throws config_error if no parameter is trainable or if there is no data. Throws config_error if
+/// the outputs do not depend on the states only, for example because of batch statistics, dropout
+/// or a state that is kept between calls; the check is the same as in estimate_fisher. Throws
+/// shape_error for outputs without a sample dimension, and state_error if the result is not finite.
+///
+/// Paper: Aljundi et al. 2018, arXiv 1711.09601, section 4.
 template <parameter_source M, class Data, class Forward>
 parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forward,
                                     const sensitivity_options& options = {}) {
@@ -56,34 +66,38 @@ parameter_list estimate_sensitivity(const M& model, Data&& data, Forward&& forwa
 }
 
 struct memory_aware_synapses_options {
-  strength_schedule strength = 1.0;  ///< c of the formula
-  /// name patterns of parameters left free, for example {"value_head.*"}
+  strength_schedule strength = 1.0;  ///< c in the formula
+  /// name patterns of parameters without penalty, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
-  /// factors on the strength by name pattern; of several that match, the product
+  /// factors on the strength by name pattern; if several patterns match, their product
   std::vector<group_scale> groups = {};
-  double floor = 0.0;             ///< every importance is at least this
-  double clip = detail::no_clip;  ///< and at most this
+  double floor = 0.0;             ///< lower bound of each importance
+  double clip = detail::no_clip;  ///< upper bound of each importance
 };
 
-/// Memory aware synapses: the pull of ewc, weighted by how sensitive the outputs are to each
-/// weight,
+/// Memory aware synapses: the quadratic penalty of ewc, with the sensitivity of the outputs as the
+/// importance of each weight.
 ///
-///     loss = c * sum_i Omega_i (theta_i - theta*_i)^2,    gradient = 2 c Omega_i (theta_i - theta*_i)
+///     loss = c * sum_i Omega_i (theta_i - theta*_i)^2
+///     gradient = 2 c Omega_i (theta_i - theta*_i)
 ///
-/// with Omega from `estimate_sensitivity` (Aljundi et al. 2018, arXiv 1711.09601). It needs states
-/// and nothing else, from wherever the knowledge is to be kept, and changes with the scale of the
-/// outputs, which a Fisher of the same policy does not.
+/// Omega comes from `estimate_sensitivity`. The estimate only needs states on which the behavior
+/// must be kept. Omega depends on the scale of the outputs; the Fisher of the same policy does not.
 ///
-///     memory_aware_synapses keep{*policy, estimate_sensitivity(*policy, states, forward), {.strength = 10.0}};
-///     keep.advance(*policy, estimate_sensitivity(*policy, new_states, forward), 1.0);   // a further task, summed as in the paper
+///     memory_aware_synapses keep{*policy, estimate_sensitivity(*policy, states, forward),
+///                                {.strength = 10.0}};
+///     // another task, summed as in the paper
+///     keep.advance(*policy, estimate_sensitivity(*policy, new_states, forward), 1.0);
 ///
 /// Frozen parameters are skipped. Memory: two copies of the parameters.
+///
+/// Paper: Aljundi et al. 2018, arXiv 1711.09601.
 class memory_aware_synapses : public detail::importance_penalty {
  public:
   static constexpr const char* name = "memory_aware_synapses";
 
-  /// `importance` holds one tensor of the parameter's shape for every trainable parameter that is
-  /// not excluded. Throws as ewc does.
+  /// `importance` must contain one tensor, with the parameter's shape, for every trainable
+  /// parameter that is not excluded. Throws the same exceptions as the constructor of ewc.
   template <parameter_source M>
   memory_aware_synapses(const M& model, const parameter_list& importance,
                         memory_aware_synapses_options options = {})

@@ -30,43 +30,47 @@
 namespace retain {
 
 struct monitor_options {
-  std::int64_t batch_size = 1024;  ///< states (or sequences) asked about at a time
+  std::int64_t batch_size = 1024;  ///< number of states (or sequences) per forward call
 };
 
-/// One measurement on one set of probe states. NaN stands for what was not measured.
+/// One measurement on one probe (a named set of states). A value that was not measured is NaN.
 struct probe_report {
   std::string probe;
   double progress = 0;
   double kl = 0;  ///< KL(teacher || policy), mean over the states, in nats
-  /// share of states with the same likeliest action; NaN where actions are not discrete
+  /// fraction of states on which the most likely actions of teacher and policy are equal; NaN if
+  /// the actions are not discrete
   double agreement = 0;
-  double success = 0;     ///< what report_success was last told since the measurement before
-  double forgetting = 0;  ///< the best success so far less the last one
+  double success = 0;     ///< last value passed to report_success since the previous measurement
+  double forgetting = 0;  ///< the best success so far minus the last one
 };
 
 namespace detail {
-/// kl by argument-dependent lookup alone: monitor::kl would hide it.
+/// Calls kl by argument-dependent lookup. Inside monitor, the member monitor::kl would hide it.
 template <action_distribution D>
 at::Tensor divergence_rows(const D& p, const D& q) {
   return kl(p, q);
 }
 }  // namespace detail
 
-/// Sees forgetting before the return falls: how far a policy has moved from its teacher on named
-/// sets of states that it is not trained on, and how well it still does there.
+/// Measures forgetting on named sets of states (probes) that the policy is not trained on. It
+/// measures how far the policy has moved from its teacher there, and optionally how successful the
+/// policy is. Such a measurement can show forgetting before the return decreases.
 ///
 ///     monitor watch{teacher};
 ///     watch.add("CLOSE", first_rooms);
-///     watch.add("FAR", later_rooms);                   // the teacher is asked now, once
+///     watch.add("FAR", later_rooms);                   // evaluates the teacher once, at this call
 ///     watch.report_success("FAR", share_of_wins);      // optional, whenever it was measured
-///     for (const auto& row : watch.measure(policy, env_steps)) log(row.probe, row.kl, row.agreement, row.forgetting);
-///     cloning.observe(watch.kl("FAR"));                // a term whose strength adapts, see dual_ascent
+///     for (const auto& row : watch.measure(policy, env_steps))
+///       log(row.probe, row.kl, row.agreement, row.forgetting);
+///     cloning.observe(watch.kl("FAR"));                // for an adaptive strength (dual_ascent)
 ///
-/// Teacher and policy are callables from observations to a prediction; put a policy with dropout or
-/// BatchNorm into eval mode first. Observations are a tensor [n, ...], or, with the second template
-/// argument, a type with size() and gather(indices). Where a row is a sequence, both answer for
-/// sequences that begin with no memory, and mark padding by retain::masked. Nothing has a graph.
-/// Memory: the states and the teacher's answers to them, and one batch's answers of the policy.
+/// Teacher and policy are callables that map observations to a prediction. Put a policy with
+/// dropout or BatchNorm into eval mode first. Observations are a tensor [n, ...]. With the second
+/// template argument they may be any type with size() and gather(indices). If a row of the
+/// observations is a sequence, teacher and policy get whole sequences, must start from their
+/// initial state, and must mark padding with retain::masked. No graph is built. Memory: the states,
+/// the teacher's predictions for them, and the policy's predictions for one batch.
 template <class Teacher, detail::gatherable Observations = at::Tensor>
 class monitor {
   using batch_type =
@@ -75,9 +79,9 @@ class monitor {
                                                  std::declval<const at::Tensor&>()))>;
   static_assert(
       std::invocable<Teacher&, const batch_type&>,
-      "the teacher of a monitor is asked about states that stand alone; wrap a recurrent one: "
-      "[&](const at::Tensor& sequences) { return a prediction for sequences that begin with no "
-      "memory; }");
+      "the teacher of a monitor must map observations to a prediction without a state; wrap a "
+      "recurrent teacher: [&](const at::Tensor& sequences) { return its prediction for sequences "
+      "that start from the initial state; }");
   using answer_type = std::remove_cvref_t<decltype(detail::as_prediction(
       std::declval<Teacher&>()(std::declval<const batch_type&>())))>;
 
@@ -90,8 +94,9 @@ class monitor {
           detail::concat("monitor: batch_size must be at least 1, got ", options_.batch_size));
   }
 
-  /// Adds a set of states and asks the teacher about them. Throws config_error for an empty set,
-  /// and for a name that is taken, empty, or would break a table (a comma, quote or line break).
+  /// Adds a probe and evaluates the teacher on its states. Throws config_error for an empty set of
+  /// states. Throws config_error for a name that exists already, that is empty, or that contains a
+  /// comma, a quote or a line break.
   void add(const std::string& name, Observations observations) {
     if (name.empty() || name.find_first_of(",\"\r\n") != std::string::npos)
       throw config_error(detail::concat(
@@ -99,7 +104,7 @@ class monitor {
           "' cannot name a probe: it must not be empty or hold a comma, quote or line break"));
     for (const auto& p : probes_)
       if (p.name == name)
-        throw config_error(detail::concat("monitor: there is a probe '", name, "' already"));
+        throw config_error(detail::concat("monitor: a probe '", name, "' exists already"));
     if (detail::size_of(observations) < 1)
       throw config_error(detail::concat("monitor: the probe '", name, "' has no states"));
     probe added{name, std::move(observations), {}};
@@ -110,33 +115,33 @@ class monitor {
     probes_.push_back(std::move(added));
   }
 
-  /// Measures every probe and remembers the rows. Throws shape_error when a mask does not fit,
-  /// config_error unless progress is finite and grows: what was measured at a progress is read by
-  /// `last`.
+  /// Measures the policy on every probe and adds the results to the history. Throws shape_error if
+  /// a mask has a wrong shape. Throws config_error if `progress` is not finite or not larger than
+  /// at the previous measurement; `last` returns the previous results.
   template <class Policy>
   std::vector<probe_report> measure(Policy&& policy, double progress) {
     if (!std::isfinite(progress) || (!history_.empty() && progress <= history_.back().progress))
       throw config_error(detail::concat(
           "monitor: measured at ", progress,
           history_.empty() ? std::string() : detail::concat(" after ", history_.back().progress),
-          ": progress must be finite and grow from one measurement to the next; for the rows of "
-          "the last one ask "
-          "last(probe), and to count measurements leave progress out"));
+          ": progress must be finite and larger than at the previous measurement. last(probe) "
+          "returns the previous results; measure(policy) without progress counts the "
+          "measurements"));
     std::vector<probe_report> rows;
     for (const auto& p : probes_) rows.push_back(measure(p, policy, progress));
     for (auto& p : probes_) p.reported = nothing;
     history_.insert(history_.end(), rows.begin(), rows.end());
     return rows;
   }
-  /// The same, where progress counts the measurements: 0, 1, 2, ...
+  /// The same, but `progress` is the number of the measurement: 0, 1, 2, ...
   template <class Policy>
   std::vector<probe_report> measure(Policy&& policy) {
     return measure(policy, history_.empty() ? 0 : history_.back().progress + 1);
   }
 
-  /// How well the policy does from the states of a probe, larger is better; goes into the next
-  /// measurement. Throws config_error for a number that is not finite or a probe that does not
-  /// exist.
+  /// Reports the success of the policy on the states of a probe; larger is better. The next
+  /// measurement includes the value. Throws config_error for a value that is not finite and for a
+  /// probe that does not exist.
   void report_success(std::string_view name, double success) {
     auto& p = probes_[index_of(name)];
     if (!std::isfinite(success))
@@ -146,10 +151,10 @@ class monitor {
     p.best = std::isnan(p.best) ? success : std::max(p.best, success);
   }
 
-  /// The last KL measured on a probe, for a strength that adapts. Throws config_error before the
-  /// first measurement.
+  /// Returns the last measured KL of a probe, for example for an adaptive strength. Throws
+  /// config_error before the first measurement.
   double kl(std::string_view name) const { return last(name).kl; }
-  /// The last row of a probe.
+  /// Returns the last result of a probe.
   const probe_report& last(std::string_view name) const {
     const auto& wanted = probes_[index_of(name)].name;
     for (auto row = history_.rbegin(); row != history_.rend(); ++row)
@@ -157,10 +162,10 @@ class monitor {
     throw config_error(detail::concat("monitor: '", name, "' has not been measured yet"));
   }
 
-  /// Every row so far, in the order of measurement.
+  /// Returns all results in the order of measurement.
   const std::vector<probe_report>& history() const { return history_; }
 
-  /// The history as a table with a heading; what was not measured is empty.
+  /// Writes the history as CSV with a header line. Values that were not measured are empty.
   void write_csv(std::ostream& out) const {
     const auto cell = [](double value) {
       return std::isnan(value) ? std::string() : detail::exact_text(value);
@@ -171,7 +176,8 @@ class monitor {
           << cell(row.agreement) << ',' << cell(row.success) << ',' << cell(row.forgetting) << '\n';
   }
 
-  /// The history and what was best. States and teacher are the caller's to give again.
+  /// Saves the history and the best success of each probe. The states and the teacher are not
+  /// saved.
   void save_state(state& out, const std::string& prefix) const {
     for (const auto& p : probes_) {
       const auto rows = rows_of(p.name);
@@ -186,7 +192,8 @@ class monitor {
       out.set(prefix + p.name + ".success", at::tensor({p.best, p.last, p.reported}, at::kDouble));
     }
   }
-  /// Throws state_error or shape_error, and changes nothing, when the saved probes are not these.
+  /// Throws state_error or shape_error and changes nothing if the saved probes do not match this
+  /// object's probes or if a saved value is invalid.
   void load_state(const state& in, const std::string& prefix) {
     auto probes = probes_;
     std::vector<probe_report> rows;
@@ -197,9 +204,9 @@ class monitor {
       for (std::int64_t i = 0; i < table.size(0); ++i, cell += 5) {
         if (!std::isfinite(cell[0]) || (i > 0 && !(cell[0] > cell[-5])) || std::isinf(cell[3]) ||
             std::isinf(cell[4]) || cell[2] < 0 || cell[2] > 1)
-          throw state_error(detail::concat("monitor: row ", i, " of what the state holds of '",
-                                           p.name, "' is none that was measured: progress ",
-                                           cell[0], ", agreement ", cell[2], ", success ", cell[3],
+          throw state_error(detail::concat("monitor: row ", i, " of the saved history of '", p.name,
+                                           "' has an invalid value: progress ", cell[0],
+                                           ", agreement ", cell[2], ", success ", cell[3],
                                            ", forgetting ", cell[4]));
         rows.push_back({p.name, cell[0], cell[1], cell[2], cell[3], cell[4]});
       }
@@ -207,8 +214,8 @@ class monitor {
       p.best = value[0], p.last = value[1], p.reported = value[2];
       if (std::isinf(p.best) || std::isinf(p.last) || std::isinf(p.reported) || p.last > p.best ||
           std::isnan(p.last) != std::isnan(p.best))
-        throw state_error(detail::concat("monitor: the state's successes of '", p.name,
-                                         "' cannot be: best ", p.best, ", last ", p.last));
+        throw state_error(detail::concat("monitor: the saved successes of '", p.name,
+                                         "' are invalid: best ", p.best, ", last ", p.last));
     }
     std::stable_sort(rows.begin(), rows.end(),
                      [](const auto& a, const auto& b) { return a.progress < b.progress; });
@@ -222,7 +229,7 @@ class monitor {
   struct probe {
     std::string name;
     Observations observations;
-    std::vector<answer_type> asked;  // the teacher's, a batch each
+    std::vector<answer_type> asked;  // the teacher's predictions, one per batch
     double best = nothing, last = nothing, reported = nothing;
   };
 
@@ -262,7 +269,7 @@ class monitor {
       const auto likeliest = target.mode(), chosen = student.mode();
       discrete = discrete && !at::isFloatingType(likeliest.scalar_type());
       auto equal = likeliest.eq(chosen);
-      // an action of several parts is the same when all of them are
+      // actions of several components are equal if all components are equal
       while (equal.dim() > rows.dim()) equal = equal.all(-1);
       add_to(divergence, rows.masked_fill(kept.bitwise_not(), 0).sum());
       add_to(agreed, equal.bitwise_and(kept).sum());
@@ -301,9 +308,9 @@ class monitor {
                             std::int64_t dimensions) {
     if (saved.scalar_type() != at::kDouble || saved.dim() != dimensions ||
         saved.size(-1) != (dimensions == 2 ? 5 : 3))
-      throw shape_error(detail::concat("monitor: what the state holds of '", name, "' is ",
-                                       saved.dtype(), " of shape ",
-                                       detail::shape_text(saved.sizes()), ", which is no history"));
+      throw shape_error(detail::concat(
+          "monitor: the saved values of '", name, "' are ", saved.dtype(), " of shape ",
+          detail::shape_text(saved.sizes()), ", which is not a history"));
     return saved.contiguous();
   }
 

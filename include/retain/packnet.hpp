@@ -20,33 +20,35 @@
 namespace retain {
 
 struct packnet_options {
-  /// name patterns of parameters left free for ever, for example {"value_head.*"}
+  /// name patterns of parameters that no task owns, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
 };
 
-/// PackNet (Mallya and Lazebnik 2018, arXiv 1711.05769): each task owns some of the weights, which
-/// later tasks may use and not change. Forgetting is then impossible, at the price of capacity. For
-/// a pre-trained policy, task 1 is what it was trained on:
+/// PackNet: each task owns some of the weights. Later tasks may use these weights but not change
+/// them. Therefore no task is forgotten, but each task reduces the free capacity. For a pre-trained
+/// policy, the pre-training task is task 1:
 ///
 ///     packnet owned{*policy};
-///     owned.prune(*policy, 0.5);        // task 1 keeps the larger half of each layer, the rest becomes 0
-///     ... train task 1 for a while ...  // optional: what is kept makes up for what is gone
-///     owned.release(*policy);           // what is kept is fixed; from here on the rest learns task 2
+///     owned.prune(*policy, 0.5);        // task 1 keeps the larger half of each layer, rest 0
+///     ... train task 1 for a while ...  // optional: the kept weights recover the lost performance
+///     owned.release(*policy);           // fixes these weights; the others learn task 2
 ///     ... fine-tune ...
 ///
 /// and in both loops
 ///
 ///     loss.backward();
-///     owned.mask_gradient(*policy);     // nothing for weights that are not to change
+///     owned.mask_gradient(*policy);     // sets the gradient of fixed weights to 0
 ///     optimizer.step();
-///     owned.restore(*policy);           // momentum and weight decay may have moved them all the same
+///     owned.restore(*policy);           // undoes changes by momentum and weight decay
 ///
-/// By layer, prune gives the current task the share of its free weights of largest magnitude;
-/// matrices and convolutions are pruned, parameters of one dimension (biases, normalisation) are
-/// the first task's as a whole, as in the paper. `weights_of` gives the network of an earlier task.
-/// Frozen parameters are owned as others are and stay frozen. Running statistics of a BatchNorm are
-/// no parameters and would move: freeze them (see `frozen`). Memory: a copy of the parameters, and
-/// a byte a weight.
+/// For each layer, prune assigns to the current task the free weights with the largest magnitudes.
+/// Only matrices and convolutions are pruned. Parameters with one dimension (biases, normalization)
+/// belong completely to the first task, as in the paper. `weights_of` returns the network of an
+/// earlier task. Frozen parameters are assigned to tasks too, and stay frozen. The running
+/// statistics of a BatchNorm are not parameters, so they would change: freeze them (see `frozen`).
+/// Memory: one copy of the parameters and one byte per weight.
+///
+/// Paper: Mallya and Lazebnik 2018, arXiv 1711.05769.
 class packnet {
  public:
   template <parameter_source M>
@@ -62,10 +64,11 @@ class packnet {
     if (entries_.empty()) throw config_error("packnet: every parameter is excluded");
   }
 
-  /// The current task keeps `keep` of each layer's free weights, in (0, 1], the rest are set to 0
-  /// in the model. Only what is kept learns until `release`. Throws config_error for another share,
-  /// when a task has been pruned already or when there are 255 tasks, state_error or shape_error
-  /// when the model is another one, before anything is changed.
+  /// Prunes the model for the current task. In each layer, the task keeps the fraction `keep`, in
+  /// (0, 1], of the free weights. The other free weights are set to 0 in the model. Until
+  /// `release`, only the kept weights learn. Throws config_error for an invalid fraction, if the
+  /// current task is pruned already, and if there are 255 tasks. Throws state_error or shape_error
+  /// if the model does not match this object. When it throws, nothing has changed.
   template <parameter_source M>
   void prune(const M& model, double keep) {
     if (!(keep > 0 && keep <= 1))
@@ -79,7 +82,8 @@ class packnet {
     const at::NoGradGuard no_grad;
     for (auto& [theta, e] : match(model)) {
       const auto free = e->owner.eq(0);
-      // Owners are replaced and never written into, so that copies and saved states keep theirs.
+      // Replaces the owner tensors instead of modifying them, because copies and saved states share
+      // them.
       if (theta.dim() < 2) {
         e->owner = e->owner.masked_fill(free, task_);
       } else {
@@ -98,13 +102,13 @@ class packnet {
     remember(model);
   }
 
-  /// Fixes what the pruned task keeps, and begins the next with what is free. Throws config_error
-  /// when there was no prune.
+  /// Fixes the weights of the pruned task and starts the next task with the free weights. Throws
+  /// config_error if the current task is not pruned.
   template <parameter_source M>
   void release(const M& model) {
     if (!pruned_)
       throw config_error(detail::concat("packnet: task ", task_,
-                                        " must be pruned before the next can begin: call prune()"));
+                                        " must be pruned before the next task: call prune()"));
     const at::NoGradGuard no_grad;
     match(model);
     ++task_;
@@ -112,8 +116,8 @@ class packnet {
     remember(model);
   }
 
-  /// Sets `.grad` to 0 for the weights that may not change now. Between backward() and the
-  /// optimiser's step. A sparse one stays sparse, and is coalesced.
+  /// Sets `.grad` to 0 for the fixed weights. Call it between backward() and the optimizer step. A
+  /// sparse gradient stays sparse and is coalesced.
   template <parameter_source M>
   void mask_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
@@ -121,8 +125,7 @@ class packnet {
       if (theta.requires_grad() && theta.grad().defined()) mask(theta.mutable_grad(), learns(*e));
   }
 
-  /// Puts the weights that may not change back to their values, bit for bit. After the optimiser's
-  /// step.
+  /// Restores the values of the fixed weights, bit for bit. Call it after the optimizer step.
   template <parameter_source M>
   void restore(const M& model) const {
     const at::NoGradGuard no_grad;
@@ -130,9 +133,10 @@ class packnet {
       theta.detach().copy_(at::where(learns(*e), theta, e->fixed));
   }
 
-  /// The network of a task: its own weights and those of the tasks before it, 0 elsewhere; excluded
-  /// parameters as they are. New tensors by name, to be written into a copy of the model. The
-  /// current task has a network once it is pruned. Throws config_error for a task that has none.
+  /// Returns the network of a task: the weights of this task and of all earlier tasks, and 0
+  /// elsewhere. Excluded parameters keep their current values. The result has new tensors by name;
+  /// write them into a copy of the model. The network of the current task exists after it is
+  /// pruned. Throws config_error for a task without a network.
   template <parameter_source M>
   parameter_list weights_of(const M& model, std::int64_t task) const {
     if (task < 1 || task > tasks())
@@ -154,13 +158,13 @@ class packnet {
     return weights;
   }
 
-  /// Which task owns each weight, by name: uint8, 0 for none.
+  /// Returns the owner task of each weight by name: uint8, 0 for no owner.
   parameter_list owners() const {
     parameter_list list;
     for (const auto& [name, e] : entries_) list.push_back({name, e.owner});
     return list;
   }
-  /// How many tasks own weights.
+  /// The number of tasks that own weights.
   std::int64_t tasks() const { return pruned_ ? task_ : task_ - 1; }
 
   void save_state(state& out, const std::string& prefix) const {
@@ -171,7 +175,8 @@ class packnet {
       out.set(prefix + "fixed." + name, e.fixed);
     }
   }
-  /// Throws state_error or shape_error and changes nothing when the saved parameters are not these.
+  /// Throws state_error or shape_error and changes nothing if the saved parameters do not match
+  /// this object's parameters.
   void load_state(const state& in, const std::string& prefix) {
     auto loaded = entries_;
     for (auto& [name, e] : loaded) {
@@ -196,9 +201,8 @@ class packnet {
       throw state_error(detail::concat("packnet: the saved 'pruned' is ", pruned, ", not 0 or 1"));
     for (const auto& [name, e] : loaded)
       if (e.owner.gt(pruned != 0 ? task : task - 1).any().item<bool>())
-        throw state_error(detail::concat(
-            "packnet: weights of the saved '", name,
-            "' are owned by a task that there is not yet: the state is of task ", task));
+        throw state_error(detail::concat("packnet: weights of the saved '", name,
+                                         "' are owned by a later task than the saved task ", task));
     entries_ = std::move(loaded);
     task_ = task;
     pruned_ = pruned != 0;
@@ -209,7 +213,8 @@ class packnet {
 
   struct entry {
     at::Tensor owner;  // uint8, 0 for none
-    // values of the weights that may not change; of the others, what they were when the phase began
+    // the values of the fixed weights; for the other weights, their values at the start of the
+    // phase
     at::Tensor fixed;
   };
 
@@ -235,8 +240,8 @@ class packnet {
     for (auto& [theta, e] : match(model)) e->fixed = theta.detach().clone();
   }
 
-  /// The model's parameters with their entries, which follow it to another device or type. Throws
-  /// unless they belong together.
+  /// Returns the model's parameters with their entries. Moves the entries to the device and type of
+  /// the model. Throws if the model does not match this object.
   template <parameter_source M>
   std::vector<std::pair<at::Tensor, entry*>> match(const M& model) const {
     std::vector<std::pair<at::Tensor, entry*>> items;
@@ -246,19 +251,20 @@ class packnet {
       if (found == entries_.end())
         throw state_error(detail::concat(
             "packnet: the model's parameter '", name, "' ", detail::shape_text(tensor.sizes()),
-            " was not in the model this was made from: exclude it by pattern"));
+            " was not in the model that this packnet was constructed with: exclude it by pattern"));
       detail::check_leaf("packnet", name, tensor);
       entry& e = found->second;
       if (tensor.sizes() != e.owner.sizes())
         throw shape_error(detail::concat("packnet: the model's parameter '", name, "' has shape ",
                                          detail::shape_text(tensor.sizes()), ", its owners ",
                                          detail::shape_text(e.owner.sizes()),
-                                         ": make this from this model"));
+                                         ": construct packnet with this model"));
       items.emplace_back(tensor, &e);
     }
     if (items.size() != entries_.size())
       throw state_error(detail::concat("packnet: the model has ", items.size(), " of the ",
-                                       entries_.size(), " parameters this was made from"));
+                                       entries_.size(),
+                                       " parameters that this packnet was constructed with"));
     for (auto& [theta, e] : items) {
       e->owner = e->owner.to(theta.device());
       e->fixed = e->fixed.to(theta.device(), theta.scalar_type());
@@ -267,7 +273,7 @@ class packnet {
   }
 
   std::vector<std::string> exclude_;
-  // mutable: they follow a model that is moved to another device or type
+  // mutable: the entries are moved to the device and type of the model
   mutable std::map<std::string, entry> entries_;
   std::int64_t task_ = 1;
   bool pruned_ = false;

@@ -20,9 +20,9 @@ namespace retain {
 
 namespace detail {
 
-/// to += tau (from - to), without graph.
+/// Computes to += tau (from - to) without a graph.
 inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
-  if (to.scalar_type() == at::kHalf && to.is_cpu()) {  // LibTorch 1.13 has no lerp of these
+  if (to.scalar_type() == at::kHalf && to.is_cpu()) {  // LibTorch 1.13 has no lerp for this type
     to.copy_(to.to(at::kFloat).lerp_(from.to(to.device(), at::kFloat), tau));
     return;
   }
@@ -42,16 +42,17 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
 
 }  // namespace detail
 
-/// Moves a target network towards its source, in place, without a graph, in one pass over each
-/// parameter:
+/// Moves a target network towards its source network, in place and without a graph. Each parameter
+/// is read and written once.
 ///
 ///     target <- target + tau (source - target)
 ///
-/// Parameters are matched by name; what is tied in the source alone moves both of the target's, as
-/// in a module that clone() took apart. Buffers, such as a normalisation's running statistics, are
-/// copied. tau 1 copies everything, as a target begins. Throws state_error for a name that only one
-/// side has, shape_error for another shape and config_error for a tau outside [0, 1] or a target
-/// that is its source, before anything is moved.
+/// Parameters are matched by name. If two parameters are tied in the source but separate in the
+/// target, for example after clone(), both are updated. Buffers, such as the running statistics of
+/// a normalization, are copied. With tau = 1 everything is copied, for example to initialize a
+/// target. Throws state_error for a name that only one network has. Throws shape_error if the
+/// shapes of a parameter differ. Throws config_error for a tau outside [0, 1], and if target and
+/// source are the same network. When it throws, nothing has changed.
 template <parameter_source Target, parameter_source Source>
 void polyak_update(const Target& target, const Source& source, double tau) {
   if (!(tau >= 0 && tau <= 1))
@@ -64,8 +65,8 @@ void polyak_update(const Target& target, const Source& source, double tau) {
   if (!weights.empty() && std::all_of(weights.begin(), weights.end(), [](const auto& pair) {
         return pair.first.is_alias_of(pair.second);
       }))
-    throw config_error("polyak_update: the target is its source, tensor by tensor: a module "
-                       "holder's copy is the same network, clone() makes another");
+    throw config_error("polyak_update: target and source share all tensors: a copied module holder "
+                       "refers to the same network, so make the target with clone()");
   for (auto [to, from] : weights) {
     if (tau == 1)
       to.copy_(from);

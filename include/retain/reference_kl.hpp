@@ -22,38 +22,42 @@
 
 namespace retain {
 
-/// Estimates of KL(pi || pi*) from one action a ~ pi, with r = pi*(a|s) / pi(a|s). The mean
-/// gradient is that of the estimate itself, as a loss; it is not the gradient of the mean, since
-/// the distribution of the actions moves with the parameters too.
+/// Selects an estimator of KL(pi || pi*) from one action a ~ pi, with r = pi*(a|s) / pi(a|s). "Mean
+/// gradient" is the expected gradient of the estimate if you use it as a loss. It differs from the
+/// gradient of the expected estimate, because the distribution of the actions depends on the
+/// parameters too.
 enum class kl_estimator {
-  /// -log r: unbiased, may be negative. Mean gradient 0: that of a score function. A reward
-  /// penalty, not a loss
+  /// -log r. Unbiased, can be negative. The mean gradient is 0, because the gradient is the score d
+  /// log pi(a|s). Use it as a penalty on the reward, not as a loss
   k1,
-  k2,  ///< (log r)^2 / 2: biased, never negative. Mean gradient that of KL(pi || pi*), exactly
-  /// r - 1 - log r: unbiased, never negative. Mean gradient that of KL(pi* || pi), the other
+  /// (log r)^2 / 2. Biased, never negative. The mean gradient is exactly that of KL(pi || pi*)
+  k2,
+  /// r - 1 - log r. Unbiased, never negative. The mean gradient is that of KL(pi* || pi), the other
   /// direction
   k3,
 };
 
-/// The estimate for every step, [...], in nats, in the graph of `log_probs`. `log_probs` = log
-/// pi(a|s) and `reference_log_probs` = log pi*(a|s) of the actions that the policy took, [...]. As
-/// a penalty on the reward, without a graph:
+/// Returns the estimate for every step, [...], in nats, in the graph of `log_probs`. `log_probs`
+/// [...] is log pi(a|s) and `reference_log_probs` [...] is log pi*(a|s), for the actions that the
+/// policy took. Use it as a penalty on the reward, without a graph:
 ///
-///     rewards -= c * reference_kl_estimate(log_probs.detach(), reference_log_probs, kl_estimator::k1)
+///     rewards -= c * reference_kl_estimate(log_probs.detach(), reference_log_probs,
+///                                          kl_estimator::k1)
 ///
-/// whose policy gradient is that of the sum of KL(pi || pi*) along the trajectory. k3 has the same
-/// mean but, as a penalty, another gradient: what it adds to k1, r - 1, has a mean of zero and yet
-/// a score that is not. k3 takes no r above e^20 (e^10 in half), and beyond it has no gradient. Of
-/// an action that pi* holds impossible every estimate is infinite. Throws shape_error where shapes
-/// differ.
+/// With k1, the policy gradient of this penalty is the gradient of the sum of KL(pi || pi*) along
+/// the trajectory. With k3, the penalty has the same mean but another policy gradient: k3 adds
+/// r - 1 to k1. The mean of r - 1 is 0, but the mean of its product with the score is not 0.
+///
+/// k3 limits r to e^20 (e^10 in half) and has no gradient above this limit. Every estimate is
+/// infinite for an action that is impossible under pi*. Throws shape_error if the shapes differ.
 inline at::Tensor reference_kl_estimate(const at::Tensor& log_probs,
                                         const at::Tensor& reference_log_probs,
                                         kl_estimator estimator) {
   if (log_probs.sizes() != reference_log_probs.sizes())
-    throw shape_error(
-        detail::concat("reference_kl: log_probs of shape ", detail::shape_text(log_probs.sizes()),
-                       " and reference_log_probs of shape ",
-                       detail::shape_text(reference_log_probs.sizes()), " do not belong together"));
+    throw shape_error(detail::concat(
+        "reference_kl: log_probs of shape ", detail::shape_text(log_probs.sizes()),
+        " and reference_log_probs of shape ", detail::shape_text(reference_log_probs.sizes()),
+        " do not belong together: the shapes must be equal"));
   const auto log_ratio = reference_log_probs.detach() - log_probs;
   switch (estimator) {
     case kl_estimator::k1: return log_ratio.neg();
@@ -71,29 +75,29 @@ struct reference_kl_options {
   kl_estimator estimator = kl_estimator::k2;
 };
 
-/// In place of a reference: the rollout brings reference_log_probs.
+/// A placeholder for the reference, if the rollout has reference_log_probs.
 struct stored_reference {};
 
-/// The KL to a reference policy from the policy's own actions, as a loss:
+/// A penalty on the KL to a reference policy, estimated from the policy's own actions.
 ///
 ///     loss = c * mean over valid steps of k2 or k3 of the action taken,   a ~ pi
 ///
-/// (k1, k2 and k3 are Schulman's names, of 2020.) Where all of a distribution can be had,
-/// kickstarting with divergence::student_teacher is the same KL(pi || pi*) without the noise of
-/// sampling; this needs log-probabilities of the taken actions alone, so that the reference may be
-/// asked once a rollout and its weights put away.
+/// (k1, k2 and k3 are names by Schulman, 2020.) If you have the complete distributions, use
+/// kickstarting with divergence::student_teacher: it gives the same KL(pi || pi*) without sampling
+/// noise. reference_kl only needs the log-probabilities of the taken actions. Therefore you may
+/// evaluate the reference once per rollout and then free its weights.
 ///
 ///     reference_kl{teacher, {.strength = 0.1}}
-///     reference_kl{stored_reference{}, {.strength = 0.1}}     // the rollout carries reference_log_probs
+///     reference_kl{stored_reference{}, {.strength = 0.1}}     // uses rollout.reference_log_probs
 ///
-/// A rollout has `observations` and `actions` [...], and optionally reference_log_probs [...] (the
-/// reference is then not asked), mask, and state and done for a recurrent student (see
-/// kickstarting). What kl_estimator says of gradients holds for actions of the present policy: in
-/// the later epochs over a rollout it is an approximation, as good as the policy still is what
-/// played.
+/// A rollout has `observations` and `actions` [...]. These members are optional:
+/// `reference_log_probs` [...], with which the reference is not evaluated; `mask`; and `state` and
+/// `done` for a recurrent student (see kickstarting). The gradients described at kl_estimator are
+/// exact for actions of the current policy. In later epochs over the same rollout they are
+/// approximations, which become worse as the policy moves away from the policy that collected the
+/// rollout.
 ///
-/// Throws config_error for k1: its mean gradient is zero, so the term would add noise and pull
-/// nowhere.
+/// Throws config_error for k1: its mean gradient is 0, so the loss would only add noise.
 template <class Reference>
 class reference_kl {
  public:
@@ -104,13 +108,13 @@ class reference_kl {
         schedule_(std::move(options.strength)),
         estimator_(options.estimator) {
     if (estimator_ == kl_estimator::k1)
-      throw config_error("reference_kl: k1 is no loss, its mean gradient is zero: subtract "
-                         "reference_kl_estimate(..., k1) from the rewards, or "
-                         "take k2, whose mean gradient is that of KL(pi || pi*)");
+      throw config_error("reference_kl: k1 cannot be a loss, because its mean gradient is zero: "
+                         "subtract reference_kl_estimate(..., k1) from the rewards, or use k2, "
+                         "whose mean gradient is that of KL(pi || pi*)");
   }
 
-  /// log pi*(a|s) of the rollout's actions, [...], without a graph: to keep as
-  /// rollout.reference_log_probs. Throws shape_error where masks do not fit.
+  /// Returns log pi*(a|s) of the rollout's actions, [...], without a graph. Store it as
+  /// rollout.reference_log_probs. Throws shape_error if a mask has a wrong shape.
   template <class Rollout>
   at::Tensor reference_log_probs(const Rollout& rollout) {
     const at::NoGradGuard no_grad;
@@ -123,8 +127,9 @@ class reference_kl {
     }
   }
 
-  /// A 0-dim tensor in the graph of `student`, a callable from observations to a prediction, or a
-  /// recurrent_policy. At strength 0 nobody is asked. Throws shape_error where shapes do not fit.
+  /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps
+  /// observations to a prediction, or a recurrent_policy. At strength 0 the student and the
+  /// reference are not called. Throws shape_error if shapes do not match.
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout& rollout) {
     if (strength() == 0.0) return at::zeros({});
@@ -153,12 +158,12 @@ class reference_kl {
 
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
-  /// Throws what `step` would, and moves nothing.
+  /// Throws the exceptions that `step` would throw, but does not move the schedule.
   void check_step(double progress) const { schedule_.check_step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
-  /// The mean estimate of the last `loss`, before the strength, without gradient; undefined before
-  /// the first.
+  /// The mean estimate of the last `loss`, not multiplied by the strength, without gradient.
+  /// Undefined before the first call of `loss`.
   const at::Tensor& last_divergence() const { return last_; }
 
   void save_state(state& out, const std::string& prefix) const {
@@ -182,10 +187,11 @@ class reference_kl {
   }
   template <class Rollout>
   auto asked(const Rollout& rollout) {
-    static_assert(std::invocable<Reference&, decltype((rollout.observations))>,
-                  "reference_kl: the reference is no callable of observations, so the rollout must "
-                  "carry reference_log_probs; a recurrent "
-                  "reference is asked once a rollout, by the caller");
+    static_assert(
+        std::invocable<Reference&, decltype((rollout.observations))>,
+        "reference_kl: the reference cannot be called with observations, so the rollout must "
+        "have reference_log_probs; for a recurrent reference, compute them once per "
+        "rollout");
     return reference_(rollout.observations);
   }
   template <class Prediction>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Retention, losses and replay. Not in here, for what they cost to compile: networks
-// (retain/policy/...), and what is computed by Eigen (retain/eigen.hpp, kfac.hpp, kfac_ewc.hpp,
-// mahalanobis_gate.hpp).
+// Includes all headers for retention, losses and replay. Networks (retain/policy/...) and headers
+// that use Eigen (retain/eigen.hpp, kfac.hpp, kfac_ewc.hpp, mahalanobis_gate.hpp) are not included,
+// because they increase the compile time.
 #pragma once
 
 #include <retain/anchored_critic.hpp>

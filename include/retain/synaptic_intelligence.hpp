@@ -8,47 +8,53 @@
 namespace retain {
 
 struct synaptic_intelligence_options {
-  strength_schedule strength = 1.0;  ///< c of the formula
-  /// name patterns of parameters left free, for example {"value_head.*"}
+  strength_schedule strength = 1.0;  ///< c in the formula
+  /// name patterns of parameters without penalty, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
-  /// factors on the strength by name pattern; of several that match, the product
+  /// factors on the strength by name pattern; if several patterns match, their product
   std::vector<group_scale> groups = {};
-  /// xi, in squared weight: bounds the importance of weights that hardly moved; the authors' are
-  /// 0.1 and 0.001
+  /// xi in the formula, in squared weight. It bounds the importance of weights that hardly moved.
+  /// The authors use 0.1 and 0.001
   double damping = 0.1;
 };
 
-/// Synaptic intelligence: the pull of ewc with an importance gathered while a task is learnt, by
-/// how much of the fall of its loss each weight's movement brought about,
+/// Synaptic intelligence: the quadratic penalty of ewc, with an importance that is measured while a
+/// task is trained. The importance of a weight is its contribution to the decrease of the loss.
 ///
-///     omega_i = sum_t -g_i(t) (theta_i(t+1) - theta_i(t)),   at a task's end Omega_i <- max(0, Omega_i + omega_i / (Delta_i^2 + xi))
-///     loss = c * sum_i Omega_i (theta_i - theta*_i)^2,       gradient = 2 c Omega_i (theta_i - theta*_i)
+///     during a task         omega_i = sum_t -g_i(t) (theta_i(t+1) - theta_i(t))
+///     at the end of a task  Omega_i <- max(0, Omega_i + omega_i / (Delta_i^2 + xi))
+///     loss = c * sum_i Omega_i (theta_i - theta*_i)^2
+///     gradient = 2 c Omega_i (theta_i - theta*_i)
 ///
-/// with Delta_i the movement over the whole task and theta* where it ended (Zenke et al. 2017,
-/// arXiv 1703.04200). The maximum is of the sum, as in the authors' code: a task that a weight's
-/// movement harmed takes from the importance of those before. It needs no data and no extra pass,
-/// but has to be there while the knowledge is acquired:
+/// Delta_i is the movement of the weight over the whole task. theta* is its value at the end of the
+/// task. The maximum is taken over the sum, as in the authors' code. Therefore a task in which the
+/// movement of a weight increased the loss reduces the importance from earlier tasks.
+///
+/// The method needs no data and no extra pass, but it must run during pre-training:
 ///
 ///     retain::synaptic_intelligence keep{*policy, {.strength = 1.0}};
-///     for (...) {                                              // pre-training: Omega is 0 and does not pull yet
+///     for (...) {                       // pre-training: Omega is 0, so there is no penalty yet
 ///       optimizer.zero_grad();
 ///       loss(...).backward();
 ///       keep.add_gradient(*policy);
 ///       optimizer.step();
-///       keep.observe(*policy);                                 // after every step, before the next zero_grad
+///       keep.observe(*policy);          // after every step, before the next zero_grad
 ///     }
-///     keep.consolidate(*policy);                               // the task ends: importances and anchor move
-///     for (...) { ... }                                        // fine-tuning: the same loop pulls now, and gathers for a third task
+///     keep.consolidate(*policy);        // end of the task: updates the importances and the anchor
+///     for (...) { ... }                 // fine-tuning: the same loop; the penalty is active
 ///
-/// A policy that is already trained has no path left to observe: use ewc or memory_aware_synapses.
+/// In fine-tuning the same loop measures the importance for a further task. For a policy that is
+/// trained already, use ewc or memory_aware_synapses instead.
 ///
-/// Frozen parameters are skipped. Memory: anchor, Omega, the last position and omega in float64,
-/// five copies in float32.
+/// Frozen parameters are skipped. Memory: the anchor, Omega and the previous position in the type
+/// of the parameters, and omega in float64. For float32 parameters this is five copies.
+///
+/// Paper: Zenke et al. 2017, arXiv 1703.04200.
 class synaptic_intelligence : public detail::path_penalty {
  public:
   static constexpr const char* name = "synaptic_intelligence";
 
-  /// Throws config_error when the damping is not positive and finite.
+  /// Throws config_error if the damping is not positive or not finite.
   template <parameter_source M>
   explicit synaptic_intelligence(const M& model, synaptic_intelligence_options options = {})
       : path_penalty(name, {"path"}, std::move(options.strength), std::move(options.exclude),
@@ -61,16 +67,17 @@ class synaptic_intelligence : public detail::path_penalty {
 
   using path_penalty::observe;
 
-  /// Adds the step that was just made to the path. `.grad` must still hold the gradient that the
-  /// step was made with, and the model must have stood at the last observe (or at the construction)
-  /// when it was taken.
+  /// Adds the last optimizer step to the path. `.grad` must still contain the gradient that was
+  /// used for this step. When this gradient was computed, the weights must have been the same as at
+  /// the previous observe (or at the construction).
   ///
-  /// This penalty's own pull, which is known from there, is taken out of `.grad` again: it must be
-  /// in it, by `add_gradient`, `attach` or `loss`, at the present strength, so that
-  /// `step(progress)` comes after this. What else is in `.grad` counts as the task's: other
-  /// penalties, entropy terms, and the factor of a clipped norm, which then scales the pull too and
-  /// leaves a part of it in the path. A parameter whose `.grad` is undefined adds nothing. Throws
-  /// as `add_gradient` does, before anything is changed.
+  /// The gradient of the task is `.grad` minus the gradient of this penalty. Therefore `.grad` must
+  /// contain the penalty gradient, from `add_gradient`, `attach` or `loss`, with the current
+  /// strength. Call `step(progress)` after `observe`. All other gradients in `.grad` count as
+  /// gradients of the task, for example those of other penalties and entropy terms. If the gradient
+  /// norm is clipped, the clip factor also scales the penalty gradient, and a part of the penalty
+  /// gradient stays in the path. A parameter with an undefined `.grad` adds nothing. Throws the
+  /// exceptions of `add_gradient`. When it throws, nothing has changed.
   template <parameter_source M>
   void observe(const M& model) {
     walk(parameters(model),
@@ -79,9 +86,10 @@ class synaptic_intelligence : public detail::path_penalty {
          });
   }
 
-  /// Ends a task: its path becomes importance, the anchor moves to where the model stands, and a
-  /// new path begins there. Throws state_error, and changes nothing, where the weights moved and no
-  /// observe() saw a gradient: it came after zero_grad() or not at all.
+  /// Ends a task. Computes the importances from the path, sets the anchor to the current weights,
+  /// and starts a new path. Throws state_error and changes nothing if the weights moved but no
+  /// observe() call found a gradient. In this case observe() was called after zero_grad() or was
+  /// not called.
   template <parameter_source M>
   void consolidate(const M& model) {
     settle(parameters(model), [&](const std::vector<at::Tensor>& sums, const at::Tensor& importance,

@@ -21,7 +21,8 @@
 
 namespace retain {
 
-/// Passed first to `teacher`: take this object as it is, nobody else holds it.
+/// Tag for the constructor of `teacher`: use the given model without copying it. No other code may
+/// change this model.
 struct adopt_t {};
 inline constexpr adopt_t adopt{};
 
@@ -41,11 +42,11 @@ struct is_shared_ptr : std::false_type {};
 template <class T>
 struct is_shared_ptr<std::shared_ptr<T>> : std::true_type {};
 
-/// A copy that shares no tensor with the original.
+/// Returns a copy that shares no tensor with the original.
 template <class M>
 M deep_copy(const M& model) {
   if constexpr (has_deepcopy<M>) {
-    // else the copies of parameters would be results of a clone, not leaves
+    // with gradients enabled, the copied parameters would not be leaves
     const at::NoGradGuard no_grad;
     return model.deepcopy();
   } else {
@@ -102,7 +103,8 @@ void each_tensor(State& carried, Visit visit) {
   }
 }
 
-/// A state whose tensors are its own, so that a forward function may change them in place.
+/// Returns a copy of a state with cloned tensors, so that a forward function may change them in
+/// place.
 template <class State>
 State cloned(State carried) {
   each_tensor(carried, [](at::Tensor& tensor) {
@@ -113,24 +115,26 @@ State cloned(State carried) {
 
 }  // namespace detail
 
-/// The pre-trained policy pi* that a student is kept close to: a deep copy in eval mode, without
-/// gradients, that no train(), zero_grad() or optimiser of the student reaches. Asking it builds no
-/// graph.
+/// The pre-trained policy pi* that a student is kept close to. It is a deep copy in eval mode
+/// without gradients. A train() or zero_grad() call or an optimizer of the student does not affect
+/// it. Calling the teacher does not build a graph.
 ///
-///     teacher t{policy};                                              // policy->forward(observations) gives logits
-///     teacher t{policy, [](auto& net, const auto& o) { return categorical{net->forward(o.screen)}; }};
-///     teacher t{policy, forward, initial_state};                      // recurrent: see `step`
+///     teacher t{policy};                          // policy->forward(observations) returns logits
+///     teacher t{policy, [](auto& net, const auto& o) {
+///       return categorical{net->forward(o.screen)};
+///     }};
+///     teacher t{policy, forward, initial_state};  // recurrent: see `step`
 ///
 /// `policy` is a module holder, a std::shared_ptr to a module that can be cloned, or a
-/// torch::jit::Module. A recurrent forward function takes (model, observations, state, done),
-/// resets the state before the steps that `done` marks, and returns a tuple {prediction, state}.
-/// Copies of a teacher share the frozen weights and carry their own state. Throws config_error when
-/// the model cannot be copied.
+/// torch::jit::Module. A recurrent forward function takes (model, observations, state, done) and
+/// returns a tuple {prediction, state}. It must reset the state before each step that `done` marks.
+/// Copies of a teacher share the frozen weights, but each copy has its own state. Throws
+/// config_error if the model cannot be copied.
 ///
-/// What a module does not register is beyond this: LibTorch's clone() copies the handle of a plain
-/// member tensor, running statistics for example, and what the student then writes into it the
-/// teacher reads. Nobody can see that from outside. Make such a tensor a buffer, in reset(), as
-/// layers are made:
+/// Warning: LibTorch's clone() copies only registered parameters, buffers and modules. A plain
+/// tensor member, for example running statistics, is shared between the original and the copy. If
+/// the student then writes into this tensor, the teacher changes too. The library cannot detect
+/// this. Register such a tensor as a buffer in reset(), like the layers:
 ///
 ///     void reset() override { mean = register_buffer("mean", at::zeros({n})); }
 template <class Model, class Forward = detail::call_forward, class State = detail::no_state>
@@ -150,7 +154,7 @@ class teacher {
     for (auto& [name, tensor] : parameters(model_)) tensor.requires_grad_(false);
   }
 
-  /// What the teacher would do, for a batch of observations of which each stands alone.
+  /// Returns the teacher's prediction for a batch of independent observations.
   template <class Observations>
     requires(!recurrent)
   auto operator()(const Observations& observations) const {
@@ -158,8 +162,9 @@ class teacher {
     return detail::as_prediction(forward_(model_, observations));
   }
 
-  /// A recurrent teacher's answer along the student's trajectory: it goes on from the state of the
-  /// last call, and resets it before every step that `done` marks as the first of an episode.
+  /// Returns the prediction of a recurrent teacher along the student's trajectory. It starts with
+  /// the state of the previous call. `done` is 1 at the first step of an episode; there the forward
+  /// function resets the state.
   template <class Observations>
     requires(recurrent)
   auto step(const Observations& observations, const at::Tensor& done) {
@@ -169,7 +174,7 @@ class teacher {
     return detail::as_prediction(std::move(answer));
   }
 
-  /// Back to the state it was made with.
+  /// Resets the state to the initial state.
   void reset()
     requires(recurrent)
   {
@@ -179,7 +184,7 @@ class teacher {
 
   const Model& model() const { return model_; }
 
-  /// Weights, buffers and the carried state.
+  /// Saves the weights, the buffers and the current recurrent state.
   void save_state(state& out, const std::string& prefix) const {
     for (const auto& [name, tensor] : tensors()) out.set(prefix + name, tensor.detach());
     int index = 0;
@@ -189,8 +194,8 @@ class teacher {
     });
   }
 
-  /// Throws state_error or shape_error and changes nothing when the saved weights are another
-  /// network's.
+  /// Throws state_error or shape_error and changes nothing if the saved weights do not match the
+  /// model.
   void load_state(const state& in, const std::string& prefix) {
     const at::NoGradGuard no_grad;
     std::vector<std::pair<at::Tensor, at::Tensor>> replacements;
@@ -217,7 +222,7 @@ class teacher {
       throw shape_error(detail::concat(
           "teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()),
           ", this teacher's is ", detail::shape_text(own.sizes()),
-          ": the state belongs to another network or another number of games"));
+          ": the state belongs to another network or another number of environments"));
     if (saved.scalar_type() != own.scalar_type())
       throw state_error(detail::concat("teacher: the saved '", name, "' is ", saved.dtype(),
                                        ", this teacher's is ", own.dtype()));
@@ -234,7 +239,7 @@ class teacher {
     return list;
   }
 
-  mutable Model model_;  // forward functions are rarely const
+  mutable Model model_;  // mutable: forward functions are usually not const
   mutable Forward forward_;
   State initial_, carried_;
 };

@@ -15,41 +15,46 @@
 namespace retain {
 
 struct warm_start_options {
-  double collect = 0;  ///< progress from 0 on for which the policy plays and nothing learns
-  double critic = 0;   ///< progress after that for which only the critic learns
-  /// name patterns of what is the critic's alone; with critic_kind::separate {"critic_*",
-  /// "value_head"}
+  double collect = 0;  ///< length of the collect phase, in units of progress
+  double critic = 0;   ///< length of the critic phase, which follows, in units of progress
+  /// name patterns of the parameters that only the critic uses; with critic_kind::separate these
+  /// are {"critic_*", "value_head"}
   std::vector<std::string> critic_parameters = {"value_head.*"};
 };
 
-/// What a warm start has come to.
+/// The phase of a warm start.
 enum class warm_start_phase {
-  collect,     ///< the pre-trained policy plays to fill a buffer or statistics; nothing learns
-  critic,      ///< the pre-trained policy plays; the critic learns
-  everything,  ///< everything plays and learns
+  collect,     ///< the pre-trained policy acts, to fill a buffer or statistics; nothing learns
+  critic,      ///< the pre-trained policy acts; only the critic learns
+  everything,  ///< all parameters learn
 };
 
-/// The beginning of fine-tuning, when a new critic would teach a good policy nonsense. First,
-/// optionally, the pre-trained policy fills the replay buffer with its own play (the warm-up phase
-/// of WSRL, Zhou et al. 2024, arXiv 2412.07762: a few thousand steps); then the critic learns
-/// alone, the rest being frozen (Wołczyk et al. 2024, arXiv 2402.02868, train the value head
-/// first); then everything does.
+/// Trains a new critic before the policy learns, at the beginning of fine-tuning. Without this, an
+/// untrained critic would give a good policy wrong gradients. There are three phases:
+/// - collect (optional): the pre-trained policy fills the replay buffer and nothing learns. This is
+///   the warm-up phase of WSRL (Zhou et al. 2024, arXiv 2412.07762), a few thousand steps.
+/// - critic: only the critic learns; all other parameters are frozen. Wołczyk et al. 2024
+///   (arXiv 2402.02868) also train the value head first.
+/// - everything: all parameters learn.
+///
+/// Example:
 ///
 ///     warm_start warm{*policy, {.collect = 5000, .critic = 50000}};
 ///     // in the loop, after train():
 ///     warm.step(env_steps);
-///     play();                                      // the policy itself, which until policy_learns() is the pre-trained one
+///     play();                         // with the policy; it is unchanged until policy_learns()
 ///     if (warm.critic_learns()) {
 ///       auto loss = value_loss();
 ///       if (warm.policy_learns()) loss = loss + policy_loss() + keep.loss(view, rollout);
 ///       ...
 ///     }
 ///
-/// Frozen is meant as in `frozen`: no gradient, no `.grad`, eval mode where nothing learns. As long
-/// as the parameters of the critic are its own, the policy is the pre-trained one to the last bit
-/// until the last phase. `step` is a function of progress alone. The model must live as long; what
-/// is frozen when this ends stays frozen. Throws config_error for a phase that is negative or not
-/// finite, and for a pattern that matches nothing where there is a critic phase.
+/// Frozen parameters have requires_grad = false and no `.grad`; their modules are in eval mode, as
+/// described at `frozen`. If the critic shares no parameters with the policy, the policy stays
+/// bit-identical to the pre-trained policy until the last phase. `step` depends on `progress` only.
+/// The model must outlive this object. The destructor does not unfreeze anything. Throws
+/// config_error for a phase length that is negative or not finite. If there is a critic phase,
+/// throws config_error for a pattern that matches nothing.
 class warm_start {
  public:
   template <parameter_source M>
@@ -62,17 +67,18 @@ class warm_start {
                          options_.collect, ", critic ", options_.critic));
     if (options_.critic > 0) {
       if (options_.critic_parameters.empty())
-        throw config_error("warm_start: a critic phase needs the name patterns of its parameters");
+        throw config_error(
+            "warm_start: a critic phase needs critic_parameters, the name patterns of the critic");
       part_.check(options_.critic_parameters);
     }
     step(0);
   }
 
-  /// Returns whether a new phase has begun. Freezes again what a train() went over. Throws
-  /// config_error when progress is not finite.
+  /// Moves to `progress` and enforces the frozen state, which train() may have changed. Returns
+  /// whether the phase changed. Throws config_error if `progress` is not finite.
   bool step(double progress) {
     if (!std::isfinite(progress))
-      throw config_error(detail::concat("warm_start was stepped to ", progress));
+      throw config_error(detail::concat("warm_start: progress must be finite, got ", progress));
     const auto before = phase_;
     phase_ = progress < options_.collect                     ? warm_start_phase::collect
              : progress < options_.collect + options_.critic ? warm_start_phase::critic
@@ -92,7 +98,7 @@ class warm_start {
   bool policy_learns() const { return phase_ == warm_start_phase::everything; }
   double progress() const { return progress_; }
 
-  /// Freezes the same again, after a train() or a requires_grad_() that went over it.
+  /// Freezes the same parts again. Call this after train() or requires_grad_() has changed them.
   void enforce() { part_.enforce(); }
 
   void save_state(state& out, const std::string& prefix) const {
@@ -100,14 +106,14 @@ class warm_start {
     out.set(prefix + "critic", options_.critic);
     out.set(prefix + "progress", progress_);
   }
-  /// Freezes what is frozen at the saved progress. Throws state_error when the saved phases are
-  /// others.
+  /// Applies the saved progress. Throws state_error if the saved phase lengths differ from this
+  /// object's.
   void load_state(const state& in, const std::string& prefix) {
     const double collect = in.number(prefix + "collect"), critic = in.number(prefix + "critic"),
                  progress = in.number(prefix + "progress");
     if (collect != options_.collect || critic != options_.critic)
-      throw state_error(detail::concat("warm_start: the state's phases are collect ", collect,
-                                       ", critic ", critic, ", this one's collect ",
+      throw state_error(detail::concat("warm_start: the saved phases are collect ", collect,
+                                       ", critic ", critic, ", but this object has collect ",
                                        options_.collect, ", critic ", options_.critic));
     if (!std::isfinite(progress))
       throw state_error(detail::concat("the state's '", prefix, "progress' is ", progress));

@@ -49,7 +49,7 @@ void each_refuses_as_unsteady(const auto& model, const auto& data, auto forward,
   each_refuses(
       model, data, forward,
       [](const std::string& text) {
-        CHECK_THAT(text, ContainsSubstring("asked about the same states again") &&
+        CHECK_THAT(text, ContainsSubstring("another result for the same states") &&
                              ContainsSubstring("policy->eval()") &&
                              ContainsSubstring("statistics") && ContainsSubstring("between calls"));
       },

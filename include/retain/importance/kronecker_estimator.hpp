@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Accumulates the Kronecker factors of a policy's Linear layers batch by batch, from what the graph
-// of its log-probabilities holds.
+// Computes the Kronecker factors of a policy's Linear layers from the autograd graph of its
+// log-probabilities, batch by batch.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -29,7 +29,7 @@ namespace retain {
 /// The factors of one Linear layer.
 struct kronecker_layer {
   std::string weight;  ///< [out, in]
-  std::string bias;    ///< [out]; empty where the layer has none
+  std::string bias;    ///< [out]; empty if the layer has no bias
   at::Tensor inputs;   ///< A, [in, in], or [in + 1, in + 1] with the bias last
   at::Tensor outputs;  ///< G, [out, out]
 };
@@ -52,7 +52,7 @@ class kronecker_estimator {
     if (asked.valid().dim() != 1)
       throw shape_error(concat("estimate_kfac: log-probabilities need the shape [N], got ",
                                shape_text(asked.valid().sizes()),
-                               ": give the states of sequences one by one"));
+                               ": pass the states of a sequence as single states"));
     if (asked.empty()) return;
     asked.take_scores();
     const score_passes& passes = asked.passes();
@@ -95,7 +95,7 @@ class kronecker_estimator {
 
  private:
   struct found_layer {
-    std::size_t weight = 0, bias = 0;  // positions in chosen_; bias: its size where there is none
+    std::size_t weight = 0, bias = 0;  // indices in chosen_; bias is chosen_.size() without a bias
     parameter_use use;
   };
   struct sums {
@@ -103,7 +103,8 @@ class kronecker_estimator {
     at::Tensor inputs, outputs;
   };
 
-  /// sum_n x_n x_n^T in float64; each batch in the type of x, float for half types.
+  /// Returns sum_n x_n x_n^T in float64. The product is computed in the type of x; half types are
+  /// computed in float.
   static at::Tensor moment(const at::Tensor& rows) {
     const at::Tensor x = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
     return x.t().mm(x).to(at::kDouble);
@@ -131,14 +132,14 @@ class kronecker_estimator {
       }
       if (s.weight != found[l].weight || s.bias != found[l].bias)
         throw config_error(concat("estimate_kfac: '", chosen_[found[l].weight].name,
-                                  "' is used differently in another batch"));
+                                  "' is not used in the same way in all batches"));
       add_apart(s.inputs, moment(a));
       if (outputs[l].defined()) add_apart(s.outputs, outputs[l]);
     }
   }
 
-  /// Weights with what is fed to them, and the bias that the same operation adds. Refuses every
-  /// parameter that is neither.
+  /// Returns the Linear weights with their inputs, and with the bias that the same operation adds.
+  /// Throws config_error for every other parameter.
   std::vector<found_layer> layers_in(graph_walk& walk, std::int64_t samples) const {
     std::vector<found_layer> found;
     std::vector<bool> taken(chosen_.size());
@@ -170,12 +171,12 @@ class kronecker_estimator {
         throw config_error(concat("estimate_kfac: '", chosen_[i].name, "' ",
                                   shape_text(chosen_[i].tensor.sizes()),
                                   " is not the weight or bias of a Linear layer that is used once "
-                                  "a state: exclude it by pattern, and keep it with retain::ewc"));
+                                  "per state: exclude it by pattern, and use retain::ewc for it"));
     return found;
   }
 
-  /// Refuses a layer that does not see one row of each state, in their order: see
-  /// walked_batch::orders_of_rows.
+  /// Throws config_error if the rows of a layer's input are not one row per state, in the order of
+  /// the states. See walked_batch::orders_of_rows.
   void refuse_moved_rows(graph_walk& walk, const score_passes& passes,
                          const std::vector<found_layer>& found, std::int64_t samples) {
     const at::Tensor mixture = passes.mixture(random_), weights = random_factors(random_, samples);
@@ -187,9 +188,10 @@ class kronecker_estimator {
       const named_tensor& weight = chosen_[found[l].weight];
       if (!per_sample_squares::belong(found[l].use, plain[l], weights, row_order::sample_major,
                                       rows_tolerance(weight.tensor)))
-        throw config_error(concat("estimate_kfac: the rows that reach '", weight.name,
-                                  "' are not one of each state in their order: exclude it by "
-                                  "pattern, and keep it with retain::ewc"));
+        throw config_error(
+            concat("estimate_kfac: the rows that reach '", weight.name,
+                   "' must be one of each state, in the order of the states: exclude "
+                   "the layer by pattern, and use retain::ewc for it"));
     }
   }
 

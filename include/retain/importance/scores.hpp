@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which scores a Fisher is estimated from: those of drawn actions, of the data's actions, or of
-// rows whose squared gradients sum to the exact expectation; and the backward passes that they
-// make.
+// The scores that a Fisher is estimated from, and the backward passes over them. There are three
+// sources of scores: sampled actions, actions of the data, and rows whose squared gradients sum to
+// the exact expectation.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -34,24 +34,24 @@ struct batch_actions {
   }
 };
 
-/// A distribution that knows its Fisher as rows [...] with sum_k (d score(k))^2 = E_a (d log
-/// pi(a|s))^2.
+/// A distribution that provides its Fisher as rows of scores [...], with sum_k (d score(k))^2 = E_a
+/// (d log pi(a|s))^2.
 template <class D>
 concept lists_scores = requires(const D& d, std::int64_t k) {
   { d.num_scores() } -> std::convertible_to<std::int64_t>;
   { d.score(k) } -> std::convertible_to<at::Tensor>;
 };
-/// One whose actions can be gone through: 0 to num_actions() - 1.
+/// A distribution with a finite number of actions: 0 to num_actions() - 1.
 template <class D>
 concept lists_actions = requires(const D& d) {
   { d.num_actions() } -> std::convertible_to<std::int64_t>;
 };
 
-/// One number a state to differentiate: log pi of given actions, or a row of the exact Fisher.
+/// One scalar per state to differentiate: log pi of given actions, or one row of the exact Fisher.
 struct score_row {
-  at::Tensor actions;  // undefined: the row `index` of the exact Fisher
+  at::Tensor actions;  // if undefined, this is the row `index` of the exact Fisher
   std::int64_t index = 0;
-  at::Tensor weight;  // [N] or [T, N], 0 where a row does not count
+  at::Tensor weight;  // [N] or [T, N], 0 for invalid rows
 
   score_row narrow(std::int64_t dimension, std::int64_t start, std::int64_t length = 1) const {
     return {actions.defined() ? actions.narrow(dimension, start, length) : at::Tensor(), index,
@@ -59,7 +59,7 @@ struct score_row {
   }
 };
 
-/// The row of scores in the graph of `d`, of the weight's shape.
+/// Returns the scores of `row` in the graph of `d`, with the shape of the weight.
 template <class Distribution>
 at::Tensor scores_of(const Distribution& d, const score_row& row) {
   at::Tensor score;
@@ -68,8 +68,8 @@ at::Tensor scores_of(const Distribution& d, const score_row& row) {
   } else if constexpr (lists_scores<Distribution>) {
     score = d.score(row.index);
   } else if constexpr (lists_actions<Distribution>) {
-    // sqrt(pi(a)) log pi(a) with sqrt(pi(a)) taken as a constant; an action of probability 0 counts
-    // 0.
+    // The score is sqrt(pi(a)) log pi(a), where sqrt(pi(a)) is a constant. For an action of
+    // probability 0 the score is 0.
     score =
         d.log_prob(at::full(row.weight.sizes(), row.index, row.weight.options().dtype(at::kLong)));
     const auto root = (score.detach() * 0.5).exp();
@@ -78,9 +78,10 @@ at::Tensor scores_of(const Distribution& d, const score_row& row) {
   return score.masked_fill(row.weight == 0, 0) * row.weight;
 }
 
-/// `count` times numbers in [0, 1), as many as `actions` [N, ...] or [T, N, ...] has, of its shape;
-/// `dimensions` (1 or 2) lead. Each sample draws from a stream of its own, so that neither the
-/// batch it is in nor the padding behind it changes what it draws.
+/// Returns `count` tensors of random numbers in [0, 1), each with the shape `actions`, which is
+/// [N, ...] or [T, N, ...]. `dimensions` (1 or 2) is the number of leading dimensions N or T, N.
+/// Each sample has its own random stream. Therefore its numbers depend neither on the other samples
+/// of the batch nor on the padding after its steps.
 inline std::vector<at::Tensor> uniform_actions(splitmix64& random, at::IntArrayRef actions,
                                                std::size_t dimensions,
                                                std::int64_t sample_dimension, int count) {
@@ -105,12 +106,12 @@ inline std::vector<at::Tensor> uniform_actions(splitmix64& random, at::IntArrayR
   return uniform;
 }
 
-/// A source makes rows of scores for a batch's distributions `d`; `valid` is 1 where a state
-/// counts. `scored` is the distribution whose scores are taken. With `steps_apart` the scores of a
-/// sequence's steps must not be summed before they are squared.
+/// A source creates the rows of scores for the distributions `d` of a batch. `valid` is 1 for valid
+/// states. `scored` returns the distribution that the scores are computed from. If `steps_apart` is
+/// true, the scores of different steps of a sequence must be squared before they are summed.
 struct own_actions {
-  /// A fixed bijection of the actions changes no score, and inverting it loses digits: what is
-  /// squashed is taken before the squash.
+  /// Returns the distribution before the squashing, if the distribution is squashed. A fixed
+  /// bijection of the actions does not change the scores, and inverting it would lose precision.
   template <class Distribution>
   static decltype(auto) scored(const Distribution& d) {
     if constexpr (requires { d.unsquashed(); })
@@ -184,11 +185,11 @@ struct dataset_source {
     if (taken.dim() < valid.dim() ||
         taken.sizes().slice(0, static_cast<std::size_t>(valid.dim())) != valid.sizes())
       throw shape_error(concat("estimate_fisher: dataset actions of shape ",
-                               shape_text(taken.sizes()), " for log-probabilities of shape ",
+                               shape_text(taken.sizes()), " do not fit log-probabilities of shape ",
                                shape_text(valid.sizes())));
     at::Tensor padding = (valid == 0).to(taken.device());
     while (padding.dim() < taken.dim()) padding = padding.unsqueeze(-1);
-    // what stands in padding need not be an action
+    // padding may contain values that are not valid actions
     return {{taken.masked_fill(padding, 0), 0, valid}};
   }
 };
@@ -210,7 +211,8 @@ auto make_action_source(const Actions& actions) {
   }
 }
 
-/// `count` numbers in (-2, 2), float64 on the CPU, no two of them near each other but by chance.
+/// Returns `count` random numbers in (-2, 2), float64 on the CPU. Two of them are rarely close to
+/// each other.
 inline at::Tensor random_factors(splitmix64& random, std::int64_t count) {
   auto factors = at::empty({count}, at::TensorOptions().dtype(at::kDouble));
   auto* f = static_cast<double*>(factors.data_ptr());
@@ -218,17 +220,18 @@ inline at::Tensor random_factors(splitmix64& random, std::int64_t count) {
   return factors;
 }
 
-/// The backward passes over one batch: one a row of scores, or where a sequence's steps stay apart
-/// one a row and step. The rows are held for the whole batch, so that the walk sees all of the
-/// graph; the passes are made of them as they are run.
+/// The backward passes over one batch: one pass per row of scores. If the steps of a sequence are
+/// squared separately, there is one pass per row and step. All rows are stored for the whole batch,
+/// so that the graph walk sees the complete graph. The scores of a single pass are selected when
+/// the pass runs.
 class score_passes {
  public:
   explicit score_passes(std::vector<score_row> rows = {}, std::int64_t sample_dimension = 0,
                         std::int64_t steps = 1)
       : rows_(std::move(rows)), sample_dimension_(sample_dimension), steps_(steps) {}
 
-  /// Takes the scores of the whole batch from its distributions. Rows without gradient add nothing
-  /// and are left out.
+  /// Computes the scores of the whole batch from its distributions. Rows without a gradient add
+  /// nothing and are removed.
   template <class Distribution>
   void take(const Distribution& d) {
     std::vector<score_row> with_gradient;
@@ -244,11 +247,11 @@ class score_passes {
   std::size_t count() const { return rows_.size() * static_cast<std::size_t>(steps_); }
   const std::vector<at::Tensor>& scores() const { return scores_; }
 
-  /// The scores of pass p, for all samples.
+  /// Returns the scores of pass p for all samples.
   at::Tensor of_batch(std::size_t p) const { return step_of(scores_[row(p)], p); }
   at::Tensor weight_of_batch(std::size_t p) const { return step_of(rows_[row(p)].weight, p); }
-  /// The sum of all passes' scores, each with a factor of its own: its gradient holds a part of
-  /// every pass's. [N] or [T, N].
+  /// Returns the sum of the scores of all passes, each multiplied by a random factor, so that its
+  /// gradient contains a part of every pass. [N] or [T, N].
   at::Tensor mixture(splitmix64& random) const {
     at::Tensor sum;
     for (const auto& scores : scores_) {
@@ -262,16 +265,18 @@ class score_passes {
     return sum;
   }
 
-  /// The same for sample n, in the graph of the whole batch.
+  /// Returns the scores of pass p for sample n, in the graph of the whole batch.
   at::Tensor of_batch(std::size_t p, std::int64_t n) const {
     return step_of(scores_[row(p)].narrow(sample_dimension_, n, 1), p);
   }
-  /// The same in the graph of the distributions `d` of sample n alone.
+  /// Returns the scores of pass p for sample n, in the graph of the distributions `d` of this
+  /// sample.
   template <class Distribution>
   at::Tensor of_sample(const Distribution& d, std::size_t p, std::int64_t n) const {
     return step_of(scores_of(d, rows_[row(p)].narrow(sample_dimension_, n)), p);
   }
-  /// All rows of scores in the distributions `d` of the first `count` samples, without a graph.
+  /// Returns the scores of all rows for the first `count` samples, whose distributions are `d`,
+  /// without a graph.
   template <class Distribution>
   std::vector<at::Tensor> of_first(const Distribution& d, std::int64_t count) const {
     const at::NoGradGuard no_grad;

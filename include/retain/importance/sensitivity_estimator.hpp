@@ -22,14 +22,14 @@
 
 namespace retain::detail {
 
-/// Whether a mask has one number for each row of outputs [..., D].
+/// Whether a mask has one value per row of outputs [..., D].
 inline bool mask_fits(const at::Tensor& mask, const at::Tensor& outputs) {
   return mask.dim() + 1 == outputs.dim() &&
          mask.sizes() == outputs.sizes().slice(0, static_cast<std::size_t>(mask.dim()));
 }
 
-/// The outputs f(s) of an answer: a tensor as it is, distributions by their logits; padded rows as
-/// zeros.
+/// Returns the outputs f(s) of a prediction: a tensor itself, or the logits of a distribution.
+/// Padded rows are set to 0.
 template <class Answer>
 at::Tensor outputs_of(const Answer& answer) {
   if constexpr (std::convertible_to<const Answer&, at::Tensor>) {
@@ -71,7 +71,7 @@ class sensitivity_estimator {
     const auto answer = forward(batch);
     const at::Tensor whole = norms(outputs_of(answer));
     const std::int64_t count = whole.size(0);
-    // refuses what mixes the samples of a batch
+    // throws if the model mixes the samples of a batch
     graph_walk({whole}, count, "estimate_sensitivity");
     if (steady_.in_doubt() && count > 0) {
       const generators_as_they_were undisturbed(whole.device());
@@ -85,7 +85,7 @@ class sensitivity_estimator {
         if (slices && count > 1) {
           const auto single = forward(slice_of(batch, dimension_, n));
           if constexpr (is_masked<std::remove_cvref_t<decltype(single)>>::value)
-            // one that forward takes from elsewhere is still the whole batch's
+            // a mask that forward does not take from its argument still has the whole batch
             slices = mask_fits(single.mask, outputs_of(single.distribution));
           if (slices) {
             const at::Tensor alone = norms(outputs_of(single));
@@ -104,7 +104,7 @@ class sensitivity_estimator {
     for (std::size_t i = 0; i < sums_.size(); ++i) {
       const at::Tensor mean = sums_[i].tensor / static_cast<double>(samples_);
       if (mean.numel() != 0 && !mean.isfinite().all().item<bool>())
-        throw state_error(concat("estimate_sensitivity: that of '", sums_[i].name,
+        throw state_error(concat("estimate_sensitivity: the sensitivity of '", sums_[i].name,
                                  "' is not finite: look for NaN in the outputs on the data"));
       list.push_back({sums_[i].name,
                       mean.to(wanted_[i].scalar_type() == at::kDouble ? at::kDouble : at::kFloat)});
@@ -113,7 +113,7 @@ class sensitivity_estimator {
   }
 
  private:
-  /// ||f(s)||^2 of every sample, [N].
+  /// Returns ||f(s)||^2 of every sample, [N].
   at::Tensor norms(const at::Tensor& outputs) const {
     if (dimension_ < 0 || outputs.dim() <= dimension_)
       throw shape_error(concat("estimate_sensitivity: outputs of shape ",
@@ -126,7 +126,7 @@ class sensitivity_estimator {
     return squares.dim() == 1 ? squares : squares.flatten(1).sum(1);
   }
 
-  /// Samples of which not all is padding.
+  /// Returns the number of samples that have at least one valid step.
   template <class Answer>
   std::int64_t counted(const Answer& answer, std::int64_t count) const {
     if constexpr (is_masked<Answer>::value) {

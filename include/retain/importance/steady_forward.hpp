@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Whether a forward function answers by the states it is asked about and by nothing else. An
-// importance is a mean over what each state says by itself: dropout, statistics of a batch and a
-// memory that is kept between calls give numbers that look right and are not.
+// Checks whether the result of a forward function depends only on the given states. An importance
+// is a mean of values that each depend on one state. Dropout, batch statistics and a state that is
+// kept between calls break this assumption and give wrong importances that look plausible.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -24,8 +24,8 @@
 
 namespace retain::detail {
 
-/// The name of a module's type, as torch::nn::Module or TorchScript has it; empty where it has
-/// none.
+/// Returns the type name of a torch::nn::Module or a TorchScript module. Returns an empty text if
+/// the type has no name.
 template <class Module>
 std::string type_text_of(const Module& module) {
   if constexpr (requires {
@@ -45,15 +45,16 @@ void refuse_gathering(const std::string& name, const Module& module, const char*
   if (!module.is_training() || type_text_of(module).find("BatchNorm") == std::string::npos) return;
   for (const auto& buffer : collect(module.named_buffers(false)))
     if (buffer.name == "running_mean")
-      throw config_error(concat(who, ": ",
-                                name.empty() ? std::string("the model") : concat("'", name, "'"),
-                                " is batch normalization in training mode, where no sample has a "
-                                "gradient of its own: call policy->eval() first"));
+      throw config_error(
+          concat(who, ": ", name.empty() ? std::string("the model") : concat("'", name, "'"),
+                 " is batch normalization in training mode, so the gradient of a sample "
+                 "depends on the other samples: call policy->eval() first"));
 }
 
-/// Throws config_error for a batch normalization in training mode in a model that lists its
-/// modules, before a forward pass moves its statistics. One without them is left to the walk over
-/// the graph, which sees whether it is used at all.
+/// Throws config_error if a module of the model is a batch normalization in training mode. This
+/// check runs before a forward pass changes the running statistics. It needs a model that lists its
+/// modules. For other models, graph_walk checks whether the graph contains such a batch
+/// normalization.
 template <class M>
 void refuse_gathering_modules(const M& model, const char* who) {
   if constexpr (requires {
@@ -76,9 +77,9 @@ void refuse_gathering_modules(const M& model, const char* who) {
   }
 }
 
-/// Gives a model the buffers back that it had, whatever a forward function made of them and however
-/// the scope ends. A buffer that was replaced by another tensor, and one of a model that lists
-/// none, is out of reach.
+/// Restores the buffers of a model at the end of the scope, also after an exception. This does not
+/// work for a buffer that was replaced by another tensor, and for a model that does not list its
+/// buffers.
 class buffers_as_they_were {
  public:
   template <class M>
@@ -93,7 +94,7 @@ class buffers_as_they_were {
       try {
         if (tensor.sizes() == before.sizes() && !tensor.equal(before))
           tensor.detach().copy_(before);
-      } catch (...) {  // one of a kind that cannot be compared or written stays as it is
+      } catch (...) {  // a buffer that cannot be compared or written is not restored
       }
     }
   }
@@ -104,8 +105,8 @@ class buffers_as_they_were {
   std::vector<std::pair<at::Tensor, at::Tensor>> kept_;
 };
 
-/// Puts the default random generators of the CPU and of `device` back to where they stood when this
-/// was made.
+/// Restores the state of the default random generators of the CPU and of `device` at the end of the
+/// scope.
 class generators_as_they_were {
  public:
   explicit generators_as_they_were(at::Device device) {
@@ -129,7 +130,8 @@ class generators_as_they_were {
   std::vector<std::pair<at::Generator, at::Tensor>> kept_;
 };
 
-/// How alike two answers are: bit for bit (NaN is like NaN), to rounding, or not.
+/// The similarity of two results: equal bit for bit (NaN equals NaN), equal up to rounding, or
+/// different.
 enum class likeness { same, rounded, different };
 
 inline likeness likeness_of(const at::Tensor& a, const at::Tensor& b) {
@@ -145,7 +147,7 @@ inline likeness likeness_of(const at::Tensor& a, const at::Tensor& b) {
                           : static_cast<double>(std::numeric_limits<float>::epsilon());
   const auto x = a.to(at::kDouble), y = b.to(at::kDouble);
   const double size = x.masked_fill(x.isfinite().logical_not_(), 0).abs().max().item<double>();
-  constexpr double units = 32;  // what sums in another order differ by
+  constexpr double units = 32;  // the largest difference of sums in another order
   const auto near = (x - y).abs().le(units * unit * std::max(1.0, size));
   return unequal.logical_and(near.logical_not()).any().item<bool>() ? likeness::different
                                                                     : likeness::rounded;
@@ -158,13 +160,15 @@ inline likeness likeness_of(const std::vector<at::Tensor>& a, const std::vector<
   return least;
 }
 
-/// Asks a forward function again, until it was asked about enough samples twice: single ones may
-/// miss what dropout does to a small layer.
+/// Calls a forward function a second time and compares both results, until at least `enough`
+/// samples have been checked. A single sample is not enough, because dropout may not change the
+/// output of a small layer.
 ///
-/// On a CPU the answers must be the same bit for bit. Elsewhere atomic additions may come in any
-/// order, so that a difference within 32 units in the last place of the largest number counts as
-/// rounding. On a CPU such a difference passes where a third answer is the second bit for bit:
-/// TorchScript compiles what it was asked once, and rounds otherwise from then on.
+/// On a CPU both results must be equal bit for bit. On other devices, atomic additions may run in
+/// any order. Therefore a difference of up to 32 units in the last place of the largest number
+/// counts as rounding. On a CPU such a difference is only accepted if a third result is equal to
+/// the second one bit for bit. The reason is TorchScript: it compiles a function after its first
+/// call, and then rounds differently.
 class steady_forward {
  public:
   static constexpr std::int64_t enough = 16;
@@ -173,8 +177,8 @@ class steady_forward {
 
   bool in_doubt() const { return asked_ < enough; }
 
-  /// `first` is what forward said of `samples` samples, `again()` asks it once more. Throws
-  /// config_error when it says something else.
+  /// `first` is the result of forward for `samples` samples. `again()` calls forward once more.
+  /// Throws config_error if the results differ.
   template <class Again>
   void check(const std::vector<at::Tensor>& first, std::int64_t samples, Again again) {
     const std::vector<at::Tensor> second = again();
@@ -183,12 +187,11 @@ class steady_forward {
         !(first.front().is_cpu() && likeness_of(second, again()) != likeness::same))
       like = likeness::same;
     if (like != likeness::same)
-      throw config_error(
-          concat(who_, ": forward answers otherwise when it is asked about the same states again, "
-                       "so that no state has an importance of its own. "
-                       "Is dropout on (call policy->eval()), does forward update statistics or a "
-                       "normalizer (hold them still), or does the policy keep "
-                       "a memory between calls (give each call its state)?"));
+      throw config_error(concat(
+          who_, ": forward returns another result for the same states in a second call. Check "
+                "three causes: dropout is on (call policy->eval()); forward updates "
+                "statistics or a normalizer (switch this off); the policy keeps a state "
+                "between calls (pass its state to each call)"));
     asked_ += samples;
   }
 

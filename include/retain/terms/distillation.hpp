@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What kickstarting and behavioral_cloning share: the mean divergence over valid rows, and the
-// bookkeeping of a term.
+// The common base of kickstarting and behavioral_cloning: the mean divergence over valid rows, the
+// strength schedule and the last values.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -18,10 +18,12 @@
 
 namespace retain {
 
-/// Which divergence a distillation term minimises.
+/// The divergence that a distillation term minimizes.
 enum class divergence {
-  teacher_student,  ///< KL(pi* || pi): the student must cover what the teacher does
-  student_teacher,  ///< KL(pi || pi*): the student must not do what the teacher would not
+  /// KL(pi* || pi): the student must give probability to all actions that the teacher takes
+  teacher_student,
+  /// KL(pi || pi*): the student must avoid actions that the teacher would not take
+  student_teacher,
 };
 
 namespace detail {
@@ -30,30 +32,30 @@ class distillation_base {
  public:
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
-  /// Throws what `step` would, and moves nothing.
+  /// Throws the exceptions that `step` would throw, but does not move the schedule.
   void check_step(double progress) const { schedule_.check_step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
-  /// The mean divergence of the last `loss`, weights included, before the strength, without
-  /// gradient; undefined before the first.
+  /// The mean weighted divergence of the last `loss`, not multiplied by the strength, without
+  /// gradient. Undefined before the first call of `loss`.
   const at::Tensor& last_divergence() const { return last_; }
 
-  /// The mean weight of the valid rows of the last `loss` that weighed them: with a gate, the share
-  /// that it let through. 0-dim; undefined before the first.
+  /// The mean weight of the valid rows of the last `loss` with weights, 0-dim. With a gate this is
+  /// the fraction of accepted rows. Undefined before the first such call.
   const at::Tensor& last_weight() const { return weight_; }
 
  protected:
   distillation_base(strength_schedule strength, divergence direction)
       : schedule_(std::move(strength)), direction_(direction) {}
 
-  /// c times the sum over valid rows of weight times divergence, over the number of valid rows;
-  /// undefined weights are 1. A row of weight 0 is still a valid row, but like padding it may hold
-  /// anything.
+  /// Returns c / N * sum over the N valid rows of weight * divergence, in the graph. Undefined
+  /// weights count as 1. A row of weight 0 is a valid row, but may contain arbitrary values, like
+  /// padding.
   template <prediction Target, prediction Answer>
   at::Tensor weighted(const char* who, const Target& target, const Answer& answer,
                       const at::Tensor& mask, const at::Tensor& weights = {}) {
-    // Padded rows may hold anything, NaN too: they are replaced before the divergence, so that no
-    // NaN reaches a gradient.
+    // Padded rows may contain arbitrary values, also NaN. They are replaced before the divergence
+    // is computed, so that no NaN reaches a gradient.
     const at::Tensor kept =
         common_mask(who, mask_of(answer), common_mask(who, mask, mask_of(target)));
     if (weights.defined() && kept.defined() && weights.sizes() != kept.sizes())
@@ -67,7 +69,7 @@ class distillation_base {
       if (weights.sizes() != rows.sizes())
         throw shape_error(concat("weights of shape ", shape_text(weights.sizes()),
                                  " do not fit rows of shape ", shape_text(rows.sizes())));
-      // Both are cleared before they meet: NaN times 0 would be NaN in the gradient.
+      // Set both factors to 0 before the multiplication: NaN times 0 would be NaN in the gradient.
       const auto dropped = pulled.to(rows.device()).bitwise_not();
       const auto counted =
           weights.detach().to(rows.device(), rows.scalar_type()).masked_fill(dropped, 0);

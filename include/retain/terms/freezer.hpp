@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What can be frozen in a model, and freezing it: parameters by name, and the modules that hold
-// nothing else.
+// Freezes parts of a model: parameters by name, and modules that have only frozen parameters.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -19,11 +18,12 @@
 
 namespace retain::detail {
 
-/// A module below a model (or the model itself, whose name is empty) and its training flag.
+/// The model itself (with an empty name) or one of its submodules, with access to its training
+/// flag.
 struct module_handle {
   std::string name;
   std::function<bool()> training;
-  std::function<void(bool)> train;  // of it and of everything under it
+  std::function<void(bool)> train;  // includes all submodules
 };
 
 template <class M>
@@ -33,8 +33,8 @@ concept has_modules = requires(M& model) {
   model.named_modules();
 };
 
-/// The model and the modules under it, each before its children; nothing for a model that is no
-/// module.
+/// Returns the model and all its submodules; each module comes before its children. Returns an
+/// empty list if the model is not a module.
 template <class M>
 std::vector<module_handle> modules_of(M& model) {
   if constexpr (requires {
@@ -73,7 +73,8 @@ std::vector<module_handle> modules_of(M& model) {
   }
 }
 
-/// Freezes and unfreezes parts of one model. It refers to the model, which must live as long.
+/// Freezes and unfreezes parts of one model. Holds a reference to the model, which must outlive
+/// this object.
 class freezer {
  public:
   template <parameter_source M>
@@ -93,8 +94,8 @@ class freezer {
     }
   }
 
-  /// Throws config_error for a pattern that covers nothing, or a shared tensor by another name than
-  /// its first: it would go on learning.
+  /// Throws config_error for a pattern that matches nothing. Also throws if a pattern matches a
+  /// shared tensor by another name than its first name, because the tensor would not be frozen.
   void check(const std::vector<std::string>& patterns) const {
     for (const auto& pattern : patterns) {
       bool used = false;
@@ -107,13 +108,13 @@ class freezer {
       for (const auto& [name, first] : tied_)
         if (covers(pattern, name) && !covered(patterns, first))
           throw config_error(concat(kind_, ": the pattern '", pattern, "' covers '", name,
-                                    "', which is the same tensor as '", first, "': name it as '",
-                                    first, "', by which a shared tensor is known"));
+                                    "', which is the same tensor as '", first,
+                                    "': use its first name '", first, "'"));
     }
   }
 
-  /// Freezes what `patterns` cover and `except` do not, and gives everything else back. Returns
-  /// whether that changed anything.
+  /// Freezes everything that matches `patterns` but not `except`, and unfreezes everything else.
+  /// Returns whether this changed anything.
   bool set(const std::vector<std::string>& patterns, const std::vector<std::string>& except = {}) {
     const auto wanted = [&](const std::string& name) {
       return covered(patterns, name) && !covered(except, name);
@@ -124,26 +125,25 @@ class freezer {
       changed = changed || freeze != p.frozen;
       if (p.frozen && !freeze) {
         p.tensor.requires_grad_(p.trainable);
-        // what a backward() put there after a requires_grad_() that went over it
+        // may be set, if requires_grad_() was called from outside before a backward()
         p.tensor.mutable_grad() = at::Tensor();
       }
       p.frozen = freeze;
     }
     std::vector<bool> before, released;
     for (auto& m : modules_) {
-      // A module whose parameters are frozen only in part still learns, and goes on in its own
-      // mode.
+      // A module with parameters that are not frozen still learns, and keeps its own mode.
       bool freeze = m.parameters.empty() ? !m.handle.name.empty() && wanted(m.handle.name) : true;
       for (const auto i : m.parameters) freeze = freeze && parameters_[i].frozen;
       for (const auto& above : modules_) freeze = freeze || (above.frozen && m.lies_in(above));
       before.push_back(m.handle.training());
       released.push_back(m.frozen && !freeze);
-      // a train() may have gone over what is frozen
+      // train() may have changed the mode of a frozen module
       if (freeze && (!m.frozen || before.back())) m.was_training = before.back();
       changed = changed || freeze != m.frozen;
       m.frozen = freeze;
     }
-    // train() goes down to the children, which come later and are then put right themselves.
+    // train() also changes the children. They come later in the list and get their own mode then.
     const bool model_trains = modules_.empty() || modules_[0].frozen || released[0] || before[0];
     for (std::size_t i = 0; i < modules_.size(); ++i) {
       auto& m = modules_[i];
@@ -154,7 +154,7 @@ class freezer {
     return changed;
   }
 
-  /// Puts what is frozen back to frozen, after a train() or a requires_grad_() that went over it.
+  /// Freezes the same parts again. Call this after train() or requires_grad_() has changed them.
   void enforce() {
     for (auto& p : parameters_) {
       if (!p.frozen) continue;
@@ -184,7 +184,7 @@ class freezer {
   };
   struct module_entry {
     module_handle handle;
-    std::vector<std::size_t> parameters;  // of it and of everything under it
+    std::vector<std::size_t> parameters;  // includes the parameters of all submodules
     bool frozen, was_training;
 
     bool lies_in(const module_entry& other) const {
@@ -196,9 +196,9 @@ class freezer {
 
   const char* kind_;
   std::vector<parameter_entry> parameters_;
-  // another name of a parameter, and its first
+  // another name of a parameter, and its first name
   std::vector<std::pair<std::string, std::string>> tied_;
-  std::vector<module_entry> modules_;  // each before its children
+  std::vector<module_entry> modules_;  // each module before its children
 };
 
 }  // namespace retain::detail

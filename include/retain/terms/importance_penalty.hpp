@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the penalties with a given importance share: taking it in, and one quadratic for the tasks
-// of any number.
+// The common base of penalties with a given importance. It checks the importance and combines
+// several tasks into one quadratic penalty.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -28,7 +28,7 @@ namespace detail {
 
 inline constexpr double no_clip = std::numeric_limits<double>::infinity();
 
-/// An estimate that carries its importances as `values`, such as retain::fisher.
+/// An estimate that has its importances in a member `values`, such as retain::fisher.
 template <class T>
 concept holds_importance = requires(const T& estimate) {
   { estimate.values } -> std::convertible_to<const parameter_list&>;
@@ -36,15 +36,16 @@ concept holds_importance = requires(const T& estimate) {
 
 }  // namespace detail
 
-/// An importance for a model some of whose layers have grown, from one for what it was: 0 for the
-/// new rows and columns, which lie behind the old ones in every dimension, so that they are free.
-/// What has not grown, and names that the model does not have, are as they were.
+/// Extends an importance to a model whose layers have grown. The importance of new rows and columns
+/// is 0, so they get no penalty. In every dimension the new entries must come after the old ones.
+/// Importances of parameters that have not grown, and of names that the model does not have, are
+/// copied.
 ///
-///     // grown->head.weight [6, 8] holds the 4 rows that the old one had, and 2 new ones
+///     // grown->head.weight [6, 8] has the 4 rows of the old weight, then 2 new rows
 ///     ewc keep{*grown, grown_importance(fisher, *grown), {.strength = 500.0}};
 ///
-/// New tensors by name. Throws shape_error for a parameter with another number of dimensions, or
-/// one that has shrunk.
+/// Returns new tensors by name. Throws shape_error if a parameter has another number of dimensions
+/// or has become smaller.
 template <parameter_source M>
 parameter_list grown_importance(const parameter_list& importance, const M& model) {
   const at::NoGradGuard no_grad;
@@ -60,8 +61,9 @@ parameter_list grown_importance(const parameter_list& importance, const M& model
     if (!fits)
       throw shape_error(detail::concat(
           "grown_importance: the importance of '", name, "' has shape ", detail::shape_text(old),
-          ", which the parameter of shape ", detail::shape_text(now),
-          " has not grown from: estimate it for this model, or exclude it by pattern"));
+          ", but the parameter has the shape ", detail::shape_text(now),
+          ", which is not larger: estimate the importance for this model, or exclude it by "
+          "pattern"));
     at::Tensor grown = at::zeros(now, values.options().requires_grad(false)), part = grown;
     for (std::size_t d = 0; d < old.size(); ++d)
       part = part.narrow(static_cast<std::int64_t>(d), 0, old[d]);
@@ -79,15 +81,19 @@ namespace detail {
 
 class importance_penalty : public weight_penalty {
  public:
-  /// Keeps another task beside those before, anchored where the model stands now: loss and gradient
-  /// become the sums of both penalties. A sum of quadratics is a quadratic, so that one anchor, one
-  /// importance and a constant stay, whatever the number of tasks:
+  /// Adds a task to the penalty, with the current weights of the model as its anchor. Loss and
+  /// gradient become the sums over all tasks. A sum of quadratic functions is a quadratic function.
+  /// Therefore the penalty stores only one anchor, one importance and one constant, for any number
+  /// of tasks:
   ///
-  ///     F <- F + F_new,   theta* <- (F theta* + F_new theta) / (F + F_new),   constant += sum F F_new / (F + F_new) (theta* - theta)^2
+  ///     F <- F + F_new
+  ///     theta* <- (F theta* + F_new theta) / (F + F_new)
+  ///     constant += sum F F_new / (F + F_new) (theta* - theta)^2, with the old F and theta*
   ///
-  /// computed in float64 and kept in the parameters' type; a weight that no task finds important
-  /// keeps its anchor, and none pulls at it. Exclusion, groups, floor and clip are those of the
-  /// constructor. Throws as the constructor does, and then has changed nothing.
+  /// The computation uses float64, and the results are stored in the parameters' type. A weight
+  /// with importance 0 in all tasks keeps its anchor and gets no penalty. Exclusion, groups, floor
+  /// and clip are those of the constructor. Throws the exceptions of the constructor. When it
+  /// throws, nothing has changed.
   template <parameter_source M>
   void remember(const M& model, const parameter_list& importance) {
     each_new(parameters(model), importance,
@@ -99,7 +105,7 @@ class importance_penalty : public weight_penalty {
                const at::Tensor share = (added / total).masked_fill(total == 0, 0);
                const at::Tensor apart = to - from;
                e.constant += (before * share * apart.square()).sum().item<double>();
-               // With all of the weight on one side the anchor is that side's to the bit.
+               // If only one side has importance, the anchor is bit-identical to that side.
                e.anchor =
                    at::empty_like(e.anchor).copy_(at::where(share == 1, to, from + share * apart));
                e.importance = laid_out_like(e.anchor, total);
@@ -110,13 +116,16 @@ class importance_penalty : public weight_penalty {
     remember(model, estimate.values);
   }
 
-  /// Goes on to another task with one running importance and the newest anchor ("online EWC",
-  /// Schwarz et al. 2018, arXiv 1805.06370):
+  /// Moves to the next task, with one running importance and the newest anchor ("online EWC").
   ///
-  ///     F <- decay F + F_new,   theta* <- where the model stands now
+  ///     F <- decay F + F_new
+  ///     theta* <- the current weights of the model
   ///
-  /// decay in [0, 1]; at 0 only the new task is kept. Floor and clip limit F_new, which is 0 for a
-  /// frozen parameter that the importance leaves out. Otherwise as `remember`.
+  /// `decay` is in [0, 1]; with 0 only the new task is kept. Floor and clip apply to F_new. If
+  /// `importance` has no entry for a frozen parameter, its F_new is 0. Everything else is as in
+  /// `remember`.
+  ///
+  /// Paper: Schwarz et al. 2018, arXiv 1805.06370.
   template <parameter_source M>
   void advance(const M& model, const parameter_list& importance, double decay) {
     if (!(decay >= 0.0) || !(decay <= 1.0))
@@ -154,9 +163,10 @@ class importance_penalty : public weight_penalty {
   }
 
  private:
-  /// Checks a model and an importance, and calls change(entry, theta, importance in float64) for
-  /// every parameter that has one, on a copy that becomes the penalty's own when nothing was
-  /// thrown. A frozen one that has an old importance only has a new one of 0.
+  /// Checks a model and an importance. Then calls change(entry, theta, importance in float64) for
+  /// every parameter that has an importance. The changes are made on a copy, which replaces the
+  /// entries of the penalty if nothing throws. If a frozen parameter has an old importance but no
+  /// new one, the new one is 0.
   template <class Change>
   void each_new(const parameter_list& model, const parameter_list& importance, Change change) {
     const at::NoGradGuard no_grad;
@@ -167,7 +177,7 @@ class importance_penalty : public weight_penalty {
       if (found == given.end() && tensor.requires_grad())
         throw state_error(
             concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
-                   " has no importance: estimate it for this model, or exclude it by pattern"));
+                   " has no importance: estimate one for this model, or exclude it by pattern"));
       if (found == given.end() && !e.importance.defined()) return;
       follow(e, tensor);
       const at::Tensor anchor = e.anchor;
@@ -193,12 +203,12 @@ class importance_penalty : public weight_penalty {
         throw state_error(concat(kind_, ": the importance has '", name, "' ",
                                  shape_text(values.sizes()),
                                  ", which the model does not have: exclude it by pattern, or "
-                                 "estimate it for this model"));
+                                 "estimate the importance for this model"));
       if (values.sizes() != position->second.anchor.sizes())
         throw shape_error(concat(kind_, ": the importance of '", name, "' has shape ",
-                                 shape_text(values.sizes()), ", the parameter ",
+                                 shape_text(values.sizes()), ", but the parameter has ",
                                  shape_text(position->second.anchor.sizes()),
-                                 ": estimate it for this model"));
+                                 ": estimate the importance for this model"));
       check_importance(name, values);
       given[name] = values;
     }

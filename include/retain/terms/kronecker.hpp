@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The algebra of Kronecker factors, in Eigen: float64 tensors on the CPU are mapped, not copied.
+// Computations with Kronecker factors in Eigen. float64 tensors on the CPU are mapped, not copied.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -19,21 +19,21 @@ namespace retain::detail {
 
 using row_major = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// The elements of a contiguous float64 matrix on the CPU.
+/// Maps the elements of a contiguous float64 matrix on the CPU.
 inline Eigen::Map<row_major> mapped(const at::Tensor& matrix) {
   return {static_cast<double*>(matrix.data_ptr()), matrix.size(0), matrix.size(1)};
 }
 
-/// A factor as a symmetric matrix without negative eigenvalues, float64 on the CPU, a copy.
-/// Rounding may leave a second moment eigenvalues just below 0: they become 0. Throws shape_error
-/// for a matrix that is not square, state_error for one that is not finite or clearly no second
-/// moment, one with an eigenvalue below -rounding times its largest element. A factorisation of n^3
-/// / 3 operations; the eigenvalues are looked at only where that fails.
+/// Returns a copy of a factor as a symmetric matrix without negative eigenvalues, in float64 on the
+/// CPU. Because of rounding, a second moment may have eigenvalues just below 0; they are set to 0.
+/// Throws shape_error if the matrix is not square. Throws state_error if a value is not finite, or
+/// if an eigenvalue is below -rounding times the largest element. Cost: a factorization with n^3 /
+/// 3 operations. The eigenvalues are only computed if the factorization fails.
 inline at::Tensor second_moment(const at::Tensor& given, const std::string& what,
                                 double rounding = 1e-6) {
   if (given.dim() != 2 || given.size(0) != given.size(1))
     throw shape_error(
-        concat(what, " has shape ", shape_text(given.sizes()), ", a Kronecker factor is square"));
+        concat(what, " has shape ", shape_text(given.sizes()), ", but must be square"));
   const at::Tensor factor =
       given.detach().to(at::kCPU, at::kDouble).clone(at::MemoryFormat::Contiguous);
   auto matrix = mapped(factor);
@@ -52,14 +52,15 @@ inline at::Tensor second_moment(const at::Tensor& given, const std::string& what
   const Eigen::SelfAdjointEigenSolver<row_major> solver(matrix);
   if (solver.eigenvalues().minCoeff() < -tolerance)
     throw state_error(concat(what, " has the eigenvalue ", solver.eigenvalues().minCoeff(),
-                             ": a second moment has none below 0"));
+                             ": a second moment has no negative eigenvalue"));
   matrix = solver.eigenvectors() * solver.eigenvalues().cwiseMax(0.0).asDiagonal() *
            solver.eigenvectors().transpose();
   return factor;
 }
 
-/// Throws as second_moment does for what it would not return: a factor that is used as it is,
-/// symmetric too. One that was rounded to float may be a little less than a second moment.
+/// Throws the exceptions of second_moment, and state_error if the factor is not symmetric. Use it
+/// for a factor that is not changed afterwards. For a factor that was rounded to float, small
+/// negative eigenvalues are allowed.
 inline void check_second_moment(const at::Tensor& factor, const std::string& what) {
   const double rounding = factor.scalar_type() == at::kDouble
                               ? 1e-6
@@ -71,9 +72,9 @@ inline void check_second_moment(const at::Tensor& factor, const std::string& wha
     throw state_error(concat(what, " is not symmetric"));
 }
 
-/// Damps A (x) G towards A (x) G + damping I: A + pi sqrt(damping) I and G + sqrt(damping) / pi I
-/// with pi^2 the ratio of their mean eigenvalues (Martens and Grosse 2015, arXiv 1503.05671,
-/// section 6.3). In place.
+/// Damps A (x) G towards A (x) G + damping I, in place. A becomes A + pi sqrt(damping) I and G
+/// becomes G + sqrt(damping) / pi I. pi^2 is the ratio of the mean eigenvalues of A and G (Martens
+/// and Grosse 2015, arXiv 1503.05671, section 6.3).
 inline void damp(const at::Tensor& inputs, const at::Tensor& outputs, double damping) {
   if (damping == 0.0) return;
   auto a = mapped(inputs), g = mapped(outputs);

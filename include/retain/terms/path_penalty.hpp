@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What the penalties share whose importance is gathered while a task is learnt: how far each weight
-// moved since the last look, and the task's own gradient there.
+// The common base of penalties whose importance is measured while a task is trained. For each step
+// it provides the movement of each weight since the previous step, and the gradient of the task
+// there.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -21,8 +22,8 @@
 
 namespace retain::detail {
 
-/// A derived class names its sums over steps, adds to them in `walk` and turns them into
-/// importances in `settle`.
+/// The constructor of a derived class defines the names of its sums. The derived class adds to the
+/// sums in `walk`, and computes importances from the sums in `settle`.
 class path_penalty : public weight_penalty {
  public:
   void save_state(state& out, const std::string& prefix) const {
@@ -34,7 +35,8 @@ class path_penalty : public weight_penalty {
     }
   }
 
-  /// Throws state_error or shape_error and changes nothing when the saved parameters are not these.
+  /// Throws state_error or shape_error and changes nothing if the saved parameters do not match
+  /// this object's parameters.
   void load_state(const state& in, const std::string& prefix) {
     auto loaded = tracks_;
     for (auto& [name, t] : loaded) {
@@ -56,8 +58,8 @@ class path_penalty : public weight_penalty {
 
  protected:
   struct track {
-    at::Tensor previous;           // where the parameter stood at the last look, in its own type
-    std::vector<at::Tensor> sums;  // in float64: millions of small steps
+    at::Tensor previous;           // the parameter at the previous walk, in its own type
+    std::vector<at::Tensor> sums;  // in float64, because millions of small steps are added
   };
 
   path_penalty(const char* kind, std::vector<const char*> sums, strength_schedule strength,
@@ -75,11 +77,12 @@ class path_penalty : public weight_penalty {
     }
   }
 
-  /// Calls add(sums, gradient, movement) in float64 for every trainable parameter with a gradient:
-  /// the task's gradient where the parameter stood, which is `.grad` without this penalty's own
-  /// part, and how far it has moved from there. The sums may be written to. Throws config_error for
-  /// a tensor that is computed from another and has no `.grad` of its own. Then takes the present
-  /// position for the next look.
+  /// Calls add(sums, gradient, movement), with values in float64, for every trainable parameter
+  /// that has a `.grad`. `gradient` is the gradient of the task at the previous position: `.grad`
+  /// minus the gradient of this penalty. `movement` is the movement since the previous position.
+  /// `add` may change the sums. Afterwards the current position becomes the previous position.
+  /// Throws config_error for a tensor that is computed from other tensors and therefore has no
+  /// `.grad`.
   template <class Add>
   void walk(const parameter_list& model, Add add) {
     for (const auto& [name, tensor] : model)
@@ -94,13 +97,13 @@ class path_penalty : public weight_penalty {
       keep_up(t, theta);
       if (const at::Tensor& given = theta.grad(); theta.requires_grad() && given.defined()) {
         const auto real = theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-        // The own part in the arithmetic that added it.
+        // The gradient of this penalty, computed in the same type in which it was added.
         const at::Tensor pull = (t.previous.to(real) - e.anchor.to(real))
                                     .mul_(e.importance)
                                     .mul_(2.0 * strength() * e.scale);
         const at::Tensor dense = given.layout() == at::kStrided ? given : given.to_dense();
-        // Read until a gradient was seen in this task, which is at the first look of a right loop:
-        // a device is waited for no more after it.
+        // Checks the gradients only until a gradient that is not 0 was found. In a correct loop
+        // this is the first call, so later calls do not wait for a device.
         if (!seen_.gradient) seen_.gradient = any(dense.ne(0));
         add(t.sums, dense.to(real).sub(pull).to(at::kDouble),
             theta.detach().to(at::kDouble) - t.previous);
@@ -111,11 +114,13 @@ class path_penalty : public weight_penalty {
     });
   }
 
-  /// Ends a task: importance <- change(sums, importance, movement since the anchor, all float64),
-  /// which must not be negative. The anchor moves to the present position and the sums begin anew.
-  /// Throws state_error for an importance that is not finite, and where weights moved in this task
-  /// and no look saw a gradient, and then has changed nothing. That one parameter or one look has
-  /// none is no error.
+  /// Ends a task: importance <- change(sums, importance, movement since the anchor), all in
+  /// float64. The result of `change` must not be negative. Sets the anchor to the current position
+  /// and the sums to 0.
+  ///
+  /// Throws state_error for an importance that is not finite. Throws state_error if the weights
+  /// moved in this task but no `walk` found a gradient. When it throws, nothing has changed. A
+  /// single parameter or a single `walk` without a gradient is not an error.
   template <class Change>
   void settle(const parameter_list& model, Change change) {
     const at::NoGradGuard no_grad;
@@ -138,27 +143,27 @@ class path_penalty : public weight_penalty {
     });
     if (unseen)
       throw state_error(
-          concat(kind_, ": the weights moved in this task, and ",
+          concat(kind_, ": the weights moved in this task, but ",
                  seen_.look ? "every observe() found no gradient" : "observe() was never called",
-                 ", so that nothing was gathered: in each step call backward(), optimizer.step(), "
-                 "observe(), and only then zero_grad()"));
+                 ", so the importance cannot be computed: in each step call backward(), "
+                 "optimizer.step(), observe(), and only then zero_grad()"));
     entries_ = std::move(next);
     tracks_ = std::move(tracks);
     seen_ = {};
   }
 
  private:
-  /// What the looks of a task came across.
+  /// What the calls of `walk` found in the current task.
   struct sightings {
-    bool look = false;
-    bool gradient = false;  // that is not 0
-    bool movement = false;  // while no gradient had been seen
+    bool look = false;      // walk was called
+    bool gradient = false;  // a gradient that is not 0
+    bool movement = false;  // a movement before the first such gradient
   };
 
   static bool any(const at::Tensor& where) { return where.any().item<bool>(); }
 
-  /// Follows a model that was moved to another device or type, and gives up tensors that a copy or
-  /// a state also holds.
+  /// Moves the tensors to the device and type of the model. Clones tensors that a copy of the
+  /// penalty or a state shares.
   static void keep_up(track& t, const at::Tensor& theta) {
     own(t.previous, theta.options().requires_grad(false));
     for (auto& sum : t.sums) own(sum, sum.options().device(theta.device()));

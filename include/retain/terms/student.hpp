@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How a student is asked about its own rollout.
+// Calls a student on its own rollout.
 #pragma once
 
 #include <retain/core/concepts.hpp>
@@ -11,8 +11,8 @@
 
 namespace retain::detail {
 
-/// A rollout that carries the student's recurrent state before its first step, for a student that
-/// takes it.
+/// The rollout has the student's recurrent state before the first step, and the student takes a
+/// state.
 template <class Student, class Rollout>
 concept carries_state_for = requires(Student& student, const Rollout& rollout) {
   rollout.state;
@@ -21,8 +21,9 @@ concept carries_state_for = requires(Student& student, const Rollout& rollout) {
                           decltype((rollout.done))>;
 };
 
-/// student(observations, state, done) where the rollout carries a state and the student takes one
-/// (see recurrent_policy), student(observations) otherwise.
+/// Returns the prediction of student(observations, state, done) if the rollout has a state and the
+/// student takes one (see recurrent_policy). Otherwise returns the prediction of
+/// student(observations).
 template <class Student, class Rollout>
 auto ask_student(Student& student, const Rollout& rollout) {
   if constexpr (carries_state_for<Student, Rollout>)
