@@ -5,7 +5,6 @@
 #include <retain/base/text.hpp>
 #include <retain/core/module_tensors.hpp>
 #include <retain/core/parameters.hpp>
-#include <retain/kernels/plain_floats.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -26,18 +25,7 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
     to.copy_(to.to(at::kFloat).lerp_(from.to(to.device(), at::kFloat), tau));
     return;
   }
-  if (to.numel() > few_numbers || !plain_floats({&to, &from})) {
-    to.lerp_(from.to(to.options().requires_grad(false)), tau);
-    return;
-  }
-  auto* moved = to.data_ptr<float>();
-  const auto* goal = floats_of(from);
-  const auto step = static_cast<float>(tau);
-  for (std::int64_t i = 0; i < to.numel(); ++i) {
-    const float way = goal[i] - moved[i];
-    moved[i] = step < 0.5f ? moved[i] + step * way : goal[i] - way * (1 - step);  // as lerp_
-  }
-  written(to);
+  to.lerp_(from.to(to.options().requires_grad(false)), tau);
 }
 
 }  // namespace detail

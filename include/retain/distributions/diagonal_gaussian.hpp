@@ -3,15 +3,11 @@
 
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
-#include <retain/kernels/joined.hpp>
-#include <retain/kernels/plain_floats.hpp>
+#include <retain/kernels/small_gaussians.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -20,23 +16,9 @@ namespace retain {
 
 namespace detail {
 
-/// Whether a look at few floats on the CPU finds none below `least`; false where nobody looks. What
-/// lies between the elements of a view is looked at too.
-inline bool lies_above(const at::Tensor& x, float least) {
-  if (!x.is_cpu() || x.scalar_type() != at::kFloat || x.layout() != at::kStrided || x.is_neg() ||
-      x._is_zerotensor() || !unobserved())
-    return false;
-  std::int64_t reach = x.numel() == 0 ? 0 : 1;
-  for (std::int64_t d = 0; reach > 0 && d < x.dim(); ++d) reach += (x.size(d) - 1) * x.stride(d);
-  if (reach > few_numbers) return false;
-  const auto* numbers = static_cast<const float*>(x.data_ptr());
-  return std::none_of(numbers, numbers + reach, [least](float number) { return number < least; });
-}
-
 /// 1 / sigma as far as the type can hold it: an infinite one times a distance of 0 is NaN. What is
 /// added has no gradient, and is 0 for any other sigma.
 inline at::Tensor inverse_deviation(const at::Tensor& log_std) {
-  if (lies_above(log_std, -88.0f)) return log_std.neg().exp();
   const double most = log_std.scalar_type() == at::kDouble ? 709
                       : log_std.scalar_type() == at::kHalf ? 11
                                                            : 88;
@@ -47,7 +29,17 @@ inline at::Tensor inverse_deviation(const at::Tensor& log_std) {
   }
   return (beyond - log_std).exp();
 }
-inline float inverse_deviation(float log_std) { return std::exp(std::min(-log_std, 88.0f)); }
+
+inline constexpr double half_log_two_pi = 0.91893853320467274178;
+
+/// mean + sigma noise, and the terms of its log-density, [..., D].
+inline at::Tensor gaussian_at(const at::Tensor& mean, const at::Tensor& log_std,
+                              const at::Tensor& noise) {
+  return at::addcmul(mean, log_std.exp(), noise);
+}
+inline at::Tensor gaussian_log_density_at(const at::Tensor& noise, const at::Tensor& log_std) {
+  return noise.square() * -0.5 - half_log_two_pi - log_std;
+}
 
 }  // namespace detail
 
@@ -106,11 +98,11 @@ class diagonal_gaussian {
     const auto standardised =
         ((actions.device() == device() ? actions : actions.to(device())) - mean_) *
         detail::inverse_deviation(log_std_);
-    return (standardised.square() * -0.5 - log_std_ - half_log_two_pi).sum(-1);
+    return (standardised.square() * -0.5 - log_std_ - detail::half_log_two_pi).sum(-1);
   }
 
   /// Returns sum_d [ log sigma_d + (1 + log(2 pi)) / 2 ].
-  at::Tensor entropy() const { return (log_std_ + (0.5 + half_log_two_pi)).sum(-1); }
+  at::Tensor entropy() const { return (log_std_ + (0.5 + detail::half_log_two_pi)).sum(-1); }
 
   /// Returns the mean, without gradient.
   at::Tensor mode() const { return mean_.detach(); }
@@ -170,7 +162,6 @@ class diagonal_gaussian {
  private:
   friend class tanh_gaussian;
 
-  static constexpr double half_log_two_pi = 0.91893853320467274178;
   static constexpr double root_two = 1.41421356237309504880;
 
   at::IntArrayRef rows() const {
@@ -191,24 +182,14 @@ class diagonal_gaussian {
     auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options)
                                        : at::rand(mean_.sizes(), options);
     const at::NoGradGuard no_grad;
-    if (!detail::plain_floats({&mean_}) || mean_.numel() > detail::few_functions)
-      return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
-    auto* numbers = uniform.data_ptr<double>();  // normal_in_place in loops
-    for (std::int64_t i = 0; i < uniform.numel(); ++i)
-      numbers[i] = std::max(2 * numbers[i] - 1, -1 + 0x1p-53);
-    uniform.erfinv_();
-    auto normal = at::empty(mean_.sizes(), mean_.options());
-    auto* to = normal.data_ptr<float>();
-    for (std::int64_t i = 0; i < normal.numel(); ++i)
-      to[i] = static_cast<float>(numbers[i] * root_two);
-    return normal;
+    return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
   }
   at::Tensor at_noise(const at::Tensor& normal) const {
-    return at::addcmul(mean_, log_std_.exp(), normal.to(mean_.scalar_type()));
+    return detail::gaussian_at(mean_, log_std_, normal.to(mean_.scalar_type()));
   }
   /// The terms of the log-density of at_noise(normal), [..., D].
   at::Tensor log_density_at(const at::Tensor& normal) const {
-    return normal.square() * -0.5 - half_log_two_pi - log_std_;
+    return detail::gaussian_log_density_at(normal, log_std_);
   }
 
   at::Tensor mean_, log_std_;
@@ -216,62 +197,14 @@ class diagonal_gaussian {
 
 namespace detail {
 
-/// KL(p || q) from plain means and logarithms of deviations [..., D], as one node of the autograd
-/// graph: [...]. With r = log sigma_p - log sigma_q and z = (mu_p - mu_q) / sigma_q, dimension by
-/// dimension,
-///
-///     KL = (exp(2r) - 1) / 2 - r + z^2 / 2
-///     dmu_p = z / sigma_q = -dmu_q,     dlog sigma_p = exp(2r) - 1,     dlog sigma_q = 1 - exp(2r) - z^2
-struct gaussian_kl_function : torch::autograd::Function<gaussian_kl_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& p_mean,
-                            const at::Tensor& p_log_std, const at::Tensor& q_mean,
-                            const at::Tensor& q_log_std) {
-    context->save_for_backward({p_mean, p_log_std, q_mean, q_log_std});
-    const auto width = p_mean.size(-1);
-    auto result = at::empty(p_mean.sizes().slice(0, static_cast<std::size_t>(p_mean.dim() - 1)),
-                            p_mean.options());
-    const auto *mp = floats_of(p_mean), *lp = floats_of(p_log_std), *mq = floats_of(q_mean),
-               *lq = floats_of(q_log_std);
-    auto* to = result.data_ptr<float>();
-    for (std::int64_t n = 0; n < result.numel(); ++n) {
-      float sum = 0;
-      for (std::int64_t i = n * width; i < (n + 1) * width; ++i) {
-        const float r = lp[i] - lq[i], z = (mp[i] - mq[i]) * inverse_deviation(lq[i]);
-        sum += 0.5f * std::expm1(2 * r) - r + 0.5f * z * z;
-      }
-      to[n] = sum;
-    }
-    return result;
-  }
-
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list incoming) {
-    const auto saved = context->get_saved_variables();
-    torch::autograd::variable_list made(4);
-    const auto of_rows = incoming[0].contiguous();
-    // to be differentiated again
-    if (!plain_floats({&of_rows, &saved[0], &saved[1], &saved[2], &saved[3]})) {
-      const auto each = of_rows.unsqueeze(-1), of_q = inverse_deviation(saved[3]),
-                 z = (saved[0] - saved[2]) * of_q, excess = ((saved[1] - saved[3]) * 2).expm1();
-      return {each * z * of_q, each * excess, -each * z * of_q, -each * (excess + z.square())};
-    }
-    const auto width = saved[0].size(-1);
-    float* to[4] = {};
-    for (std::size_t k = 0; k < 4; ++k)
-      if (context->needs_input_grad(k))
-        to[k] = (made[k] = at::empty(saved[0].sizes(), saved[0].options())).data_ptr<float>();
-    const auto *each = floats_of(of_rows), *mp = floats_of(saved[0]), *lp = floats_of(saved[1]),
-               *mq = floats_of(saved[2]), *lq = floats_of(saved[3]);
-    for (std::int64_t i = 0; i < saved[0].numel(); ++i) {
-      const float share = each[i / width], of_q = inverse_deviation(lq[i]),
-                  z = (mp[i] - mq[i]) * of_q, excess = std::expm1(2 * (lp[i] - lq[i]));
-      const float slopes[4] = {z * of_q, excess, -z * of_q, -(excess + z * z)};
-      for (int k = 0; k < 4; ++k)
-        if (to[k]) to[k][i] = share * slopes[k];
-    }
-    return made;
-  }
-};
+/// KL(p || q) from means and logarithms of deviations [..., D]: [...]. With r = log sigma_p - log
+/// sigma_q, (exp(2 r) - 1) / 2 - r loses no digits where the two deviations are close.
+inline at::Tensor gaussian_kl(const at::Tensor& p_mean, const at::Tensor& p_log_std,
+                              const at::Tensor& q_mean, const at::Tensor& q_log_std) {
+  const auto ratio = p_log_std - q_log_std;
+  const auto distance = (p_mean - q_mean) * inverse_deviation(q_log_std);
+  return ((ratio * 2).expm1() * 0.5 - ratio + distance.square() * 0.5).sum(-1);
+}
 
 }  // namespace detail
 
@@ -286,15 +219,9 @@ inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
     throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()),
                                      " and ", detail::shape_text(q.mean().sizes()),
                                      " do not belong together"));
-  const at::Tensor &p_mean = p.mean(), &p_log_std = p.log_std(), &q_mean = q.mean(),
-                   &q_log_std = q.log_std();
-  if (detail::may_join_in_loops({&p_mean, &p_log_std, &q_mean, &q_log_std}, detail::few_functions))
-    return detail::gaussian_kl_function::apply(p_mean, p_log_std, q_mean, q_log_std);
-  // (exp(2 r) - 1) / 2 - r with r = log sigma_p - log sigma_q loses no digits where the two are
-  // close.
-  const auto ratio = p.log_std() - q.log_std();
-  const auto distance = (p.mean() - q.mean()) * detail::inverse_deviation(q.log_std());
-  return ((ratio * 2).expm1() * 0.5 - ratio + distance.square() * 0.5).sum(-1);
+  auto few =
+      detail::gaussian_kl_of_few<detail::gaussian_kl>(p.mean(), p.log_std(), q.mean(), q.log_std());
+  return few.defined() ? few : detail::gaussian_kl(p.mean(), p.log_std(), q.mean(), q.log_std());
 }
 
 }  // namespace retain

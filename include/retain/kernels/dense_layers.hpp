@@ -99,6 +99,11 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
   }
 };
 
+/// Returns whether layers of these weights may be one node.
+inline bool may_join_layers(at::TensorList tensors) {
+  return !without_kernel::wanted(small_kernel::layers) && may_join_each(tensors);
+}
+
 /// The same with a graph where one is wanted.
 inline at::Tensor dense_layers(const at::Tensor& x, const std::vector<at::Tensor>& weights,
                                activation_kind kind, bool activate_last) {

@@ -7,11 +7,37 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/variable.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 
 namespace retain::detail {
+
+/// The kernels for few floats. A benchmark switches them off one by one, to show what each earns.
+enum class small_kernel : unsigned { layers = 1, heads = 2, gaussians = 4, losses = 8, rows = 16 };
+
+/// While an object of this class exists, this thread uses LibTorch's operations instead of one
+/// kernel.
+class without_kernel {
+ public:
+  explicit without_kernel(small_kernel kernel) : before_(off()) {
+    off() |= static_cast<unsigned>(kernel);
+  }
+  ~without_kernel() { off() = before_; }
+  without_kernel(const without_kernel&) = delete;
+  without_kernel& operator=(const without_kernel&) = delete;
+  static bool wanted(small_kernel kernel) { return (off() & static_cast<unsigned>(kernel)) != 0; }
+
+ private:
+  static unsigned& off() {
+    thread_local unsigned kernels = 0;
+    return kernels;
+  }
+  unsigned before_;
+};
 
 /// Up to this number of elements, LibTorch's operations use one thread too.
 inline constexpr std::int64_t few_numbers = 1 << 15;
@@ -35,7 +61,9 @@ inline bool plain_floats(std::initializer_list<const at::Tensor*> tensors) {
 
 /// Returns whether a node that computes in loops may replace operations on these tensors in the
 /// graph.
-inline bool may_join_in_loops(std::initializer_list<const at::Tensor*> tensors, std::int64_t most) {
+inline bool may_join_in_loops(small_kernel kernel, std::initializer_list<const at::Tensor*> tensors,
+                              std::int64_t most) {
+  if (without_kernel::wanted(kernel)) return false;
   for (const auto* tensor : tensors)
     if (!may_join(*tensor) || tensor->numel() > most) return false;
   const at::NoGradGuard no_grad;
@@ -69,6 +97,42 @@ inline bool plain_indices(const at::Tensor& indices, std::int64_t end) {
   for (std::int64_t i = 0; i < indices.numel(); ++i)
     if (index[i] < 0 || index[i] >= end) return false;
   return true;
+}
+
+/// Incoming gradients as loops read them: an expanded one, as the backward of a sum gives, is copied.
+inline torch::autograd::variable_list packed(torch::autograd::variable_list incoming) {
+  if (at::GradMode::is_enabled()) return incoming;
+  for (auto& gradient : incoming)
+    if (gradient.defined() && gradient.layout() == at::kStrided) gradient = gradient.contiguous();
+  return incoming;
+}
+
+/// The gradients of a formula in LibTorch's operations, for the backward pass of a node that
+/// computes in loops. A node needs them if its gradient is to be differentiated again, or if the
+/// incoming gradients are not plain floats. An input that needs no gradient gets none.
+template <class Formula>
+torch::autograd::variable_list gradients_of_formula(
+    Formula formula, torch::autograd::variable_list inputs,
+    const torch::autograd::variable_list& incoming) {
+  const bool create_graph = at::GradMode::is_enabled();
+  const at::AutoGradMode with_grad(true);
+  torch::autograd::variable_list wanted, outputs, given, gradients(inputs.size());
+  for (auto& input : inputs) {
+    if (!create_graph && input.requires_grad()) input = input.detach().requires_grad_();
+    if (input.requires_grad()) wanted.push_back(input);
+  }
+  const torch::autograd::variable_list made = formula(inputs);
+  for (std::size_t i = 0; i < made.size(); ++i)
+    if (incoming[i].defined() && made[i].requires_grad()) {
+      outputs.push_back(made[i]);
+      given.push_back(incoming[i]);
+    }
+  if (wanted.empty() || outputs.empty()) return gradients;
+  const auto found = torch::autograd::grad(outputs, wanted, given, /*retain_graph=*/create_graph,
+                                           create_graph, /*allow_unused=*/true);
+  for (std::size_t i = 0, w = 0; i < inputs.size(); ++i)
+    if (inputs[i].requires_grad()) gradients[i] = found[w++];
+  return gradients;
 }
 
 }  // namespace retain::detail

@@ -4,19 +4,15 @@
 #include <retain/base/error.hpp>
 #include <retain/base/mean.hpp>
 #include <retain/base/text.hpp>
-#include <retain/kernels/joined.hpp>
-#include <retain/kernels/plain_floats.hpp>
+#include <retain/kernels/small_losses.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <limits>
-#include <numbers>
 #include <tuple>
 #include <utility>
 
@@ -59,116 +55,16 @@ inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntA
                              shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
-/// A float32 without dimensions, on the CPU, as `like` is.
-inline at::Tensor float_scalar(double value, const at::Tensor& like) {
-  auto result = at::empty({}, like.options());
-  *result.data_ptr<float>() = static_cast<float>(value);
-  return result;
+/// sum_k (Q_k - y)^2 times `scale`.
+inline at::Tensor squared_errors(const at::Tensor& q, const at::Tensor& target, double scale) {
+  return (q - target).square().sum() * scale;
 }
 
-/// sum_k (Q_k - y)^2 times `scale` as one node of the autograd graph.
-struct sac_critic_function : torch::autograd::Function<sac_critic_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
-                            const at::Tensor& target, double scale) {
-    context->save_for_backward({q, target});
-    context->saved_data["scale"] = scale;
-    if (target.numel() <= few_numbers && plain_floats({&q, &target})) {
-      double sum = 0;
-      const auto *values = floats_of(q), *aims = floats_of(target);
-      for (std::int64_t k = 0; k < q.size(0); ++k)
-        for (std::int64_t n = 0; n < target.numel(); ++n) {
-          const double error =
-              static_cast<double>(values[k * target.numel() + n]) - static_cast<double>(aims[n]);
-          sum += error * error;
-        }
-      return float_scalar(sum * scale, q);
-    }
-    return (q - target).square_().sum() * scale;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list incoming) {
-    const auto saved = context->get_saved_variables();
-    const at::Tensor &q = saved[0], &target = saved[1];
-    if (target.numel() <= few_numbers && plain_floats({&q, &target, &incoming[0]})) {
-      auto gradient = at::empty(q.sizes(), q.options());
-      const auto *values = floats_of(q), *aims = floats_of(target);
-      auto* to = gradient.data_ptr<float>();
-      const auto factor =
-          static_cast<float>(2 * context->saved_data["scale"].toDouble()) * *floats_of(incoming[0]);
-      for (std::int64_t k = 0; k < q.size(0); ++k)
-        for (std::int64_t n = 0; n < target.numel(); ++n, ++values)
-          *to++ = (*values - aims[n]) * factor;
-      return {gradient, {}, {}};
-    }
-    const auto factor = incoming[0] * (2 * context->saved_data["scale"].toDouble());
-    return {((q - target) * factor).to(q.scalar_type()), {}, {}};
-  }
-};
-
-/// Which critic has the least of values that stand `stride` apart, the first of equals; one that is
-/// not a number counts as that.
-inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std::int64_t stride) {
-  std::int64_t lowest = 0;
-  for (std::int64_t k = 1; k < critics && !std::isnan(values[lowest * stride]); ++k)
-    if (!(values[k * stride] >= values[lowest * stride])) lowest = k;
-  return lowest;
+/// mean [ alpha log pi - min_k Q_k ]; the first of equal critics has the gradient.
+inline at::Tensor actor_objective(const at::Tensor& q, const at::Tensor& log_probs,
+                                  const at::Tensor& alpha) {
+  return mean_of(alpha * log_probs - std::get<0>(q.min(0)));
 }
-
-/// mean [ alpha log pi - min_k Q_k ] as one node of the autograd graph; the first of equal critics
-/// has the gradient.
-struct sac_policy_function : torch::autograd::Function<sac_policy_function> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
-                            const at::Tensor& log_probs, const at::Tensor& alpha) {
-    if (log_probs.numel() <= few_numbers && log_probs.numel() > 0 &&
-        plain_floats({&q, &log_probs, &alpha})) {
-      const auto rows = log_probs.numel();
-      const auto *values = floats_of(q), *densities = floats_of(log_probs),
-                 *alphas = floats_of(alpha);
-      const auto which = at::empty(log_probs.sizes(), log_probs.options().dtype(at::kLong));
-      auto* lowest = which.data_ptr<std::int64_t>();
-      double sum = 0;
-      for (std::int64_t n = 0; n < rows; ++n) {
-        lowest[n] = lowest_critic(values + n, q.size(0), rows);
-        sum += static_cast<double>(alphas[alpha.numel() == 1 ? 0 : n] * densities[n] -
-                                   values[lowest[n] * rows + n]);
-      }
-      context->save_for_backward({which, alpha});
-      context->saved_data["critics"] = q.size(0);
-      return float_scalar(sum / static_cast<double>(rows), q);
-    }
-    const auto [least, which] = q.min(0);
-    context->save_for_backward({which, alpha});
-    context->saved_data["critics"] = q.size(0);
-    return mean_of(alpha * log_probs - least);
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list incoming) {
-    const auto saved = context->get_saved_variables();
-    const at::Tensor &which = saved[0], &alpha = saved[1];
-    auto sizes = which.sizes().vec();
-    sizes.insert(sizes.begin(), context->saved_data["critics"].toInt());
-    if (which.numel() <= few_numbers && which.is_contiguous() &&
-        plain_floats({&alpha, &incoming[0]})) {
-      const auto rows = which.numel();
-      auto of_q = at::zeros(sizes, incoming[0].options()),
-           of_log_probs = at::empty(which.sizes(), incoming[0].options());
-      const auto* lowest = which.data_ptr<std::int64_t>();
-      auto *to_q = of_q.data_ptr<float>(), *to_log_probs = of_log_probs.data_ptr<float>();
-      const auto* alphas = floats_of(alpha);
-      const float share = *floats_of(incoming[0]) / static_cast<float>(rows);
-      for (std::int64_t n = 0; n < rows; ++n) {
-        to_q[lowest[n] * rows + n] = -share;
-        to_log_probs[n] = share * alphas[alpha.numel() == 1 ? 0 : n];
-      }
-      return {of_q, of_log_probs, {}};
-    }
-    const auto share = incoming[0].div(which.numel()).expand(which.sizes());
-    return {
-        at::zeros(sizes, share.options()).scatter_(0, which.unsqueeze(0), share.neg().unsqueeze(0)),
-        share * alpha,
-        {}};
-  }
-};
 
 }  // namespace detail
 
@@ -234,25 +130,11 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
                        " and ", detail::shape_text(next_log_probs.sizes())));
   detail::check_critics("sac_target", next_q, rewards.sizes());
   detail::check_temperature("sac_target", alpha, rewards.sizes());
-  if (rewards.numel() <= detail::few_numbers &&
-      detail::plain_floats({&rewards, &ended, &next_q, &next_log_probs, &alpha})) {
-    const auto rows = rewards.numel();
-    auto target = at::empty(rewards.sizes(), rewards.options());
-    const auto *paid = detail::floats_of(rewards), *ends = detail::floats_of(ended),
-               *values = detail::floats_of(next_q), *densities = detail::floats_of(next_log_probs),
-               *alphas = detail::floats_of(alpha);
-    auto* to = target.data_ptr<float>();
-    const auto gamma = static_cast<float>(discount);
-    const auto within = detail::representable(bounds, at::kFloat);
-    const auto low = static_cast<float>(within.least), high = static_cast<float>(within.greatest);
-    for (std::int64_t n = 0; n < rows; ++n) {
-      const float next =
-          values[detail::lowest_critic(values + n, next_q.size(0), rows) * rows + n] -
-          alphas[alpha.numel() == 1 ? 0 : n] * densities[n];
-      to[n] = detail::clipped(ends[n] != 0 ? paid[n] : paid[n] + gamma * next, low, high);
-    }
-    return target;
-  }
+  const auto within = detail::representable(bounds, at::kFloat);
+  if (auto few = detail::sac_target_of_few(rewards, ended, next_q, next_log_probs, alpha, discount,
+                                           within.least, within.greatest);
+      few.defined())
+    return few;
   const auto temperature = alpha.numel() == 1 ? alpha.detach().reshape({}) : alpha.detach();
   const auto next = std::get<0>(next_q.detach().min(0)) - temperature * next_log_probs.detach();
   // Where the episode ended, what the critic says of the state behind it may be anything.
@@ -280,8 +162,9 @@ at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const 
 inline at::Tensor sac_critic_loss(const at::Tensor& q, const at::Tensor& target) {
   detail::check_critics("sac_critic_loss", q, target.sizes());
   const double scale = 0.5 / static_cast<double>(std::max<std::int64_t>(target.numel(), 1));
-  return detail::may_join(q) ? detail::sac_critic_function::apply(q, target.detach(), scale)
-                             : (q - target.detach()).square().sum() * scale;
+  const auto aim = target.detach();
+  auto few = detail::squared_errors_of_few<detail::squared_errors>(q, aim, scale);
+  return few.defined() ? few : detail::squared_errors(q, aim, scale);
 }
 
 /// The actor's loss, and the log-probabilities of the sampled actions.
@@ -302,10 +185,9 @@ inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log
                                       const at::Tensor& alpha) {
   detail::check_critics("sac_policy_loss", q, log_probs.sizes());
   detail::check_temperature("sac_policy_loss", alpha, log_probs.sizes());
-  const bool joined = detail::may_join(q) && detail::may_join(log_probs);
-  return {joined ? detail::sac_policy_function::apply(q, log_probs, alpha.detach())
-                 : detail::mean_of(alpha.detach() * log_probs - std::get<0>(q.min(0))),
-          log_probs.detach()};
+  auto loss = detail::actor_objective_of_few<detail::actor_objective>(q, log_probs, alpha.detach());
+  if (!loss.defined()) loss = detail::actor_objective(q, log_probs, alpha.detach());
+  return {loss, log_probs.detach()};
 }
 
 /// Draws the actions and returns sac_policy_loss() for them. critics(actions) returns Q(s, actions)

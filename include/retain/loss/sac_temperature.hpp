@@ -9,7 +9,6 @@
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
 #include <retain/kernels/gather.hpp>
-#include <retain/kernels/plain_floats.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -85,12 +84,7 @@ class sac_temperature {
   /// Returns alpha for every stage, [S], without graph.
   at::Tensor alpha() const {
     const at::NoGradGuard no_grad;
-    if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_}))
-      return bounded(log_alpha_.detach()).exp();
-    auto result = at::empty(log_alpha_.sizes(), lowest_.options());
-    auto* to = result.data_ptr<float>();
-    for (std::int64_t k = 0; k < result.numel(); ++k) to[k] = std::exp(bounded_at(k));
-    return result;
+    return bounded(log_alpha_.detach()).exp();
   }
   /// Returns alpha for every sample, without graph. stage is int64 or another integral type, of any
   /// shape. Throws config_error if the stages are not of an integral type.
@@ -126,21 +120,6 @@ class sac_temperature {
     const at::NoGradGuard no_grad;
     const double share = -1.0 / static_cast<double>(log_probs.numel());
     auto& gradient = log_alpha_.mutable_grad();
-    const bool plain = detail::plain_floats({&log_alpha_, &log_probs, &gradient}) &&
-                       log_probs.numel() <= detail::few_numbers;
-    if (plain && (!stage.defined() || detail::plain_indices(stage, log_alpha_.numel()))) {
-      if (!gradient.defined()) gradient = at::zeros(log_alpha_.sizes(), lowest_.options());
-      std::vector<float> sums(static_cast<std::size_t>(log_alpha_.numel()), 0.0f);
-      const auto* density = detail::floats_of(log_probs);
-      const auto* which = stage.defined() ? stage.data_ptr<std::int64_t>() : nullptr;
-      for (std::int64_t n = 0; n < log_probs.numel(); ++n)
-        sums[static_cast<std::size_t>(which ? which[n] : 0)] +=
-            (density[n] + static_cast<float>(entropy_target_)) * static_cast<float>(share);
-      auto* to = gradient.data_ptr<float>();
-      for (std::size_t k = 0; k < sums.size(); ++k) to[k] += sums[k];
-      detail::written(gradient);
-      return;
-    }
     const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_)
                             .mul_(share)
                             .to(log_alpha_.scalar_type());
@@ -191,13 +170,7 @@ class sac_temperature {
                          detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
                          stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
     const at::NoGradGuard no_grad;
-    if (!detail::plain_floats({&log_alpha_, &lowest_, &highest_})) {
-      log_alpha_.copy_(bounded(log_alpha_));
-      return;
-    }
-    auto* to = log_alpha_.data_ptr<float>();
-    for (std::int64_t k = 0; k < log_alpha_.numel(); ++k) to[k] = bounded_at(k);
-    detail::written(log_alpha_);
+    log_alpha_.copy_(bounded(log_alpha_));
   }
   static at::Tensor logarithms(const char* what, const std::vector<double>& values,
                                std::int64_t stages, double otherwise) {
@@ -219,12 +192,6 @@ class sac_temperature {
   at::Tensor bounded(const at::Tensor& logarithm) const {
     return at::min(at::max(logarithm, lowest_.to(logarithm.device())),
                    highest_.to(logarithm.device()));
-  }
-
-  /// The same of one of plain floats.
-  float bounded_at(std::int64_t k) const {
-    return std::min(std::max(log_alpha_.data_ptr<float>()[k], lowest_.data_ptr<float>()[k]),
-                    highest_.data_ptr<float>()[k]);
   }
 
   double entropy_target_;

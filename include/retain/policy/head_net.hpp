@@ -37,7 +37,7 @@ class head_net : public torch::nn::Cloneable<head_net> {
   at::Tensor forward(const at::Tensor& features) {
     const auto rows = as_rows(features, inputs_),
                before = hidden_.is_empty() ? rows : hidden_(rows);
-    const bool joined = may_join_each({before, out->weight, out->bias});
+    const bool joined = may_join_layers({before, out->weight, out->bias});
     return rows_as(
         joined ? dense_layers(before, {out->weight, out->bias}, activation_, false) : out(before),
         features);

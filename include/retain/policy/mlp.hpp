@@ -95,7 +95,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
         weights.push_back(each.linear->weight);
         weights.push_back(each.linear->bias);
       }
-      if (detail::may_join_each(weights))
+      if (detail::may_join_layers(weights))
         return detail::rows_as(detail::dense_layers(hidden, weights, options_.activation, true), x);
     }
     for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -6,14 +6,13 @@
 #include <retain/kernels/activation.hpp>
 #include <retain/kernels/dense_layers.hpp>
 #include <retain/kernels/joined.hpp>
-#include <retain/kernels/plain_floats.hpp>
+#include <retain/kernels/small_heads.hpp>
 #include <retain/policy/mlp.hpp>
 #include <retain/policy/orthogonal.hpp>
 #include <retain/policy/select_head.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
@@ -62,45 +61,11 @@ class batched_linear : public torch::nn::Cloneable<batched_linear>, public weigh
   std::vector<std::int64_t> sizes_;
 };
 
-/// Observations, of which a critic sees the first `seen` numbers, and actions, side by side as one
-/// node of the autograd graph.
-struct critic_rows_function : torch::autograd::Function<critic_rows_function> {
-  static at::Tensor join(const at::Tensor& observations, std::int64_t seen,
-                         const at::Tensor& actions) {
-    const auto rows = actions.size(0), width = actions.size(1), stride = observations.size(1);
-    auto joined = at::empty({rows, seen + width}, actions.options());
-    const auto *from = floats_of(observations), *acts = floats_of(actions);
-    auto* to = joined.data_ptr<float>();
-    for (std::int64_t n = 0; n < rows; ++n, from += stride, acts += width)
-      to = std::copy_n(acts, width, std::copy_n(from, seen, to));
-    return joined;
-  }
-  static at::Tensor forward(torch::autograd::AutogradContext* context,
-                            const at::Tensor& observations, std::int64_t seen,
-                            const at::Tensor& actions) {
-    context->saved_data["seen"] = seen;
-    context->saved_data["width"] = observations.size(1);
-    return join(observations, seen, actions);
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list incoming) {
-    const auto seen = context->saved_data["seen"].toInt(),
-               width = context->saved_data["width"].toInt();
-    at::Tensor of_observations;
-    if (context->needs_input_grad(0))
-      of_observations = at::constant_pad_nd(incoming[0].narrow(1, 0, seen), {0, width - seen});
-    return {
-        of_observations, {}, incoming[0].narrow(1, seen, incoming[0].size(1) - seen).contiguous()};
-  }
-};
-
 /// [N, seen + actions] of observations [N, at least seen] and actions [N, actions].
 inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen,
                               const at::Tensor& actions) {
-  if (!may_join_in_loops({&observations, &actions}, few_numbers))
-    return at::cat({observations.narrow(1, 0, seen), actions}, 1);
-  if (!at::GradMode::is_enabled()) return critic_rows_function::join(observations, seen, actions);
-  return critic_rows_function::apply(observations, seen, actions);
+  if (auto few = join_few(observations, seen, actions); few.defined()) return few;
+  return at::cat({observations.narrow(1, 0, seen), actions}, 1);
 }
 
 /// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1,
@@ -194,7 +159,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
       std::vector<at::Tensor> weights;
       for (const auto& layer : layers_) weights.insert(weights.end(), {layer->weight, layer->bias});
       weights.insert(weights.end(), {out_->weight, out_->bias});
-      if (detail::may_join_each(weights))
+      if (detail::may_join_layers(weights))
         return detail::dense_layers(rows, weights, options_.activation, false);
     }
     auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
