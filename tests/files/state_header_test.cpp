@@ -113,9 +113,8 @@ TEST_CASE(
       INFO(what << ": " << error);
       CHECK_THAT(error, ContainsSubstring("bad'"));
     }
-  CHECK_THAT(
-      errors_of(head + tensor("x", "2", "0,8") + "}", 7)[0],
-      ContainsSubstring("truncated") && ContainsSubstring("'x' ends 1 bytes after its end"));
+  CHECK_THAT(errors_of(head + tensor("x", "2", "0,8") + "}", 7)[0],
+             ContainsSubstring("truncated") && ContainsSubstring("'x' ends 1 bytes after its end"));
   CHECK_THAT(errors_of(head + tensor("x", "2", "0,8") + "}", 9)[0],
              ContainsSubstring("1 bytes after its last tensor"));
 }

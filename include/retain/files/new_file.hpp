@@ -76,8 +76,9 @@ inline long this_process() {
 #endif
 }
 
-/// Returns a unique name in the folder of `path`. Other threads, processes (a forked process has
-/// the same random number) and machines may write the same file at the same time.
+/// Returns a unique name in the folder of `path`. Other threads, processes and machines may write
+/// the same file at the same time. A forked process has the same random number and count, but
+/// another process id.
 inline std::string temporary_name(const std::string& path) {
   static const unsigned program = std::random_device{}();
   static std::atomic<unsigned> count{0};

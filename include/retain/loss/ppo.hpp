@@ -25,7 +25,7 @@ struct clip_range {
   double least_ratio = 0, greatest_ratio = std::numeric_limits<double>::infinity();
 };
 
-/// The loss and two statistics of a PPO update, 0-dim and without graph.
+/// The loss of a PPO update and two statistics. The statistics are 0-dim and have no graph.
 struct ppo_loss {
   at::Tensor loss;  ///< 0-dim, with graph: the mean over samples
   /// mean of r - 1 - log r, an estimate of KL(old || new) that is never negative

@@ -26,7 +26,7 @@ inline void check_credit(const char* what, double credit, std::size_t shares) {
 /// Divides `n` items among `shares` (not negative, sum 1). Each share first gets the whole part of
 /// its items; the largest remainders get the rest. `credit` carries the fraction that a share is
 /// owed (or has received in excess) to the next batch. A share of 0 gets nothing. The cost is O(K
-/// log K) for K shares, independent of n and the credits.
+/// log K) for K shares plus at most n steps, whatever the credits.
 inline std::vector<std::int64_t> apportion(std::int64_t n, std::span<const double> shares,
                                            std::span<double> credit) {
   std::vector<std::int64_t> counts(shares.size());
