@@ -339,9 +339,9 @@ TEST_CASE("kfac_ewc: save, load and go on, bit for bit; a state of another netwo
   CHECK_THROWS_WITH(resumed.load_state(other, ""),
                     ContainsSubstring("'head.weight' is not finite"));
   other.set("outputs.head.weight", -torch::eye(2));
-  CHECK_THROWS_WITH(
-      resumed.load_state(other, ""),
-      ContainsSubstring("'head.weight'") && ContainsSubstring("a second moment has no negative eigenvalue"));
+  CHECK_THROWS_WITH(resumed.load_state(other, ""),
+                    ContainsSubstring("'head.weight'") &&
+                        ContainsSubstring("a second moment has no negative eigenvalue"));
   other.set("outputs.head.weight", torch::tensor({{2.0f, 1.0f}, {0.0f, 2.0f}}));
   CHECK_THROWS_WITH(resumed.load_state(other, ""),
                     ContainsSubstring("'head.weight' is not symmetric"));

@@ -171,7 +171,8 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
   const auto y = torch::randn({3, 4});
   CHECK(loaded(y).logits.equal(normalised(y).logits));
   retain::teacher crowd{std::make_shared<recurrent_net>(), one_step, torch::zeros({3, 5})};
-  CHECK_THROWS_WITH(retain::load(folder.file("t"), crowd), ContainsSubstring("number of environments"));
+  CHECK_THROWS_WITH(retain::load(folder.file("t"), crowd),
+                    ContainsSubstring("number of environments"));
   CHECK_THROWS_AS(retain::load(folder.file("t"), loaded), retain::state_error);
   CHECK(loaded(y).logits.equal(normalised(y).logits));
 
