@@ -46,9 +46,8 @@ struct fisher {
       text += detail::concat(
           "  ", unsliced,
           " samples needed a backward pass through their whole batch each, so the cost is "
-          "quadratic "
-          "in the batch size: give the batch type a narrow(start, length), and let forward return "
-          "only the samples that it gets\n");
+          "quadratic in the batch size: give the batch type a narrow(start, length), and let "
+          "forward return only the samples that it gets\n");
     return text;
   }
 

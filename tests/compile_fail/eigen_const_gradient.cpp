@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: a penalty is added to the gradient: it must not be const
+// expect: a penalty is added to the gradient: the gradient must not be const
 #include <retain/eigen.hpp>
 
 void add(Eigen::MatrixXf& weights, const Eigen::MatrixXf& gradient) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: the matrix would be gone before its first use: give it a name
+// expect: the matrix is a temporary and would be destroyed before its first use: store it in a
 #include <retain/eigen.hpp>
 
 void add(retain::eigen_parameters& model) { model.add("w", Eigen::MatrixXf(2, 3)); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: the teacher of a monitor is asked about states that stand alone; wrap a recurrent one
+// expect: the teacher of a monitor must map observations to a prediction without a state; wrap a
 #include <retain/monitor.hpp>
 
 struct recurrent_teacher {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: ask target.rollout. once and keep its answer as rollout.teacher
+// expect: call target.rollout. once and store the result as rollout.teacher
 #include <retain/kickstarting.hpp>
 
 struct recurrent_teacher {

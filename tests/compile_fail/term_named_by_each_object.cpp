@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: a term's name is known before there is a term: make it static
+// expect: the name of a term must be a static member, for example static
 #include <retain/compose.hpp>
 
 #include <string>
