@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What including a header costs a user's file, beside the LibTorch header that they would have
-// included anyway.
+// The compile time of a file that includes one header of the library, compared with a LibTorch
+// header that users include in any case.
 #include "subject.hpp"
 
 #include <cstdlib>
@@ -15,7 +15,7 @@
 namespace kernels {
 namespace {
 
-/// A file that does nothing but include one header; gone with its owner.
+/// A source file that only includes one header. The destructor deletes it.
 class including {
  public:
   explicit including(const std::string& header) {
@@ -26,7 +26,8 @@ class including {
     const std::string command = RETAIN_COMPILER " -std=c++20 -O2 @" RETAIN_COMPILER_FLAGS
                                                 " -c -o '" +
                                 folder_.file("file.o") + "' '" + folder_.file("file.cpp") + "'";
-    if (std::system(command.c_str()) != 0) throw std::runtime_error("does not compile: " + command);
+    if (std::system(command.c_str()) != 0)
+      throw std::runtime_error("this command failed: " + command);
   }
 
  private:

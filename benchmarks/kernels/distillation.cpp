@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// KL(teacher ‖ student) over the rows of a batch: its value, and its gradient with respect to the
-// student's logits.
+// Benchmarks of KL(teacher ‖ student) over the rows of a batch: the value, and the gradient with
+// respect to the student's logits.
 #include "subject.hpp"
 
 #include <retain/categorical.hpp>
@@ -26,7 +26,8 @@ struct rows {
     student.mutable_grad() = at::Tensor();
     kl(retain::categorical{teacher}, retain::categorical{student}).mean().backward();
   }
-  /// As LibTorch's own operations have it: kl_div of log-probabilities, target given as logarithms.
+  /// The same KL with LibTorch's operations: kl_div of log-probabilities, with the target as
+  /// logarithms.
   void usual() {
     student.mutable_grad() = at::Tensor();
     at::kl_div(at::log_softmax(student, -1), at::log_softmax(teacher, -1), at::Reduction::Sum,
@@ -45,7 +46,7 @@ struct rows {
 
 subject divergence(std::int64_t n, std::int64_t actions, goals reach) {
   reach.error = 1e-5;
-  // Both logits are read and the gradient is written, at the least.
+  // The least traffic: both logits are read and the gradient is written.
   return {.group = "distillation",
           .name = "KL(teacher ‖ student), value and gradient, " + std::to_string(n) + " x " +
                   std::to_string(actions),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The diagonal Fisher of 256 states (sequences for a recurrent policy), against one gradient a
-// sample and against the one forward and backward pass of the whole batch that no estimate can do
-// without.
+// Benchmarks of the diagonal Fisher of 256 states (sequences for a recurrent policy). The times
+// are compared with one gradient per sample and with one forward and backward pass of the whole
+// batch, which every estimate needs.
 #include "subject.hpp"
 
 #include <retain/categorical.hpp>
@@ -24,9 +24,9 @@
 namespace kernels {
 namespace {
 
-/// What stands between layers: what is timed has ReLU; what is held against float64 is smooth, for
-/// a ReLU that rounding puts on its other side is an error of the network's and not of who
-/// differentiates it.
+/// The activation between layers. The timed networks use ReLU. The comparison with float64 uses
+/// the smooth tanh: with ReLU, rounding can change the sign of an input, which changes the
+/// derivative for every method.
 enum class between { relu, tanh };
 
 struct activation : torch::nn::Module {
@@ -50,7 +50,7 @@ struct mlp : torch::nn::Module {
 };
 
 struct lstm : torch::nn::Module {
-  explicit lstm(between = between::relu) {  // smooth as it is
+  explicit lstm(between = between::relu) {  // an LSTM is already smooth
     register_module("core", core);
     register_module("head", head);
   }
@@ -79,8 +79,8 @@ struct nature_cnn : torch::nn::Module {
   torch::nn::Sequential pixels, layers;
 };
 
-/// A network, states, and one action a state, drawn once, so that every way squares the same
-/// gradients.
+/// A network, states, and one action per state. The actions are drawn once, so that all
+/// implementations use the same gradients.
 template <class Network>
 struct task {
   task(at::Device device, std::int64_t n, between of = between::relu)
@@ -99,8 +99,8 @@ struct task {
     gradients(retain::categorical{network.forward(states)}.log_prob(actions).sum());
   }
 
-  /// One gradient a sample, squared and added: what the definition says, and what correct public
-  /// code does.
+  /// Computes one gradient per sample, squares it and adds it. This is the definition, and correct
+  /// public code does the same.
   std::vector<at::Tensor> loop() {
     std::vector<at::Tensor> sums;
     for (const auto& parameter : network.parameters())
@@ -160,7 +160,7 @@ subject diagonal(std::string name, goals reach) {
       .on_gpu = !std::is_same_v<Network, lstm>};  // cuDNN has no backward pass in eval mode
 }
 
-/// A batch that is worth a GPU.
+/// A batch that is large enough for a GPU.
 template <class Network>
 subject many(std::string name, std::int64_t states) {
   return {.group = "diagonal Fisher of many states",
@@ -176,7 +176,8 @@ subject many(std::string name, std::int64_t states) {
           .on_gpu = true};
 }
 
-/// All 121 actions, against as many backward passes of the whole batch, without any squares.
+/// The exact Fisher over 121 actions, compared with 121 backward passes of the whole batch without
+/// squares.
 subject exact() {
   return {.group = "diagonal Fisher, 256 states",
           .name = "MLP, exact over 121 actions",

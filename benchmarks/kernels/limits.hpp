@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The machine's own limits, measured beside what is held against them: how fast memory moves, how
-// fast matrices multiply.
+// The limits of the machine: memory bandwidth and the speed of matrix products. They are measured
+// together with each benchmark that is compared with them.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -10,9 +10,9 @@
 
 namespace kernels {
 
-/// For the CPU: the STREAM triad a = b + s c (McCalpin 1995) on arrays far larger than the caches.
-/// A store reads its line first ("write allocate"), so an element moves 16 bytes: two reads, one
-/// read for ownership, one write.
+/// The memory limit of the CPU: the STREAM triad a = b + s c (McCalpin 1995) on arrays that are
+/// much larger than the caches. A store first reads the cache line ("write allocate"), so an
+/// element moves 16 bytes: two reads, one read for ownership, one write.
 class triad {
  public:
   static constexpr std::int64_t elements = std::int64_t{1} << 25;
@@ -32,8 +32,8 @@ class triad {
   at::Tensor a_, b_, c_;
 };
 
-/// A copy from one place of a GPU's memory to another, far larger than its caches: every byte is
-/// read and written.
+/// The memory limit of a GPU: a copy within the GPU's memory that is much larger than the caches.
+/// Every byte is read and written.
 class device_copy {
  public:
   static constexpr std::int64_t elements = std::int64_t{1} << 28;
@@ -47,7 +47,7 @@ class device_copy {
   at::Tensor from_, to_;
 };
 
-/// A product of two square float32 matrices, as LibTorch has it from the BLAS.
+/// The limit for matrix products: a product of two square float32 matrices with LibTorch's BLAS.
 class matrix_product {
  public:
   explicit matrix_product(at::Device device)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The program `kernels`: what retain's inner loops cost, beside what the machine can do and what
-// public code takes, in one table.
+// The program `kernels` measures the run time of retain's inner loops. One table compares the
+// times with the limits of the machine and with public code.
 #include "report.hpp"
 #include "run.hpp"
 
@@ -31,8 +31,9 @@ std::vector<kernels::subject> all_subjects() {
   return all;
 }
 
-/// What is to be reached on a GPU: .8 of the memory's bandwidth by what it bounds; the other
-/// figures are a processor's, but for what runs on a GPU alone.
+/// The goals on a GPU. A benchmark that is limited by memory must reach .8 of the memory
+/// bandwidth. Besides this, a benchmark that also runs on a CPU keeps only its error goal. A
+/// benchmark that runs only on a GPU keeps all its goals.
 kernels::goals on_gpu(const kernels::subject& each) {
   if (!each.on_cpu) return each.reach;
   kernels::goals reach{.error = each.reach.error};
@@ -44,29 +45,30 @@ kernels::goals on_gpu(const kernels::subject& each) {
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "Measures retain's inner loops beside the machine's limits and the ways of public code.",
+      "Measures retain's inner loops and compares them with the machine's limits and public code.",
       "kernels"};
   kernels::settings how;
   std::string json, only;
   bool gpu = false, list = false, quick = false;
-  app.add_option("--json", json, "Write what was measured to this file as well");
-  app.add_option("--only", only, "Only what has this text in its group or name");
+  app.add_option("--json", json, "Also write the results to this JSON file");
+  app.add_option("--only", only, "Only run benchmarks with this text in \"GROUP: NAME\"");
   auto* thread_option =
       app.add_option("--threads", how.threads, "Numbers of threads to measure with")
           ->delimiter(',')
           ->check(CLI::Range(1, 1024))
           ->capture_default_str();
-  app.add_option("--repetitions", how.repetitions, "Repetitions of each way; the fastest counts")
+  app.add_option("--repetitions", how.repetitions,
+                 "Repetitions of each implementation; the fastest counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  app.add_option("--seconds", how.seconds, "That a repetition takes at least")
+  app.add_option("--seconds", how.seconds, "Minimum time of a repetition in seconds")
       ->check(positive_number)
       ->capture_default_str();
-  app.add_flag("--gpu", gpu, "On the first GPU, and only what is measured there")
+  app.add_flag("--gpu", gpu, "Use the first GPU, and run only the GPU benchmarks")
       ->excludes(thread_option);
   app.add_flag("--quick", quick,
-               "One short repetition of each: shows that all of it runs, not how fast");
-  app.add_flag("--list", list, "Only list what there is to measure");
+               "One short repetition of each, to test that it runs; the times are not reliable");
+  app.add_flag("--list", list, "Only list the benchmarks");
   CLI11_PARSE(app, argc, argv);
   if (quick) how.repetitions = 1, how.seconds = 1e-3;
   if (gpu) how.device = at::Device(at::kCUDA, 0), how.threads = {1};
@@ -81,7 +83,9 @@ int main(int argc, char** argv) {
       chosen.push_back(std::move(each));
     }
     if (chosen.empty()) {
-      std::fprintf(stderr, "kernels: nothing has \"%s\" in its name; see kernels --list\n",
+      std::fprintf(stderr,
+                   "kernels: no benchmark has \"%s\" in its group or name. To see all "
+                   "benchmarks, run kernels --list\n",
                    only.c_str());
       return 1;
     }
@@ -97,7 +101,7 @@ int main(int argc, char** argv) {
     }
 
     interrupt::install();
-    // One benchmark at a time, and turns among the ways of one subject.
+    // Runs one subject at a time. The implementations of one subject alternate in random order.
     std::string name = "kernels", turns = "--benchmark_enable_random_interleaving=true";
     std::vector<char*> flags{name.data(), turns.data()};
     int count = static_cast<int>(flags.size());
@@ -122,7 +126,7 @@ int main(int argc, char** argv) {
           results.push_back(kernels::measure(each, threads, how, memory));
           report.add(results.back());
           if (file) kernels::write_json(json, results, machine, how);
-        } catch (const std::exception& error) {  // the others' figures are not lost with it
+        } catch (const std::exception& error) {  // the other benchmarks continue
           const auto* torch = dynamic_cast<const c10::Error*>(&error);
           std::fprintf(stderr, "kernels: %s: %s: %s\n", each.group.c_str(), each.name.c_str(),
                        torch ? torch->what_without_backtrace() : error.what());
@@ -131,9 +135,7 @@ int main(int argc, char** argv) {
       }
     }
     report.finish();
-    if (quick)
-      std::cout << "\n--quick: one short repetition each. These figures say that it runs, nothing "
-                   "of how fast.\n";
+    if (quick) std::cout << "\n--quick: one short repetition each. The times are not reliable.\n";
     if (interrupt::requested())
       std::cout << "\nStopped before the end: " << results.size() << " rows.\n";
     if (!json.empty()) kernels::write_json(json, results, machine, how);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Counts what LibTorch allocates, so that the table can say how much memory a piece of work takes
-// on top of its data.
+// Counts LibTorch's allocations, so that the table can show how much memory a task needs in
+// addition to its data.
 #pragma once
 
 #if __has_include(<ATen/cuda/CUDAConfig.h>)
@@ -22,8 +22,8 @@
 
 namespace kernels {
 
-/// Allocates as LibTorch's own allocator does, aligned to 64 bytes, and keeps count. Tensors made
-/// before `install` are not counted.
+/// An allocator like LibTorch's CPU allocator, aligned to 64 bytes, that counts the allocated
+/// bytes. Tensors that were created before `install` are not counted.
 class counting_allocator final : public c10::Allocator {
  public:
   static counting_allocator& install() {
@@ -42,7 +42,8 @@ class counting_allocator final : public c10::Allocator {
 #endif
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
 
-  /// The most that `run` held at a time on the device beyond what was held before, in bytes.
+  /// Returns the peak memory on the device during `run`, minus the memory in use before `run`, in
+  /// bytes.
   template <class Run>
   std::int64_t extra(Run run, [[maybe_unused]] c10::Device device) const {
 #if RETAIN_LIBTORCH_HAS_CUDA
@@ -64,7 +65,7 @@ class counting_allocator final : public c10::Allocator {
   }
 
  private:
-  // and the room in front of a block, where its size stands
+  // also the size of the header in front of each block, which stores the block's size
   static constexpr std::size_t alignment = 64;
   counting_allocator() = default;
 

@@ -21,8 +21,9 @@
 
 namespace kernels {
 
-/// What is seen at a step, one byte each: the top line, the two bottom lines, the screen's
-/// characters and colours, those of the 9 x 9 cells around the cursor, and the last action.
+/// The layout of an observation, with one byte per value: the top line, the two bottom lines, the
+/// characters and colors of the screen, the characters and colors of the 9 x 9 cells around the
+/// cursor, and the last action.
 struct screen_bytes {
   static constexpr std::int64_t rows = 21, columns = 80, crop = 9, actions = 121;
   static constexpr std::int64_t top = columns, bottom = 2 * columns, screen = rows * columns,
@@ -30,7 +31,7 @@ struct screen_bytes {
   static constexpr std::int64_t size = top + bottom + 2 * screen + 2 * near + 1;
 };
 
-/// Two convolutions with what they were given added.
+/// Two convolutions with a residual connection.
 class residual_block : public torch::nn::Module {
  public:
   explicit residual_block(std::int64_t channels) {
@@ -59,7 +60,7 @@ class paper_network : public torch::nn::Module {
 
   paper_network() {
     using namespace torch::nn;
-    // one-hot characters times a matrix, as a sum of its rows
+    // one-hot characters times a matrix, computed as a sum of rows
     letters_ = register_module("letters", Embedding(256 * screen_bytes::top, 64));
     letters_bias_ = register_parameter("letters_bias", at::zeros({64}));
     top_ = register_module("top", Linear(64, 64));
@@ -92,10 +93,11 @@ class paper_network : public torch::nn::Module {
     std::int64_t count = 0;
     for (const auto& parameter : parameters()) count += parameter.numel();
     TORCH_CHECK(count == parameter_count, "the paper's network has ", parameter_count,
-                " parameters, this one ", count);
+                " parameters, but this network has ", count);
   }
 
-  /// T steps of N games, uint8 [T, N, screen_bytes::size].
+  /// Computes logits and values for T steps of N games. `observations` has the type uint8 and the
+  /// shape [T, N, screen_bytes::size].
   answer forward(const at::Tensor& observations) {
     const auto steps = observations.size(0), games = observations.size(1);
     const auto seen = observations.view({steps * games, screen_bytes::size});

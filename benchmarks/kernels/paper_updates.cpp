@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// An update of the paper's NetHack network at its full size, and the steps a second that it leaves
-// room for: PPO on 128 sequences of 32 steps in one minibatch, kickstarting by the network that it
-// started from, EWC, gradients clipped to a norm, Adam. Observations are made up; nothing waits for
-// the device. In float32 and, by autocast, in bfloat16.
+// Benchmarks of an update of the paper's NetHack network at full size, and of acting. The update
+// has PPO on 128 sequences of 32 steps in one minibatch, kickstarting with the initial network as
+// the teacher, EWC, gradient clipping by norm, and Adam. The observations are synthetic, and
+// nothing waits for the device. The benchmarks run in float32 and, with autocast, in bfloat16.
 #include "paper_network.hpp"
 #include "subject.hpp"
 
@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::int64_t steps = 32, sequences = 128, games = 512;
 
-/// Products and convolutions in bfloat16 while it lives.
+/// Runs products and convolutions in bfloat16 during its lifetime.
 class bfloat16_scope {
  public:
   explicit bfloat16_scope(bool wanted) : wanted_(wanted) {
@@ -78,7 +78,7 @@ struct paper_update {
       importance.push_back({name, at::rand_like(parameter)});
     ewc =
         std::make_unique<retain::ewc>(*network, importance, retain::ewc_options{.strength = 1e-6});
-    // stays what it is
+    // The tiny learning rate keeps the network almost unchanged.
     optimizer = std::make_unique<torch::optim::Adam>(network->parameters(),
                                                      torch::optim::AdamOptions(1e-9).eps(1e-7));
     {
@@ -87,7 +87,8 @@ struct paper_update {
       actions = said.sample();
       log_probs = said.log_prob(actions);
     }
-    whole();  // gradients and the optimiser's moments for the parts that are measured alone
+    // creates the gradients and the optimizer's moments for the parts that are measured separately
+    whole();
   }
 
   at::Tensor ask_teacher() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The small networks of an agent without pictures, a batch forward and backward: the actor's
-// layers, a pair of critics, the action that soft actor-critic draws, what it is compared with, and
-// the losses.
+// Benchmarks of the small networks of an agent without image inputs, each for the forward and
+// backward pass of a batch: the layers of the actor, two critics, the action of soft actor-critic,
+// KL of Gaussians, and the losses.
 #include "subject.hpp"
 
 #include <retain/diagonal_gaussian.hpp>
@@ -34,7 +34,8 @@ double relative_error(const at::Tensor& mine, const at::Tensor& theirs) {
   return (mine - theirs).norm().item<double>() / theirs.norm().item<double>();
 }
 
-/// Forward, the gradients of the weights, and those of the inputs of every layer but the first.
+/// The number of operations of the forward pass, of the weight gradients, and of the input
+/// gradients of every layer except the first.
 double operations(std::int64_t width, std::int64_t outputs) {
   const auto products =
       static_cast<double>(3 * (width * width + width * outputs) + 2 * inputs * width);
@@ -108,8 +109,8 @@ struct critics {
 };
 
 struct drawing {
-  /// As public code has it: the noise drawn as normal numbers, the logarithm of the squash's slope
-  /// from softplus.
+  /// With `ours` = false, computes the action as public code does: normal noise from randn_like,
+  /// and the logarithm of the derivative of tanh from softplus.
   static at::Tensor run(const at::Tensor& mean, const at::Tensor& log_std, bool ours) {
     forget({mean, log_std});
     if (ours) {
@@ -124,7 +125,7 @@ struct drawing {
 };
 
 struct gaussian_kl {
-  /// Otherwise by the formula of a textbook, on standard deviations.
+  /// With `ours` = false, uses the textbook formula with standard deviations.
   double run(bool ours) {
     forget({mean, log_std});
     if (ours) {
@@ -149,7 +150,8 @@ struct gaussian_kl {
 };
 
 struct sac_losses {
-  /// The target, and the losses of critics and actor, from values and log-densities that are there.
+  /// Computes the target and the losses of the critics and the actor from given values and
+  /// log-densities.
   double run(bool ours) {
     forget({q, log_probs});
     at::Tensor loss;
@@ -176,7 +178,7 @@ struct sac_losses {
              next_log_probs = at::randn({batch}), alpha = at::rand({batch});
 };
 
-/// Compared by the gradient of compared().
+/// A benchmark whose error is measured on the gradient of `Step::compared()`.
 template <class Step>
 subject step(std::string name) {
   return {.group = "policy layers, batch of 128",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One PPO update of the small NetHack policy with EWC, BC and KS together, and where its time goes.
-// The network, the loss and the optimiser are the example's; the observations are made up, with as
-// many features as real ones have.
+// Benchmarks of one PPO update of the small NetHack policy with EWC, BC and KS, and of the parts
+// of the update. The network, the loss and the optimizer are those of the NetHack example. The
+// observations are synthetic, with as many features as real observations.
 #include "subject.hpp"
 
 #include "../../examples/common/adam.hpp"
@@ -49,7 +49,7 @@ struct update {
     std::vector<std::pair<std::string, at::Tensor>> learning;
     for (auto& parameter : network->named_parameters())
       learning.emplace_back(parameter.key(), parameter.value());
-    // so small that the policy stays what it is
+    // The learning rate is so small that the policy hardly changes.
     optimizer.emplace(std::move(learning), training::adam_options{.learning_rate = 1e-6});
     {
       const at::NoGradGuard no_grad;
@@ -58,7 +58,7 @@ struct update {
       log_probs = said.log_prob(actions);
     }
     ask_teacher();
-    minibatch_step(0);  // gradients for the parts that are measured alone
+    minibatch_step(0);  // creates the gradients for the parts that are measured separately
   }
 
   at::Tensor part(const at::Tensor& all, std::int64_t m) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The same work as people write it in Python, where Python's torch is installed: python_ways.py, in
-// a process of its own.
+// Runs the same tasks in Python with python_ways.py in a separate process, if Python's torch is
+// installed.
 #include "subject.hpp"
 
 #include <algorithm>
@@ -16,8 +16,8 @@
 namespace kernels {
 namespace {
 
-/// The interpreter that has torch; empty where none has. A user's own python3 need not be the
-/// system's.
+/// Returns the Python interpreter that has torch, or an empty string if none has. It also tries
+/// /usr/bin/python3, because the user's python3 can be another one.
 std::string python_with_torch() {
   for (const std::string python : {"python3", "/usr/bin/python3"})
     if (std::system((python + " -c 'import torch' >/dev/null 2>&1").c_str()) == 0) return python;
@@ -30,7 +30,7 @@ double python_seconds(const std::string& python, const std::string& what, int th
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(popen(command.c_str(), "r"), &pclose);
   double seconds = 0;
   if (!pipe || std::fscanf(pipe.get(), "%lf", &seconds) != 1)
-    throw std::runtime_error("no figure came from: " + command);
+    throw std::runtime_error("this command printed no time: " + command);
   return seconds;
 }
 
@@ -63,7 +63,7 @@ std::vector<subject> python_ways() {
                                                 }}};
                  }};
     if (python.empty())
-      same.needs = "python3 has no torch here (Debian: apt install python3-torch)";
+      same.needs = "python3 has no torch. Install it (Debian: apt install python3-torch)";
     result.push_back(std::move(same));
   }
   return result;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The loops that people write in Python with torch, timed on one thread. Prints the seconds of the fastest repetition.
+"""Times the loops that people write in Python with torch, by default on one thread. Prints the time of the fastest
+repetition in seconds.
 
     python3 python_ways.py ewc|l2|fisher|kl [THREADS]
 """

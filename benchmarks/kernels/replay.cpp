@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Batches out of memories of ten million items.
+// Benchmarks of drawing batches from memories of up to ten million items.
 #include "subject.hpp"
 
 #include <retain/replay/prioritised.hpp>
@@ -20,8 +20,8 @@ namespace {
 
 constexpr std::int64_t items = 10'000'000, batch = 4096;
 
-/// Rows of 256 floats, copied from where chance puts them. Reads them, reads the lines that are
-/// written, and writes them.
+/// Copies random rows of 256 floats. The traffic is one read of the rows, one read of the target
+/// cache lines, and one write.
 subject gather() {
   static constexpr std::int64_t width = 256, stored = 1'000'000;
   return {

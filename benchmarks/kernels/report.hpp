@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What was measured, as a table for people and as JSON for programs.
+// Writes the results as a table for people and as JSON for programs.
 #pragma once
 
 #include "run.hpp"
@@ -72,7 +72,7 @@ inline std::string bytes_text(std::int64_t bytes) {
   return size < 1e6 ? decimals(size / 1024, 0) + " KiB"
                     : decimals(size / (1 << 20), size < 1e7 ? 1 : 0) + " MiB";
 }
-/// A figure with the one to reach behind it, and a cross where it does not.
+/// A number with its goal in brackets, and a cross if the goal is not reached.
 inline std::string against(std::optional<double> figure, std::optional<double> goal, bool at_least,
                            int digits, const char* unit) {
   if (!figure) return "";
@@ -85,8 +85,8 @@ inline std::string against(std::optional<double> figure, std::optional<double> g
 
 }  // namespace detail
 
-/// The table, which is written row by row, so that a run that ends early has lost nothing it
-/// measured. Columns are as wide as is usual.
+/// Writes the table row by row, so that results are kept if the program ends early. The column
+/// widths are fixed and fit most rows.
 class running_report {
  public:
   running_report(std::ostream& out, const machine& here) : out_(out) {
@@ -94,14 +94,14 @@ class running_report {
          << (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") << here.processor << ", "
          << here.cores << " cores; LibTorch " << here.libtorch << ", " << here.compiler << "; "
          << here.date
-         << "\nThe fastest repetition of each. In brackets what is to be reached; ✗ where it is "
-            "not.\n"
+         << "\nTimes are of the fastest repetition. The number in brackets is the goal. ✗ marks a "
+            "goal that is not reached.\n"
          << std::flush;
   }
 
   void add(const measurement& r) {
     if (!r.skipped.empty()) {
-      // behind the tables
+      // printed after the tables
       skipped_.push_back("SKIPPED: " + r.group + ": " + r.name + ": " + r.skipped);
       return;
     }
@@ -134,7 +134,7 @@ class running_report {
     out_ << std::flush;
   }
 
-  /// What was not measured, and why.
+  /// Prints the benchmarks that were skipped, with the reason.
   void finish() {
     if (!skipped_.empty()) out_ << "\n";
     for (const auto& line : skipped_) out_ << line << "\n";
@@ -158,8 +158,9 @@ class running_report {
   std::vector<std::string> skipped_;
 };
 
-/// Whole or not at all, so that it may be written after each measurement. What is no file, such as
-/// a pipe, is written into.
+/// Writes the results as JSON. A regular file is replaced atomically, so the function can be
+/// called after each measurement. If `path` is another kind of file, such as a pipe, the function
+/// writes directly into it.
 inline void write_json(const std::string& path, const std::vector<measurement>& results,
                        const machine& here, const settings& how) {
   nlohmann::json rows = nlohmann::json::array();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Runs subjects under Google Benchmark: the repetitions of all ways of one subject, and of the
-// limit it is held against, take turns, so that a machine that is slow for a while is slow for all
-// of them. The fastest repetition counts.
+// Runs subjects with Google Benchmark. The repetitions of all implementations of one subject, and
+// of its limit, alternate. If the machine is slow for some time, this affects all of them. The
+// fastest repetition counts.
 #pragma once
 
 #include "limits.hpp"
@@ -31,17 +31,17 @@
 namespace kernels {
 
 struct settings {
-  double seconds = 0.15;  ///< that a repetition takes at least
+  double seconds = 0.15;  ///< minimum time of a repetition
   int repetitions = 7;
   at::Device device = at::kCPU;
   std::vector<int> threads = {1, 2};
 };
 
-/// Of one subject at one number of threads; seconds and bytes.
+/// The results of one subject with one number of threads, in seconds and bytes.
 struct measurement {
   std::string group, name;
   int threads = 1;
-  std::string skipped = {};  ///< why it was not run; empty where it was
+  std::string skipped = {};  ///< why the subject was not run; empty if it was run
   double seconds = 0;
   std::optional<double> limit_share = {}, rate = {};  ///< rate in bytes or operations a second
   bound limited_by = bound::none;
@@ -59,7 +59,8 @@ struct measurement {
   }
 };
 
-/// Threads of LibTorch's loops and of OpenBLAS, which has its own.
+/// Sets the number of threads of LibTorch's loops and of OpenBLAS, which has a separate thread
+/// pool.
 inline void set_threads(int threads) {
   at::set_num_threads(threads);
   using setter = void (*)(int);
@@ -84,8 +85,8 @@ class fastest : public benchmark::BenchmarkReporter {
   std::map<std::string, double> seconds;
 };
 
-/// Work on a GPU is queued: it is waited for once in so many runs that the waiting does not count,
-/// as in a loop that learns.
+/// Returns how many runs are queued on a GPU between two waits. The number is so large that the
+/// wait hardly counts, as in a training loop.
 inline std::int64_t runs_between_waits(const std::function<void()>& run) {
   const auto time = [&](std::int64_t runs) {
     const auto begin = std::chrono::steady_clock::now();
@@ -133,7 +134,7 @@ inline measurement measure(const subject& what, int threads, const settings& how
 
   set_threads(threads);
   const prepared work = what.prepare(how.device);
-  work.run();  // what is made once is made
+  work.run();  // the first run allocates buffers and caches
   result.extra_bytes = memory.extra(work.run, how.device);
   std::vector<way> ways{{"retain", work.run}};
   if (work.usual) result.usual_name = work.usual->name;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a benchmark measures: a piece of work that retain does, the least that the machine could do
-// it in, and the other ways.
+// Describes a benchmark: a task that retain performs, the limit of the machine, and other
+// implementations.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -14,32 +14,31 @@
 
 namespace kernels {
 
-/// What the work is bound by.
+/// The resource that limits the task.
 enum class bound { none, memory, products };
 
-/// Another way to the same, or a piece of work to hold it against.
+/// Another implementation of the task, or a reference task.
 struct way {
   std::string name;
   std::function<void()> run;
-  /// in place of `run`: measures itself, in a process of its own
+  /// used instead of `run` if the implementation measures its own time in a separate process
   std::function<double(int threads)> seconds = {};
 };
 
-/// The work with its data in place.
+/// The task with its prepared data.
 struct prepared {
-  std::function<void()> run;      ///< retain's way: what the table is about
-  std::optional<way> usual = {};  ///< what public code does for it
-  /// what it cannot do without, such as one forward and backward pass
+  std::function<void()> run;      ///< retain's implementation
+  std::optional<way> usual = {};  ///< the implementation of public code
+  /// a reference task that is necessary in any case, such as one forward and backward pass
   std::optional<way> yardstick = {};
-  /// relative error against the usual way or a slow literal one
+  /// relative error against public code or against a slow direct implementation
   std::function<double()> error = {};
 };
 
-/// A figure to reach. At least for speed-ups and shares of the limit, at most for multiples of the
-/// yardstick.
+/// The goals of a benchmark.
 struct goals {
   std::optional<double> limit = {};      ///< share of the machine's limit, at least
-  std::optional<double> usual = {};      ///< times as fast as the usual way, at least
+  std::optional<double> usual = {};      ///< times as fast as public code, at least
   std::optional<double> yardstick = {};  ///< times the yardstick, at most
   std::optional<double> error = {};      ///< relative error, at most
 };
@@ -47,13 +46,14 @@ struct goals {
 struct subject {
   std::string group, name;
   bound limited_by = bound::none;
-  double work = 0;  ///< bytes that have to move, or floating-point operations that have to be done
+  double work = 0;  ///< bytes that must move, or floating-point operations that must be done
   goals reach = {};
-  std::function<prepared(at::Device)> prepare;  ///< with its data on that device
+  std::function<prepared(at::Device)> prepare;  ///< prepares the data on the given device
   bool one_thread_only = false;
-  bool on_cpu = true, on_gpu = false;  ///< where it is measured
-  int most_repetitions = 1000;         ///< of work that takes seconds
-  std::string needs = {};              ///< why it cannot run here; empty where it can
+  bool on_cpu = true, on_gpu = false;  ///< where the benchmark runs
+  int most_repetitions = 1000;         ///< upper limit of repetitions, for tasks that take seconds
+  /// why the benchmark cannot run on this machine; empty if it can
+  std::string needs = {};
 };
 
 std::vector<subject> weight_penalties();

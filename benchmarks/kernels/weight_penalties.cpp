@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Penalties on the weights: value, and gradient added into .grad.
+// Benchmarks of weight penalties: the value, and the gradient that is added to .grad.
 #include "subject.hpp"
 
 #include <retain/ewc.hpp>
@@ -17,7 +17,7 @@
 namespace kernels {
 namespace {
 
-/// Weights that have moved from where they were, with a gradient to add to.
+/// Weights that have moved from their anchors, with a gradient buffer.
 struct weights {
   std::vector<at::Tensor> parameters, anchors;
   retain::parameter_list importances;
@@ -45,7 +45,7 @@ struct weights {
   void clear() {
     for (auto& parameter : parameters) parameter.mutable_grad().zero_();
   }
-  /// ||ours - theirs|| / ||theirs|| of the gradients that two ways leave.
+  /// Returns ||ours - theirs|| / ||theirs|| of the gradients that two implementations compute.
   double disagreement(const std::function<void()>& ours, const std::function<void()>& theirs) {
     clear();
     ours();
@@ -65,8 +65,8 @@ struct weights {
 
 constexpr double strength = 0.3;
 
-/// The loss that people write, in the graph, tensor by tensor. Undefined importances count 1;
-/// scales default to 1.
+/// The penalty as public code computes it: in the graph, tensor by tensor. If `importance` is
+/// false, all importances are 1. Scales default to 1.
 std::function<void()> by_autograd(const std::shared_ptr<weights>& w, bool importance,
                                   std::vector<double> scales = {}) {
   return [w, importance, scales] {
@@ -175,7 +175,8 @@ subject half_frozen() {
 }
 
 subject reduced(const std::string& name, at::ScalarType type) {
-  // 2 bytes of theta, anchor and the gradient twice, 4 of the importance.
+  // 2 bytes each for theta, the anchor, and the gradient (read and written), and 4 bytes for the
+  // importance.
   return penalty("ewc in " + name + ", 30M in 60", 12.0 * 30 * million, {.limit = 0.85},
                  [type](at::Device device) {
                    const auto w = std::make_shared<weights>(device, 30 * million, 60, type);
@@ -185,7 +186,7 @@ subject reduced(const std::string& name, at::ScalarType type) {
                  });
 }
 
-/// tr(G D A D^T) over square layers: two products of matrices each.
+/// tr(G D A D^T) over square layers: two matrix products per layer.
 subject kronecker() {
   constexpr std::int64_t layers = 4, width = 1024;
   const double operations = layers * 4.0 * width * width * width;

@@ -21,7 +21,7 @@ namespace detail {
 
 RETAIN_VECTORIZE inline double sum_of_squares(const float* values, std::int64_t count) {
   double total = 0;
-  // floats within a block, doubles across: as exact as needed and as fast as it gets
+  // Sums in float within a block and in double across blocks: exact enough, and fast.
   constexpr std::int64_t block = 4096;
   for (std::int64_t start = 0; start < count; start += block) {
     const std::int64_t stop = start + block < count ? start + block : count;
@@ -63,11 +63,12 @@ struct adam_options {
 
 /// The update of torch::optim::Adam without weight decay,
 ///
-///     m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − lr · m / (1−β1^n) / (√(v / (1−β2^n)) + ε)
+///     m ← β1 m + (1−β1) g,   v ← β2 v + (1−β2) g²,
+///     θ ← θ − lr · m / (1−β1^n) / (√(v / (1−β2^n)) + ε)
 ///
-/// for float32 parameters on the CPU. torch takes six passes over memory, which for a small network
-/// with a large table of embeddings is as dear as the backward pass; this is one. A parameter
-/// without gradient is left alone, as there.
+/// for float32 parameters on the CPU. torch::optim::Adam makes six passes over memory. For a small
+/// network with a large embedding table, these cost as much as the backward pass. This class makes
+/// one pass. Like torch::optim::Adam, it does not change a parameter without a gradient.
 class adam {
  public:
   adam(std::vector<std::pair<std::string, at::Tensor>> parameters, adam_options options)
@@ -76,7 +77,7 @@ class adam {
       if (parameter.scalar_type() != at::kFloat || !parameter.device().is_cpu() ||
           !parameter.is_contiguous())
         throw retain::config_error("adam: parameter '" + name +
-                                   "' is not contiguous float32 on the CPU");
+                                   "' must be a contiguous float32 tensor on the CPU");
       slots_.push_back({name, parameter,
                         at::zeros_like(parameter, parameter.options().requires_grad(false)),
                         at::zeros_like(parameter, parameter.options().requires_grad(false)), 0});
@@ -95,9 +96,9 @@ class adam {
     return std::sqrt(total);
   }
 
-  /// Gradients longer than `longest` all together are scaled to it, as
-  /// torch::nn::utils::clip_grad_norm_ does; 0 for no limit. Returns their length, 0 where there is
-  /// no limit.
+  /// Clips the gradients and makes one Adam step. If the norm of all gradients together exceeds
+  /// `longest`, they are scaled to this norm, as in torch::nn::utils::clip_grad_norm_. `longest` =
+  /// 0 means no limit. Returns the norm before clipping, or 0 if there is no limit.
   double step(double longest = 0) {
     const double norm = longest > 0 ? gradient_norm() : 0;
     const double scale = longest > 0 ? std::min(1.0, longest / (norm + 1e-6)) : 1.0;
@@ -136,7 +137,8 @@ class adam {
         const auto& saved = in.tensor(prefix + one.name + what);
         if (saved.sizes() != tensor->sizes())
           throw retain::shape_error("adam: the saved state of '" + one.name +
-                                    "' has another shape");
+                                    "' does not have the shape of the parameter: was the network "
+                                    "made with other options?");
         tensor->copy_(saved);
       }
       one.steps = in.integer(prefix + one.name + ".steps");

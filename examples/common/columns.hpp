@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reads back what a run logged.
+// Reads the CSV log of a run.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,9 @@
 #include <string>
 #include <vector>
 
-/// A CSV file as columns by name, all of one length; the texts of empty cells become NaN. Throws
-/// where two columns have one name.
+/// Reads a CSV file and returns its columns by name. All columns have the same length. Cells that
+/// are empty or not numbers become NaN. Throws std::runtime_error if two columns have the same
+/// name.
 inline std::map<std::string, std::vector<double>> read_columns(const std::filesystem::path& path) {
   std::map<std::string, std::vector<double>> by_name;
   std::ifstream file(path);
@@ -26,7 +27,7 @@ inline std::map<std::string, std::vector<double>> read_columns(const std::filesy
       while (std::getline(cells, cell, ',')) {
         if (std::find(names.begin(), names.end(), cell) != names.end())
           throw std::runtime_error(path.string() + " has two columns '" + cell +
-                                   "': it is damaged");
+                                   "': the file is damaged");
         names.push_back(cell);
       }
       continue;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Files that are there whole or not at all, and JSON with errors that name the file.
+// Writes files atomically, and reads JSON with errors that name the file.
 #pragma once
 
 #include <filesystem>
@@ -10,9 +10,10 @@
 #include <nlohmann/json.hpp>
 #include <retain/files/new_file.hpp>
 
-/// Written beside its place and renamed, so that a reader never sees half a file and an existing
-/// file means that the step which makes it was finished. A link stays; a folder, a device or a pipe
-/// is refused.
+/// Writes `text` to a temporary file in the same folder and renames it to `path`. So a reader
+/// never sees a partial file, and an existing file proves that the step which creates it has
+/// finished. If `path` is a link, the link is kept. Throws retain::io_error if `path` is a folder,
+/// a device or a pipe.
 inline void write_file(const std::filesystem::path& path, const std::string& text) {
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path());
   retain::detail::new_file file(path.string());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Draws a gnuplot script as PNG and SVG. The script and its data stay beside the picture, to be
-// drawn again.
+// Draws a gnuplot script as PNG and SVG. The script and the data are kept next to the picture, so
+// that you can draw the picture again.
 #pragma once
 
 #include <cstdio>
@@ -13,7 +13,7 @@
 
 namespace gnuplot {
 
-/// Okabe and Ito's colours, which people with any kind of colour blindness can tell apart.
+/// The colors of Okabe and Ito. People with any kind of color blindness can distinguish them.
 inline constexpr const char* black = "#000000";
 inline constexpr const char* grey = "#999999";
 inline constexpr const char* vermilion = "#D55E00";
@@ -23,21 +23,21 @@ inline constexpr const char* green = "#009E73";
 inline constexpr const char* purple = "#CC79A7";
 inline constexpr const char* sky = "#56B4E9";
 
-/// Three more, of Tol's muted scheme, made for the same eyes.
+/// Three colors from Tol's muted scheme, which is also designed for color blindness.
 inline constexpr const char* indigo = "#332288";
 inline constexpr const char* wine = "#882255";
 inline constexpr const char* olive = "#999933";
 
-/// In a string of a script.
+/// Returns `text` as a quoted string for a gnuplot script.
 inline std::string quoted(const std::string& text) {
   std::string result = "'";
   for (const char c : text) result += c == '\'' ? std::string("''") : std::string(1, c);
   return result + "'";
 }
 
-/// Writes STEM.gp and draws STEM.png and STEM.svg. False, with a line on stderr, when they cannot
-/// be written, or gnuplot is missing or dislikes the script: a picture is never worth losing the
-/// numbers for.
+/// Writes STEM.gp and draws STEM.png and STEM.svg. Returns false and prints a line to stderr if
+/// the files cannot be written, if gnuplot is missing, or if gnuplot fails. It does not throw, so
+/// that a missing picture does not stop the program.
 inline bool draw(const std::filesystem::path& stem, const std::string& script, int width = 1200,
                  int height = 560) {
   const auto with = [&](const char* extension) {
@@ -62,19 +62,20 @@ inline bool draw(const std::filesystem::path& stem, const std::string& script, i
     std::fprintf(stderr, "no picture: %s\n", error.what());
     return false;
   }
-  // for sh: a quote ends the string, stands escaped, and begins it again
+  // Quotes the path for sh: each ' becomes '\''.
   std::string shell_path = "'";
   for (const char c : with(".gp").string())
     shell_path += c == '\'' ? std::string("'\\''") : std::string(1, c);
   shell_path += "'";
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) {
     std::fprintf(stderr,
-                 "no picture: gnuplot is missing (apt install gnuplot-nox), then: gnuplot %s\n",
+                 "no picture: gnuplot is missing. Install it (apt install gnuplot-nox), then run: "
+                 "gnuplot %s\n",
                  shell_path.c_str());
     return false;
   }
   if (std::system(("gnuplot " + shell_path).c_str()) != 0) {
-    std::fprintf(stderr, "no picture: gnuplot stopped at an error; try: gnuplot %s\n",
+    std::fprintf(stderr, "no picture: gnuplot failed. To see the error, run: gnuplot %s\n",
                  shell_path.c_str());
     return false;
   }

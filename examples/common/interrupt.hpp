@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Ctrl-C asks a long run to stop at the next safe point; a second one ends the process at once.
+// The first Ctrl-C makes a long run stop at the next safe point. The second Ctrl-C ends the
+// process immediately.
 #pragma once
 
 #include <unistd.h>
@@ -11,11 +12,11 @@ inline volatile std::sig_atomic_t flag = 0;
 
 inline bool requested() { return flag != 0; }
 
-/// What a shell reports for a program that Ctrl-C ended.
+/// The exit code that a shell reports for a program that Ctrl-C ended.
 inline constexpr int exit_code = 130;
 
-/// SIGTERM counts as Ctrl-C, so that a batch system and a parent process stop a run as cleanly as
-/// its user.
+/// Installs the handlers for SIGINT and SIGTERM. SIGTERM has the same effect as Ctrl-C, so that
+/// batch systems and parent processes can also stop a run cleanly.
 inline void install() {
   struct sigaction action{};
   action.sa_handler = [](int) {
@@ -23,7 +24,7 @@ inline void install() {
     flag = 1;
   };
   sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESTART;  // a read from the game goes on; the loop looks at the flag
+  action.sa_flags = SA_RESTART;  // system calls are restarted; the training loop checks the flag
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
 }

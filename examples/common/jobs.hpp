@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs commands as child processes, so many at a time, in an order that their dependencies allow,
-// with the progress of all of them on one line.
+// Runs commands as child processes. A fixed number of commands runs in parallel, in an order that
+// their dependencies allow. One line shows the progress of all commands.
 #pragma once
 
 #include <algorithm>
@@ -33,32 +33,31 @@
 
 struct job {
   std::string name;
-  /// program and arguments; asked for at the start when `make_command` is set
+  /// program and arguments; not used if `make_command` is set
   std::vector<std::string> command;
-  std::filesystem::path product;        ///< the file whose presence says that the job is finished
+  std::filesystem::path product;        ///< the job is finished if this file exists
   std::filesystem::path log;            ///< stdout and stderr of the child
-  std::vector<std::string> after = {};  ///< names of jobs whose products this one reads
-  /// for arguments that depend on the time left
+  std::vector<std::string> after = {};  ///< names of the jobs whose products this job reads
+  /// Returns the command when the job starts. Use it if arguments depend on the remaining time.
   std::function<std::vector<std::string>()> make_command = {};
 };
 
 struct jobs_result {
   std::size_t finished = 0, skipped = 0;
   bool interrupted = false;
-  std::string failed;   ///< name of the first job that failed; no new one is started after it
-  std::string message;  ///< the last line that it wrote
+  std::string failed;   ///< name of the first job that failed; after this no new job is started
+  std::string message;  ///< the last line that the failed job wrote
   bool ok() const { return !interrupted && failed.empty(); }
 };
 
-/// This program's own path, to start it again with another subcommand.
+/// The path of this program, used to start it with another subcommand.
 inline std::string this_program() {
   return std::filesystem::read_symlink("/proc/self/exe").string();
 }
 
 class job_runner {
  public:
-  /// `alike`: the jobs take about as long as one another, so what is left can be told from what is
-  /// done.
+  /// `alike`: all jobs take about the same time, so the remaining time can be estimated.
   job_runner(std::vector<job> jobs, std::size_t at_a_time, bool alike = false)
       : jobs_(std::move(jobs)),
         states_(jobs_.size()),
@@ -68,7 +67,8 @@ class job_runner {
     for (const auto& each : jobs_)
       for (const auto& name : each.after)
         if (index(name) == jobs_.size())
-          throw std::logic_error("job " + each.name + " waits for an unknown job " + name);
+          throw std::logic_error("job " + each.name + " depends on the job " + name +
+                                 ", which is not in the list");
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
       for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
@@ -109,7 +109,7 @@ class job_runner {
     pid_t pid = -1;
     int pipe = -1;
     std::size_t slot = 0;
-    std::string partial, line;  // what came since the last newline; the last whole line
+    std::string partial, line;  // text since the last newline; the last complete line
     std::ofstream log;
     clock::time_point start;
   };
@@ -152,8 +152,8 @@ class job_runner {
     for (const auto& word : command) child.log << word << ' ';
     child.log << std::endl;
 
-    // Everything that allocates is done before fork: between fork and exec only system calls are
-    // allowed.
+    // All allocations are made before fork, because only system calls are allowed between fork and
+    // exec.
     std::vector<char*> arguments;
     for (auto& word : command) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -168,20 +168,21 @@ class job_runner {
     std::vector<char*> environment;
     for (auto& setting : settings) environment.push_back(setting.data());
     environment.push_back(nullptr);
-    // A core for each child, but only when the children fill the machine anyway: pinned in part of
-    // it, two programs would choose the same cores.
+    // Pins each child to a core, but only if the children use all cores. Otherwise, two programs
+    // on the same machine could choose the same cores.
     const bool pin = slots_ > 1 && cores_.size() == slots_;
     cpu_set_t core;
     CPU_ZERO(&core);
     if (pin) CPU_SET(cores_[child.slot], &core);
 
     std::array<int, 2> ends{};
-    if (pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("no pipe for a child process");
+    if (pipe2(ends.data(), O_CLOEXEC) != 0)
+      throw std::runtime_error("cannot create a pipe for a child process");
     const pid_t parent = getpid();
     child.pid = fork();
-    if (child.pid < 0) throw std::runtime_error("could not start a child process");
+    if (child.pid < 0) throw std::runtime_error("cannot start a child process");
     if (child.pid == 0) {
-      setpgid(0, 0);  // Ctrl-C reaches the parent only, which passes it on once
+      setpgid(0, 0);  // Ctrl-C reaches only the parent, which forwards it once
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (getppid() != parent) _exit(127);  // the parent died before the line above
       if (pin) sched_setaffinity(0, sizeof core, &core);
@@ -259,7 +260,7 @@ class job_runner {
     } else if (!result_.interrupted && result_.failed.empty()) {
       result_.failed = jobs_[i].name;
       result_.message = child.line;
-      for (const auto& other : states_)  // what the others did is saved; their time is the user's
+      for (const auto& other : states_)  // stops the other jobs; they save their state first
         if (other.stage == phase::running) kill(other.pid, SIGINT);
     }
   }
@@ -287,7 +288,7 @@ class job_runner {
     winsize size{};
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 &&
         line.size() >= size.ws_col)
-      line.resize(size.ws_col - 1u);  // a wrapped line cannot be rewritten in place
+      line.resize(size.ws_col - 1u);  // a line that wraps cannot be overwritten in place
     std::fprintf(stderr, "\r%s\033[K", line.c_str());
     std::fflush(stderr);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a training loop asks of the C library's allocator.
+// Settings of the C library's allocator for training loops.
 #pragma once
 
 #include <cstdlib>
@@ -9,11 +9,11 @@
 
 namespace training {
 
-/// Small networks make and drop the same few hundred tensors in every update. glibc gives what is
-/// freed at the end of the heap back to the system, only to ask for it again, and joins its small
-/// free pieces each time that a large one is freed; here it keeps both. Call it before the first
-/// tensor. Measured on soft actor-critic with 2 x 64 units and batches of 128: a tenth of the time
-/// of an update.
+/// Configures glibc to keep freed memory. Small networks allocate and free the same few hundred
+/// tensors in every update. By default, glibc returns free memory at the end of the heap to the
+/// system and soon requests it again. It also merges small free blocks each time a large block is
+/// freed. This function turns both off. Call it before you create the first tensor. For soft
+/// actor-critic with 2 x 64 units and batches of 128, it saves a tenth of the time of an update.
 inline void keep_freed_memory() {
 #if defined(__GLIBC__)
   mallopt(M_MXFAST, 0);

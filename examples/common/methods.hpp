@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What fine-tuning is compared with what, by the names that every program, table and legend uses.
+// The compared methods, with the names that every program, table and legend uses.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 #include "gnuplot.hpp"
 
-/// The order of every table and legend, and the colour of each method.
+/// A method and its color. `method_styles` is also the order of all tables and legends.
 struct method_style {
   const char* method;
   const char* color;
@@ -26,7 +26,7 @@ inline constexpr std::array<method_style, 10> method_styles{{{"scratch", gnuplot
                                                              {"ks", gnuplot::purple},
                                                              {"bc+ks", gnuplot::sky}}};
 
-/// Its place in that order; behind all others for a method that is not in it.
+/// The index of a method in `method_styles`. An unknown method has the index after the last one.
 inline std::ptrdiff_t method_rank(std::string_view method) {
   return std::find_if(method_styles.begin(), method_styles.end(),
                       [&](const auto& style) { return style.method == method; }) -
@@ -39,7 +39,8 @@ inline const char* color_of(std::string_view method) {
   return gnuplot::black;
 }
 
-/// "none" alone would not say what was left out.
+/// The name of a method in legends: "plain" for "none", "scratch", and "+ " with the name for all
+/// other methods.
 inline std::string legend_of(std::string_view method) {
   if (method == "none") return "plain";
   if (method == "scratch") return "scratch";

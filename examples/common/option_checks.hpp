@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an option's number has to be. CLI11's own PositiveNumber and NonNegativeNumber answer with
-// the greatest double, in 309 digits.
+// Checks of numeric options. The error messages of CLI11's PositiveNumber and NonNegativeNumber
+// contain the largest double with 309 digits, so they are not used.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
-/// A check of a finite number, whose error says what it must be.
+/// Returns a validator for a finite number. The error message says which values are allowed.
 template <class Fits>
 CLI::Validator number_check(const std::string& what, Fits fits, const std::string& description) {
   return {[=](std::string& text) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Independent pieces of work on several threads; what comes out does not depend on how many.
+// Runs independent tasks on several threads. The results do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -15,9 +15,10 @@
 
 #include "interrupt.hpp"
 
-/// Calls work(0) … work(count − 1), each once, on `threads` threads, and watch(finished) on this
-/// one about ten times a second and at the end. The first exception ends the others' queue and is
-/// thrown here, and so is Ctrl-C.
+/// Calls work(0) … work(count − 1), each once, on `threads` threads. Meanwhile the calling thread
+/// calls watch(number of finished tasks) every 20 ms. After the first exception, no new task is
+/// started, and the exception is rethrown. After Ctrl-C, no new task is started, and the function
+/// throws std::runtime_error.
 inline void parallel(std::size_t count, std::size_t threads,
                      const std::function<void(std::size_t)>& work,
                      const std::function<void(std::size_t)>& watch = {}) {
@@ -49,5 +50,5 @@ inline void parallel(std::size_t count, std::size_t threads,
   }
   if (failure) std::rethrow_exception(failure);
   if (interrupt::requested())
-    throw std::runtime_error("stopped before the work was complete; nothing was written");
+    throw std::runtime_error("interrupted before all work was done; no file was written");
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What pictures and tables of many runs have in common. A group has `title` and `methods`: (name,
-// runs) in the order of the tables.
+// Shared code for pictures and tables of many runs. A group has a `title` and `methods`: pairs
+// (name, runs) in the order of the tables.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 #include "statistics.hpp"
 #include "table.hpp"
 
-/// "3 seeds", "2 to 3 seeds": a picture of few must say so.
+/// The number of seeds as text, for example "3 seeds" or "2 to 3 seeds".
 template <class Group>
 std::string seeds_text(const Group& group) {
   std::size_t least = group.methods.front().second.size(), most = least;
@@ -31,11 +31,12 @@ std::string seeds_text(const Group& group) {
          (most == 1 ? " seed" : " seeds");
 }
 
-/// Where a picture's numbers are, for gnuplot and for who draws it anew.
+/// The path of the file with the data of a picture.
 inline std::filesystem::path data_of(std::filesystem::path stem) { return stem += ".dat"; }
 
-/// Lines of thousand steps, mean and 95 % interval over runs; the value alone for one.
-/// `points_of(run)`: (step, value) of a run.
+/// Returns one text line per step: steps in thousands, the mean over runs, and the ends of the 95
+/// % interval. For a single run, the interval has no width. `points_of(run)` returns the pairs
+/// (step, value) of a run.
 template <class Runs, class Points>
 std::string curve_text(const Runs& runs, Points points_of) {
   std::map<double, std::vector<double>> at;
@@ -51,7 +52,7 @@ std::string curve_text(const Runs& runs, Points points_of) {
   return text.str();
 }
 
-/// gnuplot's words for the block `index` of curve_text() lines: a band with its mean.
+/// The gnuplot commands that draw block `index` of the curve_text() lines: a band with its mean.
 inline std::string curve_plot(const std::filesystem::path& data, int index,
                               const std::string& method) {
   const std::string color = std::string("'") + color_of(method) + "'",
@@ -61,7 +62,7 @@ inline std::string curve_plot(const std::filesystem::path& data, int index,
          " using 1:2 with lines linewidth 2.2 linecolor rgb " + color + " notitle";
 }
 
-/// A legend without its curves, for a picture of several plots.
+/// The gnuplot commands for a legend without curves, for a picture with several plots.
 template <class Group>
 std::string legend_plot(const Group& group) {
   std::string legend;
@@ -72,9 +73,9 @@ std::string legend_plot(const Group& group) {
   return legend;
 }
 
-/// One measure by method: a point a run, the mean with its 95 % interval. STEM.png, STEM.svg,
-/// STEM.dat. `values(runs)`: of each run, where it has one. Up to `greatest`; as far as they go
-/// where that is 0.
+/// Draws one measure for each method: one point per run, and the mean with its 95 % interval.
+/// Writes STEM.png, STEM.svg and STEM.dat. `values_of(runs)` returns the values of the runs that
+/// have one. The y axis ends at `greatest`; 0 means at the largest value.
 template <class Group, class Values>
 bool draw_method_points(const Group& group, const std::filesystem::path& stem,
                         const std::string& title, const std::string& what, double greatest,
@@ -122,7 +123,8 @@ bool draw_method_points(const Group& group, const std::filesystem::path& stem,
   return gnuplot::draw(stem, script.str() + "\nreset", 900, 480);
 }
 
-/// Every method against every other: `differences(one, other)` of two methods' runs, seed by seed.
+/// A Markdown table that compares every method with every other method. `differences(one, other)`
+/// returns the differences between the runs of two methods, seed by seed.
 template <class Group, class Differences>
 std::string paired_table(const Group& group, const std::string& what, Differences differences) {
   std::vector<std::string> against{"row − column, " + what};
@@ -134,13 +136,13 @@ std::string paired_table(const Group& group, const std::string& what, Difference
       row.push_back(other == method ? "–" : difference_text(differences(seeds, others), 2));
     order.add(row);
   }
-  return "Seed by seed, from the same teacher: mean [95 % interval over seeds], seeds above zero. "
-         "With so many intervals, at least one in twenty "
-         "leaves zero out by chance.\n\n" +
+  return "Differences per seed, from the same teacher: mean [95 % interval over seeds], seeds "
+         "above zero. With so many intervals, at least one in twenty does not contain zero by "
+         "chance.\n\n" +
          order.markdown() + "\n";
 }
 
-/// The pictures of each group into `out`, as Markdown.
+/// Draws the pictures of each group into `out` and returns Markdown that shows them.
 template <class Groups, class Curves, class Points>
 std::string draw_groups(const Groups& groups, const std::filesystem::path& out, Curves draw_curves,
                         Points draw_points) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The frame of an example's program: subcommands, mistakes, Ctrl-C, exit codes.
+// Runs an example's program: subcommands, option errors, Ctrl-C and exit codes.
 #pragma once
 
 #include "interrupt.hpp"
@@ -14,18 +14,19 @@
 
 #include <CLI/CLI.hpp>
 
-/// Runs the subcommand that the arguments choose. `declare(app, chosen)` adds the subcommands; one
-/// that is used sets `chosen`, whose answer is the exit code. A mistake in the options names the
-/// subcommand's help; an exception is one line on stderr and exit code 1.
+/// Runs the subcommand that the arguments select. `declare(app, chosen)` adds the subcommands. The
+/// selected subcommand sets `chosen`, a function that returns the exit code. If the options are
+/// wrong, the error message names the subcommand's --help. If the subcommand throws, the program
+/// prints one line to stderr and returns 1.
 template <class Declare>
 int run_program(int argc, char** argv, const std::string& name, const std::string& description,
                 Declare declare) {
-  CLI::App app{description + "\nEvery subcommand explains itself with --help.", name};
+  CLI::App app{description + "\nEvery subcommand has its own --help.", name};
   app.require_subcommand(1);
   app.failure_message([&name](const CLI::App* failed, const CLI::Error& error) {
     const auto used = failed->get_subcommands();
     const std::string which = used.empty() ? name : name + " " + used.front()->get_name();
-    // one line, which a sweep repeats
+    // One line, because a sweep prints the last line of a failed run.
     return which + ": " + error.what() + " (all options: " + which + " --help)\n";
   });
   std::function<int()> chosen;
@@ -37,8 +38,8 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
   }
 
   interrupt::install();
-  // One core a run: several runs side by side beat one run on several threads, whose OpenMP loops
-  // wait on each other.
+  // Each run uses one core. Several parallel runs are faster than one run on several threads,
+  // because OpenMP threads wait for each other.
   at::set_num_threads(1);
   at::set_num_interop_threads(1);
   try {

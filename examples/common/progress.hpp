@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One line of progress on stderr: how far, how fast, how long yet.
+// One line of progress on stderr: amount done, speed and remaining time.
 #pragma once
 
 #include <unistd.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-/// "0:42", "12:05", "1:02:03".
+/// A duration as text, for example "0:42", "12:05" or "1:02:03".
 inline std::string clock_text(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e8) return "-:--";
   const auto all = static_cast<long>(std::lround(seconds));
@@ -22,7 +22,7 @@ inline std::string clock_text(double seconds) {
   return text;
 }
 
-/// "870", "5.8k", "1.20M".
+/// A number as short text, for example "870", "5.8k" or "1.20M".
 inline std::string short_number(double value) {
   char text[32];
   if (std::abs(value) >= 999'500)
@@ -36,9 +36,10 @@ inline std::string short_number(double value) {
   return text;
 }
 
-/// On a terminal the line is rewritten a few times a second; in a log it is a new line every ten
-/// seconds. RETAIN_PROGRESS_SECONDS changes the ten: a program that shows its children's progress
-/// sets it to one.
+/// Prints the progress of a task. On a terminal, it rewrites one line several times per second.
+/// Otherwise, it prints a new line every ten seconds. The environment variable
+/// RETAIN_PROGRESS_SECONDS changes this interval; a program that shows the progress of child
+/// processes sets it to one.
 class progress {
  public:
   progress(std::string what, double total, std::string unit)
@@ -56,10 +57,10 @@ class progress {
     if (terminal_ && shown_) std::fputc('\n', stderr);
   }
 
-  /// A resumed run begins at `done`: what was done before does not count for the rate.
+  /// Sets the start of a resumed run to `done`, so that earlier work does not count for the rate.
   void start_at(double done) { first_ = done; }
 
-  /// Cheap enough for an inner loop: it prints only when it is time to.
+  /// Prints the line if the interval has passed. The call is cheap enough for an inner loop.
   void update(double done, const std::string& note = {}) {
     const auto now = clock::now();
     if (std::chrono::duration<double>(now - last_).count() < interval_) return;
@@ -67,7 +68,7 @@ class progress {
     print(done, note);
   }
 
-  /// The last line, always printed.
+  /// Prints the last line, independent of the interval.
   void finish(double done, const std::string& note = {}) {
     print(done, note);
     if (terminal_) std::fputc('\n', stderr);
@@ -94,7 +95,7 @@ class progress {
       line += ", " + (rate > 0 ? clock_text((total_ - done) / rate) : "-:--") + " left";
     if (!note.empty()) line += "  " + note;
     if (terminal_)
-      // the escape clears what a longer line left behind
+      // the escape sequence clears the rest of a longer previous line
       std::fprintf(stderr, "\r%s\033[K", line.c_str());
     else
       std::fprintf(stderr, "%s\n", line.c_str());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How a stopped run finds its own options again.
+// Restores the options of a stopped run and checks that they do not change.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,8 @@
 
 #include "files.hpp"
 
-/// What an option says: as given, or by itself. Of one given twice the last holds, or all where all
-/// are taken.
+/// Returns the value of an option: the given value, or the default. If the option is given several
+/// times, returns the last value, or all values if the option takes all.
 inline std::string value_of(const CLI::Option& option) {
   const auto& given = option.results();
   if (given.empty()) return option.get_default_str();
@@ -26,9 +26,10 @@ inline std::string value_of(const CLI::Option& option) {
   return all;
 }
 
-/// Throws with the first option in which two command lines of the run in `folder` differ and that
-/// is not among `may_change`. With `began_in`, the working directory of the first, a file that is
-/// named in another way is the same.
+/// Checks that two command lines of the run in `folder` have the same options. Throws
+/// std::runtime_error with the first option that differs and is not in `may_change`. `began_in` is
+/// the working directory of the first command line. If it is given, two different paths to the same
+/// file count as equal.
 inline void check_same_options(const CLI::App& before, const CLI::App& now,
                                const std::string& folder,
                                const std::vector<std::string>& may_change,
@@ -43,14 +44,16 @@ inline void check_same_options(const CLI::App& before, const CLI::App& now,
       continue;
     std::string allowed;
     for (const auto& each : may_change) allowed += (allowed.empty() ? "" : ", ") + each;
-    throw std::runtime_error("the run in " + folder + " has " + name + " " +
-                             (was.empty() ? "not given" : was) + ", and cannot go on with " +
-                             (is.empty() ? "it left out" : is) + "; what may change: " + allowed);
+    throw std::runtime_error("the run in " + folder + " was started with " + name + " " +
+                             (was.empty() ? "(not given)" : was) + " and cannot continue with " +
+                             (is.empty() ? "(not given)" : is) +
+                             ". Only these options may change: " + allowed);
   }
 }
 
-/// Throws with the first setting of `now` that is another in `before`, and not among `may_change`:
-/// `folder` holds a `what` that was begun with `before`.
+/// Checks that the settings `now` are equal to the settings `before`, with which the content of
+/// `folder` was made. `what` names this content in the error, for example "a sweep". Throws
+/// std::runtime_error with the first setting that differs and is not in `may_change`.
 inline void check_same_settings(const std::filesystem::path& folder, const std::string& what,
                                 const nlohmann::json& before, const nlohmann::json& now,
                                 const std::vector<std::string>& may_change = {}) {
@@ -60,11 +63,11 @@ inline void check_same_settings(const std::filesystem::path& folder, const std::
       continue;
     throw std::runtime_error(folder.string() + " holds " + what + " with " + name + " = " +
                              was.dump() + ", not " + is.dump() +
-                             ": give the same, or another --out");
+                             ": use the same value, or another folder with --out");
   }
 }
 
-/// Takes an option and its values out of a command line.
+/// Removes an option and its values from a command line.
 inline void forget_option(std::vector<std::string>& words, const std::string& name) {
   for (auto word = words.begin(); word != words.end();) {
     if (*word == name || word->starts_with(name + "="))
@@ -76,7 +79,8 @@ inline void forget_option(std::vector<std::string>& words, const std::string& na
   }
 }
 
-/// Reads a command line into `command`. CLI11 reads a vector from its end.
+/// Parses a command line into `command`. The words are reversed, because CLI11 expects a vector in
+/// reverse order.
 template <class Command, class Declare>
 void parse_words(CLI::App& parser, Command& command, const std::vector<std::string>& words,
                  Declare declare) {
@@ -84,11 +88,12 @@ void parse_words(CLI::App& parser, Command& command, const std::vector<std::stri
   parser.parse(std::vector<std::string>(words.rbegin(), words.rend()));
 }
 
-/// The command line of the run in `folder`, from its config.json, read again with what else was
-/// said at its end. `declare(CLI::App*, Command&)` adds the options; a Command has `arguments`,
-/// `resume` and `out`. The working directory becomes the run's, which its paths are relative to.
-/// Throws when an option would change that is not among `may_change`: a run's seed, teacher and
-/// retention are what it is.
+/// Returns the command of the run in `folder`. It parses the command line from the run's
+/// config.json, followed by the new options in `said`. `declare(CLI::App*, Command&)` adds the
+/// options. A Command has `arguments`, `resume` and `out`. The function also changes the working
+/// directory to the one in which the run was started, because the run's paths are relative to it.
+/// Throws std::runtime_error if `said` changes an option that is not in `may_change`, for example
+/// the seed, the teacher or the retention.
 template <class Command, class Declare>
 Command resumed_command(const std::string& folder, const std::vector<std::string>& said,
                         Declare declare, const std::vector<std::string>& may_change) {
@@ -101,7 +106,7 @@ Command resumed_command(const std::string& folder, const std::vector<std::string
   auto more = said;
   forget_option(more, "--resume");
   parse_words(only_new, added, more, declare);
-  // of which all values count: those said anew are all of them
+  // For an option that takes all values, the new values replace the old ones.
   for (const auto* option : only_new.get_options())
     if (option->count() > 0 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll)
       forget_option(words, option->get_name());
@@ -114,8 +119,9 @@ Command resumed_command(const std::string& folder, const std::vector<std::string
   return restored;
 }
 
-/// For --resume-if-possible, which says the whole command again: throws where the run in `folder`
-/// was begun otherwise, in an option that is not among `may_change`.
+/// For --resume-if-possible, with which the user repeats the whole command. Throws
+/// std::runtime_error if the run in `folder` was started with another value of an option that is
+/// not in `may_change`.
 template <class Command, class Declare>
 void check_same_run(const std::string& folder, const std::vector<std::string>& said,
                     Declare declare, std::vector<std::string> may_change) {
@@ -125,7 +131,7 @@ void check_same_run(const std::string& folder, const std::vector<std::string>& s
   parse_words(before, original, config.at("arguments").template get<std::vector<std::string>>(),
               declare);
   parse_words(now, repeated, said, declare);
-  may_change.insert(may_change.end(), {"--out", "--resume"});  // which led here
+  may_change.insert(may_change.end(), {"--out", "--resume"});  // these options selected the run
   check_same_options(before, now, folder, may_change,
                      config.at("working_directory").template get<std::string>());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// --retain and the options of its terms.
+// Checks of --retain and of the options of its terms.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 #include "retention_terms.hpp"
 
-/// A check of what `retention_named<Settings>` takes.
+/// A validator for --retain. It accepts the texts that `retention_named<Settings>` accepts.
 template <class Settings>
 CLI::Validator retention_check() {
   return {[](const std::string& text) {
@@ -27,9 +27,10 @@ CLI::Validator retention_check() {
           ""};
 }
 
-/// Says on stderr which options were given that do nothing, as the run has none of the terms that
-/// read them: those that begin as the term's name does (--ewc-strength), and those of `others`,
-/// each with its terms. They are not refused, as a sweep hands the same options to all of its runs.
+/// Prints a note to stderr for each given option that has no effect because the run does not use
+/// the term of this option. An option belongs to a term if it starts with the term's name (for
+/// example --ewc-strength). `others` lists further options with their terms. Unused options are not
+/// an error, because a sweep passes the same options to all of its runs.
 inline void note_unused_options(
     const CLI::App& command, const std::vector<std::pair<std::string, bool>>& terms,
     const std::vector<std::pair<std::string, std::vector<std::string>>>& others = {}) {
@@ -49,6 +50,6 @@ inline void note_unused_options(
     if (does_nothing) unused.append(unused.empty() ? "" : ", ").append(name);
   }
   if (!unused.empty())
-    std::fprintf(stderr, "note: %s: of no effect with --retain %s\n", unused.c_str(),
+    std::fprintf(stderr, "note: %s: no effect with --retain %s\n", unused.c_str(),
                  chosen_terms(terms).c_str());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What --retain says: "none", or terms joined by +.
+// The value of --retain: "none", or terms joined by +.
 #pragma once
 
 #include <algorithm>
@@ -9,13 +9,13 @@
 #include <utility>
 #include <vector>
 
-/// Sets the flags of the terms that `text` names, and clears the others. Throws for anything but
-/// "none" or names joined by +.
+/// Sets the flags of the terms that `text` names, and clears the flags of all other terms. Throws
+/// std::runtime_error if `text` is neither "none" nor a list of term names joined by +.
 inline void choose_terms(const std::string& text,
                          const std::vector<std::pair<std::string, bool*>>& terms) {
   for (const auto& [name, chosen] : terms) *chosen = false;
   if (text == "none") return;
-  std::istringstream said(text + "+");  // an empty name behind the last + is one too
+  std::istringstream said(text + "+");  // so that an empty name after the last + is also checked
   std::string name;
   while (std::getline(said, name, '+')) {
     const auto found = std::find_if(terms.begin(), terms.end(),
@@ -26,13 +26,13 @@ inline void choose_terms(const std::string& text,
     }
     std::string known;
     for (const auto& [each, chosen] : terms) known.append(each).append(", ");
-    throw std::runtime_error("no retention '" + name + "': none, " + known +
-                             "or several joined by + as in bc+" + terms.back().first);
+    throw std::runtime_error("there is no retention '" + name + "'. Use none, " + known +
+                             "or several terms joined by +, for example bc+" + terms.back().first);
   }
 }
 
-/// The names of the chosen ones, in their order, joined by +: one name for what can be said in
-/// several ways.
+/// Returns the names of the chosen terms in the order of `terms`, joined by +. So each combination
+/// has only one name.
 inline std::string chosen_terms(const std::vector<std::pair<std::string, bool>>& terms) {
   std::string names;
   for (const auto& [name, chosen] : terms)
@@ -40,7 +40,7 @@ inline std::string chosen_terms(const std::vector<std::pair<std::string, bool>>&
   return names.empty() ? "none" : names;
 }
 
-/// The settings with what `text` chooses, and else as they are by themselves. Throws as
+/// Returns default settings with the terms that `text` chooses. Throws the same errors as
 /// `Settings::choose`.
 template <class Settings>
 Settings retention_named(const std::string& text) {

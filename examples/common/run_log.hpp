@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The CSV files of a run folder, which a resumed run goes on writing.
+// The CSV files of a run folder. A resumed run appends to them.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,12 @@
 
 #include "files.hpp"
 
-/// Rows by step, the step in the first column. Each row is on the disk when the next begins.
+/// Writes rows with the step in the first column. Each row is flushed to the file immediately.
 class run_log {
  public:
-  /// `resumed_at`: what a killed run wrote after its last checkpoint is dropped, for it is going to
-  /// be played again.
+  /// `resumed_at`: the step of the checkpoint from which the run resumes. Rows after this step are
+  /// removed, because the run makes these steps again. Throws std::runtime_error if the run resumes
+  /// and the file is missing or has other columns.
   run_log(std::filesystem::path path, std::vector<std::string> names, std::int64_t resumed_at = 0)
       : path_(std::move(path)), names_(std::move(names)) {
     std::string text = header();
@@ -27,14 +28,14 @@ class run_log {
       std::ifstream before(path_);
       if (!before)
         throw std::runtime_error(path_.string() +
-                                 " is gone, and with it what the run wrote so far: bring it back, "
-                                 "or remove the folder to begin anew");
+                                 " is missing, so the run has no log of its earlier steps. Restore "
+                                 "the file, or remove the folder to start a new run");
       std::string line;
       std::getline(before, line);
       if (before && line + "\n" != text)
         throw std::runtime_error(
             path_.string() +
-            " has other columns than this run writes: it is of another run or version");
+            " has other columns than this run writes: the file is from another run or version");
       while (std::getline(before, line))
         if (const auto step = std::strtoll(line.c_str(), nullptr, 10); step <= resumed_at) {
           text += line + "\n";
@@ -46,7 +47,7 @@ class run_log {
     if (!file_) throw std::runtime_error("cannot write " + path_.string());
   }
 
-  /// Of the last row; -1 without one.
+  /// The step of the last row; -1 if there is no row.
   std::int64_t last_step() const { return last_step_; }
 
   void add(std::int64_t step, const std::vector<std::string>& cells) {
@@ -57,7 +58,7 @@ class run_log {
     file_.flush();
   }
 
-  /// Values by column name; a column without one stays empty.
+  /// Adds a row from values by column name. A column without a value is empty.
   void add(std::int64_t step, const std::map<std::string, double>& values) {
     std::vector<std::string> cells;
     for (std::size_t i = 1; i < names_.size(); ++i) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tensors of a state whose numbers are read one by one, or that say how large a network is.
+// Checks of saved tensors before their numbers are read or their sizes determine the size of a
+// network.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +15,12 @@
 
 #include <ATen/ATen.h>
 
-/// Stands for a side that may be any; not −1, which a damaged file may say of a size itself.
+/// A wildcard for one dimension in check_saved_shape. It is not −1, because a damaged file may
+/// contain the size −1.
 inline constexpr std::int64_t any_size = std::numeric_limits<std::int64_t>::min();
 
-/// The sides that it has; any_size stands for any. Throws retain::shape_error for others.
+/// Returns the saved tensor if its shape is `shape`; any_size matches every size. Throws
+/// retain::shape_error otherwise.
 inline const at::Tensor& check_saved_shape(const retain::state& in, const std::string& key,
                                            const std::vector<std::int64_t>& shape) {
   const auto& saved = in.tensor(key);
@@ -31,18 +34,19 @@ inline const at::Tensor& check_saved_shape(const retain::state& in, const std::s
                                        side == any_size ? "any" : std::to_string(side));
     throw retain::shape_error(
         retain::detail::concat("the saved '", key, "' has shape ", saved.sizes(), ", not [", wanted,
-                               "]: the file is of another program or version"));
+                               "]: the file is from another program or version"));
   }
   return saved;
 }
 
-/// The same, and of this type of numbers, which lie one behind the other.
+/// Like check_saved_shape, and also checks the scalar type. Returns a contiguous tensor. Throws
+/// retain::state_error if the type is different.
 inline at::Tensor saved_tensor(const retain::state& in, const std::string& key, at::ScalarType type,
                                const std::vector<std::int64_t>& shape) {
   const auto& saved = check_saved_shape(in, key, shape);
   if (saved.scalar_type() != type)
-    throw retain::state_error(
-        retain::detail::concat("the saved '", key, "' is ", saved.dtype(), ", not ",
-                               at::toString(type), ": the file is of another program or version"));
+    throw retain::state_error(retain::detail::concat(
+        "the saved '", key, "' is ", saved.dtype(), ", not ", at::toString(type),
+        ": the file is from another program or version"));
   return saved.contiguous();
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Pictures made of text, one after the other: in place on a terminal, below each other elsewhere.
+// Shows a sequence of text pictures. On a terminal, each picture replaces the previous one.
+// Otherwise, the pictures are printed one after another.
 #pragma once
 
 #include <iostream>
@@ -8,12 +9,12 @@
 #include <termios.h>
 #include <unistd.h>
 
-/// Has the terminal to itself while it lives; afterwards the terminal is as it was.
+/// Uses the whole terminal during its lifetime. The destructor restores the terminal.
 class text_screen {
  public:
-  /// `reads_keys`: single keys are read from the terminal as they are pressed, and not shown.
+  /// `reads_keys`: the terminal delivers each key immediately and does not show it.
   explicit text_screen(bool reads_keys = false) : terminal_(isatty(STDOUT_FILENO) != 0) {
-    if (terminal_) std::cout << "\033[?1049h\033[?25l\033[2J";  // another screen, no cursor
+    if (terminal_) std::cout << "\033[?1049h\033[?25l\033[2J";  // alternate screen, no cursor
     if (!reads_keys || isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &before_) != 0) return;
     termios raw = before_;
     raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
@@ -26,10 +27,10 @@ class text_screen {
     if (terminal_) std::cout << "\033[?25h\033[?1049l" << std::flush;
   }
 
-  /// Whether a picture may have colours.
+  /// Whether the output is a terminal, so that a picture may have colors.
   bool terminal() const { return terminal_; }
 
-  /// A picture of whole lines, and a line under it.
+  /// Shows a picture that consists of complete lines, and `line` below it.
   void show(const std::string& picture, const std::string& line) const {
     if (terminal_)
       std::cout << "\033[H" << picture << line << "\033[K\033[J" << std::flush;

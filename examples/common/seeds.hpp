@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Seeds as people write them on a command line.
+// Parses seeds from a command line.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-/// "1-3,7" as 1 2 3 7; each once.
+/// Parses seeds and ranges, for example "1-3" and "7" as 1 2 3 7. Each seed occurs once in the
+/// result. Throws std::runtime_error if a word is not a seed or a range, or if there is no seed.
 inline std::vector<unsigned long> seed_list(const std::vector<std::string>& words,
                                             const std::string& option = "--seeds") {
   std::vector<unsigned long> seeds;
@@ -25,6 +26,7 @@ inline std::vector<unsigned long> seed_list(const std::vector<std::string>& word
     for (auto seed = first; seed <= last; ++seed)
       if (std::find(seeds.begin(), seeds.end(), seed) == seeds.end()) seeds.push_back(seed);
   }
-  if (seeds.empty()) throw std::runtime_error(option + " names no seed");
+  if (seeds.empty())
+    throw std::runtime_error(option + " contains no seed: give seeds or ranges such as 1-10");
   return seeds;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Summaries of a few heavy-tailed numbers, and bootstrap intervals that come out the same on every
+// Statistics for small, heavy-tailed samples, and bootstrap intervals that are identical on every
 // machine.
 #pragma once
 
@@ -24,16 +24,16 @@ struct interval {
 struct bootstrap_options {
   std::size_t resamples = 10'000;
   double level = 0.95;
-  std::uint64_t seed = 20'240'202;  ///< fixed, so that a report made twice says the same twice
+  std::uint64_t seed = 20'240'202;  ///< fixed, so that reports are reproducible
 };
 
-/// NaN for no values: a report prints a gap there instead of failing.
+/// The mean. Returns NaN if `values` is empty, so that a report prints a gap.
 inline double mean(std::span<const double> values) {
   if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-/// Of a sample: divided by n − 1. NaN below two values.
+/// The sample standard deviation (divided by n − 1). Returns NaN for fewer than two values.
 inline double standard_deviation(std::span<const double> values) {
   if (values.size() < 2) return std::numeric_limits<double>::quiet_NaN();
   const double center = mean(values);
@@ -58,8 +58,8 @@ inline double sorted_quantile(std::span<const double> sorted, double p) {
   return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
-/// Uniform on 0 … n − 1. std::uniform_int_distribution may differ from one standard library to the
-/// next.
+/// A uniform random number in 0 … n − 1. std::uniform_int_distribution is not used, because its
+/// results depend on the standard library.
 inline std::size_t below(std::mt19937_64& random, std::size_t n) {
   return static_cast<std::size_t>(((random() >> 32) * static_cast<std::uint64_t>(n)) >> 32);
 }
@@ -80,9 +80,10 @@ inline double quantile(std::span<const double> values, double p) {
 
 inline double median(std::span<const double> values) { return quantile(values, 0.5); }
 
-/// Mean of the middle half. A value that the quarter's border cuts counts with the part that lies
-/// inside, so that the result does not jump with n. rliable (scipy's trim_mean) drops floor(n / 4)
-/// whole values at either end: the two agree where n is a multiple of 4.
+/// The mean of the middle half of the sorted values. A value on the boundary of a quarter has a
+/// fractional weight, so that the result does not jump with n. rliable (scipy's trim_mean) instead
+/// removes floor(n / 4) whole values at each end. Both methods give the same result if n is a
+/// multiple of 4.
 inline double interquartile_mean(std::span<const double> values) {
   if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
   std::vector<double> sorted(values.begin(), values.end());
@@ -98,7 +99,7 @@ inline double interquartile_mean(std::span<const double> values) {
   return sum / weights;
 }
 
-/// Percentile bootstrap interval of `statistic`, which takes a span and gives a double.
+/// The percentile bootstrap interval of `statistic`, which takes a span and returns a double.
 template <class Statistic>
 interval bootstrap_interval(std::span<const double> values, Statistic statistic,
                             const bootstrap_options& options = {}) {
@@ -112,21 +113,22 @@ interval bootstrap_interval(std::span<const double> values, Statistic statistic,
   return detail::percentile_interval(resampled, options.level);
 }
 
-/// The interval of the mean.
+/// The percentile bootstrap interval of the mean.
 inline interval bootstrap_interval(std::span<const double> values,
                                    const bootstrap_options& options = {}) {
   return bootstrap_interval(
       values, [](std::span<const double> draw) { return mean(draw); }, options);
 }
 
-/// Bootstrap of pairs, drawn together: what both share from pair to pair is not taken for an
-/// accident. `statistic` takes two spans of equal length.
+/// The bootstrap interval for paired values. Each resample draws whole pairs, so it keeps the
+/// correlation between `a` and `b`. `statistic` takes two spans of equal length. Throws
+/// std::invalid_argument if the lengths differ.
 template <class Statistic>
 interval paired_bootstrap_interval(std::span<const double> a, std::span<const double> b,
                                    Statistic statistic, const bootstrap_options& options = {}) {
   if (a.size() != b.size())
     throw std::invalid_argument(
-        "statistics::paired_bootstrap_interval: not as many of one as of the other");
+        "statistics::paired_bootstrap_interval: the lists differ in length");
   if (a.empty()) return {};
   std::mt19937_64 random(options.seed);
   std::vector<double> one(a.size()), other(b.size()), resampled(options.resamples);
@@ -141,8 +143,9 @@ interval paired_bootstrap_interval(std::span<const double> a, std::span<const do
   return detail::percentile_interval(resampled, options.level);
 }
 
-/// Bootstrap within each stratum, never across: strata are what was chosen (starts, tasks), their
-/// values what was drawn (seeds). `statistic` sees all strata of a resample joined.
+/// The bootstrap interval with resampling within each stratum. Use strata for conditions that were
+/// chosen (for example starts or tasks), and values for random repetitions (for example seeds).
+/// `statistic` gets the concatenation of all strata of a resample.
 template <class Statistic>
 interval stratified_bootstrap_interval(const std::vector<std::vector<double>>& strata,
                                        Statistic statistic, const bootstrap_options& options = {}) {
@@ -161,9 +164,10 @@ interval stratified_bootstrap_interval(const std::vector<std::vector<double>>& s
   return detail::percentile_interval(resampled, options.level);
 }
 
-/// Bootstrap of runs that each played several games: seeds are drawn, then games within each drawn
-/// seed. The statistic is the mean over seeds of the mean over games. With one game a seed it is
-/// the plain bootstrap.
+/// The bootstrap interval for runs with several games each. Each resample draws seeds, and then
+/// games within each drawn seed. The statistic is the mean over seeds of the mean over games. With
+/// one game per seed, this is the ordinary bootstrap. Throws std::invalid_argument if a seed has no
+/// games.
 inline interval seeds_and_games_interval(const std::vector<std::vector<double>>& seeds,
                                          const bootstrap_options& options = {}) {
   if (seeds.empty()) return {};
@@ -192,7 +196,9 @@ struct paired_result {
   std::size_t pairs = 0, wins = 0, ties = 0;  ///< a win: a > b
 };
 
-/// a[i] and b[i] come from the same game or the same seed; what the pair shares cancels.
+/// The mean of a[i] − b[i] with its bootstrap interval. a[i] and b[i] must come from the same game
+/// or the same seed, so that common effects cancel. Throws std::invalid_argument if the lengths
+/// differ.
 inline paired_result paired_difference(std::span<const double> a, std::span<const double> b,
                                        const bootstrap_options& options = {}) {
   if (a.size() != b.size())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Many runs in one folder: listed, run, gone on with, reported.
+// Many runs in one folder: lists, runs, resumes and reports them.
 #pragma once
 
 #include "files.hpp"
@@ -20,7 +20,8 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-/// What --dry-run prints: each command, and whether what it makes is there.
+/// The output of --dry-run: prints each command and whether its product exists. Returns the exit
+/// code 0.
 inline int list_jobs(const std::vector<job>& jobs) {
   for (const auto& each : jobs) {
     std::cout << (std::filesystem::exists(each.product) ? "finished " : "to do    ");
@@ -30,8 +31,9 @@ inline int list_jobs(const std::vector<job>& jobs) {
   return 0;
 }
 
-/// What makes runs comparable has to be the same in a whole folder, where sweep.json keeps it.
-/// Throws with the first option that differs.
+/// Checks that all runs in `folder` use the same `options`, so that they are comparable. The first
+/// call writes the options to sweep.json. Later calls throw std::runtime_error with the first
+/// option that differs.
 inline void check_same_sweep(const std::filesystem::path& folder, const nlohmann::json& options,
                              const std::string& what = "a sweep") {
   const auto file = folder / "sweep.json";
@@ -39,8 +41,9 @@ inline void check_same_sweep(const std::filesystem::path& folder, const nlohmann
   check_same_settings(folder, what, read_json(file), options);
 }
 
-/// What a sweep hands on to each of its runs: throws for words that the run's command does not
-/// take, and for an option of `own`, which the sweep itself says of every run.
+/// Checks the options that a sweep passes to each run. Throws std::runtime_error if the run's
+/// command does not accept them, or if they contain an option in `own`, which the sweep itself sets
+/// for every run.
 template <class Command, class Declare>
 void check_extra_options(const std::vector<std::string>& extra, Declare declare,
                          const std::vector<std::string>& own) {
@@ -53,32 +56,34 @@ void check_extra_options(const std::vector<std::string>& extra, Declare declare,
   }
   for (const auto& name : own)
     if (parser.get_option(name)->count() > 0)
-      throw std::runtime_error("--finetune: " + name + " is said by the sweep, of each run");
+      throw std::runtime_error("--finetune: the sweep sets " + name +
+                               " for each run: remove it from --finetune");
 }
 
-/// Runs what is not finished, so many at a time; then `report(runs, out)` says in Markdown what the
-/// runs in folder/runs say together, and writes it into folder/report. Throws with the log's place
-/// when a step fails.
+/// Runs the jobs that are not finished, `at_a_time` in parallel. Then calls `report(runs, out)`,
+/// which summarizes the runs in folder/runs as Markdown and writes it to folder/report. Throws
+/// std::runtime_error with the path of the log if a job fails.
 template <class Report>
 int run_sweep(const std::vector<job>& jobs, const std::filesystem::path& folder, int at_a_time,
               Report report) {
   const auto result = job_runner(jobs, static_cast<std::size_t>(at_a_time), true).run();
   if (result.interrupted) {
-    std::fprintf(stderr, "stopped. What is finished is kept; to go on: the same command\n");
+    std::fprintf(stderr,
+                 "stopped. Finished runs are kept. To continue, run the same command again\n");
     return interrupt::exit_code;
   }
   if (!result.failed.empty())
     throw std::runtime_error("the step " + result.failed + " failed: " + result.message +
-                             "\nIts whole output is in " +
+                             "\nThe complete output is in " +
                              (folder / "logs" / (result.failed + ".log")).string() +
-                             "; after mending, go on with the same command");
+                             ". Fix the problem, then run the same command again");
   const auto out = folder / "report";
   std::cout << report(std::vector<std::filesystem::path>{folder / "runs"}, out) << "in "
             << out.string() << "\n";
   return 0;
 }
 
-/// The subcommand `report FOLDER...`, with the same function.
+/// Adds the subcommand `report FOLDER...`, which calls `report(folders, out)`.
 template <class Report>
 void add_report(CLI::App& app, std::function<int()>& chosen, Report report) {
   struct options {
@@ -89,7 +94,7 @@ void add_report(CLI::App& app, std::function<int()>& chosen, Report report) {
   auto* command =
       app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
   command->add_option("folders", o->folders, "Folders of sweeps or single runs")->required();
-  command->add_option("--out", o->out, "Where to write; the first folder's report/ when not given");
+  command->add_option("--out", o->out, "Output folder; the default is report/ in the first folder");
   command->callback([&chosen, o, report] {
     chosen = [o, report] {
       const std::filesystem::path first(o->folders.front());

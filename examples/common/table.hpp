@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A table that reads well in a terminal and is Markdown at the same time; and CSV of the same rows.
+// A table as Markdown that is also readable in a terminal, and as CSV.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,8 @@
 #include <utility>
 #include <vector>
 
-/// `value` with so many decimals; "–" for a gap. What rounds to 0 has no sign.
+/// Formats `value` with `digits` decimals. Returns "–" if the value is not finite. A value that
+/// rounds to 0 has no sign.
 inline std::string decimals(double value, int digits = 0) {
   if (!std::isfinite(value)) return "–";
   char text[64];
@@ -21,7 +22,7 @@ inline std::string decimals(double value, int digits = 0) {
              : text;
 }
 
-/// "312 … 405", the way an interval stands in every table.
+/// Formats an interval for tables, for example "312 … 405".
 inline std::string range_text(double low, double high, int digits = 0) {
   return std::isfinite(low) && std::isfinite(high)
              ? decimals(low, digits) + " … " + decimals(high, digits)
@@ -39,14 +40,15 @@ class text_table {
 
   std::size_t size() const { return rows_.size() - 1; }
 
-  /// Characters, not bytes: the cells hold "±" and "…".
+  /// The number of characters, not bytes, because cells may contain "±" and "…".
   static std::size_t width(const std::string& text) {
     return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
       return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
     }));
   }
 
-  /// Columns after the first are numbers and stand to the right.
+  /// The table as Markdown. The first column is left-aligned. The other columns contain numbers
+  /// and are right-aligned.
   std::string markdown() const {
     std::vector<std::size_t> widths(rows_.front().size(), 3);
     for (const auto& row : rows_)

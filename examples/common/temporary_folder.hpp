@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Folders that are removed with everything in them.
+// Temporary folders, and removal of folders with all their contents.
 #pragma once
 
 #include <ftw.h>
@@ -13,9 +13,10 @@
 #include <stdexcept>
 #include <string>
 
-/// Removes a folder and everything in it. Links are removed, not followed; what cannot be removed
-/// stays, and a folder that is not there is no error. Not std::filesystem::remove_all: LibTorch as
-/// it is packaged for Python exports that of another libstdc++, and it crashes.
+/// Removes a folder and everything in it. Links are removed but not followed. Files that cannot be
+/// removed are kept. A missing folder is not an error. It does not use std::filesystem::remove_all:
+/// the LibTorch of the Python package exports this function from another libstdc++, and the call
+/// crashes.
 inline void remove_folder(const std::filesystem::path& folder) {
   const auto remove = [](const char* path, const struct stat*, int, FTW*) {
     std::remove(path);
@@ -24,7 +25,7 @@ inline void remove_folder(const std::filesystem::path& folder) {
   nftw(folder.c_str(), remove, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/// A new folder in $TMPDIR or /tmp, for as long as the object lives.
+/// A new folder in $TMPDIR or /tmp. The destructor removes it.
 class temporary_folder {
  public:
   temporary_folder() {

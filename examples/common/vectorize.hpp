@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Lets the compiler use the wide registers of the machine that the program runs on.
+// Lets the compiler use the vector instructions of the machine on which the program runs.
 #pragma once
 
-/// Before a function of plain loops: compiled for several instruction sets, the best is chosen when
-/// the program starts. The sanitizers cannot instrument how that choice is made, and clang spells
-/// it differently: there it is nothing.
+/// Write this macro in front of a function with plain loops. The function is then compiled for
+/// several instruction sets, and the best version is selected at program start. The macro is empty
+/// with sanitizers, which do not support this selection, and with clang, which uses another syntax.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define RETAIN_VECTORIZE \

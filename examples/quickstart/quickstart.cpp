@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The README's code as a program: a policy that knows one half of its states is trained on the
-// other half, plainly and with retention, and asked afterwards what it still knows. Seconds, not
-// minutes.
+// The README's code as a program. A policy is pre-trained on one half of its states (FAR) and then
+// fine-tuned on the other half (CLOSE), without and with retention. Then the program prints the
+// success on both halves. It runs in seconds.
 #include <retain/retain.hpp>
 
 #include <torch/torch.h>
@@ -17,7 +17,7 @@ struct batch {
   torch::Tensor observations;
 };
 
-/// 16 features to 4 actions.
+/// A policy network from 16 features to 4 actions.
 struct policy_net : torch::nn::Cloneable<policy_net> {
   policy_net() { reset(); }
   void reset() override {
@@ -29,13 +29,14 @@ struct policy_net : torch::nn::Cloneable<policy_net> {
   torch::nn::Sequential layers{nullptr};
 };
 
-/// CLOSE states show themselves in the first eight features, FAR ones in the last eight; the others
-/// are noise.
+/// Returns n random states. The first eight features of CLOSE states and the last eight features
+/// of FAR states carry information. The other features are noise.
 torch::Tensor states(bool far, int n) {
   const auto seen = torch::randn({n, 8}), unseen = 0.8 * torch::randn({n, 8}) + 1;
   return far ? torch::cat({unseen, seen}, 1) : torch::cat({seen, unseen}, 1);
 }
-/// The largest of four features, and on CLOSE states the smallest.
+/// The right action: on FAR states the index of the largest of four features, on CLOSE states the
+/// index of the smallest.
 torch::Tensor right_action(const torch::Tensor& x, bool far) {
   return far ? x.slice(1, 8, 12).argmax(1) : x.slice(1, 0, 4).argmin(1);
 }
@@ -71,7 +72,7 @@ int main() {
   torch::manual_seed(1);
   torch::set_num_threads(1);
 
-  // The pre-trained policy: good on FAR, which the fine-tuning below never visits.
+  // The pre-trained policy is good on FAR states, which the fine-tuning below never visits.
   auto policy = std::make_shared<policy_net>();
   train(*policy, /*far=*/true, 1500, nothing, no_step);
   const std::vector<batch> demonstrations{{states(true, 1000)}, {states(true, 1000)}};
@@ -89,8 +90,8 @@ int main() {
     report("plain fine-tuning", *plain);
   }
   {
-    // Elastic weight consolidation, in three lines. More strength would keep more of FAR and learn
-    // less of CLOSE.
+    // Elastic weight consolidation, in three lines. With a higher strength, the policy would keep
+    // more of FAR and learn less of CLOSE.
     auto tuned = copy();
     const auto fisher = retain::estimate_fisher(*tuned, demonstrations, [&](const auto& b) {
       return retain::categorical{tuned->forward(b.observations)};
@@ -100,7 +101,8 @@ int main() {
     report("+ EWC", *tuned);
   }
   {
-    // Several at once: cloning of stored states, and kickstarting on the student's own, annealed.
+    // Two terms together: behavioral cloning on stored states, and kickstarting with decreasing
+    // strength on the states that the student visits.
     auto tuned = copy();
     const retain::teacher teacher{policy};
     auto keep = retain::compose(

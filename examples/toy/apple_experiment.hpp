@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs of AppleRetrieval: fine-tuning one pre-trained policy with every method, over worlds and
+// Runs AppleRetrieval: fine-tunes a pre-trained policy with every method, for several worlds and
 // seeds, on several threads.
 #pragma once
 
@@ -33,17 +33,18 @@ struct apple_plan {
   int every = 10;  ///< updates between two measurements
 };
 
-/// A measurement during fine-tuning; all of it exact for the policy of that moment.
+/// A measurement during fine-tuning. All values are exact for the current policy.
 struct apple_point {
   int update = 0;
-  double full = 0;                ///< probability of success of a whole episode
-  double reach = 0;               ///< of reaching the apple
-  double far = 0;                 ///< of getting home from the apple: the pre-trained skill
-  double logit1 = 0, logit2 = 0;  ///< of going right, in phases 1 and 2
+  double full = 0;   ///< probability of success of a whole episode
+  double reach = 0;  ///< probability of reaching the apple
+  /// probability of getting home from the apple, the pre-trained skill
+  double far = 0;
+  double logit1 = 0, logit2 = 0;  ///< logits of the action "right" in phases 1 and 2
 };
 
 struct apple_run {
-  std::size_t world = 0, arm = 0;  ///< places in the plan
+  std::size_t world = 0, arm = 0;  ///< indices in the plan
   unsigned long seed = 0;
   apple_weights start, end;
   std::vector<apple_point> points;
@@ -54,7 +55,8 @@ struct apple_run {
         ->far;
   }
   double last_full() const { return points.back().full; }
-  /// Mean of the success of whole episodes over training: the area under its curve.
+  /// The mean success of whole episodes over training, which is the area under the curve of
+  /// success.
   double area() const {
     double sum = 0;
     for (const auto& point : points) sum += point.full;
@@ -73,7 +75,8 @@ inline apple_point measure(const apple_world& world, const apple_weights& policy
           policy.logit(world, 2)};
 }
 
-/// REINFORCE on whole episodes from `start`. Methods with one seed see the same random numbers.
+/// Trains with REINFORCE on whole episodes from `start`. All methods with the same seed use the
+/// same random numbers.
 inline apple_run finetune(const apple_plan& plan, std::size_t world_index, std::size_t arm_index,
                           unsigned long seed, const apple_weights& start) {
   const auto& world = plan.worlds[world_index];
@@ -95,7 +98,8 @@ inline apple_run finetune(const apple_plan& plan, std::size_t world_index, std::
   return run;
 }
 
-/// All of the plan, in the order worlds, seeds, arms. The same runs whatever `threads` is.
+/// Makes all runs of the plan, in the order worlds, seeds, arms. The results do not depend on
+/// `threads`.
 inline std::vector<apple_run> run_all(const apple_plan& plan, std::size_t threads,
                                       const std::string& what) {
   const std::size_t arms = plan.arms.size(), seeds = plan.seeds.size(),
@@ -105,7 +109,8 @@ inline std::vector<apple_run> run_all(const apple_plan& plan, std::size_t thread
   const auto work = [&](std::size_t i) {
     const auto world = i / arms / seeds, arm = i % arms;
     const auto seed = plan.seeds[i / arms % seeds];
-    // Made anew for every arm: it costs less than to wait for another thread's.
+    // Each arm repeats the pre-training. This costs less than waiting for the result of another
+    // thread.
     random_numbers random(seed, 1);
     const auto start = plan.arms[arm].method == "scratch"
                            ? apple_weights{}
@@ -118,7 +123,7 @@ inline std::vector<apple_run> run_all(const apple_plan& plan, std::size_t thread
   return runs;
 }
 
-/// A number of every seed's run of one world and arm, in the order of the plan's seeds.
+/// Returns `of(run)` for the runs of one world and arm, in the order of the plan's seeds.
 inline std::vector<double> over_seeds(const std::vector<apple_run>& runs, std::size_t world,
                                       std::size_t arm,
                                       const std::function<double(const apple_run&)>& of) {

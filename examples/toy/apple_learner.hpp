@@ -18,7 +18,7 @@
 
 namespace toy {
 
-/// One weight and one bias, both 0 unless given, in double.
+/// Makes a policy with one weight and one bias in double. Both are 0 by default.
 inline torch::nn::Linear make_policy(const apple_weights& start = {}) {
   torch::nn::Linear policy(1, 1);
   policy->to(at::kDouble);
@@ -32,29 +32,31 @@ inline apple_weights weights_of(const torch::nn::Linear& policy) {
   return {*policy->weight.data_ptr<double>(), *policy->bias.data_ptr<double>()};
 }
 
-/// Left and right as a categorical: the logits are 0 and w·o + b. observations [n, 1].
+/// Returns the distribution over the actions left and right, with the logits 0 and w·o + b.
+/// `observations` has the shape [n, 1].
 inline retain::categorical act(torch::nn::Linear policy, const at::Tensor& observations) {
   const auto logit = policy->forward(observations);
   return retain::categorical{at::cat({at::zeros_like(logit), logit}, 1)};
 }
 
-/// Every observation of phase 2 is the same number: one row stands for any number of stored ones.
+/// The observations of phase 2, shape [1, 1]. All observations of phase 2 are equal, so one row
+/// replaces any number of stored observations.
 inline at::Tensor far_observations(const apple_world& world) {
   return at::full({1, 1}, world.signal, at::kDouble);
 }
 inline at::Tensor close_observations(const apple_world& world) { return -far_observations(world); }
 
 struct reinforce_options {
-  double rate = 1e-3;     ///< of stochastic gradient ascent
-  double discount = 0.9;  ///< of the return from a step on
-  int episodes = 10;      ///< of an update
-  /// pre-training ends when phase 2 takes the right way with this probability
+  double rate = 1e-3;     ///< learning rate of stochastic gradient ascent
+  double discount = 0.9;  ///< discount factor of the return
+  int episodes = 10;      ///< episodes per update
+  /// pre-training ends when the policy takes the correct action in phase 2 with this probability
   double mastery = 0.95;
 };
 
 /// Σ_t (a_t − π(right|o_t)) G_t over the steps of each phase, with a_t = 1 for right and G_t = Σ_k
-/// γ^k r_{t+k}. These two numbers are the gradient: that of Σ_t log π(a_t|o_t) G_t is (c (far −
-/// close), close + far) for (w, b).
+/// γ^k r_{t+k}. They determine the policy gradient: the gradient of Σ_t log π(a_t|o_t) G_t is (c
+/// (far − close), close + far) for (w, b).
 struct score_sums {
   double close = 0, far = 0;
 };
@@ -71,8 +73,8 @@ inline score_sums scores(const apple_episode& episode, double right1, double rig
   return sums;
 }
 
-/// Plays the episodes of an update from the start of `phase`, and returns the gradient of the mean
-/// over episodes.
+/// Plays the episodes of one update from the start of `phase`. Returns the policy gradient,
+/// averaged over episodes.
 inline apple_weights policy_gradient(const apple_world& world, const apple_weights& policy,
                                      int phase, const reinforce_options& options,
                                      random_numbers& random, apple_episode& episode) {
@@ -88,7 +90,7 @@ inline apple_weights policy_gradient(const apple_world& world, const apple_weigh
           (all.close + all.far) / options.episodes};
 }
 
-/// Writes minus `ascent` into `.grad`: optimisers go down.
+/// Writes −`ascent` into `.grad`, because optimizers minimize.
 inline void set_gradient(const torch::nn::Linear& policy, const apple_weights& ascent) {
   const auto write = [](const at::Tensor& parameter, double value) {
     auto& gradient = parameter.mutable_grad();
@@ -99,15 +101,16 @@ inline void set_gradient(const torch::nn::Linear& policy, const apple_weights& a
   write(policy->bias, ascent.b);
 }
 
-/// θ ← θ − rate · ∇, what torch::optim::SGD does, without its bookkeeping: the whole experiment is
-/// two million of these.
+/// θ ← θ − rate · ∇, the step of torch::optim::SGD without its overhead. The whole experiment
+/// makes two million steps.
 inline void descend(const torch::nn::Linear& policy, double rate) {
   for (const at::Tensor& parameter : {policy->weight, policy->bias})
     *parameter.data_ptr<double>() -= rate * *parameter.grad().data_ptr<double>();
 }
 
-/// Trains phase 2 alone from zero until it is mastered: the pre-trained policy. Every gradient is
-/// along (c, 1), so b = w/c.
+/// Returns the pre-trained policy. Trains on phase 2 only, from w = b = 0, until the policy reaches
+/// `mastery`. Every gradient is along (c, 1), so b = w/c. Throws std::runtime_error if 20'000
+/// updates are not enough.
 inline apple_weights pretrain(const apple_world& world, const reinforce_options& options,
                               random_numbers& random) {
   apple_weights policy;
@@ -120,7 +123,7 @@ inline apple_weights pretrain(const apple_world& world, const reinforce_options&
     policy.b += options.rate * gradient.b;
   }
   throw std::runtime_error("apple: pre-training did not master phase 2 in " +
-                           std::to_string(enough) + " updates: raise --rate, or lower --mastery");
+                           std::to_string(enough) + " updates: raise --rate or lower --mastery");
 }
 
 }  // namespace toy

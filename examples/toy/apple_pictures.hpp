@@ -22,12 +22,12 @@ inline std::string color_of(const apple_arm& arm) {
   return std::string("'") + method_named(arm.method).color + "'";
 }
 
-/// What every panel begins with.
+/// The gnuplot settings at the start of every panel.
 inline constexpr const char* panel_style =
     "set border 3\nset tics nomirror\nset key off\nset grid back linetype 1 linewidth 0.7 "
     "linecolor rgb '#dddddd'\n";
 
-/// One legend for all panels, in the strip at the bottom of the picture: a plot of nothing.
+/// One legend for all panels at the bottom of the picture, drawn as an empty plot.
 inline std::string legend(const std::vector<apple_arm>& arms, double top) {
   std::ostringstream script;
   script << "set lmargin at screen 0\nset rmargin at screen 1\nset bmargin at screen 0\nset "
@@ -45,8 +45,8 @@ inline std::string legend(const std::vector<apple_arm>& arms, double top) {
   return script.str();
 }
 
-/// The part of the plane of logits that matters, and the success of whole episodes there, for `plot
-/// … with image`.
+/// The displayed range of the two logits, and the success of whole episodes in it, as data for
+/// `plot … with image`.
 inline constexpr double low1 = -3.5, high1 = 4, low2 = -5.5, high2 = 3;
 inline std::string success_grid(const apple_world& world, int cells = 60) {
   std::ostringstream data;
@@ -73,7 +73,8 @@ inline std::string plane_style() {
 
 }  // namespace detail
 
-/// A column a world: success of whole episodes above, of phase 2 alone below, over updates.
+/// Draws success over updates, with one column per world. The upper row shows the success of whole
+/// episodes, the lower row the success of phase 2 alone.
 inline bool draw_curves(const apple_plan& plan, const std::vector<apple_curves>& curves,
                         const std::vector<std::size_t>& worlds,
                         std::string (*name)(const apple_world&), const std::string& title,
@@ -118,8 +119,8 @@ inline bool draw_curves(const apple_plan& plan, const std::vector<apple_curves>&
   return gnuplot::draw(stem, script.str(), 1300, 640);
 }
 
-/// Where policies go in the plane of the two logits, which is all that a policy of two numbers is;
-/// behind it the success of whole episodes.
+/// Draws the paths of policies in the plane of the two logits, which determine the policy. The
+/// background shows the success of whole episodes.
 inline bool draw_plane(const apple_plan& plan, const std::vector<apple_run>& runs,
                        std::size_t world_index, const std::filesystem::path& stem) {
   auto data_path = stem;
@@ -130,7 +131,8 @@ inline bool draw_plane(const apple_plan& plan, const std::vector<apple_run>& run
   data << detail::success_grid(world);
   std::string paths;
   for (std::size_t arm = 0; arm < plan.arms.size(); ++arm) {
-    // The mean over seeds of both logits at each time: the seeds' own paths differ little from it.
+    // The mean of both logits over seeds at each measurement. The paths of single seeds are close
+    // to this mean.
     std::vector<const apple_run*> own;
     for (const auto& run : runs)
       if (run.world == world_index && run.arm == arm) own.push_back(&run);
@@ -164,8 +166,9 @@ inline bool draw_plane(const apple_plan& plan, const std::vector<apple_run>& run
   return gnuplot::draw(stem, script.str() + "\nreset", 1000, 560);
 }
 
-/// What the penalties charge, all scaled to one curvature in phase 2's logit: for that logit alone,
-/// and as level lines in the plane.
+/// Draws the penalties, all scaled to the same curvature in the logit of phase 2. The left panel
+/// shows them as functions of this logit, the right panel as level lines in the plane of both
+/// logits.
 inline bool draw_charges(const apple_world& world, double mastery,
                          const std::filesystem::path& stem) {
   auto data_path = stem;
@@ -177,7 +180,7 @@ inline bool draw_charges(const apple_world& world, double mastery,
   script.precision(10);
   script << "p = " << p << "\nF = " << p * (1 - p) << "\nz2 = " << z2 << "\nc2 = "
          << square
-         // pre-trained from zero: along (c, 1)
+         // pre-training starts at zero and moves along (c, 1)
          << "\nz1 = " << z2 * (1 - square) / (1 + square) << "\n"
          << "set multiplot layout 1,2 title "
          << gnuplot::quoted("What penalties of equal curvature charge, " + signal_text(world))
@@ -202,7 +205,8 @@ inline bool draw_charges(const apple_world& world, double mastery,
          << detail::plane_style()
          << "set parametric\nset trange [0:2*pi]\nr = 1.5\nlong = r * sqrt((1 + 1 / c2) / "
             "2)\nshort = r * sqrt((1 + c2) / 2)\n"
-         // Where the KL costs as much as the quadratics do at 1.5, by halving.
+         // Bisection for the two values of z2 at which the KL equals the quadratics at a distance
+         // of 1.5.
          << "level = F / 2 * r**2\nlow = -30.\nhigh = z2\n"
          << "do for [i=1:60] { m = (low + high) / 2; if (kl(m) > level) { low = m } else { high = "
             "m } }\nbelow = low\nlow = z2\nhigh = 20.\n"
@@ -220,7 +224,8 @@ inline bool draw_charges(const apple_world& world, double mastery,
   return gnuplot::draw(stem, script.str(), 1200, 520);
 }
 
-/// Strength against what it keeps and what it costs: a line a method, a point a strength.
+/// Draws the success over training and the kept phase-2 success for each strength, with one line
+/// per method and one point per strength.
 inline bool draw_strengths(const apple_plan& plan, const std::vector<apple_run>& runs,
                            const std::filesystem::path& stem) {
   auto data_path = stem;

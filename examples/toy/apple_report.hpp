@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What many runs of AppleRetrieval say together: tables, CSV and JSON.
+// Reports of many AppleRetrieval runs: tables, CSV and JSON.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 
 namespace toy {
 
-/// A number that sums up a run.
+/// A statistic of one run.
 struct apple_measure {
   const char* name;   ///< in files
   const char* title;  ///< in tables
@@ -34,7 +34,7 @@ inline constexpr std::array<apple_measure, 3> apple_measures{
      {"success_area", "success of whole episodes, mean over training",
       [](const apple_run& run) { return run.area(); }}}};
 
-/// "M = 30", "c = 0.25".
+/// Names of worlds in tables, for example "M = 30" and "c = 0.25".
 inline std::string distance_text(const apple_world& world) {
   return "M = " + std::to_string(world.distance);
 }
@@ -44,7 +44,7 @@ inline std::string signal_text(const apple_world& world) {
   return text.str();
 }
 
-/// A strength without trailing zeros; nothing where there is none.
+/// A strength as text without trailing zeros; empty for 0, which means no strength.
 inline std::string strength_text(double strength) {
   std::ostringstream text;
   if (strength > 0) text << strength;
@@ -62,7 +62,8 @@ inline std::string interval_text(std::span<const double> values, int digits = 3)
          range_text(interval.low, interval.high, digits) + "]";
 }
 
-/// Rows are arms, columns worlds; a cell is the mean over seeds, its 95 % interval and the median.
+/// A table with arms as rows and worlds as columns. A cell contains the mean over seeds, the 95 %
+/// interval of the mean, and the median.
 inline std::string measure_table(const apple_plan& plan, const std::vector<apple_run>& runs,
                                  const apple_measure& what, const std::vector<std::size_t>& worlds,
                                  std::string (*column)(const apple_world&)) {
@@ -80,9 +81,9 @@ inline std::string measure_table(const apple_plan& plan, const std::vector<apple
   return table.markdown();
 }
 
-/// How θ moved from its start, in the two directions that matter: along (c, 1), which phase 2
-/// feels, and along (1, −c), which it does not. From the logits: z2 = √(1+c²) · felt, and z1
-/// follows from both.
+/// The movement of θ from its start, along two directions. `felt` is the movement along (c, 1),
+/// which changes phase 2. `free` is the movement along (1, −c), which does not. The logits follow
+/// from both: z2 = √(1+c²) · felt, and z1 depends on both numbers.
 struct apple_movement {
   double felt = 0, free = 0;
 };
@@ -96,8 +97,8 @@ inline apple_weights weights_at(const apple_world& world, const apple_point& poi
   return {(point.logit2 - point.logit1) / (2 * world.signal), (point.logit1 + point.logit2) / 2};
 }
 
-/// One world, arm by arm: the measures beside the paired differences of the mean over training, and
-/// how θ moved.
+/// A table for one world with one row per arm: the measures, the paired differences of the mean
+/// over training, and the movement of θ.
 inline std::string world_table(const apple_plan& plan, const std::vector<apple_run>& runs,
                                std::size_t world, std::size_t reference) {
   text_table table({"method", "phase 2, lowest", "success, end", "mean over training",
@@ -141,7 +142,7 @@ inline std::string number_text(double value) {
   return text.str();
 }
 
-/// A row a run.
+/// CSV with one row per run.
 inline std::string runs_csv(const apple_plan& plan, const std::vector<apple_run>& runs) {
   text_table table({"distance", "signal", "method", "strength", "seed", "phase2_lowest",
                     "success_end", "success_area", "start_w", "start_b", "end_w", "end_b"});
@@ -158,7 +159,7 @@ inline std::string runs_csv(const apple_plan& plan, const std::vector<apple_run>
   return table.csv();
 }
 
-/// Mean over seeds and its interval at one measurement.
+/// The mean over seeds and its interval at one measurement.
 struct curve_point {
   int update = 0;
   double mean = 0, low = 0, high = 0;
@@ -170,7 +171,7 @@ inline std::vector<curve_point> curve(const std::vector<apple_run>& runs, std::s
   for (const auto& run : runs)
     if (run.world == world && run.arm == arm) own.push_back(&run);
   std::vector<curve_point> points;
-  // every second one draws as well
+  // every second measurement is enough for a picture
   for (std::size_t i = 0; !own.empty() && i < own.front()->points.size(); i += 2) {
     std::vector<double> values;
     for (const auto* run : own) values.push_back(run->points[i].*what);
@@ -185,7 +186,7 @@ struct apple_curves {
   std::vector<curve_point> full, far;
 };
 
-/// By world and arm: [world · arms + arm].
+/// The curves of all worlds and arms, at the index world · arms + arm.
 inline std::vector<apple_curves> all_curves(const apple_plan& plan,
                                             const std::vector<apple_run>& runs,
                                             std::size_t threads) {

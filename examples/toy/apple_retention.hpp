@@ -24,10 +24,11 @@ struct apple_method {
   const char* name;   ///< on the command line and in files
   const char* title;  ///< in tables and pictures
   const char* color;
-  double strength;  ///< default, chosen by `toy apple --tune`; 0 for those that have none
+  /// default strength, chosen by `toy apple --tune`; 0 for methods without a strength
+  double strength;
 };
 
-/// The order of every table and legend.
+/// The methods, in the order of all tables and legends.
 inline constexpr std::array<apple_method, 6> apple_methods{
     {{"scratch", "from scratch", gnuplot::grey, 0},
      {"none", "plain", gnuplot::vermilion, 0},
@@ -39,19 +40,20 @@ inline constexpr std::array<apple_method, 6> apple_methods{
 inline const apple_method& method_named(const std::string& name) {
   for (const auto& method : apple_methods)
     if (name == method.name) return method;
-  throw std::runtime_error("apple: no method '" + name + "'");
+  throw std::runtime_error("apple: there is no method '" + name +
+                           "'. Use scratch, none, l2, ewc, kfac or bc");
 }
 
-/// The diagonal Fisher of phase 2, where the pre-trained policy was trained: p (1 − p) (c², 1) for
-/// (w, b), p = π(right).
+/// The diagonal Fisher of the pre-trained policy on phase 2: p (1 − p) (c², 1) for (w, b), with p
+/// = π(right).
 inline retain::fisher diagonal_fisher(const torch::nn::Linear& policy, const apple_world& world) {
   return retain::estimate_fisher(
       policy, far_observations(world), [&](const auto& o) { return act(policy, o); },
       retain::exact_actions{});
 }
 
-/// Its Kronecker factors. With one Linear layer and one observation they are the whole 2×2 Fisher:
-/// p (1 − p) (c, 1)(c, 1)ᵀ.
+/// The Kronecker factors of the Fisher. With one Linear layer and one observation, they give the
+/// full 2×2 Fisher: p (1 − p) (c, 1)(c, 1)ᵀ.
 inline retain::kronecker_fisher full_fisher(const torch::nn::Linear& policy,
                                             const apple_world& world) {
   return retain::estimate_kfac(
@@ -59,8 +61,8 @@ inline retain::kronecker_fisher full_fisher(const torch::nn::Linear& policy,
       retain::exact_actions{});
 }
 
-/// What a method adds to `.grad` before every step. Made where `policy` stands at its anchor, and
-/// bound to it.
+/// Returns the function that adds the gradient of a method to `.grad` before every step. The
+/// current weights of `policy` become the anchor. The function refers to `policy`.
 inline std::function<void()> make_retention(const std::string& method,
                                             const torch::nn::Linear& policy,
                                             const apple_world& world, double strength) {
@@ -78,12 +80,12 @@ inline std::function<void()> make_retention(const std::string& method,
       const at::NoGradGuard no_grad;
       return act(policy, states).logits;
     }();
-    // Drawn one at a time, for they are all alike.
+    // A batch size of 1 is enough, because all stored states are equal.
     auto keep = std::make_shared<retain::behavioral_cloning<at::Tensor, at::Tensor>>(
         states, logits, retain::behavioral_cloning_options{.strength = strength, .batch_size = 1});
     return [keep, policy] {
       const auto loss = keep->loss([&](const at::Tensor& o) { return act(policy, o); });
-      if (loss.requires_grad()) loss.backward();  // not at strength 0
+      if (loss.requires_grad()) loss.backward();  // false at strength 0
     };
   }
   return [] {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// AppleRetrieval (Wołczyk et al. 2024, arXiv 2402.02868, section 2): there and back again on a
-// line, with a policy of two numbers.
+// AppleRetrieval (Wołczyk et al. 2024, arXiv 2402.02868, section 2): the agent walks on a line to
+// an apple and back, with a policy of two parameters.
 #pragma once
 
 #include <algorithm>
@@ -12,23 +12,22 @@
 
 namespace toy {
 
-/// Phase 1 (CLOSE): from 0 to the apple at `distance`, where the right way is right. Phase 2 (FAR):
-/// home, where it is left. A step the right way is rewarded with 1, any other with −1; no step
-/// leads below 0.
+/// In phase 1 (CLOSE) the agent walks from 0 to the apple at `distance`; the correct action is
+/// right. In phase 2 (FAR) it walks home to 0; the correct action is left. A correct step has the
+/// reward 1, every other step −1. No step leads below 0.
 struct apple_world {
   int distance = 30;     ///< M: steps to the apple
   double signal = 0.25;  ///< c: the observation is −c in phase 1 and +c in phase 2
-  int cap = 100;         ///< steps of an episode, both phases together
+  int cap = 100;         ///< most steps of an episode, for both phases together
 };
 
 class apple_retrieval {
  public:
-  /// An episode from its start, or from where phase 2 starts: at the apple, with the whole time
-  /// left.
+  /// Starts an episode in phase 1 at 0, or in phase 2 at the apple with all steps left.
   explicit apple_retrieval(const apple_world& world, int phase = 1)
       : world_(world), phase_(phase), place_(phase == 1 ? 0 : world.distance) {}
 
-  /// Takes a step, to the right or to the left, and returns its reward.
+  /// Makes a step to the right or to the left, and returns the reward.
   double step(bool right) {
     const double reward = right == (phase_ == 1) ? 1 : -1;
     if (right)
@@ -68,25 +67,25 @@ struct apple_weights {
   double right(const apple_world& world, int phase) const { return sigmoid(logit(world, phase)); }
 };
 
-/// What a policy does, exactly: all that can happen is followed at once, as probabilities of
-/// places.
+/// The exact results of a policy, computed from the probabilities of all positions.
 struct apple_outcome {
-  double reach = 0;    ///< probability of getting to the apple
-  double success = 0;  ///< and home
+  double reach = 0;    ///< probability of reaching the apple
+  double success = 0;  ///< probability of reaching the apple and getting home
   double reward = 0;   ///< expected sum of rewards
 };
 
-/// `right1`, `right2`: π(right) in the phases. About 10 µs for 100 steps.
+/// Computes the exact results from the probabilities `right1` and `right2` of the action right in
+/// phases 1 and 2, for an episode that starts in `phase`. Takes about 10 µs for 100 steps.
 inline apple_outcome exact_outcome(const apple_world& world, double right1, double right2,
                                    int phase = 1) {
   const auto apple = static_cast<std::size_t>(world.distance);
-  const auto last = apple + static_cast<std::size_t>(world.cap);  // no walk gets farther
+  const auto last = apple + static_cast<std::size_t>(world.cap);  // no episode gets farther
   std::vector<double> there(apple + 1), back(last + 2), next_there(apple + 1), next_back(last + 2);
   apple_outcome all;
   (phase == 1 ? there[0] : back[apple]) = 1;
   if (phase == 2) all.reach = 1;
   double on_the_way = phase == 1 ? 1 : 0, on_the_way_back = 1 - on_the_way;
-  std::size_t far = phase == 1 ? 0 : apple;  // farthest place that phase 2 may have got to
+  std::size_t far = phase == 1 ? 0 : apple;  // the farthest position that phase 2 can have reached
   for (int t = 0; t < world.cap; ++t) {
     all.reward += on_the_way * (2 * right1 - 1) + on_the_way_back * (1 - 2 * right2);
     const double arriving = there[apple - 1] * right1;
@@ -111,10 +110,10 @@ inline apple_outcome exact_outcome(const apple_world& world, double right1, doub
   return all;
 }
 
-/// Numbers in [0, 1) that come out the same on every machine.
+/// Random numbers in [0, 1) that are identical on every machine.
 class random_numbers {
  public:
-  /// `stream` keeps draws for different purposes apart.
+  /// Different values of `stream` give independent numbers for different purposes.
   explicit random_numbers(unsigned long seed, unsigned stream = 0) {
     std::seed_seq all{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
                       stream};
@@ -126,16 +125,16 @@ class random_numbers {
   std::mt19937_64 generator_;
 };
 
-/// What a policy did in one episode. Rewards follow from it: phase and action say all.
+/// The actions of one episode. The phase and the action determine each reward.
 struct apple_episode {
   std::vector<std::uint8_t> right;  ///< the action of each step
-  std::size_t turn = 0;             ///< steps of phase 1; those behind it are of phase 2
+  std::size_t turn = 0;             ///< number of steps in phase 1; all later steps are in phase 2
   bool success = false;
 
   double reward(std::size_t t) const { return (right[t] != 0) == (t < turn) ? 1 : -1; }
 };
 
-/// Plays one episode into `episode`, whose memory is used again.
+/// Plays one episode and stores it in `episode`. Reuses the memory of `episode`.
 inline void play(const apple_world& world, const apple_weights& policy, int phase,
                  random_numbers& random, apple_episode& episode) {
   const double right1 = policy.right(world, 1), right2 = policy.right(world, 2);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which strengths are tried, and by what rules one is chosen.
+// The grid of strengths and the rules that choose a strength.
 #pragma once
 
 #include <cmath>
@@ -13,13 +13,14 @@
 
 namespace toy {
 
-/// Seventeen strengths, a quarter of a decade apart, for each method that has one.
+/// Seventeen strengths, a quarter of a decade apart, for each method with a strength. A method
+/// without a strength occurs once.
 inline std::vector<apple_arm> strength_grid(const std::vector<std::string>& methods) {
   std::vector<apple_arm> arms;
   for (const auto& method : methods) {
     const bool any = method_named(method).strength > 0;
     for (int i = 0; i < (any ? 17 : 1); ++i) {
-      // two of them: 1, 1.8, 3.2, 5.6, 10
+      // rounded to two digits: 1, 1.8, 3.2, 5.6, 10
       const double exact = std::pow(10.0, i / 4.0), digits = i < 4 ? 10 : std::pow(10.0, 1 - i / 4);
       arms.push_back(
           {method, any ? std::round(exact * digits) / digits * (method == "l2" ? 0.01 : 1) : 0});
@@ -28,9 +29,10 @@ inline std::vector<apple_arm> strength_grid(const std::vector<std::string>& meth
   return arms;
 }
 
-/// The strengths of a grid that two rules choose, which is fixed before a look at any result: the
-/// largest mean over training; and the largest of those that keep phase 2, with a lowest success of
-/// at least 0.9 in the mean over seeds. The second list leaves out a method that never keeps it.
+/// The strengths that two rules choose from a grid. `learns` has the strengths with the largest
+/// mean success over training. `keeps` has the same, but only among strengths that keep phase 2,
+/// with a lowest success of at least 0.9 (mean over seeds). A method without such a strength is not
+/// in `keeps`.
 struct chosen_strengths {
   std::vector<apple_arm> learns, keeps;
 };

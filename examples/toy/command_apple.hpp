@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `toy apple`.
+// The command `toy apple`.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +52,8 @@ inline apple_plan plan_of(const apple_options& options) {
   return plan;
 }
 
-/// The place of a world in the plan, where it is put if it is not there yet.
+/// Returns the index of a world in the plan. Adds the world if it is not in the plan. Throws
+/// std::runtime_error if the episode is too short for the distance.
 inline std::size_t place_of(apple_plan& plan, const apple_world& world) {
   const auto found =
       std::find_if(plan.worlds.begin(), plan.worlds.end(), [&](const apple_world& other) {
@@ -61,14 +62,14 @@ inline std::size_t place_of(apple_plan& plan, const apple_world& world) {
       });
   if (found != plan.worlds.end()) return static_cast<std::size_t>(found - plan.worlds.begin());
   if (2 * world.distance > world.cap)
-    throw std::runtime_error("apple: " + std::to_string(world.cap) + " steps do not reach " +
-                             std::to_string(world.distance) +
-                             " and back: lower the distance, or raise --cap");
+    throw std::runtime_error(
+        "apple: " + std::to_string(world.cap) + " steps are too few to walk to the apple at " +
+        std::to_string(world.distance) + " and back: lower the distance or raise --cap");
   plan.worlds.push_back(world);
   return plan.worlds.size() - 1;
 }
 
-/// Where "plain" stands among the arms, else the first.
+/// Returns the index of the arm "none" (plain fine-tuning), or 0 if there is no such arm.
 inline std::size_t baseline(const apple_plan& plan) {
   for (std::size_t arm = 0; arm < plan.arms.size(); ++arm)
     if (plan.arms[arm].method == "none") return arm;
@@ -98,8 +99,8 @@ inline int apple(const apple_options& options) {
   text += "Cells: mean over " + std::to_string(plan.seeds.size()) +
           " seeds [95 % bootstrap interval], median. At " + distance_text(options.reference) +
           ", " + signal_text(options.reference) +
-          ", and how far θ moved along what phase 2 feels, (c, 1), and along what it does not, (1, "
-          "−c):\n\n" +
+          ", and the movement of θ along (c, 1), which changes phase 2 (felt), and along (1, −c), "
+          "which does not (free):\n\n" +
           world_table(plan, runs, reference, detail::baseline(plan)) + "\n";
   const auto curves = all_curves(plan, runs, options.jobs);
   write_file(out / "table.md", text);
@@ -129,7 +130,8 @@ inline int tune_apple(const apple_options& options) {
     if (std::find(grid.seeds.begin(), grid.seeds.end(), seed) != grid.seeds.end())
       throw std::runtime_error(
           "apple: seed " + std::to_string(seed) +
-          " is in --seeds and in --tuning-seeds: what is reported must not have been tuned on");
+          " is in --seeds and in --tuning-seeds: the reported seeds must differ from the tuning "
+          "seeds");
   const auto tuned = run_all(grid, options.jobs, "strengths");
   const auto chosen = choose(grid, tuned);
 
@@ -158,9 +160,9 @@ inline int tune_apple(const apple_options& options) {
   }
   const std::string text =
       table.markdown() + "\nLargest mean over training: " + list(chosen.learns) +
-      ".\nLargest of those whose lowest phase-2 success is at least 0.9: " + list(chosen.keeps) +
-      ".\n\nThe chosen ones on " + std::to_string(plan.seeds.size()) + " other seeds:\n\n" +
-      world_table(plan, runs, 0, detail::baseline(plan)) + "\n";
+      ".\nLargest mean among strengths with a lowest phase-2 success of at least 0.9: " +
+      list(chosen.keeps) + ".\n\nThe chosen strengths on " + std::to_string(plan.seeds.size()) +
+      " other seeds:\n\n" + world_table(plan, runs, 0, detail::baseline(plan)) + "\n";
   write_file(out / "strengths.md", text);
   write_file(out / "strengths.csv", runs_csv(grid, tuned));
   write_file(out / "chosen.csv", runs_csv(plan, runs));
@@ -176,8 +178,9 @@ inline int tune_apple(const apple_options& options) {
 
 inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<apple_options>();
-  auto* command = app.add_subcommand("apple", "AppleRetrieval: REINFORCE from a policy that knows "
-                                              "the way home, with and without retention");
+  auto* command = app.add_subcommand(
+      "apple",
+      "AppleRetrieval: fine-tunes a policy that can walk home, with and without retention");
   command->add_option("--out", options->out, "Folder for tables, CSV, JSON and pictures")
       ->capture_default_str();
   std::vector<std::string> names;
@@ -204,53 +207,55 @@ inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
       ->capture_default_str();
   command
       ->add_option("--distances", options->distances,
-                   "M: steps to the apple, at the reference signal")
+                   "M, distances to the apple in steps, with the signal of --signal")
       ->delimiter(',')
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command
       ->add_option("--signals", options->signals,
-                   "c: size of the observation, at the reference distance")
+                   "c, sizes of the observation, with the distance of --distance")
       ->delimiter(',')
       ->check(CLI::Range(0.001, 1000.0))
       ->capture_default_str();
-  command->add_option("--distance", options->reference.distance, "Reference distance")
+  command
+      ->add_option("--distance", options->reference.distance,
+                   "Distance for --signals, --tune and the last table")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--signal", options->reference.signal, "Reference signal")
+  command
+      ->add_option("--signal", options->reference.signal,
+                   "Signal for --distances, --tune and the last table")
       ->check(CLI::Range(0.001, 1000.0))
       ->capture_default_str();
-  command->add_option("--cap", options->reference.cap, "Steps of an episode")
+  command->add_option("--cap", options->reference.cap, "Most steps of an episode")
       ->check(CLI::Range(2, 10'000))
       ->capture_default_str();
-  command->add_option("--updates", options->updates, "Updates of fine-tuning")
+  command->add_option("--updates", options->updates, "Number of updates in fine-tuning")
       ->check(CLI::Range(1, 10'000'000))
       ->capture_default_str();
   command->add_option("--every", options->every, "Updates between two measurements")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  command->add_option("--episodes", options->learning.episodes, "Episodes of an update")
+  command->add_option("--episodes", options->learning.episodes, "Episodes per update")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
   command->add_option("--rate", options->learning.rate, "Learning rate")
       ->check(positive_number)
       ->capture_default_str();
-  command
-      ->add_option("--discount", options->learning.discount,
-                   "Discount of the return from a step on")
+  command->add_option("--discount", options->learning.discount, "Discount factor of the return")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
       ->add_option("--mastery", options->learning.mastery,
-                   "Pre-training ends when phase 2 goes left with this probability")
+                   "Pre-training ends when the policy goes left in phase 2 with this probability")
       ->check(CLI::Range(0.5, 0.9999))
       ->capture_default_str();
-  command->add_option("--jobs", options->jobs, "Threads; the results do not depend on it")
+  command->add_option("--jobs", options->jobs, "Number of threads; the results do not depend on it")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command->add_flag("--tune", options->tune,
-                    "Instead: 17 strengths a method at the reference, on --tuning-seeds; then the "
-                    "chosen ones on --seeds");
+                    "Search for strengths instead: 17 strengths per method on --tuning-seeds, "
+                    "then the chosen strengths on --seeds");
   command->add_option("--tuning-seeds", options->tuning_seeds, "Seeds of --tune")
       ->delimiter(',')
       ->capture_default_str();

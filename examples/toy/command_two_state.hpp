@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `toy two-state`.
+// The command `toy two-state`.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ struct two_state_options {
   ascent_options climbing;
 };
 
-/// A named MDP with the starts of the paper: what a pre-trained policy would be.
+/// An MDP with a name and the parameters θ of the pre-trained policies.
 struct two_state_scenario {
   std::string name, title;
   two_state_mdp mdp;
@@ -47,7 +47,8 @@ inline std::vector<two_state_scenario> scenarios(const two_state_options& option
           {"icg", "Imperfect cloning gap: a clone of θ = 1", cloned, clones}};
 }
 
-/// v(s0) over θ with its maxima, f(θ) dashed, and where ascents from the scenario's starts go.
+/// Draws v(s0) over θ with its maxima, f(θ) as a dashed line, and arrows for the gradient ascents
+/// from the scenario's starts.
 inline bool draw_two_state(const std::vector<two_state_scenario>& all,
                            const std::vector<std::vector<ascent>>& climbs,
                            const two_state_options& options, const std::filesystem::path& stem) {
@@ -78,7 +79,7 @@ inline bool draw_two_state(const std::vector<two_state_scenario>& all,
       data << path.start << ' ' << values(mdp, path.start)[0] << '\n';
       if (std::abs(path.theta - path.start) < 0.05) continue;
       ++arrow;
-      const double height = 0.04 + 0.05 * arrow;  // along the curve they would lie on each other
+      const double height = 0.04 + 0.05 * arrow;  // arrows along the curve would overlap
       script << "set arrow " << arrow << " from " << path.start << ", graph " << height << " to "
              << path.theta << ", graph " << height << " linewidth 2 linecolor rgb '"
              << gnuplot::vermilion << "' filled\n";
@@ -160,29 +161,30 @@ inline int two_state(const two_state_options& options) {
 inline void add_two_state(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<two_state_options>();
   auto* command = app.add_subcommand(
-      "two-state", "The two-state MDP: exact values, optima, and where gradient ascent ends");
+      "two-state", "The two-state MDP: exact values, optima, and the ends of gradient ascent");
   command->add_option("--out", options->out, "Folder for tables, CSV, JSON and pictures")
       ->capture_default_str();
   command
       ->add_option("--epsilon", options->epsilon,
-                   "ε of the imperfect cloning gap: how narrow the peak is")
+                   "ε of the imperfect cloning gap: a smaller ε makes the peak narrower")
       ->check(CLI::Range(0.001, 1.0))
       ->capture_default_str();
   command
       ->add_option("--noise", options->noise,
-                   "Starts of the imperfect cloning gap, as distances from θ = 1")
+                   "Starts of gradient ascent in the imperfect cloning gap: distances from θ = 1")
       ->delimiter(',')
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
       ->add_option("--starts", options->starts,
-                   "Ascents from so many equally spaced θ, written to ascents.csv")
+                   "Number of equally spaced starts θ for the ascents in ascents.csv")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
-  command->add_option("--rate", options->climbing.rate, "θ moves by rate · dv(s0)/dθ")
+  command
+      ->add_option("--rate", options->climbing.rate, "Learning rate: θ changes by rate · dv(s0)/dθ")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--points", options->points, "Points of the curve")
+  command->add_option("--points", options->points, "Number of points of the curve in curve.csv")
       ->check(CLI::Range(2, 1'000'000))
       ->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return two_state(*options); }; });

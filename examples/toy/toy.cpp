@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The program `toy`: the two smallest problems in which fine-tuning forgets, exact where they can
-// be.
+// The program `toy`: two small problems in which fine-tuning forgets. Results are exact where
+// possible.
 #include <functional>
 
 #include <CLI/CLI.hpp>
@@ -11,8 +11,8 @@
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, "toy",
-                     "The two toy problems of fine-tuning that forgets: a two-state MDP, solved "
-                     "exactly, and AppleRetrieval, with REINFORCE.",
+                     "Two toy problems in which fine-tuning forgets: a two-state MDP, solved "
+                     "exactly, and AppleRetrieval, trained with REINFORCE.",
                      [&](CLI::App& app, std::function<int()>& chosen) {
                        toy::add_two_state(app, chosen);
                        toy::add_apple(app, chosen);

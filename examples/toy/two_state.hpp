@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The two-state MDP of Wołczyk et al. 2024 (arXiv 2402.02868, section 2): the smallest problem in
+// The two-state MDP of Wołczyk et al. 2024 (arXiv 2402.02868, section 2), a minimal problem in
 // which fine-tuning forgets.
 #pragma once
 
@@ -11,29 +11,32 @@
 
 namespace toy {
 
-/// One number θ in [0, 1] is the whole policy. It goes from s0 (CLOSE) to s1 (FAR) with probability
-/// θ, and stays in s1, where the reward is, with probability f(θ). Both skills hang on one
-/// parameter, so learning the first changes the second:
+/// The policy has one parameter θ in [0, 1]. From s0 (CLOSE) the agent goes to s1 (FAR) with
+/// probability θ. In s1 it stays with probability f(θ). Both skills depend on θ, so learning the
+/// first skill changes the second:
 ///
 ///     from s0 to s1   θ         reward 1          from s1 to s1   f(θ)       reward 1
 ///     from s0 to s0   1 − θ     reward r0         from s1 to s0   1 − f(θ)   reward r1
 ///
-///     f(θ) = 1 − εθ / (1 − ε/2) up to θ = 1 − ε/2, and 2θ − 1 behind it;    ε = 1 gives the V-shape 2 |θ − 1/2|
+///     f(θ) = 1 − εθ / (1 − ε/2)   for θ ≤ 1 − ε/2
+///     f(θ) = 2θ − 1               for larger θ
+///
+/// For ε = 1, f is the V-shape 2 |θ − 1/2|.
 struct two_state_mdp {
   double epsilon = 1, r0 = 0, r1 = -1, discount = 0.9;
 
-  /// Where f has its kink and its lowest value, 1 − ε.
+  /// The θ of the kink of f, where f has its lowest value 1 − ε.
   double kink() const { return 1 - epsilon / 2; }
   double stay(double theta) const {
     return theta <= kink() ? 1 - epsilon * theta / kink() : 2 * theta - 1;
   }
-  /// f'; at the kink, where it jumps, that of the left side.
+  /// The derivative f'. At the kink, returns the left derivative.
   double stay_slope(double theta) const { return theta <= kink() ? -epsilon / kink() : 2; }
 };
 
-/// State coverage gap: s1 is mastered by a policy that never leaves s0, θ = 0.
+/// State coverage gap: the pre-trained policy has θ = 0. It is perfect in s1 but never leaves s0.
 inline constexpr two_state_mdp coverage_gap{.epsilon = 1, .r0 = 0, .r1 = -1};
-/// Imperfect cloning gap: s1 is mastered by θ = 1, and the clone is a little beside it.
+/// Imperfect cloning gap: the expert has θ = 1, and the cloned policy has a slightly smaller θ.
 inline constexpr two_state_mdp cloning_gap{.epsilon = 0.05, .r0 = 0.99, .r1 = 0};
 
 namespace detail {
@@ -54,26 +57,30 @@ inline bellman bellman_of(const two_state_mdp& mdp, double theta) {
 
 }  // namespace detail
 
-/// (v(s0), v(s1)): the solution of the Bellman equations v = r + γPv, in units of discounted
-/// reward.
+/// Returns (v(s0), v(s1)), the solution of the Bellman equations v = r + γPv, in units of
+/// discounted reward.
 inline Eigen::Vector2d values(const two_state_mdp& mdp, double theta) {
   const auto [system, reward] = detail::bellman_of(mdp, theta);
   return system.partialPivLu().solve(reward);
 }
 
-/// dv/dθ for both states, from the same equations differentiated: (1 − γP) v' = r' + γP'v.
+/// Returns dv/dθ for both states. Solves the derivative of the Bellman equations: (1 − γP) v' = r'
+/// + γP'v.
 inline Eigen::Vector2d value_slopes(const two_state_mdp& mdp, double theta) {
   const auto [system, reward] = detail::bellman_of(mdp, theta);
   const Eigen::PartialPivLU<Eigen::Matrix2d> solver(system);
   const Eigen::Vector2d v = solver.solve(reward);
   const double slope = mdp.stay_slope(theta);
-  // what a little more probability of s1 is worth
+  // the value of a small increase of the probability of s1
   const double step = mdp.discount * (v[1] - v[0]);
   return solver.solve(Eigen::Vector2d{1 - mdp.r0 + step, slope * (1 - mdp.r1 + step)});
 }
 
-/// v(s0) written out, the paper's formula: 1/(1−γ) · [θ + r0 (1−θ)(1−γf) + γθ r1 (1−f)] / (1 − γf +
-/// γθ). Beside `values`, not behind it.
+/// The paper's formula for v(s0):
+///
+/// 1/(1−γ) · [θ + r0 (1−θ)(1−γf) + γθ r1 (1−f)] / (1 − γf + γθ)
+///
+/// It is an independent check of `values`, which does not use it.
 inline double value_formula(const two_state_mdp& mdp, double theta) {
   const double f = mdp.stay(theta), g = mdp.discount;
   return (theta + mdp.r0 * (1 - theta) * (1 - g * f) + g * theta * mdp.r1 * (1 - f)) /
@@ -82,11 +89,13 @@ inline double value_formula(const two_state_mdp& mdp, double theta) {
 
 struct optimum {
   double theta = 0, value = 0;
-  double low = 0, high = 1;  ///< its basin: gradient ascent from between these ends here
+  /// the basin: gradient ascent from a start between low and high ends at this optimum
+  double low = 0, high = 1;
 };
 
-/// The local maxima of v(s0) on [0, 1] from left to right, to about 1e-12: where the exact slope
-/// changes sign, and the ends.
+/// Returns the local maxima of v(s0) on [0, 1] from left to right, with an accuracy of about
+/// 1e-12. Maxima are sign changes of the exact slope, and the ends 0 and 1 if v(s0) increases
+/// towards them.
 inline std::vector<optimum> optima(const two_state_mdp& mdp, int cells = 4000) {
   const auto rising = [&](double theta) { return value_slopes(mdp, theta)[0] > 0; };
   std::vector<optimum> found;
@@ -114,18 +123,18 @@ inline std::vector<optimum> optima(const two_state_mdp& mdp, int cells = 4000) {
 
 struct ascent_options {
   double rate = 1e-4;        ///< θ moves by rate · dv(s0)/dθ
-  double tolerance = 1e-12;  ///< a shorter step ends it
+  double tolerance = 1e-12;  ///< a step shorter than this ends the ascent
   long most_steps = 2'000'000;
 };
 
 struct ascent {
   double start = 0, theta = 0, value = 0;
   long steps = 0;
-  bool arrived = false;  ///< false: it was still moving after the most steps
+  bool arrived = false;  ///< false if θ was still moving after `most_steps`
 };
 
-/// "Fine-tuning": projected gradient ascent on v(s0) with the exact gradient, θ ← clip(θ + rate ·
-/// dv(s0)/dθ, 0, 1).
+/// Models fine-tuning as projected gradient ascent on v(s0) with the exact gradient, θ ← clip(θ +
+/// rate · dv(s0)/dθ, 0, 1).
 inline ascent climb(const two_state_mdp& mdp, double start, const ascent_options& options = {}) {
   ascent path{start, start, 0, 0, false};
   while (path.steps < options.most_steps && !path.arrived) {

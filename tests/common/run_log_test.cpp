@@ -50,7 +50,7 @@ TEST_CASE("a log is on the disk row by row, and goes on without what is played a
   }
   CHECK(text_of(path) == "global_step,c\n");
   CHECK_THROWS_WITH((run_log(folder / "gone.csv", {"global_step"}, 100)),
-                    ContainsSubstring("gone.csv") && ContainsSubstring("begin anew"));
+                    ContainsSubstring("gone.csv") && ContainsSubstring("start a new run"));
 }
 
 }  // namespace common_run_log_test

@@ -20,7 +20,7 @@ TEST_CASE("a folder says whether a run begins in it or goes on, and none is lost
   std::ofstream(folder / "config.json") << "{}";
   std::ofstream(place.checkpoint()) << "a";
   std::ofstream(place.evaluation()) << "{}";
-  CHECK_THROWS_WITH(place.decide(), ContainsSubstring("metrics.csv is gone"));
+  CHECK_THROWS_WITH(place.decide(), ContainsSubstring("metrics.csv is missing"));
   std::ofstream(folder / "metrics.csv") << "global_step\n0\n";
   CHECK(place.decide());
   place.resume = false;

@@ -144,7 +144,7 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
     const auto mixed = run(options + (place / "part").string() + " --resume-if-possible" + other);
     CHECK(mixed.code == 1);
     CHECK_THAT(mixed.text,
-               ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot go on"));
+               ContainsSubstring(other.substr(1, 6)) && ContainsSubstring("cannot continue"));
   }
   const auto resume = "finetune --resume " + (place / "part").string();
   CHECK(run.interrupted(resume, metrics_of_part, 4) == 130);
@@ -223,7 +223,7 @@ TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps wha
   CHECK_THAT(run(command + " --finetune=--ewc-strenght=3").text,
              ContainsSubstring("--finetune:") && ContainsSubstring("--ewc-strenght"));
   CHECK_THAT(run(command + " --finetune=--seed=3").text,
-             ContainsSubstring("--seed is said by the sweep"));
+             ContainsSubstring("the sweep sets --seed"));
   CHECK_FALSE(std::filesystem::exists(place / "sweep"));
   const auto first = run(command);
   INFO(first.text);

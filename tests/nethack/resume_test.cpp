@@ -54,7 +54,7 @@ TEST_CASE("a resumed run has its own command line, with what was said anew", "[n
   CHECK(more.saves == words{"c"});
   CHECK(more.seed == 3);
   CHECK_THROWS_WITH(resumed({"--seed", "4"}), ContainsSubstring("--seed 3") &&
-                                                  ContainsSubstring("cannot go on with 4") &&
+                                                  ContainsSubstring("cannot continue with 4") &&
                                                   ContainsSubstring("--steps"));
 
   words line{"--a", "1", "--saves", "x", "y", "--b", "--saves=z", "w", "--saveall"};
