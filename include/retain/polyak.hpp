@@ -5,6 +5,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/module_tensors.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/kernels/small_updates.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -25,7 +26,7 @@ inline void move_towards(at::Tensor& to, const at::Tensor& from, double tau) {
     to.copy_(to.to(at::kFloat).lerp_(from.to(to.device(), at::kFloat), tau));
     return;
   }
-  to.lerp_(from.to(to.options().requires_grad(false)), tau);
+  if (!move_few(to, from, tau)) to.lerp_(from.to(to.options().requires_grad(false)), tau);
 }
 
 }  // namespace detail

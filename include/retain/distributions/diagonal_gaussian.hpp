@@ -4,6 +4,7 @@
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/kernels/small_gaussians.hpp>
+#include <retain/kernels/small_updates.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -182,7 +183,8 @@ class diagonal_gaussian {
     auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options)
                                        : at::rand(mean_.sizes(), options);
     const at::NoGradGuard no_grad;
-    return normal_in_place(std::move(uniform)).to(mean_.scalar_type());
+    auto few = detail::normal_of_few(uniform, mean_);
+    return few.defined() ? few : normal_in_place(std::move(uniform)).to(mean_.scalar_type());
   }
   at::Tensor at_noise(const at::Tensor& normal) const {
     return detail::gaussian_at(mean_, log_std_, normal.to(mean_.scalar_type()));

@@ -17,7 +17,14 @@
 namespace retain::detail {
 
 /// The kernels for few floats. A benchmark switches them off one by one, to show what each earns.
-enum class small_kernel : unsigned { layers = 1, heads = 2, gaussians = 4, losses = 8, rows = 16 };
+enum class small_kernel : unsigned {
+  layers = 1,
+  heads = 2,
+  gaussians = 4,
+  losses = 8,
+  updates = 16,
+  rows = 32
+};
 
 /// While an object of this class exists, this thread uses LibTorch's operations instead of one
 /// kernel.

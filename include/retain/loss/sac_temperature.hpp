@@ -9,6 +9,7 @@
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
 #include <retain/kernels/gather.hpp>
+#include <retain/kernels/small_updates.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -84,7 +85,8 @@ class sac_temperature {
   /// Returns alpha for every stage, [S], without graph.
   at::Tensor alpha() const {
     const at::NoGradGuard no_grad;
-    return bounded(log_alpha_.detach()).exp();
+    auto few = detail::clamped_exp_of_few(log_alpha_, lowest_, highest_);
+    return few.defined() ? few : bounded(log_alpha_.detach()).exp();
   }
   /// Returns alpha for every sample, without graph. stage is int64 or another integral type, of any
   /// shape. Throws config_error if the stages are not of an integral type.
@@ -120,6 +122,8 @@ class sac_temperature {
     const at::NoGradGuard no_grad;
     const double share = -1.0 / static_cast<double>(log_probs.numel());
     auto& gradient = log_alpha_.mutable_grad();
+    if (detail::add_sums_of_few(gradient, log_alpha_, log_probs, entropy_target_, share, stage))
+      return;
     const auto shares = (log_probs.detach().reshape({-1}) + entropy_target_)
                             .mul_(share)
                             .to(log_alpha_.scalar_type());
@@ -170,7 +174,7 @@ class sac_temperature {
                          detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
                          stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
     const at::NoGradGuard no_grad;
-    log_alpha_.copy_(bounded(log_alpha_));
+    if (!detail::clamp_few(log_alpha_, lowest_, highest_)) log_alpha_.copy_(bounded(log_alpha_));
   }
   static at::Tensor logarithms(const char* what, const std::vector<double>& values,
                                std::int64_t stages, double otherwise) {
