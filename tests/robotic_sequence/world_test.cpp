@@ -605,9 +605,9 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
              ContainsSubstring("0 of 1 stages solved; end: out of time in push-wall"));
   CHECK_THAT(thrown_by([&] { shown({.from = "window", .random = true}, none); }),
              ContainsSubstring("begin with press, without 'window'"));
-  CHECK_THAT(thrown_by([&] { shown({}, none); }), ContainsSubstring("say who plays"));
+  CHECK_THAT(thrown_by([&] { shown({}, none); }), ContainsSubstring("name the player"));
   CHECK_THAT(thrown_by([&] { shown({.random = true, .scripted = true}, none); }),
-             ContainsSubstring("say who plays"));
+             ContainsSubstring("name the player"));
   CHECK_THAT(thrown_by([&] { shown({.policy = "some file"}, none); }),
              ContainsSubstring("no policies here"));
 
