@@ -77,8 +77,8 @@ inline std::vector<double> seed_differences(const std::vector<const evaluated*>&
 
 }  // namespace detail
 
-/// The whole report as Markdown. For each group of runs: a table over seeds, the paired differences,
-/// and the score of each seed.
+/// The whole report as Markdown. For each group of runs: a table over seeds, the paired
+/// differences, and the score of each seed.
 inline std::string seeds_report(const std::vector<evaluated>& runs) {
   std::ostringstream text;
   std::vector<std::string> header{"policy", "seeds"};
@@ -95,8 +95,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
                                  decimals(statistics::interquartile_mean(score))});
     references.add(row);
   }
-  if (references.size() > 0)
-    text << "## Reference policies\n\n" << references.markdown() << "\n";
+  if (references.size() > 0) text << "## Reference policies\n\n" << references.markdown() << "\n";
 
   for (const auto& group : group_runs(runs)) {
     std::set<long> steps;

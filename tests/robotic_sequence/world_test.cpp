@@ -511,7 +511,7 @@ TEST_CASE("a state of another sequence changes nothing", "[robotic_sequence]") {
 }
 
 TEST_CASE("mistakes are told", "[robotic_sequence]") {
-  CHECK_THAT(thrown_by([] { sequence({}, 1); }), ContainsSubstring("a stage at least"));
+  CHECK_THAT(thrown_by([] { sequence({}, 1); }), ContainsSubstring("at least one stage"));
   CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.horizon = 0}); }),
              ContainsSubstring("horizon") && ContainsSubstring("got 0"));
   CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.frames = -2}); }),
