@@ -112,7 +112,7 @@ class level {
     for (int dy = -layout::reach; dy <= layout::reach; ++dy)
       for (int dx = -layout::reach; dx <= layout::reach; ++dx) {
         const int i = x + dx, j = y + dy;
-        // what lies behind a passage cannot be seen
+        // the cells behind a passage are not visible
         if (i < 0 || i >= room_width || j < 0 || j >= room_height) continue;
         const auto what = at(r, i, j);
         if (what != cell::solid && what != cell::ladder && what != cell::fire) continue;

@@ -62,7 +62,7 @@ inline void control(stage_kind kind, const float* observation, float* action) {
   else if (along < -contact)
     target = object - (contact + 0.01) * way;  // half behind it: to the line
   else
-    // beside it or before it: around
+    // at the side or in front of the object: go around it
     target = object - (contact + 0.04) * way + (beside < 0 ? -1 : 1) * (contact + 0.02) * across;
   const point wanted = detail::inverse_kinematics(target);
   action[0] =

@@ -62,7 +62,7 @@ inline std::vector<shape> shapes_of(const sequence& world) {
                .terminal_color = terminal_colors[layer]};
     for (std::size_t c = 0; c < 3; ++c)
       made.color[c] = static_cast<double>(model.geom_rgba[4 * i + static_cast<int>(c)]);
-    if (model.geom_type[i] == mjGEOM_CAPSULE) {  // lies on the table: its own z points along it
+    if (model.geom_type[i] == mjGEOM_CAPSULE) {  // flat on the table: its own z axis is its length
       made.axis = {turn[2], turn[5]};
       made.half = size[1];
     } else if (model.geom_type[i] == mjGEOM_BOX) {
