@@ -121,8 +121,8 @@ class finetuner {
       for (const auto& parameter : network_->named_parameters())
         used = used || retain::detail::covers(pattern, parameter.key());
       if (!used)
-        throw retain::config_error("finetuner: the pattern '" + pattern +
-                                   "' of --freeze matches no parameter");
+        throw retain::config_error("finetuner: freeze: the pattern '" + pattern +
+                                   "' matches no parameter");
     }
     torch::manual_seed(options_.seed);
     retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));

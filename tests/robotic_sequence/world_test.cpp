@@ -604,7 +604,7 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
   CHECK_THAT(shown({.from = "push-wall", .random = true, .delay = 0}, none),
              ContainsSubstring("0 of 1 stages solved; end: out of time in push-wall"));
   CHECK_THAT(thrown_by([&] { shown({.from = "window", .random = true}, none); }),
-             ContainsSubstring("begin with press, without 'window'"));
+             ContainsSubstring("begin with press and do not include 'window'"));
   CHECK_THAT(thrown_by([&] { shown({}, none); }), ContainsSubstring("name the player"));
   CHECK_THAT(thrown_by([&] { shown({.random = true, .scripted = true}, none); }),
              ContainsSubstring("name the player"));
