@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The Arcade Learning Environment as a machine. Compiled only where CMake finds it.
+// The Arcade Learning Environment as a console. Compiled only if CMake finds ALE.
 #pragma once
 
 #include <cstddef>
@@ -18,13 +18,13 @@
 
 namespace montezuma {
 
-/// One ale::ALEInterface, frame by frame: without its sticky actions, of which the last is no part
-/// of a saved state, and without its limit of frames, whose counter is.
+/// One ale::ALEInterface, frame by frame. Its sticky actions are off, because a saved state does
+/// not include the last action. Its frame limit is off, because a saved state includes the counter.
 class ale_console {
  public:
   explicit ale_console(const rom_file& rom, std::uint64_t seed = 1) : identity_(rom.md5) {
     ale::Logger::setMode(ale::Logger::Error);
-    // Loading a game that it does not know, it would end the process.
+    // ALE ends the process if it loads a game that it does not know.
     if (!ale::ALEInterface::isSupportedROM(rom.path))
       throw std::runtime_error("the Arcade Learning Environment does not know the game in " +
                                rom.path.string() + " (md5 " + rom.md5 + ")");
@@ -52,7 +52,7 @@ class ale_console {
       bytes[i] = game_->getRAM().get(static_cast<unsigned>(i));
     return bytes;
   }
-  /// With the console's own dice, which fill its memory when it is switched on.
+  /// Includes ALE's random state, which fills the console's memory at power-on.
   std::string save() const { return game_->cloneState(true).serialize(); }
   void restore(std::string_view saved) { game_->restoreState(ale::ALEState(std::string(saved))); }
   std::string identity() const { return identity_; }

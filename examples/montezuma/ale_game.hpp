@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The real game as an environment: what makes a decision of an agent out of a console's frames.
+// The real game as an environment: turns a console's frames into decisions and observations.
 #pragma once
 
 #include <array>
@@ -22,18 +22,18 @@
 namespace montezuma {
 
 struct ale_options {
-  double sticky = 0.25;  ///< chance that a frame repeats the action of the frame before
-  int step_cap = 4500;   ///< decisions of an episode
+  double sticky = 0.25;  ///< chance that a frame repeats the previous frame's action
+  int step_cap = 4500;   ///< decisions per episode
 };
 
-/// A decision lasts four frames. Each of them repeats, with the chance of a sticky action, what the
-/// frame before did. Rewards are added up as the game pays them; what is seen is the brighter of
-/// the third and the fourth frame, small and grey, behind the three before it. An episode ends when
-/// all lives are lost or after 4500 decisions; losing a life does not end it, and it begins without
-/// idling.
+/// A decision lasts four frames. With the chance `sticky`, a frame repeats the action of the
+/// previous frame. The reward is the sum of the game's rewards. The new picture is the brighter of
+/// the third and the fourth frame in each pixel, small and gray. An observation is this picture
+/// after the three earlier pictures. An episode ends when all lives are lost or after 4500
+/// decisions. Losing one life does not end it. An episode starts without idling.
 ///
-/// The cap counts decisions since reset(): the console's own counter comes back with a saved state,
-/// so that an episode from a late one would be cut short.
+/// The cap counts decisions since reset(). The console's own counter is not used, because it is
+/// part of a saved state: an episode from a late state would be too short.
 template <ale_machine Machine>
 class ale_game {
  public:
@@ -46,7 +46,7 @@ class ale_game {
   }
   static std::int64_t newest_channels() { return 1; }
 
-  /// `states` may be null: then episodes begin in room 1 alone.
+  /// `states` may be null. Then episodes can start only in room 1.
   ale_game(Machine machine, std::uint64_t seed, std::shared_ptr<const room_states> states = {},
            const ale_options& options = {})
       : machine_(std::move(machine)),
@@ -57,8 +57,8 @@ class ale_game {
     reset(first_room);
   }
 
-  /// Room 1 as the game itself begins, others from a saved state drawn at random, idling for 2 to 4
-  /// frames: screen and memory are those of before until then.
+  /// Room 1 starts as the game itself does. Other rooms start from a random saved state and idle
+  /// for 2 to 4 frames, because screen and memory are out of date before the first frame.
   void reset(int room) {
     if (room < 0 || room >= rooms)
       throw std::out_of_range("there is no room " + std::to_string(room) + ": 0 to 23");
@@ -116,8 +116,8 @@ class ale_game {
   int steps() const { return now_.steps; }
   const Machine& machine() const { return machine_; }
 
-  /// What is seen and known is saved beside the machine, which shows what was before until it plays
-  /// on.
+  /// Also saves the observation and the known values, because a restored machine shows old values
+  /// until it plays a frame.
   std::string save() const {
     std::string bytes = header();
     bytes.append(reinterpret_cast<const char*>(&now_), sizeof now_);
@@ -144,7 +144,7 @@ class ale_game {
   }
 
  private:
-  /// Without padding, so that bytes are equal when games are.
+  /// Without padding, so that equal games have equal bytes.
   struct situation {
     std::uint64_t random = 0;
     std::int32_t steps = 0;
@@ -158,7 +158,7 @@ class ale_game {
 
   static std::uint64_t chance(double p) {
     if (!(p >= 0 && p <= 1))
-      throw std::invalid_argument("the chance of a sticky action must lie in [0, 1], got " +
+      throw std::invalid_argument("the chance of a sticky action must be in [0, 1], got " +
                                   std::to_string(p));
     return static_cast<std::uint64_t>(p * 0x1p53);
   }
@@ -173,7 +173,7 @@ class ale_game {
     return static_cast<std::uint32_t>(((draw() >> 32) * n) >> 32);
   }
 
-  /// A byte beyond the rooms, as another game has it, says nothing of where the hero is.
+  /// Keeps the old room if the byte is not a room number, as in another game.
   void read_memory() {
     now_.ram = machine_.ram();
     if (const int room = ram_view{now_.ram}.room(); room < rooms)
@@ -183,16 +183,18 @@ class ale_game {
   const std::vector<room_state>& state_of(int room) const {
     if (states_ != nullptr) {
       if (states_->game != machine_.identity())
-        throw std::runtime_error("the saved states are of the cartridge " + states_->game +
-                                 ", this one is " + machine_.identity());
+        throw std::runtime_error("the saved states are from the cartridge " + states_->game +
+                                 ", this cartridge is " + machine_.identity());
       if (const auto found = states_->rooms.find(room);
           found != states_->rooms.end() && !found->second.empty())
         return found->second;
     }
     throw std::runtime_error(
-        "no saved state of room " + std::to_string(room) +
-        " to begin in (there are: " + (states_ == nullptr ? "none" : states_->text()) +
-        "). `montezuma make-states --rom FILE --out FILE` makes them, --states FILE gives them");
+        "there is no saved state of room " + std::to_string(room) +
+        " to start from (rooms with states: " + (states_ == nullptr ? "none" : states_->text()) +
+        "). Make states with `montezuma make-states --rom FILE --out FILE` and pass them with "
+        "--states "
+        "FILE");
   }
 
   std::string header() const { return "ale " + machine_.identity() + '\n'; }

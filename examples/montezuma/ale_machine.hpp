@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is asked of a console that plays the real game, and where the game keeps what an experiment
-// wants to know.
+// The interface of a console that plays the real game, and the memory addresses of the values that
+// an experiment needs.
 #pragma once
 
 #include <array>
@@ -15,18 +15,20 @@ namespace montezuma {
 
 using console_ram = std::array<std::uint8_t, 128>;
 
-/// A console with the game in it, frame by frame and without dice of its own: sticky actions are
-/// the adapter's. The Arcade Learning Environment is one; tests have another.
+/// A console with the game, frame by frame and without randomness of its own; the adapter makes the
+/// sticky actions. The Arcade Learning Environment is one such machine, and the tests have another.
 ///
-///     act(action)        one frame with the joystick held so (0 ... 17, 0: not at all); what it paid. Nothing happens when the game is over
-///     reset_game()       a new game, screen and memory up to date
-///     game_over()        all lives are lost
-///     lives()            those left; right after restore() too
-///     screen(pixels)     210 × 160 grey values. After restore() those of before, until a frame has been played
-///     ram()              the 128 bytes of memory. The same holds for them
+///     act(action)        plays one frame with a joystick action (0 ... 17, 0: none) and returns
+///                        the reward; does nothing if the game is over
+///     reset_game()       starts a new game; screen and memory are up to date
+///     game_over()        whether all lives are lost
+///     lives()            the remaining lives; also valid right after restore()
+///     screen(pixels)     210 × 160 gray values;
+///                        out of date after restore() until a frame is played
+///     ram()              the 128 bytes of memory; out of date in the same way
 ///     save()             the state as bytes
-///     restore(saved)     goes on from there; throws for what is no state
-///     identity()         which game it is: a state of one is none of another
+///     restore(saved)     continues from a state; throws if the bytes are not a state
+///     identity()         identifies the game; a state of one game is not valid in another
 template <class M>
 concept ale_machine =
     std::movable<M> && requires(M& machine, const M& seen, int action,
@@ -45,7 +47,7 @@ concept ale_machine =
 inline constexpr int joystick_actions = 18, no_action = 0;
 inline constexpr int game_rooms = 24;
 
-/// What Montezuma's Revenge keeps where.
+/// Memory addresses of Montezuma's Revenge.
 struct ram_view {
   const console_ram& bytes;
 
@@ -54,15 +56,15 @@ struct ram_view {
   int y() const { return bytes[43]; }
   int items() const { return bytes[65]; }  ///< bits: 2 a key, 32 the sword
 
-  /// Situations that count as one place: room, position on a grid of 16, what is held.
+  /// Situations that count as one place: room, position on a grid of 16, and items.
   std::uint64_t cell() const {
     return static_cast<std::uint64_t>(room()) << 24 | static_cast<std::uint64_t>(x() / 16) << 16 |
            static_cast<std::uint64_t>(y() / 16) << 8 | static_cast<std::uint64_t>(items());
   }
 };
 
-/// Whether the hero lives on from a saved state when nothing is done for 100 frames: who is falling
-/// when a state is saved is not to be saved. Leaves the machine somewhere else.
+/// Returns whether the hero survives 100 frames without any action after a saved state. A state in
+/// which the hero is falling should not be saved. The machine does not return to the saved state.
 template <ale_machine M>
 bool survives(M& machine, std::string_view saved, int frames = 100) {
   machine.restore(saved);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The real game as what a command plays in, on any machine that plays it.
+// The real game as the world of a command, on any machine that plays it.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,7 @@ struct ale_world {
         if (room != game_type::first_room && !some.empty()) all.push_back(room);
     return all;
   }
-  /// "map" is what reports group runs by.
+  /// Reports group runs by "map".
   nlohmann::json to_json() const {
     return {{"map", "ale"},
             {"sticky", game.sticky},

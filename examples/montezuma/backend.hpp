@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which game a command plays: the pyramid, or the real one where the program was built with the
+// Selects the game of a command: the pyramid, or the real game if the program was built with the
 // Arcade Learning Environment.
 #pragma once
 
@@ -23,28 +23,28 @@ inline void declare_cartridge(CLI::App* command, backend_options& o) {
   const std::string group = "The real game";
   command
       ->add_option("--rom", o.rom,
-                   "Your copy of the cartridge; montezuma_revenge.bin in the folder that "
-                   "ALE_ROMS_DIR names when not given")
+                   "Your copy of the cartridge; default: montezuma_revenge.bin in the folder in "
+                   "ALE_ROMS_DIR")
       ->group(group);
   command
       ->add_flag("--any-rom", o.any_rom,
-                 "Take another game's cartridge too, to try the program: rooms and success mean "
-                 "nothing there")
+                 "Also accept the cartridge of another game, to try the program; rooms and success "
+                 "have no meaning there")
       ->group(group);
 }
 
 inline void declare_backend(CLI::App* command, backend_options& o) {
   const std::string group = "The real game";
-  command->add_option("--backend", o.name, "pyramid, or ale: the real game")
+  command->add_option("--backend", o.name, "pyramid, or ale for the real game")
       ->check(CLI::IsMember({"pyramid", "ale"}))
       ->capture_default_str();
   declare_cartridge(command, o);
   command
-      ->add_option(
-          "--states", o.states,
-          "Where episodes begin that do not begin in room 1: the file of `montezuma make-states`")
+      ->add_option("--states", o.states,
+                   "Saved starts of episodes for all rooms except room 1: the file of `montezuma "
+                   "make-states`")
       ->group(group);
-  command->add_option("--threads", o.threads, "Of network and games; 0: one a core")
+  command->add_option("--threads", o.threads, "Threads of the network and the games; 0: all cores")
       ->check(non_negative_number)
       ->capture_default_str()
       ->group(group);
@@ -55,8 +55,8 @@ struct finetune_command;
 struct evaluate_command;
 struct make_states_command;
 
-/// The same commands in the real game. Without the Arcade Learning Environment each throws, with a
-/// line that says what to install.
+/// The same commands in the real game. Without the Arcade Learning Environment each command throws
+/// an error that says what to install.
 int on_ale(const pretrain_command& command);
 int on_ale(const finetune_command& command);
 int on_ale(const evaluate_command& command);

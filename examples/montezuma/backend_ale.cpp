@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The commands in the real game: the only file that knows the Arcade Learning Environment.
+// The commands in the real game. Only this file uses the Arcade Learning Environment.
 #include <ATen/Parallel.h>
 
 #include <memory>
@@ -15,7 +15,7 @@
 namespace montezuma {
 namespace {
 
-/// The cartridge and the states are looked at before anything else is done.
+/// Checks the cartridge and the states first.
 ale_world<ale_console> real_world(const backend_options& options,
                                   const pyramid_options& game = {}) {
   const auto rom = find_rom(options.rom, options.any_rom);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the commands say of the real game in a program that was built without it.
+// The commands of the real game in a program that was built without ALE: they only throw an error.
 #include "backend.hpp"
 
 #include <stdexcept>
@@ -12,7 +12,7 @@ namespace {
                            "install its C++ library (0.8 or later, configured with "
                            "-DBUILD_CPP_LIB=ON -DBUILD_PYTHON_LIB=OFF), configure this project "
                            "again with -Dale_DIR=PREFIX/lib/cmake/ale, and build; the default, "
-                           "--backend pyramid, needs nothing");
+                           "--backend pyramid, works without it");
 }
 
 }  // namespace

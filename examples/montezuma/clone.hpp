@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Behavioural cloning of a policy from few of its games, some of whose actions are written down
-// wrong.
+// Behavioral cloning of a policy from few of its games, in which some recorded actions are wrong.
 #pragma once
 
 #include <cstddef>
@@ -23,13 +22,13 @@
 
 namespace montezuma {
 
-/// What an expert saw, [n, observation], and what is said that it did, [n].
+/// The observations of an expert, [n, observation], and the recorded actions, [n].
 struct demonstrations {
   at::Tensor observations, actions;
 };
 
-/// `episodes` games of `expert` from `room`, one after the other. What it plays is its own; of what
-/// is written down each action is, with chance `noise`, one of all actions at random.
+/// Plays `episodes` games of `expert` from `room`, one after the other. The expert's own actions
+/// are played. With chance `noise` the recorded action is replaced by a random action.
 template <trainable_policy P, class Make>
 demonstrations demonstrate(P& expert, Make make, int room, int episodes, double noise,
                            std::uint64_t seed) {
@@ -66,13 +65,13 @@ struct cloning_settings {
   std::uint64_t seed = 1;
 };
 
-/// A new policy of the expert's shape that has learnt the actions of `shown`: batches are drawn
-/// with replacement, and the loss is retain::negative_log_likelihood. Its values are what they were
-/// at the start: nobody has told it of rewards.
+/// Returns a new policy with the expert's shape that has learned the actions of `shown`. Batches
+/// are drawn with replacement, and the loss is retain::negative_log_likelihood. The value heads
+/// stay untrained, because `shown` has no rewards.
 template <trainable_policy P>
 P clone_from(const demonstrations& shown, const P& expert, const cloning_settings& settings) {
   if (!shown.actions.defined() || shown.actions.size(0) == 0)
-    throw retain::config_error("cloning needs demonstrations, and there are none");
+    throw retain::config_error("cloning needs demonstrations, and `shown` has none");
   at::manual_seed(settings.seed);
   auto network = make_policy(shape_of(expert));
   std::vector<std::pair<std::string, at::Tensor>> learning;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `montezuma clone`: an imperfect copy of an expert on the whole task, to fine-tune where the paper
-// speaks of an imperfect cloning gap.
+// `montezuma clone`: makes an imperfect copy of an expert on the whole task. Fine-tuning it shows
+// what the paper calls an imperfect cloning gap.
 #pragma once
 
 #include <cstdint>
@@ -33,15 +33,15 @@ struct clone_command {
   bool overwrite = false;
 };
 
-/// Writes a teacher.pt as `montezuma pretrain` does, whose memory is of states that the clone
-/// itself visits from where the expert began.
+/// Writes a teacher.pt as `montezuma pretrain` does. Its memory has states that the clone visits
+/// from the room in which the expert was trained.
 inline int clone(const clone_command& command) {
   if (!std::filesystem::exists(command.expert))
     throw std::runtime_error("no expert in " + command.expert +
-                             ": name one with --expert; `montezuma pretrain --room 1` makes it");
+                             ": name one with --expert; `montezuma pretrain --room 1` makes one");
   const std::filesystem::path out = command.out;
   if (std::filesystem::exists(out / "teacher.pt") && !command.overwrite)
-    throw std::runtime_error(out.string() + " holds a teacher already: --overwrite replaces it");
+    throw std::runtime_error(out.string() + " contains a teacher already: --overwrite replaces it");
   auto expert = teacher_file::read(command.expert);
   const auto& where = expert.where;
   const auto seed = command.learning.seed;
@@ -86,54 +86,53 @@ inline int clone(const clone_command& command) {
        {"far", {{"room", command.far_room}, {"success", far.success}, {"return", far.reward}}},
        {"start", {{"room", expert.room}, {"return", start.reward}, {"rooms", start.rooms}}}});
   teacher.write((out / "teacher.pt").string());
-  std::cout << "in " << (out / "teacher.pt").string() << "\n";
+  std::cout << "saved in " << (out / "teacher.pt").string() << "\n";
   return 0;
 }
 
 inline void add_clone(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<clone_command>();
-  auto* command =
-      app.add_subcommand("clone", "Clones an expert on the whole task from few games, with "
-                                  "mistakes: a teacher that is imperfect everywhere (pyramid)");
+  auto* command = app.add_subcommand(
+      "clone", "Clones an expert on the whole task from few games with mistakes: "
+               "a teacher that is imperfect everywhere (pyramid)");
   command->add_option("--expert", o->expert, "teacher.pt of `montezuma pretrain --room 1`")
       ->capture_default_str();
   command->add_option("--out", o->out, "Folder for the clone's teacher.pt")->capture_default_str();
-  command->add_option("--episodes", o->episodes, "Games of the expert that are shown")
+  command->add_option("--episodes", o->episodes, "Number of games of the expert")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--noise", o->noise,
-                   "Share of the shown actions that are drawn at random instead")
+                   "Share of the recorded actions that are replaced by random actions")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command
-      ->add_option("--far", o->far_room,
-                   "The later room in which its success is measured from here on")
+  command->add_option("--far", o->far_room, "The later room (FAR) in which the success is measured")
       ->check(CLI::Range(0, 23))
       ->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success there, over --final-games")
+  command->add_option("--accept", o->accept, "Least success in room --far, over --final-games")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
-      ->add_option("--memory", o->memory,
-                   "States that the clone visits, kept for cloning and the Fisher information")
+      ->add_option(
+          "--memory", o->memory,
+          "Number of states that the clone visits, saved for BC and the Fisher information")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--steps", o->learning.steps, "Optimiser steps")
+  command->add_option("--steps", o->learning.steps, "Number of optimizer steps")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--batch", o->learning.batch, "Shown actions in each")
+  command->add_option("--batch", o->learning.batch, "Recorded actions per optimizer step")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--learning-rate", o->learning.learning_rate, "Of Adam")
+  command->add_option("--learning-rate", o->learning.learning_rate, "Learning rate of Adam")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--final-games", o->final_games, "Games that measure it")
+  command->add_option("--final-games", o->final_games, "Games that measure success and return")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--seed", o->learning.seed, "Of games, mistakes, weights and batches")
+  command->add_option("--seed", o->learning.seed, "Seed of games, mistakes, weights and batches")
       ->capture_default_str();
-  command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
+  command->add_flag("--overwrite", o->overwrite, "Replace the files in --out");
   command->callback([&chosen, o] { chosen = [o] { return clone(*o); }; });
 }
 

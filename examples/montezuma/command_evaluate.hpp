@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `montezuma evaluate`: success in every room, as Wołczyk et al. 2024 measure it, and return.
+// `montezuma evaluate`: measures the return, and the success in every room as Wołczyk et al. 2024
+// define it.
 #pragma once
 
 #include <cstdint>
@@ -63,22 +64,21 @@ int evaluate(const evaluate_command& command, const World& base) {
 inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<evaluate_command>();
   auto* command = app.add_subcommand(
-      "evaluate", "Plays a policy from every room: success there, return, rooms visited");
+      "evaluate", "Plays a policy from every room: success in the room, return, rooms visited");
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")
       ->check(CLI::ExistingFile)
       ->capture_default_str();
   command
-      ->add_option(
-          "--rooms", o->rooms,
-          "Rooms to begin in, separated by commas; all that can be begun in where not given")
+      ->add_option("--rooms", o->rooms,
+                   "First rooms of the games, separated by commas; default: all rooms with a start")
       ->delimiter(',')
       ->check(CLI::Range(0, 23));
   declare_backend(command, o->backend);
-  command->add_option("--games", o->games, "Games from each")
+  command->add_option("--games", o->games, "Games from each room")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--seed", o->seed, "Of games and actions")->capture_default_str();
-  command->add_option("--out", o->out, "File for the numbers, as JSON");
+  command->add_option("--seed", o->seed, "Seed of games and actions")->capture_default_str();
+  command->add_option("--out", o->out, "JSON file for the results");
   command->callback([&chosen, o] {
     chosen = [o] { return o->backend.is_ale() ? on_ale(*o) : evaluate(*o, world_options{}); };
   });

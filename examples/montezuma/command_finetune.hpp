@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `montezuma finetune`: the whole task from room 1, from a policy that knows it from room 7 on.
+// `montezuma finetune`: trains on the whole task from room 1, from a policy that was trained from
+// room 7.
 #pragma once
 
 #include <torch/version.h>
@@ -32,7 +33,7 @@
 namespace montezuma {
 namespace detail {
 
-/// Every option with the value it came to have, and what the run was made with.
+/// Every option with its final value, and the versions of the program.
 inline nlohmann::json config_of(const finetune_command& command, const std::string& preset_name,
                                 const training_settings& settings, const retention_settings& kept,
                                 const nlohmann::json& where, std::uint64_t teacher_seed) {
@@ -61,7 +62,7 @@ inline std::vector<std::string> term_names(const retention_settings& kept) {
   return names;
 }
 
-/// Success and return from the teacher's room (FAR), return from room 1, and how far the policy is
+/// Success and return from the teacher's room (FAR), return from room 1, and the KL of the policy
 /// from its teacher on the memory.
 template <training_world World>
 class examiner {
@@ -114,15 +115,15 @@ class examiner {
 
 }  // namespace detail
 
-/// `base`: what of the world belongs to this machine; the rest is the teacher's.
+/// `base`: the part of the world that belongs to this machine. The rest is from the teacher.
 template <training_world World>
 int finetune(const finetune_command& command, const World& base) {
   using policy_type = typename World::policy_type;
   if (command.from_scratch && command.retain != "none")
-    throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
+    throw std::runtime_error("--from-scratch has nothing to retain: remove --retain");
   if (!std::filesystem::exists(command.teacher))
     throw std::runtime_error("no teacher in " + command.teacher +
-                             ": name one with --teacher; `montezuma pretrain` makes it");
+                             ": name one with --teacher; `montezuma pretrain` makes one");
   const run_place place{command.out, !command.resume.empty(), command.resume_if_possible,
                         command.overwrite, command.checkpoint_every};
   const bool resuming = place.decide();
@@ -146,7 +147,7 @@ int finetune(const finetune_command& command, const World& base) {
   const auto config =
       detail::config_of(command, preset_name, settings, kept, where.to_json(), teacher.seed);
   if (resuming) {
-    // The same file may hold another teacher by now.
+    // The same file name may have another teacher since the run started.
     const auto before = read_json(place.folder / "config.json");
     check_same_settings(place.folder, "a run", before.at("world"), config.at("world"),
                         {"saved_states"});
@@ -157,7 +158,7 @@ int finetune(const finetune_command& command, const World& base) {
     examiner.load_state(in, "monitor.");
     place.check_steps(learner.steps(), settings.steps, settings.games * settings.horizon);
   }
-  // throws where no episode can begin there, before anything is lost
+  // throws if no episode can start there, before any file is replaced
   where(settings.seed).reset(teacher.room);
   place.clear(resuming);
   write_json(place.folder / "config.json", config);
@@ -182,9 +183,10 @@ int finetune(const finetune_command& command, const World& base) {
   const bool finished = run_training(learner, place, watch, command.method());
   write_policy((place.folder / "policy.pt").string(), network, where);
   if (!finished) {
-    std::fprintf(stderr,
-                 "stopped at step %lld and saved; to go on: ./run montezuma finetune --resume %s\n",
-                 static_cast<long long>(learner.steps()), place.folder.string().c_str());
+    std::fprintf(
+        stderr,
+        "stopped at step %lld and saved; to continue: ./run montezuma finetune --resume %s\n",
+        static_cast<long long>(learner.steps()), place.folder.string().c_str());
     return interrupt::exit_code;
   }
 
@@ -210,7 +212,7 @@ int finetune(const finetune_command& command, const World& base) {
                         {"task", teacher.task}}},
                       {"far", side(far)},
                       {"start", side(start)}};
-  // none was measured where only this was left
+  // 0: the run was resumed at its last step
   if (steps_per_second > 0) file["steps_per_second"] = steps_per_second;
   write_json(place.evaluation(), file);
   if (command.discard_checkpoint) std::filesystem::remove(place.checkpoint());
@@ -225,7 +227,7 @@ int finetune(const finetune_command& command, const World& base) {
   return 0;
 }
 
-/// `arguments`: the command line behind the subcommand's name.
+/// `arguments`: the command line after the name of the subcommand.
 inline void add_finetune(CLI::App& app, std::function<int()>& chosen,
                          const std::vector<std::string>& arguments) {
   auto options = std::make_shared<finetune_command>();

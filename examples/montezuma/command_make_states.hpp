@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `montezuma make-states`: starting states for the rooms of the real game, by random play from
-// archived states.
+// `montezuma make-states`: finds starting states for the rooms of the real game, by random play
+// from archived states.
 #pragma once
 
 #include <cstdio>
@@ -32,8 +32,8 @@ struct make_states_command {
   explore_options explore;
 };
 
-/// Explores until every wanted room has its states or the time is over, and writes what was found,
-/// of other rooms too. Ctrl-C only ends it sooner.
+/// Explores until every wanted room has its states or the time is over, and writes all states, of
+/// other rooms too. Ctrl-C ends it early.
 template <ale_machine Machine>
 int make_states(const make_states_command& command, Machine machine) {
   explorer<Machine> search(std::move(machine), command.explore);
@@ -57,14 +57,14 @@ int make_states(const make_states_command& command, Machine machine) {
   }
   shown.finish(static_cast<double>(search.frames()), note());
   if (search.found().rooms.empty())
-    throw std::runtime_error("no room but the first was found in " + clock_text(shown.seconds()) +
+    throw std::runtime_error("found no room except the first in " + clock_text(shown.seconds()) +
                              ": give more --minutes, or another --seed");
   if (const auto folder = std::filesystem::path(command.out).parent_path(); !folder.empty())
     std::filesystem::create_directories(folder);
   search.found().write(command.out);
   std::cout << "states of rooms " << search.found().text() << " in " << command.out << "\n";
   if (interrupt::requested()) {
-    std::fprintf(stderr, "stopped; what was found is kept\n");
+    std::fprintf(stderr, "stopped; the states found so far are saved\n");
     return interrupt::exit_code;
   }
   if (search.has(command.rooms)) return 0;
@@ -77,27 +77,27 @@ int make_states(const make_states_command& command, Machine machine) {
 inline void add_make_states(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<make_states_command>();
   auto* command = app.add_subcommand(
-      "make-states", "Explores the real game for states in which episodes can begin, room by room");
+      "make-states", "Explores the real game and saves starting states for episodes, room by room");
   declare_cartridge(command, o->backend);
   command->add_option("--out", o->out, "File for the states")->capture_default_str();
   command
       ->add_option("--rooms", o->rooms,
-                   "Rooms to look for, separated by commas; what is found of others is kept too")
+                   "Rooms to search, separated by commas; states of other rooms are saved too")
       ->delimiter(',')
       ->check(CLI::Range(0, game_rooms - 1))
       ->capture_default_str();
-  command->add_option("--per-room", o->explore.per_room, "States kept of a room")
+  command->add_option("--per-room", o->explore.per_room, "States saved per room")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--minutes", o->minutes, "End after so many, with what was found")
+  command->add_option("--minutes", o->minutes, "Time limit in minutes; saves what was found")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--seed", o->explore.seed, "Of the walks")->capture_default_str();
+  command->add_option("--seed", o->explore.seed, "Seed of the walks")->capture_default_str();
   command->add_flag("--overwrite", o->overwrite, "Replace the file in --out");
   command->callback([&chosen, o] {
     chosen = [o] {
       if (!o->overwrite && std::filesystem::exists(o->out))
-        throw std::runtime_error(o->out + " is there already: --overwrite replaces it");
+        throw std::runtime_error(o->out + " exists already: --overwrite replaces it");
       return on_ale(*o);
     };
   });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `montezuma play`: watch a policy in the terminal, or play yourself.
+// `montezuma play`: shows a policy in the terminal, or lets you play yourself.
 #pragma once
 
 #include <chrono>
@@ -39,8 +39,8 @@ struct play_command {
 
 namespace detail {
 
-/// The next key within the time; an arrow counts as the letter of its way. 0 for none, -1 when
-/// there will be no more.
+/// Waits for the next key. An arrow key returns the letter of its direction. Returns 0 if the time
+/// is over and -1 if the input has ended.
 inline int read_key(int milliseconds) {
   pollfd wait{STDIN_FILENO, POLLIN, 0};
   if (poll(&wait, 1, milliseconds) <= 0) return 0;
@@ -78,7 +78,8 @@ inline int play(const play_command& command) {
   if (static_cast<int>(command.random) + static_cast<int>(command.keys) +
           static_cast<int>(!command.policy.empty()) !=
       1)
-    throw std::runtime_error("play: say who plays, with one of --policy FILE, --keys and --random");
+    throw std::runtime_error(
+        "play: name the player with one of --policy FILE, --keys and --random");
   policy network{nullptr};
   auto where = command.where;
   if (!command.policy.empty()) std::tie(network, where) = read_policy(command.policy);
@@ -105,7 +106,7 @@ inline int play(const play_command& command) {
       int action = static_cast<int>(move::wait);
       if (command.keys) {
         const int key = detail::read_key(200);
-        if (key == 0) continue;  // the world waits for its player
+        if (key == 0) continue;  // no key yet: do not step the world
         left = key < 0 || key == 'q';
         action = static_cast<int>(detail::move_of_key(key));
       } else if (command.random) {
@@ -141,21 +142,22 @@ inline int play(const play_command& command) {
 
 inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<play_command>();
-  auto* command = app.add_subcommand("play", "Watch a policy in the terminal, or play yourself");
+  auto* command =
+      app.add_subcommand("play", "Shows a policy in the terminal, or you play yourself");
   command
       ->add_option("--policy", o->policy,
-                   "Policy or teacher to watch, in the world that it was trained in")
+                   "The policy or teacher that plays, in the world it was trained in")
       ->check(CLI::ExistingFile);
   command->add_flag("--keys", o->keys, "Play yourself");
-  command->add_flag("--random", o->random, "Watch random actions");
-  command->add_option("--room", o->room, "Where to begin")
+  command->add_flag("--random", o->random, "Random actions play");
+  command->add_option("--room", o->room, "First room of the game")
       ->check(CLI::Range(0, room_count - 1))
       ->capture_default_str();
-  command->add_option("--seed", o->seed, "Which game, and which dice")->capture_default_str();
-  command->add_option("--delay", o->delay, "Milliseconds between frames; 0 for none")
+  command->add_option("--seed", o->seed, "Seed of the game")->capture_default_str();
+  command->add_option("--delay", o->delay, "Milliseconds between frames; 0: no delay")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--steps", o->steps, "End after so many; 0: play to the end")
+  command->add_option("--steps", o->steps, "Stop after this many steps; 0: play to the end")
       ->check(non_negative_number)
       ->capture_default_str();
   declare_world(command, o->where);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `montezuma pretrain`: a policy that knows the world from room 7 on, and not how to get there.
+// `montezuma pretrain`: trains a policy from room 7 only. It does not learn the way to room 7.
 #pragma once
 
 #include <cstdint>
@@ -39,13 +39,13 @@ struct pretrain_command {
   bool resume_if_possible = false, overwrite = false;
 };
 
-/// What an attempt that goes on need not have in common with its beginning.
+/// The settings that may change when an attempt is resumed.
 inline const std::vector<std::string> setting_may_change{
     "steps", "learning_rate",    "entropy",        "novelty_weight",  "epochs",
     "clip",  "longest_gradient", "evaluate_every", "evaluation_games"};
 
-/// Trains until a policy is good enough, with another seed for each attempt; the first that is
-/// becomes the teacher.
+/// Trains policies, each attempt with another seed, until one is good enough. This policy becomes
+/// the teacher.
 template <training_world World>
 int pretrain(const pretrain_command& command, const World& where) {
   auto settings = preset(command.preset.empty() ? World::pretrain_preset : command.preset);
@@ -54,7 +54,7 @@ int pretrain(const pretrain_command& command, const World& where) {
   const std::filesystem::path out = command.out;
   const auto room = "room" + std::to_string(settings.room);
   if (std::filesystem::exists(out / "teacher.pt") && !command.overwrite)
-    throw std::runtime_error(out.string() + " holds a teacher already: --overwrite replaces it");
+    throw std::runtime_error(out.string() + " contains a teacher already: --overwrite replaces it");
   for (int attempt = 0; attempt < command.attempts; ++attempt) {
     settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);
     run_place place{out / ("attempt" + std::to_string(attempt + 1)), false,
@@ -93,10 +93,10 @@ int pretrain(const pretrain_command& command, const World& where) {
              decimals(row.at(room + "/return"), 2);
     };
     if (!run_training(learner, place, watch, "pretrain")) {
-      std::fprintf(
-          stderr,
-          "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n",
-          static_cast<long long>(learner.steps()));
+      std::fprintf(stderr,
+                   "stopped at step %lld and saved; to continue, repeat the command with "
+                   "--resume-if-possible\n",
+                   static_cast<long long>(learner.steps()));
       return interrupt::exit_code;
     }
 
@@ -124,11 +124,11 @@ int pretrain(const pretrain_command& command, const World& where) {
                                       {"rooms", found.rooms},
                                       {"memory", command.memory}});
     teacher.write((out / "teacher.pt").string());
-    std::cout << "in " << (out / "teacher.pt").string() << "\n";
+    std::cout << "saved in " << (out / "teacher.pt").string() << "\n";
     return 0;
   }
   throw std::runtime_error(
-      "no attempt came to a success of " + decimals(command.accept, 2) + " in room " +
+      "no attempt reached a success of " + decimals(command.accept, 2) + " in room " +
       std::to_string(settings.room) +
       (command.accept_return > 0
            ? " and a return of " + decimals(command.accept_return, 2) + " from there"
@@ -139,43 +139,45 @@ int pretrain(const pretrain_command& command, const World& where) {
 
 inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<pretrain_command>();
-  auto* command =
-      app.add_subcommand("pretrain", "Trains a policy from room 7 on, and keeps states that it "
-                                     "visits: the teacher; with --room 1 an expert to clone");
+  auto* command = app.add_subcommand(
+      "pretrain", "Trains a teacher: a policy from room 7, saved with states that "
+                  "it visits; with --room 1 an expert to clone");
   command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")
       ->capture_default_str();
-  command->add_option("--seed", o->seed, "Of weights, games and batches")->capture_default_str();
-  command->add_option("--room", o->room, "Where its episodes begin")
+  command->add_option("--seed", o->seed, "Seed of weights, games and batches")
+      ->capture_default_str();
+  command->add_option("--room", o->room, "First room of the episodes")
       ->check(CLI::Range(0, 23))
       ->capture_default_str();
-  command->add_option("--accept", o->accept, "Least success there, over --final-games")
+  command->add_option("--accept", o->accept, "Least success in --room, over --final-games")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
       ->add_option("--accept-return", o->accept_return,
-                   "Least return from there, for an expert on the whole task")
+                   "Least return from --room, for an expert on the whole task")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")
+  command->add_option("--attempts", o->attempts, "Most attempts, each with another seed")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--memory", o->memory, "States kept for cloning and the Fisher information")
+  command->add_option("--memory", o->memory, "States saved for BC and the Fisher information")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--width", o->width, "Of the two hidden layers (pyramid)")
+  command->add_option("--width", o->width, "Width of the two hidden layers (pyramid)")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--final-games", o->final_games, "Games that decide it")
+  command->add_option("--final-games", o->final_games, "Games that decide on acceptance")
       ->check(positive_number)
       ->capture_default_str();
   command
-      ->add_option("--preset", o->preset,
-                   "pretrain, for the pyramid; paper, for the real game, as published; the "
-                   "backend's where not given")
+      ->add_option(
+          "--preset", o->preset,
+          "pretrain, for the pyramid; paper, for the real game, as published; default: the "
+          "preset of the backend")
       ->check(CLI::IsMember({"pretrain", "paper"}));
   command->add_flag("--resume-if-possible", o->resume_if_possible,
-                    "Go on where an earlier start stopped");
-  command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
+                    "Continue an interrupted run if --out has one");
+  command->add_flag("--overwrite", o->overwrite, "Replace the files in --out");
   declare_backend(command, o->backend);
   declare_world(command, o->where);
   declare_training(command, o->learning);

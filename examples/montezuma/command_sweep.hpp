@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `montezuma sweep`: many seeds and methods.
+// `montezuma sweep`: runs many seeds and methods.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,7 @@ struct sweep_command {
   bool of_clones() const { return task == "cloning-gap"; }
 };
 
-/// Reads the runs under the folders, and writes the report on them.
+/// Reads the runs in the folders, and writes a report.
 inline const auto report_of = [](const std::vector<std::filesystem::path>& folders,
                                  const std::filesystem::path& out) {
   return write_report(read_runs(folders), out);
@@ -46,15 +46,14 @@ inline const auto report_of = [](const std::vector<std::filesystem::path>& folde
 
 namespace detail {
 
-/// A teacher for each seed, then all methods from it; where the teachers are clones, an expert for
-/// all of them before. Seed by seed, so that a sweep which is cut short has all methods with fewer
-/// seeds.
+/// For each seed: a teacher, then all methods from this teacher. If the teachers are clones, one
+/// expert for all of them comes first. An interrupted sweep has all methods, for fewer seeds.
 inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
   const auto add = [&](const std::string& name, const std::filesystem::path& product,
                        std::vector<std::string> words, std::vector<std::string> after) {
-    // named twice
+    // skip a duplicate
     if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; }))
       return;
     words.insert(words.begin(), this_program());
@@ -132,7 +131,7 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   return jobs;
 }
 
-/// What the runs of a folder have in common; methods, presets and seeds may be added.
+/// The settings that all runs of a folder share. Methods, presets and seeds may differ.
 inline nlohmann::json common_options(const sweep_command& command) {
   nlohmann::json common{{"world", command.where.to_json()},
                         {"task", command.task},
@@ -162,16 +161,17 @@ inline int sweep(const sweep_command& command) {
 
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<sweep_command>();
-  auto* command =
-      app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every "
-                                  "method; goes on where it was stopped");
+  auto* command = app.add_subcommand(
+      "sweep", "Runs every method for many seeds, each with its own teacher; run it "
+               "again to continue an interrupted sweep");
   command
-      ->add_option("--task", o->task,
-                   "coverage-gap: teachers that know room 7 and what is behind it; cloning-gap: "
-                   "imperfect clones, one a seed, of an expert on the whole task")
+      ->add_option(
+          "--task", o->task,
+          "coverage-gap: teachers that are trained from room 7; cloning-gap: imperfect clones "
+          "of one expert on the whole task, one clone per seed")
       ->check(CLI::IsMember({"coverage-gap", "cloning-gap"}))
       ->capture_default_str();
-  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")
+  command->add_option("--out", o->out, "Folder of the sweep; finished runs in this folder are kept")
       ->capture_default_str();
   command
       ->add_option("--methods", o->methods,
@@ -186,10 +186,10 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--steps", o->steps, "Training steps of a run")
+  command->add_option("--steps", o->steps, "Training steps per run")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--teacher-steps", o->teacher_steps, "Training steps of a teacher")
+  command->add_option("--teacher-steps", o->teacher_steps, "Training steps per teacher")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--accept", o->accept, "Least success of a teacher in room 7")
@@ -199,20 +199,21 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
       ->add_option("--expert-steps", o->expert_steps, "Training steps of the expert (cloning-gap)")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--expert-seed", o->expert_seed, "Of the expert (cloning-gap)")
+  command->add_option("--expert-seed", o->expert_seed, "Seed of the expert (cloning-gap)")
       ->capture_default_str();
   command
       ->add_option("--accept-return", o->accept_return,
                    "Least return of the expert from room 1 (cloning-gap)")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")
+  command->add_option("--jobs", o->jobs, "Number of parallel runs, one core each")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command->add_option(
       "--finetune", o->extra,
-      "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
-  command->add_option("--clone", o->clone_extra, "The same for every clone: --clone=--noise=0.3");
+      "More options for every run, one option per --finetune: --finetune=--ewc-strength=30");
+  command->add_option("--clone", o->clone_extra,
+                      "More options for every clone: --clone=--noise=0.3");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
   declare_world(command, o->where);
   command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The pyramid as text: for `play`, for pages, for a message that shows where something went wrong.
+// Draws the pyramid as text, for `play`, for documentation and for error messages.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ inline constexpr std::array<std::pair<int, int>, room_count> room_places{
 
 struct glyph {
   const char* text;
-  int color;  ///< of a terminal; 0 for its own
+  int color;  ///< terminal color code; 0: the default color
 };
 
 inline glyph glyph_at(const pyramid& game, int room, int x, int y) {
@@ -49,14 +49,14 @@ inline glyph glyph_at(const pyramid& game, int room, int x, int y) {
 
 }  // namespace detail
 
-/// All rooms where they lie, 1 on top in the middle and 7 at the right end, a character a cell;
-/// with `color` as a terminal shows it.
+/// Draws all rooms at their places, with room 1 on top in the middle and room 7 at the right end,
+/// one character per cell. With `color`, the text has terminal color codes.
 inline std::string draw(const pyramid& game, bool color) {
   constexpr int across = 5, down = 2;
   std::string text;
   for (int line = 0; line < down * room_height; ++line) {
     std::string drawn;
-    std::size_t end = 0;  // behind the last cell that is not empty
+    std::size_t end = 0;  // one past the last cell that is not empty
     for (int column = 0; column < across * room_width; ++column) {
       int room = -1;
       for (int r = 0; r < room_count; ++r)

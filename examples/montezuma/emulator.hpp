@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a game must offer to be trained on, whichever program plays it.
+// The interface that a game needs for training.
 #pragma once
 
 #include <concepts>
@@ -12,32 +12,36 @@
 namespace montezuma {
 
 struct step_result {
-  float reward = 0;    ///< as the game pays it; an agent that wants its sign takes that itself
+  float reward = 0;    ///< as the game pays it; an agent that uses only the sign computes it
   bool ended = false;  ///< the episode is over: by death, at the goal, or at the limit of steps
 };
 
-/// One game in progress. A vector of them is a training environment: each has dice of its own, so
-/// that what happens in one does not depend on the others. A backend gives
+/// One game in progress. A vector of games is a training environment. Each game has its own random
+/// state, so the games are independent of each other. A backend provides
 ///
-///     value_type                what an observation's numbers are: float for planes and features, std::uint8_t for pixels
-///     actions                   how many actions there are; an action is 0 ... actions - 1
-///     observation_shape()       of one observation, as a tensor's: {157}, or {4, 84, 84} for four grey frames
-///     newest_channels()         how many of the last channels of an observation are new in it: 1 for a stack of frames, all for a game
-///                               that shows everything at once. A bonus for novelty looks at these alone
-///     rooms                     how many room numbers there are
+///     value_type               type of an observation's numbers: float for planes and features,
+///                              std::uint8_t for pixels
+///     actions                  number of actions; an action is 0 ... actions - 1
+///     observation_shape()      shape of one observation as a tensor: {157}, or {4, 84, 84} for
+///                              four gray frames
+///     newest_channels()        how many of the last channels are new in an observation: 1 for a
+///                              stack of frames, all channels if one observation shows everything.
+///                              A novelty bonus uses only these channels
+///     rooms                    number of room numbers
 ///
-///     reset(room)               a new episode as somebody begins it who has just come into that room. Dice roll on: two resets may differ.
-///                               A backend that starts most rooms from archived states refuses, with a message that says how to make
-///                               them, a room that it has none for
-///     step(action)              one decision of the agent, sticky actions and skipped frames included
-///     observe(values)           writes one observation, of the state that the game is in now: after restore() too, so a backend whose
-///                               screen is stale there has to bring it up to date first
-///     room()                    where the hero is
-///     succeeded()               whether the room that reset() was given is solved: see room_success
-///     place_key()               a number that equal situations share and others do not: room, position, what is held, what is open.
-///                               Counting them gives a bonus without a network
-///     save(), restore(saved)    all of the game as bytes, dice included: a restored game goes on bit for bit. restore() throws for bytes
-///                               of another game
+///     reset(room)              starts an episode as if the hero has just entered the room. The
+///                              random state continues, so two resets may differ. A backend that
+///                              needs archived states throws for a room without a state, with a
+///                              message that says how to make states
+///     step(action)             one decision of the agent, with sticky actions and skipped frames
+///     observe(values)          writes one observation of the current state. It must be up to date
+///                              after restore() too, even if the backend's screen is not
+///     room()                   the room of the hero
+///     succeeded()              whether the room of reset() is solved: see room_success
+///     place_key()              a number that is equal for equal situations only: room, position,
+///                              items held, doors open. Counting it gives a bonus without a network
+///     save(), restore(saved)   the whole game as bytes, with the random state. A restored game
+///                              continues bit for bit. restore() throws for bytes of another game
 template <class E>
 concept emulator =
     std::movable<E> && requires(E& game, const E& seen, int number, typename E::value_type* values,
@@ -58,9 +62,9 @@ concept emulator =
       game.restore(saved);
     };
 
-/// Success in a room as Wołczyk et al. 2024 measure it: a reward, a new item, or leaving by another
-/// passage than the one entered by. Two rooms share one passage at most, so that a passage is known
-/// by the room behind it.
+/// Success in a room as Wołczyk et al. 2024 define it: a reward, a new item, or an exit through
+/// another passage than the entrance. Two rooms share at most one passage, so the next room
+/// identifies the passage.
 struct room_success {
   static constexpr std::int8_t nowhere = -1;
 
@@ -71,8 +75,8 @@ struct room_success {
     *this = {static_cast<std::int8_t>(in_room), static_cast<std::int8_t>(from), 0};
   }
 
-  /// `gained`: this step paid a reward or gave an item. Going back out and coming in again does not
-  /// end the attempt; only what is done in the room itself counts.
+  /// `gained`: this step paid a reward or gave an item. Leaving through the entrance and coming
+  /// back does not end the attempt, but only events in the room itself count.
   void step(int before, int after, bool gained) {
     if (before == room && (gained || (after != room && after != came_from))) succeeded = 1;
     if (before != room && after == room) came_from = static_cast<std::int8_t>(before);

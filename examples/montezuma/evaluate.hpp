@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How well a policy does from a room.
+// Measures how well a policy plays from a room.
 #pragma once
 
 #include <bit>
@@ -18,7 +18,7 @@
 
 namespace montezuma {
 
-/// One episode of each of `games` games from `room`, all side by side. `make(seed)` makes a game.
+/// Plays one episode in each of `games` parallel games from `room`. `make(seed)` makes a game.
 /// Equal seeds play equal games.
 template <trainable_policy P, class Make>
 std::vector<episode> play_episodes(P& network, Make make, int room, int count, std::uint64_t seed) {
@@ -90,8 +90,8 @@ inline summary summary_of(const std::vector<episode>& episodes) {
   return mean;
 }
 
-/// States that a policy visits in episodes from `room`, [count, observation], in the order of play
-/// of one game after the other.
+/// States that a policy visits in episodes from `room`, [count, observation], in the order of play,
+/// one game after the other.
 template <trainable_policy P, class Make>
 at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, std::uint64_t seed) {
   const at::NoGradGuard no_grad;

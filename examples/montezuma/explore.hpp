@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Finds starting states for the rooms of the real game: random play from archived states, as
-// Go-Explore begins (Ecoffet et al. 2021).
+// Finds starting states for the rooms of the real game by random play from archived states, as in
+// the first phase of Go-Explore (Ecoffet et al. 2021).
 #pragma once
 
 #include <algorithm>
@@ -21,16 +21,16 @@ namespace montezuma {
 
 struct explore_options {
   std::uint64_t seed = 1;
-  int per_room = 20;         ///< states kept of a room
-  int decisions = 100;       ///< of one walk, four frames each
-  double same_again = 0.95;  ///< chance that a decision is the one before
+  int per_room = 20;         ///< states kept per room
+  int decisions = 100;       ///< per walk, four frames each
+  double same_again = 0.95;  ///< chance that a decision repeats the previous one
   int frames_a_decision = 4;
 };
 
-/// The archive has, for each cell (room, square of 16, what is held), the state in which it was
-/// first seen. A walk begins in one of them, rarely used ones first, acts at random, and ends with
-/// a lost life. Whenever it comes into a room, that state is kept for the room if the hero survives
-/// in it.
+/// The archive has one state for each cell (room, square of 16, items held): the state in which the
+/// cell was first seen. A walk starts from an archived state, with rarely used states first. It
+/// acts at random and ends when a life is lost. Whenever the hero enters a room, the state is kept
+/// for this room if the hero survives in it.
 template <ale_machine Machine>
 class explorer {
  public:
@@ -47,7 +47,7 @@ class explorer {
     ++chosen.begun;
     const auto came_from_at_start = chosen.came_from;
     machine_.restore(chosen.state);
-    for (int i = 0; i < 2; ++i) machine_.act(no_action);  // the memory is that of before until then
+    for (int i = 0; i < 2; ++i) machine_.act(no_action);  // until then the memory is out of date
     frames_ += 2;
     auto ram = machine_.ram();
     int came_from = came_from_at_start;
@@ -71,7 +71,7 @@ class explorer {
     }
   }
 
-  /// Whether each of these has all the states that are kept of a room.
+  /// Whether each of these rooms has `per_room` states.
   bool has(const std::vector<int>& rooms) const {
     return std::all_of(rooms.begin(), rooms.end(), [&](int room) {
       return count(room) >= static_cast<std::size_t>(options_.per_room);
@@ -104,8 +104,8 @@ class explorer {
     ++cells_[place->second].seen;
   }
 
-  /// Weighted by 1 / √(1 + walks begun) and the same of what was seen: new and rare places first,
-  /// none never.
+  /// Draws a cell with weight 1 / √(1 + walks begun) times the same function of `seen`. New and
+  /// rare cells come first, and every cell can be drawn.
   std::size_t choose() {
     std::vector<double> weights(cells_.size());
     for (std::size_t i = 0; i < cells_.size(); ++i)

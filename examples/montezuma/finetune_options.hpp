@@ -35,7 +35,7 @@ struct finetune_command {
   }
 };
 
-/// What a run that goes on need not have in common with its beginning.
+/// The options that may change when a run is resumed.
 inline const std::vector<std::string> may_change{"--steps",
                                                  "--learning-rate",
                                                  "--entropy",
@@ -53,41 +53,45 @@ inline const std::vector<std::string> may_change{"--steps",
                                                  "--rom"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  // a resumed run may say something anew
+  // a resumed run may repeat these options with other values
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   command
-      ->add_option("--teacher", o.teacher,
-                   "What to start from and to stay close to: teacher.pt of `montezuma pretrain`; "
-                   "its world is the run's")
+      ->add_option(
+          "--teacher", o.teacher,
+          "The start of fine-tuning and of retention: teacher.pt of `montezuma pretrain`; the run "
+          "uses the teacher's world")
       ->capture_default_str();
   command
       ->add_option(
           "--retain", o.retain,
-          "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
+          "none, or the methods of retention: l2, ewc, bc, ks, or several joined by + (bc+ks)")
       ->check(retention_check<retention_settings>())
       ->capture_default_str();
   command->add_flag("--from-scratch", o.from_scratch,
-                    "Start from random weights instead (for comparison)");
+                    "Start from random weights instead of the teacher, for comparison");
   command
-      ->add_option("--preset", o.preset,
-                   "quick, the pyramid's: fast, and shows what plain fine-tuning forgets; careful: "
-                   "half the learning rate, a third of the entropy "
-                   "bonus; paper, the real game's: PPO and RND as published")
+      ->add_option(
+          "--preset", o.preset,
+          "quick: fast, and plain fine-tuning forgets (default for the pyramid); careful: half "
+          "the learning rate, a third of the entropy bonus; paper: PPO and RND as published "
+          "(default for the real game)")
       ->check(CLI::IsMember({"quick", "careful", "paper"}));
   command
       ->add_option(
           "--out", o.out,
           "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")
       ->capture_default_str();
-  command->add_option("--seed", o.seed, "Of games, actions and batches")->capture_default_str();
-  command->add_option("--resume", o.resume,
-                      "Go on with the run in this folder, as it was begun; how long, how it is "
-                      "measured and saved, and Adam's rate may be said anew");
+  command->add_option("--seed", o.seed, "Seed of games, actions and batches")
+      ->capture_default_str();
+  command->add_option(
+      "--resume", o.resume,
+      "Continue the run in this folder with its own options; only steps, learning settings, "
+      "evaluation and checkpoint options may change");
   command->add_flag("--resume-if-possible", o.resume_if_possible,
-                    "Go on if --out holds a checkpoint, begin otherwise");
+                    "Continue if --out has a checkpoint; otherwise start a new run");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint,
-                    "Remove the checkpoint when the run is evaluated, to save room");
+                    "Remove the checkpoint after the final evaluation, to save disk space");
   command
       ->add_option("--checkpoint-every", o.checkpoint_every,
                    "Steps between checkpoints; 0: only at the end")
@@ -106,13 +110,15 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
         ->capture_default_str()
         ->group(strengths);
   };
-  add("--l2-strength", o.strengths.l2_strength, "Pull to the teacher's weights");
-  add("--ewc-strength", o.strengths.ewc_strength, "The same, weighed by the Fisher information");
-  add("--bc-strength", o.strengths.bc_strength, "KL to the teacher on states of its memory");
-  add("--bc-batch", o.strengths.bc_batch, "States drawn for each optimiser step");
+  add("--l2-strength", o.strengths.l2_strength, "Strength of the pull to the teacher's weights");
+  add("--ewc-strength", o.strengths.ewc_strength,
+      "Strength of the same pull, weighted by the Fisher information");
+  add("--bc-strength", o.strengths.bc_strength,
+      "Strength of the KL to the teacher on states of the memory");
+  add("--bc-batch", o.strengths.bc_batch, "States drawn for each optimizer step");
   add("--ks-strength", o.strengths.ks_strength,
-      "KL to the teacher on the states that the policy visits, at the start");
-  add("--ks-factor", o.strengths.ks_factor, "Times this after each optimiser step");
+      "Initial strength of the KL to the teacher on the states that the policy visits");
+  add("--ks-factor", o.strengths.ks_factor, "Factor on the KS strength after each optimizer step");
 }
 
 }  // namespace montezuma

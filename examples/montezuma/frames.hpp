@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an agent sees of an Atari screen: the brighter of two frames, made small, and a stack of the
-// last four.
+// Makes observations from an Atari screen: the brighter of two frames in each pixel, shrunk, and a
+// stack of the last four.
 #pragma once
 
 #include <algorithm>
@@ -17,15 +17,16 @@ inline constexpr std::size_t screen_rows = 210, screen_columns = 160,
 inline constexpr std::size_t frame_side = 84, frame_pixels = frame_side * frame_side,
                              frames_stacked = 4;
 
-/// The brighter of each pixel: the console draws some things on every other frame only.
+/// The brighter value of each pixel, because the console draws some objects only on every second
+/// frame.
 inline void brighter(std::vector<std::uint8_t>& frame, const std::vector<std::uint8_t>& other) {
   for (std::size_t i = 0; i < frame.size(); ++i) frame[i] = std::max(frame[i], other[i]);
 }
 
 namespace detail {
 
-/// How much of each of `from` cells lies in each of `to` equal parts of the same length, in units
-/// in which a part has `from`.
+/// How much of each of `from` cells is in each of `to` equal parts of the same length. The unit is
+/// such that each part has the sum `from`.
 template <std::size_t from, std::size_t to>
 struct overlaps {
   static constexpr std::size_t most = from / to + 2;
@@ -45,8 +46,8 @@ struct overlaps {
 
 }  // namespace detail
 
-/// A screen of 210 × 160 as 84 × 84 by area interpolation: a pixel is the mean of what lies under
-/// it, halves rounded up. In whole numbers, so that every machine gives the same.
+/// Shrinks a screen of 210 × 160 to 84 × 84 by area interpolation: a pixel is the mean of the area
+/// under it, with halves rounded up. Uses integers, so every machine gives the same result.
 inline void shrink(const std::uint8_t* screen, std::uint8_t* frame) {
   static constexpr detail::overlaps<screen_rows, frame_side> down;
   static constexpr detail::overlaps<screen_columns, frame_side> across;
@@ -74,7 +75,7 @@ inline void shrink(const std::uint8_t* screen, std::uint8_t* frame) {
 /// The last four small frames, the newest last.
 class frame_stack {
  public:
-  /// Every frame becomes this one, as an episode begins.
+  /// Sets all four frames to this one, as at the start of an episode.
   void fill(const std::uint8_t* screen) {
     shrink(screen, newest());
     for (std::size_t i = 0; i + 1 < frames_stacked; ++i)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Many games side by side, each beginning anew where it ends.
+// Many parallel games. A game that ends starts again.
 #pragma once
 
 #include <bit>
@@ -25,8 +25,8 @@ namespace montezuma {
 struct episode {
   double reward = 0;
   std::int64_t steps = 0;
-  int rooms = 0;           ///< different ones that were visited
-  bool succeeded = false;  ///< in the room that it began in
+  int rooms = 0;           ///< number of different rooms visited
+  bool succeeded = false;  ///< in the first room
 };
 
 /// The type of an observation's numbers in a tensor.
@@ -51,8 +51,8 @@ class games {
     for (std::size_t i = 0; i < size(); ++i) games_[i].observe(values + i * numbers_each);
   }
 
-  /// A step of every game, on as many threads as LibTorch has. `places` are what the steps led to,
-  /// before a game that ended begins anew.
+  /// One step of every game, on all threads of LibTorch. `places` are the places after the step,
+  /// before an ended game starts again.
   void step(std::span<const std::int64_t> actions, std::span<float> rewards, std::span<float> ended,
             std::span<std::uint64_t> places) {
     results_.resize(size());
@@ -77,7 +77,7 @@ class games {
     }
   }
 
-  /// Episodes that ended since the last call.
+  /// The episodes that ended since the last call.
   std::vector<episode> take_finished() { return std::exchange(finished_, {}); }
 
   void save_state(retain::state& out, const std::string& prefix) const {
@@ -99,7 +99,7 @@ class games {
     out.set(prefix + "lengths", lengths);
     out.set(prefix + "records", records);
   }
-  /// Throws retain::state_error when the state is of another number of games.
+  /// Throws retain::state_error if the state has another number of games.
   void load_state(const retain::state& in, const std::string& prefix) {
     const auto count = static_cast<std::int64_t>(size());
     const auto bytes = saved_tensor(in, prefix + "bytes", at::kByte, {any_size}),
@@ -107,13 +107,13 @@ class games {
     if (lengths.numel() != count)
       throw retain::state_error("the checkpoint is of " + std::to_string(lengths.numel()) +
                                 " games, this run plays " + std::to_string(size()) +
-                                ": resume it with the options that it was begun with");
+                                ": resume the run with its original options");
     const auto records = saved_tensor(in, prefix + "records", at::kDouble, {count, 3});
     std::int64_t left = bytes.numel();
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t length = lengths.data_ptr<std::int64_t>()[i];
       if (length < 0 || length > left)
-        throw retain::state_error("the checkpoint has fewer bytes of games than it says: it is of "
+        throw retain::state_error("the checkpoint has too few bytes for its games: it is from "
                                   "another program or version");
       left -= length;
     }

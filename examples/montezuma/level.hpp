@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A map as tables that a step and an observation read.
+// A map as tables for fast steps and observations.
 #pragma once
 
 #include <array>
@@ -17,9 +17,9 @@ namespace montezuma {
 enum class cell : std::uint8_t { air, solid, ladder, fire, red_door, blue_door };
 enum class item : std::uint8_t { red_key, blue_key, coin, treasure };
 
-/// Where the numbers of an observation stand: one-hots of column, row and room, the keys held, the
-/// way the room's skull goes, and for each of the 5 × 5 cells around the hero whether it is solid,
-/// a ladder, deadly, an item or a closed door.
+/// The layout of an observation: one-hots of column, row and room, the keys held, and the direction
+/// of the room's skull. Then for each of the 5 × 5 cells around the hero whether it is solid, a
+/// ladder, deadly, an item or a closed door.
 struct feature_layout {
   static constexpr int view = 5, reach = view / 2, kinds = 5;
   static constexpr int column = 0, row = column + room_width, room = row + room_height,
@@ -35,7 +35,7 @@ static_assert(feature_layout::count == 157);
 
 class level {
  public:
-  /// What lies in a room beside its walls and may go away.
+  /// An item or a door in a room, which can disappear.
   struct thing {
     std::int8_t x, y;
     bool door;
@@ -53,7 +53,7 @@ class level {
     std::array<std::uint8_t, feature_layout::view * feature_layout::view> features{};
   };
 
-  /// Throws std::logic_error for a map that is no map.
+  /// Throws std::logic_error if the map is not valid.
   explicit level(const pyramid_map& map) : map_(map) {
     for (int r = 0; r < room_count; ++r) read_room(r);
     for (int r = 0; r < room_count; ++r)
@@ -112,7 +112,7 @@ class level {
     for (int dy = -layout::reach; dy <= layout::reach; ++dy)
       for (int dx = -layout::reach; dx <= layout::reach; ++dx) {
         const int i = x + dx, j = y + dy;
-        // what lies behind a passage cannot be seen
+        // the cells behind a passage are not visible
         if (i < 0 || i >= room_width || j < 0 || j >= room_height) continue;
         const auto what = at(r, i, j);
         if (what != cell::solid && what != cell::ladder && what != cell::fire) continue;
@@ -135,7 +135,7 @@ class level {
   std::array<scenery, static_cast<std::size_t>(room_count) * room_height * room_width> scenery_{};
 };
 
-/// A map of this program by name, made once. Throws std::runtime_error for another.
+/// A map of this program by name, made once. Throws std::runtime_error for an unknown name.
 inline const level& level_named(std::string_view name) {
   static const std::deque<level> made = [] {
     std::deque<level> all;
@@ -144,7 +144,7 @@ inline const level& level_named(std::string_view name) {
   }();
   for (const auto& one : made)
     if (one.map().name == name) return one;
-  throw std::runtime_error("no map '" + std::string(name) + "': there is " + map_names());
+  throw std::runtime_error("no map '" + std::string(name) + "': choose one of " + map_names());
 }
 
 }  // namespace montezuma

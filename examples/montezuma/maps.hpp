@@ -10,8 +10,8 @@ namespace montezuma {
 
 inline constexpr int room_count = 8, room_width = 11, room_height = 9;
 
-/// Where each side of a room leads, -1 for nowhere. These are the passages of the real game's rooms
-/// 0 to 7:
+/// The room behind each side of a room, -1 for no passage. The passages are those of rooms 0 to 7
+/// of the real game:
 ///
 ///           0 - 1 - 2
 ///           |       |
@@ -28,14 +28,14 @@ inline constexpr std::array<neighbours, room_count> adjacency{{{-1, 1, -1, 4},
                                                                {5, 7, 2, -1},
                                                                {6, -1, -1, -1}}};
 
-/// Where somebody stands who has just come into a room, from which room, and what they have done on
-/// the way there.
+/// The position of a hero who has just entered a room, the room it came from, and what it has done
+/// before.
 struct arrival {
   int x, y, from;
   bool has_red_opened, has_blue_opened;
 };
 
-/// A skull goes to and fro on a row, from one column to another; row -1 for no skull.
+/// A skull moves back and forth on a row, between two columns; row -1 for no skull.
 struct patrol {
   int row, first, last;
 };
@@ -50,13 +50,14 @@ struct room_map {
 
 struct pyramid_map {
   std::string_view name, title;
-  int step_cap;  ///< of an episode
+  int step_cap;  ///< steps per episode
   std::array<room_map, room_count> rooms;
 };
 
-/// Fetch the red key in room 1, open the red door, go down through 2 and 6 to 7, past the skull to
-/// the blue key, back to the blue door of room 6 (or of room 1), over the coin in 5 to the treasure
-/// in 3. The corridor on top of room 7 ends in a shaft.
+/// The task: take the red key in room 1, open the red door, go down through rooms 2 and 6 to room
+/// 7, pass the skull, and take the blue key. Then go back to the blue door of room 6 (or of room
+/// 1), and over the coin in room 5 to the treasure in room 3. The corridor at the top of room 7
+/// ends in a shaft.
 inline constexpr pyramid_map standard_map{
     "standard",
     "eight rooms; a lethal shaft and a skull in room 7, a skull before the treasure",
@@ -90,8 +91,8 @@ inline constexpr pyramid_map standard_map{
          {6, 3, 6}},
     }}};
 
-/// The same goal behind more dangers: long ladders, gaps to jump, a skull in the first room and
-/// fire before the treasure.
+/// The same goal with more dangers: long ladders, gaps to jump, a skull in the first room and fire
+/// before the treasure.
 inline constexpr pyramid_map deep_map{
     "deep",
     "long ladders, gaps to jump, a skull in room 1 and fire in room 4",

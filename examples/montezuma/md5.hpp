@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The MD5 sum (RFC 1321) by which cartridges are known. Not for secrets.
+// The MD5 sum (RFC 1321), which identifies cartridges. It is not secure.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The program `montezuma`: fine-tuning a policy that knows the later rooms, with and without
-// knowledge retention.
+// The program `montezuma`: fine-tunes a policy that was trained on the later rooms, with and
+// without knowledge retention.
 #include <algorithm>
 #include <functional>
 
@@ -16,18 +16,18 @@
 #include "experiments.hpp"
 
 int main(int argc, char** argv) {
-  return run_program(argc, argv, "montezuma",
-                     "Fine-tunes a policy that knows a platform world, or Montezuma's Revenge "
-                     "itself, from room 7 on, with and without knowledge retention.\n"
-                     "Look at the world with `montezuma play --random`.",
-                     [&](CLI::App& app, std::function<int()>& chosen) {
-                       montezuma::add_pretrain(app, chosen);
-                       montezuma::add_clone(app, chosen);
-                       montezuma::add_finetune(app, chosen,
-                                               {argv + std::min(argc, 2), argv + argc});
-                       montezuma::add_evaluate(app, chosen);
-                       montezuma::add_play(app, chosen);
-                       montezuma::add_make_states(app, chosen);
-                       montezuma::add_experiments(app, chosen);
-                     });
+  return run_program(
+      argc, argv, "montezuma",
+      "Fine-tunes a policy on a platform world, or on Montezuma's Revenge itself, with and "
+      "without knowledge retention. The policy was trained from room 7.\n"
+      "To see the world, run `montezuma play --random`.",
+      [&](CLI::App& app, std::function<int()>& chosen) {
+        montezuma::add_pretrain(app, chosen);
+        montezuma::add_clone(app, chosen);
+        montezuma::add_finetune(app, chosen, {argv + std::min(argc, 2), argv + argc});
+        montezuma::add_evaluate(app, chosen);
+        montezuma::add_play(app, chosen);
+        montezuma::add_make_states(app, chosen);
+        montezuma::add_experiments(app, chosen);
+      });
 }

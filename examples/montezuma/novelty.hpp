@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The bonus for what is new: by counting places, or by random network distillation.
+// The novelty bonus: by counting places, or by random network distillation.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,8 @@
 
 namespace montezuma {
 
-/// 1 / √n for the n-th visit of a place. All visits of a rollout count before any of them is paid.
+/// The reward 1 / √n for the n-th visit of a place. All visits of a rollout are counted before the
+/// rewards are computed.
 class visit_counts {
  public:
   std::vector<float> rewards(std::span<const std::uint64_t> places) {
@@ -71,7 +72,7 @@ class visit_counts {
   std::unordered_map<std::uint64_t, std::int64_t> counts_;
 };
 
-/// Small networks for random network distillation of features: the target one layer shorter than
+/// Small networks for random network distillation of features. The target has one layer less than
 /// the predictor.
 inline torch::nn::Sequential distillation_target(std::int64_t inputs) {
   torch::nn::Sequential net(torch::nn::Linear(inputs, 64), torch::nn::ReLU(),
@@ -87,7 +88,7 @@ inline torch::nn::Sequential distillation_predictor(std::int64_t inputs) {
   return net;
 }
 
-/// And of frames, as Burda et al. 2018 have them: the predictor has two layers more.
+/// The networks for frames, as in Burda et al. 2018: the predictor has two more layers.
 inline torch::nn::Sequential pixel_target(const std::vector<std::int64_t>& frame) {
   torch::nn::Sequential net(retain::nature_cnn(
       retain::nature_cnn_options{.channels = frame[0],
@@ -109,7 +110,7 @@ inline torch::nn::Sequential pixel_predictor(const std::vector<std::int64_t>& fr
   return net;
 }
 
-/// The part of observations [..., shape] of a game that is new in them: the last channels.
+/// The new part of observations [..., shape] of a game: the last channels.
 template <emulator Game>
 at::Tensor newest_of(const at::Tensor& observations) {
   const auto channels = -static_cast<std::int64_t>(Game::observation_shape().size());
@@ -123,15 +124,15 @@ std::vector<std::int64_t> newest_shape() {
   return shape;
 }
 
-/// Either of the two, or nothing; always of the order of one, since rewards are divided by the
-/// deviation of their discounted sum.
+/// The selected bonus, or none. Rewards have an order of magnitude of one, because they are divided
+/// by the standard deviation of their discounted sum.
 class novelty {
  public:
-  /// `seen`: the shape of what is new in an observation; three sizes are a picture.
+  /// `seen`: the shape of the new part of an observation; three dimensions are a picture.
   novelty(const training_settings& settings, const std::vector<std::int64_t>& seen)
       : kind_(settings.bonus), scale_(settings.games, {.discount = settings.novelty_discount}) {
     if (kind_ != bonus_kind::rnd) return;
-    // equal settings make equal networks, whatever was drawn before
+    // equal settings make equal networks, independent of earlier random draws
     at::manual_seed(settings.seed);
     const bool picture = seen.size() == 3;
     auto predictor = picture ? pixel_predictor(seen) : distillation_predictor(seen.front());
@@ -150,13 +151,13 @@ class novelty {
   bonus_kind kind() const { return kind_; }
   std::size_t places() const { return counts_.places(); }
 
-  /// Observations of a policy that acts at random, before training.
+  /// Takes the observations of random actions, before training.
   void warm_up(const at::Tensor& observations) {
     if (distillation_) distillation_->warm_up(observations);
   }
 
-  /// Of a rollout, [T, N]: from the places that its steps led to, or what was new behind them, [T,
-  /// N, shape].
+  /// Returns the bonus of a rollout, [T, N], from the places after its steps, or from the new part
+  /// of the observations after its steps, [T, N, shape].
   at::Tensor rewards(std::span<const std::uint64_t> places, const at::Tensor& next_observations) {
     const auto steps = next_observations.size(0), games = next_observations.size(1);
     if (distillation_) return distillation_->rewards(next_observations);
@@ -167,7 +168,7 @@ class novelty {
     return scale_.scale(raw);
   }
 
-  /// The predictor learns from what a minibatch of steps led to.
+  /// Trains the predictor on the observations after the steps of a minibatch.
   void learn(const at::Tensor& next_observations) {
     if (!distillation_) return;
     optimizer_->zero_grad();

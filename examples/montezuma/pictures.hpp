@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pictures of many runs: what is kept and what is reached, over training and at the end.
+// Pictures of many runs: the success in the far room and the return, over training and at the end.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 namespace montezuma {
 namespace detail {
 
-/// (step, value) of a column, without the rows that lack it.
+/// (step, value) of a column. Skips rows without a value.
 inline std::vector<std::pair<double, double>> points_of(const finished_run& run,
                                                         const std::string& name) {
   std::vector<std::pair<double, double>> points;
@@ -30,7 +30,7 @@ inline std::vector<std::pair<double, double>> points_of(const finished_run& run,
   return points;
 }
 
-/// What a return can be is known of the maps, and not of the real game.
+/// The range of a return is known for the maps, but not for the real game.
 inline bool of_pyramid(const run_group& group) {
   return group.methods.front().second.front()->map != "ale";
 }
@@ -40,8 +40,8 @@ inline std::string title_of(const run_group& group) {
 
 }  // namespace detail
 
-/// Over training: success in the far room; from room 1 the return, of which 8 is the greatest that
-/// the maps pay, and the rooms visited, of which there are 8. STEM.png, STEM.svg.
+/// Over training: the success in the far room, and from room 1 the return (at most 8 in the maps)
+/// and the number of rooms visited (of 8). Writes STEM.png and STEM.svg.
 inline bool draw_curves(const run_group& group, const std::filesystem::path& stem) {
   const auto data_path = data_of(stem);
   std::ostringstream data;
@@ -89,7 +89,7 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
   return gnuplot::draw(stem, script.str(), 1400, 430);
 }
 
-/// Return from room 1 over training by method: a point a seed, the mean with its interval.
+/// Return from room 1 over training, by method: one point per seed, and the mean with its interval.
 inline bool draw_points(const run_group& group, const std::filesystem::path& stem) {
   return draw_method_points(
       group, stem, detail::title_of(group), "return from room 1, mean over training",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The network that plays from pictures, as Burda et al. 2018 (arXiv 1810.12894) have it.
+// The network for pictures, as in Burda et al. 2018 (arXiv 1810.12894).
 #pragma once
 
 #include <cmath>
@@ -37,10 +37,10 @@ struct pixel_shape {
   }
 };
 
-/// Four frames of 84 × 84, in bytes, through three convolutions (32 of 8 × 8 at every 4th pixel, 64
-/// of 4 × 4 at every 2nd, 64 of 4 × 4) and two layers, 256 and 448, all with ReLU: x. The logits
-/// are read off x + relu(A x), two values off x + relu(V x). Orthogonal weights: √2, .1 in A and V,
-/// .01 in what is read off; biases 0.
+/// The input is four frames of 84 × 84 bytes. Three convolutions (32 of 8 × 8 with stride 4, 64 of
+/// 4 × 4 with stride 2, 64 of 4 × 4) and two layers, 256 and 448, all with ReLU, give x. The logits
+/// are a linear function of x + relu(A x), and the two values of x + relu(V x). Weights are
+/// orthogonal with gain √2, .1 in A and V, and .01 in the output layers. Biases are 0.
 class pixel_policy_net : public torch::nn::Cloneable<pixel_policy_net> {
  public:
   static constexpr std::int64_t width = 448;
@@ -86,14 +86,14 @@ class pixel_policy_net : public torch::nn::Cloneable<pixel_policy_net> {
       policy_head_{nullptr}, value_head_{nullptr};
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network.
+/// A shared handle, like LibTorch's module holders: copies refer to the same network.
 class pixel_policy : public torch::nn::ModuleHolder<pixel_policy_net> {
  public:
   using torch::nn::ModuleHolder<pixel_policy_net>::ModuleHolder;
 };
 
 inline pixel_shape shape_of(const pixel_policy& network) { return network->shape(); }
-/// Initialised by LibTorch's generator: seed it before.
+/// Initialized by LibTorch's generator. Seed the generator before.
 inline pixel_policy make_policy(const pixel_shape& shape) { return pixel_policy(shape); }
 static_assert(trainable_policy<pixel_policy>);
 

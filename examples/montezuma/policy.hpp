@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The small network: two layers shared by the policy, the value of the task's reward and the value
-// of the bonus.
+// The small network: two layers that are shared by the policy, the value of the task's reward and
+// the value of the bonus.
 #pragma once
 
 #include <algorithm>
@@ -28,10 +28,10 @@ namespace montezuma {
 
 using policy = retain::actor_critic<retain::mlp, retain::categorical_head>;
 
-/// which of a policy's values is which
+/// the index of each value
 inline constexpr std::int64_t task_value = 0, novelty_value = 1;
 
-/// Retention is about what the policy does; values learn what they want.
+/// Retention applies to the policy only. The value heads are not constrained.
 inline const std::vector<std::string> free_parameters{"value_*"};
 
 struct policy_shape {
@@ -45,7 +45,8 @@ struct policy_shape {
     out.set(prefix + "actions", actions);
     out.set(prefix + "width", width);
   }
-  /// Throws where the numbers are not those of the saved network, before one is made of that size.
+  /// Throws if the numbers do not match the saved network, before a network of this size is
+  /// created.
   static policy_shape load(const retain::state& in, const std::string& prefix) {
     const policy_shape shape{in.integer(prefix + "inputs"), in.integer(prefix + "actions"),
                              in.integer(prefix + "width")};
@@ -57,7 +58,7 @@ struct policy_shape {
   }
 };
 
-/// How many numbers the observations of a game have.
+/// The number of values in an observation of a game.
 template <class Game>
 std::int64_t numbers_of() {
   std::int64_t numbers = 1;
@@ -65,7 +66,7 @@ std::int64_t numbers_of() {
   return numbers;
 }
 
-/// Initialised by LibTorch's generator: seed it before.
+/// Initialized by LibTorch's generator. Seed the generator before.
 inline policy make_policy(const policy_shape& shape) {
   return policy{
       retain::mlp(shape.inputs, retain::mlp_options{.hidden = {shape.width, shape.width}}),
@@ -79,9 +80,9 @@ inline policy_shape shape_of(const policy& network) {
   return {first.size(1), parameters["policy_head.out.weight"].size(0), first.size(0)};
 }
 
-/// Any policy of this program: what it is asked, and a shape by which it can be made anew. Beside
-/// the member functions there are shape_of(policy), make_policy(shape), and shape.save(out,
-/// prefix), shape_type::load(in, prefix), shape_type::kind.
+/// The interface of a policy in this program, with a shape from which a new policy can be made.
+/// Besides the member functions it needs shape_of(policy), make_policy(shape), shape.save(out,
+/// prefix), shape_type::load(in, prefix) and shape_type::kind.
 template <class P>
 concept trainable_policy = requires(P& network, const at::Tensor& observations) {
   { network->evaluate(observations).distribution } -> std::convertible_to<retain::categorical>;
@@ -109,29 +110,29 @@ void save_network(retain::state& out, const P& network, const std::string& prefi
     out.set(prefix + "parameters." + parameter.key(), parameter.value().detach());
 }
 
-/// Throws retain::state_error for a file without a policy, or with one of another kind.
+/// Throws retain::state_error if the file has no policy, or a policy of another kind.
 template <trainable_policy P = policy>
 P load_network(const retain::state& in, const std::string& prefix) {
   using shape = decltype(shape_of(std::declval<const P&>()));
   if (!in.contains(prefix + "kind"))
-    throw retain::state_error("the file holds no policy of this program");
+    throw retain::state_error("the file has no policy of this program");
   if (const auto& kind = in.text(prefix + "kind"); kind != shape::kind)
-    throw retain::state_error("the file holds '" + kind + "', not '" + shape::kind +
-                              "': is it of another --backend?");
+    throw retain::state_error("the file has '" + kind + "', not '" + shape::kind +
+                              "': is it for another --backend?");
   auto network = make_policy(shape::load(in, prefix));
   const at::NoGradGuard no_grad;
   for (auto& parameter : network->named_parameters()) {
     const auto& saved = in.tensor(prefix + "parameters." + parameter.key());
     if (saved.sizes() != parameter.value().sizes())
       throw retain::shape_error("the saved '" + parameter.key() +
-                                "' has another shape than its network");
+                                "' has another shape than the network");
     parameter.value().copy_(saved);
   }
   return network;
 }
 
-/// The action at a quantile in [0, 1) of softmax(logits), and its log-probability. Plain arithmetic
-/// on a handful of numbers: tensor operations would cost more than the network does.
+/// The action at a quantile in [0, 1) of softmax(logits), and its log-probability. Uses plain
+/// arithmetic, because tensor operations on so few numbers would cost more than the network.
 struct drawn_action {
   std::int64_t action;
   float log_probability;
@@ -144,7 +145,7 @@ inline drawn_action draw_action(std::span<const float> logits, double quantile) 
   std::size_t chosen = 0;
   for (std::size_t a = 0; a < logits.size(); ++a) {
     const double p = std::exp(static_cast<double>(logits[a] - greatest)) / total;
-    // rounding may leave the last sum below the quantile: then it is the last action that can be
+    // rounding may leave the last sum below the quantile: then take the last possible action
     if (p > 0) chosen = a;
     sum += p;
     if (quantile < sum) break;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A small platform world in the likeness of Montezuma's Revenge: eight rooms with the passages of
-// the real ones, ladders, falls that kill, skulls, keys, doors, and rewards that are few and far
-// between.
+// A small platform world modeled on Montezuma's Revenge: eight rooms with the passages of the real
+// rooms, ladders, deadly falls, skulls, keys, doors, and rare rewards.
 #pragma once
 
 #include <concepts>
@@ -20,15 +19,16 @@
 
 namespace montezuma {
 
-/// The rules. Who stands on something solid or on a ladder walks left and right, climbs ladders,
-/// and jumps: one cell up, then one step in the air in which to move sideways, then down. Who
-/// stands on nothing falls a cell a step and may drift; landing after more than three cells kills,
-/// as do fire and the skull, which walks to and fro in the hero's room. Walking into an item takes
-/// it, walking into a door opens all doors of its colour if its key is held, and spends the key.
-/// Keys, doors and the coin pay 1, the treasure pays 3 and ends the episode.
+/// The rules. A hero on a solid cell or on a ladder can walk left and right, climb ladders, and
+/// jump. A jump takes the hero one cell up, then one step in the air in which it can move sideways,
+/// then down. A hero without support falls one cell per step and may move sideways. Landing after
+/// more than three cells kills. Fire kills, and so does the skull, which walks back and forth in
+/// the hero's room. Walking into an item takes the item. Walking into a door with its key opens all
+/// doors of its color and spends the key. Keys, doors and the coin pay 1. The treasure pays 3 and
+/// ends the episode.
 ///
-/// A pyramid is a value: a copy is the same game, to go on with from there. Equal seeds and actions
-/// give equal games.
+/// A pyramid is a value: a copy continues the same game independently. Equal seeds and actions give
+/// equal games.
 class pyramid {
  public:
   using value_type = float;
@@ -141,14 +141,14 @@ class pyramid {
     std::memcpy(&next, saved.data() + name.size() + 1, sizeof next);
     if (!possible(next))
       throw std::runtime_error(
-          "pyramid: these bytes are no saved game: they have something where the map '" +
+          "pyramid: these bytes are no saved game: they have an object where the map '" +
           std::string(name) + "' has no place");
     state_ = next;
   }
 
   const state& now() const { return state_; }
-  /// For searches and tests: the same world in another state. Positions outside the map are the
-  /// caller's fault.
+  /// For searches and tests: the same world in another state. The caller must give positions inside
+  /// the map.
   void set(const state& to) { state_ = to; }
   const level& where() const { return *level_; }
   bool holds(item key) const { return state_.held >> static_cast<int>(key) & 1; }
@@ -158,7 +158,7 @@ class pyramid {
     return ((thing.door ? state_.opened : state_.taken) >> thing.which & 1) != 0;
   }
 
-  /// Games are equal when they go on alike.
+  /// Games are equal if they continue in the same way.
   friend bool operator==(const pyramid& a, const pyramid& b) {
     return a.level_ == b.level_ && a.sticky_ == b.sticky_ && a.step_cap_ == b.step_cap_ &&
            a.state_ == b.state_;
@@ -169,8 +169,7 @@ class pyramid {
     int room, x, y;
   };
 
-  /// Whether all that says where something is, or what to do, is a place of this map and an action
-  /// of this game.
+  /// Whether every position is in this map and every action is an action of this game.
   bool possible(const state& s) const {
     const auto in = [](int value, int least, int most) { return value >= least && value <= most; };
     bool right = in(s.room, 0, rooms - 1) && in(s.x, 0, room_width - 1) &&
@@ -187,8 +186,8 @@ class pyramid {
 
   static std::uint64_t chance(double p) {
     if (!(p >= 0 && p <= 1))
-      throw std::invalid_argument(
-          "pyramid: the chance of a sticky action must lie in [0, 1], got " + std::to_string(p));
+      throw std::invalid_argument("pyramid: the chance of a sticky action must be in [0, 1], got " +
+                                  std::to_string(p));
     return static_cast<std::uint64_t>(p * 0x1p53);
   }
   static std::uint8_t with(std::uint8_t bits, int bit) {
@@ -220,7 +219,7 @@ class pyramid {
   bool ladder(int x, int y) const {
     return y >= 0 && y < room_height && level_->at(state_.room, x, y) == cell::ladder;
   }
-  /// Below the lowest row is what the map says leads down, or the ground.
+  /// Below the lowest row is a passage down, or the ground.
   bool ground(int x, int y) const {
     return y >= room_height ? adjacency[static_cast<std::size_t>(state_.room)].down < 0
                             : closed(level_->at(state_.room, x, y));
@@ -230,7 +229,7 @@ class pyramid {
            ground(state_.x, state_.y + 1);
   }
 
-  /// Where an action leads from here, if nothing stands in the way.
+  /// The position after an action, if nothing blocks the way.
   place destination(move action) {
     const int sideways = action == move::left ? -1 : action == move::right ? 1 : 0;
     place to{state_.room, state_.x, state_.y};
@@ -270,7 +269,7 @@ class pyramid {
     return to;
   }
 
-  /// Goes there, through a door if its key is held; returns what that pays.
+  /// Moves to a position, through a door if the hero has its key. Returns the reward.
   float enter(const place& to) {
     const auto what = level_->at(to.room, to.x, to.y);
     float reward = 0;
@@ -301,7 +300,7 @@ class pyramid {
     return 0;
   }
 
-  /// The hero dies of walking into it and of being walked into.
+  /// The hero dies if it walks into the skull or the skull walks into it.
   void move_skull() {
     const auto* skull = skull_here();
     if (skull == nullptr) return;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which pyramid a command plays in, as options of a command line and as JSON.
+// The pyramid of a command, as options of a command line and as JSON.
 #pragma once
 
 #include <string>
@@ -29,18 +29,18 @@ inline void declare_world(CLI::App* command, pyramid_choice& where) {
       ->check([](const std::string& name) {
         for (const auto* map : all_maps)
           if (map->name == name) return std::string();
-        return "no map '" + name + "': there is " + map_names();
+        return "no map '" + name + "': choose one of " + map_names();
       })
       ->capture_default_str()
       ->group(group);
   command
-      ->add_option("--sticky", where.game.sticky, "Chance that a step repeats the action before it")
+      ->add_option("--sticky", where.game.sticky, "Chance that a step repeats the previous action")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(group);
   command
       ->add_option("--step-cap", where.game.step_cap,
-                   "Steps of an episode; 0: the map's, or the real game's 4500")
+                   "Steps per episode; 0: the default of the map, or 4500 for the real game")
       ->check(non_negative_number)
       ->capture_default_str()
       ->group(group);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What of a pyramid changes from step to step, and what may be chosen about it.
+// The options of a pyramid, and the state that changes from step to step.
 #pragma once
 
 #include <array>
@@ -16,12 +16,12 @@ enum class move : int { wait, left, right, up, down };
 
 struct pyramid_options {
   std::string map = "standard";
-  /// chance that a step repeats the action of the step before, whatever is asked for
+  /// chance that a step repeats the action of the previous step and ignores the new action
   double sticky = 0.25;
-  int step_cap = 0;  ///< steps of an episode; 0: the map's
+  int step_cap = 0;  ///< steps per episode; 0: the default of the map
 };
 
-/// All that changes. Without padding, so that bytes are equal when games are.
+/// The state that changes. Without padding, so that equal games have equal bytes.
 struct pyramid_state {
   std::uint64_t random = 0;
   std::int32_t steps = 0;

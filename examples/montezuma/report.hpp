@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Says what many runs say together: tables, CSV, pictures.
+// Writes the report over many runs: tables, CSV and pictures.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +29,8 @@ inline std::string seeds_of(const std::vector<const finished_run*>& runs, const 
 
 }  // namespace detail
 
-/// The Markdown of everything: per group a table over seeds, paired differences, and each seed's
-/// numbers.
+/// The whole report as Markdown. For each group: a table over seeds, the paired differences, and
+/// the numbers of each seed.
 inline std::string seeds_report(const std::vector<finished_run>& runs) {
   std::ostringstream text;
   for (const auto& group : group_runs(runs)) {
@@ -49,7 +49,7 @@ inline std::string seeds_report(const std::vector<finished_run>& runs) {
         << ", " << *steps.begin()
         << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
         << " steps at " << decimals(statistics::mean(speeds))
-        << " steps/s a run (without evaluations), teachers of success "
+        << " steps/s per run (without evaluations), teachers with success "
         << decimals(*std::min_element(teachers.begin(), teachers.end()), 2) << " to "
         << decimals(*std::max_element(teachers.begin(), teachers.end()), 2) << ", " << some->games
         << " games from each room at the end. In brackets: 95 % bootstrap interval over seeds.\n\n";
@@ -107,8 +107,7 @@ inline std::string runs_csv(const std::vector<finished_run>& runs) {
   return lines.csv();
 }
 
-/// Everything into one folder: report.md, runs.csv, curves-*.png, points-*.png. Returns the
-/// Markdown.
+/// Writes report.md, runs.csv, curves-*.png and points-*.png into one folder. Returns the Markdown.
 inline std::string write_report(const std::vector<finished_run>& runs,
                                 const std::filesystem::path& out) {
   std::filesystem::create_directories(out);

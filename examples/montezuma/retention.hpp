@@ -31,10 +31,10 @@ using retention_of =
                         std::optional<retain::kickstarting<teacher_of<P>>>>;
 using policy_teacher = teacher_of<policy>;
 using retention_terms = retention_of<policy>;
-inline constexpr std::size_t kickstarting_term = 3;  ///< its place in retention_terms
+inline constexpr std::size_t kickstarting_term = 3;  ///< its index in retention_terms
 
-/// What a policy says of many states, without a graph; of a thousand at a time, since what a
-/// network makes of pictures is large.
+/// The logits of a policy on many states, without a graph. Computed for a thousand states at a
+/// time, because the intermediate results for pictures are large.
 template <trainable_policy P>
 at::Tensor logits_of(P& network, const at::Tensor& observations) {
   const at::NoGradGuard no_grad;
@@ -44,7 +44,7 @@ at::Tensor logits_of(P& network, const at::Tensor& observations) {
   return at::cat(said);
 }
 
-/// Exact over the few actions.
+/// Exact, because there are few actions.
 template <trainable_policy P>
 retain::fisher fisher_of(P& network, const at::Tensor& memory) {
   return retain::estimate_fisher(*network, at::split(memory, 500),
@@ -52,13 +52,13 @@ retain::fisher fisher_of(P& network, const at::Tensor& memory) {
                                  retain::exact_actions{}, {.exclude = free_parameters});
 }
 
-/// Terms that hold a policy to `start`, which is copied where needed. `memory` [n, observation]:
+/// Terms that keep a policy close to `start`, which is copied if needed. `memory` [n, observation]:
 /// states of pre-training, for EWC and BC.
 template <trainable_policy P>
 retention_of<P> make_retention(P& start, const at::Tensor& memory,
                                const retention_settings& settings, std::uint64_t seed) {
   if (settings.needs_memory() && (!memory.defined() || memory.size(0) == 0))
-    throw retain::config_error("EWC and BC need states of pre-training, and there are none");
+    throw retain::config_error("EWC and BC need states of pre-training, but the memory is empty");
   std::optional<retain::l2_init> l2;
   std::optional<retain::ewc> ewc;
   std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>> cloning;
@@ -69,7 +69,7 @@ retention_of<P> make_retention(P& start, const at::Tensor& memory,
   if (settings.ewc)
     ewc.emplace(*start, fisher_of(start, memory),
                 retain::ewc_options{.strength = settings.ewc_strength, .exclude = free_parameters});
-  // the teacher never changes, so what it says of the stored states is stored with them
+  // the teacher never changes, so its outputs on the stored states are stored with them
   if (settings.bc)
     cloning.emplace(
         memory, logits_of(start, memory),

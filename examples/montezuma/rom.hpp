@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The user's cartridge: where it is, and whether it is the right one.
+// Finds the user's cartridge and checks that it is the right one.
 #pragma once
 
 #include <cstdlib>
@@ -21,9 +21,9 @@ struct rom_file {
   std::string md5;
 };
 
-/// `given`, or else montezuma_revenge.bin in the folder that the environment variable ALE_ROMS_DIR
-/// names. Throws, saying what was looked for and where to put it, when there is none; and for
-/// another file than Montezuma's Revenge unless `any` is set.
+/// Returns `given`, or else montezuma_revenge.bin in the folder of the environment variable
+/// ALE_ROMS_DIR. Throws if there is no file, and says where it looked and where to put the file.
+/// Throws for another file than Montezuma's Revenge unless `any` is set.
 inline rom_file find_rom(const std::string& given, bool any) {
   const std::string advice =
       std::string("give your own copy of the cartridge with --rom FILE, or put it as ") + rom_name +
@@ -36,7 +36,7 @@ inline rom_file find_rom(const std::string& given, bool any) {
     found.path = std::filesystem::path(folder) / rom_name;
   } else {
     throw std::runtime_error(
-        "no ROM of Montezuma's Revenge: neither --rom nor ALE_ROMS_DIR is given; " + advice);
+        "no ROM of Montezuma's Revenge: neither --rom nor ALE_ROMS_DIR is set; " + advice);
   }
   if (!std::filesystem::is_regular_file(found.path))
     throw std::runtime_error("no ROM in " + found.path.string() + ": " + advice);
@@ -48,7 +48,7 @@ inline rom_file find_rom(const std::string& given, bool any) {
     throw std::runtime_error(
         found.path.string() + " is not the ROM of Montezuma's Revenge: its md5 is " + found.md5 +
         " (" + std::to_string(bytes.size()) + " bytes), expected " + montezuma_md5 + "; " + advice +
-        ". To try another game, without rooms: --any-rom");
+        ". To try another game, without rooms, use --any-rom");
   return found;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Saved states of the real game, room by room: where episodes begin that do not begin at the game's
-// own start.
+// Saved states of the real game, by room: starts for episodes that do not begin at the game's own
+// start.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ namespace montezuma {
 
 struct room_state {
   std::string bytes;   ///< of the machine
-  int came_from = -1;  ///< the room before this one; -1: none
+  int came_from = -1;  ///< the previous room; -1: none
 
   bool operator==(const room_state&) const = default;
 };
@@ -58,13 +58,13 @@ struct room_states {
     out.write(path);
   }
 
-  /// Throws retain::state_error for a file of another kind or version.
+  /// Throws retain::state_error if the file has another kind or version.
   static room_states read(const std::string& path) {
     const auto in = retain::state::read(path);
     const std::string found = in.contains("kind") ? in.text("kind") : "something else";
     if (found != kind)
-      throw retain::state_error("'" + path + "' holds " + found + ", not '" + kind +
-                                "': `montezuma make-states` writes such a file");
+      throw retain::state_error("'" + path + "' has " + found + ", not '" + kind +
+                                "': `montezuma make-states` writes such files");
     room_states result;
     result.game = in.text("game");
     const auto count = in.integer("count");
@@ -75,9 +75,9 @@ struct room_states {
                 came_from = in.integer<int>(prefix + "came_from");
       if (room < 0 || room >= most_rooms || came_from < -1 || came_from >= most_rooms)
         throw retain::state_error("'" + path + "' has a state of room " + std::to_string(room) +
-                                  ", come from room " + std::to_string(came_from) +
+                                  " that came from room " + std::to_string(came_from) +
                                   ": rooms are 0 to " + std::to_string(most_rooms - 1) +
-                                  "; make them anew (montezuma make-states)");
+                                  "; make the states again with montezuma make-states");
       result.rooms[room].push_back(
           {std::string(reinterpret_cast<const char*>(bytes.data_ptr<std::uint8_t>()),
                        static_cast<std::size_t>(bytes.numel())),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A training run in a folder: measured again and again, logged, saved, and gone on with.
+// A training run in a folder: evaluates, logs, saves and resumes.
 #pragma once
 
 #include <array>
@@ -24,17 +24,18 @@
 namespace montezuma {
 
 struct run_watch {
-  /// of measure and of update_report::named
+  /// columns of `measure` and of update_report::named
   std::vector<std::string> columns;
-  /// at the start, every evaluate_every steps, and at the end
+  /// called at the start, every evaluate_every steps, and at the end
   std::function<std::map<std::string, double>(std::int64_t steps)> measure;
-  /// what of it the progress line shows
+  /// the part of a row that the progress line shows
   std::function<std::string(const std::map<std::string, double>&)> note;
-  /// what a checkpoint holds beside the trainer
+  /// saves the additional parts of a checkpoint, besides the trainer
   std::function<void(retain::state&)> save = [](retain::state&) {};
 };
 
-/// Returns whether the run came to its end; false when Ctrl-C stopped it, with everything saved.
+/// Returns true if the run reached its end, false if Ctrl-C stopped it. Saves the run in both
+/// cases.
 template <class Trainer>
 bool run_training(Trainer& learner, const run_place& place, const run_watch& watch,
                   const std::string& title) {
@@ -54,7 +55,7 @@ bool run_training(Trainer& learner, const run_place& place, const run_watch& wat
   if (begun_at > 0) {
     const auto in = retain::state::read(place.checkpoint().string());
     for (const auto& [name, sum] : since_row)
-      // not in the first checkpoints
+      // the first checkpoints do not have it
       if (const auto key = std::string("since_row.") + name; in.contains(key))
         *sum = in.number(key);
   }
@@ -99,7 +100,7 @@ bool run_training(Trainer& learner, const run_place& place, const run_watch& wat
   return learner.finished();
 }
 
-/// What an update can say, for the columns of a run with these terms.
+/// The columns of an update in a run with these terms.
 inline std::vector<std::string> training_columns(const std::vector<std::string>& terms) {
   std::vector<std::string> columns{
       "charts/episodic_return", "charts/episodic_length", "charts/rooms",         "charts/SPS",

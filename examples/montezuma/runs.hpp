@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reads finished runs, and names what is measured of each.
+// Reads finished runs, and defines the measurements of each run.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@ struct finished_run {
   long seed = 0, steps = 0;
   int games = 0, far_room = 7;
   double sticky = 0, steps_per_second = std::nan(""), teacher_success = std::nan("");
-  /// far/success, far/return, start/return, …: many games, when training was over
+  /// far/success, far/return, start/return, …: over many games, after training
   std::map<std::string, double> at_end;
   std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
 
@@ -40,7 +40,7 @@ struct finished_run {
   std::string slug() const { return map + (of_clone() ? "-clone-" : "-") + preset; }
 };
 
-/// A column of the evaluations during training, without the rows that lack it.
+/// A column of the evaluations during training. Skips rows without a value.
 inline std::vector<double> curve(const finished_run& run, const std::string& name) {
   std::vector<double> values;
   if (const auto found = run.curves.find(name); found != run.curves.end())
@@ -75,12 +75,12 @@ inline finished_run read_run(const std::filesystem::path& path) {
   run.curves = read_columns(run.folder / "metrics.csv");
   if (curve(run, "far/success").empty())
     throw std::runtime_error(run.folder.string() +
-                             " has an evaluation.json, but no far/success in a metrics.csv: bring "
-                             "the file back, or leave the run out");
+                             " has an evaluation.json, but no far/success in a metrics.csv: "
+                             "restore the file, or remove the run");
   return run;
 }
 
-/// Every evaluation.json under the folders, in an order that does not depend on the file system.
+/// Reads every evaluation.json in the folders. The order does not depend on the file system.
 inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& folders) {
   std::vector<finished_run> runs;
   for (const auto& folder : folders) {
@@ -103,7 +103,7 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
         (one.sticky != other.sticky || one.far_room != other.far_room || one.games != other.games))
       throw std::runtime_error(one.folder.string() + " and " + other.folder.string() +
                                " differ in sticky actions, in the teacher's room or in the games "
-                               "at the end: they do not belong in one table");
+                               "at the end: report on them separately");
   }
   return runs;
 }
@@ -113,8 +113,8 @@ inline double at_end(const finished_run& run, const std::string& name) {
   return found == run.at_end.end() ? std::nan("") : found->second;
 }
 
-/// What is measured of one run, one number each. "over training": the mean over its evaluations,
-/// which stand at equal distances: a run keeps its --evaluate-every.
+/// The measurements of one run, one number each. "over training" is the mean over the evaluations,
+/// which have equal distances, because a run keeps its --evaluate-every.
 struct measure {
   const char* name;
   int digits;
@@ -143,7 +143,7 @@ inline const std::vector<measure>& measures() {
        }}};
   return all;
 }
-/// places in measures()
+/// indices in measures()
 inline constexpr std::size_t far_lowest = 0, far_mean = 1, far_end = 2, return_mean = 4,
                              return_end = 5;
 
@@ -173,7 +173,7 @@ inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) 
   return groups;
 }
 
-/// a − b, seed by seed, of the seeds that both have.
+/// a − b for each seed that both have.
 inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a,
                                             const std::vector<const finished_run*>& b,
                                             const measure& what) {

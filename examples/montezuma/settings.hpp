@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The numbers of a training run, and the presets that name them.
+// The settings of a training run, and the presets.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace montezuma {
 
-/// What pays for novelty.
+/// The kind of the novelty bonus.
 enum class bonus_kind : std::uint8_t {
   none,
   count,  ///< 1 / √n of a place (room, position, keys, doors) seen n times in this run
@@ -30,8 +30,8 @@ inline bonus_kind bonus_of_name(const std::string& text) {
 }
 
 struct training_settings {
-  std::int64_t steps = 1'500'000;  ///< of all games together
-  int room = 1;                    ///< where episodes begin
+  std::int64_t steps = 1'500'000;  ///< over all games
+  int room = 1;                    ///< first room of the episodes
   std::uint64_t seed = 1;
 
   std::int64_t games = 32, horizon = 128;
@@ -40,17 +40,18 @@ struct training_settings {
   double learning_rate = 1e-3, adam_epsilon = 1e-5;
   double clip = 0.2, entropy = 0.01;
   double value_weight = 0.25;  ///< of each of the two squared errors
-  /// of what the task and the critic ask for; retention is added to it as it is
+  /// norm to which the gradient of task and critic is clipped; the gradient of retention is added
+  /// after that
   double longest_gradient = 0.5;
   double discount = 0.995, novelty_discount = 0.99, gae_decay = 0.95;
   double reward_weight = 1, novelty_weight = 0.3;  ///< of the two advantages in their sum
   bonus_kind bonus = bonus_kind::count;
   double rnd_learning_rate = 1e-3;
-  /// of the steps, that the predictor learns from; 0: 32 games' worth
+  /// share of the steps from which the predictor learns; 0: 32 games' worth
   double rnd_fraction = 0.25;
-  /// rollouts of random actions that its statistics of observations begin with
+  /// rollouts of random actions that initialize the observation statistics
   int rnd_warm_up = 50;
-  bool reward_signs = false;         ///< learn from the sign of a reward, not from how much it was
+  bool reward_signs = false;         ///< learn from the sign of a reward only
   bool normalise_advantages = true;  ///< over the rollout
 
   std::int64_t evaluate_every = 32'768;  ///< steps
@@ -61,9 +62,9 @@ struct training_settings {
   }
 };
 
-/// quick: what forgets. careful: a smaller learning rate and entropy bonus. Both from room 1.
-/// pretrain: from room 7, with more of the bonus. paper: PPO and RND on the real game, as Burda et
-/// al. 2018 and Wołczyk et al. 2024 have them.
+/// quick: plain fine-tuning forgets. careful: a smaller learning rate and entropy bonus. Both from
+/// room 1. pretrain: from room 7, with a larger bonus. paper: PPO and RND on the real game, as in
+/// Burda et al. 2018 and Wołczyk et al. 2024.
 inline training_settings preset(const std::string& which) {
   training_settings s;
   if (which == "quick") {
@@ -101,19 +102,19 @@ inline training_settings preset(const std::string& which) {
 struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false;
   double l2_strength = 0.003, ewc_strength = 30, bc_strength = 3, ks_strength = 0.1;
-  double ks_factor = 0.9994;  ///< after each optimiser step
+  double ks_factor = 0.9994;  ///< after each optimizer step
   std::int64_t bc_batch = 128;
 
   bool any() const { return l2 || ewc || bc || ks; }
   bool needs_memory() const { return ewc || bc; }
 
-  /// In the order of tables: bc+ks.
+  /// The name in the tables, for example bc+ks.
   std::vector<std::pair<std::string, bool>> terms() const {
     return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"ks", ks}};
   }
   std::string name() const { return chosen_terms(terms()); }
 
-  /// "none", or terms joined by +. Throws for anything else.
+  /// "none", or terms joined by +. Throws for any other text.
   void choose(const std::string& text) {
     choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"ks", &ks}});
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// How fast the pyramid is: random actions, with and without an observation after each.
+// Measures the speed of the pyramid: random actions, with and without an observation after each.
 //   montezuma_speed [steps]
-// `taskset -c 0` measures on one core. The sum keeps the compiler from leaving the observations
-// out.
+// `taskset -c 0` measures on one core. The sum prevents the compiler from removing the
+// observations.
 #include <array>
 #include <chrono>
 #include <cstdio>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The steps of a rollout, as rows that an update shuffles and takes apart.
+// The steps of a rollout, as rows that an update shuffles and splits.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace montezuma {
 
-/// What kickstarting asks its teacher about, once a rollout; and the rows of a minibatch, with what
-/// it said of them.
+/// The states on which kickstarting evaluates its teacher, once per rollout; and the rows of a
+/// minibatch, with the teacher's outputs.
 struct visited_states_only {
   at::Tensor observations;
 };
@@ -20,7 +20,7 @@ struct visited_steps {
   retain::categorical teacher;
 };
 
-/// What an epoch shuffles, as rows of steps.
+/// The rows of steps that an epoch shuffles.
 struct step_batch {
   at::Tensor observations, next_observations, actions, log_probs, advantages, returns,
       teacher_logits;

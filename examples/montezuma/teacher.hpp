@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What pre-training leaves behind: a policy, states that it visits, and where it learnt.
+// The result of pre-training: a policy, states that it visits, and its world.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 
 namespace montezuma {
 
-/// Why fine-tuning a teacher can hurt what it knows: it has never seen the beginning, or it is an
-/// imperfect copy all over.
+/// The reason why fine-tuning a teacher can lose knowledge: it has never seen the first rooms, or
+/// it is an imperfect copy everywhere.
 inline const std::string coverage_gap = "coverage-gap", cloning_gap = "cloning-gap";
 
 template <training_world World>
@@ -26,8 +26,8 @@ struct teacher_in {
   policy_type network{nullptr};
   at::Tensor memory;  ///< [n, observation]
   World where;
-  int room = 7;        ///< FAR: where its episodes began, or a clone is measured
-  double success = 0;  ///< there, when it was accepted
+  int room = 7;        ///< FAR: the first room of training, or where a clone is measured
+  double success = 0;  ///< in this room, at acceptance
   std::uint64_t seed = 0;
   std::int64_t steps = 0;
   std::string task = coverage_gap;
@@ -44,7 +44,7 @@ struct teacher_in {
     out.set("task", task);
     out.write(path);
   }
-  /// `where`: what of the world belongs to this machine, not to the file.
+  /// `where`: the part of the world that belongs to this machine, not to the file.
   static teacher_in read(const std::string& path, const World& where = {}) {
     const auto in = retain::state::read(path);
     teacher_in result;
@@ -66,7 +66,7 @@ struct teacher_in {
 };
 using teacher_file = teacher_in<world_options>;
 
-/// A policy by itself, with the world that it was trained in.
+/// A policy alone, with the world that it was trained in.
 template <training_world World>
 void write_policy(const std::string& path, const typename World::policy_type& network,
                   const World& where) {
@@ -76,7 +76,7 @@ void write_policy(const std::string& path, const typename World::policy_type& ne
   out.write(path);
 }
 
-/// Of a policy's file or a teacher's.
+/// Reads the file of a policy or of a teacher.
 template <training_world World = world_options>
 std::pair<typename World::policy_type, World> read_policy(const std::string& path,
                                                           World where = {}) {

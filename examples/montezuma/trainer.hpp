@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Proximal policy optimisation with a bonus for novelty and with retention, on many games at once.
+// Proximal policy optimization with a novelty bonus and with retention, on many games at once.
 #pragma once
 
 #include <algorithm>
@@ -36,8 +36,8 @@
 
 namespace montezuma {
 
-/// `start` is trained itself. Equal settings and games make equal runs, bit for bit; so does a run
-/// that is saved, loaded and goes on.
+/// `start` itself is trained. Equal settings and games give equal runs, bit for bit. A run that is
+/// saved, loaded and continued also gives the same result.
 template <emulator Game, trainable_policy Policy = policy>
 class trainer {
  public:
@@ -60,8 +60,7 @@ class trainer {
                                  " steps do not divide into " +
                                  std::to_string(settings_.minibatches) + " minibatches");
     if (kept_.any() != retention_.has_value())
-      throw retain::config_error(
-          "trainer: retention terms and their settings do not belong together");
+      throw retain::config_error("trainer: retention terms and their settings do not match");
     std::vector<std::pair<std::string, at::Tensor>> learning;
     for (auto& parameter : network_->named_parameters())
       learning.emplace_back(parameter.key(), parameter.value());
@@ -86,7 +85,7 @@ class trainer {
   bool finished() const { return steps_ >= settings_.steps; }
   std::size_t places_seen() const { return novelty_.places(); }
 
-  /// A rollout, and what is learnt from it.
+  /// Plays one rollout and learns from it.
   update_report update() {
     update_report report;
     if (steps_ == 0 && settings_.bonus == bonus_kind::rnd) warm_up();
@@ -123,7 +122,7 @@ class trainer {
   void load_state(const retain::state& in, const std::string& prefix) {
     const auto saved = load_network<Policy>(in, prefix + "policy.");
     if (shape_of(saved) != shape_of(network_))
-      throw retain::shape_error("the checkpoint is of a policy of another shape");
+      throw retain::shape_error("the checkpoint has a policy of another shape");
     const at::NoGradGuard no_grad;
     auto own = network_->named_parameters();
     for (const auto& parameter : saved->named_parameters())
@@ -152,8 +151,8 @@ class trainer {
                    numbers_);
   }
 
-  /// Fifty rollouts of random actions, as Burda et al. 2018 begin. With pictures of a real game
-  /// that takes minutes: it shows how far it is, and stops at Ctrl-C, when nothing is lost yet.
+  /// Plays fifty rollouts of random actions, as Burda et al. 2018 do. With pictures of a real game
+  /// this takes minutes, so it shows its progress and stops at Ctrl-C. Nothing is lost then.
   void warm_up() {
     std::uniform_int_distribution<std::int64_t> any(0, Game::actions - 1);
     const auto total = settings_.rnd_warm_up * settings_.horizon * settings_.games;
@@ -257,12 +256,12 @@ class trainer {
     const auto surrogate = retain::ppo_policy_loss(
         said.distribution.log_prob(some.actions), some.log_probs, some.advantages,
         {.lowest = 1 - settings_.clip, .highest = 1 + settings_.clip});
-    // The mean over both values, so that twice it is the sum of their mean squared errors.
+    // The mean over both values, so twice this mean is the sum of their mean squared errors.
     const auto value_loss = retain::ppo_value_loss(said.values, some.returns) * 2;
     const auto entropy = -(log_probs.exp() * log_probs).sum(-1).mean();
     optimizer_->zero_grad();
-    // Distillation shares the graph of the forward pass, and comes after the task's gradient was
-    // shortened.
+    // Distillation uses the graph of the forward pass. Its gradient is added after the task's
+    // gradient was clipped.
     (surrogate.loss + settings_.value_weight * value_loss - settings_.entropy * entropy)
         .backward({}, /*retain_graph=*/kept_.ks);
     report.gradient_norm += shorten_gradient();
@@ -273,7 +272,7 @@ class trainer {
       };
       const retain::categorical teacher{
           some.teacher_logits.defined() ? some.teacher_logits : said.distribution.logits.detach()};
-      // Without a graph where every strength has come to 0.
+      // The result has no graph if every strength is 0.
       if (const auto distance =
               retention_->distillation(student, visited_steps{some.observations, teacher});
           distance.requires_grad())

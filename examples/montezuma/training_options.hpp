@@ -14,7 +14,7 @@
 
 namespace montezuma {
 
-/// What the command line can say; an empty optional leaves the preset's value.
+/// The options of the command line; an empty optional keeps the preset's value.
 struct training_options {
   std::optional<std::int64_t> steps, games, horizon, minibatches, evaluate_every;
   std::optional<int> epochs, evaluation_games, warm_up;
@@ -49,36 +49,38 @@ struct training_options {
 };
 
 inline void declare_training(CLI::App* command, training_options& o) {
-  const std::string group = "Learning (the preset's values where not given)";
+  const std::string group = "Learning (defaults: the values of the preset)";
   const auto add = [&](const char* flag, auto& where, const char* text) {
     return command->add_option(flag, where, text)->group(group);
   };
-  add("--steps", o.steps, "Environment steps, all games together")->check(positive_number);
-  add("--learning-rate", o.learning_rate, "Of Adam")->check(positive_number);
+  add("--steps", o.steps, "Environment steps over all games")->check(positive_number);
+  add("--learning-rate", o.learning_rate, "Learning rate of Adam")->check(positive_number);
   add("--entropy", o.entropy, "Weight of the entropy bonus")->check(non_negative_number);
   add("--bonus", o.bonus,
-      "What pays for novelty: none, count (places seen), rnd (random network distillation)")
+      "Novelty bonus: none, count (places seen), rnd (random network distillation)")
       ->check(CLI::IsMember({"none", "count", "rnd"}));
-  add("--novelty-weight", o.novelty_weight, "Of the bonus's advantage beside the task's")
+  add("--novelty-weight", o.novelty_weight, "Weight of the bonus's advantage; the task's has 1")
       ->check(non_negative_number);
-  add("--games", o.games, "Games side by side")->check(positive_number);
+  add("--games", o.games, "Number of parallel games")->check(positive_number);
   add("--horizon", o.horizon, "Steps of each game between updates")->check(positive_number);
-  add("--epochs", o.epochs, "Times that an update shows its steps")->check(positive_number);
-  add("--minibatches", o.minibatches, "Parts of an epoch")->check(positive_number);
-  add("--clip", o.clip, "PPO: ratios beyond 1 - x ... 1 + x gain nothing")
+  add("--epochs", o.epochs, "Passes over the steps in an update")->check(positive_number);
+  add("--minibatches", o.minibatches, "Minibatches per epoch")->check(positive_number);
+  add("--clip", o.clip, "PPO's clipping range: ratios are clipped to 1 - x ... 1 + x")
       ->check(CLI::Range(0.0, 1.0));
-  add("--discount", o.discount, "Gamma of the task's reward")->check(CLI::Range(0.0, 1.0));
-  add("--novelty-discount", o.novelty_discount, "Gamma of the bonus")->check(CLI::Range(0.0, 1.0));
-  add("--gae-decay", o.gae_decay, "Lambda")->check(CLI::Range(0.0, 1.0));
-  add("--value-weight", o.value_weight, "Of each value's squared error")
+  add("--discount", o.discount, "Discount (gamma) of the task's reward")
+      ->check(CLI::Range(0.0, 1.0));
+  add("--novelty-discount", o.novelty_discount, "Discount (gamma) of the bonus")
+      ->check(CLI::Range(0.0, 1.0));
+  add("--gae-decay", o.gae_decay, "Decay (lambda) of GAE")->check(CLI::Range(0.0, 1.0));
+  add("--value-weight", o.value_weight, "Weight of each value's squared error")
       ->check(non_negative_number);
   add("--longest-gradient", o.longest_gradient,
-      "The task's gradients are shortened to this norm; 0: never")
+      "Norm to which the task's gradient is clipped; 0: no clipping")
       ->check(non_negative_number);
   add("--rnd-fraction", o.rnd_fraction,
-      "Of the steps, that distillation learns from; 0: 32 games' worth")
+      "Share of the steps from which distillation learns; 0: 32 games' worth")
       ->check(CLI::Range(0.0, 1.0));
-  add("--warm-up", o.warm_up, "Rollouts of random actions before distillation begins")
+  add("--warm-up", o.warm_up, "Rollouts of random actions before training with distillation")
       ->check(non_negative_number);
   add("--evaluate-every", o.evaluate_every, "Steps between evaluations")->check(positive_number);
   add("--evaluation-games", o.evaluation_games, "Games from each room in an evaluation")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What an update of a training run says of itself.
+// The measurements of one update in a training run.
 #pragma once
 
 #include <cstdint>
@@ -13,18 +13,18 @@
 
 namespace montezuma {
 
-/// Of one update.
+/// The report of one update.
 struct update_report {
   std::int64_t steps = 0;
   double steps_per_second = 0;
-  std::vector<episode> episodes;  ///< that ended since the last update
+  std::vector<episode> episodes;  ///< ended since the last update
   double policy_loss = 0, value_loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0,
          gradient_norm = 0;
   double bonus = 0;  ///< mean of the rollout, scaled
   std::vector<retain::term_report> retention;
   double playing_seconds = 0, learning_seconds = 0;  ///< since the start or the resume
 
-  /// By the names that plots of PPO usually have.
+  /// The values under the usual names of PPO plots.
   std::map<std::string, double> named() const {
     std::map<std::string, double> values{
         {"charts/SPS", steps_per_second},        {"losses/policy_loss", policy_loss},

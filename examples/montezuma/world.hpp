@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which world a command plays in.
+// The world of a command.
 #pragma once
 
 #include <concepts>
@@ -17,15 +17,16 @@
 
 namespace montezuma {
 
-/// What a command plays in, whichever game that is: it makes games and new policies for them, and
-/// is written beside what was trained in it.
+/// The world of a command, for any game: it makes games and new policies for them. It is saved with
+/// the policies that were trained in it.
 ///
 ///     game_type, policy_type
-///     pretrain_preset, finetune_preset     where none is asked for
-///     world(seed)                          a game with dice of its own
-///     new_policy(width)                    initialised by LibTorch's generator
-///     rooms()                              those that an evaluation begins in
-///     save(out), load(in)                  what of it belongs to a policy; load() keeps what belongs to this machine
+///     pretrain_preset, finetune_preset     the default presets
+///     world(seed)                          a game with its own random state
+///     new_policy(width)                    initialized by LibTorch's generator
+///     rooms()                              the first rooms of an evaluation
+///     save(out), load(in)                  the part that belongs to a policy; load() keeps the
+///                                          part that belongs to this machine
 template <class W>
 concept training_world = std::copyable<W> && requires(const W& seen, W& some, retain::state& out,
                                                       const retain::state& in) {
@@ -40,7 +41,7 @@ concept training_world = std::copyable<W> && requires(const W& seen, W& some, re
   some.load(in);
 };
 
-/// Games with dice of their own, none shared by two seeds.
+/// Games with their own random states, which differ between seeds.
 template <training_world W>
 std::vector<typename W::game_type> games_of(const W& where, std::uint64_t seed,
                                             std::int64_t count) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The keys an agent may press: the 121 of the NetHack Learning Environment and a small set of 22.
+// The keys an agent may send: the 121 of the NetHack Learning Environment and a small set of 22.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,9 @@ struct action {
   const char* name;
 };
 
-/// The actions of the NetHack Learning Environment in its order: action i of a policy trained there
-/// is `learning_environment_actions[i]`. Some codes occur twice, as some keys mean two things.
+/// The actions of the NetHack Learning Environment in its order: action i of a policy that was
+/// trained there is `learning_environment_actions[i]`. Some keys have two meanings, so some codes
+/// occur twice.
 inline constexpr std::array<action, 121> learning_environment_actions{{
     {107, "north"},
     {108, "east"},
@@ -152,8 +153,8 @@ inline constexpr std::array<action, 121> learning_environment_actions{{
 }};
 
 /// The actions of the small policy: what a Monk needs to walk, fight, eat, pray and go down. The
-/// answers to its questions are keys of the same set: a direction, y or n, an item's letter (f g i
-/// d ...). Another key is one more line here; an action is the index of its line.
+/// answers to the game's questions are keys of the same set: a direction, y or n, an item's letter
+/// (f g i d ...). To add a key, add a line here. An action is the index of its line.
 inline constexpr std::array small_actions{
     action{'k', "north"},
     action{'l', "east"},
@@ -179,14 +180,14 @@ inline constexpr std::array small_actions{
     action{'q', "quaff"},
 };
 
-/// The index in `small_actions` of a key, -1 where it is not one of them.
+/// The index of a key in `small_actions`, or -1 if the key is not in the set.
 constexpr int small_action_of(key code) {
   for (std::size_t i = 0; i < small_actions.size(); ++i)
     if (small_actions[i].code == code) return static_cast<int>(i);
   return -1;
 }
 
-/// Keys that leave the game or change its settings; `environment` sends escape in their place.
+/// Keys that leave the game or change its settings. `environment` sends escape instead.
 constexpr bool is_forbidden(key code) {
   return code == 'S' || code == '!' || code == '#' || code == 'O' || code == keys::control('z') ||
          code == keys::meta('q') || code == keys::meta('?') || code == keys::control('c');

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A policy that plays: it keeps the memory of many games and asks the network once for all of them.
+// A policy that plays many games. It keeps the memory of each game and evaluates the network once
+// for all games.
 #pragma once
 
 #include "environment.hpp"
@@ -17,7 +18,7 @@
 
 namespace nethack {
 
-/// The action at a quantile in [0, 1) of the distribution that `logits` are the logits of.
+/// The action at a quantile in [0, 1) of the distribution with these `logits`.
 inline int action_at_quantile(std::span<const float> logits, double quantile,
                               double temperature = 1) {
   double largest = -1e30, total = 0;
@@ -33,18 +34,19 @@ inline int action_at_quantile(std::span<const float> logits, double quantile,
 }
 
 struct agent_options {
-  /// 0 always takes the likeliest action; below 1 the small policy tends to get stuck
+  /// 0 always takes the most likely action; below 1 the small policy tends to get stuck
   double temperature = 1;
 };
 
-/// Games are known by their place, 0 … places − 1:
+/// A game is identified by its place, 0 … places − 1:
 ///
 ///     agent who{network, places};
-///     who.begin(place, game.view(), seed);              // at the start of each game
-///     auto actions = who.act(places, views);             // indices of small_actions, one per game that waits for a key
+///     who.begin(place, game.view(), seed);     // at the start of each game
+///     // indices of small_actions, one for each game that waits for a key
+///     auto actions = who.act(places, views);
 ///
-/// Each game has dice of its own, from its seed: what a policy does in a game does not depend on
-/// the games beside it.
+/// Each game has its own random state, from its seed. So the actions in a game do not depend on the
+/// other games.
 class agent {
  public:
   agent(policy network, std::size_t places, agent_options options = {})
@@ -59,9 +61,9 @@ class agent {
     seats_[place].mind.reset();
     start(place, first, seed);
   }
-  /// For a game that goes on from a save: `memory_file` holds what memory::write wrote when the
-  /// game was saved. A recurrent policy's state is not in it, since no policy had played: it begins
-  /// as in a new game.
+  /// For a game that continues from a save. `memory_file` is a file that memory::write wrote when
+  /// the game was saved. It has no state of a recurrent policy, because no policy had played. The
+  /// state starts as in a new game.
   void begin_from(std::size_t place, const observation& first, std::uint64_t seed,
                   const std::filesystem::path& memory_file) {
     seats_[place].mind.read(memory_file);
@@ -98,7 +100,7 @@ class agent {
     return chosen;
   }
 
-  /// Of the last act(): [games, actions].
+  /// The logits of the last act(): [games, actions].
   const at::Tensor& logits() const { return logits_; }
   const memory& mind(std::size_t place) const { return seats_[place].mind; }
 
@@ -117,7 +119,7 @@ class agent {
   policy network_;
   agent_options options_;
   std::vector<seat> seats_;
-  at::Tensor states_;  // of the network, a row for each place
+  at::Tensor states_;  // of the network, one row for each place
   std::vector<features> records_;
   at::Tensor logits_;
 };

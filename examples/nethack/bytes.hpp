@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The bytes of this example's own files: numbers little-endian, and a checksum.
+// Reads and writes the bytes of this example's own files: little-endian numbers, and a checksum.
 #pragma once
 
 #include <array>
@@ -44,7 +44,7 @@ class byte_writer {
     for (; value >= 128; value >>= 7) put(static_cast<std::uint8_t>(value | 128));
     put(static_cast<std::uint8_t>(value));
   }
-  /// Small numbers of either sign in few bytes.
+  /// Writes a small signed number in few bytes.
   void put_signed(std::int64_t value) {
     put_varint((static_cast<std::uint64_t>(value) << 1) ^ static_cast<std::uint64_t>(value >> 63));
   }
@@ -59,8 +59,8 @@ class byte_writer {
   }
 };
 
-/// Throws std::out_of_range past the end, and for numbers that do not fit; the reader of the file
-/// says where that was.
+/// Throws std::out_of_range at the end of the bytes, and for numbers that do not fit. The reader of
+/// the file adds the position.
 class byte_reader {
  public:
   byte_reader() = default;
@@ -98,7 +98,7 @@ class byte_reader {
     const std::uint64_t value = get_varint();
     return static_cast<std::int64_t>((value >> 1) ^ (~(value & 1) + 1));
   }
-  /// What is to be an int, or lie between two of them.
+  /// A number that must fit an int, or be between two numbers.
   int get_int(std::int64_t least = std::numeric_limits<int>::min(),
               std::int64_t most = std::numeric_limits<int>::max()) {
     return in_range(get_signed(), least, most);

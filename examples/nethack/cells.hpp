@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What one cell of the map shows: a token for the network, and traits for everything that searches
-// the map.
+// The meaning of one cell of the map: a token for the network, and traits for searches of the map.
 #pragma once
 
 #include "observation.hpp"
@@ -13,10 +12,10 @@
 
 namespace nethack {
 
-/// row 0 is for messages, rows 22 and 23 for the status
+/// row 0 has messages, rows 22 and 23 the status
 inline constexpr int first_map_row = 1, last_map_row = 21;
 
-/// One bit a column. A map is searched a row at a time: a neighbour is a shift.
+/// One bit per column. A map is searched one row at a time: a shift gives the neighbors.
 __extension__ typedef unsigned __int128 row_bits;
 
 constexpr row_bits bit(int column) { return row_bits{1} << column; }
@@ -27,7 +26,7 @@ constexpr int lowest(row_bits bits) {
                   : 64 + std::countr_zero(static_cast<std::uint64_t>(bits >> 64));
 }
 
-/// The questions that are asked of cells. A plane of a map holds one of them for every cell.
+/// The properties of cells. A bit plane of the map has one property for every cell.
 enum trait : int {
   blank,
   floor_tile,
@@ -43,7 +42,7 @@ enum trait : int {
   trait_count
 };
 
-/// A cell's token: its character less 32, except where the colour changes what the character means.
+/// A cell's token: its character minus 32, except where the color changes the meaning.
 inline constexpr int token_count = 104;
 namespace tokens {
 inline constexpr std::uint8_t door_open_vertical = 95, door_open_horizontal = 96, door_closed = 97,
@@ -70,7 +69,7 @@ constexpr std::uint8_t token_of(unsigned c, unsigned color) {
   if (c == '+' && brown) return tokens::door_closed;
   // the kitten, little dog or pony of the start
   if (((c == 'd' || c == 'f') && white) || (c == 'u' && brown)) return tokens::pet;
-  // colours of the two that are not to be touched
+  // colors of the two monsters that must not be touched
   if (c == 'F' && (hue == 10 || hue == 1)) return tokens::lichen;
   if (c == 'e' && hue == 4) return tokens::floating_eye;
   if (c == '@' && white) return tokens::human_or_elf;
@@ -117,11 +116,11 @@ inline const cell& cell_of(std::uint8_t character, std::uint8_t color) {
   return detail::cell_table[static_cast<std::size_t>(character * 32 + (color & 31))];
 }
 
-/// The map part of the screen as tokens and as bit planes, kept up to date by the rows that
+/// The map part of the screen as tokens and as bit planes. An update reads only the rows that
 /// changed.
 class screen_map {
  public:
-  static constexpr int margin = 8;  ///< cells around the map that can be read and are empty
+  static constexpr int margin = 8;  ///< readable empty cells around the map
 
   void clear() {
     known_ = false;
@@ -129,7 +128,7 @@ class screen_map {
     for (auto& plane : planes_) plane.fill(0);
   }
 
-  /// Calls changed(row) for every row of the map that differs from the screen before.
+  /// Calls changed(row) for every row of the map that differs from the previous screen.
   template <class Changed>
   void update(const observation& seen, Changed changed) {
     for (int row = first_map_row; row <= last_map_row; ++row) {
@@ -145,9 +144,9 @@ class screen_map {
     known_ = true;
   }
 
-  /// The token at a cell; rows and columns may lie up to `margin` outside the map.
+  /// The token of a cell. Rows and columns may be up to `margin` outside the map.
   std::uint8_t token(int row, int column) const { return *token_row(row, column); }
-  /// Tokens from a cell to the right.
+  /// The tokens from a cell to the right.
   const std::uint8_t* token_row(int row, int column) const {
     return &tokens_[static_cast<std::size_t>(row + margin)]
                    [static_cast<std::size_t>(column + margin)];
@@ -175,8 +174,8 @@ class screen_map {
           t < 8 ? gather(low, t) : gather(high, t - 8);
   }
 
-  /// Bit `which` of 80 bytes as 80 bits. Eight at a time: the product moves bit 0 of byte i to bit
-  /// 56 + i.
+  /// Bit `which` of 80 bytes as 80 bits. Eight bytes at a time: the product moves bit 0 of byte i
+  /// to bit 56 + i.
   static row_bits gather(const std::array<std::uint8_t, columns>& bytes, int which) {
     row_bits bits = 0;
     for (std::size_t group = 0; group < columns / 8; ++group) {

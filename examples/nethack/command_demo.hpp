@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `nethack demo`: the whole way from nothing in ten minutes.
+// `nethack demo`: all steps of an experiment in ten minutes.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@ struct demo_options {
 
 namespace detail {
 
-/// The sizes that were measured to fill ten minutes on two cores, scaled.
+/// The sizes of the experiment, scaled by the time. They fill ten minutes on two cores.
 inline experiment demo_sizes(const demo_options& options) {
   const double scale = options.minutes / 10;
   const auto scaled = [&](double at_ten_minutes, double least) {
@@ -75,7 +75,7 @@ inline int demo(const demo_options& options) {
 
   std::vector<job> jobs{record_job(setup), held_out_job(setup), reference_job(setup, "random"),
                         reference_job(setup, "player"), pretrain_job(setup)};
-  // The limit on a run's time is set when it starts, from what the steps before it have left.
+  // The time limit of a run is set when it starts, from the time that is left.
   std::vector<std::string> to_run;
   for (const auto& method : options.methods)
     if (!std::filesystem::exists(setup.folder / "runs" / method / "evaluation.json"))
@@ -88,7 +88,7 @@ inline int demo(const demo_options& options) {
                         count = to_run.size()] {
       const std::size_t waves = (count - *started + slots - 1) / slots;
       ++*started;
-      const double evaluation = 0.06 * deadline;  // of each wave; and of the clone, at the end
+      const double evaluation = 0.06 * deadline;  // for each wave, and for the clone at the end
       const double each =
           (deadline - spent() - evaluation) / static_cast<double>(std::max<std::size_t>(1, waves)) -
           evaluation;
@@ -104,8 +104,8 @@ inline int demo(const demo_options& options) {
   std::fprintf(
       stderr,
       "Fine-tuning a cloned policy on the real NetHack: about %s minutes, %d at a time, into %s\n"
-      "  record    a scripted player plays; its keys are the demonstrations\n"
-      "  pretrain  a small network learns to play like it: the clone\n"
+      "  record    a scripted player plays, and its keys are recorded as demonstrations\n"
+      "  pretrain  a small network learns to imitate the player: the clone\n"
       "  %s: reinforcement learning from that clone, with and without retention\n",
       decimals(options.minutes, options.minutes < 1 ? 1 : 0).c_str(), options.jobs,
       options.out.c_str(),
@@ -126,30 +126,31 @@ inline int demo(const demo_options& options) {
   const auto groups = group_runs(runs);
   if (!groups.empty())
     draw_curves(groups.front(), find_reference(runs, "clone"), setup.folder / "curves");
-  std::string cut_short;  // a slow machine: the time was over before the steps were
+  std::string cut_short;  // methods that ran out of time on a slow machine
   for (const auto& run : runs)
     if (!run.method.empty() && run.steps < setup.steps)
       cut_short += (cut_short.empty() ? "" : ", ") + run.method;
   std::cout << "\nScores of " << setup.games << " new games each, " << setup.turns
             << " turns at most, the same games for every policy. KL and agreement with the clone\n"
-               "are on demonstrations it has not seen: CLOSE is dungeon level 1, FAR is level 3 "
+               "are on held-out demonstrations: CLOSE is dungeon level 1, FAR is level 3 "
                "and deeper.\n\n"
             << text << "\n";
   if (!cut_short.empty())
-    std::cout << "Time was over before " << setup.steps << " steps of " << cut_short
+    std::cout << "The time was over before " << setup.steps << " steps of " << cut_short
               << ": compare at equal steps in the picture, or give more --minutes.\n";
-  std::cout << "took      " << clock_text(spent()) << "\n"
-            << "pictures  " << (setup.folder / "curves.png").string() << ", "
-            << (setup.folder / "curves.svg").string() << "\n"
-            << "numbers   " << (setup.folder / "table.csv").string() << ", "
-            << (setup.folder / "report" / "report.json").string() << ", "
-            << (setup.folder / "runs").string() << "/*/metrics.csv\n"
-            << "watch     ./run nethack play --policy "
-            << (setup.folder / "runs" / options.methods.back() / "policy.pt").string() << "\n"
-            << "next      ./run nethack sweep --out runs/sweep --seeds 1-10   (hours: many seeds, "
-               "and play from saved games)\n"
-            << "One seed says nothing about score: games are heavy-tailed and runs differ. KL and "
-               "agreement are steadier.\n";
+  std::cout
+      << "took      " << clock_text(spent()) << "\n"
+      << "pictures  " << (setup.folder / "curves.png").string() << ", "
+      << (setup.folder / "curves.svg").string() << "\n"
+      << "numbers   " << (setup.folder / "table.csv").string() << ", "
+      << (setup.folder / "report" / "report.json").string() << ", "
+      << (setup.folder / "runs").string() << "/*/metrics.csv\n"
+      << "watch     ./run nethack play --policy "
+      << (setup.folder / "runs" / options.methods.back() / "policy.pt").string() << "\n"
+      << "next      ./run nethack sweep --out runs/sweep --seeds 1-10   (hours: many seeds, "
+         "and play from saved games)\n"
+      << "One seed gives no result about the score: games are heavy-tailed and runs differ. KL "
+         "and agreement vary less.\n";
   return 0;
 }
 
@@ -157,25 +158,25 @@ inline void add_demo(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<demo_options>();
   auto* command = app.add_subcommand(
       "demo",
-      "The whole way in ten minutes: record, clone, fine-tune with and without retention, compare");
+      "All steps in ten minutes: record, clone, fine-tune with and without retention, compare");
   command
       ->add_option("--minutes", options->minutes,
-                   "Time for everything on two cores; training and games are scaled to it")
+                   "Time for all steps on two cores; it determines the training steps and games")
       ->check(CLI::Range(0.05, 600.0))
       ->capture_default_str();
   command
       ->add_option("--out", options->out,
-                   "Folder for everything; started again, it keeps what is finished")
+                   "Folder for all files; a repeated command keeps finished steps")
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the recording, the clone and the runs")
       ->capture_default_str();
   command
       ->add_option("--methods", options->methods,
-                   "What to compare: none, l2, ewc, bc, ks, bc+ks, scratch; separated by commas")
+                   "Methods to compare: none, l2, ewc, bc, ks, bc+ks, scratch; separated by commas")
       ->delimiter(',')
       ->check(CLI::IsMember({"none", "l2", "ewc", "bc", "ks", "bc+ks", "scratch"}))
       ->capture_default_str();
-  command->add_option("--jobs", options->jobs, "Processes at a time, one core each")
+  command->add_option("--jobs", options->jobs, "Number of parallel processes, one core each")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return demo(*options); }; });

@@ -28,19 +28,19 @@
 
 namespace nethack {
 
-/// Throws for a folder without saved games, and for two whose games would go by one name.
+/// Throws for a folder without saved games, and for two folders whose games would have one name.
 inline void check_starts(const evaluation_plan& plan) {
   std::set<std::string> names{"new"};
   for (const auto& folder : plan.from) {
     const auto name = saved_games(folder).front().group();
     if (!names.insert(name).second)
-      throw std::runtime_error("the games of " + folder + " would go by the name " + name +
-                               ", as others do: rename the folder, or evaluate it by itself");
+      throw std::runtime_error("the games of " + folder + " would get the name " + name +
+                               ", as others do: rename the folder, or evaluate it alone");
   }
 }
 
-/// Plays the plan with progress on stderr. Throws when the user stops it: half an evaluation is
-/// none.
+/// Plays the plan, with progress on stderr. Throws if the user stops it, because a part of an
+/// evaluation is not comparable.
 inline results_by_start run_evaluation(
     const evaluation_plan& plan,
     const std::function<std::unique_ptr<game_player>(std::size_t)>& make) {
@@ -81,10 +81,11 @@ inline int evaluate(const evaluate_options& options) {
           static_cast<int>(!options.policy.empty()) !=
       1)
     throw std::runtime_error(
-        "evaluate: say who plays, with one of --policy FILE, --player and --random");
+        "evaluate: name the player with one of --policy FILE, --player and --random");
   if (options.held_out.empty() != options.teacher.empty())
-    throw std::runtime_error("evaluate: KL and agreement need both --teacher, the clone that the "
-                             "policy began from, and --held-out, what they are measured on");
+    throw std::runtime_error(
+        "evaluate: KL and agreement need both --teacher, the clone at the start "
+        "of fine-tuning, and --held-out, the demonstrations to measure on");
   const std::filesystem::path out = options.out;
   if (!options.out.empty() && std::filesystem::exists(out / "config.json"))
     throw std::runtime_error(
@@ -105,9 +106,8 @@ inline int evaluate(const evaluate_options& options) {
     if (!options.held_out.empty()) {
       const auto teacher = load_policy(options.teacher);
       if (teacher->config().compass != network->config().compass)
-        throw std::runtime_error(
-            "evaluate: one of " + options.policy + " and " + options.teacher +
-            " was made with --no-compass: they are not asked about the same states");
+        throw std::runtime_error("evaluate: one of " + options.policy + " and " + options.teacher +
+                                 " was made with --no-compass: their observations differ");
       forgetting_monitor monitor(load_states(options.held_out, network->config().features()),
                                  teacher, options.monitor_states);
       file["monitor"] = monitor.measure(network).named();
@@ -134,14 +134,14 @@ inline int evaluate(const evaluate_options& options) {
 inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<evaluate_options>();
   auto* command = app.add_subcommand(
-      "evaluate", "Plays games on held-out seeds, the same for everyone, and sums up the scores");
+      "evaluate", "Plays games on held-out seeds, the same for every player, and reports scores");
   command
       ->add_option("--policy", options->policy,
-                   "Policy that plays: a clone or a fine-tuned one (policy.pt)")
+                   "Policy that plays: a clone or a fine-tuned policy (policy.pt)")
       ->check(CLI::ExistingFile);
   command->add_flag("--player", options->player, "The scripted player plays");
   command->add_flag("--random", options->random, "Random keys play");
-  command->add_option("--games", options->plan.games, "New games; 0 for none")
+  command->add_option("--games", options->plan.games, "New games; 0: none")
       ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--turns", options->plan.turns, "Cap of a new game, in game turns")
@@ -151,7 +151,7 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
                       "Folders of saved games: saves/depth3 saves/depth4 (see save-states)");
   command
       ->add_option("--repeats", options->plan.repeats,
-                   "Times that each saved game is played, with other dice")
+                   "Number of games from each saved game, with different random seeds")
       ->check(positive_number)
       ->capture_default_str();
   command
@@ -161,15 +161,15 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
       ->capture_default_str();
   command
       ->add_option("--held-out", options->held_out,
-                   "Demonstrations to measure KL and agreement with --teacher on")
+                   "Demonstrations on which KL and agreement with --teacher are measured")
       ->check(CLI::ExistingFile);
   command
       ->add_option("--teacher", options->teacher,
-                   "Whom the policy should agree with: the clone that it began from")
+                   "The clone at the start of fine-tuning, to compare the policy with")
       ->check(CLI::ExistingFile);
   command
       ->add_option("--monitor-states", options->monitor_states,
-                   "Held-out states, near and far each")
+                   "Held-out states in each of CLOSE and FAR")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--out", options->out, "Folder for evaluation.json and games.csv");
@@ -189,7 +189,7 @@ struct save_states_options {
 inline int save_states(const save_states_options& options) {
   const std::filesystem::path out = options.out;
   if (std::filesystem::exists(out / "saves.json") && !options.overwrite)
-    throw std::runtime_error(options.out + " holds saved games already: --overwrite replaces them");
+    throw std::runtime_error(options.out + " has saved games already: --overwrite replaces them");
   std::filesystem::remove(out / "saves.json");  // which says that all are there
   nlohmann::json all{{"seed", options.seed}};
   for (const int depth : options.depths) {
@@ -201,7 +201,7 @@ inline int save_states(const save_states_options& options) {
         });
     if (interrupt::requested())
       throw std::runtime_error(
-          "stopped before all games were saved; start it again to make them all");
+          "stopped before all games were saved; run the command again to make them all");
     shown.finish(options.count, "of " + std::to_string(made.games) + " games");
     for (const auto& game : made.saved)
       all[name].push_back({{"file", game.file.filename().string()},
@@ -221,14 +221,14 @@ inline void add_save_states(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<save_states_options>();
   auto* command = app.add_subcommand(
       "save-states",
-      "Saves games where the scripted player first arrives on a level, to evaluate from");
-  command->add_option("--out", options->out, "Folder; depth3/ and so on are made in it")
+      "Saves games when the scripted player first arrives on a level, for evaluation");
+  command->add_option("--out", options->out, "Folder in which depth3/ and so on are created")
       ->capture_default_str();
   command->add_option("--depths", options->depths, "Dungeon levels")
       ->delimiter(',')
       ->check(CLI::Range(2, 10))
       ->capture_default_str();
-  command->add_option("--count", options->count, "Saved games of each level")
+  command->add_option("--count", options->count, "Saved games per level")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the games")->capture_default_str();

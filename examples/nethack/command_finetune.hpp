@@ -81,7 +81,7 @@ inline finetune_options settings_of(const finetune_command& command) {
   return settings;
 }
 
-/// Every option with the value it came to have, and what the run was made with.
+/// Every option with its final value, and the versions of the program.
 inline nlohmann::json config_of(const finetune_command& command, const finetune_options& settings) {
   const auto& retention = settings.retention;
   return {{"arguments", command.arguments},
@@ -136,7 +136,7 @@ inline nlohmann::json config_of(const finetune_command& command, const finetune_
             {"game", default_package}}}};
 }
 
-/// The columns of metrics.csv: all that an update and the monitor can say in this run.
+/// The columns of metrics.csv: all values that an update and the monitor report in this run.
 inline std::vector<std::string> metric_columns(const retention_options& retention) {
   update_report everything;
   everything.episodes.resize(1);
@@ -161,13 +161,13 @@ inline int finetune(const finetune_command& command) {
                         command.overwrite};
   const bool resuming = place.decide();
   if (command.from_scratch && command.retain != "none")
-    throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
+    throw std::runtime_error("--from-scratch has nothing to retain: remove --retain");
   const auto settings = detail::settings_of(command);
-  check_starts(command.evaluation);  // now, not when the training is over
+  check_starts(command.evaluation);  // before the training
   const bool has_clone = std::filesystem::exists(command.policy);
   if (!has_clone && !command.from_scratch)
     throw std::runtime_error("no policy to fine-tune in " + command.policy +
-                             ": name one with --policy; `nethack pretrain` makes it");
+                             ": name one with --policy; `nethack pretrain` makes one");
 
   at::manual_seed(settings.seed);  // of a network from scratch
   auto network = has_clone && !command.from_scratch
@@ -176,7 +176,7 @@ inline int finetune(const finetune_command& command) {
   at::Tensor demonstrations;
   if (settings.retention.needs_demonstrations()) {
     if (command.demonstrations.empty())
-      throw std::runtime_error("EWC and BC need --demonstrations, what the clone learnt from");
+      throw std::runtime_error("EWC and BC need --demonstrations, the clone's training data");
     const auto wanted =
         std::max(settings.retention.behavioral_cloning ? settings.retention.bc_states : 0,
                  settings.retention.ewc ? 5 * settings.retention.ewc_states : 0);
@@ -207,7 +207,7 @@ inline int finetune(const finetune_command& command) {
   std::deque<double> recent;  // scores of the last hundred games
   std::string drift;
   double steps_per_second = 0;
-  std::int64_t row_step = -1;  // of the row that still waits for what the monitor may add
+  std::int64_t row_step = -1;  // of the row that waits for the monitor's values
   std::map<std::string, double> row;
   const auto write_row = [&] {
     if (row_step >= 0) metrics.add(row_step, row);
@@ -255,14 +255,14 @@ inline int finetune(const finetune_command& command) {
   learner.run(hooks);
   if (monitor && learner.steps() > begun_at && monitored != learner.steps() &&
       !interrupt::requested())
-    hooks.monitor(learner.steps(), learner.network());  // of a run that its time limit ended
+    hooks.monitor(learner.steps(), learner.network());  // for a run that its time limit ended
   write_row();
   shown.finish(static_cast<double>(learner.steps()), drift.empty() ? drift : drift.substr(2));
   save_policy((out / "policy.pt").string(), learner.network());
   if (interrupt::requested()) {
-    std::fprintf(stderr,
-                 "stopped at step %lld and saved; to go on: ./run nethack finetune --resume %s\n",
-                 static_cast<long long>(learner.steps()), out.string().c_str());
+    std::fprintf(
+        stderr, "stopped at step %lld and saved; to continue: ./run nethack finetune --resume %s\n",
+        static_cast<long long>(learner.steps()), out.string().c_str());
     return interrupt::exit_code;
   }
 
@@ -282,7 +282,7 @@ inline int finetune(const finetune_command& command) {
                         {"steps", learner.steps()},
                         {"turns", command.turns},
                         {"games_replaced", games.replaced()}}}};
-  // none was measured where only the evaluation was left
+  // 0: only the evaluation was left to do
   if (steps_per_second > 0) file["training"]["steps_per_second"] = steps_per_second;
   if (monitor) file["monitor"] = monitor->measure(finished).named();
   write_file(out / "games.csv", games_csv(results));
@@ -294,7 +294,7 @@ inline int finetune(const finetune_command& command) {
   return 0;
 }
 
-/// `arguments`: the command line behind the subcommand's name.
+/// `arguments`: the command line after the name of the subcommand.
 inline void add_finetune(CLI::App& app, std::function<int()>& chosen,
                          const std::vector<std::string>& arguments) {
   auto options = std::make_shared<finetune_command>();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `nethack play`: watch an agent in the terminal.
+// `nethack play`: shows an agent in the terminal.
 #pragma once
 
 #include <chrono>
@@ -33,8 +33,8 @@ struct play_options {
 
 namespace detail {
 
-/// Shows frames in place on a terminal, one after the other elsewhere; the terminal is itself again
-/// at the end.
+/// Shows frames in place on a terminal, and one after the other on other outputs. Resets the
+/// terminal at the end.
 class frame_writer {
  public:
   frame_writer() : terminal_(isatty(STDOUT_FILENO) != 0) {
@@ -64,7 +64,7 @@ inline int play(const play_options& options) {
           static_cast<int>(!options.policy.empty()) !=
       1)
     throw std::runtime_error(
-        "play: say who plays, with one of --policy FILE, --player and --random");
+        "play: name the player with one of --policy FILE, --player and --random");
   std::unique_ptr<game_player> who;
   if (options.player)
     who = std::make_unique<scripted_player>(1);
@@ -111,20 +111,21 @@ inline int play(const play_options& options) {
 
 inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<play_options>();
-  auto* command = app.add_subcommand("play", "Watch an agent play in the terminal");
-  command->add_option("--policy", options->policy, "Policy to watch")->check(CLI::ExistingFile);
-  command->add_flag("--player", options->player, "Watch the scripted player");
-  command->add_flag("--random", options->random, "Watch random keys");
-  command->add_option("--saved", options->saved, "Saved game to begin from: saves/depth4/000.save")
+  auto* command = app.add_subcommand("play", "Shows an agent in the terminal");
+  command->add_option("--policy", options->policy, "The policy that plays")
       ->check(CLI::ExistingFile);
-  command->add_option("--seed", options->seed, "Which game, and which dice")->capture_default_str();
-  command->add_option("--delay", options->delay, "Milliseconds between frames; 0 for none")
+  command->add_flag("--player", options->player, "The scripted player plays");
+  command->add_flag("--random", options->random, "Random keys play");
+  command->add_option("--saved", options->saved, "Saved game to start from: saves/depth4/000.save")
+      ->check(CLI::ExistingFile);
+  command->add_option("--seed", options->seed, "Seed of the game")->capture_default_str();
+  command->add_option("--delay", options->delay, "Milliseconds between frames; 0: no delay")
       ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--every", options->every, "Show every n-th step")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--steps", options->steps, "End after so many keys; 0: play to the end")
+  command->add_option("--steps", options->steps, "Stop after this many keys; 0: play to the end")
       ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--turns", options->turns, "Cap of the game, in game turns")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `nethack pretrain`: demonstrations become a policy, the clone.
+// `nethack pretrain`: trains a policy, the clone, on demonstrations.
 #pragma once
 
 #include <cstdio>
@@ -35,7 +35,7 @@ inline int run_pretrain(pretrain_command options) {
   if (std::filesystem::exists(out) && !options.overwrite)
     throw std::runtime_error(
         options.out +
-        " is there already, and runs may have begun from it: --overwrite replaces it");
+        " exists already, and runs may have started from it: --overwrite replaces it");
   if (out.has_parent_path()) std::filesystem::create_directories(out.parent_path());
   options.learning.seconds = 60 * options.max_minutes;
   options.learning.network.compass = !options.no_compass;
@@ -44,7 +44,8 @@ inline int run_pretrain(pretrain_command options) {
   const auto held_out = options.held_out.empty()
                             ? training_states{}
                             : load_states(options.held_out, options.learning.network.features());
-  std::fprintf(stderr, "%lld states of %lld games to learn from, %lld of %lld games to check on\n",
+  std::fprintf(stderr,
+               "%lld states of %lld games for training, %lld of %lld games for validation\n",
                static_cast<long long>(training.size()), static_cast<long long>(training.games),
                static_cast<long long>(held_out.size()), static_cast<long long>(held_out.games));
 
@@ -83,7 +84,7 @@ inline int run_pretrain(pretrain_command options) {
                         {"curve", curve}};
   std::cout << options.out << ": " << parameter_count(network) << " parameters, held-out accuracy "
             << decimals(100 * last.held_out.accuracy, 1)
-            << " % (which does not say how well it plays)\n";
+            << " % (this does not show how well it plays)\n";
   if (options.games > 0) {
     evaluation_plan plan;
     plan.games = options.games;
@@ -112,30 +113,30 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
       ->check(CLI::ExistingFile);
   command
       ->add_option("--out", options->out,
-                   "File for the clone; what came of it is written beside it, as .json")
+                   "File for the clone; the results are written to a .json file with the same name")
       ->capture_default_str();
   command->add_flag("--overwrite", options->overwrite, "Replace the clone in --out");
   command->add_option("--seed", learning.seed, "Seed of weights and batches")
       ->capture_default_str();
-  command->add_option("--epochs", learning.epochs, "Times that all states are shown")
+  command->add_option("--epochs", learning.epochs, "Passes over all states")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--max-minutes", options->max_minutes,
-                   "Stop after so long even if the epochs are not through; 0: do not")
+                   "Time limit, even if not all epochs are done; 0: no limit")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--batch-size", learning.batch_size, "States of a step")
+  command->add_option("--batch-size", learning.batch_size, "States per optimizer step")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--learning-rate", learning.learning_rate,
-                   "Of Adam; falls in a line to a fiftieth")
+                   "Initial learning rate of Adam; falls linearly to a fiftieth")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--rare-repeats", learning.rare_repeats,
-                   "Extra times that states with rare, important keys count")
+                   "Number of extra repetitions of states with rare, important keys")
       ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--encoder-width", learning.network.encoder_width, "Width of the first layer")
@@ -145,25 +146,26 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
       ->check(positive_number)
       ->capture_default_str();
   command
-      ->add_option("--core", options->core,
-                   "none: feed-forward; gru, lstm: a recurrent layer behind the second, which "
-                   "fine-tuning then keeps")
+      ->add_option(
+          "--core", options->core,
+          "none: feed-forward; gru, lstm: a recurrent layer after the second layer, also in "
+          "fine-tuning")
       ->check(CLI::IsMember({"none", "gru", "lstm"}))
       ->capture_default_str();
   command
-      ->add_option("--stretch", learning.stretch,
-                   "With a core: steps that its gradient runs through; a batch is so many of as "
-                   "many games as fit")
+      ->add_option(
+          "--stretch", learning.stretch,
+          "With a core: steps of backpropagation through time; a batch has stretches of this "
+          "length from as many games as fit")
       ->check(positive_number)
       ->capture_default_str();
   command->add_flag("--no-compass", options->no_compass,
-                    "Do not tell the network the way to stairs, unexplored places and gold");
+                    "Do not show the network the way to stairs, unexplored places and gold");
   command
-      ->add_option("--games", options->games,
-                   "New games that the clone plays at the end; 0 for none")
+      ->add_option("--games", options->games, "New games that the clone plays at the end; 0: none")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--turns", options->turns, "Cap of those games, in game turns")
+  command->add_option("--turns", options->turns, "Cap of these games, in game turns")
       ->check(positive_number)
       ->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return run_pretrain(*options); }; });

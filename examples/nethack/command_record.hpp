@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `nethack record`: the scripted player's games become demonstrations.
+// `nethack record`: records games of the scripted player as demonstrations.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,7 @@ struct record_command {
 
 inline int run_record(record_command command) {
   command.recording.out = command.out;
-  command.recording.keep_stopped = false;  // a file that exists is a recording that can be used
+  command.recording.keep_stopped = false;  // an existing file is a complete recording
   if (command.recording.games > 0) command.recording.steps = 0;
   const auto total = static_cast<double>(command.recording.games > 0 ? command.recording.games
                                                                      : command.recording.steps);
@@ -37,7 +37,7 @@ inline int run_record(record_command command) {
     return !interrupt::requested();
   });
   if (report.stopped)
-    throw std::runtime_error("stopped before the recording was complete; nothing was kept");
+    throw std::runtime_error("stopped before the recording was complete; no file was written");
   shown.finish(static_cast<double>(by_games ? report.games : report.steps));
 
   const auto& score = report.score;
@@ -60,7 +60,7 @@ inline void add_record(CLI::App& app, std::function<int()>& chosen) {
   auto& recording = options->recording;
   auto* command = app.add_subcommand(
       "record",
-      "A scripted player plays NetHack; what it saw and pressed is written down as demonstrations");
+      "A scripted player plays NetHack; its observations and keys are recorded as demonstrations");
   command->add_option("--out", options->out, "File for the demonstrations")->capture_default_str();
   command->add_option("--steps", recording.steps, "Steps to record")
       ->check(positive_number)
@@ -76,7 +76,7 @@ inline void add_record(CLI::App& app, std::function<int()>& chosen) {
       ->capture_default_str();
   command
       ->add_option("--noise", recording.noise,
-                   "Share of moves replaced at random, labelled with what the player wanted")
+                   "Share of moves replaced at random, labeled with the player's own choice")
       ->check(CLI::Range(0.0, 0.9))
       ->capture_default_str();
   command->callback([&chosen, options] { chosen = [options] { return run_record(*options); }; });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `nethack sweep` and `nethack report`: many runs, and what they say together.
+// `nethack sweep` and `nethack report`: many runs, and a report over them.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +39,7 @@ struct sweep_options {
 
 namespace detail {
 
-/// What the runs of a folder have in common; methods, recipes and seeds may be added.
+/// The settings that all runs of a folder share. Methods, recipes and seeds may differ.
 inline nlohmann::json common_options(const sweep_options& options) {
   return {{"steps", options.steps},
           {"games", options.games},
@@ -53,7 +53,7 @@ inline nlohmann::json common_options(const sweep_options& options) {
           {"extra", options.extra}};
 }
 
-/// A file from elsewhere takes the place of a step that would make it.
+/// Uses an existing file instead of running the step that makes it.
 inline void adopt(const std::string& source, const std::filesystem::path& place) {
   if (source.empty() || std::filesystem::exists(place)) return;
   if (!std::filesystem::exists(source)) throw std::runtime_error("no file " + source);
@@ -79,7 +79,7 @@ inline int sweep(const sweep_options& options) {
   reference.games = options.clone_games;
   for (const auto* name : {"clone", "player", "random"})
     jobs.push_back(reference_job(reference, name));
-  // Seed by seed, so that a sweep which is cut short has all methods with fewer seeds.
+  // Seed by seed, so that an interrupted sweep has all methods, for fewer seeds.
   for (const auto seed : seeds)
     for (const int turns : options.turns)
       for (const auto& recipe : options.recipes)
@@ -112,8 +112,10 @@ inline int sweep(const sweep_options& options) {
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto options = std::make_shared<sweep_options>();
   auto* command = app.add_subcommand(
-      "sweep", "Many fine-tuning runs, evaluated and compared; goes on where it was stopped");
-  command->add_option("--out", options->out, "Folder of the sweep; finished runs in it are kept")
+      "sweep", "Fine-tunes, evaluates and compares many runs; run it again to continue a sweep");
+  command
+      ->add_option("--out", options->out,
+                   "Folder of the sweep; finished runs in this folder are kept")
       ->capture_default_str();
   command
       ->add_option("--methods", options->methods,
@@ -135,52 +137,51 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
       ->delimiter(',')
       ->check(CLI::Range(50, 1000000))
       ->capture_default_str();
-  command->add_option("--steps", options->steps, "Training steps of a run")
+  command->add_option("--steps", options->steps, "Training steps per run")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--games", options->games, "New games that each run is evaluated on")
+  command->add_option("--games", options->games, "New games in the evaluation of each run")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--clone-games", options->clone_games,
-                   "New games for the clone, the player and the random policy")
+                   "New games in the evaluation of the clone, the player and the random policy")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--saved-games", options->saved_games,
-                   "Saved games at depth 3 and at depth 4; 0: none")
+                   "Saved games at depth 3 and at depth 4 each; 0: none")
       ->check(non_negative_number)
       ->capture_default_str();
   command
-      ->add_option(
-          "--clone", options->clone,
-          "A clone to start from (with --demonstrations and --held-out); otherwise one is made")
+      ->add_option("--clone", options->clone,
+                   "An existing clone (with --demonstrations and --held-out); default: train one")
       ->check(CLI::ExistingFile);
   command
       ->add_option("--demonstrations", options->demonstrations,
-                   "What the clone learnt from; otherwise recorded")
+                   "The training data of --clone; default: record them")
       ->check(CLI::ExistingFile);
   command
       ->add_option("--held-out", options->held_out,
-                   "Demonstrations it did not learn from; otherwise recorded")
+                   "Demonstrations that the clone was not trained on; default: record them")
       ->check(CLI::ExistingFile);
   command
       ->add_option("--saves", options->saves,
-                   "A folder that `nethack save-states` made; otherwise made")
+                   "An existing folder of `nethack save-states`; default: make one")
       ->check(CLI::ExistingDirectory);
   command
       ->add_option("--monitor-states", options->monitor_states,
-                   "Held-out states, near and far each")
+                   "Held-out states in each of CLOSE and FAR")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the recording, the clone and the saves")
       ->capture_default_str();
-  command->add_option("--jobs", options->jobs, "Runs at a time, one core each")
+  command->add_option("--jobs", options->jobs, "Number of parallel runs, one core each")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command->add_option(
       "--finetune", options->extra,
-      "More options for every run, quoted one by one: --finetune=--learning-rate=1e-4");
+      "More options for every run, one option per --finetune: --finetune=--learning-rate=1e-4");
   command->add_flag("--dry-run", options->dry_run, "Only list the commands");
   command->callback([&chosen, options] { chosen = [options] { return sweep(*options); }; });
 }
@@ -193,13 +194,13 @@ inline void add_report(CLI::App& app, std::function<int()>& chosen) {
   };
   auto options = std::make_shared<report_options>();
   auto* command =
-      app.add_subcommand("report", "Tables, CSV and pictures from the folders of finished runs");
+      app.add_subcommand("report", "Writes tables, CSV and pictures from folders of finished runs");
   command->add_option("folders", options->folders, "Folders of sweeps, demos or single runs")
       ->required();
   command->add_option("--out", options->out,
-                      "Where to write; the first folder's report/ when not given");
+                      "Folder for the report; default: report/ in the first folder");
   command->add_flag("--games", options->games,
-                    "One row a run with the interval over its games, instead of over seeds");
+                    "One row per run with the interval over its games, instead of over seeds");
   command->callback([&chosen, options] {
     chosen = [options] {
       const auto runs = read_evaluations({options->folders.begin(), options->folders.end()});

@@ -25,11 +25,11 @@ struct compass {
   bearing stairs, unexplored, gold;
 };
 
-/// Cells from which something new can be seen: unvisited doors and corridors, and the rim of what
-/// is lit, next to blank cells.
+/// Cells from which something new can be seen: unvisited doors and corridors, and the border of the
+/// lit area, next to blank cells.
 inline std::array<row_bits, rows> unexplored_cells(const screen_map& map,
                                                    const std::array<row_bits, rows>& visited) {
-  // the outermost columns and rows are never part of a level
+  // the outermost columns and rows never belong to a level
   constexpr row_bits inner = (row_bits{1} << (columns - 1)) - 2;
   std::array<row_bits, rows> unknown{}, result{};
   for (int row = first_map_row + 1; row < last_map_row; ++row)
@@ -39,7 +39,7 @@ inline std::array<row_bits, rows> unexplored_cells(const screen_map& map,
     const row_bits here = unknown[row], vertical = unknown[row - 1] | unknown[row + 1];
     const row_bits straight = (here << 1) | (here >> 1) | vertical;
     const row_bits diagonal = (vertical << 1) | (vertical >> 1);
-    // corridors turn diagonally, rooms end in walls
+    // corridors have diagonal turns, rooms end in walls
     const row_bits passage = map.plane(corridor)[row];
     result[row] = ~visited[row] & (map.plane(door)[row] |
                                    (map.plane(ground)[row] & (straight | (passage & diagonal))));
@@ -47,9 +47,9 @@ inline std::array<row_bits, rows> unexplored_cells(const screen_map& map,
   return result;
 }
 
-/// Breadth first from the hero over what can be walked, a whole wave at a time; nobody walks
-/// diagonally through a door. The hero hides the cell they stand on, so whether that is a door
-/// comes from memory.
+/// Breadth-first search from the hero over cells that can be walked, a whole wave at a time. Nobody
+/// walks diagonally through a door. The hero hides its own cell, so the memory says whether this
+/// cell is a door.
 inline compass find_bearings(const screen_map& map, int hero_row, int hero_column,
                              bool hero_in_door, const std::array<row_bits, rows>& unexplored) {
   constexpr std::size_t longest = 96;
@@ -65,7 +65,7 @@ inline compass find_bearings(const screen_map& map, int hero_row, int hero_colum
   int top = hero_row, bottom = hero_row;  // the rows of the newest wave
 
   const auto first_step = [&](std::size_t distance, int row, int column) {
-    // Back through the waves. Straight steps are tried first, as a walker would.
+    // Back through the waves. Straight steps are tried first, as a player would do.
     int direction = no_direction;
     for (std::size_t wave = distance; wave-- > 0;) {
       for (int d = 0; d < 8; ++d) {
@@ -99,7 +99,7 @@ inline compass find_bearings(const screen_map& map, int hero_row, int hero_colum
   std::array<search, 3> searches{{{&found.stairs, &map.plane(stairs_down), false},
                                   {&found.unexplored, &unexplored, false},
                                   {&found.gold, &map.plane(gold), false}}};
-  // most screens show no gold: do not walk all of the level for it
+  // most screens show no gold: then do not search the whole level
   for (search& one : searches) one.over = nowhere(*one.goal);
   const auto look = [&](search& one, std::size_t distance) {
     for (int row = top; row <= bottom; ++row)

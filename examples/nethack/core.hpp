@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a policy carries from step to step, if it does: a gated recurrent layer between its trunk
-// and its heads.
+// An optional recurrent layer of the policy between its trunk and its heads. It carries a state
+// from step to step.
 #pragma once
 
 #include <retain/error.hpp>
@@ -28,9 +28,9 @@ inline core_kind core_of_name(std::string_view text) {
   throw retain::config_error("no core '" + std::string(text) + "': none, gru or lstm");
 }
 
-/// x ↦ x + h of a GRU (Cho et al. 2014, with the reset gate behind the matrix, as torch::nn::GRU)
-/// or an LSTM (Hochreiter and Schmidhuber 1997); without a core x ↦ x, with no parameters and a
-/// state of no numbers. Parameters: input.*, hidden.*
+/// x ↦ x + h of a GRU (Cho et al. 2014, with the reset gate after the matrix, as torch::nn::GRU) or
+/// an LSTM (Hochreiter and Schmidhuber 1997). Without a core x ↦ x, with no parameters and an empty
+/// state. Parameters: input.*, hidden.*
 class recurrent_core : public torch::nn::Cloneable<recurrent_core> {
  public:
   recurrent_core(core_kind kind, int width) : kind_(kind), width_(width) { reset(); }
@@ -41,7 +41,7 @@ class recurrent_core : public torch::nn::Cloneable<recurrent_core> {
     input_ = register_module("input", torch::nn::Linear(width_, gates * width_));
     hidden_ = register_module("hidden", torch::nn::Linear(width_, gates * width_));
     const at::NoGradGuard no_grad;
-    // begins by remembering
+    // a positive forget bias, so that the cell remembers at first
     if (kind_ == core_kind::lstm) hidden_->bias.narrow(0, width_, width_).add_(1);
   }
 
@@ -49,9 +49,9 @@ class recurrent_core : public torch::nn::Cloneable<recurrent_core> {
     return kind_ == core_kind::none ? 0 : kind_ == core_kind::gru ? width_ : 2 * width_;
   }
 
-  /// inputs [steps · n, width], step by step; first [steps, n], or [n] for one step, is 1 where the
-  /// state is reset before the step; state [n, state_width()], undefined for that of n new games.
-  /// Returns outputs and the state after the last step.
+  /// inputs [steps · n, width], step by step. first [steps, n], or [n] for one step: 1 if the state
+  /// is reset before the step. state [n, state_width()]; undefined for n new games. Returns the
+  /// outputs and the state after the last step.
   std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& inputs, const at::Tensor& first,
                                             const at::Tensor& state) {
     if (kind_ == core_kind::none) return {inputs, state};

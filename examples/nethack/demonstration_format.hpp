@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
-// How demonstrations lie on disk: see demonstrations.hpp, which reads and writes them.
+// The file format of demonstrations. demonstrations.hpp reads and writes such files.
 //
-// The file, all numbers little-endian, `varint` with seven bits a byte, the low ones first:
+// All numbers are little-endian. `varint` has seven bits per byte, the low bits first:
 //
-//   header   "NHDEMO1\n", u32 size of what follows in the header, u64 seed, u32 turn cap, f64 noise,
-//            u32 number of actions and a byte for each, varint length and text of `player`, u32 CRC-32 of all before
-//   blocks   "BLCK", u32 size of the payload, u32 steps, u32 CRC-32 of size, steps and payload, the payload
-//   end      "END.", u64 steps, u64 games, u32 CRC-32 of the two: its absence means that the file was cut short
+//   header   "NHDEMO1\n", u32 size of the rest of the header, u64 seed, u32 turn cap, f64 noise,
+//            u32 number of actions and one byte for each, varint length and text of `player`,
+//            u32 CRC-32 of all earlier bytes
+//   blocks   "BLCK", u32 size of the payload, u32 steps, u32 CRC-32 of size, steps and payload,
+//            the payload
+//   end      "END.", u64 steps, u64 games, u32 CRC-32 of both; a file without it is incomplete
 //
-// A payload is a series of records, each begun by a byte of flags (see `demonstration_flags`). A
-// screen is written as what differs from the one before in the block, the first as what differs
-// from a blank one: so every block is readable by itself. The status, the message and the changed
-// rows are written only where they do not follow from the screen.
+// A payload is a sequence of records. Each record starts with a byte of flags (see
+// `demonstration_flags`). A screen is written as its differences from the previous screen in the
+// block, the first screen as its differences from a blank screen. So every block can be read alone.
+// The status, the message and the changed rows are written only if they do not follow from the
+// screen.
 #pragma once
 
 #include <array>
@@ -31,19 +34,19 @@
 
 namespace nethack {
 
-/// What was recorded, and how.
+/// The settings of a recording.
 struct demonstration_header {
   std::uint64_t seed = 0;
   std::uint32_t turn_cap = 2000;
   double noise = 0;          ///< share of moves that were replaced at random
   std::vector<key> actions;  ///< the small action set of the recording program
-  std::string player;        ///< who played, and with which settings
+  std::string player;        ///< the player and its settings
 };
 
-/// The greatest number of an ending.
+/// The greatest number for an ending.
 inline constexpr std::uint8_t last_ending = 5;
 
-/// How a game came out.
+/// The result of a game.
 struct game_outcome {
   double score = 0;
   int turns = 0;
@@ -52,13 +55,13 @@ struct game_outcome {
   bool operator==(const game_outcome&) const = default;
 };
 
-/// One step: the screen, the key the player wanted there, and the one that was pressed.
+/// One step: the screen, the key that the player wanted, and the key that was sent.
 struct demonstration {
   observation seen;
   key wanted = 0, sent = 0;
-  /// of its game; a recording that was stopped early has no last step
+  /// of the game; a recording that was stopped early has no last step
   bool first = false, last = false;
-  game_outcome outcome;  ///< meaningful where `last`
+  game_outcome outcome;  ///< meaningful if `last`
 };
 
 namespace detail {
@@ -67,10 +70,10 @@ namespace demonstration_flags {
 enum : std::uint8_t {
   first = 1,
   question = 2,
-  replaced = 4,  // replaced: the pressed key differs from the wanted one
+  replaced = 4,  // the key that was sent differs from the wanted key
   screen = 8,
   message = 16,
-  stats = 32,  // written out, as they do not follow from what is known
+  stats = 32,  // written out, because they do not follow from known values
   rows = 64,
   cursor = 128
 };
@@ -78,7 +81,7 @@ enum : std::uint8_t {
 inline constexpr std::uint8_t outcome = question | cursor | first;
 }  // namespace demonstration_flags
 
-/// The numbers of a status in a fixed order, for reading and writing alike.
+/// The numbers of a status in a fixed order, for both reading and writing.
 template <class Status, class Visit>
 void for_each_number(Status& s, Visit visit) {
   for (auto* number : {&s.strength,     &s.strength_percent,
@@ -96,7 +99,7 @@ void for_each_number(Status& s, Visit visit) {
     visit(*number);
 }
 
-/// What follows from a screen without being told, the same for writer and reader.
+/// The values that follow from a screen, computed equally by writer and reader.
 inline std::string message_on_screen(const observation& seen) {
   std::string_view line = seen.line(0);
   while (!line.empty() && line.back() == ' ') line.remove_suffix(1);
@@ -117,14 +120,14 @@ inline observation blank_observation() {
   return blank;
 }
 
-/// Writes the cells that differ as runs: cells to skip, cells that follow, their characters, their
-/// colours as (colour, how often). Equal stretches of up to two cells are cheaper inside a run than
-/// between two. Returns the rows that differ.
+/// Writes the cells that differ as runs: the number of cells to skip, the number of cells that
+/// follow, their characters, their colors as (color, count). Equal stretches of up to two cells are
+/// cheaper inside a run than between two runs. Returns the rows that differ.
 inline std::uint32_t write_screen(byte_writer& out, const observation& before,
                                   const observation& now) {
   constexpr std::size_t shortest_gap = 3;
   std::uint32_t changed = 0;
-  std::size_t written = 0;  // cells up to here are known to the reader
+  std::size_t written = 0;  // the reader knows the cells up to here
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t begin = row * columns, end = begin + columns;
     if (std::memcmp(&before.chars[begin], &now.chars[begin], columns) == 0 &&
@@ -176,7 +179,7 @@ inline std::uint32_t read_screen(byte_reader& in, observation& seen) {
     for (std::size_t cell = at; cell < end;) {
       const std::uint8_t color = in.get();
       const auto count = in.get_varint();
-      if (count == 0 || count > end - cell) throw std::out_of_range("has colours that do not fit");
+      if (count == 0 || count > end - cell) throw std::out_of_range("has colors that do not fit");
       std::memset(&seen.colors[cell], color, static_cast<std::size_t>(count));
       cell += static_cast<std::size_t>(count);
     }
@@ -185,19 +188,18 @@ inline std::uint32_t read_screen(byte_reader& in, observation& seen) {
   }
 }
 
-/// The steps of a block, one after the other. Throws std::out_of_range for what no writer has
-/// written: a number that is used as a place, or to count with, is within its range here or is not
-/// taken.
+/// Reads the steps of a block, one after the other. Throws std::out_of_range for bytes that no
+/// writer writes: every number that is used as an index or a count is checked.
 class step_reader {
  public:
-  /// `payload` stays where it is until the block is read.
+  /// `payload` must not move until the block is read.
   void begin(std::string_view payload) {
     in_ = byte_reader(payload);
     now_.seen = blank_observation();
   }
   bool empty() const { return in_.empty(); }
 
-  /// The object is the same each time, with new contents.
+  /// Returns the same object each time, with new contents.
   const demonstration& next() {
     namespace flags = demonstration_flags;
     observation& seen = now_.seen;

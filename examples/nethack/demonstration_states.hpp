@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A recording as states that a network learns from, or is measured on.
+// Reads a recording as states for training or measuring a network.
 #pragma once
 
 #include <algorithm>
@@ -14,11 +14,12 @@
 
 namespace nethack {
 
-/// Reads a file of `nethack record` from its start; `most` states, 0 for all.
+/// Reads a file of `nethack record` from its start. Reads at most `most` states; 0 for all.
 inline training_states load_states(const std::filesystem::path& file,
                                    const feature_options& options, std::int64_t most = 0) {
   demonstration_reader reader(file);
-  // Memory for what is expected: a step takes about a hundred bytes in the file.
+  // Reserves memory for the expected number of steps: a step takes about a hundred bytes in the
+  // file.
   const auto expected = static_cast<std::size_t>(std::filesystem::file_size(file)) / 60;
   state_collector states(options,
                          most > 0 ? std::min(expected, static_cast<std::size_t>(most)) : expected);
@@ -28,7 +29,7 @@ inline training_states load_states(const std::filesystem::path& file,
     states.add(step->seen, step->wanted, step->sent);
   }
   if (states.size() == 0)
-    throw std::runtime_error(file.string() + " holds no states: record more steps");
+    throw std::runtime_error(file.string() + " has no states: record more steps");
   return states.take();
 }
 

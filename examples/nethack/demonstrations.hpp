@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Demonstrations on disk: what a player saw and which key it wanted, step by step, at about a
-// hundred bytes a step.
+// Files of demonstrations: the screens that a player saw and the keys that it wanted, step by step,
+// at about a hundred bytes per step.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@
 
 namespace nethack {
 
-/// Makes the bytes of a file of demonstrations, and hands them on block by block.
+/// Makes the bytes of a file of demonstrations, and passes them on block by block.
 class demonstration_encoder {
  public:
   using sink = std::function<void(std::string_view bytes)>;
@@ -43,7 +43,7 @@ class demonstration_encoder {
     begin_block();
   }
 
-  /// The next step; `first` where a game begins.
+  /// Adds the next step; `first` if a game begins.
   void write(const observation& seen, key wanted, key sent, bool first) {
     if (wanted == 0 || sent == 0) throw std::logic_error("demonstration_writer: 0 is no key");
     if (block_.bytes.size() >= block_size) end_block();
@@ -91,12 +91,12 @@ class demonstration_encoder {
     ++steps_;
   }
 
-  /// The game has ended with the step written last.
+  /// Adds the end of a game, after its last step.
   void end_game(const game_outcome& outcome) {
     if (block_steps_ == 0)
-      throw std::logic_error("demonstration_writer: a game ends after a step of it");
+      throw std::logic_error("demonstration_writer: a game can only end after one of its steps");
     block_.put(detail::demonstration_flags::outcome);
-    block_.put(0);  // no key is 0, which tells an outcome from a step
+    block_.put(0);  // no key is 0, so 0 marks an outcome
     block_.put_f64(outcome.score);
     block_.put_signed(outcome.turns);
     block_.put_signed(outcome.depth);
@@ -104,7 +104,7 @@ class demonstration_encoder {
     ++games_;
   }
 
-  /// Nothing can be written after that.
+  /// Completes the file. Nothing can be written after that.
   void finish() {
     end_block();
     detail::byte_writer end;
@@ -150,10 +150,10 @@ class demonstration_encoder {
   observation before_;
 };
 
-/// Writes a file of demonstrations, whose folder it makes. It appears under its name only when
-/// `close` has been called; until then it lies beside it, and a writer that is destroyed without
-/// takes it away. Throws where the disk does not take it, and where something lies in its place
-/// that is no file.
+/// Writes a file of demonstrations, and makes its folder. The file gets its name only when `close`
+/// is called. Until then a temporary file in the same folder has the data. If the writer is
+/// destroyed without `close`, it removes the temporary file. Throws if the disk is full, and if the
+/// name belongs to something that is not a file.
 class demonstration_writer {
  public:
   demonstration_writer(const std::filesystem::path& file, const demonstration_header& header)
@@ -162,11 +162,11 @@ class demonstration_writer {
   demonstration_writer(const demonstration_writer&) = delete;
   demonstration_writer& operator=(const demonstration_writer&) = delete;
 
-  /// The next step; `first` where a game begins.
+  /// Adds the next step; `first` if a game begins.
   void write(const observation& seen, key wanted, key sent, bool first) {
     encoder_.write(seen, wanted, sent, first);
   }
-  /// The game has ended with the step written last.
+  /// Adds the end of a game, after its last step.
   void end_game(const game_outcome& outcome) { encoder_.end_game(outcome); }
 
   /// Completes the file and gives it its name.
@@ -192,19 +192,19 @@ class demonstration_writer {
   bool closed_ = false;
 };
 
-/// Reads a file of demonstrations from front to back, a block in memory at a time.
+/// Reads a file of demonstrations from start to end, with one block in memory at a time.
 ///
 ///     demonstration_reader in("demonstrations.bin");
 ///     while (const demonstration* step = in.next()) use(step->seen, step->wanted);
 ///
-/// Damage is a std::runtime_error that names the file, the byte and what to do. It is thrown where
-/// it is met: the steps of the blocks before were good.
+/// Damage throws std::runtime_error with the file, the byte and what to do. The error is thrown
+/// when the reader reaches the damage: the steps of all earlier blocks are valid.
 class demonstration_reader {
  public:
   explicit demonstration_reader(const std::filesystem::path& file)
       : demonstration_reader(std::make_unique<std::ifstream>(file, std::ios::binary),
                              file.string()) {}
-  /// `name` stands for the file in errors.
+  /// `name` is the name of the file in errors.
   demonstration_reader(std::unique_ptr<std::istream> file, std::string name)
       : name_(std::move(name)), in_(std::move(file)) {
     if (!*in_)
@@ -234,7 +234,7 @@ class demonstration_reader {
 
   const demonstration_header& header() const { return header_; }
 
-  /// The next step, or null after the last. The object is the same each time, with new contents.
+  /// The next step, or null after the last. Returns the same object each time, with new contents.
   const demonstration* next() {
     if (finished_ || (block_in_.empty() && !next_block())) return nullptr;
     try {
@@ -243,16 +243,16 @@ class demonstration_reader {
       --block_steps_;
       if (step.last) ++games_;
       if (block_in_.empty() && block_steps_ != 0)
-        throw std::out_of_range("has another number of steps than it says");
+        throw std::out_of_range("has another number of steps than stated");
       return &step;
-      // the checksum was right: written by a program that differs
+      // the checksum is right: another version of the program wrote the file
     } catch (const std::out_of_range& problem) {
       fail(block_offset_, std::string("has a block that ") + problem.what());
     }
   }
 
   std::uint64_t steps() const { return steps_; }  ///< read so far
-  std::uint64_t games() const { return games_; }  ///< whose end has been read
+  std::uint64_t games() const { return games_; }  ///< games read to their end
 
  private:
   [[noreturn]] void fail(std::uint64_t offset, const std::string& what) const {
@@ -261,7 +261,7 @@ class demonstration_reader {
   }
 
   std::string take(std::size_t size) {
-    // at a time: what a file says of its size is no reason to ask for memory
+    // in pieces, so that a wrong size in the file does not allocate much memory
     constexpr std::size_t most = 1 << 20;
     std::string bytes;
     for (std::size_t there = 0; there < size;) {
@@ -285,7 +285,8 @@ class demonstration_reader {
       const auto steps = in.get_u64(), games = in.get_u64();
       if (in.get_u32() != detail::crc32(totals.substr(0, 16)) || steps != steps_ || games != games_)
         fail(block_offset_, "lacks blocks or is damaged");
-      if (in_->peek() != std::istream::traits_type::eof()) fail(offset_, "has more behind its end");
+      if (in_->peek() != std::istream::traits_type::eof())
+        fail(offset_, "has more bytes after its end");
       finished_ = true;
       return false;
     }
@@ -308,7 +309,7 @@ class demonstration_reader {
   demonstration_header header_;
   std::string block_;
   detail::step_reader block_in_;
-  std::uint32_t block_steps_ = 0;  // that are left of it
+  std::uint32_t block_steps_ = 0;  // left in the block
   std::uint64_t offset_ = 0, block_offset_ = 0, steps_ = 0, games_ = 0;
   bool finished_ = false;
 };

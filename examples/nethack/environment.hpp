@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// NetHack as an episodic environment: a key in, an observation, a reward and an end out.
+// NetHack as an episodic environment: takes a key, returns an observation, a reward and the end.
 #pragma once
 
 #include <algorithm>
@@ -20,18 +20,19 @@
 namespace nethack {
 
 struct environment_options {
-  int turn_cap = 2000;         ///< an episode ends after so many game turns
-  int stuck_cap = 150;         ///< and after so many steps without one
+  int turn_cap = 2000;         ///< an episode ends after this many game turns
+  int stuck_cap = 150;         ///< and after this many steps without a game turn
   int steps_per_turn_cap = 4;  ///< and after this many times `turn_cap` steps
-  /// the score at this turn of the episode is kept, see `milestone_score()`
+  /// the turn of `milestone_score()`
   int milestone_turn = 1000;
-  /// questions in a row that a command leaves to the agent; the next are escaped
+  /// questions in a row that the agent may answer; the environment escapes further questions
   int questions = 1;
   game_options game;
 };
 
-/// Why an episode is over. `death` is any end the game came to by itself; `lost` is a game that
-/// crashed, was killed or hung: its last reward counts, its end says nothing about the agent.
+/// The reason for the end of an episode. `death` is any end by the game itself. `lost` is a game
+/// that crashed, was killed or hung: its last reward counts, but its end does not depend on the
+/// agent.
 enum class ending : std::uint8_t { none, death, stuck, turn_cap, step_cap, lost };
 
 inline const char* name(ending end) {
@@ -51,12 +52,12 @@ class environment {
   explicit environment(environment_options options = {})
       : options_(std::move(options)), game_(options_.game) {}
 
-  /// Starts a new game that is a function of `seed` and the keys.
+  /// Starts a new game, which is a function of `seed` and the keys.
   observation const& reset(std::uint64_t seed) {
     begin_reset(seed);
     return finish_reset();
   }
-  /// The two halves of `reset`: several games may start before the first is waited for.
+  /// The two halves of `reset`. Several games may start before the caller waits for the first.
   void begin_reset(std::uint64_t seed) {
     seed_ = seed;
     saved_.clear();
@@ -64,7 +65,7 @@ class environment {
   }
   observation const& finish_reset();
 
-  /// Starts from a file that `save` wrote; scores, turns and steps count from there.
+  /// Starts from a file that `save` wrote. Scores, turns and steps count from there.
   observation const& reset_from(const std::filesystem::path& saved, std::uint64_t seed) {
     seed_ = seed;
     saved_ = saved;
@@ -76,9 +77,9 @@ class environment {
     send(code);
     return receive();
   }
-  /// The first half of a step: the game goes on while the caller sends keys to others.
+  /// The first half of a step. The game runs while the caller sends keys to other games.
   void send(key code);
-  /// The second half: waits for the game, answers what is not the agent's to answer.
+  /// The second half: waits for the game, and answers prompts that are not for the agent.
   step_result receive();
 
   observation const& view() const { return view_; }
@@ -89,24 +90,24 @@ class environment {
   /// Points of the episode: gold gained, 4 for each experience point, 50 for each level below the
   /// first.
   double score() const { return score_; }
-  /// The score when turn `milestone_turn` of the episode was reached, or now if it has not been.
+  /// The score at turn `milestone_turn` of the episode, or the current score before that turn.
   double milestone_score() const { return milestone_passed_ ? milestone_score_ : score_; }
   int max_depth() const { return max_depth_; }
   int turns() const { return view_.stats.turn - first_.turn; }
   int steps() const { return steps_; }
-  /// The exact points of a game that has ended by itself.
+  /// The exact points of a game that ended by itself.
   std::optional<long> final_score() const { return game_.final_score(); }
 
-  /// Writes the game to `file` and ends it: `reset` before the next step. Only while a command is
-  /// awaited.
+  /// Writes the game to `file` and ends it. Call `reset` before the next step. Only valid while the
+  /// game waits for a command.
   void save(const std::filesystem::path& file) {
     if (done() || view_.waiting != prompt::command || !game_.save_to(file))
       throw std::runtime_error("the game could not be saved to " + file.string());
     ending_ = nethack::ending::death;
   }
 
-  /// The status in the order of the NetHack Learning Environment's blstats; the dungeon's number is
-  /// not shown.
+  /// The status in the order of the NetHack Learning Environment's blstats. The number of the
+  /// dungeon is always 0, because the screen does not show it.
   std::array<long, 27> blstats() const;
 
   const nethack::game& game() const { return game_; }
@@ -115,7 +116,7 @@ class environment {
  private:
   enum class wait : std::uint8_t { command, more, menu, question, text };
 
-  // between two commands; a safeguard against an endless prompt
+  // a limit against an endless prompt between two commands
   static constexpr int most_screens = 40;
 
   wait waiting_for() const;
@@ -129,13 +130,13 @@ class environment {
   status first_;
   std::uint64_t seed_ = 0;
   std::filesystem::path saved_;
-  nethack::ending ending_ = nethack::ending::lost;  // nothing to step before the first reset
+  nethack::ending ending_ = nethack::ending::lost;  // no step is possible before the first reset
   double score_ = 0, milestone_score_ = 0;
   bool milestone_passed_ = false;
   int max_depth_ = 1, steps_ = 0, idle_steps_ = 0, questions_asked_ = 0, turn_before_ = 0;
 };
 
-// ---- what the game waits for
+// ---- what kind of input the game waits for
 
 inline environment::wait environment::waiting_for() const {
   const terminal& screen = game_.screen();
@@ -158,14 +159,14 @@ inline environment::wait environment::waiting_for() const {
         before.find(" of ", open) != std::string_view::npos)
       return wait::menu;
   }
-  // A cursor on the message line, or on the row below a full one, belongs to a question there.
+  // If the cursor is on the message line, or on the row below a full one, the game asks a question.
   const bool wrapped = screen.line(0)[columns - 2] != ' ';
   if (row == 0 || (row == 1 && wrapped)) {
     const bool one_key = before.find("? [") != std::string_view::npos || before.ends_with(']') ||
                          before.ends_with("direction?");
     return one_key ? wait::question : wait::text;
   }
-  // A position is asked for with the cursor on the map.
+  // The game asks for a position with the cursor on the map.
   if (screen.line(0).find("(For instructions type a") != std::string_view::npos) return wait::text;
   return wait::command;
 }
@@ -239,7 +240,7 @@ inline void environment::settle_reset() {
     }
     game_.send(now == wait::more || now == wait::command ? keys::enter : keys::escape);
   }
-  // From a file it cannot use the game starts afresh, or leaves without a question.
+  // If the game cannot use a file, it starts a new game, or leaves without a question.
   if (!saved_.empty() && (answered || game_.left()) && !restored) {
     game_.stop();
     ending_ = nethack::ending::lost;
@@ -317,7 +318,7 @@ inline step_result environment::receive() {
 
 inline std::array<long, 27> environment::blstats() const {
   const status& s = view_.stats;
-  // The game reckons strength in two scales: to 125, with 18/07 as 25, and to 25, with 18/07 as 19.
+  // The game has two scales of strength: to 125, with 18/07 as 25, and to 25, with 18/07 as 19.
   const long strength_125 = s.strength == 18  ? 18 + s.strength_percent
                             : s.strength > 18 ? s.strength + 100
                                               : s.strength;

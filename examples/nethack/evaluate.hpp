@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Plays a list of games to their ends, many side by side, and says how each went.
+// Plays a list of games to their ends, many in parallel, and reports the result of each.
 //
-// The same list gives the same games to every policy: a game is its seed (and the saved game that
-// it starts from), a policy draws its actions for that game from dice of the game's own, and
-// neither depends on which games are played beside it. So results of different policies can be
-// paired game by game.
+// The same list gives the same games to every policy. A game is defined by its seed (and the saved
+// game from which it starts). A policy draws its actions in a game from a random state of this
+// game. Neither depends on the other games. So the results of different policies can be paired
+// game by game.
 #pragma once
 
 #include <algorithm>
@@ -24,11 +24,11 @@
 
 namespace nethack {
 
-/// Seeds of evaluation games have bit 62, those of training and recording have not: no policy is
-/// ever measured on a game that it, or the player that it was cloned from, has seen.
+/// Seeds of evaluation games have bit 62; seeds of training and recording do not. So no policy is
+/// measured on a game that it, or the player that it was cloned from, has seen.
 inline constexpr std::uint64_t held_out_games = std::uint64_t{1} << 62;
 
-/// A game to be played.
+/// A game to play.
 struct game_start {
   std::string name = "new";  ///< "new", or "depth3/007"
   std::uint64_t seed = 0;
@@ -46,12 +46,12 @@ inline std::vector<game_start> new_games(int count, std::uint64_t first = 0) {
   return games;
 }
 
-/// Every NNN.save of a folder that `nethack save-states` made, each played `repeats` times with
-/// other dice.
+/// Every NNN.save of a folder of `nethack save-states`, each played `repeats` times with different
+/// random seeds.
 inline std::vector<game_start> saved_games(const std::filesystem::path& folder, int repeats = 1) {
   if (!std::filesystem::is_directory(folder))
     throw std::runtime_error("no folder of saved games " + folder.string() +
-                             ": `nethack save-states` makes one");
+                             ": `nethack save-states` makes such folders");
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".save") files.push_back(entry.path());
@@ -69,19 +69,19 @@ inline std::vector<game_start> saved_games(const std::filesystem::path& folder, 
   return games;
 }
 
-/// Who plays. Games are known by their place on the table, 0 … places − 1, as one after the other
-/// is played there.
+/// The interface of a player. A game is identified by its place, 0 … places − 1. Several games are
+/// played at a place, one after the other.
 class game_player {
  public:
   virtual ~game_player() = default;
-  /// A game begins at a place; `game` shows its first screen.
+  /// A game starts at a place; `game` shows its first screen.
   virtual void begin(std::size_t place, const environment& game, const game_start& start) = 0;
-  /// The keys for the games at `places`, all of which wait for one.
+  /// Returns the keys for the games at `places`, all of which wait for a key.
   virtual std::vector<key> choose(const std::vector<std::size_t>& places,
                                   const std::vector<std::unique_ptr<environment>>& games) = 0;
 };
 
-/// Any of the small set of keys, with equal chance.
+/// Presses a random key of the small set, with equal chances.
 class random_player : public game_player {
  public:
   explicit random_player(std::size_t places) : dice_(places) {}
@@ -101,7 +101,7 @@ class random_player : public game_player {
   std::vector<std::mt19937_64> dice_;
 };
 
-/// The player whose games are the demonstrations.
+/// The scripted player, whose games are the demonstrations.
 class scripted_player : public game_player {
  public:
   explicit scripted_player(std::size_t places) {
@@ -121,16 +121,16 @@ class scripted_player : public game_player {
   std::vector<player> players_;
 };
 
-/// Places that suit so many games: enough for batches that a network likes, no more processes than
-/// needed.
+/// The number of places for this many games: enough for efficient batches, and no more processes
+/// than necessary.
 inline std::size_t places_for(std::size_t games) {
   return std::min<std::size_t>(32, std::max<std::size_t>(1, games));
 }
 
-/// Called after every round with the games that have ended and the keys pressed so far.
+/// Called after every round with the number of ended games and of keys so far.
 using evaluation_report = std::function<void(std::size_t ended, long steps)>;
 
-/// Plays all games. Stops early, with the games that have ended, when the user asks for it.
+/// Plays all games. If the user stops it, returns the games that have ended.
 inline results_by_start play_games(const std::vector<game_start>& starts, game_player& who,
                                    environment_options options,
                                    const evaluation_report& report = {}) {
@@ -138,7 +138,7 @@ inline results_by_start play_games(const std::vector<game_start>& starts, game_p
   std::vector<std::unique_ptr<environment>> games;
   for (std::size_t i = 0; i < places; ++i) games.push_back(std::make_unique<environment>(options));
 
-  std::vector<std::size_t> playing(places);  // which start is at a place
+  std::vector<std::size_t> playing(places);  // the start that is played at each place
   std::vector<game_result> results(starts.size());
   std::vector<bool> ended(starts.size(), false);
   std::size_t next = 0, finished = 0;
@@ -184,7 +184,7 @@ inline results_by_start play_games(const std::vector<game_start>& starts, game_p
     busy = std::move(still);
     if (report) report(finished, steps);
   }
-  // In the order of the list, whatever order they ended in.
+  // In the order of the list, not in the order of their ends.
   results_by_start by_start;
   for (std::size_t i = 0; i < starts.size(); ++i)
     if (ended[i]) by_start[starts[i].group()].push_back(std::move(results[i]));

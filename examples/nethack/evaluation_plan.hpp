@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What an evaluation plays.
+// The games of an evaluation.
 #pragma once
 
 #include <string>
@@ -7,11 +7,11 @@
 
 namespace nethack {
 
-/// Games to play: new ones, and every saved game of some folders.
+/// The games to play: new games, and every saved game of some folders.
 struct evaluation_plan {
   int games = 200, turns = 2000;
   std::vector<std::string> from;  ///< folders of saved games
-  int repeats = 1;                ///< times each saved game is played
+  int repeats = 1;                ///< number of games from each saved game
   int saved_turns = 1000;         ///< cap of a game that begins from a save
 };
 

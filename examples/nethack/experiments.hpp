@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The subcommands that start others: they need no network, and are compiled beside those that do.
+// The subcommands that start other programs. They need no network and compile without LibTorch.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@ class App;
 
 namespace nethack {
 
-/// demo, sweep and report. A subcommand that is used puts what it does into `chosen`; that returns
-/// the exit code.
+/// Adds demo, sweep and report. The selected subcommand stores its action in `chosen`; the action
+/// returns the exit code.
 void add_experiments(CLI::App& app, std::function<int()>& chosen);
 
 }  // namespace nethack

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the small policy sees: a fixed-size record made of a screen and what is remembered of the
-// game.
+// The observation of the small policy: a record of fixed size, made from a screen and the memory of
+// the game.
 #pragma once
 
 #include "compass.hpp"
@@ -20,23 +20,23 @@ inline constexpr int crop_radius = 5, crop_width = 2 * crop_radius + 1,
                      crop_cells = crop_width * crop_width;
 inline constexpr int max_rows = 128;
 
-/// The cells around the hero as tokens, and everything else as a set of rows of one table whose sum
-/// the network's first layer takes. Plain bytes: a policy reads a batch of them as a uint8 tensor
+/// The cells around the hero as tokens, and all other features as a set of rows of one table. The
+/// network's first layer sums these rows. Plain bytes: a policy reads a batch as a uint8 tensor
 /// [n, sizeof(features)].
 struct features {
   std::array<std::uint8_t, crop_cells> tokens{};
-  std::uint8_t depth = 0;  ///< dungeon level; the network does not look at it, a monitor does
+  std::uint8_t depth = 0;  ///< dungeon level; used by the monitor, not by the network
   std::uint8_t row_count = 0;
-  /// 1 where a game begins, or goes on from a save: a recurrent policy forgets what was before
+  /// 1 if a game starts, or continues from a save: a recurrent policy resets its state
   std::uint8_t first = 0;
   std::array<std::uint16_t, max_rows> rows{};
 };
 static_assert(std::is_trivially_copyable_v<features> && sizeof(features) == 380);
 
-/// Where each kind of row begins.
+/// The first row of each kind.
 namespace table {
 
-// and one for "before the first"
+// and one for "no earlier action"
 inline constexpr int action_slots = static_cast<int>(small_actions.size()) + 1;
 inline constexpr int far_columns = 27, far_rows = 15, far_column_width = 6, far_row_height = 3,
                      far_classes = 8;
@@ -70,7 +70,7 @@ inline constexpr int size = bearings + 3 * (9 + 6);
 }  // namespace table
 
 struct feature_options {
-  /// also the first step to the nearest stairs, unexplored place and gold: makes a stronger clone
+  /// also the first step to the nearest stairs, unexplored place and gold; gives a stronger clone
   bool compass = true;
 };
 
@@ -91,7 +91,7 @@ inline int bit_length(int value) {
   return std::bit_width(static_cast<unsigned>(std::max(0, value)));
 }
 
-/// The first of the bounds that a value is below; `bounds.size()` for none.
+/// The index of the first bound that is above the value; `bounds.size()` if there is none.
 template <std::size_t N>
 int bucket(int value, const std::array<int, N>& bounds) {
   return static_cast<int>(std::upper_bound(bounds.begin(), bounds.end(), value) - bounds.begin());
@@ -101,7 +101,7 @@ inline void write_status(row_writer& add, const status& now, const memory& mind)
   const auto clamp = [](std::int64_t value, int most) {
     return static_cast<int>(std::clamp<std::int64_t>(value, 0, most));
   };
-  // of a recording, which may say any int
+  // from a recording, which may have any int
   const std::int64_t hp = now.hp, armor_class = now.armor_class;
   add(table::hit_points + (now.hp_max > 0 ? clamp(11 * hp / now.hp_max, 11) : 0));
   if (now.hp < 6) add(table::in_danger);
@@ -133,7 +133,7 @@ inline void write_memory(row_writer& add, const memory& mind) {
       std::min(5, bit_length(mind.visits(mind.hero_row(), mind.hero_column()))));
 }
 
-/// A row for each of the first twenty words, and one for all of them in their order (FNV-1a).
+/// One row for each of the first twenty words, and one for all words in order (FNV-1a).
 inline void write_message(row_writer& add, std::string_view message) {
   constexpr std::uint64_t basis = 14695981039346656037u, prime = 1099511628211u;
   const auto bucket_of = [](std::uint64_t hash) {
@@ -184,13 +184,13 @@ inline void write_crop(features& out, row_writer& add, const memory& mind) {
   }
 }
 
-/// What lies outside the crop, in bins of 6 × 3 cells around the hero: a row for each kind of cell
-/// that a bin holds.
+/// The cells outside the crop, in bins of 6 × 3 cells around the hero: one row for each kind of
+/// cell in a bin.
 inline void write_far_map(row_writer& add, const memory& mind,
                           const std::array<row_bits, rows>& unexplored) {
   const screen_map& map = mind.map();
   const int hero_row = mind.hero_row(), hero_column = mind.hero_column();
-  // The most telling kinds first, should a crowded screen ever not fit.
+  // The most important kinds first, in case a crowded screen does not fit.
   const std::array<std::pair<const std::array<row_bits, rows>*, int>, table::far_classes> kinds{
       {{&unexplored, 7},
        {&map.plane(stairs_down), 4},
@@ -200,7 +200,7 @@ inline void write_far_map(row_writer& add, const memory& mind,
        {&map.plane(floor_tile), 0},
        {&map.plane(corridor), 1},
        {&map.plane(stairs_up), 2}}};
-  // Column 0 of the screen is cell `first` of the 162 columns that are counted from 81 to the left
+  // Column 0 of the screen is cell `first` of the 162 columns, which start 81 columns to the left
   // of the hero.
   const int first = 81 - hero_column, first_bin = first / table::far_column_width,
             shift = first % table::far_column_width;
@@ -239,7 +239,7 @@ inline void write_compass(row_writer& add, const compass& found) {
 
 }  // namespace detail
 
-/// What the policy sees of `seen`, which `mind` has observed already.
+/// The features of `seen`. Call `mind.observe` with the same screen before.
 inline features encode(const observation& seen, const memory& mind,
                        const feature_options& options = {}) {
   features out;

@@ -28,7 +28,7 @@
 
 namespace nethack {
 
-/// Of one update.
+/// The report of one update.
 struct update_report {
   std::int64_t steps = 0, updates = 0, optimizer_steps = 0;
   double steps_per_second = 0;
@@ -37,10 +37,10 @@ struct update_report {
          explained_variance = 0;
   double gradient_norm = 0, learning_rate = 0, return_deviation = 0;
   std::vector<retain::term_report> retention;
-  /// since the start or the resume; features count as game
+  /// since the start or the resume; computing features counts as game time
   double game_seconds = 0, inference_seconds = 0, learning_seconds = 0;
 
-  /// By the names that plots of PPO usually have.
+  /// The values under the usual names of PPO plots.
   std::map<std::string, double> named() const {
     std::map<std::string, double> values{{"charts/SPS", steps_per_second},
                                          {"charts/learning_rate", learning_rate},
@@ -75,16 +75,16 @@ struct update_report {
   }
 };
 
-/// What the caller wants to be told, and asked.
+/// Callbacks to the caller.
 struct finetune_hooks {
   std::function<void(const update_report&)> updated{};
-  /// every monitor_every steps, before the first and after the last
+  /// called every monitor_every steps, before the first and after the last
   std::function<void(std::int64_t steps, policy)> monitor{};
-  std::function<void(std::int64_t steps)> checkpoint{};  ///< time to call finetuner::save
-  std::function<bool()> stop{};                          ///< asked after every update
+  std::function<void(std::int64_t steps)> checkpoint{};  ///< should call finetuner::save
+  std::function<bool()> stop{};                          ///< called after every update
 };
 
-/// `Games` is vector_environment, or anything with its size, reset, view, step, finished, episodes
+/// `Games` is vector_environment, or any type with its size, reset, view, step, finished, episodes
 /// and set_episodes.
 ///
 ///     finetuner run{policy, games, demonstrations, options};
@@ -93,8 +93,8 @@ struct finetune_hooks {
 template <class Games = vector_environment>
 class finetuner {
  public:
-  /// `start` is fine-tuned itself: load it anew for another run. It is also what retention holds it
-  /// to.
+  /// `start` itself is fine-tuned; load it again for another run. Retention also refers to the
+  /// initial weights of `start`.
   finetuner(policy start, Games& games, const at::Tensor& demonstrations, finetune_options options)
       : options_(std::move(options)),
         network_(std::move(start)),
@@ -121,8 +121,8 @@ class finetuner {
       for (const auto& parameter : network_->named_parameters())
         used = used || retain::detail::covers(pattern, parameter.key());
       if (!used)
-        throw retain::config_error("finetuner: '" + pattern +
-                                   "' is to be frozen and covers no parameter");
+        throw retain::config_error("finetuner: freeze: the pattern '" + pattern +
+                                   "' matches no parameter");
     }
     torch::manual_seed(options_.seed);
     retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));
@@ -148,14 +148,15 @@ class finetuner {
   std::int64_t steps() const { return steps_; }
   const finetune_options& options() const { return options_; }
 
-  /// Until options.steps, or until the caller wants to stop. Returns whether it came to the end.
+  /// Runs until options.steps, or until `stop` returns true. Returns whether it reached
+  /// options.steps.
   bool run(const finetune_hooks& hooks = {}) {
     began_ = clock::now();
     steps_at_start_ = steps_;
     times_ = {};
     games_.reset();
     for (std::size_t i = 0; i < games_.size(); ++i) begin_game(i);
-    // where collect() expects what the games show now: at the end of the rollout before
+    // stores the current screens where collect() reads them: at the end of the previous rollout
     look(options_.horizon);
     const std::int64_t each = options_.games * options_.horizon;
     const auto due = [&](std::int64_t every) {
@@ -178,7 +179,7 @@ class finetuner {
     return steps_ >= options_.steps;
   }
 
-  /// All that resume needs, in one file, atomically.
+  /// Writes everything that resume needs to one file, atomically.
   void save(const std::string& file) const {
     retain::state out;
     detail::save_network(out, network_, "policy.");
@@ -198,8 +199,8 @@ class finetuner {
     out.write(file);
   }
 
-  /// Goes on from save() of a run with the same options: bit for bit, except that the games in
-  /// flight are given up and new ones begun.
+  /// Continues from a save() of a run with the same options. The result is bit for bit the same,
+  /// except that unfinished games are dropped and new games start.
   void resume(const std::string& file) {
     const retain::state in = retain::state::read(file);
     detail::load_parameters(in, network_, "policy.");
@@ -211,7 +212,7 @@ class finetuner {
     updates_ = in.integer("updates");
     optimizer_steps_ = in.integer("optimizer_steps");
     if (in.integer<std::size_t>("games") != games_.size())
-      throw retain::state_error("the checkpoint is of another number of games");
+      throw retain::state_error("the checkpoint has another number of games");
     std::vector<std::uint64_t> episodes(games_.size());
     for (std::size_t i = 0; i < episodes.size(); ++i)
       episodes[i] = in.integer<std::uint64_t>("episode." + std::to_string(i));
@@ -245,7 +246,7 @@ class finetuner {
       times_.game += since(mark);
       const auto said = network_->forward(rollout_->observations[t], state_);
       rollout_->values[t].copy_(said.value);
-      if (t == options_.horizon) {  // only the value of where the rollout ends is wanted
+      if (t == options_.horizon) {  // only the value at the end of the rollout is needed
         times_.inference += since(mark);
         break;
       }
@@ -275,7 +276,7 @@ class finetuner {
     last_actions_[i] = memory::no_action;
   }
 
-  /// Takes in what every game shows, once for each screen: a memory counts them.
+  /// Reads the screen of every game, once per screen, because a memory counts them.
   void look(std::int64_t t) {
     features* records = rollout_->records(t);
     for (std::size_t i = 0; i < games_.size(); ++i) {
@@ -305,7 +306,7 @@ class finetuner {
                         {.discount = options_.discount, .decay = options_.gae_decay});
     const bool warming_up = steps_ <= options_.critic_warmup;
     at::Tensor teacher_logits;
-    // once a rollout, not once an epoch; a recurrent teacher sees all
+    // once per rollout, not once per epoch; a recurrent teacher needs all steps
     if (options_.retention.kickstarting && (recurrent || !warming_up))
       teacher_logits =
           retention_->template term<kickstarting_term>()
@@ -368,14 +369,14 @@ class finetuner {
     if (options_.entropy != 0) loss = loss - options_.entropy * entropy;
 
     if (options_.retention.any()) {
-      // Kickstarting asks for the states of this minibatch, whose forward pass is done; cloning
-      // brings states of its own.
+      // Kickstarting uses the states of this minibatch, whose forward pass is done. Cloning uses
+      // its own states.
       const auto student = [&](const at::Tensor& observations) {
         return observations.is_same(batch.observations)
                    ? retain::masked<retain::categorical>{distribution, {}}
                    : answer(network_, observations);
       };
-      // Without kickstarting there is no teacher, and nobody looks for it.
+      // Without kickstarting there is no teacher, and no term uses it.
       const retain::categorical teacher{teacher_logits.defined() ? teacher_logits
                                                                  : said.logits.detach()};
       loss = loss + retention_->distillation(student, distilled_steps{batch.observations, teacher});

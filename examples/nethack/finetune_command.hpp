@@ -16,7 +16,7 @@
 
 namespace nethack {
 
-/// What the command line can say; an empty optional leaves the recipe's value.
+/// The options of the command line; an empty optional keeps the recipe's value.
 struct finetune_command {
   std::string policy = "clone.pt", demonstrations, held_out, out = "runs/finetune", name,
               recipe = "quick", retain = "none", resume;
@@ -44,7 +44,7 @@ struct finetune_command {
   }
 };
 
-/// What a run that goes on need not have in common with its beginning.
+/// The options that may change when a run is resumed.
 inline const std::vector<std::string> may_change{"--steps",
                                                  "--max-minutes",
                                                  "--learning-rate",
@@ -68,118 +68,123 @@ inline const std::vector<std::string> may_change{"--steps",
                                                  "--overwrite"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  // a resumed run may say something anew
+  // a resumed run may repeat these options with other values
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  command->add_option("--policy", o.policy, "The clone to start from, and to stay close to")
+  command->add_option("--policy", o.policy, "The clone: the start of fine-tuning and of retention")
       ->capture_default_str();
   command
       ->add_option(
           "--retain", o.retain,
-          "none, or what keeps the knowledge: l2, ewc, bc, ks, or several joined by + (bc+ks)")
+          "none, or the methods of retention: l2, ewc, bc, ks, or several joined by + (bc+ks)")
       ->check(retention_check<retention_options>())
       ->capture_default_str();
   command->add_flag("--from-scratch", o.from_scratch,
-                    "Start from random weights instead (for comparison)");
+                    "Start from random weights instead of the clone, for comparison");
   command
-      ->add_option("--recipe", o.recipe,
-                   "quick: fast, and shows what plain fine-tuning forgets; careful: about half of "
-                   "its drift (small learning rate, no entropy "
-                   "bonus, a critic of its own, warmed up); paper: as Wolczyk et al. 2024")
+      ->add_option(
+          "--recipe", o.recipe,
+          "quick: fast, and plain fine-tuning forgets; careful: about half of the drift of quick "
+          "(small learning rate, no entropy bonus, a separate critic with warm-up); paper: as "
+          "Wolczyk et al. 2024")
       ->check(CLI::IsMember({"quick", "careful", "paper"}))
       ->capture_default_str();
   command->add_option("--demonstrations", o.demonstrations,
-                      "What the clone learnt from; EWC and BC need it");
+                      "The training data of the clone; EWC and BC need them");
   command->add_option(
       "--held-out", o.held_out,
-      "Another recording: KL and agreement with the clone are measured on it while training");
+      "Another recording, on which KL and agreement with the clone are measured in training");
   command
       ->add_option("--out", o.out,
                    "Run folder: config.json, metrics.csv, episodes.csv, checkpoint.state, "
                    "policy.pt, evaluation.json")
       ->capture_default_str();
-  command->add_option("--name", o.name, "Name in its own table and in runs.csv");
+  command->add_option("--name", o.name, "Name in the table of the run and in runs.csv");
   command->add_option("--seed", o.seed, "Seed of games, actions and batches")
       ->capture_default_str();
-  command->add_option("--steps", o.steps, "Environment steps, all games together")
+  command->add_option("--steps", o.steps, "Environment steps over all games")
       ->check(positive_number);
   command->add_option("--turns", o.turns, "Cap of a training game, in game turns")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--max-minutes", o.max_minutes,
-                   "Stop training after so long and evaluate; 0: when the steps are done")
+                   "Time limit of training in minutes, before the evaluation; 0: no limit")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--resume", o.resume,
-                      "Go on with the run in this folder, as it was begun; how long, how it is "
-                      "measured and saved, and Adam's rate may be said anew");
+  command->add_option(
+      "--resume", o.resume,
+      "Continue the run in this folder with its own options; only steps, learning rate, "
+      "evaluation and checkpoint options may change");
   command->add_flag("--resume-if-possible", o.resume_if_possible,
-                    "Go on if --out holds a checkpoint, begin otherwise");
+                    "Continue if --out has a checkpoint; otherwise start a new run");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint,
-                    "Remove the checkpoint when the run is evaluated, to save room");
+                    "Remove the checkpoint after the final evaluation, to save disk space");
   command->add_flag("--keep-policies", o.keep_policies,
                     "Keep the policy of every checkpoint as policy-STEP.pt");
   command->add_flag("--quiet", o.quiet, "No table on stdout");
 
-  const std::string learning = "Learning (the recipe's values where not given)";
+  const std::string learning = "Learning (defaults: the values of the recipe)";
   const auto add = [&](const char* flag, auto& where, const char* text) {
     return command->add_option(flag, where, text)->group(learning);
   };
-  add("--learning-rate", o.learning_rate, "Of Adam")->check(positive_number);
-  add("--schedule", o.schedule, "constant, or linear: to 0 over the steps")
+  add("--learning-rate", o.learning_rate, "Learning rate of Adam")->check(positive_number);
+  add("--schedule", o.schedule, "constant, or linear: falls to 0 over the steps")
       ->check(CLI::IsMember({"constant", "linear"}));
-  add("--games", o.games, "Games side by side")->check(positive_number);
+  add("--games", o.games, "Number of parallel games")->check(positive_number);
   add("--horizon", o.horizon, "Steps of each game between updates")->check(positive_number);
-  add("--epochs", o.epochs, "Times that an update shows its steps")->check(positive_number);
-  add("--minibatch", o.minibatch, "Steps of an optimiser step")->check(positive_number);
-  add("--clip", o.clip, "PPO: ratios beyond 1/(1+x) ... 1+x gain nothing")->check(positive_number);
+  add("--epochs", o.epochs, "Passes over the steps in an update")->check(positive_number);
+  add("--minibatch", o.minibatch, "Environment steps per optimizer step")->check(positive_number);
+  add("--clip", o.clip, "PPO's clipping range: ratios are clipped to 1/(1+x) ... 1+x")
+      ->check(positive_number);
   add("--discount", o.discount, "Gamma")->check(CLI::Range(0.0, 1.0));
   add("--gae-decay", o.gae_decay, "Lambda")->check(CLI::Range(0.0, 1.0));
   add("--entropy", o.entropy, "Weight of the entropy bonus")->check(non_negative_number);
   add("--value-weight", o.value_weight, "Weight of the critic's loss")->check(non_negative_number);
-  add("--value-clip", o.value_clip, "Clip of the critic's change; 0: none")
+  add("--value-clip", o.value_clip, "Clipping range of the critic's change; 0: none")
       ->check(non_negative_number);
-  add("--longest-gradient", o.longest_gradient, "Gradients are shortened to this norm; 0: never")
+  add("--longest-gradient", o.longest_gradient,
+      "Norm to which gradients are clipped; 0: no clipping")
       ->check(non_negative_number);
-  add("--reward-scale", o.reward_scale, "Points to reward")->check(positive_number);
+  add("--reward-scale", o.reward_scale, "Factor from points to reward")->check(positive_number);
   add("--reward-clip", o.reward_clip, "Largest reward of a step, after scaling")
       ->check(positive_number);
   add("--critic", o.critic, "shared trunk, or separate: its gradient does not reach the policy")
       ->check(CLI::IsMember({"shared", "separate"}));
   add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns")
       ->check(non_negative_number);
-  add("--critic-warmup-rate", o.warmup_rate, "Learning rate in those steps")
+  add("--critic-warmup-rate", o.warmup_rate, "Learning rate during the warm-up")
       ->check(positive_number);
   add("--collect-first", o.collect_first,
-      "Share of the steps, at the start, that are played and not learnt from")
+      "Share of the steps at the start from which nothing is learned")
       ->check(CLI::Range(0.0, 1.0));
-  add("--freeze", o.freeze,
-      "Names or patterns of parameters and modules that do not learn: encoder")
+  add("--freeze", o.freeze, "Names or patterns of parameters and modules that are frozen: encoder")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: only at the end")
       ->check(non_negative_number);
   add("--monitor-every", o.monitor_every,
       "Steps between measurements of KL and agreement; 0: never")
       ->check(non_negative_number);
-  add("--monitor-states", o.monitor_states, "Held-out states, near and far each")
+  add("--monitor-states", o.monitor_states, "Held-out states in each of CLOSE and FAR")
       ->check(positive_number);
 
-  const std::string strengths = "Retention strengths (the recipe's values where not given)";
+  const std::string strengths = "Retention strengths (defaults: the values of the recipe)";
   const auto strength = [&](const char* flag, auto& where, const char* text) {
     command->add_option(flag, where, text)->group(strengths);
   };
-  strength("--l2-strength", o.l2_strength, "Pull to the clone's weights");
-  strength("--ewc-strength", o.ewc_strength, "The same, weighed by the Fisher information");
+  strength("--l2-strength", o.l2_strength, "Strength of the pull to the clone's weights");
+  strength("--ewc-strength", o.ewc_strength,
+           "Strength of the same pull, weighted by the Fisher information");
   strength("--ewc-states", o.ewc_states,
-           "Demonstrated states that the Fisher information is estimated on");
-  strength("--bc-strength", o.bc_strength, "KL to the clone on demonstrated states");
-  strength("--bc-states", o.bc_states, "Demonstrated states kept for it");
-  strength("--bc-batch", o.bc_batch, "States drawn for each optimiser step");
+           "Number of demonstrated states for the Fisher information");
+  strength("--bc-strength", o.bc_strength,
+           "Strength of the KL to the clone on demonstrated states");
+  strength("--bc-states", o.bc_states, "Number of demonstrated states for BC");
+  strength("--bc-batch", o.bc_batch, "States drawn for each optimizer step");
   strength("--ks-strength", o.ks_strength,
-           "KL to the clone on the states that the policy visits, at the start");
-  strength("--ks-factor", o.ks_factor, "Times this after each optimiser step");
-  strength("--ks-floor", o.ks_floor, "Never below this");
+           "Initial strength of the KL to the clone on the states that the policy visits");
+  strength("--ks-factor", o.ks_factor, "Factor on the KS strength after each optimizer step");
+  strength("--ks-floor", o.ks_floor, "Least value of the KS strength");
 
   const std::string evaluation = "Evaluation at the end";
   command
@@ -187,7 +192,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       ->check(non_negative_number)
       ->capture_default_str()
       ->group(evaluation);
-  command->add_option("--evaluation-turns", o.evaluation.turns, "Their cap, in game turns")
+  command->add_option("--evaluation-turns", o.evaluation.turns, "Cap of these games, in game turns")
       ->check(positive_number)
       ->capture_default_str()
       ->group(evaluation);
@@ -196,11 +201,12 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
                    "Folders of saved games to play from: saves/depth3 saves/depth4")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(evaluation);
-  command->add_option("--saved-turns", o.evaluation.saved_turns, "Their cap, in game turns")
+  command
+      ->add_option("--saved-turns", o.evaluation.saved_turns, "Cap of these games, in game turns")
       ->check(positive_number)
       ->capture_default_str()
       ->group(evaluation);
-  command->add_option("--repeats", o.evaluation.repeats, "Times that each saved game is played")
+  command->add_option("--repeats", o.evaluation.repeats, "Number of games from each saved game")
       ->check(positive_number)
       ->capture_default_str()
       ->group(evaluation);

@@ -15,8 +15,8 @@
 
 namespace nethack {
 
-/// Which retention terms, and how strong. The strengths of L2 and EWC are those that hold the
-/// policy about as close to the clone as kickstarting does.
+/// The retention terms and their strengths. With the default strengths L2 and EWC keep the policy
+/// about as close to the clone as kickstarting does.
 struct retention_options {
   bool l2 = false, ewc = false, behavioral_cloning = false, kickstarting = false;
   double l2_strength = 1.0;
@@ -24,13 +24,13 @@ struct retention_options {
   std::int64_t ewc_states = 2000;
   double bc_strength = 1.0;
   std::int64_t bc_states = 100'000, bc_batch_size = 256;
-  /// strength · factor^n after n optimiser steps, never below the floor
+  /// strength · factor^n after n optimizer steps, at least the floor
   double ks_strength = 0.5, ks_factor = 0.9993, ks_floor = 0.1;
 
   bool any() const { return l2 || ewc || behavioral_cloning || kickstarting; }
   bool needs_demonstrations() const { return ewc || behavioral_cloning; }
 
-  /// In the order of tables: bc+ks.
+  /// The name in the tables, for example bc+ks.
   std::vector<std::pair<std::string, bool>> terms() const {
     return {{"l2", l2}, {"ewc", ewc}, {"bc", behavioral_cloning}, {"ks", kickstarting}};
   }
@@ -46,10 +46,10 @@ struct retention_options {
 enum class rate_schedule : std::uint8_t { constant, linear };  ///< linear: to 0 over `steps`
 
 struct finetune_options {
-  std::int64_t steps = 600'000;  ///< environment steps, all games together
+  std::int64_t steps = 600'000;  ///< environment steps over all games
   std::uint64_t seed = 1;
 
-  std::int64_t games = 32, horizon = 64;  ///< an update learns from games × horizon steps
+  std::int64_t games = 32, horizon = 64;  ///< an update uses games × horizon steps
   int epochs = 2;
   std::int64_t minibatch = 512;
   double learning_rate = 3e-4, adam_epsilon = 1e-5;
@@ -60,16 +60,17 @@ struct finetune_options {
   double value_clip = 0;  ///< 0: none
   double longest_gradient = 1;
 
-  /// points to reward; then divided by the running std of the discounted return
+  /// factor from points to reward; the reward is then divided by the running standard deviation of
+  /// the discounted return
   double reward_scale = 1 / 20.0, reward_clip = 5;
 
   bool separate_critic = false;
-  /// a clone's value head has learnt nothing: begin with a new one
+  /// the value head of a clone is untrained: start with a new one
   bool fresh_critic = true;
-  /// steps in which only the value head learns, at `critic_warmup_rate`
+  /// steps in which only the value head learns, with `critic_warmup_rate`
   std::int64_t critic_warmup = 0;
   double critic_warmup_rate = 1e-3;
-  /// share of the steps, at the start, that are played and not learnt from
+  /// share of the steps at the start from which nothing is learned
   double collect_first = 0;
   /// patterns of parameter names that do not learn: "encoder.*"
   std::vector<std::string> freeze{};
@@ -80,11 +81,11 @@ struct finetune_options {
   std::int64_t monitor_every = 50'000;      ///< steps; 0: never
 };
 
-/// What the first experiments used: quick to show what plain fine-tuning forgets.
+/// A fast recipe in which plain fine-tuning forgets.
 inline finetune_options quick_recipe() { return {}; }
 
-/// Half the drift of the quick one: a critic that cannot disturb the policy and has learnt before
-/// the policy does.
+/// Half the drift of the quick recipe: the critic cannot disturb the policy and learns before the
+/// policy does.
 inline finetune_options careful_recipe() {
   finetune_options options;
   options.learning_rate = 1e-4;
@@ -94,10 +95,10 @@ inline finetune_options careful_recipe() {
   return options;
 }
 
-/// Wołczyk et al. 2024, on this network and this many games: batches of 4096 steps, one epoch, the
-/// learning rate to 0, ratios kept within 0.05 to 20, the first twentieth of the steps (25 of 500
-/// million) not learnt from, a frozen encoder under retention, entropy without it only. Choose the
-/// retention terms first.
+/// As Wołczyk et al. 2024, on this network and this number of games: batches of 4096 steps, one
+/// epoch, a learning rate that falls to 0, ratios kept within 0.05 to 20, no learning from the
+/// first twentieth of the steps (25 of 500 million), a frozen encoder under retention, an entropy
+/// bonus only without retention. Choose the retention terms before calling it.
 inline finetune_options paper_recipe(const retention_options& retention) {
   finetune_options options;
   options.retention = retention;

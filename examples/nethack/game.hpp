@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One process of the unmodified game: started, sent keys, read, saved, replaced.
+// One process of the unmodified game: starts it, sends keys, reads screens, saves and replaces it.
 #pragma once
 
 #include <fcntl.h>
@@ -39,14 +39,14 @@ namespace nethack {
 
 struct game_options {
   std::string package = default_package;
-  /// The preloaded library; empty: $RETAIN_NETHACK_TRANSPORT, or else the one this program was
-  /// built with.
+  /// The preloaded library; empty: $RETAIN_NETHACK_TRANSPORT, or else the library that the program
+  /// was built with.
   std::string transport;
-  /// A game that has not answered for so long is taken for hung and killed.
+  /// A game that has not answered for this long has hung and is killed.
   int hang_timeout_ms = 5000;
 };
 
-/// What came of a key: the game waits for the next one, has ended by itself, or was lost (it
+/// The result of a key: the game waits for the next key, has ended by itself, or was lost (it
 /// crashed, was killed from outside, or hung and was killed here).
 enum class answer : std::uint8_t { waiting, ended, lost };
 
@@ -63,15 +63,15 @@ class game {
   game(const game&) = delete;
   game& operator=(const game&) = delete;
 
-  /// Starts a new game; `receive()` then waits for its first screen.
+  /// Starts a new game. `receive()` then waits for its first screen.
   void start(std::uint64_t seed) {
     stop();
     playground_.clear();
     spawn(seed);
   }
 
-  /// Starts from a file that `save_to` wrote. Whether the game could read it shows on its first
-  /// screens.
+  /// Starts from a file that `save_to` wrote. The first screens show whether the game could read
+  /// the file.
   void start_from(const std::filesystem::path& saved, std::uint64_t seed) {
     std::error_code error;
     if (!std::filesystem::is_regular_file(saved, error))
@@ -100,12 +100,12 @@ class game {
   }
 
   bool running() const { return process_ > 0; }
-  /// Whether the last game left by itself, content or not; false while it runs and if it was lost
-  /// without a word.
+  /// Whether the last game ended by itself, with or without an error. False while the game runs and
+  /// if it was lost without a final message.
   bool left() const { return left_; }
   pid_t process() const { return process_; }
 
-  /// Sends one key without waiting. A game that is gone shows in the next `receive()`.
+  /// Sends one key without waiting. If the game is gone, the next `receive()` reports it.
   void send(key code) {
     if (!running()) return;
     link_->key = code;
@@ -113,7 +113,7 @@ class game {
     syscall(SYS_futex, &link_->keys, FUTEX_WAKE, 1, nullptr, nullptr, 0);
   }
 
-  /// Waits until the game wants a key and brings the screen up to date.
+  /// Waits until the game needs a key and updates the screen.
   answer receive() {
     for (;;) {
       if (!running()) return answer::lost;
@@ -129,7 +129,8 @@ class game {
   const terminal& screen() const { return screen_; }
   terminal& screen() { return screen_; }
 
-  /// Saves a game that waits for a command and ends it; false if it did not write one.
+  /// Saves a game that waits for a command and ends it. Returns false if the game did not write a
+  /// save.
   bool save_to(const std::filesystem::path& file) {
     for (const char code : {'S', 'y'}) {
       send(static_cast<key>(code));
@@ -152,8 +153,8 @@ class game {
     return true;
   }
 
-  /// The score the game itself entered in its log of ended games; none while it runs or if it was
-  /// lost.
+  /// The score that the game itself wrote to its log of ended games. nullopt while the game runs or
+  /// if it was lost.
   std::optional<long> final_score() const {
     std::ifstream log(playground_.path() / "xlogfile");
     std::string line;
@@ -169,7 +170,8 @@ class game {
   long crashes() const { return crashes_; }
 
  private:
-  /// The game names it by the user's number, which the transport fixes, and the hero's name.
+  /// The game forms the name from the user's number, which the transport fixes, and the hero's
+  /// name.
   static constexpr const char* saved_name = "1000Agent";
   static constexpr const char* game_settings =
       "NETHACKOPTIONS=windowtype:tty,color,!legacy,!news,!splash_screen,!cmdassist,"
@@ -184,13 +186,13 @@ class game {
 #ifdef RETAIN_NETHACK_TRANSPORT
     if (chosen.empty()) chosen = RETAIN_NETHACK_TRANSPORT;
 #endif
-    // Absolute, as the game starts in a folder of its own; and a missing library would be ignored
-    // there.
+    // An absolute path, because the game starts in its own folder, and the loader ignores a missing
+    // library.
     std::error_code error;
     const auto path = std::filesystem::absolute(chosen, error);
     if (chosen.empty() || !std::filesystem::exists(path, error))
       throw std::runtime_error("the NetHack transport library is missing: '" + chosen +
-                               "'; build it, or name it in RETAIN_NETHACK_TRANSPORT");
+                               "'; build it, or set RETAIN_NETHACK_TRANSPORT to its path");
     return path.string();
   }
 
@@ -218,9 +220,9 @@ class game {
     std::string name = "nethack";
     char* arguments[] = {name.data(), nullptr};
 
-    // posix_spawn rather than fork: a learner's process is large, and copying its page table is
-    // slow. A session of its own keeps a Ctrl-C meant for the learner away from the game, and an
-    // empty signal mask lets through what tells it that the learner is gone.
+    // posix_spawn instead of fork: a learner's process is large, and copying its page table is
+    // slow. The game gets its own session, so that a Ctrl-C for the learner does not reach the
+    // game. It gets an empty signal mask, so that it receives the signal of the learner's end.
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_init(&actions);
@@ -245,7 +247,8 @@ class game {
     }
   }
 
-  /// Fresh shared memory, so that a game that is slow to die cannot write into its successor's.
+  /// New shared memory for each game, so that a game that is slow to end cannot write into the next
+  /// game's memory.
   int link_memory() {
     unmap();
     const int memory = memfd_create("nethack", MFD_CLOEXEC);
@@ -272,8 +275,8 @@ class game {
     return __atomic_load_n(&link_->frames, __ATOMIC_SEQ_CST) != frames_seen_;
   }
 
-  /// Sleeps until a frame is there. A game that died without a word wakes nobody, so now and then
-  /// it looks.
+  /// Sleeps until a frame arrives. A game that died without a message wakes nobody, so this checks
+  /// from time to time.
   bool await_frame() {
     using clock = std::chrono::steady_clock;
     constexpr timespec slice{0, 20'000'000};
@@ -303,7 +306,7 @@ class game {
     return there;
   }
 
-  /// The game has said that it leaves; this waits for the little that is left of it.
+  /// The game has reported its end. This waits for the end of the process.
   answer reap() {
     int state = 0;
     while (waitpid(process_, &state, 0) < 0 && errno == EINTR) {

@@ -13,16 +13,16 @@
 
 namespace nethack {
 
-/// A batch as tensors hold it: uint8 [n, sizeof(features)].
+/// A batch as a tensor: uint8 [n, sizeof(features)].
 inline const features* as_features(const at::Tensor& observations) {
   return reinterpret_cast<const features*>(observations.data_ptr<std::uint8_t>());
 }
 
 namespace detail {
 
-// torch's own Embedding and EmbeddingBag want index tensors, which cost as much to build as the
-// sums themselves, and their backward passes take an index at a time through a tensor iterator.
-// These loops read the records as they are.
+// torch's own Embedding and EmbeddingBag need index tensors. These cost as much to build as the
+// sums themselves, and the backward passes handle one index at a time in a tensor iterator. These
+// loops read the records directly.
 
 RETAIN_VECTORIZE inline void gather_cells(const features* from, std::int64_t count,
                                           const float* embedding, int width, float* out) {
@@ -63,8 +63,8 @@ RETAIN_VECTORIZE inline void scatter_rows(const features* from, std::int64_t cou
 
 using lookup_loop = void (*)(const features*, std::int64_t, const float*, int, float*);
 
-/// out[i] = Forward(table, record i); the gradient of the table is dense, as optimisers and
-/// penalties want it.
+/// out[i] = Forward(table, record i). The gradient of the table is dense, because optimizers and
+/// penalties need a dense gradient.
 template <lookup_loop Forward, lookup_loop Backward, int Copies>
 struct lookup : torch::autograd::Function<lookup<Forward, Backward, Copies>> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& table,
@@ -98,7 +98,7 @@ inline at::Tensor embed_crop(const at::Tensor& embedding, const at::Tensor& obse
       embedding, observations);
 }
 
-/// The sum of the rows of `table` that a record names: [n, width].
+/// The sum of the rows of `table` that a record lists: [n, width].
 inline at::Tensor sum_of_rows(const at::Tensor& table, const at::Tensor& observations) {
   return detail::lookup<detail::sum_rows, detail::scatter_rows, 1>::apply(table, observations);
 }

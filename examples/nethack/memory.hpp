@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a player without recurrence keeps in mind of one game.
+// What a player without recurrence remembers of one game.
 #pragma once
 
 #include "actions.hpp"
@@ -28,15 +28,15 @@
 
 namespace nethack {
 
-/// Where the hero has been on this level, what lies under them, the keys before, when they last
-/// prayed. One object a game:
+/// The cells that the hero has visited on this level, the cell under the hero, the last keys, the
+/// time of the last prayer. One object per game:
 ///
 ///     memory mind;
 ///     mind.observe(game.view());            // the first screen
-///     mind.observe(game.view(), action);    // what `action` led to, after every step
+///     mind.observe(game.view(), action);    // the screen after `action`, after every step
 ///
-/// A new game starts with reset(). save and load keep it beside a saved game, which would else go
-/// on with an empty mind.
+/// Call reset() for a new game. save and load store it with a saved game; otherwise the game would
+/// continue with an empty memory.
 class memory {
  public:
   static constexpr int actions_kept = 8;
@@ -64,7 +64,7 @@ class memory {
     map_.clear();
   }
 
-  /// `action` indexes small_actions.
+  /// `action` is an index of small_actions.
   void observe(const observation& seen, int action = no_action) {
     if (action != no_action) remember_action(action);
     const bool arrived = seen.stats.depth != kept_.depth;
@@ -108,15 +108,15 @@ class memory {
   int hero_column() const { return kept_.hero_column; }
   int visits(int row, int column) const { return level_->visits[cell_index(row, column)]; }
   const std::array<row_bits, rows>& visited() const { return level_->visited; }
-  /// The token that the hero stands on, as it was seen before they stepped there; 0 where it never
-  /// was.
+  /// The token of the cell under the hero, as seen before the hero stepped there; 0 if it was never
+  /// seen.
   std::uint8_t under_hero() const { return level_->under[cell_index(hero_row(), hero_column())]; }
   /// The last actions, newest first.
   const std::array<std::int8_t, actions_kept>& actions() const { return kept_.actions; }
   bool has_prayed() const { return kept_.turn_of_prayer >= 0; }
   int turns_since_prayer() const { return turns_since(kept_.turn_of_prayer); }
   int turns_on_level() const { return turns_since(kept_.turn_of_arrival); }
-  /// commands in a row that left the hero where they were
+  /// commands in a row that did not move the hero
   int same_place() const { return kept_.same_place; }
   int same_turn() const { return kept_.same_turn; }  ///< commands in a row that took no game time
 
@@ -124,20 +124,19 @@ class memory {
     const std::string bytes = to_bytes();
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   }
-  /// The screen itself is not kept: the next observe() reads it anew. Throws where the bytes are
-  /// not those of a memory, each number in its range, and leaves this one as it was. `name` stands
-  /// for them in errors.
-  void load(std::istream& in,
-            const std::string& name = "the player's memory beside the saved game") {
+  /// The screen itself is not stored: the next observe() reads it again. Throws if the bytes are
+  /// not those of a memory with each number in its range; then this memory does not change. `name`
+  /// is its name in errors.
+  void load(std::istream& in, const std::string& name = "the player's memory of the saved game") {
     try {
       from_bytes(std::string(std::istreambuf_iterator<char>(in), {}));
     } catch (const std::out_of_range& problem) {
       throw std::runtime_error(name + " is damaged or of another version: it " + problem.what() +
-                               "; make the saved games anew (nethack save-states)");
+                               "; make the saved games again (nethack save-states)");
     }
   }
 
-  /// The same of files.
+  /// The same for files.
   void write(const std::filesystem::path& file) const {
     retain::detail::new_file out(file.string());
     out.put(to_bytes());
@@ -150,15 +149,15 @@ class memory {
     if (!in.is_open())
       throw std::runtime_error(
           "no " + file.string() +
-          " beside the saved game: make the saved games anew (nethack save-states)");
+          " for the saved game: make the saved games again (nethack save-states)");
     load(in, file.string());
   }
 
  private:
   static constexpr std::string_view tag = "memory03", tag_without_checksum = "memory02";
-  /// more than a screen shows, and than a dungeon has
+  /// more than a screen shows and more than a dungeon has
   static constexpr int most_turns = 1'000'000'000, most_depth = 127;
-  /// A recording's turns may be any int.
+  /// The turns in a recording may be any int.
   int turns_since(int turn) const {
     const std::int64_t passed = std::int64_t{kept_.turn} - turn;
     return static_cast<int>(std::clamp<std::int64_t>(passed, std::numeric_limits<int>::min(),
@@ -175,7 +174,7 @@ class memory {
       kept_.turn_of_prayer = kept_.turn;
   }
 
-  /// A monster hides what it stands on, and so does the hero: there the older memory stays.
+  /// A monster or the hero hides the cell under it; the older memory of this cell stays.
   void remember_ground(int row, int column) {
     if (map_.is(monster, row, column) || (row == hero_row() && column == hero_column())) return;
     level_->under[cell_index(row, column)] = map_.token(row, column);
@@ -188,14 +187,14 @@ class memory {
     std::int32_t same_place = 0, same_turn = 0;
     std::int32_t question = 0;
   };
-  /// One dungeon level; it is still known when the hero comes back to it.
+  /// One dungeon level. It stays known when the hero leaves it and comes back.
   struct level_memory {
     std::array<row_bits, rows> visited{};
     std::array<std::uint16_t, rows * columns> visits{};
     std::array<std::uint8_t, rows * columns> under{};
   };
 
-  /// The numbers of `kept` behind the actions, with their ranges, in the order of the file.
+  /// The numbers of `kept` after the actions, with their ranges, in the order of the file.
   template <class Kept, class Visit>
   static void for_each_number(Kept& k, Visit visit) {
     visit(k.depth, -1, most_depth);
@@ -209,8 +208,8 @@ class memory {
     visit(k.question, 0, 1);
   }
 
-  /// The tag, what is kept, the number of levels and each with its depth, a CRC-32 of all that;
-  /// numbers little-endian.
+  /// The tag, `kept`, the number of levels and each level with its depth, and a CRC-32 of all these
+  /// bytes. Numbers are little-endian.
   std::string to_bytes() const {
     detail::byte_writer out;
     out.bytes = tag;
@@ -232,7 +231,7 @@ class memory {
     return std::move(out.bytes);
   }
 
-  /// Throws std::out_of_range before anything has changed. Files of the version before are the same
+  /// Throws std::out_of_range before any change. Files of the previous version have the same format
   /// without the checksum.
   void from_bytes(std::string_view bytes) {
     detail::byte_reader in(bytes);
@@ -264,7 +263,7 @@ class memory {
         throw std::out_of_range("has a level twice, or not in its order");
       read_level(in, levels[depth]);
     }
-    if (!in.empty()) throw std::out_of_range("has more behind its end");
+    if (!in.empty()) throw std::out_of_range("has more bytes after its end");
     if (!levels.contains(restored.depth)) throw std::out_of_range("does not have the hero's level");
     kept_ = restored;
     levels_ = std::move(levels);
@@ -292,7 +291,7 @@ class memory {
 
   kept kept_;
   std::map<int, level_memory> levels_;
-  level_memory* level_ = nullptr;  // the one of kept_.depth; a map's elements stay where they are
+  level_memory* level_ = nullptr;  // of kept_.depth; elements of a map do not move
   screen_map map_;
 };
 

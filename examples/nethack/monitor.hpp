@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Shows forgetting before the score falls: how far a policy has moved from its teacher on states
-// that it is not trained on, near the start of the game (CLOSE: dungeon level 1) and beyond it
-// (FAR: level 3 and deeper).
+// Shows forgetting before the score falls. Measures how far a policy is from its teacher on states
+// that it is not trained on, at the start of the game (CLOSE: dungeon level 1) and later in the
+// game (FAR: level 3 and deeper).
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,11 @@
 
 namespace nethack {
 
-/// What is measured on one set of states.
+/// The measurements on one set of states.
 struct forgetting {
   double kl = 0;         ///< KL(teacher ‖ policy), mean, in nats
-  double agreement = 0;  ///< share of states where the likeliest action is the teacher's
-  double accuracy = 0;   ///< share of states where it is the demonstrator's
+  double agreement = 0;  ///< share of states with the teacher's most likely action
+  double accuracy = 0;   ///< share of states with the demonstrator's action as the most likely
 };
 
 struct forgetting_report {
@@ -42,18 +42,18 @@ struct forgetting_report {
   }
 };
 
-/// What a policy is asked about, and which of its answers are measured.
+/// The states on which a policy is evaluated, and the steps that are measured.
 struct probe_states {
-  at::Tensor observations;  ///< as in_stretches makes them
-  at::Tensor measured;      ///< int64 [n], among all of their steps
-  at::Tensor actions;       ///< the demonstrator's in the measured ones
+  at::Tensor observations;  ///< as in_stretches returns them
+  at::Tensor measured;      ///< int64 [n], indices of the measured steps
+  at::Tensor actions;       ///< the demonstrator's actions in the measured steps
 
   std::int64_t size() const { return measured.size(0); }
 };
 
-/// About `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed: every
-/// run of an experiment is measured on the same states. For a recurrent policy they lie in
-/// stretches of play, of which all such states are taken.
+/// About `most` of the states on the levels that `wanted` accepts, drawn with a fixed seed, so that
+/// every run of an experiment is measured on the same states. For a recurrent policy the states are
+/// in stretches of play, and all such states in a stretch are used.
 template <class Wanted>
 probe_states draw_probe(const training_states& from, const policy& network, std::int64_t most,
                         Wanted wanted) {
@@ -88,7 +88,8 @@ probe_states draw_probe(const training_states& from, const policy& network, std:
 
 class forgetting_monitor {
  public:
-  /// Asks the teacher once; afterwards it costs one forward pass of the policy over both sets.
+  /// Evaluates the teacher once. A measurement then costs one forward pass of the policy over both
+  /// sets.
   forgetting_monitor(const training_states& held_out, policy teacher, std::int64_t states_each)
       : close_(
             make(draw_probe(held_out, teacher, states_each, [](int depth) { return depth == 1; }),

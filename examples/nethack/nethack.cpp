@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The program `nethack`: fine-tuning a cloned policy on the real game, with and without knowledge
+// The program `nethack`: fine-tunes a cloned policy on the real game, with and without knowledge
 // retention.
 #include <algorithm>
 #include <functional>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What an agent sees of the game after each key.
+// The observation of an agent after each key.
 #pragma once
 
 #include <array>
@@ -12,11 +12,11 @@ namespace nethack {
 inline constexpr int rows = 24;
 inline constexpr int columns = 80;
 
-/// What the game waits for. The environment answers --More-- and menus itself, so an agent sees
-/// only `command` (a turn) and `question` (one key that completes the command it has begun).
+/// The input that the game waits for. The environment answers --More-- and menus itself, so an
+/// agent gets only `command` (a turn) and `question` (a key that completes the current command).
 enum class prompt : std::uint8_t { command, question };
 
-/// The status lines as numbers; `blstats()` of the NetHack Learning Environment in words.
+/// The numbers of the status lines: `blstats()` of the NetHack Learning Environment with names.
 struct status {
   int strength = 0, strength_percent = 0, dexterity = 0, constitution = 0, intelligence = 0,
       wisdom = 0, charisma = 0;
@@ -42,13 +42,13 @@ struct observation {
   std::array<std::uint8_t, rows * columns> colors{};
   /// tty_cursor; on the hero when `waiting` is command
   int cursor_row = 0, cursor_column = 0;
-  /// the cursor when the game last waited for a command
+  /// the cursor at the last command
   int hero_row = 1, hero_column = 0;
-  /// everything shown on the message line since the last key
+  /// all text on the message line since the last key
   std::string message;
   prompt waiting = prompt::command;
   status stats;
-  /// bit r: row r differs from the observation before
+  /// bit r: row r differs from the previous observation
   std::uint32_t changed_rows = (1u << rows) - 1;
 
   std::uint8_t character(int row, int column) const {

@@ -29,7 +29,7 @@ struct curve_point {
 };
 
 /// Mean and 95 % interval of the training games that ended within a window before each of forty
-/// steps: over the games when there is one seed, over the seeds' means when there are several.
+/// steps: over games for one seed, over the means of the seeds for several.
 inline std::vector<curve_point> score_curve(const std::vector<const evaluated*>& runs) {
   std::vector<std::map<std::string, std::vector<double>>> episodes;
   double last = 0;
@@ -61,8 +61,8 @@ inline std::vector<curve_point> score_curve(const std::vector<const evaluated*>&
   return curve;
 }
 
-/// A column of metrics.csv, as mean and full range over seeds; without its zeros, for the axis is
-/// logarithmic.
+/// A column of metrics.csv, as mean and full range over seeds. Zeros are skipped, because the axis
+/// is logarithmic.
 inline std::vector<curve_point> metric_curve(const std::vector<const evaluated*>& runs,
                                              const std::string& name) {
   std::map<double, std::vector<double>> values;
@@ -90,14 +90,14 @@ inline void write_curve(std::ostream& data, const std::vector<curve_point>& curv
 
 }  // namespace detail
 
-/// Score and KL over training steps, three panels: STEM.png, STEM.svg.
+/// Score and KL over training steps in three panels. Writes STEM.png and STEM.svg.
 inline bool draw_curves(const run_group& group, const evaluated* clone,
                         const std::filesystem::path& stem) {
   auto data_path = stem;
   data_path += ".dat";
   std::ostringstream data;
   std::array<std::string, 3> panels;
-  std::string legend;  // one below all panels, drawn as a plot of nothing
+  std::string legend;  // one legend below all panels, drawn as an empty plot
   int index = 0;
   for (const auto& [method, runs] : group.methods) {
     const std::array<std::vector<detail::curve_point>, 3> curves{
@@ -149,7 +149,8 @@ inline bool draw_curves(const run_group& group, const evaluated* clone,
       script << "set multiplot next\n";
       continue;
     }
-    // Retained and plain differ by a factor of ten and more: only a log scale shows both.
+    // Runs with and without retention differ by a factor of ten and more, so the scale is
+    // logarithmic.
     script << (panel == 0 ? "set yrange [0:*]\n" : "set logscale y\nset yrange [0.002:*]\n")
            << "set title " << gnuplot::quoted(titles[panel]) << "\nset ylabel "
            << gnuplot::quoted(units[panel]) << "\nplot " << panels[panel] << "\n";
@@ -163,7 +164,7 @@ inline bool draw_curves(const run_group& group, const evaluated* clone,
   return gnuplot::draw(stem, script.str(), 1500, 520);
 }
 
-/// Score of new games by method, a point a seed, the mean with its interval over seeds.
+/// Score of new games by method: one point per seed, and the mean with its interval over seeds.
 inline bool draw_scores(const run_group& group, const std::vector<evaluated>& runs,
                         const std::filesystem::path& stem) {
   auto data_path = stem;

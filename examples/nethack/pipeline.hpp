@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The steps of an experiment as jobs of this program: record, pretrain, references, saves,
-// fine-tuning runs.
+// The steps of an experiment as jobs of this program: record, pretrain, reference evaluations,
+// saved games and fine-tuning runs.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ inline const std::vector<std::string>& retention_methods() {
   return all;
 }
 
-/// The sizes of one experiment, and where it lives. Everything in `folder` has one place, so that a
-/// second start finds what the first has finished.
+/// The sizes and the folder of one experiment. Every file has a fixed place in `folder`, so that a
+/// repeated command finds finished steps.
 struct experiment {
   std::filesystem::path folder;
   unsigned long seed = 1;
@@ -27,7 +27,7 @@ struct experiment {
   long held_out_steps = 60'000;
   double pretrain_minutes = 0;  ///< 0: as many epochs as `pretrain` does by default
   int games = 200;              ///< of each evaluation
-  int saved_games = 0;          ///< per depth; 0: none are made and no policy is measured from them
+  int saved_games = 0;          ///< per depth; 0: no saved games and no evaluation from them
   int turns = 2000;             ///< cap of an evaluation game
   long steps = 500'000;         ///< of each fine-tuning run
   long monitor_states = 3000;
@@ -59,7 +59,7 @@ inline job record_job(const experiment& setup) {
                           {});
 }
 
-/// Other games than those the clone learns from: what the monitor measures forgetting on.
+/// Games that differ from the clone's training games. The monitor measures forgetting on them.
 inline job held_out_job(const experiment& setup) {
   return detail::make_job(
       setup, "record-held-out", setup.held_out(),
@@ -96,7 +96,7 @@ inline job save_states_job(const experiment& setup) {
                           {});
 }
 
-/// random, player or clone, each measured once.
+/// Evaluates random, player or clone once.
 inline job reference_job(const experiment& setup, const std::string& name) {
   std::vector<std::string> arguments{"evaluate",
                                      "--games",
@@ -137,8 +137,8 @@ struct finetune_plan {
   }
 };
 
-/// One run: fine-tuning, then its evaluation, whose file is the sign that the run is complete. A
-/// run that was stopped goes on from its last checkpoint.
+/// One run: fine-tuning, then its evaluation, whose file shows that the run is complete. A stopped
+/// run continues from its last checkpoint.
 inline job finetune_job(const experiment& setup, const finetune_plan& plan, const std::string& name,
                         const std::vector<std::string>& more = {}) {
   const auto folder = setup.folder / "runs" / name;
@@ -185,16 +185,16 @@ inline job finetune_job(const experiment& setup, const finetune_plan& plan, cons
   return detail::make_job(setup, name, folder / "evaluation.json", arguments, after);
 }
 
-/// What to say, and which exit code to give, when not every job came to its end.
+/// Prints the reason and returns the exit code if not every job was completed.
 inline int explain_stop(const jobs_result& result, const experiment& setup,
                         const std::string& again) {
   if (result.interrupted) {
-    std::fprintf(stderr, "stopped. What is finished is kept; to go on: %s\n", again.c_str());
+    std::fprintf(stderr, "stopped. Finished steps are kept; to continue: %s\n", again.c_str());
     return interrupt::exit_code;
   }
   std::fprintf(
       stderr,
-      "nethack: the step %s failed: %s\nIts whole output is in %s; after mending, go on with: %s\n",
+      "nethack: the step %s failed: %s\nIts output is in %s; fix the cause and continue with: %s\n",
       result.failed.c_str(), result.message.c_str(),
       (setup.folder / "logs" / (result.failed + ".log")).string().c_str(), again.c_str());
   return 1;

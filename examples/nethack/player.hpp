@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The scripted player: the teacher whose games are recorded as demonstrations.
+// The scripted player, whose games are recorded as demonstrations.
 //
-// It is written to be imitated. Every key follows from what the screen shows, from what it showed
-// before on this level, and from a few counters; there are no hidden plans of many keys, and no
-// dice where a rule does as well.
+// It is written to be easy to imitate. Every key follows from the screen, from the earlier screens
+// of this level, and from a few counters. There are no hidden plans of many keys. The player is
+// deterministic where a rule works as well as chance.
 #pragma once
 
 #include <algorithm>
@@ -21,20 +21,20 @@
 
 namespace nethack {
 
-/// The numbers that shape how the player plays; the defaults are the best found by measurement.
+/// The parameters of the player. The defaults are the best that were measured.
 struct player_settings {
-  int first_prayer_turn = 110;  ///< before turn 100 no prayer is heard
-  /// turns between prayers; the gods' patience is random, with a median of 350
+  int first_prayer_turn = 110;  ///< prayers before turn 100 do not work
+  /// turns between prayers; the time until a prayer works again is random, with a median of 350
   int prayer_interval = 700;
-  /// share of the hit points under which it rests when nobody is near
+  /// share of the hit points below which it rests if no monster is near
   double rest_below = 0.65;
   int rest_turns = 150;  ///< per level
-  /// share of the hit points under which it drinks one of its three potions of healing; 0: never
+  /// share of the hit points below which it drinks one of its three potions of healing; 0: never
   double quaff_below = 0.34;
-  int searches_per_spot = 12;  ///< before it looks elsewhere for what is hidden
+  int searches_per_spot = 12;  ///< before it searches at another place
   int kicks_per_level = 60;    ///< at locked doors
 
-  /// In one line, for the header of a recording.
+  /// As one line, for the header of a recording.
   std::string description() const {
     std::string text = "scripted player";
     const auto add = [&](const char* name, double value) {
@@ -59,21 +59,21 @@ class player {
     reset(seed);
   }
 
-  /// Forgets the game before.
+  /// Forgets the previous game.
   void reset(std::uint64_t seed) {
     mind_ = {};
     mind_.random.seed(seed);
   }
 
-  /// The key to press, given what the game shows now.
+  /// Returns the key to press for the current screen.
   std::uint8_t next(const observation& seen) {
     const std::uint8_t chosen = seen.waiting == prompt::question ? answer(seen) : command(seen);
     mind_.last_key = chosen;
     return chosen;
   }
 
-  /// Tells the player that `pressed` was sent in place of the command it chose last, so that it
-  /// does not learn wrong things about the level from what comes of it.
+  /// Call this if `pressed` was sent instead of the player's last command. Otherwise the player
+  /// would draw wrong conclusions about the level.
   void was_replaced_by(key pressed) {
     mind_.last_key = pressed;
     mind_.stepping = false;
@@ -92,7 +92,6 @@ class player {
   }
 
   // ---- questions
-  // -------------------------------------------------------------------------------------------------
 
   std::uint8_t answer(const observation& seen) {
     if (says(seen, "want to pray")) return 'y';
@@ -118,8 +117,8 @@ class player {
     return keys::escape;
   }
 
-  /// The letters in "What do you want to eat? [fgh or ?*]", ranges such as f-i written out by their
-  /// ends only.
+  /// The letters in "What do you want to eat? [fgh or ?*]". A range such as f-i gives only its two
+  /// ends.
   static std::string offered(const std::string& message) {
     const auto open = message.rfind('[');
     std::string letters;
@@ -131,7 +130,6 @@ class player {
   }
 
   // ---- commands
-  // --------------------------------------------------------------------------------------------------
 
   level_map& map() { return mind_.levels[mind_.depth]; }
 
@@ -139,7 +137,7 @@ class player {
     notice(seen);
     const status& now = seen.stats;
 
-    if (mind_.idle > 12) {  // nothing takes time any more: shake loose
+    if (mind_.idle > 12) {  // no command takes game time: try a random one
       mind_.idle = 0;
       const auto d = static_cast<std::size_t>(mind_.random() % 8);
       return step(d);
@@ -197,8 +195,9 @@ class player {
       mind_.searched_here = 0;
       mind_.unmoved = 0;
     } else if (mind_.stepping) {
-      // Someone who stands in the way moves on; a wall or a boulder stays.
-      // Traps hold without a word from the second turn on, so silence counts only when it lasts.
+      // A monster in the way moves on; a wall or a boulder stays.
+      // A trap holds the hero without a message from the second turn on, so only a longer silence
+      // counts.
       ++mind_.unmoved;
       const place ahead = mind_.hero + directions[mind_.step_direction];
       if (on_map(ahead) &&
@@ -213,7 +212,7 @@ class player {
     if (says(seen, "statue of")) map().statue[mind_.hero] = true;
     if (says(seen, "Perhaps that's why you cannot move past it"))
       map().refused[mind_.hero][mind_.step_direction] = 9;
-    // one that bites the hero, not another monster, is no pet
+    // a monster that bites the hero, and not another monster, is not a pet
     for (const char* animal : {"dog", "cat", "kitten"})
       for (const char* deed : {" bites!", " misses!", " just misses!"})
         if (says(seen, std::string(animal) + deed)) mind_.bitten_turn = now.turn;
@@ -234,16 +233,15 @@ class player {
     return direction_keys[direction];
   }
 
-  /// Attacking is walking into a monster; that it leads nowhere says nothing about the way.
+  /// An attack is a step into a monster. If it does not move the hero, the way is not blocked.
   std::uint8_t attack(std::size_t direction) {
     mind_.step_direction = direction;
     return direction_keys[direction];
   }
 
   // ---- fighting
-  // --------------------------------------------------------------------------------------------------
 
-  /// Whether to attack what is shown there: not pets, not what harms the one who touches it.
+  /// Whether to attack the shown monster: no pets, and no monsters that harm an attacker.
   bool is_enemy(const observation& seen, place p) {
     const glyph there = shown(seen, p);
     if (!there.is_monster() || (there.is_pet() && seen.stats.turn > mind_.bitten_turn + 20) ||
@@ -276,7 +274,6 @@ class player {
   }
 
   // ---- finding the way
-  // -------------------------------------------------------------------------------------------
 
   std::uint8_t travel(const observation& seen) {
     const status& now = seen.stats;
@@ -315,7 +312,7 @@ class player {
       return here.is_frontier(p) || (here.ground[p].is_boulder() && !here.visits[p]);
     });
     if (beyond) return walk_to(*beyond);
-    if (now.turn > here.forgiven_turn + 150) {  // what was in the way may have gone
+    if (now.turn > here.forgiven_turn + 150) {  // the obstacle may have moved
       here.forgiven_turn = now.turn;
       here.refused.fill({});
     }
@@ -334,11 +331,11 @@ class player {
     return step(d);
   }
 
-  /// Nothing left to see: search where a passage is likely to hide, the most likely place first.
+  /// Nothing new to explore: search where a hidden passage is likely, the most likely place first.
   std::uint8_t look_for_hidden() {
     level_map& here = map();
     place spot = mind_.hero;
-    if (mind_.searched_here == 0) {  // else it stays until it has searched enough
+    if (mind_.searched_here == 0) {  // otherwise finish the search at this place
       double best = -1e9;
       for (const place p : routes_.reached()) {
         const double value = promise(here, p) - 0.3 * routes_.steps_to(p) - 4.0 * here.searches[p];
@@ -360,8 +357,8 @@ class player {
     return walk_to(spot);
   }
 
-  /// How likely a hidden passage is next to `p`: dead ends first, then walls with much blank behind
-  /// them.
+  /// How likely a hidden passage is next to `p`: dead ends first, then walls with a large blank
+  /// area behind them.
   static double promise(const level_map& here, place p) {
     const glyph ground = here.ground[p];
     double value = 0;
@@ -382,22 +379,22 @@ class player {
     return value;
   }
 
-  /// All that a game leaves in the player's head.
+  /// Everything that the player remembers of a game.
   struct mind {
     std::map<int, level_map> levels;  ///< by depth
-    std::mt19937_64 random;           ///< only to shake loose where nothing takes time any more
+    std::mt19937_64 random;           ///< used only if no command takes game time
     place hero;
     int depth = 0;
     int last_prayer = -1, last_turn = -1;
     int idle = 0;     ///< commands in a row that took no game time
-    int unmoved = 0;  ///< steps in a row that led nowhere
+    int unmoved = 0;  ///< steps in a row that did not move the hero
     int rested = 0;   ///< turns on this level
     int searched_here = 0;
-    int potions = 3;          ///< of healing, with which a Monk begins
-    int bitten_turn = -1000;  ///< when what looks like a pet last turned out to be none
-    int meals_tried = 0;      ///< since it was last not hungry
+    int potions = 3;          ///< of healing; a Monk starts with three
+    int bitten_turn = -1000;  ///< when a monster that looks like a pet last bit the hero
+    int meals_tried = 0;      ///< since the hero was last not hungry
     std::size_t step_direction = 0, kick_direction = 0;
-    bool stepping = false;  ///< the last key was a step, not a blow
+    bool stepping = false;  ///< the last key was a step, not an attack
     bool door_locked = false;
     std::uint8_t last_key = 0;
   };

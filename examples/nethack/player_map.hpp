@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the scripted player remembers of a level, and how it finds its way there.
+// The scripted player's memory of a level, and its path search.
 #pragma once
 
 #include <array>
@@ -19,8 +19,8 @@ struct place {
   friend bool operator==(place, place) = default;
 };
 
-/// The eight directions, the four straight ones first: a shortest path is then straight where it
-/// can be, which is easier to imitate.
+/// The eight directions, with the four straight ones first. So a shortest path is straight where
+/// possible, which is easier to imitate.
 inline constexpr std::array<place, 8> directions{
     {{-1, 0}, {0, 1}, {1, 0}, {0, -1}, {-1, 1}, {1, 1}, {1, -1}, {-1, -1}}};
 inline constexpr std::array<std::uint8_t, 8> direction_keys{'k', 'l', 'j', 'h', 'u', 'n', 'b', 'y'};
@@ -35,19 +35,19 @@ inline bool on_map(place p) {
   return p.row >= 1 && p.row <= 21 && p.column >= 1 && p.column < columns;
 }
 
-/// The colours of a terminal as NetHack uses them.
+/// The terminal colors that NetHack uses.
 namespace color {
 inline constexpr int black = 0, red = 1, green = 2, brown = 3, blue = 4, magenta = 5, cyan = 6,
                      gray = 7, orange = 9, bright_green = 10, yellow = 11, bright_blue = 12,
                      bright_magenta = 13, white = 15;
 }
 
-/// One character of the map with its colour.
+/// One character of the map with its color.
 struct glyph {
   std::uint8_t symbol = ' ', paint = 0;
 
   int hue() const { return paint & 15; }
-  /// Shown inverse where the game is told to; a dog or a cat in white is one that people keep, too.
+  /// Shown inverse if the game is set to do so. A white dog or cat is a pet too.
   bool is_pet() const {
     return ((paint & 16) != 0 && is_monster()) ||
            ((symbol == 'd' || symbol == 'f') && hue() == color::white);
@@ -57,11 +57,11 @@ struct glyph {
     return letter || symbol == '@' || symbol == '&' || symbol == ';' || symbol == ':' ||
            symbol == '~' || symbol == '\'';
   }
-  /// A monster that harms the one who touches it with bare hands, or who blows it up: nothing a
-  /// Monk should walk into.
+  /// A monster that harms a hero who touches it with bare hands or makes it explode. A Monk should
+  /// not walk into it.
   bool is_harmful() const {
     switch (symbol) {
-      // lichens and violet fungi can be fought; moulds sting
+      // lichens and violet fungi can be fought; molds sting
       case 'F': return hue() != color::bright_green && hue() != color::magenta;
       // the floating eye paralyses, the gas spore explodes
       case 'e': return hue() == color::blue || hue() == color::gray;
@@ -73,7 +73,7 @@ struct glyph {
     }
   }
   bool is_watchman() const { return symbol == '@' && hue() == color::green; }
-  /// An open or closed door; a broken one and an empty doorway look like floor and let one through
+  /// An open or closed door. A broken door and an empty doorway look like floor and can be crossed
   /// diagonally.
   bool is_door() const {
     return hue() == color::brown && (symbol == '+' || symbol == '|' || symbol == '-');
@@ -84,8 +84,8 @@ struct glyph {
   }
   bool is_boulder() const { return symbol == '0' || symbol == '`'; }
   bool is_trap() const { return symbol == '^'; }
-  /// A trap that takes one down or elsewhere on the level, and harms nobody: trap doors and
-  /// teleporters share magenta.
+  /// A harmless trap that moves the hero down or to another place of the level: trap doors and
+  /// teleporters have the same color, magenta.
   bool is_useful_trap() const { return is_trap() && hue() == color::magenta; }
   bool is_object() const {
     return std::string_view("$?!/=\"([)*%").find(static_cast<char>(symbol)) !=
@@ -117,25 +117,25 @@ class grid {
   std::array<T, rows * columns> cells_{};
 };
 
-/// A level as remembered: monsters are left out, so that the floor under them is still known.
+/// The memory of a level. Monsters are not stored, so that the floor under them stays known.
 class level_map {
  public:
-  grid<glyph> ground;                         ///< the last thing seen there that was no monster
+  grid<glyph> ground;                         ///< the last glyph seen there that was no monster
   grid<std::uint16_t> visits;                 ///< how often the hero stood there
   grid<std::uint16_t> searches;               ///< how often the hero searched next to it
-  grid<std::array<std::uint8_t, 8>> refused;  ///< how often a step in that direction led nowhere
-  /// the turn until which nobody should walk there, for somebody peaceful stands in the way
+  grid<std::array<std::uint8_t, 8>> refused;  ///< failed steps in each direction
+  /// the turn until which nobody should walk there, because a peaceful monster stands in the way
   grid<int> shunned_until;
-  grid<bool> statue;  ///< looks like a monster for ever
+  grid<bool> statue;  ///< looks like a monster but is a statue
   std::optional<place> stairs_down, stairs_up;
-  /// by people who kill whoever breaks a door: a watch, or the owner of a closed shop
+  /// because a watch or the owner of a closed shop kills whoever breaks a door
   bool guarded = false;
   int entered_turn = 0;
   int forgiven_turn = -1000;  ///< when `refused` was last cleared
   int kicks = 0;              ///< at doors of this level
 
-  /// Only rows that changed are read again, and the row that the hero has just left, unless it is
-  /// all new.
+  /// Reads only rows that changed, and the row that the hero has just left, unless the whole screen
+  /// is new.
   void see(const observation& seen, place hero, bool everything) {
     for (int row = 1; row <= 21; ++row) {
       if (!everything && !(seen.changed_rows >> row & 1u) && row != hero.row && row != left_row_)
@@ -146,15 +146,15 @@ class level_map {
         const glyph shown{seen.character(row, column), seen.color(row, column)};
         if (shown.is_monster()) {
           if (shown.is_watchman()) guarded = true;
-          // It goes out of sight as the hero turns away, and would lure them back: most of these
-          // hardly ever move.
+          // The monster goes out of sight when the hero turns away, and would attract the hero
+          // again. Most of these monsters hardly ever move.
           if (shown.is_harmful() && !statue[here])
             shunned_until[here] =
                 seen.stats.turn + (shown.symbol == 'F' || shown.symbol == 'j' ? 500 : 60);
           continue;
         }
         ground[here] = shown;
-        // gone, or it would be seen
+        // the monster is gone, or it would be visible
         if (shunned_until[here] > 0 && distance(here, hero) == 1) shunned_until[here] = 0;
         if (shown.symbol == '>') stairs_down = here;
         if (shown.symbol == '<') stairs_up = here;
@@ -168,7 +168,7 @@ class level_map {
            ground[p].symbol == ' ';
   }
 
-  /// Whether standing at `p` is likely to show more of the level.
+  /// Whether the hero probably sees more of the level from `p`.
   bool is_frontier(place p) const {
     if (visits[p]) return false;
     const glyph here = ground[p];
@@ -189,7 +189,7 @@ class level_map {
   int left_row_ = 0;
 };
 
-/// Shortest ways from the hero to every place, by breadth-first search.
+/// Shortest paths from the hero to every place, by breadth-first search.
 class route_finder {
  public:
   struct rules {
@@ -221,7 +221,7 @@ class route_finder {
   int steps_to(place p) const { return distance_[p]; }
   const std::vector<place>& reached() const { return reached_; }
 
-  /// The index of the direction that begins the way to `goal`.
+  /// The index of the first direction on the path to `goal`.
   std::size_t first_step(place goal) const {
     std::size_t d = 0;
     while (goal != hero_) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Where games run: a folder of its own for each, in one folder for each process, gone with it.
+// The folders in which games run: one folder for each game, in one folder for each process. The
+// process removes them at its end.
 #pragma once
 
 #include <fcntl.h>
@@ -26,12 +27,12 @@ namespace nethack {
 /// Where Debian's package nethack-console puts the game and its data.
 inline const std::string default_package = "/usr/lib/games/nethack";
 
-/// The folder of this process: `retain-nethack-<pid>-XXXXXX` in $TMPDIR or /tmp. It holds one copy
-/// of the program for all games: a copy is not setgid, so the transport can be preloaded into it.
+/// The folder of this process: `retain-nethack-<pid>-XXXXXX` in $TMPDIR or /tmp. It has one copy of
+/// the program for all games. A copy is not setgid, so the transport can be preloaded into it.
 class process_folder {
  public:
-  /// The folder of this process for games of `package`, made with the first game and removed after
-  /// the last.
+  /// Returns the folder of this process for games of `package`. It is created with the first game
+  /// and removed after the last.
   static std::shared_ptr<process_folder> of(const std::string& package) {
     static std::mutex mutex;
     static std::weak_ptr<process_folder> current;
@@ -43,7 +44,7 @@ class process_folder {
   }
 
   ~process_folder() {
-    if (owner_ != getpid()) return;  // a fork's copy: the folder is not its own
+    if (owner_ != getpid()) return;  // in a forked process the folder belongs to the parent
     remove_folder(path_);
     if (lock_ >= 0) close(lock_);
   }
@@ -62,7 +63,7 @@ class process_folder {
     return folder;
   }
 
-  /// Where the folders of all processes are.
+  /// The parent of the folders of all processes.
   static std::filesystem::path parent() {
     const char* chosen = std::getenv("TMPDIR");
     return chosen && *chosen ? chosen : "/tmp";
@@ -95,9 +96,9 @@ class process_folder {
     }
   }
 
-  /// Removes what processes that were killed outright left behind. A folder is another's as long as
-  /// its process lives; the lock tells so too where the process is not to be seen (another
-  /// container, one /tmp).
+  /// Removes the folders of processes that were killed. A folder is in use as long as its process
+  /// lives. A lock shows this too if the process is not visible (another container with the same
+  /// /tmp).
   static void sweep() {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(parent(), error), end; !error && entry != end;
@@ -120,7 +121,7 @@ class process_folder {
   std::atomic<int> next_game_{0};
 };
 
-/// The folder one game runs in (its HACKDIR).
+/// The folder in which one game runs (its HACKDIR).
 class playground {
  public:
   explicit playground(const std::string& package)
@@ -135,7 +136,8 @@ class playground {
   std::filesystem::path program() const { return process_->program(); }
   std::filesystem::path save_folder() const { return path_ / "save"; }
 
-  /// As before the first game: no level files, no saved game, empty score lists.
+  /// Resets it to the state before the first game: no level files, no saved game, empty score
+  /// lists.
   void clear() {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(path_))

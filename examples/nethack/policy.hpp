@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The small policy: about a million parameters, quick enough to learn beside the game on one core.
+// The small policy: about a million parameters, fast enough to learn and play on one core.
 #pragma once
 
 #include "../common/saved_tensor.hpp"
@@ -29,12 +29,12 @@
 namespace nethack {
 
 struct policy_config {
-  int cell_width = 8;  ///< numbers a cell's token is embedded in
+  int cell_width = 8;  ///< size of the embedding of a cell's token
   int encoder_width = 128;
   int trunk_width = 256;
   bool compass = true;               ///< see feature_options
   core_kind core = core_kind::none;  ///< recurrent: between the trunk and the heads
-  /// the value has a hidden layer of its own, and its gradient does not reach the trunk
+  /// the value has its own hidden layer, and its gradient does not reach the trunk
   bool separate_critic = false;
   int actions = static_cast<int>(small_actions.size());
 
@@ -42,7 +42,7 @@ struct policy_config {
   bool operator==(const policy_config&) const = default;
 };
 
-/// What a policy says of a batch of observations, [n] of them or [steps, n].
+/// The output of a policy for a batch of observations, [n] or [steps, n].
 struct policy_output {
   at::Tensor logits;  ///< [..., actions]
   at::Tensor value;   ///< [...], in units of the training's scaled reward
@@ -51,8 +51,8 @@ struct policy_output {
   retain::categorical distribution() const { return retain::categorical{logits}; }
 };
 
-/// Records as one tensor, uint8 [n, sizeof(features)]: what policy::forward and everything that
-/// stores observations takes.
+/// Records as one tensor, uint8 [n, sizeof(features)]: the input of policy::forward and of all
+/// classes that store observations.
 inline at::Tensor to_tensor(std::span<const features> records) {
   auto batch = at::empty(
       {static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(sizeof(features))},
@@ -61,19 +61,20 @@ inline at::Tensor to_tensor(std::span<const features> records) {
   return batch;
 }
 
-/// 1 at the first step of a game: [n] or [steps, n], as the observations.
+/// 1 at the first step of a game: [n] or [steps, n], like the observations.
 inline at::Tensor first_steps(const at::Tensor& observations) {
   return observations.select(-1, static_cast<std::int64_t>(offsetof(features, first)));
 }
 
-/// Feed-forward, and what it remembers of the game is in the features; or with a recurrent core.
-/// Observations are uint8 [n, sizeof(features)], one step of n games, or [steps, n,
-/// sizeof(features)], stretches of n games: the state that a call begins from is that before the
-/// first of them, and is reset before every step whose record is the first of a game. A
-/// feed-forward policy looks at each by itself, and its state holds no numbers. Parameters by name:
+/// A feed-forward policy, whose memory of the game is in the features, or a policy with a recurrent
+/// core. Observations are uint8 [n, sizeof(features)], one step of n games, or [steps, n,
+/// sizeof(features)], stretches of n games. The state of a call is the state before its first step.
+/// It is reset before every step whose record is the first of a game. A feed-forward policy
+/// evaluates each observation independently, and its state is empty. Parameters by name:
 ///
-///     encoder.cells, encoder.crop.*     embeddings of the cells around the hero and the linear layer over them
-///     encoder.table                     a row for everything else, see nethack::table
+///     encoder.cells, encoder.crop.*     embeddings of the cells around the hero and the linear
+///                                       layer over them
+///     encoder.table                     rows for all other features, see nethack::table
 ///     encoder.norm.*
 ///     trunk.*, policy_head.*, value_head.*
 ///     core.input.*, core.hidden.*       of a recurrent policy
@@ -91,12 +92,12 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     core_ = register_module("core",
                             std::make_shared<recurrent_core>(config_.core, config_.trunk_width));
     const at::NoGradGuard no_grad;
-    policy_head_->weight.mul_(0.1);  // begins near the uniform policy
+    policy_head_->weight.mul_(0.1);  // starts close to the uniform policy
   }
 
   bool recurrent() const { return config_.core != core_kind::none; }
-  /// Of n new games: zeros [n, width]. Where a function takes a state, an undefined tensor means
-  /// the same.
+  /// The state of n new games: zeros [n, width]. A function that takes a state accepts an undefined
+  /// tensor for it.
   at::Tensor initial_state(std::int64_t n) const { return at::zeros({n, core_->state_width()}); }
 
   policy_output forward(const at::Tensor& observations, const at::Tensor& state = {}) {
@@ -104,7 +105,7 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     return {shaped(policy_head_(hidden), observations),
             shaped(value_head_->forward(hidden), observations), next};
   }
-  /// The same without the value, for those who only ask what to do: logits, and the state after.
+  /// The same without the value: the logits, and the state after the last step.
   std::pair<at::Tensor, at::Tensor> follow(const at::Tensor& observations,
                                            const at::Tensor& state) {
     const auto [hidden, next] = trunk(observations, state);
@@ -113,8 +114,8 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
   at::Tensor logits(const at::Tensor& observations, const at::Tensor& state = {}) {
     return follow(observations, state).first;
   }
-  /// The value alone; with a separate critic, or for a warm-up, nothing but its head learns from
-  /// it.
+  /// The value alone. With a separate critic, or for a warm-up, its gradient reaches only the value
+  /// head.
   at::Tensor value_with_fixed_trunk(const at::Tensor& observations, const at::Tensor& state = {}) {
     at::Tensor hidden;
     {
@@ -124,7 +125,7 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     return shaped(value_head_->forward(hidden), observations);
   }
 
-  /// A critic that has learnt nothing yet: what a clone gets before fine-tuning.
+  /// Replaces the critic by an untrained one, as a clone needs before fine-tuning.
   void reset_critic(bool separate) {
     config_.separate_critic = separate;
     value_head_ = replace_module("value_head", std::make_shared<value_head>(config_));
@@ -172,7 +173,7 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     torch::nn::Linear hidden{nullptr}, out{nullptr};
   };
 
-  /// What the heads read, a row for each observation, and the state after the last step.
+  /// The input of the heads, one row for each observation, and the state after the last step.
   std::pair<at::Tensor, at::Tensor> trunk(const at::Tensor& observations, const at::Tensor& state) {
     TORCH_CHECK((observations.dim() == 2 || observations.dim() == 3) &&
                     observations.size(-1) == sizeof(features),
@@ -182,7 +183,7 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
     return core_->forward(at::relu(trunk_(encoder_->forward(records))), first_steps(observations),
                           state);
   }
-  /// Rows of answers in the shape of the observations that they are about.
+  /// Reshapes rows of outputs to the shape of the observations.
   static at::Tensor shaped(const at::Tensor& answers, const at::Tensor& observations) {
     if (observations.dim() == 2) return answers;
     std::vector<std::int64_t> sizes{observations.size(0), observations.size(1)};
@@ -197,7 +198,7 @@ class policy_net : public torch::nn::Cloneable<policy_net> {
   std::shared_ptr<recurrent_core> core_;
 };
 
-/// A shared handle, as LibTorch's module holders are: copies are the same network.
+/// A shared handle, like LibTorch's module holders: copies refer to the same network.
 class policy : public torch::nn::ModuleHolder<policy_net> {
  public:
   using torch::nn::ModuleHolder<policy_net>::ModuleHolder;
@@ -233,7 +234,7 @@ inline void load_parameters(const retain::state& in, policy& network, const std:
       std::ostringstream text;
       text << "parameter '" << parameter.key() << "' of the saved policy has shape "
            << saved.sizes() << ", this program's has " << parameter.value().sizes()
-           << ": it was made by another version; clone it anew";
+           << ": another version made it; clone it again";
       throw retain::shape_error(text.str());
     }
     parameter.value().copy_(saved);
@@ -242,17 +243,17 @@ inline void load_parameters(const retain::state& in, policy& network, const std:
 
 inline policy load_network(const retain::state& in, const std::string& prefix) {
   if (!in.contains(prefix + "kind") || in.text(prefix + "kind") != "nethack policy 1")
-    throw retain::state_error("this file holds no NetHack policy");
+    throw retain::state_error("this file has no NetHack policy");
   policy_config config;
   config.cell_width = in.integer<int>(prefix + "cell_width");
   config.encoder_width = in.integer<int>(prefix + "encoder_width");
   config.trunk_width = in.integer<int>(prefix + "trunk_width");
-  // older files have none
+  // older files do not have it
   if (in.contains(prefix + "core")) config.core = core_of_name(in.text(prefix + "core"));
   config.compass = in.integer<int>(prefix + "compass") != 0;
   config.separate_critic = in.integer<int>(prefix + "separate_critic") != 0;
   config.actions = in.integer<int>(prefix + "actions");
-  // Before a network of that size is made.
+  // Before a network of this size is created.
   check_saved_shape(in, prefix + "parameters.encoder.cells", {any_size, config.cell_width});
   check_saved_shape(in, prefix + "parameters.encoder.table", {any_size, config.encoder_width});
   check_saved_shape(in, prefix + "parameters.trunk.weight",
@@ -260,7 +261,7 @@ inline policy load_network(const retain::state& in, const std::string& prefix) {
   if (config.actions != static_cast<int>(small_actions.size()))
     throw retain::state_error("the saved policy chooses among " + std::to_string(config.actions) +
                               " actions, this program has " + std::to_string(small_actions.size()) +
-                              ": clone it anew");
+                              ": clone it again");
   policy network{config};
   load_parameters(in, network, prefix);
   return network;
@@ -275,8 +276,8 @@ inline void save_policy(const std::string& file, const policy& network) {
   out.write(file);
 }
 
-/// A policy as save_policy wrote it. Throws retain::error where the file is none, or of another
-/// version.
+/// Reads a policy that save_policy wrote. Throws retain::error if the file has no policy, or a
+/// policy of another version.
 inline policy load_policy(const std::string& file) {
   return detail::load_network(retain::state::read(file), "");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A network as one of those who can play evaluation games.
+// A network as a player of evaluation games.
 #pragma once
 
 #include <cstddef>

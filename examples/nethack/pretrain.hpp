@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Behavioural cloning: a network learns to press the keys of the demonstrations.
+// Behavioral cloning: trains a network to press the keys of the demonstrations.
 #pragma once
 
 #include "../common/adam.hpp"
@@ -26,22 +26,22 @@ namespace nethack {
 struct pretrain_options {
   policy_config network;
   double epochs = 2;
-  /// stop after so long, the learning rate at its end by then; 0: when the epochs are through
+  /// time limit, with the learning rate at its end by then; 0: no limit
   double seconds = 0;
-  int batch_size = 512;  ///< states of a step
-  /// of a recurrent policy: a step learns from so many steps of batch_size / stretch games
+  int batch_size = 512;  ///< states per optimizer step
+  /// for a recurrent policy: a step learns from this many steps of batch_size / stretch games
   int stretch = 16;
-  double learning_rate = 1e-3;  ///< falls in a line to a fiftieth
+  double learning_rate = 1e-3;  ///< falls linearly to a fiftieth
   double longest_gradient = 4;
-  /// extra times that a state counts whose key is rare and matters: see is_rare
+  /// extra repetitions of a state with a rare, important key: see is_rare
   int rare_repeats = 5;
-  int validations = 8;  ///< times that the held-out games are asked
+  int validations = 8;  ///< number of evaluations on the held-out games
   std::uint64_t seed = 1;
 };
 
 struct fit {
   double loss = 0;      ///< cross-entropy in nats
-  double accuracy = 0;  ///< share of states whose likeliest action is the player's
+  double accuracy = 0;  ///< share of states with the player's key as the most likely action
 };
 
 struct pretrain_progress {
@@ -50,10 +50,10 @@ struct pretrain_progress {
   double seconds = 0, seconds_left = 0, samples_per_second = 0;
   fit training;  ///< over the last batches
   fit held_out;
-  bool validated = false;  ///< held_out is new
+  bool validated = false;  ///< whether held_out is new
 };
 
-/// What `network` says of every state, games followed from their beginnings: [n, actions].
+/// The logits of `network` on every state, with games followed from their starts: [n, actions].
 inline at::Tensor logits_of(policy network, const training_states& states) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> logits;
@@ -86,8 +86,8 @@ inline fit measure_fit(policy network, const training_states& states) {
           said.mode().eq(states.actions).sum().item<double>() / n};
 }
 
-/// Clones `training`; `report` is called about five times a second and after every validation, and
-/// stops the training by answering false: the policy so far is returned.
+/// Clones `training`. Calls `report` about five times per second and after every validation. If
+/// `report` returns false, the training stops and the current policy is returned.
 inline policy pretrain(const training_states& training, const training_states& held_out,
                        const pretrain_options& options,
                        const std::function<bool(const pretrain_progress&)>& report = {}) {
@@ -98,7 +98,7 @@ inline policy pretrain(const training_states& training, const training_states& h
                                std::to_string(options.stretch));
   if (training.size() < options.batch_size)
     throw retain::config_error("pretrain: " + std::to_string(training.size()) +
-                               " demonstrated states are less than a batch of " +
+                               " demonstrated states are fewer than a batch of " +
                                std::to_string(options.batch_size));
   torch::manual_seed(options.seed);
   policy network{options.network};
@@ -131,7 +131,7 @@ inline policy pretrain(const training_states& training, const training_states& h
     optimizer.set_learning_rate(options.learning_rate * std::max(0.02, 1 - now.done));
     const auto wanted = gather(training.actions, indices);
     const auto [logits, after] = network->follow(gather(training.observations, indices), state);
-    if (recurrent) state = after.detach();  // the next batch goes on in the same games
+    if (recurrent) state = after.detach();  // the next batch continues in the same games
     const retain::categorical said{logits};
     const auto loss = order->mean(-said.log_prob(wanted), indices);
     optimizer.zero_grad();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// In which order a network learns from demonstrated states: shuffled, or, where it is recurrent,
-// along the games.
+// The order in which a network learns from demonstrated states: shuffled, or along the games for a
+// recurrent network.
 #pragma once
 
 #include "training_states.hpp"
@@ -16,8 +16,9 @@
 
 namespace nethack {
 
-/// Prayer is one key in two thousand, and without it a clone starves; a wrong answer to a question
-/// wastes the command. Accuracy does not see it, play does: such states count more often.
+/// Only one key in two thousand is a prayer, and without prayers a clone starves. A wrong answer to
+/// a question wastes the command. Accuracy does not show such errors, but the score does. So these
+/// states count more often.
 inline bool is_rare(const features& state, int action) {
   const key code = small_actions[static_cast<std::size_t>(action)].code;
   if (code == 'e' || code == 'q' || code == '>' || code == keys::pray || code == keys::kick)
@@ -26,7 +27,7 @@ inline bool is_rare(const features& state, int action) {
          state.rows.begin() + state.row_count;
 }
 
-/// How often each state counts.
+/// The weight of each state.
 inline std::vector<int> repeats_of(const training_states& states, int rare_repeats) {
   std::vector<int> repeats(static_cast<std::size_t>(states.size()));
   const auto* actions = states.actions.data_ptr<std::int64_t>();
@@ -44,17 +45,17 @@ inline at::Tensor gather(const at::Tensor& all, const at::Tensor& indices) {
   return all.index_select(0, indices.flatten()).view(sizes);
 }
 
-/// What optimiser steps learn from, one after the other, without end.
+/// An endless sequence of batches for optimizer steps.
 class learning_order {
  public:
   virtual ~learning_order() = default;
-  virtual std::int64_t size() const = 0;  ///< states that one epoch shows
+  virtual std::int64_t size() const = 0;  ///< number of states in one epoch
   virtual at::Tensor next() = 0;          ///< indices, [batch] or [steps, games]
-  /// Of values in the shape of `indices`, each counted as often as it should.
+  /// Weighted mean of values in the shape of `indices`.
   virtual at::Tensor mean(const at::Tensor& values, const at::Tensor& indices) const = 0;
 };
 
-/// Every state as often as it counts, in an order drawn anew each epoch.
+/// Repeats every state according to its weight, in a new random order each epoch.
 class shuffled_states : public learning_order {
  public:
   shuffled_states(const std::vector<int>& repeats, std::int64_t batch, std::uint64_t seed)
@@ -84,7 +85,7 @@ class shuffled_states : public learning_order {
   std::vector<std::int64_t> order_;
 };
 
-/// Indices of a game's states.
+/// The indices of a game's states.
 struct game_span {
   std::int64_t begin, end;
 };
@@ -98,9 +99,9 @@ inline std::vector<game_span> games_of(const training_states& states) {
   return games;
 }
 
-/// Follows games side by side: in each lane one to its end, then the next of the list. With a seed
-/// the list is shuffled, begun anew when it is through, and the lanes begin somewhere in their
-/// first games, so as not to be all at the start at once.
+/// Follows games in parallel lanes: each lane plays one game to its end, then the next game of the
+/// list. With a seed the list is shuffled and starts again at its end. The lanes then start in the
+/// middle of their first games, so that not all lanes are at the start of a game at once.
 class game_lanes {
  public:
   game_lanes(std::vector<game_span> games, std::int64_t lanes,
@@ -122,7 +123,7 @@ class game_lanes {
     return std::all_of(lanes_.begin(), lanes_.end(),
                        [](const game_span& lane) { return lane.begin == lane.end; });
   }
-  /// [steps, lanes]; −1 where no game is left.
+  /// [steps, lanes]; −1 if no game is left.
   at::Tensor next(std::int64_t steps) {
     const auto count = static_cast<std::int64_t>(lanes_.size());
     auto indices = at::empty({steps, count}, at::kLong);
@@ -153,7 +154,7 @@ class game_lanes {
   std::mt19937_64 dice_;
 };
 
-/// Stretches of games side by side, each going on where the last ended.
+/// Stretches of parallel games. Each stretch continues where the previous one ended.
 class games_side_by_side : public learning_order {
  public:
   games_side_by_side(const training_states& states, const std::vector<int>& repeats,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Games of the scripted player, written down as demonstrations.
+// Records games of the scripted player as demonstrations.
 #pragma once
 
 #include <chrono>
@@ -23,14 +23,14 @@ static_assert(static_cast<std::uint8_t>(ending::lost) == last_ending);
 
 struct record_options {
   std::filesystem::path out;  ///< the file; empty: play without writing
-  long games = 0;             ///< stop after so many games; 0: no such limit
-  long steps = 1'000'000;     ///< stop after so many steps; 0: no such limit
+  long games = 0;             ///< stop after this many games; 0: no limit
+  long steps = 1'000'000;     ///< stop after this many steps; 0: no limit
   std::uint64_t seed = 1;     ///< game number i of this seed is always the same
-  /// Share of commands replaced by a random direction, and labelled with what the player wanted: so
-  /// the demonstrations also hold what to do where only a mistake leads.
+  /// Share of commands replaced by a random direction, and labeled with the player's own choice. So
+  /// the demonstrations also show what to do after a mistake.
   double noise = 0.05;
   int turn_cap = 2000;
-  bool keep_stopped = true;  ///< write what there is when the callback stops the recording
+  bool keep_stopped = true;  ///< complete the file if the callback stops the recording
   player_settings player;
   environment_options environment;  ///< its turn cap is replaced by `turn_cap`
 };
@@ -41,8 +41,8 @@ struct recording_progress {
   double mean_score = 0;  ///< of the games that have ended
 };
 
-/// Called now and then; false stops the recording at the next step, with a complete file where
-/// `keep_stopped` is set.
+/// Called from time to time. If it returns false, the recording stops at the next step, with a
+/// complete file if `keep_stopped` is set.
 using recording_callback = std::function<bool(const recording_progress&)>;
 
 struct distribution {
@@ -51,7 +51,7 @@ struct distribution {
 };
 
 struct recording_report {
-  long steps = 0, games = 0;  ///< of games, those that ended
+  long steps = 0, games = 0;  ///< games: the games that ended
   double seconds = 0;
   std::uint64_t bytes = 0;
   distribution score, depth, turns;
@@ -74,8 +74,8 @@ inline distribution distribution_of(const std::vector<double>& values) {
       statistics::quantile(values, 0.9)};
 }
 
-/// The seed of a game of a recording. The high bit pair stays clear of the held-out games of
-/// evaluations, and two recordings whose seeds are below 2^20 share no game.
+/// The seed of a game of a recording. The two highest bits stay free for the held-out games of
+/// evaluations. Two recordings with different seeds below 2^20 share no game.
 inline std::uint64_t recorded_game_seed(std::uint64_t seed, std::uint64_t game) {
   return (((seed + 1) << 32) + game) & ((std::uint64_t{1} << 62) - 1);
 }
@@ -124,8 +124,8 @@ inline recording_report record(const record_options& options,
       const observation& seen = game.view();
       const key wanted = hero.next(seen);
       key sent = wanted;
-      // Questions are answered as meant: a random answer would seldom be a move, and prayers are
-      // too few to spoil.
+      // Answers to questions are never replaced: a random answer would seldom be a move, and
+      // prayers are rare and must not be spoiled.
       if (seen.waiting == prompt::command && wanted != keys::pray &&
           static_cast<double>(dice() >> 11) * 0x1p-53 < options.noise) {
         sent = direction_keys[dice() % direction_keys.size()];

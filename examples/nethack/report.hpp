@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Says what many runs say together: tables, CSV, JSON, pictures.
+// Writes the report over many runs: tables, CSV, JSON and pictures.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@
 
 namespace nethack {
 
-/// One row a policy; the interval is over its games. What the demo shows.
+/// A Markdown table with one row per policy, as the demo prints it. The interval is over the games
+/// of the policy.
 inline std::string games_report(const std::vector<evaluated>& runs) {
   text_table lines({"policy", "steps", "games", "mean", "median", "95 % interval", "depth",
                     "stuck %", "KL CLOSE", "KL FAR", "agree CLOSE", "agree FAR"});
@@ -48,7 +49,7 @@ inline std::string games_report(const std::vector<evaluated>& runs) {
 
 namespace detail {
 
-/// Mean of a − b over the games that both played; none when they share no game.
+/// Mean of a − b over the games that both played. Returns nullopt if they share no game.
 inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b,
                                          const std::string& start) {
   std::map<std::pair<std::string, std::uint64_t>, double> other;
@@ -61,7 +62,7 @@ inline std::optional<double> paired_mean(const evaluated& a, const evaluated& b,
   return statistics::mean(differences);
 }
 
-/// a − b on equal games, for every seed that both have.
+/// a − b on equal games, for every seed that both lists contain.
 inline std::vector<double> seed_differences(const std::vector<const evaluated*>& a,
                                             const std::vector<const evaluated*>& b,
                                             const std::string& start) {
@@ -76,8 +77,8 @@ inline std::vector<double> seed_differences(const std::vector<const evaluated*>&
 
 }  // namespace detail
 
-/// The Markdown of everything: per group a table over seeds, paired differences, and each seed's
-/// score.
+/// The whole report as Markdown. For each group of runs: a table over seeds, the paired
+/// differences, and the score of each seed.
 inline std::string seeds_report(const std::vector<evaluated>& runs) {
   std::ostringstream text;
   std::vector<std::string> header{"policy", "seeds"};
@@ -94,8 +95,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
                                  decimals(statistics::interquartile_mean(score))});
     references.add(row);
   }
-  if (references.size() > 0)
-    text << "## What it is measured against\n\n" << references.markdown() << "\n";
+  if (references.size() > 0) text << "## Reference policies\n\n" << references.markdown() << "\n";
 
   for (const auto& group : group_runs(runs)) {
     std::set<long> steps;
@@ -109,7 +109,7 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
     text << "Trained for " << *steps.begin()
          << (steps.size() > 1 ? " to " + std::to_string(*steps.rbegin()) : std::string())
          << " steps"
-         << (speeds.empty() ? "" : " at " + decimals(statistics::mean(speeds)) + " steps/s a run")
+         << (speeds.empty() ? "" : " at " + decimals(statistics::mean(speeds)) + " steps/s per run")
          << ". In brackets: 95 % bootstrap interval over seeds.\n\n";
     text_table lines(header);
     for (const auto& [method, seeds] : group.methods) {
@@ -149,9 +149,9 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
                     difference_text(against_none("depth3")),
                     difference_text(against_none("depth4"))});
       }
-      text << "On equal games, seed by seed: mean [95 % interval over seeds], seeds above zero. "
-              "All seeds start from one "
-              "clone, so − clone leaves out how well that clone happens to play.\n\n"
+      text << "Differences on equal games, paired by seed: mean [95 % interval over seeds], number "
+              "of seeds above zero. All seeds start from one clone, so the intervals of − clone do "
+              "not include the variation between clones.\n\n"
            << paired.markdown() << "\n";
     }
 
@@ -170,8 +170,8 @@ inline std::string seeds_report(const std::vector<evaluated>& runs) {
                               : difference_text(detail::seed_differences(seeds, others, "new")));
         order.add(row);
       }
-      text << "One method against another. With so many intervals, one in twenty leaves zero out "
-              "by chance.\n\n"
+      text << "Each method compared with each other. With so many intervals, about one in twenty "
+              "excludes zero by chance.\n\n"
            << order.markdown() << "\n";
     }
 
@@ -213,7 +213,7 @@ inline std::string runs_csv(const std::vector<evaluated>& runs) {
   return lines.csv();
 }
 
-/// Everything into one folder: report.md, runs.csv, report.json, scores-*.png, curves-*.png.
+/// Writes report.md, runs.csv, report.json, scores-*.png and curves-*.png into the folder `out`.
 /// Returns the Markdown.
 inline std::string write_report(const std::vector<evaluated>& runs,
                                 const std::filesystem::path& out) {

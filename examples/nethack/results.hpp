@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What came out of played games: one line a game, a summary, and the file that holds both.
+// The results of played games: one line per game, a summary, and the file with both.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,11 @@
 namespace nethack {
 
 struct game_result {
-  /// of the game's own dice; with `start` it names the game, so that policies can be paired
+  /// of the random state of the game; with `start` it identifies the game for paired comparisons
   std::uint64_t seed = 0;
   std::string start;  ///< "new", or the saved game that it began from: "depth3/007"
   double score = 0;   ///< points gained since the start of the evaluation
-  /// the same when 1000 turns had passed, or at the end of a shorter game
+  /// the score when 1000 turns had passed, or at the end of a shorter game
   double score_1000 = 0;
   int depth = 1;       ///< deepest dungeon level reached
   int turns = 0;       ///< game time played
@@ -43,7 +43,7 @@ inline std::vector<double> scores(const std::vector<game_result>& games) {
   return column(games, [](const game_result& game) { return game.score; });
 }
 
-/// Points gained after turn 1000, where a policy's own late game shows.
+/// Points gained after turn 1000, which show the policy's own late game.
 inline std::vector<double> late_gains(const std::vector<game_result>& games) {
   return column(games, [](const game_result& game) { return game.score - game.score_1000; });
 }
@@ -112,7 +112,7 @@ inline std::string games_csv(const results_by_start& results) {
   return lines.csv();
 }
 
-/// One row per start, for people.
+/// A table with one row per start.
 inline std::string summary_table(const std::string& who, const results_by_start& results) {
   text_table lines({who, "games", "mean", "median", "95 % interval", "25 … 75 %", "depth", "turns",
                     "gained after turn 1000", "died", "stuck"});

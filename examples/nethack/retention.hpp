@@ -23,8 +23,8 @@
 
 namespace nethack {
 
-/// How the teacher is asked, along the student's play; the records say themselves which steps are
-/// the first of a game.
+/// Evaluates the teacher along the student's play. The records themselves mark the first steps of
+/// games.
 struct ask_actions {
   std::tuple<retain::categorical, at::Tensor> operator()(policy& network,
                                                          const at::Tensor& observations,
@@ -41,15 +41,15 @@ using retention_terms =
                         std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>>,
                         std::optional<retain::kickstarting<policy_teacher>>>;
 
-inline constexpr std::size_t kickstarting_term = 3;  ///< its place in retention_terms
+inline constexpr std::size_t kickstarting_term = 3;  ///< its index in retention_terms
 
-/// The value head is new and learns what it wants; retention is about what the policy does.
+/// The value head is new and not constrained, because retention applies to the policy only.
 inline const std::vector<std::string> free_parameters{"value_head.*"};
 
 namespace detail {
 
-/// Different states, drawn with a seed, or for a recurrent policy stretches of about `states` of
-/// them; all where there are fewer.
+/// Different states, drawn with a seed. For a recurrent policy, stretches with about `states`
+/// states. All states if there are fewer.
 inline at::Tensor draw_states(const policy& network, const at::Tensor& demonstrations,
                               std::int64_t states, std::uint64_t seed) {
   const auto observations = in_stretches(network, demonstrations);
@@ -62,7 +62,7 @@ inline at::Tensor draw_states(const policy& network, const at::Tensor& demonstra
   return observations.index_select(0, at::tensor(indices, at::kLong));
 }
 
-/// Of about `states` states each.
+/// Batches of about `states` states each.
 inline std::vector<at::Tensor> in_batches(const policy& network, const at::Tensor& observations,
                                           std::int64_t states) {
   return at::split(observations, stretches_for(network, states));
@@ -70,8 +70,8 @@ inline std::vector<at::Tensor> in_batches(const policy& network, const at::Tenso
 
 }  // namespace detail
 
-/// The diagonal Fisher information of `network` on demonstrated states; a recurrent policy's from
-/// the scores of whole stretches.
+/// The diagonal Fisher information of `network` on demonstrated states. For a recurrent policy it
+/// is computed from the scores of whole stretches.
 inline retain::fisher fisher_of(policy& network, const at::Tensor& demonstrations,
                                 const retention_options& options, std::uint64_t seed) {
   network->eval();
@@ -83,12 +83,12 @@ inline retain::fisher fisher_of(policy& network, const at::Tensor& demonstration
                                  {.exclude = free_parameters, .sample_dimension = 0});
 }
 
-/// Terms that hold a policy to `start`, which is copied where needed. `demonstrations` [n,
+/// Terms that keep a policy close to `start`, which is copied if needed. `demonstrations` [n,
 /// sizeof(features)], in the order of play, are for EWC and BC.
 inline retention_terms make_retention(policy& start, const at::Tensor& demonstrations,
                                       const retention_options& options, std::uint64_t seed) {
   if (options.needs_demonstrations() && (!demonstrations.defined() || demonstrations.size(0) == 0))
-    throw retain::config_error("EWC and BC need demonstrations, and there are none");
+    throw retain::config_error("EWC and BC need demonstrations, but the list is empty");
   std::optional<retain::l2_init> l2;
   std::optional<retain::ewc> ewc;
   std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>> cloning;
@@ -101,7 +101,7 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
     ewc.emplace(*start, fisher_of(start, demonstrations, options, seed),
                 retain::ewc_options{.strength = options.ewc_strength, .exclude = free_parameters});
   if (options.behavioral_cloning) {
-    // The teacher never changes, so what it says of the stored states is stored with them.
+    // The teacher never changes, so its outputs on the stored states are stored with them.
     const auto states = detail::draw_states(start, demonstrations, options.bc_states, seed);
     std::vector<at::Tensor> logits;
     const at::NoGradGuard no_grad;

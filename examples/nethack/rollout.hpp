@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What PPO keeps of a stretch of play.
+// The data that PPO keeps of a stretch of play.
 #pragma once
 
 #include "policy.hpp"
@@ -17,11 +17,11 @@
 
 namespace nethack {
 
-/// What is learnt from, [steps, stretches] of everything: the rollout of each game where the policy
-/// is recurrent, else each step by itself, as a stretch of one.
+/// The data to learn from, [steps, stretches]: the whole rollout of each game for a recurrent
+/// policy; otherwise each step alone, as a stretch of one step.
 struct stretch_batch {
   at::Tensor observations, actions, log_probs, advantages, returns, values;
-  at::Tensor state;  ///< [stretches, width], the policy's before the first step
+  at::Tensor state;  ///< [stretches, width], the policy's state before the first step
 
   std::int64_t steps() const { return actions.size(0); }
   std::int64_t stretches() const { return actions.size(1); }
@@ -37,7 +37,7 @@ struct stretch_batch {
   }
 };
 
-/// What retain's distillation terms read: where the policy was, and what the teacher says of it.
+/// The input of retain's distillation terms: the visited states and the teacher's outputs.
 struct visited_steps {
   at::Tensor observations, done;  ///< done: 1 at the first step of a game
 };
@@ -46,8 +46,8 @@ struct distilled_steps {
   retain::categorical teacher;
 };
 
-/// [T, N] of everything; observations and values have one step more, where the rollout ends.
-/// `state` is the policy's where it begins.
+/// [T, N] for every tensor; observations and values have one more step, the end of the rollout.
+/// `state` is the policy's state at the start.
 struct rollout {
   rollout(std::int64_t horizon, std::int64_t games, std::int64_t action_count, at::Tensor begin)
       : observations(at::empty({horizon + 1, games, static_cast<std::int64_t>(sizeof(features))},
@@ -87,8 +87,8 @@ struct rollout {
   at::Tensor observations, values, logits, actions, rewards, done, state;
 };
 
-/// The standard deviation of the discounted return so far: rewards are divided by it, so that
-/// values are of the order of one whatever a policy earns.
+/// The running standard deviation of the discounted return. Rewards are divided by it, so that
+/// values have an order of magnitude of one for every policy.
 class return_scaler {
  public:
   return_scaler(std::size_t games, double discount) : discount_(discount), returns_(games, 0.0) {}
@@ -111,7 +111,7 @@ class return_scaler {
     out.set(prefix + "mean", mean_);
     out.set(prefix + "squares", squares_);
   }
-  /// The games begin anew, and their returns with them.
+  /// The games start again, and so do their returns.
   void load_state(const retain::state& in, const std::string& prefix) {
     count_ = in.number(prefix + "count");
     mean_ = in.number(prefix + "mean");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reads the evaluations of many runs, and names what is measured of each.
+// Reads the evaluations of many runs, and defines the measurements of each.
 #pragma once
 
 #include <algorithm>
@@ -66,31 +66,30 @@ inline evaluated read_evaluation(const std::filesystem::path& path) {
 
 namespace detail {
 
-/// What stands in one table is of one reference by each name and of games of one length: all are
-/// compared on equal games. Throws with both folders.
+/// Checks that the runs of one report fit together: one reference of each name, and games of one
+/// length, because all are compared on equal games. Throws with both folders.
 inline void check_comparable(const std::vector<evaluated>& runs) {
   for (const auto& run : runs) {
     const auto& first = runs.front();
     if (run.evaluation_turns != first.evaluation_turns)
-      throw std::runtime_error(first.folder.string() + " was evaluated on games of " +
-                               std::to_string(first.evaluation_turns) + " turns, " +
-                               run.folder.string() + " on games of " +
-                               std::to_string(run.evaluation_turns) +
-                               ": they do not belong in one report");
+      throw std::runtime_error(
+          first.folder.string() + " was evaluated on games of " +
+          std::to_string(first.evaluation_turns) + " turns, " + run.folder.string() +
+          " on games of " + std::to_string(run.evaluation_turns) + ": report on them separately");
     for (const auto& other : runs)
       if (&run < &other && run.method.empty() && other.method.empty() && run.name == other.name)
         throw std::runtime_error("two evaluations of '" + run.name + "': " + run.folder.string() +
                                  " and " + other.folder.string() +
-                                 "; a report compares with one: name the folders that belong "
+                                 "; a report compares with only one: name only folders that belong "
                                  "together, or give each a --name");
   }
 }
 
 }  // namespace detail
 
-/// Every evaluation.json under the folders, in an order that does not depend on the file system.
-/// Throws where two runs have one group, method and seed, two references one name, or games of
-/// another length were played.
+/// Reads every evaluation.json in the folders. The order does not depend on the file system. Throws
+/// if two runs have one group, method and seed, if two references have one name, or if the games
+/// have different lengths.
 inline std::vector<evaluated> read_evaluations(const std::vector<std::filesystem::path>& folders) {
   std::vector<evaluated> runs;
   for (const auto& folder : folders) {
@@ -131,11 +130,11 @@ inline double monitored(const evaluated& run, const std::string& which) {
   return found == run.monitor.end() ? std::nan("") : found->second;
 }
 
-/// What is measured of one policy, one number each.
+/// The measurements of one policy, one number each.
 struct measure {
   const char* name;
   int digits;
-  bool interval;  ///< worth an interval over seeds in the table
+  bool interval;  ///< whether the table shows an interval over seeds
   double (*of)(const evaluated&);
 };
 inline const std::vector<measure>& measures() {
@@ -164,7 +163,7 @@ inline const std::vector<measure>& measures() {
   return all;
 }
 
-/// One value a run, without those that lack it.
+/// One value per run; skips runs without a value.
 inline std::vector<double> values_over(const std::vector<const evaluated*>& runs,
                                        const measure& what) {
   std::vector<double> values;

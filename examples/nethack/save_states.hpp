@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Saved games to evaluate from: the scripted player's first arrival at a dungeon level, as the
-// paper starts its evaluation on level 4. A policy's play from there does not depend on whether it
-// gets there by itself.
+// Saved games for evaluation: the scripted player's first arrival at a dungeon level, as the paper
+// starts its evaluation on level 4. So a policy can be evaluated there even if it does not reach
+// the level by itself.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,10 @@ struct saved_game {
 
 struct save_states_result {
   std::vector<saved_game> saved;
-  long games = 0;  ///< begun; the difference to `saved` never got there
+  long games = 0;  ///< games played; games - saved did not reach the level
 };
 
-/// The memory of what was seen before the save lies beside it: a policy goes on with the same mind.
+/// The file of the memory at the save. A policy continues with this memory.
 inline std::filesystem::path memory_file(std::filesystem::path save) {
   return save.replace_extension(".memory");
 }
@@ -39,7 +39,7 @@ inline std::filesystem::path memory_file(std::filesystem::path save) {
 namespace detail {
 
 /// Plays one new game until the hero stands on `depth` for the first time and the game waits for a
-/// command; false when the game ends first.
+/// command. Returns false if the game ends before that.
 inline bool play_to_depth(environment& game, player& hero, memory& mind, int depth,
                           std::uint64_t seed) {
   game.reset(seed);
@@ -47,8 +47,8 @@ inline bool play_to_depth(environment& game, player& hero, memory& mind, int dep
   mind.reset();
   mind.observe(game.view());
   while (!game.done() && !interrupt::requested()) {
-    // A level of its own (a trap door may lead deeper) would be another start than its folder's
-    // name says.
+    // The hero must stand exactly on this level (a trap door may lead deeper), because the folder's
+    // name states the level.
     if (game.view().waiting == prompt::command && game.max_depth() >= depth)
       return game.view().stats.depth == depth && game.max_depth() == depth;
     const auto pressed = hero.next(game.view());
@@ -60,13 +60,13 @@ inline bool play_to_depth(environment& game, player& hero, memory& mind, int dep
 
 }  // namespace detail
 
-/// Writes FOLDER/NNN.save and NNN.memory, `count` of them, in place of those that are there.
-/// `report(saved, games)` is called after every game.
+/// Writes `count` pairs of FOLDER/NNN.save and NNN.memory and removes the old ones. Calls
+/// `report(saved, games)` after every game.
 inline save_states_result make_saved_games(const std::filesystem::path& folder, int depth,
                                            int count, std::uint64_t seed,
                                            const std::function<void(long, long)>& report = {}) {
   std::filesystem::create_directories(folder);
-  std::vector<std::filesystem::path> before;  // of another seed, or more of them
+  std::vector<std::filesystem::path> before;  // old files, which may be of another seed or more
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".save" || entry.path().extension() == ".memory")
       before.push_back(entry.path());
@@ -75,11 +75,11 @@ inline save_states_result make_saved_games(const std::filesystem::path& folder, 
   player hero(seed);
   memory mind;
   save_states_result result;
-  // A player that cannot reach the level would go on for ever.
+  // A limit, because a player that cannot reach the level would never finish.
   const long most_games = 50L * count + 100;
   while (static_cast<int>(result.saved.size()) < count && result.games < most_games &&
          !interrupt::requested()) {
-    // Held out, and apart from the games that a policy begins at the start.
+    // Held out, and different from the evaluation games that start at the beginning.
     const auto game_seed = held_out_games + ((seed & 0xfffffff) << 32) +
                            (static_cast<std::uint64_t>(depth) << 24) +
                            static_cast<std::uint64_t>(result.games);

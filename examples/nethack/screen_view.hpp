@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A game's screen as text with ANSI colours, for a person to watch.
+// A game's screen as text with ANSI colors, for a terminal.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@
 
 namespace nethack {
 
-/// Twenty-four lines; blanks at a line's end are left out, so that a printed frame stays small.
+/// Twenty-four lines, without the blanks at their ends, so that a printed frame stays small.
 inline std::string screen_text(const observation& seen, bool colors) {
   std::string text;
   for (int row = 0; row < rows; ++row) {
     int width = columns;
     while (width > 0 && seen.character(row, width - 1) == ' ') --width;
-    int current = -1;  // the colour that the terminal is set to; -1: its own
+    int current = -1;  // the current color of the terminal; -1: the default
     for (int column = 0; column < width; ++column) {
       const std::uint8_t character = seen.character(row, column);
       const bool hero =
@@ -23,8 +23,8 @@ inline std::string screen_text(const observation& seen, bool colors) {
       const int wanted = hero ? 31 : seen.color(row, column);
       if (colors && wanted != current && character != ' ') {
         const bool bright = (wanted & 8) != 0, inverse = (wanted & 16) != 0;
-        // NetHack's "no colour" and grey are the terminal's own foreground; its dark blue on black
-        // is unreadable.
+        // NetHack's "no color" and gray are the terminal's own foreground. NetHack's dark blue is
+        // not readable on black.
         const int shade = wanted & 7;
         text += "\033[0";
         if (inverse) text += ";7";

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// How fast the environment is: random keys, every prompt answered, every observation complete.
+// Measures the speed of the environment: random keys, every prompt answered, every observation
+// complete.
 //   nethack_speed [steps]
-// The parent's time in user mode is what it spends on the screen and the status, in system mode on
-// waking games and going to sleep; the rest of a step it waits. `taskset -c 0` measures on one
-// core.
+// The parent's time in user mode is the time for the screen and the status. Its time in system
+// mode is the time to wake games and to go to sleep. The rest of a step is waiting. `taskset -c 0`
+// measures on one core.
 #include <sys/resource.h>
 
 #include <chrono>

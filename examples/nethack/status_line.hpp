@@ -15,7 +15,8 @@ namespace detail {
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/// Reads the integer at the front of `text` and removes it; what is no number leaves `value` alone.
+/// Reads the integer at the front of `text` and removes it. `value` does not change if there is no
+/// number.
 inline bool take_number(std::string_view& text, int& value) {
   std::string_view rest = text;
   const bool negative = !rest.empty() && rest.front() == '-';
@@ -31,7 +32,7 @@ inline bool take_number(std::string_view& text, int& value) {
   return true;
 }
 
-/// Removes the next word (what blanks enclose) from `text` and returns it; empty at the end.
+/// Removes the next word (between blanks) from `text` and returns it; empty at the end.
 inline std::string_view take_word(std::string_view& text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
   std::size_t length = 0;
@@ -90,9 +91,9 @@ inline bool take_field(std::string_view word, std::string_view name, int& value)
 
 }  // namespace detail
 
-/// Reads both rows into `out`. False, and `out` as it was, where they are not status rows (a menu
-/// or a text covers them). A field a row does not show keeps its value: a polymorphed hero shows HD
-/// for Xp, the quest's home shows no Dlvl.
+/// Reads both rows into `out`. Returns false and does not change `out` if they are not status rows
+/// (a menu or a text covers them). A field that a row does not show keeps its value: a polymorphed
+/// hero shows HD instead of Xp, and the quest's home shows no Dlvl.
 inline bool parse_status(std::string_view upper, std::string_view lower, status& out) {
   using namespace detail;
   const std::size_t attributes = upper.find(" St:");

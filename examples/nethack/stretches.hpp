@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Demonstrated states as a policy is to be asked about them: one by one, or as stretches of play
-// where it is recurrent.
+// Demonstrated states as the input of a policy: single states, or stretches of play for a recurrent
+// policy.
 #pragma once
 
 #include "policy.hpp"
@@ -16,21 +16,21 @@
 
 namespace nethack {
 
-/// A recurrent policy is asked about so many steps in a row, from the state of a new game. What it
-/// says in the first few, before it has seen enough to be in a state that play would have brought
-/// it to, does not count, unless a game begins there.
+/// A recurrent policy is evaluated on this many steps in a row, from the state of a new game. Its
+/// outputs on the first steps do not count, because its state does not yet match the play before
+/// them. They do count if a game starts there.
 inline constexpr std::int64_t stretch_steps = 32, settling_steps = 8;
 
 inline std::int64_t stretch_length(const policy& network) {
   return network->recurrent() ? stretch_steps : 1;
 }
-/// How many stretches hold `states` states, at least one.
+/// The number of stretches for `states` states, at least one.
 inline std::int64_t stretches_for(const policy& network, std::int64_t states) {
   return std::max<std::int64_t>(1, states / stretch_length(network));
 }
 
-/// `states` [n, ...] in the order of play; as they are for a feed-forward policy, else [n /
-/// stretch_steps, stretch_steps, ...], of which the first dimension can be drawn from.
+/// `states` [n, ...] in the order of play. Unchanged for a feed-forward policy; otherwise [n /
+/// stretch_steps, stretch_steps, ...], from whose first dimension batches can be drawn.
 inline at::Tensor in_stretches(const policy& network, const at::Tensor& states) {
   if (!network->recurrent()) return states;
   const auto count = states.size(0) / stretch_steps;
@@ -40,16 +40,16 @@ inline at::Tensor in_stretches(const policy& network, const at::Tensor& states) 
   return states.narrow(0, 0, count * stretch_steps).view(sizes);
 }
 
-/// Which steps of `stretches` count, as bool: [n] or [n, stretch_steps].
+/// The steps of `stretches` that count, as bool: [n] or [n, stretch_steps].
 inline at::Tensor settled_steps(const at::Tensor& stretches) {
   const auto first = first_steps(stretches);
   if (first.dim() == 1) return at::ones_like(first, at::kBool);
   return first.cumsum(1).gt(0).logical_or(at::arange(first.size(1)).ge(settling_steps));
 }
 
-/// What `network` says of what in_stretches made, in that shape. Every single state counts; of
-/// stretches the mask says which steps. Throws config_error where a recurrent policy is asked about
-/// single states.
+/// The logits of `network` on the result of in_stretches, in the same shape. Every single state
+/// counts; for stretches the mask shows which steps count. Throws config_error if a recurrent
+/// policy gets single states.
 inline retain::masked<retain::categorical> answer(policy& network, const at::Tensor& stretches) {
   if (stretches.dim() == 2 && network->recurrent())
     throw retain::config_error("a recurrent policy cannot be compared with a feed-forward one on "

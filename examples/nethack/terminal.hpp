@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A terminal of 24 rows and 80 columns that understands what the game's TERM=ansi sends.
+// A terminal of 24 rows and 80 columns for the escape sequences of TERM=ansi that the game sends.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ class terminal {
 
   terminal() { reset(); }
 
-  /// A blank screen, the cursor at the top left, no attributes, no half-read escape sequence.
+  /// A blank screen, the cursor at the top left, no attributes, no partial escape sequence.
   void reset() {
     chars_.fill(' ');
     colors_.fill(0);
@@ -36,9 +36,8 @@ class terminal {
   void feed(const std::uint8_t* bytes, std::size_t count) {
     const std::uint8_t* const end = bytes + count;
     while (bytes != end) {
-      // Most bytes are short runs of text and whole cursor or colour sequences; those take the
-      // short ways, and a sequence cut by the end of the input goes through the states byte by
-      // byte.
+      // Most bytes are short runs of text and complete cursor or color sequences. Fast paths handle
+      // them. A sequence that is cut by the end of the input goes through the states byte by byte.
       if (state_ == state::text) {
         if (*bytes >= ' ') {
           bytes = write_run(bytes, end);
@@ -66,9 +65,9 @@ class terminal {
     return {reinterpret_cast<const char*>(row_chars(row)), static_cast<std::size_t>(columns)};
   }
 
-  /// A bit for each row written to since the last call, whether or not it now looks different.
+  /// One bit for each row written to since the last call, even if the row looks the same.
   std::uint32_t take_touched_rows() { return std::exchange(touched_, 0u); }
-  /// Control sequences met that it has no meaning for.
+  /// The number of control sequences that it does not support.
   long unknown_sequences() const { return unknown_; }
 
  private:
@@ -81,7 +80,7 @@ class terminal {
 
   void update_pen() {
     pen_ = static_cast<std::uint8_t>(foreground_ | attributes_);
-    // A blank has no colour, unless it is drawn inverse.
+    // A blank has no color, unless it is drawn inverse.
     blank_pen_ = (attributes_ & inverse) ? pen_ : std::uint8_t{0};
   }
 

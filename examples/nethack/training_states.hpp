@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Demonstrations as a network reads them.
+// Demonstrations as the input of a network.
 #pragma once
 
 #include "memory.hpp"
@@ -11,7 +11,7 @@
 
 namespace nethack {
 
-/// Encoded states with the action that the player wanted in each.
+/// Encoded states with the action that the player wanted in each state.
 struct training_states {
   at::Tensor observations;  ///< uint8 [n, sizeof(features)]
   at::Tensor actions;       ///< int64 [n], indices of small_actions
@@ -21,7 +21,7 @@ struct training_states {
   const features& at(std::int64_t i) const { return as_features(observations)[i]; }
 };
 
-/// Encodes games key by key, with the memory that an agent would have had.
+/// Encodes games key by key, with the memory that an agent would have.
 class state_collector {
  public:
   explicit state_collector(feature_options options = {}, std::size_t expected = 0)
@@ -36,9 +36,9 @@ class state_collector {
     beginning_ = true;
     ++games_;
   }
-  /// A screen, the key that the player wanted there, and the one that was pressed, which differs
-  /// where a recording stirs in others. A key outside small_actions is remembered as an escape and
-  /// not learnt.
+  /// Adds a screen, the key that the player wanted, and the key that was sent. The two keys differ
+  /// if the recording replaced the move. A key outside small_actions is remembered as an escape and
+  /// not learned.
   void add(const observation& seen, key wanted, key pressed) {
     mind_.observe(seen, last_);
     if (const int action = small_action_of(wanted); action >= 0) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Preloaded into the unmodified game: makes it a deterministic function of a seed and the keys it
-// is sent, and hands what it shows to its player just before it blocks for the next key.
+// Preloaded into the unmodified game. It makes the game a deterministic function of a seed and the
+// keys. It passes what the game shows to the player just before the game waits for the next key.
 //
 //   descriptor 0           the memory shared with the player (link.h)
-//   RETAIN_NETHACK_SEED    what /dev/urandom yields, so what the game's random numbers start from
-//   RETAIN_NETHACK_PARENT  the process of the player; the game ends with it
+//   RETAIN_NETHACK_SEED    the seed of /dev/urandom, which seeds the game's random numbers
+//   RETAIN_NETHACK_PARENT  the player's process; the game ends when it ends
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,10 +28,10 @@
 
 enum { link_descriptor = 0, exit_unlinked = 3 };
 
-// Sunday noon, neither new nor full moon, no Friday the 13th: nothing the calendar would change.
+// Sunday noon, no new or full moon, no Friday the 13th: the game's calendar has no effect.
 static const time_t fixed_time = 1000036800;
 static const pid_t fixed_process = 4242;
-static const uid_t fixed_user = 1000;  // part of a saved game: one user's is then another's as well
+static const uid_t fixed_user = 1000;  // part of a saved game: so any user can load it
 
 // ---- the link to the player
 
@@ -86,7 +86,7 @@ static int next_key(void) {
 static uint64_t random_state;
 static pid_t parent;
 
-// The signal also comes when only the thread that started the game is gone, hence the look.
+// The signal also comes if only the thread that started the game has ended. So check the process.
 static void on_parent_death(int signal_number) {
   (void)signal_number;
   if (syscall(SYS_getppid) != parent) _exit(exit_unlinked);
@@ -166,9 +166,9 @@ int fflush(FILE* file) {
   return file == stdout ? 0 : real(file);
 }
 
-// The terminal library's own versions go through a function call a byte and a stack machine for
-// every cursor movement: a twentieth of the game's time. Its delays ("$<5>") are for terminals of
-// glass.
+// The terminal library's own versions need a function call per byte and a stack machine for every
+// cursor movement: a twentieth of the game's time. Its delays ("$<5>") are for old hardware
+// terminals.
 int tputs(const char* text, int lines, int (*put)(int)) {
   (void)lines, (void)put;
   while (text && *text) {
@@ -206,7 +206,7 @@ char* tgoto(const char* capability, int column, int row) {
   return movement;
 }
 
-// ---- what would differ from one run to the next
+// ---- sources of differences between runs
 
 static uint64_t next_random(void) {  // splitmix64
   uint64_t z = (random_state += 0x9e3779b97f4a7c15u);
@@ -232,7 +232,7 @@ time_t time(time_t* result) {
 }
 pid_t getpid(void) { return fixed_process; }
 uid_t getuid(void) { return fixed_user; }
-// A machine need not know that user; the game does not expect that.
+// The machine may not know this user, but the game expects it.
 static struct passwd* the_user(void) {
   static char name[] = "agent", none[] = "", folder[] = "/";
   static struct passwd user;
@@ -245,11 +245,11 @@ static struct passwd* the_user(void) {
 struct passwd* getpwuid(uid_t user) { return (void)user, the_user(); }
 struct passwd* getpwnam(const char* name) { return (void)name, the_user(); }
 char* getlogin(void) { return the_user()->pw_name; }
-// The game gives up privileges it does not have, in favour of the user it was just told.
+// The game drops privileges that it does not have, for the fixed user.
 int setuid(uid_t user) { return (void)user, 0; }
 int setgid(gid_t group) { return (void)group, 0; }
 
-// ---- what would slow the game down or lead out of it
+// ---- calls that would slow the game down or leave it
 
 int usleep(useconds_t duration) { return (void)duration, 0; }
 int napms(int duration) { return (void)duration, 0; }

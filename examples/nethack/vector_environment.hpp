@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Many games side by side in one process: all get their keys before the first answer is read.
+// Many parallel games in one process. All games get their keys before the first answer is read.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +13,9 @@
 
 namespace nethack {
 
-/// The seed of episode `episode` of game `game` in a run with `seed`: a mix of the three, so that
-/// equal runs are equal bit for bit and different ones share no game. Never 0; bit 62 is never set,
-/// which is what marks the games that policies are evaluated on (evaluate.hpp).
+/// The seed of episode `episode` of game `game` in a run with `seed`. It mixes the three numbers,
+/// so that equal runs are equal bit for bit and different runs share no game. It is never 0. Bit 62
+/// is never set, because bit 62 marks the evaluation games (evaluate.hpp).
 constexpr std::uint64_t episode_seed(std::uint64_t seed, std::uint64_t game,
                                      std::uint64_t episode) {
   std::uint64_t z = 0;
@@ -29,7 +29,7 @@ constexpr std::uint64_t episode_seed(std::uint64_t seed, std::uint64_t game,
   return z ? z : 1;
 }
 
-/// What is left of an episode once its game has been started afresh.
+/// The result of an episode, kept after its game has started again.
 struct episode_summary {
   std::size_t game = 0;
   std::uint64_t seed = 0;
@@ -51,15 +51,15 @@ class vector_environment {
   const environment& operator[](std::size_t i) const { return *games_[i]; }
   observation const& view(std::size_t i) const { return games_[i]->view(); }
 
-  /// Every game at its next episode (the first, at first).
+  /// Starts the next episode of every game (at first, the first).
   void reset() {
     finished_.clear();
     for (std::size_t i = 0; i < size(); ++i) begin_next_episode(i);
     for (auto& game : games_) game->finish_reset();
   }
 
-  /// One key for each game. Where a result says `done`, the game is at the start of its next
-  /// episode already and `view` shows that; `finished()` has what the old one came to.
+  /// Takes one key for each game. If a result has `done`, the game has already started its next
+  /// episode and `view` shows that episode; `finished()` has the result of the old one.
   void step(std::span<const key> codes, std::span<step_result> results) {
     if (codes.size() != size() || results.size() != size())
       throw std::invalid_argument(
@@ -72,7 +72,7 @@ class vector_environment {
       const environment& game = *games_[i];
       finished_.push_back({i, game.seed(), game.end(), game.score(), game.milestone_score(),
                            game.max_depth(), game.turns(), game.steps()});
-      begin_next_episode(i);  // it starts while the others are read
+      begin_next_episode(i);  // it starts while the other games are read
     }
     for (const episode_summary& old : finished_) games_[old.game]->finish_reset();
   }
@@ -80,8 +80,8 @@ class vector_environment {
   /// The episodes that ended in the last step.
   const std::vector<episode_summary>& finished() const { return finished_; }
 
-  /// Episodes begun so far by a game: with the seed and the games' count, where a resumed run goes
-  /// on.
+  /// The number of episodes that each game has started. With the seed and the number of games, a
+  /// resumed run continues from them.
   const std::vector<std::uint64_t>& episodes() const { return episodes_; }
   void set_episodes(const std::vector<std::uint64_t>& episodes) {
     if (episodes.size() != size())

@@ -31,8 +31,8 @@ namespace robotic_sequence {
 
 using actor_network = retain::actor_critic<retain::mlp, retain::tanh_gaussian_head>;
 
-/// Behind the world's numbers stands a one-hot of the kind of stage, over all six, whatever
-/// sequence is played: a policy of one sequence goes on in another.
+/// An observation is the world's numbers followed by a one-hot of the kind of stage. The one-hot
+/// covers all six kinds for every sequence, so a policy of one sequence works in another one.
 inline constexpr std::int64_t kinds = 6;
 inline constexpr std::int64_t observation_width = sequence::observation_size + kinds;
 
@@ -73,7 +73,7 @@ void load_weights(const retain::state& in, Network& network, const std::string& 
   }
 }
 
-/// A temperature for each kind of stage, with the cap of a known one where `known` says so.
+/// One temperature for each kind of stage. The kinds marked in `known` get the cap of known stages.
 inline retain::sac_temperature make_temperature(const agent_settings& settings,
                                                 const std::vector<bool>& known) {
   std::vector<double> cap;
@@ -86,19 +86,21 @@ inline retain::sac_temperature make_temperature(const agent_settings& settings,
 }
 
 struct update_losses {
-  at::Tensor critics, actor;  ///< 0-dim, without graph
+  at::Tensor critics, actor;  ///< 0-dim, detached
   at::Tensor log_probs;       ///< [batch], of the actions that the actor drew
 };
 
-/// The networks and what trains them. One update is
+/// The networks and their optimizers. One update computes
 ///
-///     critics: (Q_k(s, a) − y)² / 2, y of retain::sac_target      actor: retain::sac_policy_loss + what retention asks for
-///     temperatures: retain::sac_temperature::add_gradient         target critics: a step of τ towards the critics
+///     critics: (Q_k(s, a) − y)² / 2, y of retain::sac_target
+///     actor: retain::sac_policy_loss + the retention loss
+///     temperatures: retain::sac_temperature::add_gradient
+///     target critics: a step of τ towards the critics
 ///
-/// with the actor as it was before the update in all three.
+/// All of them use the actor from before the update.
 class sac_agent {
  public:
-  /// `known`: of which kinds the temperature has the cap of a stage that was learnt before.
+  /// `known`: the kinds of stage that use the temperature cap of pre-trained stages.
   sac_agent(const agent_settings& settings, std::vector<bool> known, std::uint64_t seed)
       : settings_(settings),
         actor_((at::manual_seed(seed), make_actor(settings))),
@@ -120,17 +122,17 @@ class sac_agent {
   const retain::sac_temperature& temperature() const { return temperature_; }
   const agent_settings& settings() const { return settings_; }
 
-  /// One action for each row of observations [n, observation_width], drawn, or the distribution's
-  /// mode.
+  /// Returns one action for each row of observations [n, observation_width]. The action is a
+  /// sample, or the mode of the distribution.
   at::Tensor act(const at::Tensor& observations, bool draw) {
     const at::NoGradGuard no_grad;
     const auto said = actor_->forward(observations);
     return draw ? said.sample(dice_) : said.mode();
   }
 
-  /// `batch`: observation, action, reward, next, ended. `retention` is asked for what is added to
-  /// the actor's loss, in its graph, and `pull` adds to the actor's gradients once they are there;
-  /// either may be empty.
+  /// `batch` has observation, action, reward, next and ended. `retention` returns a loss that is
+  /// added to the actor's loss, with its graph. `pull` adds to the actor's gradients after the
+  /// backward pass. Both may be empty.
   update_losses update(
       const retain::transitions& batch,
       const std::function<at::Tensor(const at::Tensor& observations)>& retention = {},
@@ -143,7 +145,8 @@ class sac_agent {
     at::Tensor target;
     {
       const at::NoGradGuard no_grad;
-      // A stage that goes on is its own successor; one that ended has none.
+      // The successor of a stage that continues is the same stage. A stage that ended has no
+      // successor.
       const auto then = actor_->forward(next).rsample_with_log_prob(dice_);
       target = retain::sac_target(
           batch["reward"], batch["ended"], targets_->forward(next, then.action), then.log_prob,
@@ -160,7 +163,7 @@ class sac_agent {
         retain::sac_policy_loss(critics_->forward(observations, now.action), now.log_prob, alpha);
     const update_losses said{critic_loss.detach(), actor.loss.detach(), actor.log_probs};
     actor_adam_->zero_grad();
-    // the critics' weights have no part in it
+    // the actor's loss gives no gradient to the critics' weights
     (retention ? actor.loss + retention(observations) : actor.loss)
         .backward({}, false, false, actor_weights_);
     if (pull) pull();
@@ -173,12 +176,12 @@ class sac_agent {
     return said;
   }
 
-  /// The kind of stage of each row, int64.
+  /// The kind of stage of each row, as int64.
   static at::Tensor stage_of(const at::Tensor& observations) {
     return retain::stage_of(observations, kinds);
   }
 
-  /// Weights and temperatures of a pre-trained agent; the optimisers begin anew.
+  /// Loads the weights and temperatures of a pre-trained agent. The optimizers start fresh.
   void begin_with(const retain::state& in, const std::string& prefix) {
     load_networks(in, prefix);
     build_optimisers();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `robotic_sequence evaluate`: how often a policy solves each stage, and all of them.
+// `robotic_sequence evaluate`: the success rate of a policy in each stage and in the whole
+// sequence.
 #pragma once
 
 #include <cstdint>
@@ -27,34 +28,34 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   };
   auto o = std::make_shared<evaluate_command>();
   auto* command = app.add_subcommand(
-      "evaluate", "Success of a policy in each stage, begun there, and in all in one episode");
+      "evaluate", "Measures the success from the start of each stage and in the whole sequence");
   command->add_option("--policy", o->policy, "policy.pt of a run, or teacher.pt")->required();
   command
       ->add_option("--stages", o->stages,
                    "The last 2 to 6 of window, faucet, press, push, unplug, push-wall")
       ->check(CLI::Range(2, 6))
       ->capture_default_str();
-  command->add_option("--episodes", o->episodes, "From each stage")
+  command->add_option("--episodes", o->episodes, "Episodes from each stage")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--seed", o->seed, "Of where everything lies")
+  command->add_option("--seed", o->seed, "Seed of the positions of all objects")
       ->check(non_negative_number)
       ->capture_default_str();
   command->callback([&chosen, o] {
     chosen = [o] {
       const auto stages = tail(o->stages);
       const auto success = measure_success(read_actor(o->policy), stages, o->episodes, o->seed);
-      text_table lines({"begun at", "success"});
+      text_table lines({"start", "success"});
       for (const auto kind : stages)
         lines.add({name_of(kind), decimals(success.at(name_of(kind)), 2)});
-      lines.add({"the first, all in one episode", decimals(success.at("all"), 2)});
+      lines.add({"first stage, all stages in one episode", decimals(success.at("all"), 2)});
       std::cout << lines.markdown();
       return 0;
     };
   });
 }
 
-/// For `play`: the mode of a saved policy.
+/// Returns the mode of a saved policy, for `play`.
 inline player saved_player(const std::string& file, const std::vector<stage_kind>& stages) {
   return [actor = read_actor(file), stages](const float* observation, int stage,
                                             float* action) mutable {

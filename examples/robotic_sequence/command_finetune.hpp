@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `robotic_sequence finetune`: the whole sequence, from a policy that knows its last two stages.
+// `robotic_sequence finetune`: trains on the whole sequence, from a policy that was trained on the
+// last two stages.
 #pragma once
 
 #include <torch/version.h>
@@ -26,7 +27,7 @@
 
 namespace robotic_sequence {
 
-/// What makes a run what it is beside its method and its seed.
+/// The settings that must be equal for two runs to be comparable, besides method and seed.
 inline nlohmann::json to_json(const training_settings& settings) {
   return {{"width", settings.agent.width},
           {"one_hot", settings.agent.one_hot},
@@ -37,21 +38,21 @@ inline nlohmann::json to_json(const training_settings& settings) {
           {"known_alpha_cap", settings.agent.known_alpha_cap}};
 }
 
-/// The strengths of the terms in use, and what episodic memory protects.
+/// The strengths of the terms in use, and the settings of the memory.
 inline nlohmann::json strengths_of(const retention_settings& kept, std::int64_t memory_rows) {
   nlohmann::json used = nlohmann::json::object();
   if (kept.l2) used["l2"] = kept.l2_strength;
   if (kept.ewc) used["ewc"] = kept.ewc_strength, used["fisher_states"] = kept.fisher_states;
   if (kept.bc) used["bc"] = kept.bc_strength, used["bc_batch"] = kept.bc_batch;
   if (kept.ks) used["ks"] = {{"strength", kept.ks_strength}, {"factor", kept.ks_factor}};
-  // as asked for, and as the teacher has
+  // the requested size, and the size that the teacher has
   if (kept.bc || kept.em) used["memory"] = kept.memory, used["memory_rows"] = memory_rows;
   return used;
 }
 
 inline int finetune(finetune_command command) {
   if (command.from_scratch && command.retain != "none")
-    throw std::runtime_error("--from-scratch has nothing to retain: leave out --retain");
+    throw std::runtime_error("--from-scratch has nothing to retain: remove --retain");
   if (!std::filesystem::exists(command.teacher))
     throw std::runtime_error("no teacher in " + command.teacher +
                              ": name one with --teacher; `robotic_sequence pretrain` makes it");
@@ -66,11 +67,11 @@ inline int finetune(finetune_command command) {
   const auto memory_rows = std::min(kept.memory, teacher.memory.size());
   if (settings.agent.alpha_floor > settings.agent.known_alpha_cap && !command.from_scratch)
     throw std::runtime_error("--alpha-floor " + decimals(settings.agent.alpha_floor, 4) +
-                             " lies above --known-alpha-cap " +
+                             " is above --known-alpha-cap " +
                              decimals(settings.agent.known_alpha_cap, 4));
   if (kept.em && memory_rows >= settings.capacity)
     throw std::runtime_error("--memory: " + std::to_string(memory_rows) +
-                             " transitions of the teacher leave no room in a --capacity of " +
+                             " transitions of the teacher leave no space in a --capacity of " +
                              std::to_string(settings.capacity));
   kept.fisher = command.fisher == "gaussian" ? fisher_kind::gaussian : fisher_kind::continual_world;
   settings.agent.width = teacher.shape.width;
@@ -118,10 +119,10 @@ inline int finetune(finetune_command command) {
   agent.save_networks(policy, "agent.");
   policy.write((place.folder / "policy.pt").string());
   if (!finished) {
-    std::fprintf(
-        stderr,
-        "stopped at step %lld and saved; to go on: ./run robotic_sequence finetune --resume %s\n",
-        static_cast<long long>(learning.steps()), place.folder.string().c_str());
+    std::fprintf(stderr,
+                 "stopped at step %lld and saved; to continue: ./run robotic_sequence finetune "
+                 "--resume %s\n",
+                 static_cast<long long>(learning.steps()), place.folder.string().c_str());
     return interrupt::exit_code;
   }
 
@@ -139,7 +140,7 @@ inline int finetune(finetune_command command) {
       {"teacher",
        {{"file", command.teacher}, {"seed", teacher.seed}, {"success", teacher.success}}},
       {"success", success}};
-  // 0: it went on from its last step
+  // 0: the run was resumed at its last step
   if (learning.steps_per_second() > 0) evaluation["steps_per_second"] = learning.steps_per_second();
   if (learning.updates_per_second() > 0)
     evaluation["updates_per_second"] = learning.updates_per_second();
@@ -154,7 +155,7 @@ inline int finetune(finetune_command command) {
   return 0;
 }
 
-/// `arguments`: the command line behind the subcommand's name.
+/// `arguments`: the command line after the name of the subcommand.
 inline void add_finetune(CLI::App& app, std::function<int()>& chosen,
                          const std::vector<std::string>& arguments) {
   auto options = std::make_shared<finetune_command>();

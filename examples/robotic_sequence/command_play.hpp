@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `robotic_sequence play`: watch the arm in the terminal, or write what it does as images.
+// `robotic_sequence play`: shows the arm in the terminal, or writes images of it.
 #pragma once
 
 #include <algorithm>
@@ -29,9 +29,10 @@
 
 namespace robotic_sequence {
 
-/// Who decides: from what is seen in the stage of this number to two numbers in [-1, 1].
+/// A player: maps the stage number and the observation to two numbers in [-1, 1].
 using player = std::function<void(const float* observation, int stage, float* action)>;
-/// Reads a policy for these stages; those that it was not trained on it plays as it began.
+/// Reads a policy for these stages. In stages that it was not trained on, it plays with its initial
+/// weights.
 using policy_reader =
     std::function<player(const std::string& file, const std::vector<stage_kind>& stages)>;
 
@@ -47,18 +48,18 @@ inline int play(const play_command& command, const policy_reader& read_policy) {
           static_cast<int>(!command.policy.empty()) !=
       1)
     throw std::runtime_error(
-        "play: say who plays, with one of --policy FILE, --scripted and --random");
+        "play: name the player with one of --policy FILE, --scripted and --random");
   const auto stages = tail(command.stages);
   const auto first = std::find_if(stages.begin(), stages.end(), [&](stage_kind each) {
     return command.from.empty() || name_of(each) == command.from;
   });
   if (first == stages.end())
     throw std::runtime_error("play: the last " + std::to_string(command.stages) +
-                             " stages begin with " + name_of(stages.front()) + ", without '" +
-                             command.from + "'; see --stages");
+                             " stages begin with " + name_of(stages.front()) +
+                             " and do not include '" + command.from + "'; see --stages");
   if (command.scripted && !controller_knows(*first))
     throw std::runtime_error(std::string("play: the scripted controller does not know ") +
-                             name_of(*first) + ", where this would begin: see --from");
+                             name_of(*first) + ", the first stage: choose another with --from");
   sequence world(stages, command.seed);
   world.start(static_cast<int>(first - stages.begin()));
 
@@ -126,23 +127,22 @@ inline int play(const play_command& command, const policy_reader& read_policy) {
 inline void add_play(CLI::App& app, std::function<int()>& chosen, policy_reader read_policy) {
   auto o = std::make_shared<play_command>();
   auto* command =
-      app.add_subcommand("play", "Watch the arm in the terminal, or write what it does as images");
-  command
-      ->add_option("--policy", o->policy, "Policy to watch, in the stages that it was trained on")
+      app.add_subcommand("play", "Shows the arm in the terminal, or writes images of it");
+  command->add_option("--policy", o->policy, "The policy that plays the stages it was trained on")
       ->check(CLI::ExistingFile);
   command->add_flag("--scripted", o->scripted,
-                    "Watch the scripted controller, which knows all stages but the last two");
-  command->add_flag("--random", o->random, "Watch random torques");
-  command->add_option("--stages", o->stages, "How many stages, of the six the last ones")
+                    "The scripted controller plays; it knows all stages except the last two");
+  command->add_flag("--random", o->random, "Random torques play");
+  command->add_option("--stages", o->stages, "Number of stages: the last ones of the six")
       ->check(CLI::Range(1, static_cast<int>(all_stages.size())))
       ->capture_default_str();
-  command->add_option("--from", o->from, "Name of the stage to begin with; without it, the first");
-  command->add_option("--seed", o->seed, "Where things are, and random torques")
+  command->add_option("--from", o->from, "Name of the first stage; default: the first of --stages");
+  command->add_option("--seed", o->seed, "Seed of the positions and of the random torques")
       ->check(non_negative_number)
       ->capture_default_str();
   command
       ->add_option("--delay", o->delay,
-                   "Milliseconds between frames; 50 is as fast as the arm, 0 for none")
+                   "Milliseconds between frames; 50 is the arm's real speed, 0 no delay")
       ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--frames", o->frames, "Folder for an image of each frame (PPM)");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `robotic_sequence pretrain`: a policy that unplugs and pushes around the wall, and knows nothing
-// of the stages before.
+// `robotic_sequence pretrain`: trains a policy on unplug and push-wall only. It learns nothing
+// about the earlier stages.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ struct pretrain_command {
 
 namespace detail {
 
-/// Transitions of the last half of practice, drawn without replacement, in no order.
+/// Transitions of the second half of practice, drawn without replacement, in random order.
 inline retain::transitions practised(const retain::episodic_memory& buffer, std::int64_t count,
                                      std::uint64_t seed) {
   auto dice = at::detail::createCPUGenerator(seed);
@@ -48,18 +48,18 @@ inline retain::transitions practised(const retain::episodic_memory& buffer, std:
 
 }  // namespace detail
 
-/// Trains until a policy is good enough, with another seed for each attempt; the first that is
-/// becomes the teacher.
+/// Trains policies, each attempt with another seed, until one is good enough. This policy becomes
+/// the teacher.
 inline int pretrain(const pretrain_command& command) {
   const std::filesystem::path out = command.out;
   if (std::filesystem::exists(out / "teacher.pt") && !command.overwrite)
-    throw std::runtime_error(out.string() + " holds a teacher already: --overwrite replaces it");
+    throw std::runtime_error(out.string() + " contains a teacher already: --overwrite replaces it");
   for (int attempt = 0; attempt < command.attempts; ++attempt) {
     training_settings settings;
     settings.seed = command.seed + 1'000'000u * static_cast<std::uint64_t>(attempt);
     settings.steps = command.steps;
     settings.random_steps = 2'000;
-    // nothing of its practice is dropped
+    // the buffer keeps all transitions of practice
     settings.capacity = std::max(settings.capacity, command.steps);
     settings.agent.width = command.width;
     settings.agent.one_hot = command.one_hot;
@@ -80,10 +80,10 @@ inline int pretrain(const pretrain_command& command) {
     for (const auto* old : {"teacher.pt", "teacher.json"}) std::filesystem::remove(out / old);
     write_json(place.folder / "config.json", config);
     if (!run_training(learning, agent, known_stages, place, "pretrain", {})) {
-      std::fprintf(
-          stderr,
-          "stopped at step %lld and saved; the same command with --resume-if-possible goes on\n",
-          static_cast<long long>(learning.steps()));
+      std::fprintf(stderr,
+                   "stopped at step %lld and saved; to continue, run the same command with "
+                   "--resume-if-possible\n",
+                   static_cast<long long>(learning.steps()));
       return interrupt::exit_code;
     }
     double least = 1;
@@ -113,8 +113,8 @@ inline int pretrain(const pretrain_command& command) {
                                       {"steps", settings.steps},
                                       {"attempt", attempt + 1},
                                       {"success", success}});
-    std::filesystem::remove(place.checkpoint());  // the teacher holds what is needed of it
-    std::cout << "in " << (out / "teacher.pt").string() << "\n";
+    std::filesystem::remove(place.checkpoint());  // the teacher has everything that is needed
+    std::cout << "saved in " << (out / "teacher.pt").string() << "\n";
     return 0;
   }
   throw std::runtime_error(
@@ -125,38 +125,39 @@ inline int pretrain(const pretrain_command& command) {
 inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<pretrain_command>();
   auto* command =
-      app.add_subcommand("pretrain", "Trains a policy on the last two stages, and keeps "
-                                     "transitions that it lived through: the teacher");
+      app.add_subcommand("pretrain", "Trains a teacher: a policy for the last two stages, saved "
+                                     "with transitions from its training");
   command->add_option("--out", o->out, "Folder for teacher.pt and the log of each attempt")
       ->capture_default_str();
-  command->add_option("--seed", o->seed, "Of weights, world and batches")
+  command->add_option("--seed", o->seed, "Seed of weights, world and batches")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--steps", o->steps, "Decisions, and updates")
+  command->add_option("--steps", o->steps, "Number of decisions and of updates")
       ->check(positive_number)
       ->capture_default_str();
   command
-      ->add_option("--accept", o->accept, "Least success in each of the two, over --final-episodes")
+      ->add_option("--accept", o->accept,
+                   "Least success in each of the two stages, over --final-episodes")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command->add_option("--attempts", o->attempts, "How often to begin anew with another seed")
+  command->add_option("--attempts", o->attempts, "Most attempts, each with another seed")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--memory", o->memory, "Transitions kept")
+  command->add_option("--memory", o->memory, "Number of transitions that are saved")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--width", o->width, "Of the two hidden layers")
+  command->add_option("--width", o->width, "Width of the two hidden layers")
       ->check(positive_number)
       ->capture_default_str();
   command->add_flag(
       "--one-hot", o->one_hot,
-      "The networks see which stage it is; without it each kind of stage has a head of its own");
-  command->add_option("--final-episodes", o->final_episodes, "Episodes that decide it")
+      "The stage is an input of the networks; otherwise each kind of stage has its own head");
+  command->add_option("--final-episodes", o->final_episodes, "Episodes that decide on acceptance")
       ->check(positive_number)
       ->capture_default_str();
   command->add_flag("--resume-if-possible", o->resume_if_possible,
-                    "Go on where an earlier start stopped");
-  command->add_flag("--overwrite", o->overwrite, "Replace what is in --out");
+                    "Continue an interrupted run if --out has one");
+  command->add_flag("--overwrite", o->overwrite, "Replace the files in --out");
   command->callback([&chosen, o] { chosen = [o] { return pretrain(*o); }; });
 }
 

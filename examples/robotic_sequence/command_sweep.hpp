@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `robotic_sequence sweep`: many seeds and methods.
+// `robotic_sequence sweep`: runs many seeds and methods.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,7 @@ struct sweep_command {
   std::vector<int> stages{4};
   std::vector<std::string> seeds{"1-20"};
   long steps = 80'000;
-  long teacher_steps = 0;  ///< 0: as many as `pretrain` takes by itself
+  long teacher_steps = 0;  ///< 0: the default of `pretrain`
   double accept = 0.9;
   int attempts = 3;
   int jobs = 2;
@@ -38,7 +38,7 @@ struct sweep_command {
   bool dry_run = false;
 };
 
-/// Reads the runs under the folders, and writes the report on them.
+/// Reads the runs in the folders, and writes a report.
 inline const auto report_of = [](const std::vector<std::filesystem::path>& folders,
                                  const std::filesystem::path& out) {
   return write_report(read_runs(folders), out);
@@ -46,21 +46,21 @@ inline const auto report_of = [](const std::vector<std::filesystem::path>& folde
 
 namespace detail {
 
-/// The options of `finetune` for a method as tables name it.
+/// The options of `finetune` for a method, named as in the tables.
 inline std::vector<std::string> method_options(const std::string& method) {
   if (method == "scratch") return {"--from-scratch"};
   if (method == "ewc-cw") return {"--retain", "ewc", "--fisher", "continual-world"};
   return {"--retain", method};
 }
 
-/// A teacher for each seed, then all methods from it. Seed by seed, so that a sweep which is cut
-/// short has all methods with fewer seeds.
+/// For each seed: a teacher, then all methods from this teacher. An interrupted sweep has all
+/// methods, for fewer seeds.
 inline std::vector<job> sweep_jobs(const sweep_command& command) {
   const std::filesystem::path out = command.out;
   std::vector<job> jobs;
   const auto add = [&](const std::string& name, const std::filesystem::path& product,
                        std::vector<std::string> words, std::vector<std::string> after) {
-    // named twice
+    // skip a duplicate
     if (std::any_of(jobs.begin(), jobs.end(), [&](const job& each) { return each.name == name; }))
       return;
     words.insert(words.begin(), this_program());
@@ -112,10 +112,10 @@ inline std::vector<job> sweep_jobs(const sweep_command& command) {
   return jobs;
 }
 
-/// What the runs of a folder have in common; methods, lengths of the sequence and seeds may be
-/// added.
+/// The settings that all runs of a folder share. Methods, lengths of the sequence and seeds may
+/// differ.
 inline nlohmann::json common_options(const sweep_command& command) {
-  const retention_settings usual;  // a later version may have others
+  const retention_settings usual;  // defaults of this version; another version may differ
   const training_settings learning;
   return {{"steps", command.steps},
           {"teacher_steps", command.teacher_steps},
@@ -152,10 +152,10 @@ inline int sweep(const sweep_command& command) {
 
 inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   auto o = std::make_shared<sweep_command>();
-  auto* command =
-      app.add_subcommand("sweep", "Many seeds, each with a teacher of its own, fine-tuned by every "
-                                  "method; goes on where it was stopped");
-  command->add_option("--out", o->out, "Folder of the sweep; finished runs in it are kept")
+  auto* command = app.add_subcommand(
+      "sweep", "Runs every method for many seeds, each with its own teacher; run it "
+               "again to continue an interrupted sweep");
+  command->add_option("--out", o->out, "Folder of the sweep; finished runs in this folder are kept")
       ->capture_default_str();
   command
       ->add_option("--methods", o->methods,
@@ -174,30 +174,29 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--seeds", o->seeds, "Seeds and ranges: 1-20 or 1,2,7")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--steps", o->steps, "Training steps of a run")
+  command->add_option("--steps", o->steps, "Training steps per run")
       ->check(positive_number)
       ->capture_default_str();
   command
       ->add_option("--teacher-steps", o->teacher_steps,
-                   "Training steps of a teacher; 0: as `robotic_sequence pretrain` has it")
+                   "Training steps per teacher; 0: the default of `robotic_sequence pretrain`")
       ->check(non_negative_number)
       ->capture_default_str();
   command
       ->add_option("--accept", o->accept,
-                   "Least success of a teacher in the stages that it is to know")
+                   "Least success of a teacher in each of the two known stages")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
-      ->add_option("--attempts", o->attempts,
-                   "How often a teacher begins anew with another seed until it is accepted")
+      ->add_option("--attempts", o->attempts, "Most attempts for a teacher, each with another seed")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--jobs", o->jobs, "Runs at a time, one core each")
+  command->add_option("--jobs", o->jobs, "Number of parallel runs, one core each")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command->add_option(
       "--finetune", o->extra,
-      "More options for every run, quoted one by one: --finetune=--ewc-strength=30");
+      "More options for every run, one option per --finetune: --finetune=--ewc-strength=30");
   command->add_flag("--dry-run", o->dry_run, "Only list the commands");
   command->callback([&chosen, o] { chosen = [o] { return sweep(*o); }; });
 }

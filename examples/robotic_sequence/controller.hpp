@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A player without learning for the stages that a policy is not pre-trained on: it sees what a
-// policy sees, and shows that they can be solved.
+// A scripted player for the stages that a policy is not pre-trained on. It gets the observation of
+// a policy, and shows that the stages can be solved.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ inline bool controller_knows(stage_kind kind) {
 
 namespace detail {
 
-/// The joint angles (shoulder, elbow) that bring the tip to a place, or as near as the arm reaches;
-/// the elbow bends as the joint does.
+/// The joint angles (shoulder, elbow) that move the tip to a place, or as close as the arm reaches.
+/// The elbow bends in the direction that its joint allows.
 inline point inverse_kinematics(point tip) {
   constexpr double link = 0.4, base_y = -0.35;
   const double x = tip.x, y = tip.y - base_y,
@@ -30,9 +30,9 @@ inline point inverse_kinematics(point tip) {
 
 }  // namespace detail
 
-/// Goes behind the object, as seen from where it shall move, around it where it is in the way, and
-/// pushes. From the observation of a sequence to an action of two numbers in [-1, 1]. Throws
-/// std::invalid_argument for a stage that it does not know.
+/// Moves behind the object, seen from the target, goes around the object if necessary, and pushes.
+/// Maps the observation of a sequence to two numbers in [-1, 1]. Throws std::invalid_argument if
+/// the stage has no scripted solution.
 inline void control(stage_kind kind, const float* observation, float* action) {
   if (!controller_knows(kind))
     throw std::invalid_argument("the scripted controller does not know the stage " +
@@ -62,7 +62,7 @@ inline void control(stage_kind kind, const float* observation, float* action) {
   else if (along < -contact)
     target = object - (contact + 0.01) * way;  // half behind it: to the line
   else
-    // beside it or before it: around
+    // at the side or in front of the object: go around it
     target = object - (contact + 0.04) * way + (beside < 0 ? -1 : 1) * (contact + 0.02) * across;
   const point wanted = detail::inverse_kinematics(target);
   action[0] =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A stage from above, as text for a terminal and as an image in a file: the shapes that MuJoCo has,
-// and the goal.
+// Draws a stage from above, as text for a terminal and as an image file: the shapes of the MuJoCo
+// model, and the goal.
 #pragma once
 
 #include <algorithm>
@@ -19,18 +19,18 @@ inline constexpr const char* drawing_legend =
 
 namespace detail {
 
-/// A line with thickness (a point: a disc) or a rectangle, on the table.
+/// A line with thickness (for a point: a disc) or a rectangle, on the table.
 struct shape {
   point centre, axis;  ///< axis: of length 1
-  double half = 0;     ///< half of its length along the axis
-  double radius = 0;   ///< of a line; half of its breadth, of a rectangle
+  double half = 0;     ///< half of the length along the axis
+  double radius = 0;   ///< of a line; for a rectangle half of the width
   bool rectangle = false;
-  int layer = 0;  ///< what is higher hides what is lower
+  int layer = 0;  ///< higher layers hide lower layers
   char glyph = ' ';
   int terminal_color = 0;
   std::array<double, 3> color{};
 
-  /// How far outside of it a place is, in metres; negative inside.
+  /// The distance from a place to the shape, in meters; negative inside.
   double outside(point at) const {
     const point from_centre = at - centre;
     const double along = std::abs(dot(from_centre, axis)),
@@ -43,7 +43,7 @@ struct shape {
 
 inline constexpr int goal_layer = 2;
 
-/// From the lowest to the highest.
+/// Sorted from the lowest to the highest layer.
 inline std::vector<shape> shapes_of(const sequence& world) {
   constexpr std::array<char, 5> glyphs{':', 'O', '#', '+', '@'};
   constexpr std::array<int, 5> terminal_colors{90, 96, 33, 37, 93};
@@ -62,7 +62,7 @@ inline std::vector<shape> shapes_of(const sequence& world) {
                .terminal_color = terminal_colors[layer]};
     for (std::size_t c = 0; c < 3; ++c)
       made.color[c] = static_cast<double>(model.geom_rgba[4 * i + static_cast<int>(c)]);
-    if (model.geom_type[i] == mjGEOM_CAPSULE) {  // lies on the table: its own z points along it
+    if (model.geom_type[i] == mjGEOM_CAPSULE) {  // flat on the table: its own z axis is its length
       made.axis = {turn[2], turn[5]};
       made.half = size[1];
     } else if (model.geom_type[i] == mjGEOM_BOX) {
@@ -84,12 +84,12 @@ inline std::vector<shape> shapes_of(const sequence& world) {
   return all;
 }
 
-/// What is seen, in metres.
+/// The visible area, in meters.
 inline constexpr double view_left = -0.48, view_near = -0.4, view_size = 0.96;
 
 }  // namespace detail
 
-/// 64 columns and 32 rows, 1.5 by 3 cm each; with `color` as a terminal shows it.
+/// 64 columns and 32 rows of cells, 1.5 by 3 cm each. With `color`, has terminal color codes.
 inline std::string draw(const sequence& world, bool color) {
   constexpr int columns = 64, rows = 32;
   constexpr double width = detail::view_size / columns, height = detail::view_size / rows;
@@ -97,7 +97,7 @@ inline std::string draw(const sequence& world, bool color) {
   std::string text;
   for (int row = 0; row < rows; ++row) {
     std::string drawn;
-    std::size_t end = 0;  // behind the last cell that is not empty
+    std::size_t end = 0;  // one past the last cell that is not empty
     for (int column = 0; column < columns; ++column) {
       const point at{detail::view_left + (column + 0.5) * width,
                      detail::view_near + (rows - row - 0.5) * height};
@@ -119,7 +119,7 @@ inline std::string draw(const sequence& world, bool color) {
   return text;
 }
 
-/// The bytes of an image in the format PPM (P6), `pixels` high and wide, edges smoothed.
+/// The bytes of a PPM image (P6), `pixels` high and wide, with smooth edges.
 inline std::string ppm(const sequence& world, int pixels = 480) {
   const auto shapes = detail::shapes_of(world);
   const double pixel = detail::view_size / pixels;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How often a policy solves each stage by itself, and all of them in one episode.
+// Measures how often a policy solves each stage alone, and all stages in one episode.
 #pragma once
 
 #include <concepts>
@@ -17,9 +17,9 @@
 
 namespace robotic_sequence {
 
-/// The share of `episodes` that are solved, from the start of `stage`: it alone, or with `onward`
-/// everything that follows in one episode. `play` answers observations [n, observation_width] with
-/// actions [n, action_size]. Equal seeds give equal starts.
+/// Returns the share of `episodes` that are solved from the start of `stage`. Without `onward` an
+/// episode is this stage alone; with `onward` it includes all later stages. `play` maps
+/// observations [n, observation_width] to actions [n, action_size]. Equal seeds give equal starts.
 template <class Play>
   requires std::invocable<Play&, const at::Tensor&>
 double success_from(Play&& play, const std::vector<stage_kind>& stages, int stage, bool onward,
@@ -46,7 +46,7 @@ double success_from(Play&& play, const std::vector<stage_kind>& stages, int stag
   return static_cast<double>(solved) / static_cast<double>(episodes);
 }
 
-/// Of a policy that plays its mode.
+/// The success of a policy that plays its mode.
 inline double success_from(actor_network actor, const std::vector<stage_kind>& stages, int stage,
                            bool onward, int episodes, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
@@ -55,7 +55,7 @@ inline double success_from(actor_network actor, const std::vector<stage_kind>& s
       stage, onward, episodes, seed);
 }
 
-/// By stage, and "all" for the whole sequence.
+/// The success by stage, and as "all" the success in the whole sequence.
 inline std::map<std::string, double> measure_success(const actor_network& actor,
                                                      const std::vector<stage_kind>& stages,
                                                      int episodes, std::uint64_t seed) {

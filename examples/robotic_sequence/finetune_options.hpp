@@ -30,7 +30,7 @@ struct finetune_command {
   }
 };
 
-/// What a run that goes on need not have in common with its beginning.
+/// The options that may change when a run is resumed.
 inline const std::vector<std::string> may_change{"--steps",
                                                  "--learning-rate",
                                                  "--evaluate-every",
@@ -43,21 +43,21 @@ inline const std::vector<std::string> may_change{"--steps",
                                                  "--overwrite"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
-  // a resumed run may say something anew
+  // a resumed run may repeat these options with other values
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   command
       ->add_option(
           "--teacher", o.teacher,
-          "What to start from and to stay close to: teacher.pt of `robotic_sequence pretrain`")
+          "The start of fine-tuning and of retention: teacher.pt of `robotic_sequence pretrain`")
       ->capture_default_str();
   command
       ->add_option(
           "--retain", o.retain,
-          "none, or what keeps the knowledge: l2, ewc, bc, em, ks, or several joined by + (bc+em)")
+          "none, or the methods of retention: l2, ewc, bc, em, ks, or several joined by + (bc+em)")
       ->check(retention_check<retention_settings>())
       ->capture_default_str();
   command->add_flag("--from-scratch", o.from_scratch,
-                    "Start from random weights instead (for comparison)");
+                    "Start from random weights instead of the teacher, for comparison");
   command
       ->add_option("--stages", o.stages,
                    "The last 3 to 6 of window, faucet, press, push, unplug, push-wall")
@@ -74,14 +74,15 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
           "--out", o.out,
           "Run folder: config.json, metrics.csv, checkpoint.state, policy.pt, evaluation.json")
       ->capture_default_str();
-  command->add_option("--resume", o.resume,
-                      "Go on with the run in this folder, as it was begun; how long, how it is "
-                      "measured and saved, and Adam's rate may be said anew");
+  command->add_option(
+      "--resume", o.resume,
+      "Continue the run in this folder with its own options; only steps, learning rate, "
+      "evaluation and checkpoint options may change");
   command->add_flag("--resume-if-possible", o.resume_if_possible,
-                    "Go on if --out holds a checkpoint, begin otherwise");
+                    "Continue if --out has a checkpoint; otherwise start a new run");
   command->add_flag("--overwrite", o.overwrite, "Replace the run in --out");
   command->add_flag("--discard-checkpoint", o.discard_checkpoint,
-                    "Remove the checkpoint when the run is evaluated, to save room");
+                    "Remove the checkpoint after the final evaluation, to save disk space");
   command
       ->add_option("--checkpoint-every", o.checkpoint_every,
                    "Steps between checkpoints; 0: only at the end")
@@ -94,16 +95,16 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   const auto add = [&](const char* flag, auto& where, const char* text) {
     command->add_option(flag, where, text)->check(non_negative_number)->capture_default_str();
   };
-  add("--seed", o.learning.seed, "Of weights, world and batches");
-  add("--steps", o.learning.steps, "Decisions; one update each");
-  add("--learning-rate", o.learning.agent.learning_rate, "Adam's");
-  command->add_option("--capacity", o.learning.capacity, "Transitions that the buffer keeps")
+  add("--seed", o.learning.seed, "Seed of weights, world and batches");
+  add("--steps", o.learning.steps, "Number of decisions, with one update each");
+  add("--learning-rate", o.learning.agent.learning_rate, "Learning rate of Adam");
+  command->add_option("--capacity", o.learning.capacity, "Number of transitions in the buffer")
       ->check(positive_number)
       ->capture_default_str();
   add("--evaluate-every", o.learning.evaluate_every, "Steps between evaluations");
   command
       ->add_option("--evaluation-episodes", o.learning.evaluation_episodes,
-                   "Episodes from each stage in each of them")
+                   "Episodes from each stage in each evaluation during training")
       ->check(positive_number)
       ->capture_default_str();
   command
@@ -111,30 +112,31 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       ->check(positive_number)
       ->capture_default_str();
   command
-      ->add_option(
-          "--value-bound", o.learning.agent.value_bound,
-          "Critics are taught no value beyond this, above or below 0; a large number for no bound")
+      ->add_option("--value-bound", o.learning.agent.value_bound,
+                   "Bound of the critics' targets, above and below 0; a large number for no bound")
       ->check(positive_number)
       ->capture_default_str();
   command
-      ->add_option(
-          "--known-alpha-cap", o.learning.agent.known_alpha_cap,
-          "Greatest temperature of the pre-trained stages; of no effect with --from-scratch")
+      ->add_option("--known-alpha-cap", o.learning.agent.known_alpha_cap,
+                   "Greatest temperature of the pre-trained stages; no effect with --from-scratch")
       ->check(positive_number)
       ->capture_default_str();
-  add("--l2-strength", o.kept.l2_strength, "Pull to the teacher's weights");
-  add("--ewc-strength", o.kept.ewc_strength, "The same, weighed by the Fisher information");
-  add("--bc-strength", o.kept.bc_strength, "KL to the teacher on states of its memory");
+  add("--l2-strength", o.kept.l2_strength, "Strength of the pull to the teacher's weights");
+  add("--ewc-strength", o.kept.ewc_strength,
+      "Strength of the same pull, weighted by the Fisher information");
+  add("--bc-strength", o.kept.bc_strength,
+      "Strength of the KL to the teacher on states of the memory");
   command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")
       ->check(positive_number)
       ->capture_default_str();
   add("--ks-strength", o.kept.ks_strength,
-      "KL to the teacher on the states of the batch, at the start");
-  add("--ks-factor", o.kept.ks_factor, "Times this after each update");
+      "Initial strength of the KL to the teacher on the states of the batch");
+  add("--ks-factor", o.kept.ks_factor, "Factor on the KS strength after each update");
   command
-      ->add_option("--memory", o.kept.memory,
-                   "The teacher's transitions that BC clones on and EM protects; all that it kept, "
-                   "if they are fewer")
+      ->add_option(
+          "--memory", o.kept.memory,
+          "Number of the teacher's transitions that BC and EM use; all transitions if the teacher "
+          "has fewer")
       ->check(positive_number)
       ->capture_default_str();
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The loop: a decision, an update.
+// The training loop: one decision and one update per step.
 #pragma once
 
 #include <algorithm>
@@ -35,15 +35,16 @@ inline void write_observation(const sequence& world, float* out) {
   out[sequence::observation_size + static_cast<int>(world.kind())] = 1.0f;
 }
 
-/// Where episodes begin: at the first stage and on from there, or each at a stage of its own, drawn
-/// anew, which is practised alone.
+/// The start of episodes: at the first stage with all later stages, or each episode in one random
+/// stage alone.
 enum class episode_kind : std::uint8_t { whole, single_stage };
 
-/// Off-policy learning in one world. Equal settings make equal runs, bit for bit; so does a run
-/// that is saved, loaded and goes on.
+/// Off-policy learning in one world. Equal settings give equal runs, bit for bit. A run that is
+/// saved, loaded and continued also gives the same result.
 class learner {
  public:
-  /// `protected_rows`: transitions of pre-training that the buffer keeps for good; none for `{}`.
+  /// `protected_rows`: transitions of pre-training that the buffer keeps permanently; `{}` for
+  /// none.
   learner(sac_agent& agent, std::vector<stage_kind> stages, training_settings settings,
           episode_kind episodes, const retain::transitions& protected_rows = {},
           std::optional<retention_terms> retention = {}, retention_settings kept = {})
@@ -63,7 +64,7 @@ class learner {
   bool finished() const { return steps_ >= settings_.steps; }
   const training_settings& settings() const { return settings_; }
   const retain::episodic_memory& buffer() const { return buffer_; }
-  /// What was done before is left out of the speeds.
+  /// The speeds do not include earlier steps.
   void start_clock() {
     steps_here_ = updates_here_ = 0;
     acting_ = learning_ = 0;
@@ -86,8 +87,8 @@ class learner {
     }
   }
 
-  /// Decisions by stage since the last call; losses and entropy of the last update, and
-  /// temperatures as they are.
+  /// Decisions by stage since the last call, the losses and the entropy of the last update, and the
+  /// current temperatures.
   std::map<std::string, double> report() {
     std::map<std::string, double> row{{"charts/SPS", steps_per_second()}};
     const auto alpha = agent_.temperature().alpha();
@@ -142,7 +143,7 @@ class learner {
  private:
   using clock = std::chrono::steady_clock;
   using numbers = std::array<float, static_cast<std::size_t>(observation_width)>;
-  struct visited {  // what kickstarting looks at
+  struct visited {  // the input of kickstarting
     at::Tensor observations;
   };
 

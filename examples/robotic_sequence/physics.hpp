@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// MuJoCo's models and simulations, owned. Works with MuJoCo 2.2 and later: models are read from a
-// file, for the ways to read them from memory have changed.
+// Owning wrappers of MuJoCo's models and simulations. Works with MuJoCo 2.2 and later. Models are
+// read from a file, because the functions that read from memory differ between versions.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ namespace robotic_sequence {
 
 namespace detail {
 
-/// A file for as long as the object lives, in $TMPDIR or /tmp.
+/// A temporary file that exists as long as the object, in $TMPDIR or /tmp.
 class temporary_file {
  public:
   explicit temporary_file(const std::string& text) {
@@ -38,7 +38,7 @@ class temporary_file {
     if (written) return;
     if (file >= 0) unlink(path_.c_str());
     throw std::runtime_error("cannot write " + path_ + " (" + reason +
-                             "): set TMPDIR to a folder that can be written to");
+                             "): set TMPDIR to a writable folder");
   }
   temporary_file(const temporary_file&) = delete;
   temporary_file& operator=(const temporary_file&) = delete;
@@ -61,7 +61,7 @@ struct data_deleter {
 using model_pointer = std::unique_ptr<mjModel, detail::model_deleter>;
 using data_pointer = std::unique_ptr<mjData, detail::data_deleter>;
 
-/// Throws with MuJoCo's own words, which name the line and the element.
+/// Throws std::runtime_error with MuJoCo's message, which names the line and the element.
 inline model_pointer read_model(const std::string& mjcf_text) {
   const detail::temporary_file file(mjcf_text);
   std::array<char, 1000> message{};
@@ -72,13 +72,13 @@ inline model_pointer read_model(const std::string& mjcf_text) {
   return model;
 }
 
-/// A stage's model and what of it is asked for by number.
+/// A stage's model and the indices of its sites.
 struct stage_model {
   model_pointer model;
   int tip = -1, object = -1;  ///< sites
 };
 
-/// Read once in a process; simulations share it, for they only read it.
+/// Read once per process. Simulations share it and only read it.
 inline const stage_model& model_of(stage_kind kind) {
   static const auto models = [] {
     std::map<stage_kind, stage_model> read;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pictures of many runs: what is kept and what is reached, over training and at the end.
+// Pictures of many runs: the success in known and in new stages, over training and at the end.
 #pragma once
 
 #include <algorithm>
@@ -17,15 +17,15 @@
 namespace robotic_sequence {
 namespace detail {
 
-/// One plot of a picture of several: what it shows, and of how many steps.
+/// One panel of a picture: what it shows, and the number of steps.
 struct panel {
   std::string title;
-  std::size_t source;  ///< place among the measured stages
+  std::size_t source;  ///< index among the measured stages
   double thousand_steps;
 };
 
-/// The whole sequence, every stage, and the first 10 000 steps of what is known, which may be lost
-/// within them.
+/// The whole sequence, every stage, and the first 10 000 steps of the known stages, because these
+/// may be lost within 10 000 steps.
 inline std::vector<panel> panels_of(const run_group& group,
                                     const std::vector<std::string>& measured) {
   const double all_steps = static_cast<double>(group.steps) / 1000, first_steps = 10;
@@ -44,8 +44,8 @@ inline std::vector<panel> panels_of(const run_group& group,
 
 }  // namespace detail
 
-/// Success in the whole sequence and from the beginning of each stage, over training: STEM.png,
-/// STEM.svg.
+/// Success in the whole sequence and from the start of each stage, over training. Writes STEM.png
+/// and STEM.svg.
 inline bool draw_curves(const run_group& group, const std::filesystem::path& stem) {
   std::vector<std::string> measured{whole};
   measured.insert(measured.end(), group.stages.begin(), group.stages.end());
@@ -92,8 +92,8 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
   return gnuplot::draw(stem, script.str(), 1200, height);
 }
 
-/// The whole sequence's success over training by method: a point a seed, the mean with its
-/// interval.
+/// The success in the whole sequence over training, by method: one point per seed, and the mean
+/// with its interval.
 inline bool draw_points(const run_group& group, const std::filesystem::path& stem) {
   return draw_method_points(
       group, stem, "Robotic sequence: " + group.title,

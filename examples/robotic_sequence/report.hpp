@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Says what many runs say together: tables, CSV, pictures.
+// Writes the report over many runs: tables, CSV and pictures.
 #pragma once
 
 #include <algorithm>
@@ -49,8 +49,8 @@ inline const auto end_of = [](const std::string& stage) {
   return [stage](const finished_run& run) { return end_success(run, stage); };
 };
 
-/// (A − B) / (1 − B) of the means over the seeds that a method and scratch both have, with the
-/// interval over them; of a group that has runs from scratch.
+/// (A − B) / (1 − B), where A and B are means over the seeds that both the method and scratch have,
+/// with the interval over these seeds. Only for a group with runs from scratch.
 inline std::string forward_transfer_text(const run_group& group,
                                          const std::vector<const finished_run*>& runs,
                                          const std::string& stage) {
@@ -73,7 +73,7 @@ inline std::string forward_transfer_text(const run_group& group,
   return text + " [" + range_text(interval.low, interval.high, 2) + "]";
 }
 
-/// What all runs of the group have in common, and how good their teachers are.
+/// The common settings of the runs of a group, and the success of their teachers.
 inline std::string conditions(const run_group& group) {
   std::vector<double> speeds;
   std::map<std::string, std::vector<double>> teachers;
@@ -84,7 +84,8 @@ inline std::string conditions(const run_group& group) {
       if (std::isfinite(run->steps_per_second)) speeds.push_back(run->steps_per_second);
       for (const auto& [stage, success] : run->teacher) teachers[stage].push_back(success);
     }
-  std::string text = decimals(statistics::mean(speeds)) + " steps/s a run (without evaluations). ";
+  std::string text =
+      decimals(statistics::mean(speeds)) + " steps/s per run (without evaluations). ";
   if (!teachers.empty()) {
     text += "Success of the teachers: ";
     bool first = true;
@@ -101,7 +102,7 @@ inline std::string conditions(const run_group& group) {
          "brackets: 95 % bootstrap interval over seeds.\n\n";
 }
 
-/// Success in what the teachers know: how deep it falls, over training, at the end.
+/// Success in the known stages: lowest, over training, at the end.
 inline std::string kept_table(const run_group& group) {
   std::vector<std::string> header{"what is kept", "seeds"};
   for (const auto* stage : far_stages)
@@ -120,7 +121,7 @@ inline std::string kept_table(const run_group& group) {
   return table.markdown() + "\n";
 }
 
-/// Success in the new stages and in the whole sequence: over training, at the end.
+/// Success in the new stages and in the whole sequence: over training and at the end.
 inline std::string reached_table(const run_group& group) {
   std::vector<std::string> measured, header{"what is reached", "seeds"};
   for (const auto& stage : group.stages)
@@ -142,7 +143,7 @@ inline std::string reached_table(const run_group& group) {
 
 inline std::string transfer_table(const run_group& group) {
   if (group.from_scratch.empty())
-    return "No forward transfer: it is measured against runs from scratch, and there are none.\n\n";
+    return "No forward transfer: it needs runs from scratch, and there are none.\n\n";
   text_table table({"forward transfer", "seeds", far_stages[0], far_stages[1], title_of(whole)});
   for (const auto& [method, seeds] : group.methods)
     if (method != "scratch")
@@ -150,9 +151,11 @@ inline std::string transfer_table(const run_group& group) {
                  forward_transfer_text(group, seeds, far_stages[0]),
                  forward_transfer_text(group, seeds, far_stages[1]),
                  forward_transfer_text(group, seeds, whole)});
-  return "Forward transfer is (A − B) / (1 − B), A success over training and B that from scratch, "
-         "means over the seeds that both have: 0 as from scratch, 1 "
-         "without a failure. The interval draws seeds for both together.\n\n" +
+  return "Forward transfer is (A − B) / (1 − B), where A is the success over training and B is the "
+         "success over training from scratch. Both are means over the seeds that both have. 0 "
+         "means "
+         "as from scratch, 1 means no failure. The bootstrap draws the same seeds for A and "
+         "B.\n\n" +
          table.markdown() + "\n";
 }
 
@@ -172,8 +175,8 @@ inline std::string each_seed_table(const run_group& group) {
   return points.markdown() + "\n";
 }
 
-/// Forward transfer in what is known, by how many new stages stand in front of it: a table a stage
-/// for all groups of the same length of training.
+/// Forward transfer in the known stages by the number of new stages: one table per stage, over all
+/// groups with the same number of training steps.
 inline std::string lengths_tables(const std::vector<run_group>& groups) {
   std::map<long, std::vector<const run_group*>> by_steps;
   for (const auto& group : groups)
@@ -215,8 +218,8 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
 
 }  // namespace detail
 
-/// The Markdown of one group: a table over seeds of what is kept, of what is reached and of forward
-/// transfer, paired differences, and each seed's numbers.
+/// The Markdown of one group: tables over seeds of the success in known and in new stages and of
+/// forward transfer, then paired differences and the numbers of each seed.
 inline std::string group_report(const run_group& group) {
   return "## " + group.title + "\n\n" + detail::conditions(group) + detail::kept_table(group) +
          detail::reached_table(group) + detail::transfer_table(group) +
@@ -224,7 +227,7 @@ inline std::string group_report(const run_group& group) {
          detail::each_seed_table(group);
 }
 
-/// A line a run. A stage that its sequence lacks stays empty.
+/// One line per run. Columns of stages that the run's sequence lacks are empty.
 inline std::string runs_csv(const std::vector<run_group>& groups) {
   std::vector<std::string> measured;
   for (const auto& group : groups)
@@ -256,8 +259,8 @@ inline std::string runs_csv(const std::vector<run_group>& groups) {
   return lines.csv();
 }
 
-/// Everything into one folder: report.md, runs.csv, runs.jsonl with every evaluation, of which a
-/// report can be made again, and the pictures curves-*.png and points-*.png. Returns the Markdown.
+/// Writes report.md, runs.csv, runs.jsonl and the pictures curves-*.png and points-*.png into one
+/// folder. runs.jsonl has every evaluation; `report` can read it again. Returns the Markdown.
 inline std::string write_report(const std::vector<finished_run>& runs,
                                 const std::filesystem::path& out) {
   std::filesystem::create_directories(out);

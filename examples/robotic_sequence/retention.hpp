@@ -25,7 +25,7 @@
 
 namespace robotic_sequence {
 
-/// What an actor said of stored states: the target of cloning, which need not be asked again.
+/// The actor's distributions on stored states: the fixed target of cloning.
 struct stored_gaussians {
   at::Tensor mean, log_std;  ///< [n, actions]
 
@@ -41,7 +41,7 @@ inline stored_gaussians answers_of(actor_network& actor, const at::Tensor& obser
   return {said.unsquashed().mean().contiguous(), said.unsquashed().log_std().contiguous()};
 }
 
-/// Of the actor over stored states, exact over the actions that each of them may lead to.
+/// The Fisher information of the actor over stored states, exact over the actions.
 inline retain::fisher fisher_of(actor_network& actor, const at::Tensor& observations,
                                 fisher_kind kind) {
   const auto batches = at::split(observations, 256);
@@ -65,7 +65,8 @@ using retention_terms = retain::composition<std::optional<retain::l2_init>,
                                             std::optional<retain::ewc>, std::optional<cloning_term>,
                                             std::optional<retain::kickstarting<actor_teacher>>>;
 
-/// Terms that hold an actor to `start`. `states` [n, observation]: of pre-training, in no order.
+/// Terms that keep an actor close to `start`. `states` [n, observation]: of pre-training, in random
+/// order.
 inline retention_terms make_retention(actor_network& start, const at::Tensor& states,
                                       const retention_settings& settings, std::uint64_t seed) {
   std::optional<retain::l2_init> l2;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The program `robotic_sequence`: fine-tuning a policy that knows the last stages of a robot arm's
-// task, with and without knowledge retention.
+// The program `robotic_sequence`: fine-tunes a policy that was trained on the last stages of a
+// robot arm's task, with and without knowledge retention.
 #include <ATen/Context.h>
 
 #include <algorithm>
@@ -18,13 +18,13 @@
 
 int main(int argc, char** argv) {
   training::keep_freed_memory();
-  // The moments of units that went silent decay into numbers that processors are slow with: they
-  // count as 0.
+  // Adam's moments of inactive units decay to denormal numbers, which are slow on processors. They
+  // are set to 0.
   at::globalContext().setFlushDenormal(true);
   return run_program(argc, argv, "robotic_sequence",
-                     "Fine-tunes a policy that knows the last two stages of a robot arm's task on "
-                     "the whole of it, with and without knowledge retention.\n"
-                     "Look at the world with `robotic_sequence play --scripted`.",
+                     "Fine-tunes a policy on a robot arm's whole task, with and without knowledge "
+                     "retention. The policy was trained on the last two stages of the task.\n"
+                     "To see the world, run `robotic_sequence play --scripted`.",
                      [&](CLI::App& app, std::function<int()>& chosen) {
                        robotic_sequence::add_pretrain(app, chosen);
                        robotic_sequence::add_finetune(app, chosen,

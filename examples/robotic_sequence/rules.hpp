@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is asked of the arm in each stage: where things stand, how far it is to the goal, what
-// counts as solved, what a decision pays.
+// The rules of each stage: the positions of objects, the distance to the goal, when a stage is
+// solved, and the reward of a decision.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 
 namespace robotic_sequence {
 
-/// A place on the table, or a way on it, in metres. The arm's shoulder is at (0, -0.35); y grows
-/// away from it.
+/// A place on the table, or a vector on it, in meters. The arm's shoulder is at (0, -0.35); y
+/// increases away from the arm.
 struct point {
   double x = 0, y = 0;
   friend point operator+(point a, point b) { return {a.x + b.x, a.y + b.y}; }
@@ -28,11 +28,11 @@ inline point direction(point from, point to) {
   return 1 / (distance(from, to) + 1e-6) * (to - from);
 }
 
-/// What is drawn when a stage starts.
+/// The random values that are drawn when a stage starts.
 struct layout {
-  /// where the thing stands: a faucet's axis, of everything else where it is before it is moved
+  /// the place of the object: a faucet's axis; for other objects the initial position
   point place;
-  point goal;           ///< where the object shall be
+  point goal;           ///< target position of the object
   double shoulder = 0;  ///< of the arm, in radians
   double elbow = 0;
 };
@@ -40,10 +40,10 @@ struct layout {
 namespace detail {
 
 inline constexpr double window_travel = 0.15, press_travel = 0.045, unplug_travel = 0.12;
-inline constexpr double lever = 0.11, faucet_turn = 1.35;  ///< metres, radians
+inline constexpr double lever = 0.11, faucet_turn = 1.35;  ///< meters, radians
 inline constexpr double wall_y = 0.2;
-/// Halves of the wall: where a straight way of the puck would touch it, and where a way around it
-/// passes.
+/// Half sizes of the wall: where a straight path of the puck would touch it, and where a path
+/// around it passes.
 inline constexpr double wall_blocks = 0.095, wall_corner = 0.11;
 
 inline bool through_wall(point from, point to) {
@@ -51,7 +51,7 @@ inline bool through_wall(point from, point to) {
   return std::abs(from.x + (wall_y - from.y) / (to.y - from.y) * (to.x - from.x)) < wall_blocks;
 }
 
-/// Of the wall's two corners the one with the shorter way.
+/// The corner of the wall that gives the shorter path.
 inline point corner(point from, point to) {
   const point left{-wall_corner, wall_y}, right{wall_corner, wall_y};
   return distance(from, left) + distance(left, to) < distance(from, right) + distance(right, to)
@@ -59,7 +59,7 @@ inline point corner(point from, point to) {
              : right;
 }
 
-/// Radians that the lever has to turn yet, negative when it is past the goal.
+/// Radians that the lever still has to turn; negative past the goal.
 inline double turn_left(const layout& where, point object) {
   const point now = object - where.place, then = where.goal - where.place;
   return std::atan2(cross(now, then), dot(now, then));
@@ -67,7 +67,7 @@ inline double turn_left(const layout& where, point object) {
 
 }  // namespace detail
 
-/// Places and goals are uniform in boxes; `uniform(low, high)` draws.
+/// Places and goals are uniform in boxes. `uniform(low, high)` draws one number.
 template <class Uniform>
 layout draw_layout(stage_kind kind, Uniform&& uniform) {
   layout where;
@@ -104,24 +104,24 @@ layout draw_layout(stage_kind kind, Uniform&& uniform) {
       where.goal = in_box(-0.12, 0.12, 0.29, 0.32);
       return where;
   }
-  throw std::invalid_argument("draw_layout: there is no such stage");
+  throw std::invalid_argument("draw_layout: this stage does not exist");
 }
 
-/// Where to move the object next: to its goal, or first to a corner of the wall that is between.
+/// The next target of the object: its goal, or first a corner of the wall if the wall is between.
 inline point next_target(stage_kind kind, const layout& where, point object) {
   const bool around = kind == stage_kind::push_wall && detail::through_wall(object, where.goal);
   return around ? detail::corner(object, where.goal) : where.goal;
 }
 
-/// Metres that the object has to go: on a rail straight, a lever along its arc, a puck around the
-/// wall.
+/// Meters that the object still has to move: straight on a rail, along the arc for a lever, around
+/// the wall for a puck.
 inline double way_left(stage_kind kind, const layout& where, point object) {
   if (kind == stage_kind::faucet) return detail::lever * std::abs(detail::turn_left(where, object));
   const point next = next_target(kind, where, object);
   return distance(object, next) + distance(next, where.goal);
 }
 
-/// Where the tip should be to move the object on: it touches it there.
+/// The place where the tip touches the object to push it towards the next target.
 inline point push_from(stage_kind kind, const layout& where, point object) {
   switch (kind) {
     case stage_kind::window: return object + point{0.055, 0};
@@ -135,11 +135,11 @@ inline point push_from(stage_kind kind, const layout& where, point object) {
       return object - 0.06 * direction(object, next_target(kind, where, object));
     case stage_kind::unplug: return object - point{0.035, 0.035};
   }
-  throw std::invalid_argument("push_from: there is no such stage");
+  throw std::invalid_argument("push_from: this stage does not exist");
 }
 
-/// On rails and hinges to within a little of the goal or beyond it; a puck when its centre is
-/// within 5 cm, by a way that no wall bars.
+/// Objects on rails and hinges must be within a small distance of the goal or beyond it. A puck
+/// must be within 5 cm by its center, without a wall in between.
 inline bool solved(stage_kind kind, const layout& where, point object) {
   switch (kind) {
     case stage_kind::window: return where.place.x - object.x > 0.13;
@@ -149,12 +149,12 @@ inline bool solved(stage_kind kind, const layout& where, point object) {
     case stage_kind::push_wall: return way_left(kind, where, object) < 0.05;
     case stage_kind::unplug: return object.x - where.place.x > 0.1;
   }
-  throw std::invalid_argument("solved: there is no such stage");
+  throw std::invalid_argument("solved: this stage does not exist");
 }
 
-/// 0.3 exp(-8 d) + 0.7 p with d from the tip to where it should push, in metres, and p the part of
-/// the way that is done: 1 - way_left / way_at_start, of which a step back counts 0.3 and no more
-/// than the whole way. In [-0.21, 1].
+/// 0.3 exp(-8 d) + 0.7 p, where d is the distance in meters from the tip to where it should push,
+/// and p is the done part of the way: 1 - way_left / way_at_start. A step back counts 0.3 of p, and
+/// no more than the whole way. In [-0.21, 1].
 inline double dense_reward(stage_kind kind, const layout& where, double way_at_start, point tip,
                            point object) {
   double done = 1 - way_left(kind, where, object) / way_at_start;

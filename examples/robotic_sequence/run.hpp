@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A training run in a folder: measured again and again, logged, saved, and gone on with.
+// A training run in a folder: evaluates, logs, saves and resumes.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@
 
 namespace robotic_sequence {
 
-/// Returns whether the run came to its end; false when Ctrl-C stopped it, with everything saved.
+/// Returns true if the run reached its end, false if Ctrl-C stopped it. Saves the run in both
+/// cases.
 inline bool run_training(learner& learning, sac_agent& agent, const std::vector<stage_kind>& stages,
                          const run_place& place, const std::string& title,
                          const std::vector<std::string>& terms) {
@@ -62,7 +63,7 @@ inline bool run_training(learner& learning, sac_agent& agent, const std::vector<
         (place.checkpoint_every > 0 && step % place.checkpoint_every == 0))
       save();
   }
-  // it was stopped here, and is not to go further
+  // needed if a resumed run is already at its last step
   if (learning.finished() && metrics.last_step() != learning.steps()) measure();
   shown.finish(static_cast<double>(learning.steps()), note);
   return learning.finished();

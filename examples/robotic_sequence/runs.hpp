@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reads finished runs, and names what is measured of each.
+// Reads finished runs, and defines the measurements of each run.
 #pragma once
 
 #include <algorithm>
@@ -27,10 +27,10 @@
 
 namespace robotic_sequence {
 
-/// What the teachers know: the last stages of every sequence. All stages in front of them are new.
+/// The known stages: the last stages of every sequence. All earlier stages are new.
 inline constexpr std::array<const char*, 2> far_stages{"unplug", "push-wall"};
 
-/// By this name the whole sequence stands among the stages.
+/// The name of the whole sequence among the stages.
 inline constexpr const char* whole = "all";
 
 inline bool is_far(std::string_view stage) {
@@ -38,18 +38,18 @@ inline bool is_far(std::string_view stage) {
 }
 
 struct finished_run {
-  std::string method;  ///< as the tables name it: ewc with Continual World's Fisher is ewc-cw
+  std::string method;  ///< as in the tables: ewc with Continual World's Fisher is ewc-cw
   std::filesystem::path folder;
   std::vector<std::string> stages;  ///< in the order of the sequence
   long seed = 0, steps = 0;
   int episodes = 0;
   double steps_per_second = std::nan("");
-  /// its success by stage; empty where there is none
+  /// success of the teacher by stage; empty if the run has no teacher
   std::map<std::string, double> teacher;
-  /// success by stage, and of the whole: many episodes, when training was over
+  /// success by stage and of the whole sequence, over many episodes after training
   std::map<std::string, double> at_end;
   std::map<std::string, std::vector<double>> curves;  ///< the columns of metrics.csv
-  /// its strengths and settings, as far as they are known
+  /// strengths and settings, if known
   nlohmann::json how;
 
   std::string group() const {
@@ -62,8 +62,8 @@ struct finished_run {
   }
 };
 
-/// A run out of what its evaluation.json says, without its curves. `where` is named if that is
-/// something else.
+/// Reads a run from its evaluation.json, without its curves. Throws with `where` if the file has
+/// another format.
 inline finished_run run_of(const nlohmann::json& file, const std::filesystem::path& where) {
   finished_run run;
   try {
@@ -91,8 +91,8 @@ inline finished_run run_of(const nlohmann::json& file, const std::filesystem::pa
   return run;
 }
 
-/// (step, success) of the evaluations during training, of a stage or of the whole, without the rows
-/// that lack it.
+/// (step, success) of the evaluations during training, of a stage or of the whole sequence. Skips
+/// rows without a value.
 inline std::vector<std::pair<double, double>> success_curve(const finished_run& run,
                                                             const std::string& stage) {
   std::vector<std::pair<double, double>> points;
@@ -110,16 +110,16 @@ inline finished_run read_run(const std::filesystem::path& path) {
   const auto curve = success_curve(run, whole);
   if (curve.empty())
     throw std::runtime_error(run.folder.string() +
-                             " has an evaluation.json, but no success/all in a metrics.csv: bring "
-                             "the file back, or leave the run out");
+                             " has an evaluation.json, but no success/all in a metrics.csv: "
+                             "restore the file, or remove the run");
   if (curve.front().first != 0 || curve.back().first != static_cast<double>(run.steps))
     throw std::runtime_error((run.folder / "metrics.csv").string() +
                              " does not reach from step 0 to " + std::to_string(run.steps) +
-                             ", where the run ended: part of it is gone; leave the run out");
+                             ", the end of the run: rows are missing; remove the run");
   return run;
 }
 
-/// The measurements of a run on one line: what its report is made of, and no more.
+/// The measurements of a run on one line: everything that a report needs.
 inline std::string line_of(const finished_run& run) {
   const std::string_view cw = "-cw";
   const bool continual_world = run.method.ends_with(cw);
@@ -135,7 +135,7 @@ inline std::string line_of(const finished_run& run) {
   if (!run.teacher.empty()) line["teacher"] = {{"success", run.teacher}};
   for (const auto& [part, values] : run.how.items()) line[part] = values;
   line["success"] = run.at_end;
-  // The rows of metrics.csv that have a success, a column each; what is missing in them is null.
+  // The rows of metrics.csv that have a success, one column each; missing values are null.
   auto& training = line["training"] = nlohmann::ordered_json::object();
   std::vector<std::string> columns{"global_step"};
   for (const auto& stage : run.stages) columns.push_back("success/" + stage);
@@ -153,7 +153,7 @@ inline std::string line_of(const finished_run& run) {
   return line.dump() + "\n";
 }
 
-/// The runs of a file of such lines.
+/// Reads the runs from a file of such lines.
 inline std::vector<finished_run> read_lines(const std::filesystem::path& path) {
   std::ifstream file(path);
   std::vector<finished_run> runs;
@@ -182,10 +182,10 @@ inline std::vector<finished_run> read_lines(const std::filesystem::path& path) {
   return runs;
 }
 
-/// Of sorted runs: those of one method are means over seeds only where all else is equal. Throws
-/// with both folders and what is not.
+/// Checks sorted runs: the runs of one method may differ only in the seed. Throws with both folders
+/// and the difference.
 inline void check_alike(const std::vector<finished_run>& runs) {
-  // the first that says it, of each setting
+  // for each setting, the first run that has it
   std::map<std::string, std::pair<nlohmann::json, const finished_run*>> first;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const auto& run = runs[i];
@@ -203,7 +203,7 @@ inline void check_alike(const std::vector<finished_run>& runs) {
   }
 }
 
-/// Every evaluation.json under the folders, and the runs of the files among them, in an order that
+/// Finds every evaluation.json in the folders, and reads the runs of the given files. The order
 /// does not depend on the file system.
 inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::path>& places) {
   std::vector<finished_run> runs;
@@ -233,8 +233,8 @@ inline std::vector<finished_run> read_runs(const std::vector<std::filesystem::pa
   return runs;
 }
 
-/// AUC = 1/T ∫ p(t) dt by trapezoids: the evaluations stand closer together at the beginning, where
-/// their plain mean would look too often.
+/// AUC = 1/T ∫ p(t) dt by trapezoids. The evaluations are denser at the beginning, so a plain mean
+/// would give the beginning too much weight.
 inline double mean_success(const finished_run& run, const std::string& stage) {
   const auto points = success_curve(run, stage);
   if (points.empty()) return std::nan("");
@@ -263,7 +263,7 @@ struct run_group {
   std::vector<std::string> stages;
   long steps = 0;
   std::vector<std::pair<std::string, std::vector<const finished_run*>>> methods;
-  /// AUC_b by stage, and of the whole: from random weights, mean over seeds
+  /// AUC_b by stage and of the whole sequence: runs from scratch, mean over seeds
   std::map<std::string, double> from_scratch;
 
   std::size_t new_stages() const {
@@ -271,8 +271,8 @@ struct run_group {
         stages.begin(), stages.end(), [](const auto& stage) { return !is_far(stage); }));
   }
 
-  /// FT = (AUC − AUC_b) / (1 − AUC_b): 0 as from scratch, 1 without any failure. NaN without runs
-  /// from scratch, or where these never fail.
+  /// FT = (AUC − AUC_b) / (1 − AUC_b): 0 as from scratch, 1 without any failure. NaN if there are
+  /// no runs from scratch, or if these never fail.
   double forward_transfer(const finished_run& run, const std::string& stage) const {
     const auto found = from_scratch.find(stage);
     if (found == from_scratch.end() || !(found->second < 1)) return std::nan("");
@@ -280,7 +280,7 @@ struct run_group {
   }
 };
 
-/// One number for each run that has it.
+/// One number for each run that has a value.
 template <class Measure>
 std::vector<double> values_over(const std::vector<const finished_run*>& runs,
                                 const Measure& measure) {
@@ -312,7 +312,7 @@ inline std::vector<run_group> group_runs(const std::vector<finished_run>& runs) 
   return groups;
 }
 
-/// a − b in the whole sequence's success over training, seed by seed, of the seeds that both have.
+/// a − b in the success in the whole sequence over training, for each seed that both have.
 inline std::vector<double> seed_differences(const std::vector<const finished_run*>& a,
                                             const std::vector<const finished_run*>& b) {
   std::vector<double> differences;

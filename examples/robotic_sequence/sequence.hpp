@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Several stages one after the other: a stage that is solved leads to the next one, a stage that is
-// not solved in time ends the episode.
+// Several stages one after the other. A solved stage leads to the next stage. A stage that is not
+// solved in time ends the episode.
 #pragma once
 
 #include <algorithm>
@@ -24,14 +24,15 @@ struct world_options {
   int horizon = 50;  ///< decisions of a stage
   double success_bonus = 1.5;
   double reward_scale = 0.1;
-  int frames = 5;  ///< steps of the simulation a decision, each of 10 ms
+  int frames = 5;  ///< simulation steps per decision, each of 10 ms
 };
 
-/// The world. A decision is a torque for each motor, in [-1, 1] times 4 Nm. It pays scale · r with
-/// r the dense reward behind it (see rules.hpp), and when it solves the stage scale · bonus · r ·
-/// (T - t), where T is the horizon and t the number of the decision in its stage from 0 on: the
-/// first decision could earn the factor T, the last one still earns 1. Both ends of a stage, solved
-/// and out of time, are terminal. Equal seeds, stages and decisions give equal worlds.
+/// The world. A decision is a torque for each motor, in [-1, 1] times 4 Nm. It pays scale · r,
+/// where r is the dense reward after the decision (see rules.hpp). A decision that solves the stage
+/// pays scale · bonus · r · (T - t), where T is the horizon and t is the number of the decision in
+/// its stage, from 0. So the first decision can earn the factor T, and the last one the factor 1.
+/// Both ends of a stage, solved and out of time, are terminal. Equal seeds, stages and decisions
+/// give equal worlds.
 class sequence {
  public:
   static constexpr int observation_size = 13, action_size = 2;
@@ -39,13 +40,13 @@ class sequence {
   struct outcome {
     float reward;
     bool success;    ///< solved, with this decision
-    bool timed_out;  ///< it was the last decision and did not solve the stage
+    bool timed_out;  ///< the last decision did not solve the stage
   };
 
-  /// Begins at stage 0. Throws std::invalid_argument.
+  /// Starts at stage 0. Throws std::invalid_argument if the stages or options are invalid.
   explicit sequence(std::vector<stage_kind> stages, std::uint64_t seed, world_options options = {})
       : stages_(std::move(stages)), options_(options), random_(seed) {
-    if (stages_.empty()) throw std::invalid_argument("sequence: it needs a stage at least");
+    if (stages_.empty()) throw std::invalid_argument("sequence: give at least one stage");
     if (options_.horizon < 1)
       throw std::invalid_argument("sequence: the horizon must be 1 or more, got " +
                                   std::to_string(options_.horizon));
@@ -61,12 +62,12 @@ class sequence {
   int stage() const { return stage_; }
   stage_kind kind() const { return stages_[static_cast<std::size_t>(stage_)]; }
   stage_kind kind(int stage) const { return stages_.at(static_cast<std::size_t>(stage)); }
-  /// Decisions made in this stage.
+  /// Number of decisions made in this stage.
   int time() const { return time_; }
-  /// Whether the stage is at its end: then only start() and advance() go on.
+  /// Whether the stage has ended. If so, only start() and advance() continue.
   bool over() const { return end_ != ending::none; }
 
-  /// The beginning of a stage: draws where everything is. Throws std::out_of_range.
+  /// Starts a stage with random positions. Throws std::out_of_range if there is no such stage.
   void start(int stage) {
     if (stage < 0 || stage >= stages())
       throw std::out_of_range("sequence: there is no stage " + std::to_string(stage) + ": 0 to " +
@@ -84,8 +85,8 @@ class sequence {
     way_at_start_ = way_left(kind(), where_, object());
   }
 
-  /// Joint angles and velocities, tip, object, the way from tip to object, goal (each two numbers,
-  /// shifted and scaled to about [-1, 1]) and 2t / T - 1.
+  /// Joint angles and velocities, tip, object, the vector from tip to object, goal (two numbers
+  /// each, shifted and scaled to about [-1, 1]) and 2t / T - 1.
   void observe(float* out) const {
     const auto* angle = data().qpos;
     const auto* velocity = data().qvel;
@@ -97,8 +98,8 @@ class sequence {
       *out++ = static_cast<float>(value);
   }
 
-  /// One decision: two numbers, clamped to [-1, 1]. Does not go on to the next stage by itself.
-  /// Throws std::logic_error when the stage is over, std::invalid_argument for what is no number.
+  /// Makes one decision: two numbers, clamped to [-1, 1]. Does not start the next stage. Throws
+  /// std::logic_error if the stage is over, std::invalid_argument if a number is not finite.
   outcome step(const float* action) {
     if (over())
       throw std::logic_error(
@@ -119,19 +120,19 @@ class sequence {
     return {static_cast<float>(options_.reward_scale * reward), success, end_ == ending::timed_out};
   }
 
-  /// After a success: starts the next stage, or does nothing and returns false when that was the
-  /// last one. Throws std::logic_error when the stage is not solved.
+  /// After a success: starts the next stage and returns true. Returns false if the stage was the
+  /// last one. Throws std::logic_error if the stage is not solved.
   bool advance() {
     if (end_ != ending::solved)
       throw std::logic_error("sequence: stage " + std::to_string(stage_) +
-                             " is not solved, so none follows");
+                             " is not solved, so the next stage cannot start");
     if (stage_ + 1 == stages()) return false;
     start(stage_ + 1);
     return true;
   }
 
-  /// Everything that going on bit for bit needs. `out` and `in` are retain::state, or anything with
-  /// its set(), text() and integer().
+  /// Saves everything that is needed to continue bit for bit. `out` and `in` are retain::state, or
+  /// any type with its set(), text() and integer().
   template <class State>
   void save_state(State& out, const std::string& prefix) const {
     out.set(prefix + "stages", names());
@@ -149,12 +150,12 @@ class sequence {
     out.set(prefix + "physics", text_of(numbers));
   }
 
-  /// Into a sequence of the same stages and options. Throws, and changes nothing, when the state is
-  /// of another one.
+  /// Loads into a sequence with the same stages and options. Throws and changes nothing if the
+  /// state is from another sequence.
   template <class State>
   void load_state(const State& in, const std::string& prefix) {
     if (in.text(prefix + "stages") != names())
-      throw std::runtime_error("the state is of the stages " + in.text(prefix + "stages") +
+      throw std::runtime_error("the state is from the stages " + in.text(prefix + "stages") +
                                ", this sequence has " + names());
     const int stage = in.template integer<int>(prefix + "stage"),
               time = in.template integer<int>(prefix + "time");
@@ -193,7 +194,7 @@ class sequence {
   double way_at_start() const { return way_at_start_; }
   point tip() const { return site(model_of(kind()).tip); }
   point object() const { return site(model_of(kind()).object); }
-  /// MuJoCo's own view of the stage.
+  /// The MuJoCo simulation of the stage.
   const mjModel& model() const { return *model_of(kind()).model; }
   const mjData& data() const { return *simulations_[static_cast<std::size_t>(stage_)]; }
 
@@ -224,7 +225,7 @@ class sequence {
     return all;
   }
 
-  /// What of a simulation is not computed anew in its next step.
+  /// The parts of a simulation that its next step does not recompute.
   template <class Data, class Visit>
   static void for_each_physics(const mjModel& m, Data& d, Visit&& visit) {
     const auto size = [](auto n) { return static_cast<std::size_t>(n); };
@@ -236,7 +237,7 @@ class sequence {
     visit(std::span(&d.time, 1));
   }
 
-  /// The shortest texts that are read back exactly.
+  /// The shortest texts that read back exactly.
   static std::string text_of(const std::vector<double>& numbers) {
     std::string all;
     for (const double number : numbers) {
@@ -253,7 +254,7 @@ class sequence {
       double number = 0;
       const auto [behind, error] = std::from_chars(at, end, number);
       if (error != std::errc{} || behind == end || *behind != ' ')
-        throw std::runtime_error("the state's '" + key + "' is no row of numbers");
+        throw std::runtime_error("the state's '" + key + "' is not a row of numbers");
       numbers.push_back(number);
       at = behind;
     }
@@ -265,7 +266,7 @@ class sequence {
 
   std::vector<stage_kind> stages_;
   world_options options_;
-  std::vector<data_pointer> simulations_;  ///< one a stage
+  std::vector<data_pointer> simulations_;  ///< one per stage
   std::uint64_t random_;
   int stage_ = 0, time_ = 0;
   ending end_ = ending::none;

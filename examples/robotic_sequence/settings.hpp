@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The numbers of a run, and what retains.
+// The settings of a run and of the retention methods.
 #pragma once
 
 #include <cstdint>
@@ -13,30 +13,30 @@ namespace robotic_sequence {
 
 struct agent_settings {
   std::int64_t width = 64;  ///< of the two hidden layers of actor and critics
-  /// the networks see which stage it is and have one head; else a head a stage, which the stage
-  /// picks
+  /// true: the stage is an input of networks with one head; false: one head per stage, selected by
+  /// the stage
   bool one_hot = false;
-  double learning_rate = 1e-3;  ///< Adam's, of actor, critics and temperatures
+  double learning_rate = 1e-3;  ///< of Adam, for actor, critics and temperatures
   std::int64_t batch = 128;
   double discount = 0.99, tau = 0.005;
-  /// What the critics are taught lies between minus this and this. A stage pays 7.5 at most, to a
-  /// policy that solves it at once, and entropy adds 1.6 at most in a known stage, discounted, 5.5
-  /// in a new one at the first temperature, while nothing is paid there. What lies beyond is an
-  /// error that feeds on itself, as it can where stored transitions of stages that the policy does
-  /// not reach are all that critics learn from.
+  /// Bound of the critics' targets, above and below 0. A stage pays at most 7.5, to a policy that
+  /// solves it at once. Discounted entropy adds at most 1.6 in a known stage, and 5.5 in a new
+  /// stage at the first temperature while nothing is paid there. Values beyond the bound are errors
+  /// that amplify themselves. This can happen if the critics know stages only from stored
+  /// transitions, because the policy does not reach these stages.
   double value_bound = 10;
-  double entropy_target = -2;  ///< in nats, of an action: minus its dimensions
+  double entropy_target = -2;  ///< in nats per action: minus the number of dimensions
   double initial_alpha = 0.1;
-  double alpha_floor = 1e-3;  ///< of every stage: a new one goes on exploring
-  double alpha_cap = 7.4;     ///< of a stage that is learnt
-  /// of a stage that was learnt before: a policy that is held cannot raise its entropy
+  double alpha_floor = 1e-3;  ///< of every stage: keeps exploration in new stages
+  double alpha_cap = 7.4;     ///< of a new stage
+  /// of a known stage: a policy under retention cannot raise its entropy
   double known_alpha_cap = 0.03;
 };
 
-/// What draws numbers in a run by a generator of the library.
+/// The parts of a run that draw random numbers with a generator of the library.
 enum class random_stream : std::uint64_t { buffer = 1, cloning = 2 };
-/// A seed of its own for each of them, so that equal generators do not draw in step: mixed as
-/// splitmix64 does (Steele, Lea & Flood 2014).
+/// A separate seed for each part, so that equal generators do not draw equal numbers. Mixed as in
+/// splitmix64 (Steele, Lea & Flood 2014).
 inline std::uint64_t stream_seed(std::uint64_t seed, random_stream stream) {
   std::uint64_t mixed =
       seed * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(stream) * 0xD1342543DE82EF95u;
@@ -48,11 +48,11 @@ inline std::uint64_t stream_seed(std::uint64_t seed, random_stream stream) {
 struct training_settings {
   agent_settings agent;
   std::uint64_t seed = 1;
-  std::int64_t steps = 80'000;          ///< decisions; one update each
-  std::int64_t random_steps = 0;        ///< actions at random to begin with
+  std::int64_t steps = 80'000;          ///< decisions, one update each
+  std::int64_t random_steps = 0;        ///< random actions at the start
   std::int64_t learn_after = 1'000;     ///< decisions before the first update
-  std::int64_t capacity = 100'000;      ///< transitions that are kept
-  std::int64_t evaluate_every = 5'000;  ///< and at 0, 1000, 2000 and 3000: that fast is the fall
+  std::int64_t capacity = 100'000;      ///< transitions in the buffer
+  std::int64_t evaluate_every = 5'000;  ///< and at 0, 1000, 2000 and 3000: the early fall is fast
   int evaluation_episodes = 25;         ///< from each stage, and of the whole sequence
 
   bool evaluation_due(std::int64_t step) const {
@@ -71,22 +71,22 @@ enum class fisher_kind : std::uint8_t {
 struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false, em = false;
   double l2_strength = 0.001, ewc_strength = 1, bc_strength = 0.1, ks_strength = 1;
-  double ks_factor = 1;          ///< after each update
+  double ks_factor = 1;          ///< on ks_strength after each update
   std::int64_t memory = 10'000;  ///< transitions of pre-training: BC's states, EM's protected rows
   std::int64_t fisher_states = 2'560;
   std::int64_t bc_batch = 128;
   fisher_kind fisher = fisher_kind::gaussian;
 
-  /// What adds to the actor's loss or gradient; episodic memory is in the buffer.
+  /// Whether a term adds to the actor's loss or gradient. Episodic memory is in the buffer.
   bool any_term() const { return l2 || ewc || bc || ks; }
 
-  /// In the order of tables: bc+em.
+  /// The name in the tables, for example bc+em.
   std::vector<std::pair<std::string, bool>> terms() const {
     return {{"l2", l2}, {"ewc", ewc}, {"bc", bc}, {"em", em}, {"ks", ks}};
   }
   std::string name() const { return chosen_terms(terms()); }
 
-  /// "none", or terms joined by +. Throws for anything else.
+  /// "none", or terms joined by +. Throws for any other text.
   void choose(const std::string& text) {
     choose_terms(text, {{"l2", &l2}, {"ewc", &ewc}, {"bc", &bc}, {"em", &em}, {"ks", &ks}});
   }

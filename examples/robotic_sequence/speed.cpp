@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How fast the world and its learner are: random decisions in each stage, with an observation after
-// each; then decisions with an update each. `taskset -c 0` measures on one core. The sum keeps the
-// compiler from leaving the observations out.
+// Measures the speed of the world and of the learner: random decisions in each stage, with an
+// observation after each, then decisions with one update each. `taskset -c 0` measures on one core.
+// The sum prevents the compiler from removing the observations.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
@@ -56,8 +56,8 @@ void measure_world(int stage, long decisions) {
               passed / static_cast<double>(decisions) * 1e6, sum);
 }
 
-/// A policy that is held to itself, and states at random: what is held costs the same whatever it
-/// is.
+/// A policy with its own weights as the teacher, and random states. The cost does not depend on the
+/// states.
 void measure_learner(const char* method, long updates) {
   training_settings settings;
   retention_settings kept;
@@ -88,8 +88,8 @@ void measure_learner(const char* method, long updates) {
               learning.steps_per_second());
 }
 
-/// The argument at this place, a whole number above 0; `otherwise` where there is none. Throws for
-/// anything else.
+/// Returns the argument at this place, a whole number above 0, or `otherwise` if there is no such
+/// argument. Throws for any other text.
 long number(int argc, char** argv, int place, long otherwise) {
   if (argc <= place) return otherwise;
   const std::string_view text = argv[place];

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The six stages as MuJoCo sees them: one arm on a table, and one thing in front of it that can be
-// moved.
+// The MuJoCo models of the six stages: one arm on a table, and one movable object in front of it.
 #pragma once
 
 #include <stdexcept>
@@ -24,7 +23,7 @@ inline const char* name_of(stage_kind kind) {
                               std::to_string(static_cast<int>(kind)));
 }
 
-/// In the order of a sequence: the last two are those that a policy is pre-trained on.
+/// In the order of a sequence. A policy is pre-trained on the last two.
 inline const std::vector<stage_kind> all_stages{stage_kind::window, stage_kind::faucet,
                                                 stage_kind::press,  stage_kind::push,
                                                 stage_kind::unplug, stage_kind::push_wall};
@@ -40,9 +39,9 @@ inline std::vector<stage_kind> tail(int stages) {
 
 namespace detail {
 
-/// Seen from above; two links of 0.4 m, hinged at (0, -0.35) and at the elbow, a motor of 4 Nm in
-/// each, a ball at the tip. Only the tip touches things. Metres, radians, seconds; no gravity, for
-/// everything that moves does so in the plane of the table.
+/// Seen from above: two links of 0.4 m, hinged at (0, -0.35) and at the elbow, a motor of 4 Nm in
+/// each hinge, and a ball at the tip. Only the tip touches objects. Meters, radians, seconds.
+/// There is no gravity, because everything moves in the plane of the table.
 inline constexpr const char* arm = R"(
   <body pos="0 -0.35 0.05">
     <joint name="shoulder" type="hinge" axis="0 0 1" range="-1.2 3.2" limited="true" damping="2" armature="0.02"/>
@@ -55,9 +54,9 @@ inline constexpr const char* arm = R"(
     </body>
   </body>)";
 
-/// What stands at the place that is drawn for it, and of it what the arm moves; the site "object"
-/// is where a policy sees it. Groups are the layers of a drawing, from below: 0 rails, 1 what is
-/// moved, 2 walls, 3 the arm, 4 its tip.
+/// The object at its random place, with the part that the arm moves. A policy observes the position
+/// of the site "object". Groups are the layers of a drawing, from below: 0 rails, 1 moved parts,
+/// 2 walls, 3 the arm, 4 its tip.
 inline const char* thing(stage_kind kind) {
   switch (kind) {
     case stage_kind::window:  // a pane on a rail, to be slid to the left
@@ -102,15 +101,15 @@ inline const char* thing(stage_kind kind) {
       <site name="object"/>
     </body>)";
   }
-  throw std::invalid_argument("thing: there is no such stage");
+  throw std::invalid_argument("thing: this stage does not exist");
 }
 
 }  // namespace detail
 
-/// The whole model of a stage. What stands on the table hangs on a mocap body, whose place belongs
-/// to the data of a simulation and not to the model: one model serves every simulation. Its size
-/// says how many constraints and contacts there may be, far more than ever are: what MuJoCo sets
-/// aside by itself costs more to clear, whenever an episode begins, than the episode.
+/// The whole model of a stage. The object is attached to a mocap body, whose place belongs to the
+/// data of a simulation and not to the model, so one model serves every simulation. `size` limits
+/// the number of constraints and contacts, far above what occurs. MuJoCo's default size takes more
+/// time to clear at the start of an episode than the episode itself.
 inline std::string mjcf(stage_kind kind) {
   const std::string wall = kind != stage_kind::push_wall ? "" : R"(
   <geom type="box" pos="0 0.2 0.05" size="0.06 0.012 0.05" class="touch" group="2" rgba="0.35 0.3 0.28 1"/>)";

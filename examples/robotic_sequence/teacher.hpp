@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What pre-training leaves behind: an agent, and transitions that it lived through.
+// The result of pre-training: an agent, and transitions from its training.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace robotic_sequence {
 
-/// What pre-training is on, and fine-tuning may forget.
+/// The stages of pre-training, which fine-tuning may forget.
 inline const std::vector<stage_kind> known_stages{stage_kind::unplug, stage_kind::push_wall};
 inline std::vector<bool> known_kinds() {
   std::vector<bool> known(static_cast<std::size_t>(kinds), false);
@@ -29,13 +29,13 @@ inline void save_shape(retain::state& out, const agent_settings& settings) {
   out.set("width", settings.width);
   out.set("one_hot", settings.one_hot ? 1 : 0);
 }
-/// Throws retain::state_error for another program's file.
+/// Throws retain::state_error if the file is from another program.
 inline void load_shape(const retain::state& in, agent_settings& settings) {
   if (!in.contains("kind") || in.text("kind") != "robotic sequence agent 1")
-    throw retain::state_error("the file holds no policy of this program; `robotic_sequence "
-                              "pretrain` and `finetune` write them");
+    throw retain::state_error("the file has no policy of this program; `robotic_sequence "
+                              "pretrain` and `finetune` write such files");
   settings.width = in.integer("width");
-  // before a network of that size is made
+  // checked before a network of this size is created
   check_saved_shape(in, "agent.actor.encoder.linear0.weight", {settings.width, any_size});
   settings.one_hot = in.integer("one_hot") != 0;
 }
@@ -43,7 +43,7 @@ inline void load_shape(const retain::state& in, agent_settings& settings) {
 struct teacher_file {
   retain::state state;  ///< networks and temperatures under "agent."
   agent_settings shape;
-  retain::transitions memory;  ///< of its last practice, in no order
+  retain::transitions memory;  ///< of the last part of training, in random order
   std::map<std::string, double> success;
   std::uint64_t seed = 0;
 
@@ -66,7 +66,7 @@ struct teacher_file {
   }
 };
 
-/// An actor by itself, from the file of a teacher or of a run.
+/// Reads only the actor, from the file of a teacher or of a run.
 inline actor_network read_actor(const std::string& path) {
   const auto in = retain::state::read(path);
   agent_settings shape;

@@ -186,7 +186,7 @@ TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[mont
       run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --out " +
           teacher.string());
   CHECK(there.code == 1);
-  CHECK_THAT(there.text, ContainsSubstring("holds a teacher already"));
+  CHECK_THAT(there.text, ContainsSubstring("contains a teacher already"));
   CHECK(run("pretrain --steps 4096 --accept 0 --memory 200 --evaluation-games 8 --final-games 8 "
             "--seed 2 --overwrite --out " +
             teacher.string())

@@ -249,7 +249,7 @@ TEST_CASE("a block whose bytes no writer makes is refused, though its checksum i
     REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, steps)
                 .find("another number of steps") != std::string::npos);
   REQUIRE(error_with([&](byte_writer& out) { step(out, 0, 'k'), hero(out); }, 1, "x")
-              .find("more behind its end") != std::string::npos);
+              .find("more bytes after its end") != std::string::npos);
 }
 
 TEST_CASE("a file that says that it is large is not given the memory for it", "[demonstrations]") {

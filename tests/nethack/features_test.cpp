@@ -306,7 +306,7 @@ TEST_CASE("a memory beside a saved game: every flipped bit and every truncation 
   CHECK_THAT(with(actions, 0xfe, 1), ContainsSubstring("out of its range"));
   CHECK_THAT(with(question, 2, 4), ContainsSubstring("out of its range"));
   CHECK_THAT(with(depth, 9, 4), ContainsSubstring("the hero's level"));
-  CHECK_THAT(with(count, 2, 4), ContainsSubstring("more behind its end"));
+  CHECK_THAT(with(count, 2, 4), ContainsSubstring("more bytes after its end"));
   CHECK_THAT(with(count, 4, 4), ContainsSubstring("ends early"));
   CHECK_THAT(with(count, ~0u, 4), ContainsSubstring("out of its range"));
   CHECK_THAT(with(levels + level_size, ~0u, 4), ContainsSubstring("a level twice"));

@@ -200,7 +200,7 @@ TEST_CASE("what cannot be trained is refused when it is said") {
         (finetuner{start_policy(nethack::core_kind::none), games, at::Tensor(), options}),
         ContainsSubstring(why));
   };
-  refused("'encodr' is to be frozen and covers no parameter",
+  refused("the pattern 'encodr' matches no parameter",
           [](auto& options) { options.freeze = {"encodr"}; });
   refused("every parameter is frozen", [](auto& options) { options.freeze = {"*"}; });
   refused("at least 1", [](auto& options) { options.minibatch = 0; });

@@ -511,7 +511,7 @@ TEST_CASE("a state of another sequence changes nothing", "[robotic_sequence]") {
 }
 
 TEST_CASE("mistakes are told", "[robotic_sequence]") {
-  CHECK_THAT(thrown_by([] { sequence({}, 1); }), ContainsSubstring("a stage at least"));
+  CHECK_THAT(thrown_by([] { sequence({}, 1); }), ContainsSubstring("at least one stage"));
   CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.horizon = 0}); }),
              ContainsSubstring("horizon") && ContainsSubstring("got 0"));
   CHECK_THAT(thrown_by([] { sequence(tail(4), 1, {.frames = -2}); }),
@@ -604,10 +604,10 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
   CHECK_THAT(shown({.from = "push-wall", .random = true, .delay = 0}, none),
              ContainsSubstring("0 of 1 stages solved; end: out of time in push-wall"));
   CHECK_THAT(thrown_by([&] { shown({.from = "window", .random = true}, none); }),
-             ContainsSubstring("begin with press, without 'window'"));
-  CHECK_THAT(thrown_by([&] { shown({}, none); }), ContainsSubstring("say who plays"));
+             ContainsSubstring("begin with press and do not include 'window'"));
+  CHECK_THAT(thrown_by([&] { shown({}, none); }), ContainsSubstring("name the player"));
   CHECK_THAT(thrown_by([&] { shown({.random = true, .scripted = true}, none); }),
-             ContainsSubstring("say who plays"));
+             ContainsSubstring("name the player"));
   CHECK_THAT(thrown_by([&] { shown({.policy = "some file"}, none); }),
              ContainsSubstring("no policies here"));
 
