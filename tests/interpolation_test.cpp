@@ -37,8 +37,8 @@ TEST_CASE("interpolation: the formula, exact at both ends and where the models a
   {
     const at::NoGradGuard no_grad;
     for (const auto& p : model->named_parameters())
-      // as if that one had been frozen
-      if (p.key() != "body.0.weight") p.value().add_(torch::randn_like(p.value()));
+      if (p.key() != "body.0.weight")  // as if that one had been frozen
+        p.value().add_(torch::randn_like(p.value()));
   }
   model->forward(torch::randn({8, 3}) * 3 + 1);
   model->forward(torch::randn({8, 3}) * 3 + 1);

@@ -275,7 +275,7 @@ attachment attach(P& penalty, const M& model) {
 template <class P, parameter_source M>
   requires(attachable<P> && !std::is_lvalue_reference_v<P>)
 attachment attach(P&& penalty, const M& model) {
-  return attach(std::make_shared<P>(std::move(penalty)), model);
+  return attach(std::make_shared<P>(std::forward<P>(penalty)), model);
 }
 
 }  // namespace retain

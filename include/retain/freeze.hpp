@@ -44,7 +44,7 @@ namespace retain {
 class frozen {
  public:
   template <parameter_source M>
-  frozen(M& model, std::vector<std::string> patterns) : part_("frozen", model) {
+  frozen(M& model, const std::vector<std::string>& patterns) : part_("frozen", model) {
     part_.check(patterns);
     part_.set(patterns);
   }

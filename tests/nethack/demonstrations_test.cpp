@@ -171,17 +171,19 @@ TEST_CASE("what no game shows is refused where it is read, though the checksums 
   REQUIRE(error_with([](auto& seen) {
             seen.hero_row = 23, seen.hero_column = 79, seen.cursor_row = seen.cursor_column = 0;
           }).empty());
-  const std::vector<std::function<void(nethack::observation&)>> off{[](auto& seen) { seen.hero_column = 117; },
-                                                                    [](auto& seen) { seen.hero_column = 80; },
-                                                                    [](auto& seen) { seen.hero_column = -1; },
-                                                                    [](auto& seen) { seen.hero_row = 24; },
-                                                                    [](auto& seen) { seen.hero_row = -1; },
-                                                                    [](auto& seen) { seen.hero_row = 1 << 20; },
-                                                                    [](auto& seen) { seen.cursor_column = 80; },
-                                                                    [](auto& seen) { seen.cursor_row = 24; },
-                                                                    [](auto& seen) { seen.cursor_row = -1; },
-                                                                    [](auto& seen) { seen.cursor_column = -2000000; },
-                                                                    [](auto& seen) { seen.changed_rows = 1u << 24; }};
+  const std::vector<std::function<void(nethack::observation&)>> off{
+      [](auto& seen) { seen.hero_column = 117; },
+      [](auto& seen) { seen.hero_column = 80; },
+      [](auto& seen) { seen.hero_column = -1; },
+      [](auto& seen) { seen.hero_row = 24; },
+      [](auto& seen) { seen.hero_row = -1; },
+      [](auto& seen) { seen.hero_row = 1 << 20; },
+      [](auto& seen) { seen.cursor_column = 80; },
+      [](auto& seen) { seen.cursor_row = 24; },
+      [](auto& seen) { seen.cursor_row = -1; },
+      [](auto& seen) { seen.cursor_column = -2000000; },
+      [](auto& seen) { seen.changed_rows = 1u << 24; },
+  };
   for (std::size_t i = 0; i < off.size(); ++i) {
     const std::string error = error_with(off[i]);
     INFO(i << ": " << error);

@@ -106,7 +106,7 @@ replacement_list read_tensors(const state& in, const std::string& prefix, const 
 /// Replaces the data of the tensors. The tensor objects stay the same, so an optimizer keeps them.
 /// The version counters increase, so that autograd detects the change.
 inline void replace_tensors(const replacement_list& replacements) {
-  for (auto [tensor, replacement] : replacements) {
+  for (const auto& [tensor, replacement] : replacements) {
     tensor.set_data(replacement);
     written(tensor);
   }

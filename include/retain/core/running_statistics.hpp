@@ -236,7 +236,7 @@ class discounted_return_scale {
       if (going_on.defined()) carried = carried * going_on[t];
     }
     statistics_.update(all);
-    returns_ = carried;
+    returns_ = std::move(carried);
   }
 
   /// Returns rewards / deviation(), for rewards of any shape. The result has the type of the

@@ -174,7 +174,7 @@ class diagonal_gaussian {
   static at::Tensor standard_normal(const at::Tensor& uniform) {
     return normal_in_place(uniform.to(at::kDouble, false, true));
   }
-  static at::Tensor normal_in_place(at::Tensor uniform) {
+  static at::Tensor normal_in_place(const at::Tensor& uniform) {
     return uniform.mul_(2).sub_(1).clamp_min_(-1 + 0x1p-53).erfinv_().mul_(root_two);
   }
   /// Standard normal numbers in the shape and type of the mean.
@@ -184,7 +184,7 @@ class diagonal_gaussian {
                                        : at::rand(mean_.sizes(), options);
     const at::NoGradGuard no_grad;
     auto few = detail::normal_of_few(uniform, mean_);
-    return few.defined() ? few : normal_in_place(std::move(uniform)).to(mean_.scalar_type());
+    return few.defined() ? few : normal_in_place(uniform).to(mean_.scalar_type());
   }
   at::Tensor at_noise(const at::Tensor& normal) const {
     return detail::gaussian_at(mean_, log_std_, normal.to(mean_.scalar_type()));

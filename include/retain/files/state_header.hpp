@@ -267,7 +267,8 @@ state_header read_state_header(const std::string& path, Source& source, bool ver
         std::string_view(beginning).substr(checksum_end - zero_checksum.size()))
       damaged("truncated or damaged (its checksum does not match)");
   }
-  return parse_state_header(path, std::string(source.view(sizeof length, length)), size);
+  const std::string text(source.view(sizeof length, length));  // a mapped file may still change
+  return parse_state_header(path, text, size);
 }
 
 /// A source that reads a file in pieces.

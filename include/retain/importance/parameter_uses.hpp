@@ -78,7 +78,7 @@ bool describe_convolution(ConvolutionNode& node, std::size_t slot, parameter_use
 /// Describes how an operation uses a parameter at input `slot`. `transposed`: the parameter's
 /// transpose. Returns false for an operation, or a form of one, that is not known here.
 inline bool describe_use(const node_pointer& node, std::size_t slot, const at::Tensor& parameter,
-                     bool transposed, parameter_use& use) {
+                         bool transposed, parameter_use& use) {
   if (auto* addmm = dynamic_cast<nodes::AddmmBackward0*>(node.get())) {
     if (!is_one(addmm->alpha) || !is_one(addmm->beta)) return false;
     if (slot == 0 && parameter.dim() == 1) return use.kind = use_kind::bias, true;

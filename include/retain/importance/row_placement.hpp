@@ -48,7 +48,8 @@ inline void refuse_batch_statistics(const Node& node, const char* who) {
   const auto* native = dynamic_cast<const nodes::NativeBatchNormBackward0*>(&node);
   const auto* cudnn = dynamic_cast<const nodes::CudnnBatchNormBackward0*>(&node);
   if (!mixes(native) && !mixes(cudnn)) return;
-  if (native ? has_running_statistics(native->running_mean_) : has_running_statistics(cudnn->running_mean_))
+  if (native ? has_running_statistics(native->running_mean_)
+             : has_running_statistics(cudnn->running_mean_))
     throw config_error(concat(who, ": the policy runs batch normalization in training mode, "
                                    "where no sample has a gradient of its own: "
                                    "call policy->eval() first"));
@@ -98,11 +99,13 @@ inline bool places_by_shape(Node& node, std::int64_t samples) {
   if (std::find(known.begin(), known.end(), kind) == known.end()) return false;
   const auto& edges = node.next_edges();
   // of activations, it moves rows
-  if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag") return comes_from_parameter(edges[0]);
+  if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag")
+    return comes_from_parameter(edges[0]);
   // a product from the left mixes them
   if (kind == "Mm" || kind == "Addmm") return comes_from_parameter(edges.back());
   if (kind == "Stack")
-    return std::none_of(edges.begin(), edges.end(), [](const auto& edge) { return is_cut_out(edge); });
+    return std::none_of(edges.begin(), edges.end(),
+                        [](const auto& edge) { return is_cut_out(edge); });
   // A sum over rows may have each times a number that the data give it.
   if (auto* sum = dynamic_cast<nodes::SumBackward1*>(&node))
     return sum->dim.list && sum->dim.list->size() == 1 &&

@@ -175,7 +175,7 @@ struct dataset_source {
 
   template <class Distribution>
   static const Distribution& scored(const Distribution& d) {
-    return d;
+    return d;  // NOLINT(bugprone-return-const-ref-from-parameter): the caller holds it
   }
 
   template <class Distribution, class Batch>

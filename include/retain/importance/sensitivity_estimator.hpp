@@ -72,7 +72,7 @@ class sensitivity_estimator {
     const at::Tensor whole = norms(outputs_of(answer));
     const std::int64_t count = whole.size(0);
     // throws if the model mixes the samples of a batch
-    graph_walk({whole}, count, "estimate_sensitivity");
+    const graph_walk unmixed({whole}, count, "estimate_sensitivity");
     if (steady_.in_doubt() && count > 0) {
       const generators_as_they_were undisturbed(whole.device());
       steady_.check({outputs_of(answer).detach()}, count,

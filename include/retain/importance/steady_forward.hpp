@@ -65,8 +65,7 @@ void refuse_gathering_modules(const M& model, const char* who) {
     refuse_gathering("", model, who);
     for (const auto& item : model.named_modules("", false))
       refuse_gathering(item.key(), *item.value(), who);
-    // torch::jit::Module
-  } else if constexpr (requires {
+  } else if constexpr (requires {  // torch::jit::Module
                          model.is_training();
                          model.named_buffers(false);
                          model.named_modules();

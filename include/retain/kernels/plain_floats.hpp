@@ -106,7 +106,7 @@ inline bool plain_indices(const at::Tensor& indices, std::int64_t end) {
   return true;
 }
 
-/// Incoming gradients as loops read them: an expanded one, as the backward of a sum gives, is copied.
+/// Incoming gradients as loops read them: an expanded gradient, for example of a sum, is copied.
 inline torch::autograd::variable_list packed(torch::autograd::variable_list incoming) {
   if (at::GradMode::is_enabled()) return incoming;
   for (auto& gradient : incoming)

@@ -28,10 +28,10 @@ inline at::Tensor quadratic_force(const at::Tensor& theta, const at::Tensor& anc
 /// which can be differentiated again.
 struct quadratic_function : torch::autograd::Function<quadratic_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, at::TensorList thetas,
-                            std::vector<quadratic_item> items, double strength) {
+                            const std::vector<quadratic_item>& items, double strength) {
     torch::autograd::variable_list saved;
     std::vector<double> scales;
-    for (auto& item : items) {
+    for (const auto& item : items) {
       saved.insert(saved.end(), {item.theta, item.anchor, item.importance});
       scales.push_back(item.scale);
     }
@@ -82,11 +82,11 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
 
 /// The same with a graph: as one node, or one operation after the other for those who listen to
 /// each (a trace, a forward-mode derivative).
-inline at::Tensor quadratic_loss(std::vector<quadratic_item> items, double strength) {
+inline at::Tensor quadratic_loss(const std::vector<quadratic_item>& items, double strength) {
   std::vector<at::Tensor> thetas;
   for (const auto& item : items) thetas.push_back(item.theta);
   if (may_join_own_types(thetas))
-    return quadratic_function::apply(at::TensorList(thetas), std::move(items), strength);
+    return quadratic_function::apply(at::TensorList(thetas), items, strength);
   at::Tensor sum;
   double constant = 0;
   for (const auto& item : items) {

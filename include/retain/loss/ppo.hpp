@@ -122,7 +122,7 @@ inline at::Tensor hardly_vary(const at::Tensor& mean, const at::Tensor& deviatio
 inline at::Tensor normalized(const at::Tensor& advantages, double epsilon = 1e-7) {
   if (advantages.numel() < 2) return at::zeros_like(advantages);
   const auto mean = advantages.mean(), deviation = advantages.std();
-  const auto usual = (advantages - mean) / (deviation + epsilon);
+  auto usual = (advantages - mean) / (deviation + epsilon);
   // The deviation of equal floats is not 0, because their mean is rounded. If the deviation is so
   // small that rounding may explain it, compute it in double.
   const auto may_show = [](const auto& from, const auto& spread) { return spread <= 1e-4 * from; };

@@ -135,7 +135,7 @@ class sac_temperature {
     if (gradient.defined())
       gradient.add_(added);
     else
-      gradient = added;
+      gradient = std::move(added);
   }
 
   double entropy_target() const { return entropy_target_; }

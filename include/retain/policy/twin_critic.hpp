@@ -144,8 +144,8 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
     const auto seen = detail::as_rows(observations, observations_ + extra);
     const auto said =
         evaluate(detail::critic_rows(seen, observations_, detail::as_rows(actions, actions_)));
-    const auto q = extra > 0 ? detail::pick_head(said, options_.stages, stage_of(seen, extra), true)
-                             : said.squeeze(-1);
+    auto q = extra > 0 ? detail::pick_head(said, options_.stages, stage_of(seen, extra), true)
+                       : said.squeeze(-1);
     if (observations.dim() == 2) return q;
     auto sizes = observations.sizes().slice(0, leading(observations)).vec();
     sizes.insert(sizes.begin(), options_.critics);

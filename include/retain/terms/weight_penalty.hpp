@@ -34,9 +34,9 @@ class weight_penalty : protected anchor_map {
   /// Throws shape_error or state_error when the model does not fit.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {
-    auto items = match(parameters(model));
+    const auto items = match(parameters(model));
     if (items.empty() || strength() == 0.0) return at::zeros({}, options_of(items));
-    return quadratic_loss(std::move(items), strength());
+    return quadratic_loss(items, strength());
   }
 
   /// Adds the gradient of `loss` to every trainable parameter's `.grad` in one pass, without
@@ -57,8 +57,8 @@ class weight_penalty : protected anchor_map {
       gradients.push_back(gradient);
     }
     auto value = quadratic_pass<gradient_mode::add>(items, gradients, 2.0 * strength());
+    // A sparse gradient was replaced by a dense one.
     for (std::size_t i = 0; i < items.size(); ++i)
-      // was sparse
       if (!gradients[i].is_same(items[i].theta.grad()))
         items[i].theta.mutable_grad() = gradients[i];
     return value.mul_(strength());
