@@ -25,7 +25,8 @@ struct behavioral_cloning_options {
   std::int64_t batch_size = 256;  ///< states (or sequences) drawn for each loss
   std::uint64_t seed = 0;  ///< the seed of the uniform sampler; another sampler has its own seed
   divergence direction = divergence::teacher_student;
-  std::int64_t burn_in = 0;  ///< first steps of a sequence that are left out of the loss
+  /// number of first steps that the loss leaves out in a sequence that begins inside an episode
+  std::int64_t burn_in = 0;
 };
 
 /// Marks a target as the expert's actions: int64 [n], or continuous [n, D], in the form that the
@@ -71,7 +72,7 @@ struct is_expert_actions<expert_actions<A>> : std::true_type {};
 /// to another device.
 ///
 /// By default, states are drawn uniformly with replacement. The third argument may give another
-/// sampler: stratified, prioritized, sequences, or any retain::sampler. Equal seeds draw equal
+/// sampler: stratified, prioritised, sequences, or any retain::sampler. Equal seeds draw equal
 /// batches. At strength 0 neither student nor teacher is called, but a batch is still drawn.
 ///
 /// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher

@@ -19,7 +19,7 @@ namespace retain::detail {
 /// How the rows of a flattened batch belong to N samples of K rows each.
 enum class row_order { sample_major, time_major };
 
-/// The relative tolerance of graph_walk's row checks: the largest difference that rounding can
+/// The relative tolerance of the checks of row orders: the largest difference that rounding can
 /// make, relative to the size of the rows.
 inline double rows_tolerance(const at::Tensor& parameter) {
   return parameter.scalar_type() == at::kDouble  ? 1e-9
