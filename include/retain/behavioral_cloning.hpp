@@ -202,8 +202,8 @@ class behavioral_cloning : public detail::distillation_base {
       detail::load_part(name, in, prefix + "target", target);
     if constexpr (std::same_as<Sampler, uniform>) sampler.resize(detail::size_of(memory));
     check_sizes(memory, target, sampler);
-    // A copy of a teacher would share its network. So the teacher itself is loaded, and as the
-    // last step that can fail.
+    // A copy of a teacher would share its network, so the teacher itself is loaded. This is the
+    // last step that can fail: a failure changes nothing.
     if constexpr (stateful<Target> && !detail::gatherable<Target>)
       target_.load_state(in, prefix + "target.");
     if constexpr (data<Target>) target_ = std::move(target);

@@ -97,8 +97,8 @@ struct exponential_decay {
   }
 };
 
-/// Changes linearly from `initial` to `last` while the progress goes from 0 to `over`, then stays at
-/// `last`.
+/// Changes linearly from `initial` to `last` while the progress goes from 0 to `over`, then stays
+/// at `last`.
 struct linear {
   double initial = 1.0;
   double last = 0.0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The strength of a term: any schedule, and how far it has come.
+// The strength of a term: any schedule with its current progress.
 #pragma once
 
 #include <retain/base/error.hpp>

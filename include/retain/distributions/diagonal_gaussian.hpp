@@ -200,9 +200,9 @@ class diagonal_gaussian {
 
 namespace detail {
 
-/// Returns KL(p || q), [...], from means and logarithms of deviations, [..., D]. With r = log
-/// sigma_p
-/// - log sigma_q, (exp(2 r) - 1) / 2 - r loses no digits if the two deviations are close.
+/// Returns KL(p || q), [...], from means and logarithms of deviations, [..., D]. With
+/// r = log sigma_p - log sigma_q, (exp(2 r) - 1) / 2 - r loses no digits if the two deviations are
+/// close.
 inline at::Tensor gaussian_kl(const at::Tensor& p_mean, const at::Tensor& p_log_std,
                               const at::Tensor& q_mean, const at::Tensor& q_log_std) {
   const auto ratio = p_log_std - q_log_std;

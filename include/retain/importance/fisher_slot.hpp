@@ -52,15 +52,15 @@ struct fisher_slot {
   at::Tensor parameter;
   // `last`: the sum over the last batch. `before`: the sum over earlier batches, in double.
   at::Tensor last = {}, before = {};
-  // The order of rows for each layout for which the order matters. Set when a batch has shown it.
+  // The order of rows for each layout in which it matters. Set when a batch has determined it.
   std::map<std::vector<std::int64_t>, row_order> orders = {};
   bool checked = false;  // the walk agreed in a batch of several samples with one row each
   bool walkable = true;
   bool reached = false;
   std::int64_t walked = 0, looped = 0;  // samples
 
-  /// Adds the sum over a batch, or over a part of one. The sums are added in double. After some
-  /// millions of states, a float total would be too large to change by one batch.
+  /// Adds the sum over a batch, or over a part of one. The sums are added in double. In
+  /// float, a new sum would be lost in the total of some millions of states.
   void add_batch(const at::Tensor& sum) {
     if (last.defined()) before = before.defined() ? before.add_(last) : last.to(at::kDouble);
     last = sum;

@@ -36,7 +36,8 @@ inline at::ScalarType real_type(const at::Tensor& theta) {
   return theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-/// Whether a tensor's memory holds its numbers, without a pending negation and not as lazy zeros.
+/// Whether a tensor's memory holds its numbers. False for a lazily negated tensor and for lazy
+/// zeros.
 inline bool in_memory(const at::Tensor& tensor) {
   return tensor.layout() == at::kStrided && !tensor.is_neg() && !tensor._is_zerotensor();
 }

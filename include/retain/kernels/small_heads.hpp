@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The heads of small networks, for few float32 numbers on the CPU: loops instead of LibTorch's
 // operations, and one node of the autograd graph. Each function returns an undefined tensor, or
-// nothing, if the loops do not apply; the caller then uses its formula.
+// an empty list, if the loops do not apply; the caller then uses its formula.
 #pragma once
 
 #include <retain/kernels/plain_floats.hpp>

@@ -18,9 +18,9 @@
 
 namespace retain {
 
-/// Distributions with gradients through their samples: a type with rsample_with_log_prob(), which
-/// returns members `action` and `log_prob` and need not invert tanh, or a type with rsample() and
-/// log_prob(actions).
+/// Distributions with gradients through their samples. The type needs rsample() and
+/// log_prob(actions), or rsample_with_log_prob(), which returns members `action` and `log_prob`.
+/// The second form avoids the inversion of tanh.
 template <class D>
 concept reparametrised_distribution = requires(const D& d) {
   { d.rsample_with_log_prob().action } -> std::convertible_to<at::Tensor>;
@@ -201,7 +201,7 @@ sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Ten
 }
 
 /// Returns a target for the policy's entropy, in nats: d log(std sqrt(2 pi e)), the entropy of a
-/// Gaussian with this standard deviation in each of d dimensions. The default .089 is that of
+/// Gaussian with this standard deviation in each of d dimensions. The default .089 is the value of
 /// Wołczyk et al. 2021 (arXiv 2105.10919). The usual target -d corresponds to std = .089 to three
 /// digits.
 inline double gaussian_entropy_target(std::int64_t dimensions, double standard_deviation = 0.089) {

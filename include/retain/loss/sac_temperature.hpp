@@ -97,11 +97,11 @@ class sac_temperature {
     return alpha().index_select(0, which.reshape({-1})).view(which.sizes());
   }
 
-  /// Returns the loss, 0-dim, with log_alpha in its graph. log_probs [N] are those of the sampled
-  /// actions. stage [N] is as for alpha(), and is needed if there is more than one stage. A stage
-  /// without samples in the batch has no gradient. The loss of an empty batch is 0. Throws
-  /// shape_error if the shapes do not fit, and config_error if the stages are not of an integral
-  /// type.
+  /// Returns the loss, 0-dim, with log_alpha in its graph. log_probs [N] are the
+  /// log-probabilities of the sampled actions. stage [N] has the type that alpha() takes. It is
+  /// needed if there is more than one stage. A stage without samples in the batch gets a gradient
+  /// of 0. The loss of an empty batch is 0. Throws shape_error if the shapes do not fit, and
+  /// config_error if the stages are not of an integral type.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     check_and_bound(log_probs, stage);
     const auto own =
@@ -200,7 +200,7 @@ class sac_temperature {
   }
 
   double entropy_target_;
-  at::Tensor lowest_, highest_;  // of log alpha, [S]
+  at::Tensor lowest_, highest_;  // the bounds of log alpha, [S]
   at::Tensor log_alpha_;
 };
 

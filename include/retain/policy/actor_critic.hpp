@@ -60,7 +60,8 @@ struct actor_critic_options {
   /// widths of the hidden layers between the encoder (or core) and the distribution
   std::vector<std::int64_t> policy_hidden = {};
   std::vector<std::int64_t> value_hidden = {};  ///< widths of the hidden layers before the values
-  activation_kind activation = activation_kind::relu;  ///< of these hidden layers
+  /// the activation of these hidden layers
+  activation_kind activation = activation_kind::relu;
   /// number of values: 0 for a policy without a critic, 2 for two kinds of rewards
   std::int64_t values = 1;
   critic_kind critic = critic_kind::shared;

@@ -68,8 +68,8 @@ inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen,
   return at::cat({observations.narrow(1, 0, seen), actions}, 1);
 }
 
-/// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1,
-/// width].
+/// K layer norms with scale and shift: [K, N, width] -> [K, N, width]. Parameters: weight, bias
+/// [K, 1, width].
 class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_of_several {
  public:
   batched_norm(std::int64_t count, std::int64_t width) : sizes_{count, 1, width} { reset(); }
