@@ -159,7 +159,7 @@ TEST_CASE("fisher: which dimension the samples lie along", "[fisher]") {
   CHECK(support::relative_error(along(0, x, actions), second) > 1e-3);
   CHECK_THROWS_AS(along(2, x, actions), retain::config_error);
   CHECK_THROWS_WITH(along(2, x, actions),
-                    ContainsSubstring("sample_dimension 2 for rows of shape [5, 6]"));
+                    ContainsSubstring("sample_dimension 2 in log-probabilities of shape [5, 6]"));
   CHECK_THROWS_AS(along(1, x[0], actions[0]), retain::config_error);
 }
 
@@ -323,11 +323,11 @@ TEST_CASE("fisher: what has no per-sample gradient, no gradient or no data is re
   CHECK_THROWS_WITH(estimate_fisher(net, torch::full({2, 4}, std::nan("")), forward),
                     ContainsSubstring("not finite"));
   torch::nn::Linear other(4, 3);
-  CHECK_THROWS_WITH(estimate_fisher(other, x, forward), ContainsSubstring("another copy"));
+  CHECK_THROWS_WITH(estimate_fisher(other, x, forward), ContainsSubstring("copy of it"));
   const std::vector<at::Tensor> computed{torch::randn({3, 4}).requires_grad_() * 2};
   CHECK_THROWS_WITH(
       estimate_fisher(computed, x, [&](const at::Tensor& o) { return o.mm(computed[0].t()); }),
-      ContainsSubstring("leaves"));
+      ContainsSubstring("leaf tensors"));
   const auto wrong_mask = [&](const at::Tensor& o) {
     return retain::masked{categorical{net->forward(o)}, torch::ones({3})};
   };

@@ -23,14 +23,15 @@ namespace retain {
 struct behavioral_cloning_options {
   strength_schedule strength = 1.0;
   std::int64_t batch_size = 256;  ///< states (or sequences) drawn for each loss
-  std::uint64_t seed = 0;         ///< of the uniform sampler; any other brings its own
+  std::uint64_t seed = 0;  ///< the seed of the uniform sampler; another sampler has its own seed
   divergence direction = divergence::teacher_student;
-  std::int64_t burn_in = 0;  ///< steps of a sequence that only warm a recurrent state
+  /// number of first steps that the loss leaves out in a sequence that begins inside an episode
+  std::int64_t burn_in = 0;
 };
 
-/// Marks a target as the expert's actions: int64 [n] or continuous [n, D], as the student's
-/// log_prob takes them, in a tensor or whatever can be drawn from. A tensor without this mark holds
-/// logits.
+/// Marks a target as the expert's actions: int64 [n], or continuous [n, D], in the form that the
+/// student's log_prob takes. The actions are a tensor or a type with size() and gather(indices). A
+/// tensor without this mark holds logits.
 template <detail::gatherable Actions>
 struct expert_actions {
   Actions actions;
@@ -47,39 +48,50 @@ struct is_expert_actions<expert_actions<A>> : std::true_type {};
 
 }  // namespace detail
 
-/// Behavioural cloning of stored pre-training states:
+/// Behavioral cloning of stored pre-training states:
 ///
-///     loss = c / N * sum over drawn states s of w(s) KL(pi*(.|s) || pi(.|s)),   N valid states from the memory
+///     loss = c / N * sum over drawn states s of w(s) KL(pi*(.|s) || pi(.|s))
+///     N    = number of valid states that were drawn from the memory
 ///
-/// (Wołczyk et al. 2024, arXiv 2402.02868, section 2), or w(s) (-log pi(a*|s)) where the target is
-/// the expert's actions. The memory is a tensor of states [n, ...], or any type with size() and
-/// gather(indices). The target is a live teacher, what it said when the states were stored (a
-/// tensor of logits [n, ..., A], or a type with size() and gather(indices) -> prediction), or
-/// expert_actions:
+/// If the target is the expert's actions, the summand is w(s) (-log pi(a*|s)). w(s) is 1, or the
+/// sampler's weight.
+///
+/// `memory` is a tensor of states [n, ...], or any type with size() and gather(indices). `target`
+/// is one of these:
+/// - a live teacher;
+/// - the teacher's stored answers: a tensor of logits [n, ..., A], or a type with size() and
+///   gather(indices) -> prediction;
+/// - expert_actions.
 ///
 ///     behavioral_cloning{states, teacher, {.strength = 2.0, .batch_size = 256}}
 ///     behavioral_cloning{states, logits, {.strength = 2.0}}
-///     behavioral_cloning{states, expert_actions{actions}, stratified{regions}, {.batch_size = 256}}
+///     behavioral_cloning{states, expert_actions{actions}, stratified{regions},
+///                        {.batch_size = 256}}
 ///
-/// The student is asked about observations where the memory keeps them, on its device: a callable
-/// may move them.
+/// The student receives the observations on the memory's device. A callable student may move them
+/// to another device.
 ///
-/// States are drawn uniformly with replacement, or as the sampler says that is given third:
-/// stratified, prioritised, sequences, or any retain::sampler. w is 1, or the sampler's weights.
-/// Equal seeds draw equal batches. At strength 0 nobody is asked, but the draw goes on.
+/// By default, states are drawn uniformly with replacement. The third argument may give another
+/// sampler: stratified, prioritised, sequences, or any retain::sampler. Equal seeds draw equal
+/// batches. At strength 0 neither student nor teacher is called, but a batch is still drawn.
 ///
 /// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher
-/// that takes (observations, done) is called so, may answer {prediction, state}, and starts from an
-/// initial state of its own; a recurrent retain::teacher is reset before every batch, so its
-/// initial state has to be one of batch_size sequences. That start is wrong where a sequence begins
-/// inside an episode: `burn_in` leaves the first steps of those, and only those, out of the loss.
-/// (Later losses still reach back through them, unless the student detaches its state.) Where a
-/// memory's own items are sequences [T, N], the student and the teacher see what `gather` returns
-/// and mark padding by answering retain::masked.
+/// that takes (observations, done) is called with both and may return {prediction, state}. It
+/// starts from its own initial state. A recurrent retain::teacher is reset before every batch, so
+/// its initial state must be one of batch_size sequences.
 ///
-/// Throws config_error for an empty memory, a batch size below 1 or a burn-in that leaves no step;
-/// shape_error when targets are not as many as states, or the sampler draws from more items than
-/// there are.
+/// The initial state is wrong for a sequence that begins inside an episode. `burn_in` leaves the
+/// first steps of these sequences out of the loss; other sequences keep all their steps. Gradients
+/// of later losses still flow through the steps left out, unless the student detaches its state.
+///
+/// If the items of a memory are sequences themselves, [T, N], the student and the teacher receive
+/// what `gather` returns. They mark padding by returning retain::masked.
+///
+/// Throws config_error if the memory is empty, the batch size is below 1, or the burn-in leaves no
+/// step. Throws shape_error if the number of targets differs from the number of states, or if the
+/// sampler draws from more items than the memory holds.
+///
+/// Paper: Wołczyk et al. 2024 (arXiv 2402.02868, section 2).
 template <detail::gatherable Memory, class Target, sampler Sampler = uniform>
 class behavioral_cloning : public detail::distillation_base {
  public:
@@ -108,17 +120,17 @@ class behavioral_cloning : public detail::distillation_base {
           detail::concat("behavioral_cloning: burn_in must not be negative, got ", burn_in_));
     if constexpr (sequence_sampler<Sampler>)
       if (burn_in_ >= sampler_.length())
-        throw config_error(detail::concat("behavioral_cloning: a burn-in of ", burn_in_,
-                                          " steps leaves nothing of sequences of ",
+        throw config_error(detail::concat("behavioral_cloning: a burn_in of ", burn_in_,
+                                          " steps leaves no step of sequences of length ",
                                           sampler_.length()));
     if (labels && direction_ != divergence::teacher_student)
-      throw config_error("behavioral_cloning: expert actions have no divergence in the direction "
-                         "student_teacher; use a teacher or its logits");
+      throw config_error("behavioral_cloning: with expert actions the direction must be "
+                         "teacher_student; for student_teacher use a teacher or its logits");
     check_sizes(memory_, target_, sampler_);
   }
 
-  /// A 0-dim tensor in the graph of `student`, a callable from observations to a prediction. Draws
-  /// the next batch.
+  /// Draws the next batch and returns its loss, a 0-dim tensor in the graph of `student`. `student`
+  /// is a callable from observations to a prediction.
   template <class Student>
   at::Tensor loss(Student&& student) {
     draw();
@@ -145,21 +157,21 @@ class behavioral_cloning : public detail::distillation_base {
     if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.done));
     const at::Tensor mean =
         detail::masked_mean(draw_.weights.defined() ? rows_ * weights_like(rows_) : rows_, kept);
-    // rounding takes the divergence of near equals below 0
+    // rounding can make the divergence of nearly equal distributions negative
     rows_ = labels ? rows_.detach() : rows_.detach().clamp_min(0);
     last_ = mean.detach();
     return mean * strength();
   }
-  /// The same; the rollout is not looked at.
+  /// Returns loss(student). The rollout is not used.
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout&) {
     return loss(student);
   }
 
-  /// What the last `loss` drew, and the divergence (or -log pi) of each row of it, unweighted and
-  /// without gradient, undefined at strength 0: new priorities are
-  /// sampler().update(last_draw().indices, last_rows()). A divergence is never negative; -log of a
-  /// density may be, and is then no priority.
+  /// The batch that the last `loss` drew, and the divergence (or -log pi) of each of its rows. The
+  /// values are unweighted and without gradient. They are undefined at strength 0. To update the
+  /// priorities, call sampler().update(last_draw().indices, last_rows()). A divergence is never
+  /// negative. -log of a density may be negative; then it must not be used as a priority.
   const drawn& last_draw() const { return draw_; }
   const at::Tensor& last_rows() const { return rows_; }
   Sampler& sampler() { return sampler_; }
@@ -174,8 +186,8 @@ class behavioral_cloning : public detail::distillation_base {
     else
       detail::save_part(out, prefix + "target", target_);
   }
-  /// A memory, target or sampler that is neither a tensor nor stateful is the caller's to restore.
-  /// How many states the saved memory holds may differ from this one's.
+  /// The caller must restore a memory, target or sampler that is neither a tensor nor stateful.
+  /// The saved memory may hold another number of states than the current memory.
   void load_state(const state& in, const std::string& prefix) {
     auto schedule = schedule_;
     schedule.load_state(in, prefix + "schedule.");
@@ -190,7 +202,8 @@ class behavioral_cloning : public detail::distillation_base {
       detail::load_part(name, in, prefix + "target", target);
     if constexpr (std::same_as<Sampler, uniform>) sampler.resize(detail::size_of(memory));
     check_sizes(memory, target, sampler);
-    // A teacher's copy would share its network: it is loaded in place, as the last that can fail.
+    // A copy of a teacher would share its network, so the teacher itself is loaded. This is the
+    // last step that can fail: a failure changes nothing.
     if constexpr (stateful<Target> && !detail::gatherable<Target>)
       target_.load_state(in, prefix + "target.");
     if constexpr (data<Target>) target_ = std::move(target);
@@ -203,12 +216,12 @@ class behavioral_cloning : public detail::distillation_base {
   static constexpr bool labels = detail::is_expert_actions<Target>::value;
   static constexpr bool sequential = sequence_sampler<Sampler>;
 
-  /// The uniform sampler's only number stands beside the rest.
+  /// Returns the prefix for the sampler's state. The uniform sampler has no prefix of its own.
   static std::string sampler_prefix(const std::string& prefix) {
     return std::same_as<Sampler, uniform> ? prefix : prefix + "sampler.";
   }
 
-  /// What a state restores as data: loaded into a copy first, so that a failure changes nothing.
+  /// Whether a part is loaded as data: into a copy first, so that a failure changes nothing.
   template <class Part>
   static constexpr bool data =
       detail::is_expert_actions<Part>::value || std::convertible_to<Part, at::Tensor> ||
@@ -224,7 +237,8 @@ class behavioral_cloning : public detail::distillation_base {
       if constexpr (detail::gatherable<std::remove_cvref_t<decltype(part)>>)
         if (detail::size_of(part) != states)
           throw shape_error(detail::concat("behavioral_cloning: ", detail::size_of(part),
-                                           " rows of ", what, " for ", states, " states"));
+                                           " rows of ", what, " were given for ", states,
+                                           " states; each state needs one row"));
     };
     if constexpr (labels)
       check(target.actions, "expert actions");
@@ -232,7 +246,7 @@ class behavioral_cloning : public detail::distillation_base {
       check(target, "stored logits");
     if (const auto items = static_cast<std::int64_t>(sampler.size()); items > states)
       throw shape_error(detail::concat("behavioral_cloning: the sampler draws from ", items,
-                                       " items, the memory holds ", states));
+                                       " items, but the memory holds only ", states));
   }
 
   void draw() {
@@ -248,7 +262,7 @@ class behavioral_cloning : public detail::distillation_base {
     } else if constexpr (requires { requires Target::recurrent; }) {
       static_assert(
           sequential,
-          "a recurrent teacher needs a sampler of sequences, which says where episodes begin");
+          "a recurrent teacher needs a sampler of sequences, which marks where episodes begin");
       target_.reset();
       return target_.step(observations, done);
     } else {
@@ -256,8 +270,8 @@ class behavioral_cloning : public detail::distillation_base {
     }
   }
 
-  /// -log pi(a*|s); what stands for an action in a row that is not kept may be out of the policy's
-  /// range, and is replaced.
+  /// Returns -log pi(a*|s). In a row that is not kept, the stored action may be outside the
+  /// policy's range, so it is replaced.
   template <class Distribution>
   at::Tensor surprise(const Distribution& distribution, const at::Tensor& kept) {
     return distribution
@@ -265,12 +279,12 @@ class behavioral_cloning : public detail::distillation_base {
         .neg();
   }
 
-  /// The rows that both masks keep; an undefined one keeps all.
+  /// Returns the rows that both masks keep. An undefined mask keeps all rows.
   static at::Tensor valid(const at::Tensor& first, const at::Tensor& second) {
     return detail::common_mask(name, first, second);
   }
 
-  /// The weights of the items, which are the last dimension of `rows`.
+  /// Returns the weights of the items. The items are the last dimension of `rows`.
   at::Tensor weights_like(const at::Tensor& rows) const {
     if (draw_.weights.dim() != 1 || rows.dim() < 1 || draw_.weights.size(0) != rows.size(-1))
       throw shape_error(detail::concat("behavioral_cloning: the sampler's weights of shape ",

@@ -129,7 +129,7 @@ TEST_CASE("kfac: a layer that sees two rows of one state and none of another is 
   CHECK_NOTHROW(retain::estimate_kfac(net, x, forward));
   owner = torch::tensor({0, 0, 2, 3, 4, 5});
   CHECK_THROWS_WITH(retain::estimate_kfac(net, x, forward),
-                    ContainsSubstring("'weight'") && ContainsSubstring("one of each state"));
+                    ContainsSubstring("'weight'") && ContainsSubstring("one row per state"));
 }
 
 TEST_CASE("fisher: in ordinary networks shapes alone place the rows, and nothing is spent on "

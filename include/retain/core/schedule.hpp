@@ -33,8 +33,8 @@ inline std::string span_text(const char* kind, double initial, double last, doub
                 exact_text(over), "}");
 }
 
-/// Throws config_error unless `holds`; NaN makes every comparison false and so is refused with the
-/// rest.
+/// Throws config_error unless `holds`. A comparison with NaN is false, so a NaN parameter throws
+/// too.
 inline void require(bool holds, const std::string& schedule, const char* what) {
   if (!holds) throw config_error(concat(schedule, ": ", what));
 }
@@ -54,7 +54,7 @@ inline void check_bounds(const std::string& schedule, double initial, double tar
   require(minimum <= initial && initial <= maximum, schedule,
           "the initial strength must lie between minimum and maximum");
   require(scale > 0 && std::isfinite(scale), schedule,
-          "the scale that observations have led to must be positive and finite");
+          "the scale computed from observations must be positive and finite");
 }
 }  // namespace detail
 
@@ -81,7 +81,7 @@ struct exponential_decay {
 
   double operator()(double progress) const {
     const double value = initial * std::pow(factor, progress / per);
-    return value < floor ? floor : value;  // and NaN stays NaN, for whoever checks
+    return value < floor ? floor : value;  // NaN stays NaN, so that later checks find it
   }
   void validate() const {
     detail::require(detail::is_strength(initial) && detail::is_strength(floor), describe(),
@@ -97,8 +97,8 @@ struct exponential_decay {
   }
 };
 
-/// Changes linearly from `initial` to `last` while the progress goes from 0 to `over`, then stays at
-/// `last`.
+/// Changes linearly from `initial` to `last` while the progress goes from 0 to `over`, then stays
+/// at `last`.
 struct linear {
   double initial = 1.0;
   double last = 0.0;
@@ -176,7 +176,8 @@ struct dual_ascent {
   double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {
     const double moved = (*this)(0) * std::exp(rate * std::clamp(kl / target - 1.0, -1.0, 1.0));
-    scale = std::clamp(moved, minimum, maximum) / initial;  // nothing winds up behind a bound
+    // The clamp keeps `scale` from growing while the strength is at a bound.
+    scale = std::clamp(moved, minimum, maximum) / initial;
   }
   void validate() const {
     detail::check_bounds(describe(), initial, target, minimum, maximum, scale);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The strength of a term: any schedule, and how far it has come.
+// The strength of a term: any schedule with its current progress.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -32,7 +32,7 @@ concept remembering_schedule = requires(S& s, const S& c, const std::vector<doub
 /// type. A number converts to a constant schedule, and a lambda `double(double)` is a schedule too.
 class strength_schedule {
  public:
-  // NOLINT: `.strength = 500.0` is the point
+  // NOLINT: implicit, so that `.strength = 500.0` works
   strength_schedule(double value) : strength_schedule(constant{value}) {}
 
   template <class S>
@@ -63,7 +63,8 @@ class strength_schedule {
   /// Makes the checks of `step` and throws the same errors, without changing the progress.
   void check_step(double progress) const {
     if (!std::isfinite(progress))
-      throw config_error(detail::concat("a schedule was stepped to ", progress));
+      throw config_error(
+          detail::concat("the progress of a schedule must be finite, got ", progress));
     check(self_->value(progress));
   }
 
@@ -72,7 +73,7 @@ class strength_schedule {
   /// or if the new strength is not valid.
   void observe(double measurement) {
     if (std::isnan(measurement))
-      throw config_error("a schedule was given NaN to observe: look for NaN in what was measured");
+      throw config_error("observe() of a schedule got NaN; find the NaN in the measured value");
     auto changed = self_->clone();
     changed->observe(measurement);
     check(changed->value(progress_));
@@ -100,11 +101,12 @@ class strength_schedule {
     auto loaded = self_->clone();
     try {
       loaded->set_memory(memory);
-      if (!std::isfinite(progress)) throw config_error(detail::concat("a progress of ", progress));
+      if (!std::isfinite(progress))
+        throw config_error(detail::concat("the progress must be finite, got ", progress));
       check(*loaded, progress);
     } catch (const config_error& wrong) {
       throw state_error(
-          detail::concat("the state's schedule at '", prefix, "' cannot be: ", wrong.what()));
+          detail::concat("the state's schedule at '", prefix, "' is not valid: ", wrong.what()));
     }
     self_ = std::move(loaded);
     progress_ = progress;
@@ -137,7 +139,7 @@ class strength_schedule {
         function.observe(measurement);
       else
         throw config_error(detail::concat("the schedule ", describe(),
-                                          " does not adapt: observe() has no meaning for it"));
+                                          " does not adapt, so observe() cannot be used with it"));
     }
     std::string describe() const override {
       if constexpr (requires {
@@ -162,7 +164,7 @@ class strength_schedule {
   static std::string concat_key(const std::string& prefix, std::size_t i) {
     return detail::concat(prefix, "memory.", i);
   }
-  /// What every schedule is held to, when it is taken and when it is loaded.
+  /// Checks the schedule and its strength, at construction and at loading.
   static void check(const concept_base& schedule, double progress) {
     schedule.validate();
     check(schedule.value(progress));

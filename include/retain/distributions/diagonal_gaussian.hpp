@@ -17,8 +17,8 @@ namespace retain {
 
 namespace detail {
 
-/// 1 / sigma as far as the type can hold it: an infinite one times a distance of 0 is NaN. What is
-/// added has no gradient, and is 0 for any other sigma.
+/// Returns 1 / sigma, limited to what the type can hold. (Infinity times a distance of 0 is NaN.)
+/// `beyond` has no gradient; it is 0 for every sigma that needs no limit.
 inline at::Tensor inverse_deviation(const at::Tensor& log_std) {
   const double most = log_std.scalar_type() == at::kDouble ? 709
                       : log_std.scalar_type() == at::kHalf ? 11
@@ -33,7 +33,8 @@ inline at::Tensor inverse_deviation(const at::Tensor& log_std) {
 
 inline constexpr double half_log_two_pi = 0.91893853320467274178;
 
-/// mean + sigma noise, and the terms of its log-density, [..., D].
+/// gaussian_at returns mean + sigma noise. gaussian_log_density_at returns the terms of its
+/// log-density. Both are [..., D].
 inline at::Tensor gaussian_at(const at::Tensor& mean, const at::Tensor& log_std,
                               const at::Tensor& noise) {
   return at::addcmul(mean, log_std.exp(), noise);
@@ -93,9 +94,9 @@ class diagonal_gaussian {
   /// correct for any sigma. Throws shape_error unless there is one action per row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != mean_.sizes())
-      throw shape_error(detail::concat("diagonal_gaussian: actions of shape ",
-                                       detail::shape_text(actions.sizes()), " for a mean of shape ",
-                                       detail::shape_text(mean_.sizes())));
+      throw shape_error(detail::concat(
+          "diagonal_gaussian: actions of shape ", detail::shape_text(actions.sizes()),
+          " do not fit a mean of shape ", detail::shape_text(mean_.sizes())));
     const auto standardised =
         ((actions.device() == device() ? actions : actions.to(device())) - mean_) *
         detail::inverse_deviation(log_std_);
@@ -169,15 +170,15 @@ class diagonal_gaussian {
     return mean_.sizes().slice(0, static_cast<std::size_t>(mean_.dim() - 1));
   }
 
-  /// Through the inverse of the normal distribution function, so that one uniform number makes one
-  /// normal one, wherever it stands.
+  /// Maps uniform numbers to standard normal numbers with the inverse of the normal distribution
+  /// function. Each normal number depends on one uniform number only, not on its position.
   static at::Tensor standard_normal(const at::Tensor& uniform) {
     return normal_in_place(uniform.to(at::kDouble, false, true));
   }
   static at::Tensor normal_in_place(const at::Tensor& uniform) {
     return uniform.mul_(2).sub_(1).clamp_min_(-1 + 0x1p-53).erfinv_().mul_(root_two);
   }
-  /// Standard normal numbers in the shape and type of the mean.
+  /// Draws standard normal numbers in the shape and type of the mean.
   at::Tensor noise(const at::Generator& generator) const {
     const auto options = mean_.options().dtype(at::kDouble).requires_grad(false);
     auto uniform = generator.defined() ? at::rand(mean_.sizes(), generator, options)
@@ -189,7 +190,7 @@ class diagonal_gaussian {
   at::Tensor at_noise(const at::Tensor& normal) const {
     return detail::gaussian_at(mean_, log_std_, normal.to(mean_.scalar_type()));
   }
-  /// The terms of the log-density of at_noise(normal), [..., D].
+  /// Returns the terms of the log-density of at_noise(normal), [..., D].
   at::Tensor log_density_at(const at::Tensor& normal) const {
     return detail::gaussian_log_density_at(normal, log_std_);
   }
@@ -199,8 +200,9 @@ class diagonal_gaussian {
 
 namespace detail {
 
-/// KL(p || q) from means and logarithms of deviations [..., D]: [...]. With r = log sigma_p - log
-/// sigma_q, (exp(2 r) - 1) / 2 - r loses no digits where the two deviations are close.
+/// Returns KL(p || q), [...], from means and logarithms of deviations, [..., D]. With
+/// r = log sigma_p - log sigma_q, (exp(2 r) - 1) / 2 - r loses no digits if the two deviations are
+/// close.
 inline at::Tensor gaussian_kl(const at::Tensor& p_mean, const at::Tensor& p_log_std,
                               const at::Tensor& q_mean, const at::Tensor& q_log_std) {
   const auto ratio = p_log_std - q_log_std;
@@ -220,7 +222,7 @@ inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
   if (p.mean().sizes() != q.mean().sizes())
     throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()),
                                      " and ", detail::shape_text(q.mean().sizes()),
-                                     " do not belong together"));
+                                     ": both need the same shape"));
   auto few =
       detail::gaussian_kl_of_few<detail::gaussian_kl>(p.mean(), p.log_std(), q.mean(), q.log_std());
   return few.defined() ? few : detail::gaussian_kl(p.mean(), p.log_std(), q.mean(), q.log_std());

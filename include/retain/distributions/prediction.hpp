@@ -32,8 +32,8 @@ decltype(auto) distribution_of(const P& prediction) {
   else
     return (prediction);
 }
-/// Returns the distributions, with fixed ones in the rows that `mask` drops, so that NaN in padding
-/// does not reach a gradient.
+/// Returns the distributions. In the rows that `mask` drops, fixed distributions replace them, so
+/// that NaN in padding does not reach a gradient.
 template <class D>
 D where(const D& distribution, const at::Tensor& mask) {
   if constexpr (requires {

@@ -36,13 +36,13 @@ inline at::Tensor squashed(const at::Tensor& u, double center, double half) {
   return half == 1 && center == 0 ? within : within * half + center;
 }
 
-/// log |da/du| for a = squashed(u), element by element. softplus(-2u) = -log sigmoid(2u).
+/// Returns log |da/du| for a = squashed(u), per element. softplus(-2u) = -log sigmoid(2u).
 inline at::Tensor log_slope(const at::Tensor& u, double half) {
   constexpr double log_two = 0.69314718055994530942;
   return (u - at::log_sigmoid(u * 2)) * -2 + (2 * log_two + std::log(half));
 }
 
-/// {a, log pi(a|s), u} from standard normal noise, with u = mean + std noise and a = squashed(u).
+/// Returns {a, log pi(a|s), u} from standard normal noise: u = mean + std noise, a = squashed(u).
 inline std::vector<at::Tensor> squashed_from_noise(const at::Tensor& mean,
                                                    const at::Tensor& log_std,
                                                    const at::Tensor& noise, double center,
@@ -107,9 +107,9 @@ class tanh_gaussian {
   /// 8.7 in float, 18.7 in double. Throws shape_error unless there is one action per row.
   at::Tensor log_prob(const at::Tensor& actions) const {
     if (actions.sizes() != unsquashed_.mean().sizes())
-      throw shape_error(detail::concat("tanh_gaussian: actions of shape ",
-                                       detail::shape_text(actions.sizes()), " for a mean of shape ",
-                                       detail::shape_text(unsquashed_.mean().sizes())));
+      throw shape_error(detail::concat(
+          "tanh_gaussian: actions of shape ", detail::shape_text(actions.sizes()),
+          " do not fit a mean of shape ", detail::shape_text(unsquashed_.mean().sizes())));
     const auto within = (actions - centre()) / half();
     const double largest = largest_below_one(within.scalar_type());
     return log_prob_unsquashed(within.clamp(-largest, largest).atanh());

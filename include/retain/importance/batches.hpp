@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What every estimate does with its model and its data: which parameters, and batch by batch.
+// Code that all estimates share: which parameters are estimated, and the loop over the batches.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,8 +17,8 @@
 
 namespace retain::detail {
 
-/// The trainable parameters of a model that no pattern excludes. Throws config_error, which begins
-/// with `who`, if there is none.
+/// Returns the trainable parameters of a model that no pattern excludes. Throws config_error if
+/// there is none. `who` is the start of the error text.
 template <parameter_source M>
 parameter_list estimated_parameters(const char* who, const M& model,
                                     const std::vector<std::string>& exclude) {
@@ -30,9 +30,9 @@ parameter_list estimated_parameters(const char* who, const M& model,
   return chosen;
 }
 
-/// Calls `add` for one batch, or for every batch of a range, and `progress` with `seen()` after
-/// each. The model's buffers are afterwards what they were. Throws config_error for a batch
-/// normalization in training mode.
+/// Calls `add` for one batch, or for every batch of a range. After each batch, calls `progress`
+/// with `seen()`. The model's buffers are restored at the end. Throws config_error if a module is a
+/// batch normalization in training mode.
 template <parameter_source M, class Data, class Add, class Seen>
 void for_each_batch(const char* who, const M& model, Data&& data, Add add,
                     const std::function<void(std::int64_t)>& progress, Seen seen) {
@@ -64,8 +64,8 @@ auto slice_of(const Batch& batch, std::int64_t sample_dimension, std::int64_t st
     return batch.narrow(start, length);
 }
 
-/// Whether a tensor has the batch's samples along the dimension in which log-probabilities have
-/// them.
+/// Whether `dimension` of a batch has the given number of samples. `dimension` is the sample
+/// dimension of the log-probabilities. True for a batch that is not a tensor.
 template <class Batch>
 bool samples_fit(const Batch& batch, std::int64_t dimension, std::int64_t samples) {
   if constexpr (std::convertible_to<const Batch&, at::Tensor>) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Accumulates the diagonal Fisher batch by batch: the graph walk where it covers a parameter and
-// agrees with plain gradients, one sample at a time elsewhere.
+// Accumulates the diagonal Fisher batch by batch. The graph walk is used for a parameter that it
+// covers if the result agrees with plain gradients. Other parameters are differentiated one sample
+// at a time.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -35,7 +36,8 @@ class fisher_estimator {
       if (tensor.grad_fn())
         throw config_error(
             concat("estimate_fisher: '", name,
-                   "' is computed from other tensors: list those instead, a Fisher is of leaves"));
+                   "' is computed from other tensors: list these tensors instead, because a Fisher "
+                   "is estimated for leaf tensors only"));
       slots_.push_back({name, tensor});
     }
   }
@@ -44,8 +46,8 @@ class fisher_estimator {
     return static_cast<std::int64_t>(states_.defined() ? states_.item<double>() : 0.0);
   }
 
-  /// How many samples were differentiated through the graph of their whole batch, since it could
-  /// not be sliced.
+  /// Returns the number of samples that were differentiated through the graph of their whole batch
+  /// because the batch could not be sliced.
   std::int64_t unsliced() const { return unsliced_; }
 
   template <class Batch, class Forward, class Source>
@@ -58,7 +60,7 @@ class fisher_estimator {
     count(asked.valid());
     asked.take_scores();
 
-    // The walk is built over all passes at once, so that a use in any of them is seen.
+    // The walk runs over the graphs of all passes at once, so that it finds the uses in every pass.
     graph_walk walk(asked.passes().scores(), asked.samples());
     if (steady_.in_doubt()) asked.check_steady(steady_, /*few=*/settings_.verify > 0);
     walked_batch walked(slots_, settings_, walk, asked.passes(), asked.valid(), asked.dimension(),
@@ -75,14 +77,15 @@ class fisher_estimator {
   parameter_list values() const {
     if (std::none_of(slots_.begin(), slots_.end(), [](const auto& s) { return s.reached; }) &&
         states() != 0)
-      throw config_error("estimate_fisher: the policy's log-probabilities depend on none of the "
-                         "model's parameters: is `forward` another copy of the model?");
+      throw config_error("estimate_fisher: the policy's log-probabilities do not depend on any of "
+                         "the model's parameters: check that `forward` calls this model and not a "
+                         "copy of it");
     if (states() == 0) throw config_error("estimate_fisher: the data has no valid state");
     parameter_list result;
     for (const auto& s : slots_) {
       const at::Tensor mean = s.mean(states_);
       result.push_back({s.name, mean});
-      // The largest value is infinite or NaN where any is.
+      // The largest value is infinite or NaN if any value is.
       if (mean.numel() > 0 && !mean.max().isfinite().template item<bool>())
         throw state_error(
             concat("estimate_fisher: the Fisher of '", s.name,
@@ -105,10 +108,10 @@ class fisher_estimator {
     states_ = states_.defined() ? states_ + valid.sum(at::kDouble) : valid.sum(at::kDouble);
   }
 
-  /// The squared gradients of every single sample, summed over the passes.
+  /// Adds the squared gradients of each sample, summed over the passes.
   template <class Asked>
   void add_one_by_one(Asked& asked, const std::vector<fisher_slot*>& alone) {
-    // A longer chain of float additions would lose the last ones.
+    // A longer chain of float additions would lose the last values.
     constexpr std::int64_t together = 256;
     const std::int64_t samples = asked.samples();
     std::vector<at::Tensor> wanted, totals(alone.size());

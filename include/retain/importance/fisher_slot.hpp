@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a diagonal Fisher is of: a parameter, the sums over samples so far, and how they were made.
+// One parameter of a diagonal Fisher: the sums over the samples so far, and how they were computed.
 #pragma once
 
 #include <retain/importance/per_sample_squares.hpp>
@@ -19,7 +19,7 @@ namespace retain {
 enum class fisher_path {
   graph_walk,  ///< all samples of a batch at once
   per_sample,  ///< one sample at a time
-  unused,      ///< the policy's distributions do not depend on it: 0
+  unused,      ///< the policy's distributions do not depend on the parameter; its Fisher is 0
 };
 
 namespace detail {
@@ -36,36 +36,36 @@ struct fisher_settings {
   std::int64_t memory = 64 << 20;
 };
 
-/// A gradient as its square is summed: dense, in float, or in double for double.
+/// Converts a gradient for the sum of its squares: dense, in double for double and else in float.
 inline at::Tensor widened(const at::Tensor& gradient) {
   return gradient.to_dense().to(gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
 }
 
-/// total += value, in place; an undefined total becomes the value itself.
+/// Adds `value` to `total` in place. An undefined total becomes `value` itself, not a copy.
 inline void add_to(at::Tensor& total, const at::Tensor& value) {
   total = total.defined() ? total.add_(value) : value;
 }
 
-/// One parameter of a diagonal Fisher, and the sums that its mean is made of.
+/// One parameter of a diagonal Fisher, and the sums for its mean.
 struct fisher_slot {
   std::string name;
   at::Tensor parameter;
-  // sums over the last batch, and in double over those before it
+  // `last`: the sum over the last batch. `before`: the sum over earlier batches, in double.
   at::Tensor last = {}, before = {};
-  // by layout, of batches where it matters; set once a batch has decided it
+  // The order of rows for each layout in which it matters. Set when a batch has determined it.
   std::map<std::vector<std::int64_t>, row_order> orders = {};
-  bool checked = false;  // a batch of several samples with one row each has agreed
+  bool checked = false;  // the walk agreed in a batch of several samples with one row each
   bool walkable = true;
   bool reached = false;
   std::int64_t walked = 0, looped = 0;  // samples
 
-  /// Sums over batches, or parts of them, are added in double: a float total would lose what one
-  /// adds to that of some millions of states.
+  /// Adds the sum over a batch, or over a part of one. The sums are added in double. In
+  /// float, a new sum would be lost in the total of some millions of states.
   void add_batch(const at::Tensor& sum) {
     if (last.defined()) before = before.defined() ? before.add_(last) : last.to(at::kDouble);
     last = sum;
   }
-  /// In float, or in double for a double parameter.
+  /// Returns the mean over `states`, in double for a double parameter and else in float.
   at::Tensor mean(const at::Tensor& states) const {
     const auto type = parameter.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     if (!last.defined())

@@ -6,9 +6,10 @@
 
 namespace retain::detail {
 
-/// While it lives, products and convolutions of float32 on a GPU are made in float32, not in TF32,
-/// whose 10 bits of mantissa would move a gradient by a thousandth, and the batch's gradients away
-/// from those of single samples. For the whole process, as LibTorch has the switches.
+/// During its lifetime, matrix products and convolutions of float32 on a GPU use float32, not TF32.
+/// The 10 mantissa bits of TF32 change a gradient by about a thousandth, so the gradients of a
+/// batch would differ from those of single samples. LibTorch's switches, and so this class, affect
+/// the whole process.
 class float32_throughout {
  public:
   float32_throughout() {
@@ -16,7 +17,7 @@ class float32_throughout {
     try {
       convolutions_ = at::globalContext().allowTF32CuDNN();
       products_ = at::globalContext().allowTF32CuBLAS();
-      // set through LibTorch's newer switches, which these do not mix with: as the caller wants it
+      // The caller used LibTorch's newer switches, which exclude the older ones. Change nothing.
     } catch (const c10::Error&) {
       convolutions_ = products_ = false;
     }

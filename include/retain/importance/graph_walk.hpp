@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Finds, in the graph of a forward pass, every use of every parameter, and captures what per-sample
-// gradients need: the input saved in the forward pass and the gradient that arrives in the backward
-// pass. A parameter is covered when each edge that leads to it belongs to an operation known here;
-// one unknown use is enough to leave it to the per-sample loop.
+// Finds every use of every parameter in the graph of a forward pass. Captures what per-sample
+// gradients need: the input saved in the forward pass, and the gradient that arrives in the
+// backward pass. A parameter is covered if each edge that leads to it belongs to an operation known
+// here. A parameter with an unknown use is left to the per-sample loop.
 #pragma once
 
 #include <retain/importance/parameter_uses.hpp>
@@ -28,8 +28,9 @@ namespace retain::detail {
 
 class graph_walk {
  public:
-  /// Walks the graphs below `roots`. Throws config_error for batch normalization by the statistics
-  /// of the batch: there, no sample has a gradient of its own. `who` begins the error.
+  /// Walks the graphs below `roots`. Throws config_error if the graph contains a batch
+  /// normalization by the statistics of the batch, because then the gradient of a sample depends on
+  /// the other samples. `who` is the start of the error text.
   graph_walk(const std::vector<at::Tensor>& roots, std::int64_t samples,
              const char* who = "estimate_fisher") {
     std::vector<node_pointer> pending;
@@ -53,15 +54,17 @@ class graph_walk {
     }
   }
 
-  /// Whether every operation is known to put each row where shapes alone say, whatever the data.
-  /// Others, such as a choice of tokens by index, may give one sample the rows of another.
+  /// Whether, for every operation, the position of each row is known to depend on shapes only and
+  /// not on the data. Other operations, such as a choice of tokens by index, may give one sample
+  /// the rows of another sample.
   bool places_rows_by_shape() const { return by_shape_; }
 
   bool reaches(const at::Tensor& parameter) const {
     return leaves_.count(parameter.unsafeGetTensorImpl()) != 0;
   }
 
-  /// All uses of a parameter, or nothing when one of them is not an operation known here.
+  /// Returns all uses of a parameter, or an empty list if one of them is not an operation known
+  /// here.
   std::vector<parameter_use> uses_of(const at::Tensor& parameter) {
     std::vector<parameter_use> uses;
     const auto leaf = leaves_.find(parameter.unsafeGetTensorImpl());
@@ -69,9 +72,9 @@ class graph_walk {
     return uses;
   }
 
-  /// The gradients of a scalar that arrive at the operations of all uses that were asked for, in
-  /// place of the last ones; an operation that the scalar does not depend on is left with none. No
-  /// parameter's own gradient is computed on the way.
+  /// Computes the gradients of a scalar that arrive at the operations of all uses returned so far.
+  /// They replace the gradients of the last call. An operation that the scalar does not depend on
+  /// gets an undefined gradient. The gradients of the parameters themselves are not computed.
   void capture(const at::Tensor& scalar) {
     std::vector<at::Tensor*> targets;
     torch::autograd::edge_list arrivals;
@@ -100,8 +103,8 @@ class graph_walk {
     std::shared_ptr<at::Tensor> gradient;
   };
 
-  /// What an operation makes of an arriving gradient before it uses it: in LibTorch 1.13 the hooks
-  /// of the tensor that it computed.
+  /// Returns the gradient that an operation uses: the arriving gradient after the operation's
+  /// pre-hooks. In LibTorch 1.13 these are the hooks of the tensor that the operation computed.
   static at::Tensor behind_hooks(Node& operation, const at::Tensor& arrived) {
     torch::autograd::variable_list inputs(operation.num_inputs());
     inputs[0] = arrived;

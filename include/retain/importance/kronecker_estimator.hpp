@@ -109,12 +109,12 @@ class kronecker_estimator {
     const at::Tensor x = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
     return x.t().mm(x).to(at::kDouble);
   }
-  /// sum + value in a tensor of its own.
+  /// Adds `value` to `sum` in a new tensor.
   static void add_apart(at::Tensor& sum, const at::Tensor& value) {
     sum = sum.defined() ? sum + value : value;
   }
 
-  /// Adds a batch's second moments of what each layer reads, and of the gradients of its output.
+  /// Adds a batch's second moments of each layer's inputs and of the gradients of its outputs.
   void add_factors(const at::Tensor& valid, const std::vector<found_layer>& found,
                    const std::vector<at::Tensor>& outputs) {
     const at::NoGradGuard no_grad;
@@ -189,8 +189,8 @@ class kronecker_estimator {
       if (!per_sample_squares::belong(found[l].use, plain[l], weights, row_order::sample_major,
                                       rows_tolerance(weight.tensor)))
         throw config_error(
-            concat("estimate_kfac: the rows that reach '", weight.name,
-                   "' must be one of each state, in the order of the states: exclude "
+            concat("estimate_kfac: the input of '", weight.name,
+                   "' must have one row per state, in the order of the states: exclude "
                    "the layer by pattern, and use retain::ewc for it"));
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What an operation in the autograd graph does with a parameter: the operations that the Fisher
-// knows, and what of them its arithmetic needs.
+// Describes how an operation in the autograd graph uses a parameter: the operations that the Fisher
+// estimate knows, and the saved values that the estimate needs.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -37,20 +37,21 @@ std::vector<std::int64_t> as_ints(const List& list) {
 enum class use_kind {
   matrix,  ///< input [R, in] times the weight; gradient [R, out]
   bias,    ///< added to every row; gradient [R, out]
-  /// multiplied with every row of a normalised input; input [R, D] is that, gradient [R, D]
+  /// multiplied with every row of a normalized input; input [R, D] is the normalized input,
+  /// gradient [R, D]
   scale,
   convolution,       ///< input [R, C, H, W], gradient [R, O, H', W']
   convolution_bias,  ///< gradient [R, O, ...]
-  /// rows of a table; input holds indices, `rows` the row of the batch each belongs to
+  /// rows of a table; input holds indices, `rows` holds the batch row of each index
   lookup,
 };
 
 struct parameter_use {
   use_kind kind;
-  // filled by graph_walk::capture; undefined where none arrived
+  // set by graph_walk::capture; undefined if no gradient arrived
   std::shared_ptr<at::Tensor> gradient;
   at::Tensor input;
-  at::Tensor rows;                  // lookup in bags
+  at::Tensor rows;                  // lookup: for bags only
   bool transposed = false;          // matrix: the parameter is [out, in]
   std::int64_t padding_index = -1;  // lookup: this row receives no gradient
   std::vector<std::int64_t> kernel, stride, padding, dilation;
@@ -75,8 +76,9 @@ bool describe_convolution(ConvolutionNode& node, std::size_t slot, parameter_use
          use.input.dim() == static_cast<std::int64_t>(use.kernel.size()) + 2;
 }
 
-/// Describes how an operation uses a parameter at input `slot`. `transposed`: the parameter's
-/// transpose. Returns false for an operation, or a form of one, that is not known here.
+/// Describes how an operation uses a parameter at input `slot`. `transposed` means that the
+/// operation uses the parameter's transpose. Returns false if the operation, or this form of it, is
+/// not known here.
 inline bool describe_use(const node_pointer& node, std::size_t slot, const at::Tensor& parameter,
                          bool transposed, parameter_use& use) {
   if (auto* addmm = dynamic_cast<nodes::AddmmBackward0*>(node.get())) {
@@ -101,7 +103,7 @@ inline bool describe_use(const node_pointer& node, std::size_t slot, const at::T
     return use.kind = use_kind::bias, true;
   }
   if (dynamic_cast<nodes::ExpandBackward0*>(node.get())) {
-    // [D] or [1, D], the same for every row
+    // a parameter [D] or [1, D] that is the same for every row
     if (parameter.dim() < 1 || parameter.size(-1) != parameter.numel()) return false;
     return use.kind = use_kind::bias, true;
   }
@@ -135,7 +137,8 @@ inline bool describe_use(const node_pointer& node, std::size_t slot, const at::T
     const auto starts = bag->offsets_.unpack().to(at::kLong);
     const auto ends = at::cat(
         {starts.slice(0, 1), at::scalar_tensor(use.input.numel(), starts.options()).reshape({1})});
-    use.rows = at::repeat_interleave(ends - starts);  // with a last offset, that bag is empty
+    // If the offsets include the end (include_last_offset), the last bag is empty.
+    use.rows = at::repeat_interleave(ends - starts);
     return true;
   }
   return false;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// sum_n (gradient of sample n)^2 for one parameter, from what graph_walk captured, without forming
-// the gradients of all samples at once. For a layer used once a sample, sum_n (g_n a_n^T)^2 = (G o
-// G)^T (A o A); where a sample has several rows (time steps, positions), its rows are summed before
-// squaring.
+// Computes sum_n (gradient of sample n)^2 for one parameter from what graph_walk captured. The
+// gradients of all samples are not stored at the same time. For a layer that is used once per
+// sample, sum_n (g_n a_n^T)^2 = (G o G)^T (A o A). If a sample has several rows (time steps,
+// positions), its rows are summed before squaring.
 #pragma once
 
 #include <retain/importance/graph_walk.hpp>
@@ -19,16 +19,16 @@ namespace retain::detail {
 /// How the rows of a flattened batch belong to N samples of K rows each.
 enum class row_order { sample_major, time_major };
 
-/// How far rounding may move a parameter's rows from those of the samples that they belong to, of
-/// their size.
+/// The relative tolerance of the checks of row orders: the largest difference that rounding can
+/// make, relative to the size of the rows.
 inline double rows_tolerance(const at::Tensor& parameter) {
   return parameter.scalar_type() == at::kDouble  ? 1e-9
          : parameter.scalar_type() == at::kFloat ? 1e-4
                                                  : 5e-2;
 }
 
-/// The patches of images [n, C, H, W] that a convolution reads, [n, C kh kw, L], in the order of
-/// at::im2col. That goes image by image, with a kernel each on a GPU; this is one copy.
+/// Returns the patches [n, C kh kw, L] of images [n, C, H, W] that a convolution reads, in the
+/// order of at::im2col. im2col starts one kernel per image on a GPU; this function makes one copy.
 inline at::Tensor patches_of(const at::Tensor& images, at::IntArrayRef kernel,
                              at::IntArrayRef dilation, at::IntArrayRef padding,
                              at::IntArrayRef stride) {
@@ -51,12 +51,13 @@ inline at::Tensor patches_of(const at::Tensor& images, at::IntArrayRef kernel,
 
 class per_sample_squares {
  public:
-  /// `budget`: how many elements an intermediate tensor may have, at the least one sample's.
+  /// `budget` is the largest number of elements of an intermediate tensor. One sample is always
+  /// processed, even if it needs more.
   per_sample_squares(const std::vector<parameter_use>& uses, const at::Tensor& parameter,
                      std::int64_t samples, row_order order, std::int64_t budget)
       : uses_(uses), parameter_(parameter), samples_(samples), order_(order), budget_(budget) {}
 
-  /// Whether these uses can be taken together and their rows be divided among the samples.
+  /// Whether these uses can be processed together and their rows can be divided among the samples.
   static bool supported(const std::vector<parameter_use>& uses, const at::Tensor& parameter,
                         std::int64_t samples) {
     if (uses.empty()) return false;
@@ -66,7 +67,7 @@ class per_sample_squares {
       if (use.kind == use_kind::matrix && use.transposed != uses[0].transposed) return false;
       if (use.kind == use_kind::convolution && uses.size() > 1) return false;
       if (use.gradient->defined() && rows_of(use) % samples != 0) return false;
-      // A vector that was broadcast along the last dimension too, such as one offset for all
+      // The vector was also broadcast along the last dimension, for example one offset for all
       // logits.
       if (is_vector(use.kind) && !is_image(use.kind) && use.gradient->defined() &&
           use.gradient->size(-1) != parameter.numel())
@@ -81,8 +82,8 @@ class per_sample_squares {
            });
   }
 
-  /// How many rows of each use a sample has, -1 where no gradient arrived: two batches of one
-  /// layout have their rows in one order.
+  /// Returns the number of rows per sample of each use, or -1 if no gradient arrived. Batches with
+  /// equal numbers have the same layout, so their rows are in the same order.
   static std::vector<std::int64_t> rows_a_sample(const std::vector<parameter_use>& uses,
                                                  std::int64_t samples) {
     std::vector<std::int64_t> rows;
@@ -91,9 +92,10 @@ class per_sample_squares {
     return rows;
   }
 
-  /// Whether a use's rows belong to the samples in this order: the gradients of a sum of scores,
-  /// `plain`, times each sample's `weights` [N] are then those of the weighted sum, which the use
-  /// holds now. Waits for the device.
+  /// Whether the rows of a use belong to the samples in this order. `plain` is the gradient of the
+  /// sum of scores. The use holds the gradient of the weighted sum, with one of `weights` [N] per
+  /// sample. If the order is right, plain times the sample's weight equals the gradient of the
+  /// weighted sum. Waits for the device.
   static bool belong(const parameter_use& use, const at::Tensor& plain, const at::Tensor& weights,
                      row_order order, double tolerance) {
     if (!plain.defined() || plain.numel() == 0) return true;
@@ -109,35 +111,37 @@ class per_sample_squares {
            tolerance * expected.norm().item<double>();
   }
 
-  /// Whether the pass did not run through any use.
+  /// Whether no use has a gradient in this pass.
   static bool unreached(const std::vector<parameter_use>& uses) {
     return std::none_of(uses.begin(), uses.end(),
                         [](const auto& use) { return use.gradient->defined(); });
   }
-  /// Whether no gradient arrived at any use, so that the parameter's own is 0. Waits for the
-  /// device.
+  /// Whether the gradient of every use is 0 or undefined, so that the parameter's gradient is 0.
+  /// Waits for the device.
   static bool silent(const std::vector<parameter_use>& uses) {
     const auto speaks = [](const at::Tensor& g) { return g.ne(0).any().item<bool>(); };
-    // most speak in their first row
+    // Most gradients have a number other than 0 in their first row.
     return std::none_of(uses.begin(), uses.end(), [&](const auto& use) {
       const at::Tensor& g = *use.gradient;
       return g.defined() && g.numel() > 0 && (speaks(g[0]) || speaks(g));
     });
   }
 
-  /// Whether the sum is a product of squares, (G o G)^T (A o A): over several passes, with the same
-  /// inputs, G o G can then be summed first.
+  /// Whether the sum equals (G o G)^T (A o A). Then several passes with the same inputs can sum
+  /// G o G first.
   static bool separable(const std::vector<parameter_use>& uses, std::int64_t samples) {
     return uses.size() == 1 && uses[0].kind == use_kind::matrix && uses[0].gradient->defined() &&
            rows_of(uses[0]) == samples;
   }
-  /// G o G, [N, out], of a separable sum; and the sum over all samples from such squares.
+  /// squared_gradients returns G o G, [N, out], of a separable sum. product_of_squares returns the
+  /// sum over all samples from these squares.
   at::Tensor squared_gradients() const { return flat_rows(*uses_[0].gradient).square(); }
   at::Tensor product_of_squares(const at::Tensor& gradients) const {
     return product(gradients, flat_rows(uses_[0].input).square());
   }
 
-  /// The sum over samples [from, to), in the parameter's shape. Half types are summed in float.
+  /// Returns the sum over samples [from, to), in the parameter's shape. Half types are summed in
+  /// float.
   at::Tensor sum(std::int64_t from, std::int64_t to) const {
     if (separable(uses_, samples_))
       return product(flat_rows(*uses_[0].gradient).slice(0, from, to).square(),
@@ -172,7 +176,7 @@ class per_sample_squares {
     return parameter_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   }
 
-  /// [R, ...] as [N, K, ...].
+  /// Reshapes [R, ...] to [N, K, ...].
   at::Tensor by_sample(const at::Tensor& rows) const {
     auto sizes = rows.sizes().vec();
     const std::int64_t k = sizes[0] / samples_;
@@ -183,7 +187,7 @@ class per_sample_squares {
   }
   at::Tensor flat_rows(const at::Tensor& x) const { return x.reshape({-1, x.size(-1)}).to(real()); }
 
-  /// G^T A, in the parameter's shape.
+  /// Returns G^T A, in the parameter's shape.
   at::Tensor product(const at::Tensor& gradients, const at::Tensor& inputs) const {
     return uses_[0].transposed ? gradients.t().mm(inputs) : inputs.t().mm(gradients);
   }
@@ -201,7 +205,7 @@ class per_sample_squares {
       gradients.push_back(by_sample(flat_rows(*use->gradient)).slice(0, from, to));
       inputs.push_back(by_sample(flat_rows(use->input)).slice(0, from, to));
     }
-    // [n, K, out] and [n, K, in]; a parameter stored as [in, out] has the two exchanged.
+    // [n, K, out] and [n, K, in]. For a parameter stored as [in, out] the two are swapped.
     at::Tensor left = gradients.size() == 1 ? gradients[0] : at::cat(gradients, 1);
     at::Tensor right = inputs.size() == 1 ? inputs[0] : at::cat(inputs, 1);
     if (!uses_[0].transposed) std::swap(left, right);
@@ -225,7 +229,7 @@ class per_sample_squares {
     auto kernel = use.kernel, stride = use.stride, padding = use.padding, dilation = use.dilation;
     at::Tensor images = by_sample(use.input).slice(0, from, to),
                gradients = by_sample(*use.gradient).slice(0, from, to);
-    if (kernel.size() == 1) {  // as an image of height 1
+    if (kernel.size() == 1) {  // treat a 1-d convolution as a convolution of images of height 1
       images = images.unsqueeze(-2);
       gradients = gradients.unsqueeze(-2);
       for (auto* list : {&kernel, &stride, &dilation}) list->insert(list->begin(), 1);
@@ -244,13 +248,13 @@ class per_sample_squares {
                                    .reshape({n, k, groups, patch / groups, positions});
           const auto g = gradients.slice(0, a, b).to(real()).reshape(
               {n, k, groups, outputs / groups, positions});
-          // Positions and the sample's own rows are summed by the product: [n, G, O/G, K L] times
+          // The product sums over positions and over the rows of a sample: [n, G, O/G, K L] times
           // [n, G, K L, P/G].
           const auto left =
               g.permute({0, 2, 3, 1, 4}).reshape({n, groups, outputs / groups, k * positions});
           const auto right =
               columns.permute({0, 2, 1, 4, 3}).reshape({n, groups, k * positions, patch / groups});
-          if (!worth_tiling(flat[0])) {  // many small groups: all of them in one call
+          if (!worth_tiling(flat[0])) {  // many small groups: one call for all groups
             flat.add_(at::bmm(left.flatten(0, 1), right.flatten(0, 1))
                           .square_()
                           .view({n, groups, outputs / groups, patch / groups})
@@ -264,7 +268,7 @@ class per_sample_squares {
         });
   }
 
-  /// Entries of one sample that read the same row of the table are summed before squaring.
+  /// Sums the entries of one sample that read the same row of the table, then squares the sums.
   void lookup(at::Tensor& total, std::int64_t from, std::int64_t to) const {
     std::vector<at::Tensor> keys, values;
     const std::int64_t table = parameter_.size(0);
@@ -288,14 +292,14 @@ class per_sample_squares {
     total.index_add_(0, distinct.remainder(table), sums.square_());
   }
 
-  /// Whether a sum of squares is large enough, and near enough to the processor, to be made a tile
-  /// at a time.
+  /// Whether a sum of squares is on the CPU and large enough to be computed tile by tile.
   static bool worth_tiling(const at::Tensor& total) {
     constexpr std::int64_t small = std::int64_t{1} << 13;
     return total.device().is_cpu() && total.numel() >= small;
   }
 
-  /// total += sum_n (left[n] right[n])^2, element by element, for [n, M, K] and [n, K, P].
+  /// Computes total += sum_n (left[n] right[n])^2, elementwise, for left [n, M, K] and right
+  /// [n, K, P].
   void add_squared_products(at::Tensor& total, const at::Tensor& left,
                             const at::Tensor& right) const {
     const std::int64_t samples = left.size(0), rows = left.size(1), columns = right.size(2);
@@ -305,8 +309,9 @@ class per_sample_squares {
       });
       return;
     }
-    // A tile of rows at a time, which is squared while it is in the second cache. Some hundred
-    // samples are summed apart: a long chain of float additions would lose the last ones.
+    // Each tile of rows is squared while it is in the second-level cache. Groups of `together`
+    // samples are summed separately, because a longer chain of float additions would lose the last
+    // values.
     constexpr std::int64_t tile_elements = std::int64_t{1} << 15, together = 256;
     const std::int64_t height = std::max<std::int64_t>(1, std::min(rows, tile_elements / columns));
     const auto products = at::empty({height, columns}, total.options()),
@@ -326,8 +331,8 @@ class per_sample_squares {
     }
   }
 
-  /// So many samples at a time that what is made of them is within the budget, and on a processor
-  /// stays in its second cache.
+  /// Calls `body` for ranges of samples. The range is so small that the intermediate tensors are
+  /// within the budget and, on a CPU, stay in the second-level cache.
   template <class Body>
   void in_chunks(std::int64_t count, std::int64_t elements_each, Body body) const {
     constexpr std::int64_t cached = std::int64_t{1} << 17;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which operations of a graph leave each row with its sample: some mix the samples of a batch, some
-// move rows as the data say.
+// Decides whether an operation of a graph keeps the rows of each sample separate and in a known
+// place. Some operations mix the samples of a batch. Others move rows in a way that depends on the
+// data.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -23,8 +24,8 @@
 
 namespace retain::detail {
 
-/// Whether a batch normalization has running statistics. What it has written into since can no
-/// longer be unpacked, but is there.
+/// Whether a batch normalization has running statistics. If they were written after the forward
+/// pass, they cannot be unpacked; then they exist.
 inline bool has_running_statistics(const torch::autograd::SavedVariable& running_mean) {
   try {
     return running_mean.unpack().defined();
@@ -33,12 +34,13 @@ inline bool has_running_statistics(const torch::autograd::SavedVariable& running
   }
 }
 
-/// Throws config_error for a batch normalization by the statistics of the batch: there, no sample
-/// has a gradient of its own. `who` begins the error.
+/// Throws config_error if the node is a batch normalization by the statistics of the batch, because
+/// then the gradient of a sample depends on the other samples. `who` is the start of the error
+/// text.
 inline void refuse_batch_statistics(const Node& node, const char* who) {
-  // Instance normalisation runs through the same operation, as one batch whose channels are
-  // samples: that is no mixing. Its weight is repeated for each of them; that of batch
-  // normalisation is the parameter itself.
+  // Instance normalization uses the same operation: one batch whose channels are the samples. This
+  // does not mix samples. Its weight is a repeated tensor, while the weight of a batch
+  // normalization is the parameter itself.
   const auto mixes = [&](const auto* norm) {
     if (!norm || !norm->training) return false;
     const auto* weight = node.next_edges().size() > 1 ? node.next_edge(1).function.get() : nullptr;
@@ -51,17 +53,18 @@ inline void refuse_batch_statistics(const Node& node, const char* who) {
   if (native ? has_running_statistics(native->running_mean_)
              : has_running_statistics(cudnn->running_mean_))
     throw config_error(concat(who, ": the policy runs batch normalization in training mode, "
-                                   "where no sample has a gradient of its own: "
+                                   "so the gradient of a sample depends on the other samples: "
                                    "call policy->eval() first"));
   throw config_error(concat(who,
                             ": the policy runs batch normalization without running statistics, "
-                            "by those of the batch in eval mode too, where no "
-                            "sample has a gradient of its own: train it with "
+                            "so the gradient of a sample depends on the other samples, in eval "
+                            "mode too: train the policy with "
                             "track_running_stats(true), or use GroupNorm or LayerNorm instead"));
 }
 
-/// Whether a dimension holds numbers of one row: the last one of several, and not as many as the
-/// samples, or a multiple of them, which may be rows that were laid side by side.
+/// Whether a dimension holds the numbers of one row. It must be the last of several dimensions. Its
+/// size must not be a multiple of the number of samples, because then it may hold concatenated
+/// rows.
 inline bool along_features(const std::vector<std::int64_t>& sizes, std::int64_t dim,
                            std::int64_t samples) {
   const auto last = static_cast<std::int64_t>(sizes.size()) - 1;
@@ -72,15 +75,15 @@ inline bool comes_from_parameter(const torch::autograd::Edge& edge) {
   if (source && source->name() == "TBackward0") source = source->next_edge(0).function.get();
   return !source || dynamic_cast<torch::autograd::AccumulateGrad*>(source);
 }
-/// Whether this is cut out of a tensor: rows that are cut apart can be put together in any order.
+/// Whether a tensor is a part of another tensor. Such parts can be put together in any order.
 inline bool is_cut_out(const torch::autograd::Edge& edge) {
   const std::string name = edge.function ? edge.function->name() : std::string();
   return name.starts_with("Select") || name.starts_with("Unbind") ||
          name.starts_with("UnsafeSplit") || name.starts_with("Squeeze");
 }
 
-/// Whether an operation puts each row where shapes alone say. One that is missing here costs time
-/// and no more.
+/// Whether the position of each row in an operation's result depends on shapes only. If an
+/// operation is missing in this list, the estimate is slower but still correct.
 inline bool places_by_shape(Node& node, std::int64_t samples) {
   // clang-format off
   constexpr std::array<std::string_view, 44> known{
@@ -98,15 +101,15 @@ inline bool places_by_shape(Node& node, std::int64_t samples) {
       std::string_view(name).substr(0, end == std::string::npos ? 0 : end);
   if (std::find(known.begin(), known.end(), kind) == known.end()) return false;
   const auto& edges = node.next_edges();
-  // of activations, it moves rows
+  // applied to activations instead of a parameter, these operations move rows
   if (kind == "T" || kind == "Embedding" || kind == "EmbeddingBag")
     return comes_from_parameter(edges[0]);
-  // a product from the left mixes them
+  // a product with a matrix from the left mixes rows
   if (kind == "Mm" || kind == "Addmm") return comes_from_parameter(edges.back());
   if (kind == "Stack")
     return std::none_of(edges.begin(), edges.end(),
                         [](const auto& edge) { return is_cut_out(edge); });
-  // A sum over rows may have each times a number that the data give it.
+  // A sum over rows may multiply each row by a number that depends on the data.
   if (auto* sum = dynamic_cast<nodes::SumBackward1*>(&node))
     return sum->dim.list && sum->dim.list->size() == 1 &&
            along_features(as_ints(sum->self_sym_sizes), sum->dim.list->front(), samples);

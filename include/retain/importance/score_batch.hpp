@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One batch of an estimate: what the forward function answers, and the scores to differentiate.
+// One batch of an estimate: the result of the forward function, and the scores to differentiate.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -24,7 +24,7 @@
 
 namespace retain::detail {
 
-/// Runs a backward pass. Throws config_error, which says what to do, where cuDNN refuses one.
+/// Runs a backward pass. If cuDNN refuses it, throws config_error with a text that says what to do.
 template <class Backward>
 std::invoke_result_t<Backward> explained(Backward backward) {
   try {
@@ -39,7 +39,8 @@ std::invoke_result_t<Backward> explained(Backward backward) {
   }
 }
 
-/// The gradients of a scalar; undefined for a tensor that it does not depend on. Keeps the graph.
+/// Returns the gradients of a scalar. The gradient of a tensor that the scalar does not depend on
+/// is undefined. Keeps the graph.
 inline std::vector<at::Tensor> gradients_of(const at::Tensor& root,
                                             const std::vector<at::Tensor>& wanted) {
   return explained([&] {
@@ -48,20 +49,22 @@ inline std::vector<at::Tensor> gradients_of(const at::Tensor& root,
   });
 }
 
-/// 1 for every row of distributions, [N] or [T, N], without a graph.
+/// Returns 1 for every row of the distributions, [N] or [T, N], without a graph.
 template <class Distribution>
 at::Tensor ones_per_row(const Distribution& d) {
   const at::NoGradGuard no_grad;
   return at::ones_like(d.log_prob(d.mode()));
 }
 
-/// What `forward` answers for a batch, which of its rows count, and the scores made of it.
-/// References to the batch, the forward function and the source of actions must stay valid.
+/// The result of `forward` for a batch, the rows that are valid, and the scores computed from them.
+/// The object keeps references to the batch, the forward function and the source of actions. They
+/// must stay valid.
 template <class Batch, class Forward, class Source>
 class score_batch {
  public:
-  /// Asks `forward`. `sample_dimension` is that of log-probabilities; -1: 0 for [N], 1 for [T, N].
-  /// Throws shape_error or config_error, which begin with `who`, if rows or mask do not fit.
+  /// Calls `forward`. `sample_dimension` is the sample dimension of the log-probabilities; -1 means
+  /// 0 for [N] and 1 for [T, N]. Throws shape_error or config_error if the rows or the mask do not
+  /// fit. `who` is the start of the error text.
   score_batch(const char* who, const Batch& batch, Forward& forward, Source& source,
               std::int64_t sample_dimension)
       : who_(who),
@@ -77,14 +80,14 @@ class score_batch {
   }
 
   bool empty() const { return valid_.numel() == 0; }
-  /// [N] or [T, N]: 1 where a row counts.
+  /// [N] or [T, N]: 1 for a valid row, 0 for padding.
   const at::Tensor& valid() const { return valid_; }
   std::int64_t dimension() const { return dimension_; }
   std::int64_t samples() const { return valid_.size(dimension_); }
   std::int64_t steps() const { return valid_.dim() == 2 ? valid_.size(1 - dimension_) : 1; }
   const score_passes& passes() const { return passes_; }
 
-  /// Draws actions, or lists the rows of the exact Fisher, and takes their scores. Throws
+  /// Draws actions, or lists the rows of the exact Fisher, and computes their scores. Throws
   /// config_error if no score has a gradient.
   void take_scores() {
     const auto unpadded = where(distribution_of(answer_), mask_of(answer_));
@@ -98,9 +101,9 @@ class score_batch {
     slices_ = samples_fit(batch_, dimension_, samples());
   }
 
-  /// Asks `forward` a second time: about the first samples if `few` and the batch can be sliced,
-  /// which costs little, else about the whole batch. Throws config_error if it answers something
-  /// else. Random numbers go on as if it had not been asked.
+  /// Calls `forward` a second time. If `few` is true and the batch can be sliced, the second call
+  /// gets only the first samples, which is cheap. Otherwise the call gets the whole batch. Throws
+  /// config_error if the results differ. Restores the state of the random generators.
   void check_steady(steady_forward& steady, bool few) {
     const generators_as_they_were undisturbed(valid_.device());
     if constexpr (sliceable_batch<Batch>) {
@@ -115,8 +118,9 @@ class score_batch {
                  [&] { return numbers_of(as_prediction(forward_(batch_)), samples()); });
   }
 
-  /// Gives `receive` the gradients of sample n in the passes [first, last). Returns whether the
-  /// sample was sliced out of the batch; else each is a backward pass through the whole batch.
+  /// Calls `receive` with the gradients of sample n for each pass in [first, last). Returns true if
+  /// the sample was sliced out of the batch. Otherwise each pass is a backward pass through the
+  /// whole batch.
   template <class Receive>
   bool each_gradient(std::int64_t n, const std::vector<at::Tensor>& wanted, std::size_t first,
                      std::size_t last, Receive receive) {
@@ -147,8 +151,8 @@ class score_batch {
       throw shape_error(concat(who_, ": log-probabilities need the shape [N] or [T, N], got ",
                                shape_text(valid_.sizes())));
     if (given >= valid_.dim())
-      throw config_error(concat(who_, ": sample_dimension ", given, " for rows of shape ",
-                                shape_text(valid_.sizes())));
+      throw config_error(concat(who_, ": there is no sample_dimension ", given,
+                                " in log-probabilities of shape ", shape_text(valid_.sizes())));
     return given >= 0 ? given : valid_.dim() - 1;
   }
 
@@ -160,8 +164,8 @@ class score_batch {
                                shape_text(valid_.sizes())));
   }
 
-  /// Whether an answer has the rows of `count` samples. A mask that forward takes from elsewhere
-  /// may still be that of the whole batch.
+  /// Whether an answer has the rows of `count` samples. A mask that forward does not take from its
+  /// argument may still have the rows of the whole batch.
   template <prediction Prediction>
   bool rows_fit(const Prediction& answer, std::int64_t count) const {
     auto rows = valid_.sizes().vec();
@@ -171,7 +175,8 @@ class score_batch {
            (!mask.defined() || mask.sizes() == at::IntArrayRef(rows));
   }
 
-  /// All that an answer says of the first `count` samples; nothing if its rows are not theirs.
+  /// Returns the scores and the mask of an answer for the first `count` samples. Returns an empty
+  /// list if the rows of the answer do not fit these samples.
   template <prediction Prediction>
   std::vector<at::Tensor> numbers_of(const Prediction& answer, std::int64_t count) const {
     if (!rows_fit(answer, count)) return {};

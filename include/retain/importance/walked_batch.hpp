@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The part of a batch's Fisher that the graph walk covers: whose rows are whose, whether the walk
-// agrees with plain gradients, and the sums over all samples at once.
+// The part of a batch's Fisher that the graph walk covers: the assignment of rows to samples, the
+// comparison with plain gradients, and the sums over all samples.
 #pragma once
 
 #include <retain/base/random.hpp>
@@ -29,11 +29,13 @@ struct covered_slot {
   std::vector<parameter_use> uses;
 };
 
-/// One batch: the parameters that the walk covers, and those that are left for single samples.
-/// Every pass is captured, checked where a layout is new, and summed.
+/// The Fisher of one batch. Divides the parameters into those that the walk covers and those that
+/// are computed one sample at a time. Captures and sums every pass. Compares a new layout with
+/// plain gradients first.
 class walked_batch {
  public:
-  /// Divides the parameters that the scores reach. `random` is for the factors of orders_of_rows.
+  /// Divides the parameters that the scores depend on. `random` gives the factors of
+  /// orders_of_rows.
   walked_batch(std::vector<fisher_slot>& slots, const fisher_settings& settings, graph_walk& walk,
                const score_passes& passes, const at::Tensor& valid, std::int64_t dimension,
                splitmix64& random)
@@ -51,7 +53,7 @@ class walked_batch {
     if (!covered_.empty() && !walk.places_rows_by_shape()) orders_ = orders_of_rows(random);
   }
 
-  /// Goes through all passes and adds their sums to the slots. `plain(n, parameters, pass)` returns
+  /// Runs all passes and adds their sums to the slots. `plain(n, parameters, pass)` returns
   /// the gradients of sample n in one pass.
   template <class Plain>
   void add(Plain plain) {
@@ -69,16 +71,17 @@ class walked_batch {
     hand_over();
   }
 
-  /// What the walk does not cover, or disagrees with: to be computed one sample at a time.
+  /// Returns the parameters that must be computed one sample at a time: the walk does not cover
+  /// them, or its result differs from plain gradients.
   const std::vector<fisher_slot*>& alone() const { return alone_; }
 
  private:
-  /// The orders of rows under which a parameter's walk has agreed so far with plain gradients.
+  /// The orders of rows with which a parameter's walk agrees with all plain gradients so far.
   struct trial {
     const covered_slot* entry;
     bool ambiguous;
     std::vector<row_order> candidates;
-    int agreed = 0;  // probes with a gradient: one of 0 says nothing
+    int agreed = 0;  // the number of probes with a gradient other than 0; 0 proves nothing
 
     bool open(int wanted) const {
       return !candidates.empty() && (candidates.size() > 1 || agreed < wanted);
@@ -95,8 +98,8 @@ class walked_batch {
     return std::find(alone_.begin(), alone_.end(), s) != alone_.end();
   }
 
-  /// A sequence of another length, or another number of entities, may have its rows in another
-  /// order: each layout is decided by itself.
+  /// Returns the layout of a batch. The order of rows is determined for each layout separately. A
+  /// sequence of another length, or another number of entities, may have another order.
   std::vector<std::int64_t> layout(const std::vector<parameter_use>& uses) const {
     auto key = per_sample_squares::rows_a_sample(uses, samples());
     key.push_back(valid_.dim() == 2 ? valid_.size(1 - dimension_) : 1);
@@ -112,7 +115,7 @@ class walked_batch {
            std::find(found->second.begin(), found->second.end(), order) != found->second.end();
   }
 
-  /// Which parameters are summed in the pass that was captured last, and which of them are compared
+  /// Chooses the parameters to sum in the last captured pass, and those of them that are compared
   /// with plain gradients first.
   chosen choose() {
     chosen result;
@@ -128,7 +131,7 @@ class walked_batch {
         continue;
       }
       const bool known_good = ambiguous ? known != nullptr : s->checked;
-      // A pass over another head says nothing of this parameter, and adds nothing to it.
+      // A pass for another head gives no information about this parameter and adds nothing to it.
       if (!known_good && per_sample_squares::silent(entry.uses)) continue;
       result.summed.push_back(&entry);
       if (known_good) continue;
@@ -160,8 +163,8 @@ class walked_batch {
     }
   }
 
-  /// A few samples with large gradients: those whose actions were least likely. Masked ones come
-  /// last.
+  /// Returns a few samples with large gradients: those with the least likely actions. Masked
+  /// samples come last.
   std::vector<std::int64_t> probe_samples(const at::Tensor& scores,
                                           const at::Tensor& weight) const {
     const auto by_sample = [&](const at::Tensor& rows) {
@@ -170,7 +173,7 @@ class walked_batch {
     const at::Tensor score =
         by_sample(scores.detach())
             .masked_fill(by_sample(weight != 0) == 0, std::numeric_limits<double>::infinity());
-    constexpr int spare = 3;  // for parameters of which the first say nothing
+    constexpr int spare = 3;  // for parameters whose gradient is 0 in the first samples
     const std::int64_t count =
         std::min<std::int64_t>(score.size(0), std::max<std::int64_t>(settings_.verify, 1) + spare);
     const at::Tensor least = std::get<1>(score.topk(count, 0, /*largest=*/false)).to(at::kCPU);
@@ -178,7 +181,7 @@ class walked_batch {
     return {index, index + count};
   }
 
-  /// Strikes the orders under which the walk's squares are not those of the plain gradient of
+  /// Removes the orders with which the walk's squares differ from the squared plain gradient of
   /// sample n.
   void compare(trial& t, std::int64_t n, const at::Tensor& gradient) const {
     const at::Tensor& parameter = t.entry->owner->parameter;
@@ -201,7 +204,8 @@ class walked_batch {
     if (decides) ++t.agreed;
   }
 
-  /// What the probes of one parameter decide: its order, that the walk covers it, or neither.
+  /// Stores the result of one parameter's probes: its order of rows, that the walk covers it, or
+  /// that it must be computed one sample at a time.
   void conclude(const trial& t) {
     auto& s = *t.entry->owner;
     if (t.candidates.empty()) s.walkable = false;
@@ -212,7 +216,7 @@ class walked_batch {
     else if (t.agreed > 0 || settings_.verify < 1)
       s.checked = true;
     else
-      undecided_.push_back(&s);  // summed in the hope that a later pass agrees
+      undecided_.push_back(&s);  // summed; used only if a later pass agrees
   }
 
   void sum(const covered_slot& entry) {
@@ -241,9 +245,10 @@ class walked_batch {
     }
   }
 
-  /// The orders in which all rows of each parameter's uses belong to the samples, if its rows can
-  /// be divided among them: a random factor for each sample has to come back in the gradient of
-  /// each of its rows, and in no other's.
+  /// Returns, for each parameter, the orders in which all rows of its uses belong to the samples.
+  /// Parameters whose rows cannot be divided among the samples are left out. The test multiplies
+  /// the scores of each sample by a random factor. In the right order, the gradients of a sample's
+  /// rows are multiplied by the factor of the sample, and no other rows are.
   std::map<fisher_slot*, std::vector<row_order>> orders_of_rows(splitmix64& random) {
     const at::Tensor mixture = passes_.mixture(random);
     const at::Tensor weights = random_factors(random, samples());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Linear layers with activations between them as one node of the autograd graph. With small layers
-// the time goes into calls, not into arithmetic, and a node for each operation makes most of them.
+// Linear layers with activations between them, joined in one node of the autograd graph. For small
+// layers, calls take most of the time, not arithmetic. One node for all layers saves most calls.
 #pragma once
 
 #include <retain/kernels/activation.hpp>
@@ -19,17 +19,21 @@
 
 namespace retain::detail {
 
-/// y_i = activate(y_{i-1} W_i + b_i), without activation in the last layer unless `activate_last`.
-/// `weights` are W_0, b_0, W_1, b_1, ...,
+/// Computes y_i = activate(y_{i-1} W_i + b_i) with y_{-1} = x. The last layer has an activation
+/// only if `activate_last`. `weights` are W_0, b_0, W_1, b_1, ... The shapes for one network are
 ///
-///     of one network:   x [N, inputs],                  W_i [outputs, inputs], b_i [outputs]              -> [N, outputs]
-///     of K networks:    x [N, inputs] for all of them,  W_i [K, inputs, outputs], b_i [K, 1, outputs]     -> [K, N, outputs]
+///     x [N, inputs],  W_i [outputs, inputs],  b_i [outputs]   ->   [N, outputs]
 ///
-/// Only where x and the weights may be joined. The backward pass makes no gradient that is not
-/// asked for; with create_graph it is made of operations that can be differentiated again.
+/// and for K networks, which all have the same x,
+///
+///     x [N, inputs],  W_i [K, inputs, outputs],  b_i [K, 1, outputs]   ->   [K, N, outputs]
+///
+/// The caller must check may_join() for x and may_join_layers() for the weights. The backward pass
+/// computes only the gradients that are needed. With create_graph it uses operations that can be
+/// differentiated again.
 struct dense_layers_function : torch::autograd::Function<dense_layers_function> {
-  /// A small tensor of the CPU made contiguous, as the loops want it: what a policy sees may be
-  /// part of a wider row.
+  /// Returns a small tensor on the CPU as a contiguous tensor, because the loops need one. An
+  /// observation may be a part of a wider row.
   static at::Tensor packed(const at::Tensor& x) {
     return x.device().is_cpu() && x.numel() <= few_numbers && !x.is_contiguous() ? x.contiguous()
                                                                                  : x;
@@ -68,7 +72,7 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
     const auto kind = static_cast<activation_kind>(context->saved_data["kind"].toInt());
     const bool activate_last = context->saved_data["activate_last"].toBool();
     const at::TensorList weights = at::TensorList(saved).slice(1, 2 * layers);
-    // Those kept have no history; to be differentiated again they are made anew.
+    // The saved outputs have no graph. For a second derivative, compute the outputs again.
     std::vector<at::Tensor> made;
     if (at::GradMode::is_enabled()) made = outputs(saved[0], weights, kind, activate_last);
     const auto output = [&](std::size_t i) -> const at::Tensor& {
@@ -78,7 +82,7 @@ struct dense_layers_function : torch::autograd::Function<dense_layers_function> 
     std::optional<at::AutoDispatchBelowADInplaceOrView> below_autograd;
     if (made.empty()) below_autograd.emplace();
     const at::Tensor x = packed(saved[0]);
-    // kind and activate_last have none
+    // kind and activate_last have no gradient
     torch::autograd::variable_list gradients(1 + 2 * layers + 2);
     at::Tensor gradient = incoming[0];
     for (std::size_t i = layers; i-- > 0;) {
@@ -104,7 +108,8 @@ inline bool may_join_layers(at::TensorList tensors) {
   return !without_kernel::wanted(small_kernel::layers) && may_join_each(tensors);
 }
 
-/// The same with a graph where one is wanted.
+/// Returns the outputs of the layers. With recorded gradients, the layers are one node of the
+/// graph.
 inline at::Tensor dense_layers(const at::Tensor& x, const std::vector<at::Tensor>& weights,
                                activation_kind kind, bool activate_last) {
   if (at::GradMode::is_enabled())

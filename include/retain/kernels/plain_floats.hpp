@@ -16,7 +16,7 @@
 
 namespace retain::detail {
 
-/// The kernels for few floats. A benchmark switches them off one by one, to show what each earns.
+/// The kernels for few floats. A benchmark disables them one by one to measure each of them.
 enum class small_kernel : unsigned {
   layers = 1,
   heads = 2,
@@ -106,7 +106,8 @@ inline bool plain_indices(const at::Tensor& indices, std::int64_t end) {
   return true;
 }
 
-/// Incoming gradients as loops read them: an expanded gradient, for example of a sum, is copied.
+/// Makes the incoming gradients contiguous for the loops. For example, the backward pass of a sum
+/// gives an expanded gradient, which is copied.
 inline torch::autograd::variable_list packed(torch::autograd::variable_list incoming) {
   if (at::GradMode::is_enabled()) return incoming;
   for (auto& gradient : incoming)
@@ -114,9 +115,10 @@ inline torch::autograd::variable_list packed(torch::autograd::variable_list inco
   return incoming;
 }
 
-/// The gradients of a formula in LibTorch's operations, for the backward pass of a node that
-/// computes in loops. A node needs them if its gradient is to be differentiated again, or if the
-/// incoming gradients are not plain floats. An input that needs no gradient gets none.
+/// Computes the gradients of a formula with LibTorch's operations, for the backward pass of a node
+/// that uses loops. A node needs this if its gradient must be differentiated again, or if the
+/// incoming gradients are not plain floats. The gradient of an input that needs no gradient is
+/// undefined.
 template <class Formula>
 torch::autograd::variable_list gradients_of_formula(
     Formula formula, torch::autograd::variable_list inputs,

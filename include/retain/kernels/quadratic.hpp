@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// sum_i scale_i * (sum F_i (theta_i - anchor_i)^2 + constant_i) and its gradient, over a list of
-// parameters: the arithmetic of every weight-space penalty. On the CPU and on NVIDIA GPUs it is one
-// pass over theta, anchor, F and .grad, bound by memory bandwidth; elsewhere and for strided or
-// sparse tensors it is LibTorch's own operations. Nothing waits for a device.
+// Computes sum_i scale_i * (sum F_i (theta_i - anchor_i)^2 + constant_i) and its gradient over a
+// list of parameters. All weight-space penalties use this code. On the CPU and on NVIDIA GPUs, one
+// pass reads theta, anchor and F and updates .grad; its speed is limited by the memory bandwidth.
+// For other devices and for strided or sparse tensors, LibTorch's operations are used. This code
+// never waits for a device.
 #pragma once
 
 #include <retain/kernels/cuda_quadratic.hpp>
@@ -21,7 +22,7 @@
 
 namespace retain::detail {
 
-/// One parameter of the penalty. `importance` is undefined where every weight counts 1.
+/// One parameter of the penalty. An undefined `importance` means 1 for every weight.
 struct quadratic_item {
   at::Tensor theta;
   at::Tensor anchor;
@@ -30,18 +31,18 @@ struct quadratic_item {
   double constant = 0.0;
 };
 
-/// The type that numbers of a parameter's type are computed in.
+/// Returns the type of the arithmetic for a parameter's type: double for double, else float.
 inline at::ScalarType real_type(const at::Tensor& theta) {
   return theta.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-/// Whether a tensor's memory holds its numbers.
+/// Whether a tensor's memory holds its numbers. False for a lazily negated tensor and for lazy
+/// zeros.
 inline bool in_memory(const at::Tensor& tensor) {
   return tensor.layout() == at::kStrided && !tensor.is_neg() && !tensor._is_zerotensor();
 }
 
-/// Whether the tensors' elements lie in memory one for one, so that a kernel may walk them as flat
-/// arrays.
+/// Whether both tensors have the same memory order, so that a kernel can treat them as flat arrays.
 inline bool flat_alike(const at::Tensor& a, const at::Tensor& b) {
   return in_memory(b) && b.device() == a.device() && a.strides() == b.strides();
 }
@@ -86,9 +87,9 @@ double fused_chunk(const quadratic_item& item, const at::Tensor& gradient, doubl
   }
 }
 
-/// The same for one tensor through LibTorch's operations; the value stays on the device, in
-/// float64. Half types are worked on in float, as in the kernel: importances of 1e-8 would vanish
-/// in them.
+/// Processes one tensor with LibTorch's operations. The value stays on the device, in float64. Half
+/// types are computed in float, as in the kernel, because an importance of 1e-8 would underflow in
+/// a half type.
 template <gradient_mode Mode>
 at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double factor) {
   const auto type = item.theta.scalar_type(), real = real_type(item.theta);
@@ -106,8 +107,8 @@ at::Tensor unfused(const quadratic_item& item, at::Tensor& gradient, double fact
 }
 
 #if RETAIN_HAS_CUDA_KERNELS
-/// The same for tensors of one GPU and one type. Undefined, with nothing done, where there is no
-/// kernel.
+/// Processes tensors of one GPU and one type with the CUDA kernel. Returns an undefined tensor and
+/// changes nothing if the kernel is not available.
 template <gradient_mode Mode>
 at::Tensor fused_on_cuda(const std::vector<quadratic_item>& items,
                          const std::vector<std::size_t>& which,
@@ -126,10 +127,10 @@ at::Tensor fused_on_cuda(const std::vector<quadratic_item>& items,
 }
 #endif
 
-/// sum_i scale_i (sum F_i d_i^2 + constant_i) as a 0-dim float64 tensor. `gradients[i]`, where
-/// gradients are asked for, receives factor * scale_i * F_i d_i; where that is added, their version
-/// counters tell of it as after an operation in place. The order of the sums does not depend on the
-/// number of threads.
+/// Returns sum_i scale_i (sum F_i d_i^2 + constant_i) as a 0-dim float64 tensor. Depending on Mode,
+/// factor * scale_i * F_i d_i is added to `gradients[i]` or assigned to it. After an addition, the
+/// version counter of the gradient is incremented, as by an in-place operation. The order of the
+/// sums does not depend on the number of threads.
 template <gradient_mode Mode>
 at::Tensor quadratic_pass(const std::vector<quadratic_item>& items,
                           std::vector<at::Tensor>& gradients, double factor) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The loop over the memory of one parameter: sum F (theta - anchor)^2 and its gradient, portable
-// and for processors with AVX2. Both give the same bits.
+// The loop over the memory of one parameter, which computes sum F (theta - anchor)^2 and its
+// gradient. There is a portable version and a version for AVX2. Both give bit-identical results.
 #pragma once
 
 #include <retain/kernels/instruction_set.hpp>
@@ -13,14 +13,15 @@
 
 namespace retain::detail {
 
-// the CUDA kernel knows them by these numbers
+// the CUDA kernel uses the same numbers
 enum class gradient_mode { none = 0, add = 1, assign = 2 };
 
 template <class T>
 using accumulate_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 #if RETAIN_HAS_AVX2_TARGET
-/// Eight numbers of a half type to float, and sixteen back, to the nearest.
+/// widen converts eight numbers of a half type to float. narrow converts sixteen floats to the half
+/// type and rounds to nearest.
 RETAIN_AVX2_EXACT inline __m256 widen(const at::Half* from) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
@@ -48,7 +49,7 @@ RETAIN_AVX2_EXACT inline void narrow(__m256 low, __m256 high, at::BFloat16* to) 
 }
 #endif
 
-/// One element of the pass below: adds F d^2 to `sum`.
+/// Processes one element for quadratic_body: adds F d^2 to `sum` and sets the gradient.
 template <bool HasImportance, gradient_mode Mode, class T, class F>
 RETAIN_INLINE_BODY void quadratic_element(const T* __restrict theta, const T* __restrict anchor,
                                           const F* __restrict importance, T* __restrict g,
@@ -93,15 +94,16 @@ RETAIN_INLINE_BODY double quadratic_body(const T* __restrict theta, const T* __r
 }
 
 #if RETAIN_HAS_AVX2_TARGET
-/// Float and double are bound by memory whatever the registers. The same bits as without.
+/// For float and double, which are limited by the memory bandwidth: the portable loop compiled for
+/// AVX2. The result is bit-identical to that of quadratic_body without AVX2.
 template <bool HasImportance, gradient_mode Mode, class T, class F>
 RETAIN_AVX2_EXACT double quadratic_avx2(const T* theta, const T* anchor, const F* importance, T* g,
                                         accumulate_t<T> factor, std::int64_t n) {
   return quadratic_body<HasImportance, Mode>(theta, anchor, importance, g, factor, n);
 }
 
-/// Half types are bound by their conversions, which stay in registers here. The same bits as
-/// without.
+/// For half types, whose conversions take most of the time. Here they stay in registers. The result
+/// is bit-identical to that of quadratic_body.
 template <bool HasImportance, gradient_mode Mode, class T>
   requires(sizeof(T) == 2)
 RETAIN_AVX2_EXACT double quadratic_avx2(const T* theta, const T* anchor, const float* importance,

@@ -16,16 +16,16 @@
 
 namespace retain::detail {
 
-/// F d of one parameter by LibTorch's operations, in float or double.
+/// Returns F d of one parameter, computed with LibTorch's operations in float or double.
 inline at::Tensor quadratic_force(const at::Tensor& theta, const at::Tensor& anchor,
                                   const at::Tensor& importance) {
   const at::Tensor d = theta.to(real_type(theta)) - anchor.to(real_type(theta));
   return importance.defined() ? d * importance : d;
 }
 
-/// strength * sum_i scale_i (sum F_i d_i^2 + constant_i) as a node of the graph: its backward is
-/// the same single pass. With create_graph the backward is made of LibTorch's operations instead,
-/// which can be differentiated again.
+/// Returns strength * sum_i scale_i (sum F_i d_i^2 + constant_i) as a node of the graph. Its
+/// backward pass is one pass over memory as well. With create_graph, the backward pass uses
+/// LibTorch's operations, which can be differentiated again.
 struct quadratic_function : torch::autograd::Function<quadratic_function> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, at::TensorList thetas,
                             const std::vector<quadratic_item>& items, double strength) {
@@ -50,8 +50,8 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
     const auto scales = context->saved_data["scales"].toDoubleVector();
     const double strength = context->saved_data["strength"].toDouble();
     torch::autograd::variable_list gradients;
-    // On the CPU the incoming gradient is a number at hand; elsewhere reading it would wait for the
-    // device. A half type overflows before that number has made it small.
+    // On the CPU the incoming gradient can be read. On other devices, reading it would wait for the
+    // device. The incoming gradient may be small; a half type would overflow before it is applied.
     const bool at_hand = incoming[0].device().is_cpu();
     const bool half = std::any_of(saved.begin(), saved.end(), [](const at::Tensor& t) {
       return t.defined() && t.element_size() == 2;
@@ -63,7 +63,7 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
         gradients.push_back((force * (2.0 * strength * scales[i]) * incoming[0].to(theta.device()))
                                 .to(theta.scalar_type()));
       }
-      gradients.resize(scales.size() + 2);  // the items and the strength have none
+      gradients.resize(scales.size() + 2);  // the items and the strength have no gradient
       return gradients;
     }
     std::vector<quadratic_item> items;
@@ -80,8 +80,8 @@ struct quadratic_function : torch::autograd::Function<quadratic_function> {
   }
 };
 
-/// The same with a graph: as one node, or one operation after the other for those who listen to
-/// each (a trace, a forward-mode derivative).
+/// Returns the loss in the graph of the parameters. It is one node if possible. Otherwise (during a
+/// trace or with a forward-mode derivative) it uses LibTorch's operations.
 inline at::Tensor quadratic_loss(const std::vector<quadratic_item>& items, double strength) {
   std::vector<at::Tensor> thetas;
   for (const auto& item : items) thetas.push_back(item.theta);

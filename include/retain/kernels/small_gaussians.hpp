@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Gaussians of few float32 numbers on the CPU: loops instead of LibTorch's operations, and one node
-// of the autograd graph. Each function returns an undefined tensor, or nothing, if the loops do not
-// apply; the caller then uses its formula.
+// of the autograd graph. Each function returns an undefined tensor, or an empty list, if the loops
+// do not apply; the caller then uses its formula.
 #pragma once
 
 #include <retain/kernels/plain_floats.hpp>
@@ -19,7 +19,8 @@
 
 namespace retain::detail {
 
-/// A squashed action, its log-density and u from standard normal noise, all [..., D]:
+/// Computes a squashed action and u, [..., D], and the log-density, [...], from standard normal
+/// noise:
 ///
 ///     u = mean + std noise,     a = center + half tanh(u)
 ///     log pi = -sum_d [ noise^2 / 2 + log std + log(2 pi) / 2 + log half
@@ -27,7 +28,7 @@ namespace retain::detail {
 ///     du = half (1 - tanh(u)^2) da + 2 tanh(u) dlog pi
 ///     dmean = du,     dlog std = std noise du - dlog pi
 ///
-/// `formula(mean, log_std, noise, center, half)`.
+/// `formula` is called as formula(mean, log_std, noise, center, half).
 template <auto formula>
 struct small_squash : torch::autograd::Function<small_squash<formula>> {
   static torch::autograd::variable_list draw(const at::Tensor& mean, const at::Tensor& log_std,
@@ -81,7 +82,7 @@ struct small_squash : torch::autograd::Function<small_squash<formula>> {
     if (!plain_floats({&saved[0], &log_std, &noise, &of_action, &of_log_prob, &of_u})) {
       const auto drawn = [&](const auto& in) { return formula(in[0], in[1], noise, center, half); };
       auto gradients = gradients_of_formula(drawn, {saved[0], log_std}, incoming);
-      gradients.resize(5);  // noise, center and half have none
+      gradients.resize(5);  // noise, center and half have no gradient
       return gradients;
     }
     const auto width = noise.size(-1);
@@ -114,17 +115,17 @@ std::vector<at::Tensor> squash_few(const at::Tensor& mean, const at::Tensor& log
              : small_squash<formula>::draw(mean, log_std, noise, center, half);
 }
 
-/// 1 / sigma, at most what a float holds.
+/// Returns 1 / sigma, limited to e^88, which a float can hold.
 inline float inverse_deviation(float log_std) { return std::exp(std::min(-log_std, 88.0f)); }
 
-/// KL(p || q) of Gaussians [..., D]: [...]. With r = log sigma_p - log sigma_q and z = (mu_p - mu_q)
-/// / sigma_q, dimension by dimension,
+/// Computes KL(p || q) of Gaussians [..., D] as [...]. With r = log sigma_p - log sigma_q and z =
+/// (mu_p - mu_q) / sigma_q, each dimension adds
 ///
 ///     KL = (exp(2r) - 1) / 2 - r + z^2 / 2
 ///     dmu_p = z / sigma_q = -dmu_q
 ///     dlog sigma_p = exp(2r) - 1,     dlog sigma_q = 1 - exp(2r) - z^2
 ///
-/// `formula(p_mean, p_log_std, q_mean, q_log_std)`.
+/// `formula` is called as formula(p_mean, p_log_std, q_mean, q_log_std).
 template <auto formula>
 struct small_gaussian_kl : torch::autograd::Function<small_gaussian_kl<formula>> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& p_mean,

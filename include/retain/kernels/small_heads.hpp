@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The heads of small networks, for few float32 numbers on the CPU: loops instead of LibTorch's
 // operations, and one node of the autograd graph. Each function returns an undefined tensor, or
-// nothing, if the loops do not apply; the caller then uses its formula.
+// an empty list, if the loops do not apply; the caller then uses its formula.
 #pragma once
 
 #include <retain/kernels/plain_floats.hpp>
@@ -19,7 +19,8 @@
 
 namespace retain::detail {
 
-/// Means and clamped logarithms of standard deviations. `formula(outputs, least, greatest)`.
+/// Splits outputs into means and clamped logarithms of standard deviations. `formula` is called as
+/// formula(outputs, least, greatest).
 template <auto formula>
 struct small_split : torch::autograd::Function<small_split<formula>> {
   static torch::autograd::variable_list split(const at::Tensor& outputs, double least,
@@ -83,7 +84,7 @@ std::vector<at::Tensor> split_few(const at::Tensor& outputs, double least, doubl
                                     : small_split<formula>::split(outputs, least, greatest);
 }
 
-/// Picks one head of each row. `formula(outputs, stages, stage, single)`.
+/// Selects one head for each row. `formula` is called as formula(outputs, stages, stage, single).
 template <auto formula>
 struct small_pick : torch::autograd::Function<small_pick<formula>> {
   static at::Tensor pick(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage,
@@ -146,8 +147,9 @@ at::Tensor pick_few(const at::Tensor& outputs, std::int64_t stages, const at::Te
                                     : small_pick<formula>::pick(outputs, stages, stage, single);
 }
 
-/// The position of the largest of the last S numbers of each row; of equals the first, of NaN the
-/// first NaN. Call it under a NoGradGuard.
+/// Returns the position of the largest of the last S numbers of each row. Among equal numbers the
+/// first one counts. If there is a NaN, its first position is returned. Call it under a
+/// NoGradGuard.
 inline at::Tensor stages_of_few(const at::Tensor& observations, std::int64_t stages) {
   if (without_kernel::wanted(small_kernel::heads) || observations.numel() > few_numbers ||
       !plain_floats({&observations}))
@@ -167,7 +169,7 @@ inline at::Tensor stages_of_few(const at::Tensor& observations, std::int64_t sta
   return found;
 }
 
-/// The first `seen` numbers of each observation, and the action after them.
+/// Concatenates the first `seen` numbers of each observation and the action.
 struct small_join : torch::autograd::Function<small_join> {
   static at::Tensor join(const at::Tensor& observations, std::int64_t seen,
                          const at::Tensor& actions) {

@@ -16,15 +16,15 @@
 
 namespace retain::detail {
 
-/// A float32 without dimensions, on the CPU, as `like` is.
+/// Returns `value` as a 0-dim float32 tensor on the CPU, with the options of `like`.
 inline at::Tensor float_scalar(double value, const at::Tensor& like) {
   auto result = at::empty({}, like.options());
   *result.data_ptr<float>() = static_cast<float>(value);
   return result;
 }
 
-/// Which critic has the least of values that stand `stride` apart, the first of equals; one that is
-/// not a number counts as that.
+/// Returns the index of the critic with the smallest value. The values of two critics are `stride`
+/// elements apart. Among equal values the first one counts. A NaN counts as the smallest value.
 inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std::int64_t stride) {
   std::int64_t lowest = 0;
   for (std::int64_t k = 1; k < critics && !std::isnan(values[lowest * stride]); ++k)
@@ -32,8 +32,8 @@ inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std
   return lowest;
 }
 
-/// y = clip(r + gamma (1 - e) (min_k Q'_k - alpha log pi), least, greatest). Call it under a
-/// NoGradGuard.
+/// Returns y = clip(r + gamma (1 - e) (min_k Q'_k - alpha log pi), least, greatest). Call it under
+/// a NoGradGuard.
 inline at::Tensor sac_target_of_few(const at::Tensor& rewards, const at::Tensor& ended,
                                     const at::Tensor& next_q, const at::Tensor& next_log_probs,
                                     const at::Tensor& alpha, double discount, double least,
@@ -56,7 +56,7 @@ inline at::Tensor sac_target_of_few(const at::Tensor& rewards, const at::Tensor&
   return target;
 }
 
-/// sum_k (Q_k - y)^2 times `scale`. `formula(q, target, scale)`.
+/// Computes sum_k (Q_k - y)^2 times `scale`. `formula` is called as formula(q, target, scale).
 template <auto formula>
 struct small_squared_errors : torch::autograd::Function<small_squared_errors<formula>> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
@@ -101,8 +101,8 @@ at::Tensor squared_errors_of_few(const at::Tensor& q, const at::Tensor& target, 
   return small_squared_errors<formula>::apply(q, target, scale);
 }
 
-/// mean [ alpha log pi - min_k Q_k ]; the first of equal critics has the gradient.
-/// `formula(q, log_probs, alpha)`.
+/// Computes mean [ alpha log pi - min_k Q_k ]. Among critics with equal values, only the first one
+/// gets a gradient. `formula` is called as formula(q, log_probs, alpha).
 template <auto formula>
 struct small_actor_objective : torch::autograd::Function<small_actor_objective<formula>> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
@@ -131,7 +131,7 @@ struct small_actor_objective : torch::autograd::Function<small_actor_objective<f
         return torch::autograd::variable_list{formula(in[0], in[1], alpha)};
       };
       auto gradients = gradients_of_formula(loss, {q, saved[1]}, incoming);
-      gradients.resize(3);  // alpha has none
+      gradients.resize(3);  // alpha has no gradient
       return gradients;
     }
     const auto rows = which.numel();

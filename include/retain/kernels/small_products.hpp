@@ -3,9 +3,10 @@
 //
 //     y = activate(x W + b),   dW = x^T dy,   dx = dy W^T,   db = sum over rows of dy
 //
-// A policy's layers are small: a product takes microseconds, as long as finding the kernel,
-// checking its arguments and packing them for a large one. Here nothing is packed: a layer's
-// weights stay in the first cache, and a tile of 6 by 16 results in registers.
+// A policy's layers are small, so a product takes a few microseconds. A library for large products
+// needs as long to choose a kernel, to check the arguments and to pack them. These loops pack
+// nothing: a layer's weights stay in the first-level cache, and a tile of 6 by 16 results stays in
+// registers.
 #pragma once
 
 #include <retain/kernels/activation.hpp>
@@ -27,7 +28,7 @@ namespace retain::detail {
 
 #if RETAIN_HAS_AVX2_TARGET
 
-/// A matrix as a product reads it: element (i, k) stands at data[i * row + k * column].
+/// A matrix in memory: element (i, k) is at data[i * row + k * column].
 struct strided_matrix {
   const float* data;
   std::int64_t row, column;
@@ -38,8 +39,8 @@ RETAIN_AVX2 inline __m256 load_avx2(const float* from, __m256i lanes) {
   return Whole ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lanes);
 }
 
-/// Rows of results by up to 16 columns: c (+)= a b, begun with `bias` where there is one, and no
-/// number below `least`. b is read along its rows.
+/// Computes a tile of `Rows` rows and up to 16 columns: c (+)= a b. The sum starts with `bias`
+/// unless that is null. Results below `least` are replaced by `least`. b is read along its rows.
 template <int Rows, bool Whole>
 RETAIN_AVX2 inline void product_tile_avx2(strided_matrix a, const float* b, std::int64_t b_row,
                                           std::int64_t depth, float* c, std::int64_t c_row,
@@ -66,7 +67,7 @@ RETAIN_AVX2 inline void product_tile_avx2(strided_matrix a, const float* b, std:
   const __m256 bound = _mm256_set1_ps(least);
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
-    left[i] = _mm256_max_ps(bound, left[i]);  // of two operands with a NaN the second
+    left[i] = _mm256_max_ps(bound, left[i]);  // returns the second operand if one is NaN
     right[i] = _mm256_max_ps(bound, right[i]);
     if constexpr (Whole) {
       _mm256_storeu_ps(c + i * c_row, left[i]);
@@ -78,8 +79,9 @@ RETAIN_AVX2 inline void product_tile_avx2(strided_matrix a, const float* b, std:
   }
 }
 
-/// c [rows, columns] (+)= a [rows, depth] b [depth, columns], b and c with contiguous rows; begun
-/// with the row `bias`, which may be null; where a result is below `least`, that.
+/// Computes c [rows, columns] (+)= a [rows, depth] b [depth, columns]. The rows of b and c must be
+/// contiguous. The sum starts with the row `bias`, which may be null. Results below `least` are
+/// replaced by `least`.
 inline void product_avx2(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                          strided_matrix a, const float* b, float* c, const float* bias = nullptr,
                          bool add = false, float least = -std::numeric_limits<float>::infinity()) {
@@ -99,14 +101,14 @@ inline void product_avx2(std::int64_t rows, std::int64_t columns, std::int64_t d
   }
 }
 
-/// b [columns, rows] of a [rows, columns].
+/// Writes the transpose of a [rows, columns] to b [columns, rows].
 inline void transpose(const float* a, std::int64_t rows, std::int64_t columns, float* b) {
   for (std::int64_t i = 0; i < rows; i += 8)
     for (std::int64_t j = 0; j < columns; ++j)
       for (std::int64_t k = i; k < std::min(i + 8, rows); ++k) b[j * rows + k] = a[k * columns + j];
 }
 
-/// sums [columns] of a [rows, columns].
+/// Writes the sums over the rows of a [rows, columns] to sums [columns].
 RETAIN_AVX2 inline void column_sums_avx2(const float* a, std::int64_t rows, std::int64_t columns,
                                          float* sums) {
   for (std::int64_t j = 0; j < columns; j += 8) {
@@ -127,7 +129,7 @@ RETAIN_AVX2 inline void column_sums_avx2(const float* a, std::int64_t rows, std:
   }
 }
 
-/// to = from, or 0 where y <= 0.
+/// Computes to = from, or 0 if y <= 0, for each element.
 RETAIN_AVX2 inline void relu_gradient_avx2(const float* from, const float* y, std::int64_t count,
                                            float* to) {
   std::int64_t i = 0;
@@ -140,9 +142,10 @@ RETAIN_AVX2 inline void relu_gradient_avx2(const float* from, const float* y, st
 
 #endif  // RETAIN_HAS_AVX2_TARGET
 
-/// The layers of one network, x [N, inputs], weight [outputs, inputs] and bias [outputs] as
-/// torch::nn::Linear has them; or of K networks with weight [K, inputs, outputs] and bias [K, 1,
-/// outputs], x [K, N, inputs] or [N, inputs] for all of them.
+/// The sizes of a layer of one network or of K networks. For one network: x [N, inputs], weight
+/// [outputs, inputs] and bias [outputs], as in torch::nn::Linear. For K networks: weight [K,
+/// inputs, outputs] and bias [K, 1, outputs], with x [K, N, inputs], or x [N, inputs] for all
+/// networks (`shared`).
 struct layer_sizes {
   std::int64_t networks, rows, inputs, outputs;
   bool batched, shared;
@@ -153,8 +156,8 @@ inline layer_sizes sizes_of_layer(const at::Tensor& x, const at::Tensor& weight)
           weight.size(batched ? 2 : 0), batched,    batched && x.dim() == 2};
 }
 
-/// Whether the loops here take these tensors, whose shapes fit: plain ones, and so little work that
-/// packing for a large product would not pay.
+/// Whether the loops support these tensors. The shapes must fit. The tensors must be plain floats,
+/// and the product must be so small that packing would cost more than it saves.
 inline bool small_product([[maybe_unused]] const layer_sizes& sizes,
                           [[maybe_unused]] std::initializer_list<const at::Tensor*> tensors) {
 #if RETAIN_HAS_AVX2_TARGET
@@ -165,7 +168,7 @@ inline bool small_product([[maybe_unused]] const layer_sizes& sizes,
 #endif
 }
 
-/// What comes out of a linear layer and the activation behind it, if there is one.
+/// Returns the output of a linear layer followed by the activation, if there is one.
 inline at::Tensor layer_output(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias, std::optional<activation_kind> kind = {}) {
   const auto activated = [&](at::Tensor y) {
@@ -270,7 +273,8 @@ inline at::Tensor layer_bias_gradient(const at::Tensor& gradient) {
   return batched ? gradient.sum(1, true) : gradient.sum(0);
 }
 
-/// The gradient in front of the activation, from that behind it and the layer's output y.
+/// Returns the gradient of the activation's input, from the gradient of its output and the layer's
+/// output y.
 inline at::Tensor layer_activation_gradient(const at::Tensor& gradient, const at::Tensor& y,
                                             activation_kind kind) {
 #if RETAIN_HAS_AVX2_TARGET

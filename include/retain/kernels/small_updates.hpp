@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What an update of soft actor-critic does to few float32 numbers on the CPU, beside its networks
-// and losses: noise, temperatures, target networks. Loops instead of LibTorch's operations, to the
-// same numbers. Call these functions under a NoGradGuard. Each returns false, or an undefined
-// tensor, and changes nothing if the loop does not apply; the caller then uses its formula.
+// Small steps of an update of soft actor-critic, for few float32 numbers on the CPU: noise,
+// temperatures and target networks. They are loops instead of LibTorch's operations and give the
+// same numbers. Call these functions under a NoGradGuard. If the loop does not apply, a function
+// changes nothing and returns false or an undefined tensor; the caller then uses its formula.
 #pragma once
 
 #include <retain/kernels/plain_floats.hpp>
@@ -23,8 +23,8 @@ inline bool few_to_update(std::initializer_list<const at::Tensor*> tensors) {
   return !without_kernel::wanted(small_kernel::updates) && plain_floats(tensors);
 }
 
-/// Standard normal numbers, in the type of `like`, from uniform float64 ones in [0, 1), which it
-/// overwrites: root 2 times erfinv of max(2 u - 1, -1 + 2^-53).
+/// Returns standard normal numbers in the type of `like`: root 2 times erfinv of max(2 u - 1, -1 +
+/// 2^-53), with u the float64 numbers in [0, 1) of `uniform`. Overwrites `uniform`.
 inline at::Tensor normal_of_few(at::Tensor& uniform, const at::Tensor& like) {
   if (like.numel() > few_functions || !few_to_update({&like})) return {};
   auto* numbers = uniform.data_ptr<double>();
@@ -38,7 +38,7 @@ inline at::Tensor normal_of_few(at::Tensor& uniform, const at::Tensor& like) {
   return normal;
 }
 
-/// to += tau (from - to), as lerp_ computes it.
+/// Computes to += tau (from - to) with the same rounding as lerp_.
 inline bool move_few(const at::Tensor& to, const at::Tensor& from, double tau) {
   if (to.numel() > few_numbers || !few_to_update({&to, &from})) return false;
   auto* moved = to.data_ptr<float>();
@@ -52,7 +52,7 @@ inline bool move_few(const at::Tensor& to, const at::Tensor& from, double tau) {
   return true;
 }
 
-/// x clamped to [low, high] element by element, in place.
+/// Clamps each element of x to [low, high], in place.
 inline bool clamp_few(const at::Tensor& x, const at::Tensor& low, const at::Tensor& high) {
   if (!few_to_update({&x, &low, &high})) return false;
   auto* to = x.data_ptr<float>();
@@ -62,7 +62,7 @@ inline bool clamp_few(const at::Tensor& x, const at::Tensor& low, const at::Tens
   return true;
 }
 
-/// exp of x clamped to [low, high], element by element.
+/// Returns exp of x clamped to [low, high], per element.
 inline at::Tensor clamped_exp_of_few(const at::Tensor& x, const at::Tensor& low,
                                      const at::Tensor& high) {
   if (!few_to_update({&x, &low, &high})) return {};
@@ -73,8 +73,8 @@ inline at::Tensor clamped_exp_of_few(const at::Tensor& x, const at::Tensor& low,
   return result;
 }
 
-/// gradient_k += share * sum_{n: k(n)=k} (x_n + offset). `place` holds k(n); undefined: all 0.
-/// An undefined gradient becomes zeros like `parameter` first.
+/// Computes gradient_k += share * sum_{n: k(n)=k} (x_n + offset). `place` holds k(n); if `place` is
+/// undefined, all k(n) are 0. An undefined gradient is first set to zeros like `parameter`.
 inline bool add_sums_of_few(at::Tensor& gradient, const at::Tensor& parameter, const at::Tensor& x,
                             double offset, double share, const at::Tensor& place) {
   if (x.numel() > few_numbers || !few_to_update({&parameter, &x, &gradient}) ||

@@ -18,9 +18,9 @@
 
 namespace retain {
 
-/// Distributions with gradients through their samples: a type with rsample_with_log_prob(), which
-/// returns members `action` and `log_prob` and need not invert tanh, or a type with rsample() and
-/// log_prob(actions).
+/// Distributions with gradients through their samples. The type needs rsample() and
+/// log_prob(actions), or rsample_with_log_prob(), which returns members `action` and `log_prob`.
+/// The second form avoids the inversion of tanh.
 template <class D>
 concept reparametrised_distribution = requires(const D& d) {
   { d.rsample_with_log_prob().action } -> std::convertible_to<at::Tensor>;
@@ -46,21 +46,22 @@ std::pair<at::Tensor, at::Tensor> draw_with_log_prob(const D& distribution) {
 inline void check_critics(const char* who, const at::Tensor& q, at::IntArrayRef rows) {
   if (q.dim() < 1 || q.sizes().slice(1) != rows || q.size(0) < 1)
     throw shape_error(
-        concat(who, ": the critics' values must be [critics, samples], one row a critic, got ",
+        concat(who, ": the critics' values must be [critics, samples], one row per critic, got ",
                shape_text(q.sizes()), " for samples of shape ", shape_text(rows)));
 }
 inline void check_temperature(const char* who, const at::Tensor& alpha, at::IntArrayRef rows) {
   if (alpha.numel() != 1 && alpha.sizes() != rows)
-    throw shape_error(concat(who, ": alpha must be one number, or one a sample of shape ",
+    throw shape_error(concat(who, ": alpha must be one number, or one per sample of shape ",
                              shape_text(rows), ", got ", shape_text(alpha.sizes())));
 }
 
-/// sum_k (Q_k - y)^2 times `scale`.
+/// Returns sum_k (Q_k - y)^2 times `scale`.
 inline at::Tensor squared_errors(const at::Tensor& q, const at::Tensor& target, double scale) {
   return (q - target).square().sum() * scale;
 }
 
-/// mean [ alpha log pi - min_k Q_k ]; the first of equal critics has the gradient.
+/// Returns mean [ alpha log pi - min_k Q_k ]. Among critics with equal values, only the first one
+/// gets a gradient.
 inline at::Tensor actor_objective(const at::Tensor& q, const at::Tensor& log_probs,
                                   const at::Tensor& alpha) {
   return mean_of(alpha * log_probs - std::get<0>(q.min(0)));
@@ -76,7 +77,7 @@ struct value_bounds {
 
 namespace detail {
 
-/// The bounds without those that the type cannot hold.
+/// Returns the bounds. A bound that the type cannot hold becomes infinite.
 inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
   const double largest = type == at::kDouble ? std::numeric_limits<double>::max()
                          : type == at::kHalf
@@ -137,7 +138,7 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
     return few;
   const auto temperature = alpha.numel() == 1 ? alpha.detach().reshape({}) : alpha.detach();
   const auto next = std::get<0>(next_q.detach().min(0)) - temperature * next_log_probs.detach();
-  // Where the episode ended, what the critic says of the state behind it may be anything.
+  // The critic's value of the state after the end of an episode has no meaning and may be NaN.
   const auto target = rewards + discount * next.masked_fill(ended.to(at::kBool), 0);
   const auto [least, greatest] = detail::representable(bounds, target.scalar_type());
   return least > -infinity || greatest < infinity ? target.clamp(least, greatest) : target;
@@ -200,7 +201,7 @@ sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Ten
 }
 
 /// Returns a target for the policy's entropy, in nats: d log(std sqrt(2 pi e)), the entropy of a
-/// Gaussian with this standard deviation in each of d dimensions. The default .089 is that of
+/// Gaussian with this standard deviation in each of d dimensions. The default .089 is the value of
 /// Wołczyk et al. 2021 (arXiv 2105.10919). The usual target -d corresponds to std = .089 to three
 /// digits.
 inline double gaussian_entropy_target(std::int64_t dimensions, double standard_deviation = 0.089) {

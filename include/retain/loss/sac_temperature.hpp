@@ -58,12 +58,13 @@ class sac_temperature {
     if (stages < 1)
       throw config_error(detail::concat("sac_temperature: needs at least one stage, got ", stages));
     if (!std::isfinite(entropy_target))
-      throw config_error(detail::concat("sac_temperature: an entropy target of ", entropy_target));
+      throw config_error(
+          detail::concat("sac_temperature: entropy_target must be finite, got ", entropy_target));
     constexpr double infinity = std::numeric_limits<double>::infinity();
     lowest_ = logarithms("floor", options.floor, stages, -infinity);
     highest_ = logarithms("cap", options.cap, stages, infinity);
     if (lowest_.gt(highest_).any().item<bool>())
-      throw config_error("sac_temperature: a floor lies above its cap");
+      throw config_error("sac_temperature: a floor is above its cap");
     log_alpha_ = bounded(logarithms("initial", options.initial, stages, 0)).requires_grad_();
   }
 
@@ -96,11 +97,11 @@ class sac_temperature {
     return alpha().index_select(0, which.reshape({-1})).view(which.sizes());
   }
 
-  /// Returns the loss, 0-dim, with log_alpha in its graph. log_probs [N] are those of the sampled
-  /// actions. stage [N] is as for alpha(), and is needed if there is more than one stage. A stage
-  /// without samples in the batch has no gradient. The loss of an empty batch is 0. Throws
-  /// shape_error if the shapes do not fit, and config_error if the stages are not of an integral
-  /// type.
+  /// Returns the loss, 0-dim, with log_alpha in its graph. log_probs [N] are the
+  /// log-probabilities of the sampled actions. stage [N] has the type that alpha() takes. It is
+  /// needed if there is more than one stage. A stage without samples in the batch gets a gradient
+  /// of 0. The loss of an empty batch is 0. Throws shape_error if the shapes do not fit, and
+  /// config_error if the stages are not of an integral type.
   at::Tensor loss(const at::Tensor& log_probs, const at::Tensor& stage = {}) {
     check_and_bound(log_probs, stage);
     const auto own =
@@ -150,16 +151,16 @@ class sac_temperature {
     const at::NoGradGuard no_grad;
     const at::Tensor& saved = in.tensor(prefix + "log_alpha");
     if (saved.sizes() != log_alpha_.sizes())
-      throw shape_error(detail::concat("sac_temperature: the saved log_alpha has shape ",
-                                       detail::shape_text(saved.sizes()), ", this one ",
-                                       detail::shape_text(log_alpha_.sizes()),
-                                       ": the state belongs to another number of stages"));
+      throw shape_error(detail::concat(
+          "sac_temperature: the saved log_alpha has shape ", detail::shape_text(saved.sizes()),
+          ", but this temperature's has shape ", detail::shape_text(log_alpha_.sizes()),
+          ": the state belongs to another number of stages"));
     if (saved.scalar_type() != log_alpha_.scalar_type())
       throw state_error(detail::concat("sac_temperature: the saved log_alpha is ", saved.dtype(),
-                                       ", this one ", log_alpha_.dtype()));
+                                       ", but this temperature's is ", log_alpha_.dtype()));
     if (!detail::all_finite(saved))
-      throw state_error("sac_temperature: the saved log_alpha holds a value that is not finite, of "
-                        "which there is no temperature");
+      throw state_error("sac_temperature: the saved log_alpha holds a value that is not finite; "
+                        "the state cannot be used");
     log_alpha_.copy_(saved);
   }
 
@@ -171,7 +172,7 @@ class sac_temperature {
     if (stage.defined() ? stage.sizes() != log_probs.sizes() : log_alpha_.numel() != 1)
       throw shape_error(
           detail::concat("sac_temperature: ", log_alpha_.numel(), " stages and log_probs of shape ",
-                         detail::shape_text(log_probs.sizes()), " need a stage a sample, got ",
+                         detail::shape_text(log_probs.sizes()), " need one stage per sample, got ",
                          stage.defined() ? detail::shape_text(stage.sizes()) : "none"));
     const at::NoGradGuard no_grad;
     if (!detail::clamp_few(log_alpha_, lowest_, highest_)) log_alpha_.copy_(bounded(log_alpha_));
@@ -183,7 +184,7 @@ class sac_temperature {
     const auto count = static_cast<std::int64_t>(values.size());
     if (count != 1 && count != stages)
       throw config_error(detail::concat("sac_temperature: ", what, " has ", count, " values for ",
-                                        stages, " stages: give one, or one a stage"));
+                                        stages, " stages: give one value, or one per stage"));
     for (std::int64_t k = 0; k < stages; ++k) {
       const double value = values[static_cast<std::size_t>(count == 1 ? 0 : k)];
       if (!(value > 0) || !std::isfinite(value))
@@ -199,7 +200,7 @@ class sac_temperature {
   }
 
   double entropy_target_;
-  at::Tensor lowest_, highest_;  // of log alpha, [S]
+  at::Tensor lowest_, highest_;  // the bounds of log alpha, [S]
   at::Tensor log_alpha_;
 };
 

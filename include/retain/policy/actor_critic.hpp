@@ -60,7 +60,8 @@ struct actor_critic_options {
   /// widths of the hidden layers between the encoder (or core) and the distribution
   std::vector<std::int64_t> policy_hidden = {};
   std::vector<std::int64_t> value_hidden = {};  ///< widths of the hidden layers before the values
-  activation_kind activation = activation_kind::relu;  ///< of these hidden layers
+  /// the activation of these hidden layers
+  activation_kind activation = activation_kind::relu;
   /// number of values: 0 for a policy without a critic, 2 for two kinds of rewards
   std::int64_t values = 1;
   critic_kind critic = critic_kind::shared;
@@ -107,8 +108,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     if constexpr (requires { encoder_->output_size(); })
       options_.features = encoder_->output_size();
     if (options_.features < 1)
-      throw config_error("actor_critic: the encoder has no output_size(): say with the option "
-                         "`features` what it answers with");
+      throw config_error("actor_critic: the encoder has no output_size(): set the option "
+                         "`features` to its number of features");
     if (options_.values < 0 || options_.stages < 1 || head_.outputs() < 1)
       throw config_error(detail::concat(
           "actor_critic: needs values of at least 0, and stages and outputs of at least 1, got ",
@@ -118,7 +119,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   }
 
   void reset() override {
-    // The encoder as it was given belongs to this network; a copy of this network has a copy of it.
+    // This network uses the given encoder itself; a copy of this network gets a copy of the
+    // encoder.
     if (registered_) encoder_ = detail::copy_of(encoder_);
     this->register_module("encoder", encoder_);
     const bool recurrent = options_.core != core_kind::none;
@@ -181,8 +183,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Observations>
   distribution_type forward(const Observations& observations) {
     if (recurrent())
-      throw config_error("actor_critic: a recurrent policy cannot be asked about observations "
-                         "alone: forward(observations, state, done), with an undefined "
+      throw config_error("actor_critic: a recurrent policy needs its state: call "
+                         "forward(observations, state, done), with an undefined "
                          "state for new episodes");
     return std::get<0>(forward(observations, at::Tensor(), at::Tensor()));
   }
@@ -195,7 +197,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
                                                     const at::Tensor& done) {
     return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
       auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
-      // The critic's part of the state goes on too, or it would be stale when values are asked for.
+      // Update the critic's part of the state too, so that later values are computed from it.
       if (recurrent() && own_critic()) next = std::get<1>(follow_critic(seen, state, done, next));
       return std::tuple<distribution_type, at::Tensor>{
           head_(own_head(policy_head_->forward(features), stage)), next};
@@ -217,7 +219,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
 
   void initialise() {
     const auto core_weights = [](const recurrent_core& core) {
-      parameter_list weights;  // and not the biases, which begin by remembering
+      parameter_list weights;  // without the biases: an LSTM's forget-gate bias stays 1
       for (const auto& entry : parameters(core))
         if (entry.tensor.dim() == 2) weights.push_back(entry);
       return weights;
@@ -233,8 +235,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     orthogonal(value_head_->out, options_.value_gain);
   }
 
-  /// Calls `use` with what the encoder sees, and the stage of each observation, undefined where
-  /// there is but one.
+  /// Calls `use` with the encoder's observations and the stage of each observation. The stage is
+  /// undefined if there is only one stage.
   template <class Observations, class Use>
   auto with_stages(const Observations& observations, Use use) {
     if (options_.stages == 1) return use(observations, at::Tensor());
@@ -248,7 +250,8 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
       return use(all.narrow(-1, 0, seen), stage_of(all, options_.stages));
     } else {
       throw config_error(
-          "actor_critic: stages are read off the end of an observation, which must be a tensor");
+          "actor_critic: with more than one stage, observations must be a tensor that ends in a "
+          "one-hot vector of the stages");
       return use(observations, at::Tensor());
     }
   }
@@ -260,15 +263,15 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     static_assert(
         requires {
           { encoder->forward(seen) } -> std::convertible_to<at::Tensor>;
-        }, "actor_critic: the encoder needs forward(observations), which answers with the features "
+        }, "actor_critic: the encoder needs forward(observations), which returns the features "
            "as a tensor [..., F]");
     at::Tensor features = encoder->forward(seen);
     if (features.dim() < 1 || features.size(-1) != options_.features)
-      throw shape_error(detail::concat("actor_critic: the encoder must answer with [..., ",
+      throw shape_error(detail::concat("actor_critic: the encoder must return [..., ",
                                        options_.features, "], got ",
                                        detail::shape_text(features.sizes())));
     if (!recurrent()) return {features, state};
-    // rows of a sequence may come flattened
+    // an encoder may return a sequence [T, N] flattened to rows
     if (done.defined() && features.numel() == done.numel() * options_.features) {
       auto sizes = done.sizes().vec();
       sizes.push_back(options_.features);
@@ -284,7 +287,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     return critic;
   }
 
-  /// The policy's part of a state, or that of a critic with a core of its own.
+  /// Returns a part of a state: 0 for the policy, 1 for a critic that has its own core.
   at::Tensor part(const at::Tensor& state, std::int64_t which) const {
     if (!state.defined() || !recurrent() || !own_critic()) return state;
     if (state.dim() != 2 || state.size(1) != state_width())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What an actor_critic is made of beside its encoder: the layers of a head, and copies of modules.
+// Parts of an actor_critic other than its encoder: the layers of a head, and copies of modules.
 #pragma once
 
 #include <retain/kernels/dense_layers.hpp>
@@ -18,7 +18,7 @@
 
 namespace retain::detail {
 
-/// A linear layer behind hidden ones. Parameters: hidden.linear0.*, ..., out.*
+/// Hidden layers followed by a linear layer. Parameters: hidden.linear0.*, ..., out.*
 class head_net : public torch::nn::Cloneable<head_net> {
  public:
   head_net(std::int64_t inputs, std::vector<std::int64_t> hidden, activation_kind activation,
@@ -60,7 +60,7 @@ template <class T>
 struct module_type<std::shared_ptr<T>> {
   using type = T;
 };
-/// Another network with the same weights.
+/// Returns another network with the same weights.
 template <class M>
 M copy_of(const M& model) {
   return M(std::dynamic_pointer_cast<typename module_type<M>::type>(model->clone()));

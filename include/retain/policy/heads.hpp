@@ -27,24 +27,25 @@ struct categorical_head {
 
 namespace detail {
 
-/// The means, and the logarithms of standard deviations clamped to the bounds, [..., D] each, from
-/// outputs [..., 2 D].
+/// Splits outputs [..., 2 D] into the means and the logarithms of the standard deviations, [..., D]
+/// each. The logarithms are clamped to the bounds.
 inline std::vector<at::Tensor> gaussian_parameters(const at::Tensor& outputs, double least_log_std,
                                                    double greatest_log_std) {
   const auto parts = outputs.chunk(2, -1);
   return {parts[0], parts[1].clamp(least_log_std, greatest_log_std)};
 }
 
-/// Means and the logarithms of standard deviations, side by side. Beyond the bounds a deviation has
-/// no gradient. Throws shape_error and config_error.
+/// Returns a Gaussian from outputs [..., 2 D]: the means, then the logarithms of the standard
+/// deviations. Outside the bounds, a logarithm gets no gradient. Throws shape_error if the number
+/// of outputs differs, and config_error if the lower bound is above the upper one.
 inline diagonal_gaussian gaussian_of(const at::Tensor& outputs, std::int64_t dimensions,
                                      double least_log_std, double greatest_log_std) {
   if (outputs.dim() < 1 || outputs.size(-1) != 2 * dimensions)
     throw shape_error(concat("a Gaussian head of ", dimensions, " dimensions needs outputs [..., ",
                              2 * dimensions, "], got ", shape_text(outputs.sizes())));
   if (!(least_log_std <= greatest_log_std))
-    throw config_error(concat("a Gaussian head's least log_std ", least_log_std,
-                              " lies above its greatest ", greatest_log_std));
+    throw config_error(concat("a Gaussian head's least_log_std ", least_log_std,
+                              " is above its greatest_log_std ", greatest_log_std));
   if (auto parts = split_few<gaussian_parameters>(outputs, least_log_std, greatest_log_std);
       !parts.empty())
     return {std::move(parts[0]), std::move(parts[1])};

@@ -39,7 +39,7 @@ inline at::Tensor rows_as(const at::Tensor& rows, const at::Tensor& x) {
 }  // namespace detail
 
 struct mlp_options {
-  /// the widths of the layers; the last width is that of the output
+  /// the widths of the layers; the last one is the width of the output
   std::vector<std::int64_t> hidden = {256, 256};
   activation_kind activation = activation_kind::relu;
   bool layer_norm = false;  ///< between every linear layer and its activation
@@ -51,7 +51,7 @@ struct mlp_options {
 /// Parameters: linear0.*, norm0.*, linear1.*, ...
 class mlp_net : public torch::nn::Cloneable<mlp_net> {
  public:
-  /// Throws config_error for a width below 1.
+  /// Throws config_error if a width is below 1.
   explicit mlp_net(std::int64_t inputs, mlp_options options = {})
       : inputs_(inputs), options_(std::move(options)) {
     bool valid = inputs_ >= 1;
@@ -81,7 +81,8 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     return options_.hidden.empty() ? inputs_ : options_.hidden.back();
   }
 
-  /// x [..., inputs] -> [..., output_size()]. Throws shape_error if the number of inputs differs.
+  /// Returns the output [..., output_size()] for x [..., inputs]. Throws shape_error if the number
+  /// of inputs differs.
   at::Tensor forward(const at::Tensor& x) {
     if (x.dim() < 1 || x.size(-1) != inputs_)
       throw shape_error(detail::concat("mlp: inputs need the shape [..., ", inputs_, "], got ",
@@ -120,7 +121,8 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
   std::vector<layer> layers_;
 };
 
-/// A shared handle to an mlp_net, like LibTorch's module holders: a copy is the same network.
+/// A shared handle to an mlp_net, like LibTorch's module holders: a copy of the handle refers to
+/// the same network.
 class mlp : public torch::nn::ModuleHolder<mlp_net> {
  public:
   using torch::nn::ModuleHolder<mlp_net>::ModuleHolder;

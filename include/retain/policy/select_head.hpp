@@ -16,8 +16,8 @@ namespace retain {
 
 namespace detail {
 
-/// Part stage[n] of the S parts of row n of x [..., rows, S * D]: [..., rows, D], or with `single`,
-/// where D is 1, [..., rows].
+/// Returns part stage[n] of the S parts of row n, for outputs [..., rows, S * D]. The result is
+/// [..., rows, D]. With `single`, D must be 1, and the result is [..., rows].
 inline at::Tensor picked_heads(const at::Tensor& outputs, std::int64_t stages,
                                const at::Tensor& stage, bool single) {
   auto sizes = outputs.sizes().vec();
@@ -31,7 +31,7 @@ inline at::Tensor picked_heads(const at::Tensor& outputs, std::int64_t stages,
   return single ? picked.squeeze(-1) : picked;
 }
 
-/// select_head of shapes that fit.
+/// Like select_head(), for shapes that have been checked.
 inline at::Tensor pick_head(const at::Tensor& outputs, std::int64_t stages, const at::Tensor& stage,
                             bool single) {
   if (auto few = pick_few<picked_heads>(outputs, stages, stage, single); few.defined()) return few;
@@ -55,8 +55,8 @@ inline at::Tensor select_head(const at::Tensor& outputs, std::int64_t stages,
                                           static_cast<std::size_t>(stage.dim())) == stage.sizes();
   if (!fits)
     throw shape_error(detail::concat(
-        "select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " are not those of ",
-        stages, " heads for stages of shape ", detail::shape_text(stage.sizes())));
+        "select_head: outputs of shape ", detail::shape_text(outputs.sizes()), " do not fit ",
+        stages, " heads and stages of shape ", detail::shape_text(stage.sizes())));
   const auto which = detail::counted("select_head", "stages", stage, outputs.device());
   return stages == 1 ? outputs : detail::pick_head(outputs, stages, which, false);
 }

@@ -47,7 +47,7 @@ class batched_linear : public torch::nn::Cloneable<batched_linear>, public weigh
     reset();
   }
   void reset() override {
-    // as torch::nn::Linear begins
+    // the initial values of torch::nn::Linear
     const double bound = 1 / std::sqrt(static_cast<double>(sizes_[1]));
     weight = register_parameter("weight", at::empty(sizes_).uniform_(-bound, bound));
     bias = register_parameter("bias", at::empty({sizes_[0], 1, sizes_[2]}).uniform_(-bound, bound));
@@ -61,15 +61,15 @@ class batched_linear : public torch::nn::Cloneable<batched_linear>, public weigh
   std::vector<std::int64_t> sizes_;
 };
 
-/// [N, seen + actions] of observations [N, at least seen] and actions [N, actions].
+/// Returns rows [N, seen + actions] from observations [N, at least seen] and actions [N, actions].
 inline at::Tensor critic_rows(const at::Tensor& observations, std::int64_t seen,
                               const at::Tensor& actions) {
   if (auto few = join_few(observations, seen, actions); few.defined()) return few;
   return at::cat({observations.narrow(1, 0, seen), actions}, 1);
 }
 
-/// The scale and shift of K layer norms: [K, N, width] -> the same. Parameters: weight, bias [K, 1,
-/// width].
+/// K layer norms with scale and shift: [K, N, width] -> [K, N, width]. Parameters: weight, bias
+/// [K, 1, width].
 class batched_norm : public torch::nn::Cloneable<batched_norm>, public weights_of_several {
  public:
   batched_norm(std::int64_t count, std::int64_t width) : sizes_{count, 1, width} { reset(); }
@@ -129,8 +129,8 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
         "out", std::make_shared<detail::batched_linear>(options_.critics, before, options_.stages));
   }
 
-  /// observations [..., observations + one-hot], actions [..., actions] -> [K, ...]. Throws
-  /// shape_error if the shapes do not fit.
+  /// Returns the values [K, ...] of observations [..., observations + one-hot] and actions
+  /// [..., actions]. Throws shape_error if the shapes do not fit.
   at::Tensor forward(const at::Tensor& observations, const at::Tensor& actions) {
     const auto extra = options_.stages > 1 ? options_.stages : 0;
     if (observations.dim() < 1 || observations.dim() != actions.dim() ||
@@ -153,7 +153,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
   }
 
  private:
-  /// [N, inputs] -> [K, N, stages].
+  /// Returns outputs [K, N, stages] for rows [N, inputs].
   at::Tensor evaluate(const at::Tensor& rows) {
     if (!options_.normalised_input && detail::may_join(rows)) {
       std::vector<at::Tensor> weights;

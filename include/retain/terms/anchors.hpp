@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Anchors by parameter name: what a penalty pulls towards, how strongly for each weight, their
-// match against a model, and their state.
+// Anchors by parameter name: the reference values of a penalty and the importance of each weight.
+// Matches them with a model, and saves and loads them.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -23,10 +23,10 @@
 
 namespace retain {
 
-/// Multiplies the strength of the parameters that `pattern` covers, by their names or that of a
-/// module they lie in (`*` any run of characters, `?` any one): "encoder" is all of
-/// "encoder.0.weight", "encoder.0.bias" and so on. config_error for a pattern that covers nothing,
-/// and for a negative scale.
+/// Multiplies the strength of all parameters that `pattern` covers. A pattern matches the name of a
+/// parameter or of a module that contains it; `*` stands for any characters, `?` for one character.
+/// For example, "encoder" covers "encoder.0.weight", "encoder.0.bias" and so on. Penalties throw
+/// config_error if a pattern covers nothing or if the scale is negative or not finite.
 struct group_scale {
   std::string pattern;
   double scale = 1.0;
@@ -36,10 +36,10 @@ namespace detail {
 
 class anchor_map {
  public:
-  /// Whether a parameter of this name is penalised while it is trainable.
+  /// Whether a parameter of this name is penalized while it is trainable.
   bool covers(const std::string& name) const { return entries_.count(name) != 0; }
 
-  /// The importances by name, as copies; none where every weight counts 1.
+  /// Returns copies of the importances by name. The list is empty if every weight has importance 1.
   parameter_list importance() const {
     parameter_list list;
     for (const auto& [name, e] : entries_)
@@ -52,16 +52,18 @@ class anchor_map {
     at::Tensor anchor;
     at::Tensor importance;  // undefined: 1 everywhere
     double scale = 1.0;
-    bool trainable = true;  // whether the parameter had a gradient when the penalty was made
-    // what the penalty is at the anchor, before scale and strength: several tasks in one quadratic
+    bool trainable = true;  // whether the parameter was trainable when the penalty was constructed
+    // the value at the anchor, before scale and strength; not 0 if one quadratic holds several
+    // tasks
     double constant = 0.0;
-    bool finite = true;  // whether the anchor is; a frozen parameter's may be anything
+    bool finite = true;  // whether the anchor is finite; it need not be for a frozen parameter
   };
   using entry_map = std::map<std::string, entry>;
 
-  /// The anchors of a model's parameters that no pattern excludes: its own values, or `anchors` if
-  /// given. Throws config_error for a group pattern that matches nothing, and shape_error or
-  /// state_error if the two do not belong together.
+  /// Creates the anchors of a model's parameters that no pattern excludes. The anchors are
+  /// `anchors` if given, else the parameters' current values. Throws config_error if a group
+  /// pattern matches nothing or a scale is invalid. Throws shape_error or state_error if `anchors`
+  /// do not fit the model or an anchor of a trained parameter is not finite.
   anchor_map(const char* kind, std::vector<std::string> exclude,
              const std::vector<group_scale>& groups, const parameter_list& model,
              const parameter_list* anchors)
@@ -95,7 +97,7 @@ class anchor_map {
     }
   }
 
-  /// The anchors that a state holds. Throws state_error or shape_error if they are not those of
+  /// Returns the anchors of a saved state. Throws state_error or shape_error if they do not fit
   /// these parameters.
   entry_map loaded_anchors(const state& in, const std::string& prefix) const {
     auto loaded = entries_;
@@ -104,8 +106,8 @@ class anchor_map {
       check_anchor("the saved anchor of", name, e, e.trainable);
       const std::string importance = prefix + "importance." + name,
                         constant = prefix + "constant." + name;
-      // A parameter that was frozen at first has an importance from the task on that it is trained
-      // in.
+      // A parameter that was frozen at construction gets its importance in the first task that
+      // trains it.
       if (needs_importance_ && !e.trainable && !in.contains(importance))
         e.importance = at::Tensor();
       else if (needs_importance_ && !e.importance.defined())
@@ -122,24 +124,22 @@ class anchor_map {
 
   bool excluded(const std::string& name) const { return covered(exclude_, name); }
 
-  /// What every anchor is held to, whether it comes from a model, a list or a state: that of a
-  /// parameter which is trained is finite.
+  /// Checks an anchor from a model, a list or a state. Throws state_error if the parameter is
+  /// trained and the anchor is not finite.
   void check_anchor(const char* what, const std::string& name, entry& e, bool trained) const {
     e.finite = all_finite(e.anchor);
     if (trained && !e.finite)
       throw state_error(concat(kind_, ": ", what, " '", name,
-                               "' holds a value that is not finite, which a penalty would pull "
-                               "towards: take it from a model "
-                               "that is whole, or exclude it by pattern"));
+                               "' holds a value that is not finite: take it from a model with "
+                               "finite weights, or exclude it by pattern"));
   }
 
   void check_may_pull(const std::string& name, const entry& e) const {
     if (!e.finite)
       throw state_error(
           concat(kind_, ": the parameter '", name,
-                 "' was frozen and held a value that is not finite when its anchor was taken, and "
-                 "is trained "
-                 "now: make the penalty from the model as it is, or exclude it by pattern"));
+                 "' is trained, but it was frozen and not finite when the penalty was constructed: "
+                 "construct the penalty from the current model, or exclude it by pattern"));
   }
 
   void check_constant(const std::string& name, const entry& e) const {
@@ -148,12 +148,12 @@ class anchor_map {
                                ": it must be finite and not negative"));
   }
 
-  /// Throws for a tensor without a `.grad` of its own.
+  /// Throws config_error if the tensor is not a leaf and so has no `.grad`.
   void check_has_gradient(const std::string& name, const at::Tensor& tensor) const {
     check_leaf(kind_, name, tensor,
-               ", or take loss(), through which the gradient flows on; where a layer has grown, "
-               "retain::grown_importance(importance, "
-               "model) leaves its new rows free");
+               ", or use loss(), whose gradient reaches the other tensors; for a layer that has "
+               "grown, use retain::grown_importance(importance, model), which does not penalize "
+               "its new rows");
   }
 
   void check_importance(const std::string& name, const at::Tensor& importance) const {
@@ -165,11 +165,11 @@ class anchor_map {
           concat(kind_, ": the importance of '", name, "' ",
                  !std::isfinite(sum) ? "holds a value that is not finite"
                                      : concat("holds a negative value (", least, ")"),
-                 ": look for NaN in the policy's outputs on the data it was estimated from"));
+                 ": look for NaN in the policy's outputs on the data of the estimate"));
   }
 
-  /// The importance in the type and memory order that the fused pass reads: as the parameter, in
-  /// float for half types.
+  /// Copies the importance to the memory order and type that the fused pass reads: those of the
+  /// parameter, but float for half types.
   static at::Tensor laid_out_like(const at::Tensor& anchor, const at::Tensor& importance) {
     const bool reduced = anchor.scalar_type() == at::kHalf || anchor.scalar_type() == at::kBFloat16;
     auto result =
@@ -177,8 +177,9 @@ class anchor_map {
     return result.copy_(importance);
   }
 
-  /// Visits (name, tensor, entry) for every parameter of the model that has an anchor. Throws
-  /// unless the names are the same on both sides and the shapes fit.
+  /// Calls `visit` with (name, tensor, entry) for every parameter of the model that has an anchor.
+  /// Throws state_error if a trainable parameter has no anchor or an anchor has no parameter.
+  /// Throws shape_error if a shape differs.
   template <class Visit>
   void pair(const parameter_list& model, entry_map& entries, Visit visit) const {
     std::size_t found = 0;
@@ -188,8 +189,8 @@ class anchor_map {
         if (excluded(name) || !tensor.requires_grad()) continue;
         throw state_error(concat(kind_, ": the model's parameter '", name, "' ",
                                  shape_text(tensor.sizes()),
-                                 " has no anchor; it was not in the model this penalty was made "
-                                 "from: exclude it by pattern"));
+                                 " has no anchor, because the penalty was constructed from a model "
+                                 "without it: exclude it by pattern"));
       }
       ++found;
       check_shape(name, tensor, position->second);
@@ -203,11 +204,11 @@ class anchor_map {
           throw state_error(concat(kind_, ": the parameter '", name, "' ",
                                    shape_text(e.anchor.sizes()),
                                    " has an anchor but is missing in the model: exclude it by "
-                                   "pattern when the penalty is made"));
+                                   "pattern when the penalty is constructed"));
       }
   }
 
-  /// The anchor follows a model that was moved to another device or type, once.
+  /// Converts an anchor to the device and type of the parameter, if the model was moved.
   static void follow(entry& e, const at::Tensor& theta) {
     if (e.anchor.device() == theta.device() && e.anchor.scalar_type() == theta.scalar_type())
       return;
@@ -220,26 +221,27 @@ class anchor_map {
                const char* what) const {
     if (current.sizes() != saved.sizes())
       throw shape_error(concat(kind_, ": the saved ", what, " of '", name, "' has shape ",
-                               shape_text(saved.sizes()), ", the model's is ",
+                               shape_text(saved.sizes()), ", but the model's has shape ",
                                shape_text(current.sizes()),
                                ": the state belongs to another network"));
     if (current.scalar_type() != saved.scalar_type())
       throw state_error(concat(kind_, ": the saved ", what, " of '", name, "' is ", saved.dtype(),
-                               ", the model's is ", current.dtype()));
+                               ", but the model's is ", current.dtype()));
     current = at::empty_like(current).copy_(saved);
   }
 
   void check_shape(const std::string& name, const at::Tensor& tensor, const entry& e) const {
     if (tensor.sizes() != e.anchor.sizes())
       throw shape_error(concat(kind_, ": the model's parameter '", name, "' has shape ",
-                               shape_text(tensor.sizes()), ", its anchor ",
+                               shape_text(tensor.sizes()), ", but its anchor has shape ",
                                shape_text(e.anchor.sizes()),
-                               ": exclude it by pattern, or make the penalty from this model"));
+                               ": exclude it by pattern, or construct the penalty from this "
+                               "model"));
   }
 
   const char* kind_;
   std::vector<std::string> exclude_;
-  // mutable: anchors follow a model that is moved to another device or type
+  // mutable: anchors are converted when the model is moved to another device or type
   mutable entry_map entries_;
   bool needs_importance_ = false;
 
@@ -249,22 +251,22 @@ class anchor_map {
     for (const auto& [name, values] : anchors) {
       if (excluded(name)) continue;
       if (!covers(name))
-        throw state_error(concat(kind_, ": the anchor has '", name, "' ",
+        throw state_error(concat(kind_, ": there is an anchor for '", name, "' ",
                                  shape_text(values.sizes()),
-                                 ", which the model does not have: exclude it by pattern, or take "
-                                 "the anchor of this model"));
+                                 ", which the model does not have: exclude it by pattern, or use "
+                                 "anchors of this model"));
       given[name] = values;
     }
     for (auto& [name, e] : entries_) {
       const at::Tensor values = given[name];
       if (!values.defined())
-        throw state_error(concat(
-            kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
-            " is missing in the anchor: exclude it by pattern, or take the anchor of this model"));
+        throw state_error(
+            concat(kind_, ": the model's parameter '", name, "' ", shape_text(e.anchor.sizes()),
+                   " has no anchor: exclude it by pattern, or use anchors of this model"));
       if (values.sizes() != e.anchor.sizes())
         throw shape_error(concat(kind_, ": the anchor of '", name, "' has shape ",
-                                 shape_text(values.sizes()), ", the parameter ",
-                                 shape_text(e.anchor.sizes()), ": take the anchor of this model"));
+                                 shape_text(values.sizes()), ", but the parameter has shape ",
+                                 shape_text(e.anchor.sizes()), ": use anchors of this model"));
       e.anchor = at::empty_like(e.anchor).copy_(values);
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Terms that bring their own data: how a policy is asked about stored observations, and how the
-// data are saved and loaded.
+// Helpers for terms with stored data: they call a policy on stored observations, and save and load
+// the data.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -17,8 +17,8 @@
 
 namespace retain::detail {
 
-/// What a student or teacher says of drawn observations. One that takes `done` as well is given it,
-/// and may answer {prediction, state}.
+/// Returns the prediction of a student or teacher for drawn observations. For sequences, a policy
+/// that takes (observations, done) is called with both and may return {prediction, state}.
 template <bool Sequences, class Policy, class Observations>
 auto ask_stored(Policy& policy, const Observations& observations,
                 [[maybe_unused]] const at::Tensor& done) {
@@ -32,11 +32,11 @@ auto ask_stored(Policy& policy, const Observations& observations,
   }
 }
 
-/// The rows of `rows` [T, N] whose recurrent state is warm: step t >= burn_in, or any step of an
-/// episode seen from its first on.
+/// Returns the rows of `rows` [T, N] that count in the loss: step t >= burn_in, or any step of an
+/// episode that begins inside the sequence.
 inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const at::Tensor& done) {
   if (rows.dim() != 2 || rows.size(0) <= burn_in)
-    throw shape_error(concat("behavioral_cloning: a burn-in of ", burn_in,
+    throw shape_error(concat("behavioral_cloning: a burn_in of ", burn_in,
                              " steps needs rows [T, N] with T > ", burn_in, ", got ",
                              shape_text(rows.sizes())));
   const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong)).unsqueeze(1);
@@ -44,23 +44,24 @@ inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const 
   return done.defined() ? late.bitwise_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
 }
 
-/// A saved tensor of rows like those of `current`; how many may differ. Throws shape_error or
-/// state_error, which begin with `who`, for other rows.
+/// Returns a saved tensor whose rows have the shape and type of those of `current`. The number of
+/// rows may differ. Throws shape_error or state_error if the rows do not fit. `who` is the start of
+/// the error text.
 inline at::Tensor saved_rows(const char* who, const state& in, const std::string& key,
                              const at::Tensor& current) {
   const at::Tensor& tensor = in.tensor(key);
   if (tensor.dim() != current.dim() || tensor.sizes().slice(1) != current.sizes().slice(1) ||
       tensor.size(0) < 1)
     throw shape_error(concat(who, ": the saved '", key, "' has shape ", shape_text(tensor.sizes()),
-                             ", this term's is ", shape_text(current.sizes()),
+                             ", but this term's has shape ", shape_text(current.sizes()),
                              ": the state belongs to other data"));
   if (tensor.scalar_type() != current.scalar_type())
     throw state_error(concat(who, ": the saved '", key, "' is ", tensor.dtype(),
-                             ", this term's is ", current.dtype()));
+                             ", but this term's is ", current.dtype()));
   return tensor.to(current.device());
 }
 
-/// Saves a tensor, or whatever saves itself; anything else is the caller's.
+/// Saves a tensor or a stateful object. The caller must save any other object.
 template <class Part>
 void save_part(state& out, const std::string& key, const Part& part) {
   if constexpr (std::convertible_to<Part, at::Tensor>)

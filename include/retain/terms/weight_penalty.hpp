@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the quadratic penalties share: value, gradient, strength and state.
+// The base class of the quadratic penalties: value, gradient, strength and state.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -28,10 +28,10 @@ class weight_penalty : protected anchor_map {
   using anchor_map::covers;
   using anchor_map::importance;
 
-  /// strength * sum F (theta - anchor)^2 in the graph, a 0-dim tensor of the parameters' type
-  /// (float for half types). A tensor that is computed from others, such as the old rows of a layer
-  /// that has grown or a normalized weight, stands for a parameter as well: its gradient flows on.
-  /// Throws shape_error or state_error when the model does not fit.
+  /// Returns strength * sum F (theta - anchor)^2 in the graph of the parameters, a 0-dim tensor of
+  /// their type (float for half types). A parameter may be computed from other tensors, for example
+  /// a normalized weight, or the old rows of a layer that has grown; then those tensors get the
+  /// gradient. Throws shape_error or state_error if the model does not fit.
   template <parameter_source M>
   at::Tensor loss(const M& model) const {
     const auto items = match(parameters(model));
@@ -39,11 +39,13 @@ class weight_penalty : protected anchor_map {
     return quadratic_loss(items, strength());
   }
 
-  /// Adds the gradient of `loss` to every trainable parameter's `.grad` in one pass, without
-  /// autograd and without extra memory, and returns the value as a 0-dim float64 tensor. A `.grad`
-  /// that is undefined is made. Call it between `backward()` and the optimiser's step. Throws as
-  /// `loss` does, and config_error for a tensor that is computed from another, a view of a
-  /// parameter for example, whose `.grad` no optimiser reads; all of it before anything is written.
+  /// Adds the gradient of `loss` to every trainable parameter's `.grad` and returns the value as a
+  /// 0-dim float64 tensor. This is one pass without autograd and without extra memory. An undefined
+  /// `.grad` is created. Call add_gradient() between `backward()` and the optimizer's step.
+  ///
+  /// Throws the errors of `loss`. Throws config_error if a parameter is computed from another
+  /// tensor (for example a view of a parameter), because no optimizer reads its `.grad`. All checks
+  /// run before the first `.grad` is changed.
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) const {
     const at::NoGradGuard no_grad;
@@ -64,15 +66,15 @@ class weight_penalty : protected anchor_map {
     return value.mul_(strength());
   }
 
-  /// Throws shape_error or state_error when the model does not fit, as `loss` does.
+  /// Throws shape_error or state_error if the model does not fit, as `loss` does.
   template <parameter_source M>
   void check(const M& model) const {
     match(parameters(model));
   }
 
-  /// Adds the gradient of `loss` for the one parameter model[index], which is covered, to
-  /// `gradient`, a tensor laid out like it. Looks at that parameter only; throws when it does not
-  /// fit.
+  /// Adds the gradient of `loss` for the parameter model[index] to `gradient`. The penalty must
+  /// cover the parameter, and `gradient` must have its memory order. Other parameters are not
+  /// checked. Throws shape_error or state_error if the parameter does not fit.
   void add_gradient_of(const parameter_list& model, std::size_t index, at::Tensor& gradient) const {
     const at::NoGradGuard no_grad;
     const auto& [name, tensor] = model[index];
@@ -84,7 +86,7 @@ class weight_penalty : protected anchor_map {
 
   double strength() const { return schedule_.value(); }
   void step(double progress) { schedule_.step(progress); }
-  /// Throws what `step` would, and moves nothing.
+  /// Makes the checks of `step` and throws the same errors, without changing the progress.
   void check_step(double progress) const { schedule_.check_step(progress); }
   void observe(double measurement) { schedule_.observe(measurement); }
 
@@ -93,7 +95,7 @@ class weight_penalty : protected anchor_map {
     save_anchors(out, prefix);
   }
 
-  /// Throws state_error or shape_error and changes nothing when the saved parameters are not these.
+  /// Throws state_error or shape_error, and changes nothing, if the saved parameters do not fit.
   void load_state(const state& in, const std::string& prefix) {
     auto loaded = loaded_anchors(in, prefix);
     schedule_.load_state(in, prefix + "schedule.");
@@ -108,7 +110,7 @@ class weight_penalty : protected anchor_map {
                  const std::vector<group_scale>& groups, const parameter_list& model)
       : anchor_map(kind, std::move(exclude), groups, model, nullptr),
         schedule_(std::move(strength)) {}
-  /// With the anchors from elsewhere than the model.
+  /// Uses the given anchors instead of the model's current values.
   weight_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
                  const std::vector<group_scale>& groups, const parameter_list& model,
                  const parameter_list& anchors)
@@ -123,15 +125,15 @@ class weight_penalty : protected anchor_map {
     if (needs_importance_ && !e.importance.defined())
       throw state_error(
           concat(kind_, ": the parameter '", name,
-                 "' was frozen when its importance was estimated and is not now: "
+                 "' is trained, but it was frozen when its importance was estimated: "
                  "unfreeze it before the importance is estimated, or exclude it by pattern"));
     check_may_pull(name, e);
     follow(e, tensor);
     return {tensor, e.anchor, e.importance, e.scale, e.constant};
   }
 
-  /// The model's trainable parameters with their anchors; with `gradients`, only where each has a
-  /// `.grad` of its own.
+  /// Returns the model's trainable parameters with their anchors. With `gradients`, throws
+  /// config_error if a covered parameter is not a leaf and so has no `.grad`.
   std::vector<quadratic_item> match(const parameter_list& model, bool gradients = false) const {
     std::vector<quadratic_item> items;
     items.reserve(model.size());
