@@ -476,7 +476,7 @@ TEST_CASE("l2_init: a model that holds NaN is no anchor, but where it is frozen"
       CHECK(keep.loss(model).item<double>() == 0);
       model[1].tensor.requires_grad_(true);
       CHECK_THROWS_WITH(keep.loss(model),
-                        ContainsSubstring("'head' was frozen and held a value that is not finite"));
+                        ContainsSubstring("'head' is trained, but it was frozen and not finite"));
     }
   // The largest numbers are numbers: their sum is not.
   const std::vector<at::Tensor> large{torch::full({4}, 3e38f).requires_grad_(),

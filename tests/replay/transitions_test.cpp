@@ -55,7 +55,7 @@ TEST_CASE("transitions: columns that do not belong together are named", "[replay
                     ContainsSubstring("without dimensions"));
   CHECK_THROWS_WITH((transitions{{"a", at::Tensor()}}), ContainsSubstring("undefined"));
   CHECK_THROWS_WITH((transitions{{"a", a}, {"b", a}}["c"]),
-                    ContainsSubstring("no 'c'") && ContainsSubstring("'a', 'b'"));
+                    ContainsSubstring("no column 'c'") && ContainsSubstring("'a', 'b'"));
   CHECK_THROWS_AS(transitions{}["a"], retain::config_error);
 }
 
