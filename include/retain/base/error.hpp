@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The exceptions that retain throws. The library checks its input when an object is constructed or
-// loaded, and when the object first meets a model. Each text says what is wrong, where, and what to
-// do.
+// loaded, and when the object is first used with a model. Each text says what is wrong, where, and
+// what you can do.
 #pragma once
 
 #include <stdexcept>

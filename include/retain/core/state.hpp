@@ -108,7 +108,7 @@ class state {
     if (found == map.end())
       throw state_error(
           detail::concat("the state has no ", kind, " '", key,
-                         "': it was saved from something else, or by an older version"));
+                         "': it was saved from another object or by an older version"));
     read_.insert(key);
     return found->second;
   }
@@ -146,9 +146,9 @@ void save(const std::string& path, const T& term) {
   out.write(path);
 }
 
-/// Reads a file of `save` into a term that was constructed in the same way. Loads the file
-/// completely; on any exception, the term does not change. Throws io_error if the file is damaged,
-/// and state_error if it belongs to another term.
+/// Reads a file that `save` wrote into a term that was constructed in the same way. The term gets
+/// the complete state of the file. On any exception, the term does not change. Throws io_error if
+/// the file is damaged, and state_error if it belongs to another term.
 template <stateful T>
 void load(const std::string& path, T& term) {
   const state in = state::read(path);
@@ -159,7 +159,7 @@ void load(const std::string& path, T& term) {
     if (const auto extra = in.unread(); !extra.empty())
       throw state_error(detail::concat(
           "'", path, "' holds '", extra.front(), "'", extra.size() > 1 ? " and more" : "",
-          ", which this term does not have: it was saved from something else"));
+          ", which this term does not have: the file was saved from another object"));
   } catch (...) {
     term.load_state(before, "");
     throw;
