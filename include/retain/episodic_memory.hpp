@@ -139,7 +139,8 @@ class episodic_memory {
   std::int64_t capacity() const { return rows_.capacity(); }
 
   /// Saves the rows, the position in the ring, the carried rounding errors and the random
-  /// generator. The capacity and the share are not restored by load_state.
+  /// generator. load_state does not restore the capacity and the share; they are set by the
+  /// constructor.
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "capacity", capacity());
     out.set(prefix + "protected", protected_);

@@ -38,9 +38,9 @@ namespace retain {
 /// they were frozen for a long time, construct a new optimizer.
 ///
 /// The model is a torch::nn::Module, a holder, a pointer, a torch::jit::Module or a list of
-/// parameters. It must outlive this object. A tied parameter is known by its first name only.
-/// Throws config_error for a pattern that matches nothing, and for a pattern that matches only
-/// another name of a tied parameter.
+/// parameters. It must outlive this object. Use only the first name of a tied parameter. Throws
+/// config_error for a pattern that matches nothing, and for a pattern that matches only another
+/// name of a tied parameter.
 class frozen {
  public:
   template <parameter_source M>

@@ -48,8 +48,8 @@ struct gradient_projection_options {
 /// out of g_ref, call `pause` of the attachment before the backward() of the reference loss, and
 /// `resume` after remember().
 ///
-/// Parameters that are frozen, that are excluded or that have no `.grad` on one of the sides are
-/// ignored, and no `.grad` is created for them. No call synchronizes with a device. Sums are
+/// Parameters are ignored if they are frozen or excluded, or if they have no `.grad` in remember()
+/// or in project(). No `.grad` is created for them. No call synchronizes with a device. Sums are
 /// computed in double. Memory: one copy of the gradients.
 ///
 /// Paper: Chaudhry et al. 2019, arXiv 1812.00420.
@@ -117,7 +117,7 @@ class gradient_projection {
         product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
     const auto share = at::where(opposed, product / reference_size, at::zeros_like(product));
     for (const auto& p : pairs) {
-      // If `share` is 0, the gradient does not change by a bit. The product is computed in float,
+      // If `share` is 0, the gradient stays bit-identical. The product is computed in float,
       // because `share` may be too large for half precision.
       const auto type = p.gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
       p.gradient.copy_(p.gradient.to(type) -

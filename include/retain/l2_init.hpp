@@ -13,8 +13,8 @@ struct l2_init_options {
   std::vector<group_scale> groups = {};
 };
 
-/// The squared L2 distance to an anchor theta*. The anchor is given, or it is the current weights
-/// of the model.
+/// The squared L2 distance to an anchor theta*. The anchor is the current weights of the model, or
+/// an anchor that the caller passes.
 ///
 ///     loss = c * sum_g lambda_g ||theta_g - theta*_g||^2
 ///     gradient = 2 c lambda_g (theta_g - theta*_g)

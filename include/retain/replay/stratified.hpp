@@ -149,7 +149,7 @@ class stratified {
     const auto wrong = [&](const char* name, std::int64_t where) {
       throw state_error(detail::concat("stratified: the state's '", prefix, name,
                                        "' does not fit the other lists at position ", where,
-                                       ": it was saved from something else"));
+                                       ": the state was saved from another object"));
     };
     const auto keys = list("keys", at::kLong), counts = list("counts", at::kLong),
                items = list("items", at::kLong);
