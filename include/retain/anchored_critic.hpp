@@ -12,7 +12,8 @@ namespace retain {
 
 struct anchored_critic_options {
   double discount = 0.99;  ///< the discount gamma of both critics, in [0, 1)
-  /// the exponent w in the formula: the influence of the source critic; 0 gives the plain objective
+  /// the exponent w in the formula: the influence of the source critic; 0 gives the objective
+  /// without the source critic
   double weight = 1.0;
 };
 
@@ -26,8 +27,8 @@ struct anchored_critic_options {
 ///     q        = (1 - gamma) mean of Q(s, pi(s)) over new states
 ///     q_anchor = (1 - gamma) mean of Q_anchor(s, pi(s)) over states of the source's buffer
 ///
-/// A gain in one value cannot compensate for the loss of the other: if one value is near 0, the
-/// product is near 0.
+/// A high value of one critic cannot compensate for a low value of the other critic: if one value
+/// is near 0, the product is near 0.
 ///
 /// Arguments: `values` [n] holds Q and `anchor_values` [m] holds Q_anchor, both for the actions of
 /// the current policy and in its graph. The two batches are different: the new critic gets new

@@ -54,8 +54,8 @@ class pull_record {
   }
 
   /// Records what `.grad` will be after `incoming` has been added to `gradient`. If `gradient` is
-  /// undefined, `incoming` itself becomes `.grad`. If it is defined, autograd adds to it in place.
-  /// With create_graph, `.grad` becomes a new tensor; then only the parameter is tracked.
+  /// undefined, `incoming` itself becomes `.grad`. If `gradient` is defined, autograd adds to it in
+  /// place. With create_graph, `.grad` becomes a new tensor; then only the parameter is tracked.
   void left(const at::Tensor& theta, const at::Tensor& gradient, const at::Tensor& incoming) {
     const at::Tensor& result = gradient.defined() ? gradient : incoming;
     added_ = true;

@@ -77,7 +77,7 @@ concept retention_term = stateful<T> && requires(T& term, double progress) {
   term.step(progress);
 };
 
-/// Whether `name` is a non-static member of T.
+/// Satisfied if `name` is a non-static member of T.
 template <class T>
 concept named_by_each_object =
     requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
@@ -98,9 +98,9 @@ concept named_by_each_object =
 ///     keep.step(env_steps);
 ///
 /// Each term is identified by its name, for example "ewc" or "kickstarting". A second term of the
-/// same kind is named "ewc_2". A term that you write yourself must have a static member `name`,
-/// which is convertible to std::string. It may also have check_step(progress) const, which throws
-/// the exceptions that step(progress) would throw.
+/// same kind is named "ewc_2". A user-defined term must have a static member `name`, which is
+/// convertible to std::string. It may also have check_step(progress) const, which throws the
+/// exceptions that step(progress) would throw.
 template <class... Terms>
 class composition {
   static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),

@@ -206,8 +206,8 @@ class dark_experience_replay : public detail::distillation_base {
  private:
   static constexpr double impossible = -std::numeric_limits<double>::infinity();
 
-  /// Whether logits may contain -inf. Only checks logits on the CPU; for other devices returns true
-  /// to avoid waiting.
+  /// Returns whether logits may contain -inf. Only checks logits on the CPU; for other devices
+  /// returns true to avoid waiting.
   static bool holds_impossible(const at::Tensor& logits) {
     if (!logits.is_cpu() || logits.numel() == 0) return true;
     const auto number = [](const at::Tensor& one) { return one.to(at::kDouble).item<double>(); };

@@ -153,8 +153,8 @@ struct fisher_options {
 /// result does not depend on how samples are grouped into batches.
 ///
 /// `forward` must depend on the states only: put the policy in eval mode, do not update
-/// normalizers, and pass its state to a recurrent policy in each call. `.grad` and the buffers of
-/// the model do not change. Frozen parameters are left out.
+/// normalizers, and in each call pass the recurrent state to a recurrent policy. `.grad` and the
+/// buffers of the model do not change. Frozen parameters are left out.
 ///
 /// How it works. The autograd graph is walked once per batch, at the cost of about one more
 /// backward pass. The walk supports Linear, Conv1d and Conv2d (also grouped), LSTM and GRU if
@@ -192,9 +192,9 @@ struct fisher_options {
 /// not have many more than 16 samples, if the batch cannot be sliced, or if `verify` is 0. The
 /// state of LibTorch's random generators is restored after the check.
 ///
-/// Throws config_error if no parameter is reached, if there is no data, if the second call of
-/// `forward` gives another result, or if the result depends on batch statistics. Throws state_error
-/// if the estimate is not finite.
+/// Throws config_error if the distributions depend on no trainable parameter, if there is no data,
+/// if the second call of `forward` gives another result, or if the result depends on batch
+/// statistics. Throws state_error if the estimate is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {},
                        const fisher_options& options = {}) {

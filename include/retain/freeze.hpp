@@ -21,9 +21,9 @@ namespace retain {
 ///     policy->train();
 ///     hold.enforce();   // train() changes every module: call this after it
 ///
-/// Each pattern is compared with the names of parameters and of modules (`*` stands for any
-/// characters, `?` for any single one). A pattern that matches a module includes everything in the
-/// module.
+/// Each pattern is compared with the names of parameters and of modules (`*` stands for any number
+/// of characters, `?` for exactly one character). A pattern that matches a module includes
+/// everything in the module.
 ///
 /// A frozen parameter has requires_grad = false and no `.grad`, so that every optimizer skips it.
 /// (A gradient of zeros is not enough: momentum and weight decay would still change the weight.) A

@@ -18,7 +18,8 @@
 namespace retain {
 
 struct gradient_projection_options {
-  /// a gradient is only projected if its cosine with the reference is below -tolerance; in [0, 1)
+  /// the gradient is projected only if its cosine with the reference is below -tolerance; the
+  /// tolerance must be in [0, 1)
   double tolerance = 0.0;
   /// name patterns of parameters that are not projected, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
@@ -30,7 +31,7 @@ struct gradient_projection_options {
 ///
 ///     g <- g - (g . g_ref / g_ref . g_ref) g_ref    where g . g_ref < 0,    g as it is elsewhere
 ///
-/// The dot product runs over all parameters together. Use it in this order:
+/// The dot product runs over all parameters together. Call the functions in this order:
 ///
 ///     optimizer.zero_grad();
 ///     cloning.loss(student).backward();    // or any loss on pre-training states

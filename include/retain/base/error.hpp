@@ -19,8 +19,8 @@ struct shape_error : error {
   using error::error;
 };
 
-/// A stored state does not fit the model: a parameter is missing, is extra or has another type, or
-/// an importance is negative or not finite.
+/// A stored state does not fit the model: a parameter is missing, does not belong to the model or
+/// has another type, or an importance is negative or not finite.
 struct state_error : error {
   using error::error;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whether a tensor has a `.grad` that an optimizer reads.
+// Checks whether a tensor has a `.grad` that an optimizer reads.
 #pragma once
 
 #include <retain/base/error.hpp>

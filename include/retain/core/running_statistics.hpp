@@ -95,7 +95,7 @@ class running_statistics {
                 {other.count_, other.mean_.to(mean_.device()), other.squares_.to(mean_.device())}));
   }
 
-  /// Returns the number of samples, without the initial ones.
+  /// Returns the number of samples, without `initial_count`.
   double count() const { return count_; }
   at::IntArrayRef shape() const { return shape_; }
 

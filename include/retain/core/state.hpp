@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The saved state of a term, with keys by name, and its file format.
+// The saved state of a term as named entries, and its file format.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -23,8 +23,8 @@
 namespace retain {
 
 /// Tensors, numbers and texts by name. The state shares its tensors and does not copy them. A
-/// `load_state` must replace a term's tensor and must never write into the loaded one. Therefore a
-/// state that was saved before a failed load restores the term completely.
+/// `load_state` function must replace the tensors of its term and must never write into the loaded
+/// tensors. Therefore a state that was saved before a failed load restores the term completely.
 class state {
  public:
   /// Each overload throws config_error for a name that the file format reserves: "retain.format"
@@ -86,9 +86,9 @@ class state {
   void write(const std::string& path) const { detail::write_state_file(path, contents_); }
 
   /// Reads a file that `write` wrote. Throws io_error if the file is missing, is not a state, is
-  /// truncated, has a single damaged bit, or has a newer format. Also throws io_error, even if the
-  /// checksum matches, if the header has a name twice or extra text after its end, or if the
-  /// tensors do not fill the file without gaps or overlaps.
+  /// truncated, is damaged (even by a single bit), or has a newer format. Also throws io_error,
+  /// even if the checksum matches, if the header has a name twice or extra text after its end, or
+  /// if the tensors do not fill the file without gaps or overlaps.
   static state read(const std::string& path) {
     state result;
     result.contents_ = detail::read_state_file(path);

@@ -143,9 +143,9 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in p and q. A term with p =
-/// 0 is 0. The caller must not change the logits before the backward pass. Throws shape_error if
-/// the shapes of the logits differ.
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in p and q. An action with
+/// p = 0 adds 0. The caller must not change the logits before the backward pass. Throws shape_error
+/// if the shapes of the logits differ.
 ///
 /// For float32 on a processor with AVX2, the forward and the backward pass are one pass over memory
 /// each; there, a probability below e^-87 of the row's largest counts as 0. On an NVIDIA GPU they

@@ -22,7 +22,7 @@ namespace retain {
 
 struct rnd_options {
   double observation_clip = 5.0;  ///< normalized observations are clipped to [-clip, clip]
-  double discount = 0.99;         ///< of the returns R whose deviation scales the rewards
+  double discount = 0.99;         ///< discount of the returns R, whose deviation scales the rewards
   /// share of the samples that the predictor learns from, drawn for each loss
   double fraction = 0.25;
   /// largest number of observations per call of the networks without a graph
