@@ -86,7 +86,7 @@ struct fisher {
       const int number = in.integer<int>(path);
       if (number < 0 || number > static_cast<int>(fisher_path::unused))
         throw state_error(detail::concat("fisher: the saved '", path, "' is ", number,
-                                         ", which is no valid path"));
+                                         ", which is not a valid path"));
       loaded.paths[name] = static_cast<fisher_path>(number);
     }
     *this = std::move(loaded);

@@ -147,7 +147,7 @@ class mahalanobis_gate {
     if (mean.sizes() != mean_.sizes() || whitening.sizes() != whitening_.sizes())
       throw shape_error(
           detail::concat("mahalanobis_gate: the state holds a gate for features of shape ",
-                         detail::shape_text(mean.sizes()), ", the features here are ",
+                         detail::shape_text(mean.sizes()), ", but the features here have shape ",
                          detail::shape_text(mean_.sizes())));
     if (mean.scalar_type() != at::kDouble || whitening.scalar_type() != at::kDouble)
       throw state_error("mahalanobis_gate: the saved mean and whitening matrix must be float64");

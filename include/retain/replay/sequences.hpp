@@ -94,7 +94,7 @@ class sequences {
   drawn sample(std::int64_t n) {
     if (starts() == 0 && size() > 0)
       throw config_error(detail::concat("sequences: no episode has ", length_,
-                                        " steps: draw shorter sequences, or pad"));
+                                        " steps: draw shorter sequences, or set pad"));
     detail::check_draw("sequences", n, starts());
     if (n > detail::most_items / length_)
       throw config_error(detail::concat("sequences: cannot draw ", n, " sequences of ", length_,
