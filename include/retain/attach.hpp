@@ -21,7 +21,8 @@
 
 namespace retain {
 
-/// Every weight penalty of this library: it can compute the gradient of a single parameter.
+/// A weight penalty that can compute the gradient of a single parameter. Every weight penalty of
+/// this library satisfies this concept.
 template <class T>
 concept attachable = requires(const T& term, const parameter_list& model, const std::string& name,
                               std::size_t index, at::Tensor& gradient) {
@@ -33,14 +34,14 @@ concept attachable = requires(const T& term, const parameter_list& model, const 
 
 namespace detail {
 
-/// Records the penalty gradient that the guard added to the `.grad` of one parameter. `stands` says
-/// whether this penalty gradient is still in `.grad`. It is, if the parameter, its storage and its
-/// `.grad` have not changed since, except by later backward passes. Reading these values does not
-/// synchronize with a device.
+/// Records the penalty gradient that the guard added to the `.grad` of one parameter. `stands`
+/// returns whether this penalty gradient is still in `.grad`. This is the case if the parameter and
+/// its storage have not changed since then, and if only backward passes have changed `.grad`.
+/// Reading these values does not synchronize with a device.
 class pull_record {
  public:
-  /// Whether nothing has changed since `left`. `gradient` is `.grad` before the running backward
-  /// pass adds to it.
+  /// Returns whether nothing has changed since the last call of `left`. `gradient` is `.grad`
+  /// before the running backward pass adds to it.
   bool stands(const at::Tensor& theta, const at::Tensor& gradient) const {
     if (!added_ || !gradient.defined() || theta._version() != version_ ||
         theta.data_ptr() != storage_)
@@ -53,8 +54,8 @@ class pull_record {
   }
 
   /// Records what `.grad` will be after `incoming` has been added to `gradient`. If `gradient` is
-  /// undefined, `incoming` itself becomes `.grad`. If it is defined, autograd adds to it in place.
-  /// With create_graph, `.grad` becomes a new tensor; then only the parameter is tracked.
+  /// undefined, `incoming` itself becomes `.grad`. If `gradient` is defined, autograd adds to it in
+  /// place. With create_graph, `.grad` becomes a new tensor; then only the parameter is tracked.
   void left(const at::Tensor& theta, const at::Tensor& gradient, const at::Tensor& incoming) {
     const at::Tensor& result = gradient.defined() ? gradient : incoming;
     added_ = true;
@@ -75,8 +76,8 @@ class pull_record {
   const void *storage_ = nullptr, *gradient_ = nullptr;
 };
 
-/// Whether the current backward pass of this thread returns the gradient of `leaf` to its caller,
-/// as autograd::grad does, instead of adding the gradient to `.grad`.
+/// Returns whether the current backward pass of this thread returns the gradient of `leaf` to its
+/// caller, as autograd::grad does, instead of adding the gradient to `.grad`.
 inline bool handed_out(const at::Tensor& leaf) {
   const auto* nodes = torch::autograd::get_current_graph_task_exec_info();
   if (!nodes || nodes->empty()) return false;
@@ -88,9 +89,9 @@ inline bool handed_out(const at::Tensor& leaf) {
 
 }  // namespace detail
 
-/// The guard that `attach` returns. While the guard exists, every backward pass adds the gradient
-/// of the penalty. The guard can be moved but not copied. It ends at the end of its scope or with
-/// `detach`.
+/// The guard that `attach` returns. While the guard exists, backward passes add the gradient of the
+/// penalty to `.grad`, once per optimizer step. The guard can be moved but not copied. It ends at
+/// the end of its scope or with `detach`.
 class attachment {
  public:
   attachment() = default;
@@ -123,9 +124,10 @@ class attachment {
     if (shared_) shared_->paused = false;
   }
 
-  /// Tells the guard that an optimizer step was made, so that the next backward pass adds the
-  /// penalty gradient again. Only necessary if the guard cannot detect the step (see `attach`). An
-  /// example is a hand-written loop that writes both through `.data()`.
+  /// Marks that an optimizer step was made, so that the next backward pass adds the penalty
+  /// gradient again. This call is only necessary if the guard cannot detect the step (see
+  /// `attach`), for example in a loop that writes both the parameters and their `.grad` through
+  /// `.data()`.
   void renew() {
     if (!shared_) return;
     for (auto& record : shared_->records) record.forget();
@@ -161,7 +163,7 @@ class attachment {
       const auto& [name, tensor] = shared_->model[i];
       if (!tensor.requires_grad() || !penalty->covers(name)) continue;
       // The hook keeps only a weak pointer to the state. The state owns the parameters, and the
-      // parameters own the hook: a shared pointer would be a cycle.
+      // parameters own the hook: a shared pointer would create a cycle of owners.
       const auto pull = [penalty, i, state = std::weak_ptr<shared_state>(shared_)](
                             const at::Tensor& incoming) -> at::Tensor {
         const auto shared = state.lock();
@@ -228,23 +230,24 @@ class attachment {
 ///     agent.train(*policy);                        // its own loss, backward() and step()
 ///
 /// `keep` is any weight penalty of this library. If you pass a reference, the penalty must outlive
-/// the guard at the same address; `keep.step(...)` takes effect from the next optimizer step on. A
-/// std::shared_ptr is shared. A temporary is moved into the guard. Attach the penalties of a
-/// composition one by one (`keep.term<0>()`). The guard keeps the parameters alive.
+/// the guard at the same address; `keep.step(...)` takes effect from the next optimizer step on. If
+/// you pass a std::shared_ptr, the guard shares the penalty. If you pass a temporary, it is moved
+/// into the guard. Attach the penalties of a composition one by one (`keep.term<0>()`). The guard
+/// keeps the parameters alive.
 ///
 /// The resulting gradient is the same as that of `add_gradient` between backward() and the
 /// optimizer step. With one backward pass per step it is the same bit for bit. With several passes
-/// it is the same up to rounding, because the penalty gradient is then the first summand. These
-/// differences remain:
+/// it is the same up to rounding, because the penalty gradient is then added before the later
+/// gradients. These differences remain:
 /// - A parameter that no backward pass reaches between two steps gets no penalty gradient in that
 ///   step.
 /// - If the agent clips gradients, the penalty gradient is part of the clipped gradient.
 /// - A parameter that becomes trainable later, or that is added to the model later, gets no penalty
 ///   gradient. Call `attach` again.
-/// - Every backward() that fills `.grad` gets the penalty gradient. Call `pause` and `resume`
-///   around a backward() whose gradient is not used for a step. autograd::grad returns its
-///   gradients and is not affected. The same holds for all estimates of this library: you may
-///   estimate a Fisher while the guard exists.
+/// - Every backward() that fills `.grad` also adds the penalty gradient, whatever its purpose. Call
+///   `pause` and `resume` around a backward() whose gradient is not used for a step. autograd::grad
+///   returns its gradients and is not affected. The same holds for all estimates of this library:
+///   you may estimate a Fisher while the guard exists.
 /// - With create_graph the penalty gradient is a constant in the graph.
 ///
 /// The guard detects a new optimizer step by one of three changes:
@@ -255,9 +258,10 @@ class attachment {
 ///
 /// A loop that writes the parameters through parameter.data() and the gradients through grad.data()
 /// must call `guard.renew()`. If an agent writes into `.grad` between two backward passes of one
-/// step, the penalty gradient is added twice. One exception: with torch::optim::SGD, gradients that
-/// are set to zero, and another hook that runs after the guard's hook (for example a second guard),
-/// the second step gets no penalty gradient.
+/// step, the penalty gradient is added twice. In one case the second step (and only this step) gets
+/// no penalty gradient. This happens if the optimizer is torch::optim::SGD, if gradients are set to
+/// zero instead of reset, and if another hook runs after the guard's hook (for example a second
+/// guard).
 ///
 /// The guard never synchronizes with a device. Cost: one pass over the parameters per step, and one
 /// new gradient tensor, which becomes `.grad`. Throws shape_error or state_error if the model does

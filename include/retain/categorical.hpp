@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A distribution over actions that can be counted.
+// A distribution over discrete actions.
 #pragma once
 
 #include <retain/distributions/categorical.hpp>  // IWYU pragma: export

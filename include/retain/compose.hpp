@@ -23,7 +23,7 @@ namespace retain {
 
 /// A model together with the function that evaluates it, as one object. Weight penalties read the
 /// parameters of the model; distillation terms call the function. The object holds a reference to
-/// the model, so the model must outlive it.
+/// the model, so the model must outlive the object.
 ///
 ///     policy_view view{policy, [&](const auto& observations) {
 ///       return categorical{policy->forward(observations)};
@@ -48,7 +48,8 @@ policy_view(const Model&, Function) -> policy_view<Model, Function>;
 /// The contribution of one term to the last loss or gradient.
 struct term_report {
   std::string name;
-  /// the value including the strength, 0-dim, without gradient; undefined before the first call
+  /// the value, multiplied by the strength, 0-dim, without gradient; undefined before the first
+  /// call
   at::Tensor value;
   double strength = 0;
 };
@@ -76,7 +77,7 @@ concept retention_term = stateful<T> && requires(T& term, double progress) {
   term.step(progress);
 };
 
-/// Whether `name` is a non-static member of T.
+/// Satisfied if `name` is a non-static member of T.
 template <class T>
 concept named_by_each_object =
     requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
@@ -89,16 +90,17 @@ concept named_by_each_object =
 ///     auto keep = compose(ewc{...}, behavioral_cloning{...}, kickstarting{...});
 ///     auto loss = ppo_loss + keep.loss(view, rollout);          // all terms in the graph
 ///
-///     // or: only the distillation terms in the graph, the weight penalties as one fused pass
+///     // or: puts only the distillation terms in the graph, and adds the gradients of the
+///     // weight penalties in one fused pass
 ///     auto loss = ppo_loss + keep.distillation(view, rollout);
 ///     loss.backward();
 ///     keep.add_gradient(*policy);
 ///     keep.step(env_steps);
 ///
 /// Each term is identified by its name, for example "ewc" or "kickstarting". A second term of the
-/// same kind is named "ewc_2". A term that you write yourself must have a static member `name`,
-/// which is convertible to std::string. It may also have check_step(progress) const, which throws
-/// the exceptions that step(progress) would throw.
+/// same kind is named "ewc_2". A user-defined term must have a static member `name`, which is
+/// convertible to std::string. It may also have check_step(progress) const, which throws the
+/// exceptions that step(progress) would throw.
 template <class... Terms>
 class composition {
   static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),
@@ -119,8 +121,8 @@ class composition {
     (label(std::string(detail::plain_term<Terms>::type::name)), ...);
   }
 
-  /// The sum of all terms, a 0-dim tensor. `view` is a parameter source that can also be called,
-  /// see policy_view.
+  /// Returns the sum of all terms, a 0-dim tensor in the graph. `view` is a parameter source that
+  /// can also be called, see policy_view.
   template <class View, class Rollout>
   at::Tensor loss(View&& view, const Rollout& rollout) {
     at::Tensor sum;
@@ -133,7 +135,8 @@ class composition {
     return or_zero(sum);
   }
 
-  /// The sum of all terms, in the graph. Only available if all terms are weight penalties.
+  /// Returns the sum of all terms, a 0-dim tensor in the graph. This overload is only available if
+  /// all terms are weight penalties.
   template <parameter_source M>
   at::Tensor loss(const M& model) {
     static_assert((weight_penalty<typename detail::plain_term<Terms>::type> && ...),
@@ -143,7 +146,7 @@ class composition {
     return or_zero(sum);
   }
 
-  /// The sum of the distillation terms only. Use it together with `add_gradient`.
+  /// Returns the sum of the distillation terms only. Use it together with `add_gradient`.
   template <class Student, class Rollout>
   at::Tensor distillation(Student&& student, const Rollout& rollout) {
     at::Tensor sum;
@@ -171,8 +174,8 @@ class composition {
   /// a measurement, pass the measurement to this term: `keep.term<1>().observe(watch.kl("FAR"))`.
   ///
   /// Throws config_error if a schedule gives a strength that is negative or not finite. In this
-  /// case no schedule has moved. The only exception: if a term of your own has no check_step and
-  /// throws in step, the terms without check_step that precede it may already have moved.
+  /// case no schedule has moved. There is one exception: if a user-defined term has no check_step
+  /// and throws in step, the terms without check_step before this term may have moved already.
   void step(double progress) {
     each([&](const auto& term, term_report&) {
       if constexpr (requires { term.check_step(progress); }) term.check_step(progress);
@@ -186,8 +189,8 @@ class composition {
     });
   }
 
-  /// The last contribution of each term by name, with the strength used. Skips std::optional terms
-  /// without a value.
+  /// Returns the last contribution of each term by name, with its strength. Skips std::optional
+  /// terms without a value.
   std::vector<term_report> breakdown() {
     std::vector<term_report> engaged;
     each([&](auto& term, term_report& report) {

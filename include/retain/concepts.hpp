@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a distribution, a policy and a term must have.
+// The concepts that distributions, policies and terms must satisfy.
 #pragma once
 
 #include <retain/core/concepts.hpp>  // IWYU pragma: export

@@ -33,17 +33,18 @@ struct dark_experience_replay_options {
 ///     loss = alpha * mean over drawn (s, z) of ||z - h(s)||^2
 ///          + beta  * mean over drawn (s, y) of -log pi(y|s)
 ///
-/// h(s) are the logits of the student. The squared norm is a sum over the A actions. (An
-/// implementation that uses the mean over actions has an alpha that is A times as large.) Each of
-/// the two means uses its own draw.
+/// h(s) are the logits of the student. The squared norm is a sum over the A actions. (If an
+/// implementation uses the mean over actions, the same loss needs an alpha that is A times as
+/// large.) Each of the two means uses its own draw.
 ///
 /// The distance of logits is stricter than a KL divergence: a constant that is added to all logits
 /// changes the distance, but not the policy.
 ///
-/// An action that both sides forbid (a logit of -inf, as in masked_categorical) adds 0 to the
-/// distance. An action that only one side forbids makes the distance infinite. In this case loss()
-/// throws config_error on the CPU. On other devices the loss is +inf, because a check would have to
-/// wait for the device. Therefore use the same mask for the student and the stored logits.
+/// An action that both the student and the stored logits forbid (a logit of -inf, as in
+/// masked_categorical) adds 0 to the distance. An action that only one of them forbids makes the
+/// distance infinite. In this case loss() throws config_error on the CPU. On other devices the loss
+/// is +inf, because a check would have to wait for the device. Therefore use the same mask for the
+/// student and the stored logits.
 ///
 ///     dark_experience_replay keep{
 ///         {.strength = 0.5, .label_strength = 0.5, .capacity = 5000}};
@@ -205,8 +206,8 @@ class dark_experience_replay : public detail::distillation_base {
  private:
   static constexpr double impossible = -std::numeric_limits<double>::infinity();
 
-  /// Whether logits may contain -inf. Only checks logits on the CPU; for other devices returns true
-  /// to avoid waiting.
+  /// Returns whether logits may contain -inf. Only checks logits on the CPU; for other devices
+  /// returns true to avoid waiting.
   static bool holds_impossible(const at::Tensor& logits) {
     if (!logits.is_cpu() || logits.numel() == 0) return true;
     const auto number = [](const at::Tensor& one) { return one.to(at::kDouble).item<double>(); };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A normal distribution with a deviation for each dimension.
+// A normal distribution with one standard deviation for each dimension.
 #pragma once
 
 #include <retain/distributions/diagonal_gaussian.hpp>  // IWYU pragma: export

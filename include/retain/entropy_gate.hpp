@@ -18,7 +18,7 @@ namespace retain {
 ///     kickstarting{teacher, {.strength = 0.5}, entropy_gate{1.2}}
 ///
 /// A low entropy does not mean that the teacher is right: a teacher can be certain and wrong on
-/// states that it was not trained on. mahalanobis_gate decides by the states instead. The
+/// states that it was not trained on. mahalanobis_gate uses the similarity of states instead. The
 /// differential entropy of a Gaussian may be negative, so `most` may be negative too. Throws
 /// config_error if `most` is NaN.
 class entropy_gate {

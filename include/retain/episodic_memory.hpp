@@ -37,10 +37,10 @@ struct episodic_memory_options {
 ///     const transitions batch = buffer.sample(256);
 ///
 /// Without `share`, rows are drawn uniformly with replacement from all rows, as in the paper. The
-/// expected fraction of protected rows in a batch is then protected_share() = M / size. It is 1 at
-/// first and M / capacity when the ring is full. With `share`, every batch of n rows contains
-/// n * share protected rows; the rounding error is carried over to the next batch. As long as the
-/// ring is empty, all rows of a batch are protected rows.
+/// expected fraction of protected rows in a batch is then protected_share() = M / size. This
+/// fraction is 1 at first and M / capacity when the ring is full. With `share`, every batch of n
+/// rows contains n * share protected rows; the rounding error is carried over to the next batch. As
+/// long as the ring is empty, all rows of a batch are protected rows.
 ///
 /// New rows must have the columns, shapes and types of the protected rows. A push throws
 /// config_error for a missing or extra column. It throws shape_error for another shape and
@@ -127,7 +127,7 @@ class episodic_memory {
   /// c10::Error for an index that is not below size().
   transitions gather(const at::Tensor& indices) const { return rows_.gather(indices, size()); }
 
-  /// The expected fraction of protected rows in the next batch.
+  /// Returns the expected fraction of protected rows in the next batch.
   double protected_share() const {
     if (size() == 0) return 0;
     return share_ && size() > protected_
@@ -139,7 +139,8 @@ class episodic_memory {
   std::int64_t capacity() const { return rows_.capacity(); }
 
   /// Saves the rows, the position in the ring, the carried rounding errors and the random
-  /// generator. The capacity and the share are not restored by load_state.
+  /// generator. load_state does not restore the capacity and the share; they are set by the
+  /// constructor.
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "capacity", capacity());
     out.set(prefix + "protected", protected_);

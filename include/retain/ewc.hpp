@@ -7,8 +7,8 @@
 namespace retain {
 
 struct ewc_options {
-  /// c in the formula. The examples use 1 (Gaussian policy) up to 3000 (NetHack). Search it in
-  /// powers of ten
+  /// c in the formula. The examples use strengths from 1 (Gaussian policy) to 3000 (NetHack). Try
+  /// powers of ten first
   strength_schedule strength = 1.0;
   /// name patterns of parameters without penalty, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
@@ -19,19 +19,20 @@ struct ewc_options {
 };
 
 /// Elastic weight consolidation (EWC): a quadratic penalty on the distance to the current weights
-/// of the model, the anchor theta*. Each weight is scaled by its importance for the policy.
+/// of the model, the anchor theta*. The penalty of each weight is multiplied by the importance of
+/// this weight for the policy.
 ///
 ///     loss = c * sum_i F_i (theta_i - theta*_i)^2,    gradient = 2 c F_i (theta_i - theta*_i)
 ///
 /// F is the diagonal of the Fisher information from `estimate_fisher`. The formula has no factor
-/// 1/2, as in Wołczyk et al. 2024. Frozen parameters are skipped. Memory: two copies of the
-/// parameters.
+/// 1/2, unlike Kirkpatrick et al. 2017 and like Wołczyk et al. 2024. Frozen parameters are skipped.
+/// Memory: two copies of the parameters.
 ///
 /// If a policy is nearly deterministic on the data, its Fisher has many values near 0 and a few
 /// very large ones. Weights with a value near 0 drift as if there were no penalty, and very large
-/// values make the loss stiff. `floor` and `clip` bound both. (Continual World, Wołczyk et al.
-/// 2021, arXiv 2105.10919, bounds the Fisher of each state by 1e-5 from below; `floor` bounds the
-/// mean over the states.)
+/// values make the loss badly conditioned. `floor` and `clip` bound both. (Continual World, Wołczyk
+/// et al. 2021, arXiv 2105.10919, bounds the Fisher of each state by 1e-5 from below; `floor`
+/// bounds the mean over the states.)
 ///
 /// For several tasks in sequence, estimate a Fisher on the data of each task. Then use one of these
 /// calls:

@@ -86,7 +86,7 @@ struct fisher {
       const int number = in.integer<int>(path);
       if (number < 0 || number > static_cast<int>(fisher_path::unused))
         throw state_error(detail::concat("fisher: the saved '", path, "' is ", number,
-                                         ", which is no valid path"));
+                                         ", which is not a valid path"));
       loaded.paths[name] = static_cast<fisher_path>(number);
     }
     *this = std::move(loaded);
@@ -110,12 +110,12 @@ struct sampled_actions {
 ///     F_i = E_s sum_d [ (d_i mu_d)^2 / sigma_d^2 + 2 (d_i log sigma_d)^2 ]
 ///
 /// Cost: one backward pass per row (and per time step of a sequence). With 121 actions this is 30
-/// to 50 times the cost of a sampled estimate. A distribution of your own needs num_actions(), or
+/// to 50 times the cost of a sampled estimate. A user-defined distribution needs num_actions(), or
 /// num_scores() and score(k): see diagonal_gaussian.
 struct exact_actions {};
 
 /// Uses the actions of the data (the "empirical Fisher"): F_i = E_{s,a~data} (d_i log pi(a|s))^2.
-/// This is the Fisher information only if the policy would choose the actions of the data.
+/// This is the Fisher information only if the actions of the data are samples from the policy.
 /// `actions(batch)` returns the actions, [N] or [T, N].
 template <class Actions = detail::batch_actions>
 struct dataset_actions {
@@ -126,8 +126,9 @@ dataset_actions(Actions) -> dataset_actions<Actions>;
 
 struct fisher_options {
   std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
-  int sample_dimension = -1;              ///< in log-probabilities; -1: 0 for [N], 1 for [T, N]
-  bool walk = true;                       ///< false: one sample at a time for all parameters
+  /// dimension of the samples in the log-probabilities; -1 means 0 for [N] and 1 for [T, N]
+  int sample_dimension = -1;
+  bool walk = true;  ///< false: one sample at a time for all parameters
   /// number of samples whose ordinary gradient must agree with the result of the graph walk, for
   /// each walked parameter and each layout of rows
   int verify = 1;
@@ -152,16 +153,16 @@ struct fisher_options {
 /// result does not depend on how samples are grouped into batches.
 ///
 /// `forward` must depend on the states only: put the policy in eval mode, do not update
-/// normalizers, and pass its state to a recurrent policy in each call. `.grad` and the buffers of
-/// the model do not change. Frozen parameters are left out.
+/// normalizers, and in each call pass the recurrent state to a recurrent policy. `.grad` and the
+/// buffers of the model do not change. Frozen parameters are left out.
 ///
 /// How it works. The autograd graph is walked once per batch, at the cost of about one more
 /// backward pass. The walk supports Linear, Conv1d and Conv2d (also grouped), LSTM and GRU if
 /// LibTorch builds them from these operations, LayerNorm, Embedding, EmbeddingBag (sum), and a bias
 /// or a Gaussian's log_std that is added or expanded to all rows. A layer may be used several
 /// times. All other parameters are computed one sample at a time. The same holds for a parameter if
-/// the walk disagrees with an ordinary gradient on `verify` samples. `paths` of the result says
-/// which way was used.
+/// the walk disagrees with an ordinary gradient on `verify` samples. `paths` of the result lists
+/// how each parameter was computed.
 ///
 /// To compute one sample at a time, the samples are sliced out of the batch. This is possible if
 /// the batch is a tensor or has `narrow(start, length)`. Otherwise each sample needs a backward
@@ -173,9 +174,9 @@ struct fisher_options {
 /// - Operations that may reorder rows depending on the data, such as selecting tokens by index:
 ///   each batch is checked with two more backward passes that compute no weight gradients. Each
 ///   sample gets a random factor, and this factor must appear in the sample's own rows only. If it
-///   does not, the layer is computed one sample at a time. One case is not detected: rows that are
-///   split, processed and stacked again in an order that depends on the data, if each operation
-///   looks as if its order depends on shapes only. For such a policy set `walk` to false.
+///   does not, the layer is computed one sample at a time. One case is not detected: the rows are
+///   split, processed and stacked again in an order that depends on the data, but each single
+///   operation looks as if only shapes determine the order. For such a policy set `walk` to false.
 /// - GPU: TF32 is disabled for the whole process until the estimate is done. An LSTM in eval mode
 ///   needs cuDNN to be disabled; the error text says how.
 /// - Autocast: gradients can be too inaccurate for the check. Samples are then computed one at a
@@ -187,13 +188,13 @@ struct fisher_options {
 /// samples, or for the first few batches until 16 samples are reached. Both results must be the
 /// same bit for bit. On other devices than a CPU they may differ by 32 units in the last place of
 /// the largest number, because sums may be computed in another order. The check costs two forward
-/// passes of 16 samples. It costs one forward pass of the batch instead, if the batch has not many
-/// more samples, if it cannot be sliced, or if `verify` is 0. The state of LibTorch's random
-/// generators is restored after the check.
+/// passes of 16 samples. Instead, it costs one forward pass of the whole batch if the batch does
+/// not have many more than 16 samples, if the batch cannot be sliced, or if `verify` is 0. The
+/// state of LibTorch's random generators is restored after the check.
 ///
-/// Throws config_error if no parameter is reached, if there is no data, if the second call of
-/// `forward` gives another result, or if the result depends on batch statistics. Throws state_error
-/// if the estimate is not finite.
+/// Throws config_error if the distributions depend on no trainable parameter, if there is no data,
+/// if the second call of `forward` gives another result, or if the result depends on batch
+/// statistics. Throws state_error if the estimate is not finite.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {},
                        const fisher_options& options = {}) {

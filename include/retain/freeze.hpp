@@ -21,9 +21,9 @@ namespace retain {
 ///     policy->train();
 ///     hold.enforce();   // train() changes every module: call this after it
 ///
-/// Each pattern is compared with the names of parameters and of modules (`*` stands for any
-/// characters, `?` for any single one). A pattern that matches a module includes everything in the
-/// module.
+/// Each pattern is compared with the names of parameters and of modules (`*` stands for any number
+/// of characters, `?` for exactly one character). A pattern that matches a module includes
+/// everything in the module.
 ///
 /// A frozen parameter has requires_grad = false and no `.grad`, so that every optimizer skips it.
 /// (A gradient of zeros is not enough: momentum and weight decay would still change the weight.) A
@@ -38,9 +38,9 @@ namespace retain {
 /// they were frozen for a long time, construct a new optimizer.
 ///
 /// The model is a torch::nn::Module, a holder, a pointer, a torch::jit::Module or a list of
-/// parameters. It must outlive this object. A tied parameter is known by its first name only.
-/// Throws config_error for a pattern that matches nothing, and for a pattern that matches only
-/// another name of a tied parameter.
+/// parameters. It must outlive this object. Use only the first name of a tied parameter. Throws
+/// config_error for a pattern that matches nothing, and for a pattern that matches only another
+/// name of a tied parameter.
 class frozen {
  public:
   template <parameter_source M>

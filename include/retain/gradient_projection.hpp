@@ -18,7 +18,8 @@
 namespace retain {
 
 struct gradient_projection_options {
-  /// a gradient is only projected if its cosine with the reference is below -tolerance; in [0, 1)
+  /// the gradient is projected only if its cosine with the reference is below -tolerance; the
+  /// tolerance must be in [0, 1)
   double tolerance = 0.0;
   /// name patterns of parameters that are not projected, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
@@ -30,7 +31,7 @@ struct gradient_projection_options {
 ///
 ///     g <- g - (g . g_ref / g_ref . g_ref) g_ref    where g . g_ref < 0,    g as it is elsewhere
 ///
-/// The dot product runs over all parameters together. Use it in this order:
+/// The dot product runs over all parameters together. Call the functions in this order:
 ///
 ///     optimizer.zero_grad();
 ///     cloning.loss(student).backward();    // or any loss on pre-training states
@@ -48,8 +49,8 @@ struct gradient_projection_options {
 /// out of g_ref, call `pause` of the attachment before the backward() of the reference loss, and
 /// `resume` after remember().
 ///
-/// Parameters that are frozen, that are excluded or that have no `.grad` on one of the sides are
-/// ignored, and no `.grad` is created for them. No call synchronizes with a device. Sums are
+/// Parameters are ignored if they are frozen or excluded, or if they have no `.grad` in remember()
+/// or in project(). No `.grad` is created for them. No call synchronizes with a device. Sums are
 /// computed in double. Memory: one copy of the gradients.
 ///
 /// Paper: Chaudhry et al. 2019, arXiv 1812.00420.
@@ -117,7 +118,7 @@ class gradient_projection {
         product.lt(0).logical_and_(product.lt(limit)).logical_and_(reference_size.gt(0));
     const auto share = at::where(opposed, product / reference_size, at::zeros_like(product));
     for (const auto& p : pairs) {
-      // If `share` is 0, the gradient does not change by a bit. The product is computed in float,
+      // If `share` is 0, the gradient stays bit-identical. The product is computed in float,
       // because `share` may be too large for half precision.
       const auto type = p.gradient.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
       p.gradient.copy_(p.gradient.to(type) -

@@ -34,7 +34,7 @@ struct kfac_ewc_options {
 ///
 /// A and G come from `estimate_kfac`. The formula has no factor 1/2, unlike the paper. The penalty
 /// is small for changes of several weights whose effects cancel each other. The diagonal Fisher of
-/// ewc does not see such a cancellation. A scale s of `groups` multiplies the difference D of the
+/// ewc ignores such a cancellation. A scale s of `groups` multiplies the difference D of the
 /// parameter by sqrt(s).
 ///
 ///     kfac_ewc keep{*policy, estimate_kfac(*policy, states, forward), {.strength = 500.0}};
@@ -94,8 +94,8 @@ class kfac_ewc : detail::weight_penalty {
     return sum.defined() ? sum * strength() : at::zeros({}, options_of(list));
   }
 
-  /// Adds the gradient of `loss` to the `.grad` of every trainable parameter, without autograd.
-  /// Creates a `.grad` that is undefined. Returns the value of the loss as a 0-dim float64 tensor.
+  /// Adds the gradient of `loss` to the `.grad` of every trainable parameter, without autograd. If
+  /// a `.grad` is undefined, creates it. Returns the value of the loss as a 0-dim float64 tensor.
   /// Throws the exceptions of `loss`. Throws config_error for a tensor that is computed from other
   /// tensors, because no optimizer reads its `.grad`. When it throws, no gradient has changed.
   template <parameter_source M>

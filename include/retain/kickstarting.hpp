@@ -61,13 +61,13 @@ at::Tensor open_gate(Gate& gate, const Observations& observations, const Predict
 ///   rollout with `target`, so that the teacher is not evaluated again in every epoch. For a
 ///   recurrent teacher this is required, because every evaluation changes its state.
 /// - `teachers`: an array or vector with the predictions of several teachers. Each term uses the
-///   one at its `place`.
+///   prediction at its `place`.
 ///
 /// A gate decides on which states the teacher is used. It is a callable (observations) or
 /// (observations, teacher's prediction) that returns weights [...] in [0, 1] or bool. Examples are
 /// mahalanobis_gate, entropy_gate and a lambda. A step with gate weight 0 adds nothing to the loss,
 /// but N still counts it. Therefore a gate does not change the loss of the other steps. A weight
-/// that is not positive counts as 0, also NaN.
+/// that is NaN or not positive counts as 0.
 ///
 /// Combine several terms with compose. The first example uses kickstarting on states that resemble
 /// the pre-training states and behavioral cloning on the pre-training states themselves. The second
@@ -131,8 +131,7 @@ class kickstarting : public detail::distillation_base {
       static_assert(
           !requires { requires Teacher::recurrent; },
           "every call of a recurrent teacher changes its state: call target(rollout) once and "
-          "store "
-          "the result as rollout.teacher");
+          "store the result as rollout.teacher");
       return pull(student, rollout, target(rollout));
     }
   }

@@ -13,8 +13,8 @@ struct l2_init_options {
   std::vector<group_scale> groups = {};
 };
 
-/// The squared L2 distance to an anchor theta*. The anchor is given, or it is the current weights
-/// of the model.
+/// The squared L2 distance to an anchor theta*. The anchor is the current weights of the model, or
+/// an anchor that the caller passes.
 ///
 ///     loss = c * sum_g lambda_g ||theta_g - theta*_g||^2
 ///     gradient = 2 c lambda_g (theta_g - theta*_g)
@@ -23,7 +23,7 @@ struct l2_init_options {
 /// L2-init, which preserves plasticity. The formula has no factor 1/2 and no mean over the weights.
 /// Frozen parameters are skipped. Memory: one copy of the parameters.
 ///
-///     // the anchor is not the current policy, for example an earlier checkpoint
+///     // the anchor is another model, for example an earlier checkpoint
 ///     l2_init keep{*policy, *pretrained, {.strength = 0.1}};
 ///
 /// Papers: L2-SP, Li et al. 2018, arXiv 1802.01483; L2-init, Kumar et al. 2023, arXiv 2308.11958.

@@ -47,7 +47,7 @@ struct observations_themselves {
 ///     mahalanobis_gate gate{seen_states, [&](const auto& o) { return teacher_net->trunk(o); }};
 ///     gate(observations)   // observations of rows [...] -> bool [...]
 ///
-/// `seen` is the argument of the feature function for n states. The features must be [n, d], or
+/// `seen` holds n states and is passed to the feature function. The features must be [n, d], or
 /// [..., d] for sequences. The Gaussian is fitted in double. A call of the gate costs one matrix
 /// product in the floating-point type of the features, on their device.
 ///
@@ -147,7 +147,7 @@ class mahalanobis_gate {
     if (mean.sizes() != mean_.sizes() || whitening.sizes() != whitening_.sizes())
       throw shape_error(
           detail::concat("mahalanobis_gate: the state holds a gate for features of shape ",
-                         detail::shape_text(mean.sizes()), ", this one's are ",
+                         detail::shape_text(mean.sizes()), ", but the features here have shape ",
                          detail::shape_text(mean_.sizes())));
     if (mean.scalar_type() != at::kDouble || whitening.scalar_type() != at::kDouble)
       throw state_error("mahalanobis_gate: the saved mean and whitening matrix must be float64");
@@ -203,7 +203,7 @@ class mahalanobis_gate {
         .template item<double>();
   }
 
-  mutable Features features_;  // networks are rarely const
+  mutable Features features_;  // mutable: networks are rarely const
   double quantile_;
   at::Tensor mean_, whitening_;  // float64, on the CPU
   // copies in the type and on the device of the last call

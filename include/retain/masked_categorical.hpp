@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The same where some actions are illegal.
+// A categorical distribution in which some actions are not allowed.
 #pragma once
 
 #include <retain/distributions/masked_categorical.hpp>  // IWYU pragma: export

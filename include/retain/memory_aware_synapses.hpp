@@ -27,13 +27,13 @@ struct sensitivity_options {
 ///
 ///     Omega_i = 1/n sum_s | d ||f(s)||^2 / d theta_i |,   one value per weight
 ///
-/// The gradient is computed for each state separately. The gradient of the batch mean would be
-/// something else, because gradients of different signs cancel.
+/// The gradient is computed for each state separately. The gradient of the batch mean gives a
+/// different result, because gradients with different signs cancel.
 ///
 /// `data` is a batch or a range of batches. `forward(batch)` returns the outputs of the N samples
 /// as a tensor [N, ...]. It may also return the same types as for estimate_fisher; the logits of a
 /// distribution are then the outputs. Logits that differ by a constant describe the same policy,
-/// but have another sensitivity. If this matters, return log-probabilities. For sequences
+/// but they have different sensitivities. If this matters, return log-probabilities. For sequences
 /// [T, N, ...] set `sample_dimension`; the steps of a sample are summed. A sample that consists of
 /// padding only is not counted.
 ///

@@ -168,7 +168,8 @@ inline double linear_cka(const at::Tensor& x, const at::Tensor& y) {
         detail::concat("linear_cka: needs [n, p] and [n, q] of the same n > 1 states, got ",
                        detail::shape_text(x.sizes()), " and ", detail::shape_text(y.sizes())));
   const at::NoGradGuard no_grad;
-  // Sets columns to 0 that contain only the rounding error of their mean, because they do not vary.
+  // Sets a column to 0 if it contains only the rounding error of its mean. Such a column does not
+  // vary.
   const auto centred = [](const at::Tensor& columns) {
     const auto left = columns - columns.mean(0);
     return left.masked_fill(left.square().sum(0) <= 1e-24 * columns.square().sum(0), 0);

@@ -46,7 +46,8 @@ struct probe_report {
 };
 
 namespace detail {
-/// Calls kl by argument-dependent lookup. Inside monitor, the member monitor::kl would hide it.
+/// Calls kl by argument-dependent lookup. Inside monitor, the member monitor::kl would hide this
+/// function.
 template <action_distribution D>
 at::Tensor divergence_rows(const D& p, const D& q) {
   return kl(p, q);
@@ -133,7 +134,7 @@ class monitor {
     history_.insert(history_.end(), rows.begin(), rows.end());
     return rows;
   }
-  /// The same, but `progress` is the number of the measurement: 0, 1, 2, ...
+  /// Like measure(policy, progress), but `progress` is the number of the measurement: 0, 1, 2, ...
   template <class Policy>
   std::vector<probe_report> measure(Policy&& policy) {
     return measure(policy, history_.empty() ? 0 : history_.back().progress + 1);

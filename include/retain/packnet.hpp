@@ -25,8 +25,8 @@ struct packnet_options {
 };
 
 /// PackNet: each task owns some of the weights. Later tasks may use these weights but not change
-/// them. Therefore no task is forgotten, but each task reduces the free capacity. For a pre-trained
-/// policy, the pre-training task is task 1:
+/// them. Therefore no task is forgotten, but each task reduces the number of free weights. For a
+/// pre-trained policy, the pre-training task is task 1:
 ///
 ///     packnet owned{*policy};
 ///     owned.prune(*policy, 0.5);        // task 1 keeps the larger half of each layer, rest 0

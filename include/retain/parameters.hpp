@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The named tensors of a model, of whatever kind it is.
+// Lists the named tensors of any kind of model.
 #pragma once
 
 #include <retain/core/parameters.hpp>  // IWYU pragma: export

@@ -91,11 +91,11 @@ struct stored_reference {};
 ///     reference_kl{stored_reference{}, {.strength = 0.1}}     // uses rollout.reference_log_probs
 ///
 /// A rollout has `observations` and `actions` [...]. These members are optional:
-/// `reference_log_probs` [...], with which the reference is not evaluated; `mask`; and `state` and
-/// `done` for a recurrent student (see kickstarting). The gradients described at kl_estimator are
-/// exact for actions of the current policy. In later epochs over the same rollout they are
-/// approximations, which become worse as the policy moves away from the policy that collected the
-/// rollout.
+/// `reference_log_probs` [...], `mask`, and `state` and `done` for a recurrent student (see
+/// kickstarting). If the rollout has `reference_log_probs`, the reference is not evaluated. The
+/// gradients described at kl_estimator are exact for actions of the current policy. In later epochs
+/// over the same rollout they are approximations, which become worse as the policy moves away from
+/// the policy that collected the rollout.
 ///
 /// Throws config_error for k1: its mean gradient is 0, so the loss would only add noise.
 template <class Reference>

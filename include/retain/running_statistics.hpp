@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The mean and variance of all that was seen so far.
+// Running mean and variance of observations and rewards, for normalization.
 #pragma once
 
 #include <retain/core/running_statistics.hpp>  // IWYU pragma: export

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Strengths that change as training goes on.
+// Schedules: strengths that change during training.
 #pragma once
 
 #include <retain/core/schedule.hpp>           // IWYU pragma: export

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What is saved and loaded: named tensors, numbers and texts, and their file.
+// The saved state of an object: named tensors, numbers and texts, and their file format.
 #pragma once
 
 #include <retain/core/state.hpp>  // IWYU pragma: export

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The same, squashed into (-1, 1).
+// A diagonal Gaussian whose samples tanh maps to (-1, 1).
 #pragma once
 
 #include <retain/distributions/tanh_gaussian.hpp>  // IWYU pragma: export

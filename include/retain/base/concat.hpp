@@ -18,7 +18,7 @@ std::string concat(const Parts&... parts) {
   return out.str();
 }
 
-/// The shortest text that reads back as the same number.
+/// Returns the shortest text that parses to the same number.
 inline std::string exact_text(double number) {
   char buffer[40];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, number);

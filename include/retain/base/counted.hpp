@@ -10,7 +10,7 @@ namespace retain::detail {
 
 /// Returns numbers that select something, such as actions, as int64 on `device`. Takes any integral
 /// type. Throws config_error, whose text begins with `who`, if the numbers are of a floating-point
-/// type: how to round them would be a guess.
+/// type: the correct rounding is not known.
 inline at::Tensor counted(const char* who, const char* what, const at::Tensor& numbers,
                           at::Device device) {
   if (!at::isIntegralType(numbers.scalar_type(), /*includeBool=*/true))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The exceptions that retain throws. The library checks its input when an object is constructed or
-// loaded, and when the object first meets a model. Each text says what is wrong, where, and what to
-// do.
+// loaded, and when the object is first used with a model. Each text says what is wrong, where, and
+// what you can do.
 #pragma once
 
 #include <stdexcept>
@@ -19,8 +19,8 @@ struct shape_error : error {
   using error::error;
 };
 
-/// A stored state does not fit the model: a parameter is missing, is extra or has another type, or
-/// an importance is negative or not finite.
+/// A stored state does not fit the model: a parameter is missing, does not belong to the model or
+/// has another type, or an importance is negative or not finite.
 struct state_error : error {
   using error::error;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Checks that a tensor is finite before the library stores it. A stored NaN would stay there.
+// Checks that a tensor is finite before the library stores it. A stored NaN would never disappear.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -5,8 +5,9 @@
 
 namespace retain::detail {
 
-/// A container that keeps its contents in a move assignment to itself. A container of the standard
-/// library may become empty. A class with these containers needs no assignment operator of its own.
+/// A container that keeps its contents in a move assignment to itself. In such an assignment, a
+/// container of the standard library may become empty. A class whose members have this type needs
+/// no user-defined assignment operator.
 template <class T>
 struct self_movable : T {
   using T::T;

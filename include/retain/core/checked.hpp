@@ -70,7 +70,7 @@ inline at::Tensor saved_list(const state& in, const std::string& key, at::Scalar
                              list.defined()
                                  ? concat(list.scalar_type(), ' ', shape_text(list.sizes()))
                                  : "an undefined tensor",
-                             ": it was saved from something else"));
+                             ": the state was saved from another object"));
   return list.to(at::kCPU).contiguous();
 }
 

@@ -21,7 +21,7 @@ concept action_distribution = requires(const D& d, const at::Tensor& actions) {
   { d.log_prob(actions) } -> std::convertible_to<at::Tensor>;  // [...]: log pi(a|s)
   { d.entropy() } -> std::convertible_to<at::Tensor>;          // [...]: in nats
   { d.sample() } -> std::convertible_to<at::Tensor>;           // actions, without gradient
-  // the most likely actions, or what a deterministic evaluation plays
+  // the most likely actions, or the actions of a deterministic evaluation
   { d.mode() } -> std::convertible_to<at::Tensor>;
   // [...]: KL(first || second), in nats
   { kl(d, d) } -> std::convertible_to<at::Tensor>;
@@ -49,13 +49,13 @@ template <class P>
 concept prediction =
     action_distribution<std::remove_cvref_t<P>> || detail::is_masked<std::remove_cvref_t<P>>::value;
 
-/// p(observations) -> distributions.
+/// A callable p(observations) -> distributions.
 template <class P, class Observations>
 concept policy = std::invocable<P, const Observations&> &&
                  prediction<std::invoke_result_t<P, const Observations&>>;
 
-/// p(observations, state, done) -> {distributions, state}. `done` is 1 at the first step of an
-/// episode. The state is reset before this step is computed.
+/// A callable p(observations, state, done) -> {distributions, state}. `done` is 1 at the first step
+/// of an episode. The state is reset before this step is computed.
 template <class P, class Observations, class State>
 concept recurrent_policy =
     requires(P& p, const Observations& observations, const State& carried, const at::Tensor& done) {

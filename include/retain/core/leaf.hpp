@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whether a tensor has a `.grad` that an optimizer reads.
+// Checks whether a tensor has a `.grad` that an optimizer reads.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -26,8 +26,8 @@ inline void check_leaf(const char* who, const std::string& name, const at::Tenso
   if (is_computed(tensor))
     throw config_error(
         concat(who, ": '", name, "' ", shape_text(tensor.sizes()),
-               " is computed from another tensor, a part of it for example, and has no "
-               ".grad that an optimizer reads: give the parameters themselves",
+               " is computed from another tensor (for example, it is a slice) and has no "
+               ".grad that an optimizer reads: pass the parameters themselves",
                instead));
 }
 

@@ -56,7 +56,7 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const char* who,
     const auto found = by_name.find(name);
     if (found == by_name.end())
       throw state_error(concat(who, ": the target's '", name, "' ", shape_text(tensor.sizes()),
-                               " is not in the source: make the target as its copy"));
+                               " is not in the source: create the target as a copy of the source"));
     if (found->second.sizes() != tensor.sizes())
       throw shape_error(concat(who, ": '", name, "' has shape ", shape_text(tensor.sizes()),
                                " in the target and ", shape_text(found->second.sizes()),
@@ -66,8 +66,9 @@ inline std::vector<std::pair<at::Tensor, at::Tensor>> paired(const char* who,
   }
   for (const auto& [name, tensor] : source)
     if (!taken.contains(tensor.unsafeGetTensorImpl()))
-      throw state_error(concat(who, ": the source's '", name,
-                               "' is not in the target: make the target as its copy"));
+      throw state_error(
+          concat(who, ": the source's '", name,
+                 "' is not in the target: create the target as a copy of the source"));
   return pairs;
 }
 
@@ -103,8 +104,8 @@ replacement_list read_tensors(const state& in, const std::string& prefix, const 
   return replacements;
 }
 
-/// Replaces the data of the tensors. The tensor objects stay the same, so an optimizer keeps them.
-/// The version counters increase, so that autograd detects the change.
+/// Replaces the data of the tensors. The tensor objects stay the same, so an optimizer can continue
+/// to use them. The version counters increase, so that autograd detects the change.
 inline void replace_tensors(const replacement_list& replacements) {
   for (const auto& [tensor, replacement] : replacements) {
     tensor.set_data(replacement);

@@ -137,7 +137,7 @@ struct parameters_fn {
         named.push_back({std::to_string(named.size()), tensor});
       return collect(named, aliases);
     } else {
-      // named_parameters() that is not const although it changes nothing.
+      // The model's named_parameters() is not const, although it does not change the model.
       return collect(const_cast<model_type&>(model).named_parameters(), aliases);
     }
   }

@@ -20,7 +20,7 @@
 namespace retain {
 
 struct running_statistics_options {
-  /// weight, in samples, of the initial mean 0 and variance 1; 0 leaves the initial values out
+  /// weight, in samples, of the initial mean 0 and variance 1; 0 disables the initial values
   double initial_count = 1e-4;
   double epsilon = 0;  ///< added to the variance before the square root
 };
@@ -31,8 +31,8 @@ struct running_statistics_options {
 ///     M2 = M2_a + M2_b + delta^2 a b / n,   variance = M2 / n
 ///
 /// The computation is in double. The variance divides by n, not by n - 1. The initial values, with
-/// a weight of `initial_count` samples, are stored apart from the samples. After merge() they count
-/// once.
+/// a weight of `initial_count` samples, are stored apart from the samples. After merge() the
+/// initial values of this object still count only once.
 ///
 /// Paper: Chan, Golub and LeVeque 1979 (the pairwise update).
 class running_statistics {
@@ -67,8 +67,8 @@ class running_statistics {
     sizes.insert(sizes.end(), shape_.begin(), shape_.end());
     const auto samples = batch.detach().reshape(sizes);
     moments seen{count_, mean_.to(batch.device()), squares_.to(batch.device())};
-    // In double, image observations take many times their memory: convert a part of a batch at a
-    // time.
+    // Image observations need much more memory in double than in their own type. Therefore only a
+    // part of the batch is converted at a time.
     const std::int64_t rows =
         std::max<std::int64_t>(1, part / std::max<std::int64_t>(1, mean_.numel()));
     for (std::int64_t begin = 0; begin < samples.size(0); begin += rows) {
@@ -78,8 +78,9 @@ class running_statistics {
       seen = merged(seen, {static_cast<double>(some.size(0)), mean, (some - mean).square().sum(0)});
     }
     if (!seen.squares.isfinite().all().item<bool>())
-      throw state_error("running_statistics: a batch holds a value that is not finite: look for it "
-                        "where the batch was made");
+      throw state_error(
+          "running_statistics: a batch holds a value that is not finite: check the code "
+          "that computes the batch");
     take(std::move(seen));
   }
 
@@ -94,7 +95,7 @@ class running_statistics {
                 {other.count_, other.mean_.to(mean_.device()), other.squares_.to(mean_.device())}));
   }
 
-  /// Returns the number of samples, without the initial ones.
+  /// Returns the number of samples, without `initial_count`.
   double count() const { return count_; }
   at::IntArrayRef shape() const { return shape_; }
 
@@ -191,7 +192,7 @@ struct discounted_return_scale_options {
 };
 
 /// Divides rewards by the running standard deviation of their discounted sum, so that values are of
-/// order one. The deviation is over time and environments, of
+/// order one. R is the following sum, and its deviation is computed over time and environments:
 ///
 ///     R_t = discount * R_{t-1} + r_t,   one R per environment
 ///

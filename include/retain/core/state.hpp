@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The saved state of a term, with keys by name, and its file format.
+// The saved state of a term as named entries, and its file format.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -23,8 +23,8 @@
 namespace retain {
 
 /// Tensors, numbers and texts by name. The state shares its tensors and does not copy them. A
-/// `load_state` must replace a term's tensor and must never write into the loaded one. Therefore a
-/// state that was saved before a failed load restores the term completely.
+/// `load_state` function must replace the tensors of its term and must never write into the loaded
+/// tensors. Therefore a state that was saved before a failed load restores the term completely.
 class state {
  public:
   /// Each overload throws config_error for a name that the file format reserves: "retain.format"
@@ -86,9 +86,9 @@ class state {
   void write(const std::string& path) const { detail::write_state_file(path, contents_); }
 
   /// Reads a file that `write` wrote. Throws io_error if the file is missing, is not a state, is
-  /// truncated, has a single damaged bit, or has a newer format. Also throws io_error, even if the
-  /// checksum matches, if the header has a name twice or extra text after its end, or if the
-  /// tensors do not fill the file without gaps or overlaps.
+  /// truncated, is damaged (even by a single bit), or has a newer format. Also throws io_error,
+  /// even if the checksum matches, if the header has a name twice or extra text after its end, or
+  /// if the tensors do not fill the file without gaps or overlaps.
   static state read(const std::string& path) {
     state result;
     result.contents_ = detail::read_state_file(path);
@@ -108,7 +108,7 @@ class state {
     if (found == map.end())
       throw state_error(
           detail::concat("the state has no ", kind, " '", key,
-                         "': it was saved from something else, or by an older version"));
+                         "': it was saved from another object or by an older version"));
     read_.insert(key);
     return found->second;
   }
@@ -146,9 +146,9 @@ void save(const std::string& path, const T& term) {
   out.write(path);
 }
 
-/// Reads a file of `save` into a term that was constructed in the same way. Loads the file
-/// completely; on any exception, the term does not change. Throws io_error if the file is damaged,
-/// and state_error if it belongs to another term.
+/// Reads a file that `save` wrote into a term that was constructed in the same way. The term gets
+/// the complete state of the file. On any exception, the term does not change. Throws io_error if
+/// the file is damaged, and state_error if it belongs to another term.
 template <stateful T>
 void load(const std::string& path, T& term) {
   const state in = state::read(path);
@@ -159,7 +159,7 @@ void load(const std::string& path, T& term) {
     if (const auto extra = in.unread(); !extra.empty())
       throw state_error(detail::concat(
           "'", path, "' holds '", extra.front(), "'", extra.size() > 1 ? " and more" : "",
-          ", which this term does not have: it was saved from something else"));
+          ", which this term does not have: the file was saved from another object"));
   } catch (...) {
     term.load_state(before, "");
     throw;

@@ -86,8 +86,8 @@ class categorical {
   at::Tensor at_quantile(const at::Tensor& uniform) const {
     const at::NoGradGuard no_grad;
     const auto cumulative = at::log_softmax(logits.detach().to(at::kDouble), -1).exp_().cumsum(-1);
-    // After rounding, the last sum may differ from 1. Scaled by this sum, every quantile selects an
-    // action with probability above 0.
+    // Because of rounding, the last cumulative sum may differ from 1. The quantile is multiplied by
+    // this sum, so that it always selects an action with probability above 0.
     const auto threshold = uniform.to(cumulative.options()).unsqueeze(-1) *
                            cumulative.narrow(-1, num_actions() - 1, 1);
     return cumulative.le(threshold).sum(-1).clamp_max(num_actions() - 1);
@@ -100,8 +100,8 @@ class categorical {
                                            : at::rand(rows(), options));
   }
 
-  /// The Fisher information as a sum over rows: the squared gradients of the scores, one per
-  /// action, sum to it.
+  /// The Fisher information is the sum of the squared gradients of scores. There is one score per
+  /// action:
   ///
   ///     sum_a (d score_a)^2 = sum_a pi(a|s) (d log pi(a|s))^2
   ///     score_a = sqrt(pi(a|s)) log pi(a|s) with the root taken as a constant
@@ -143,9 +143,9 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 
 }  // namespace detail
 
-/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in p and q. A term with p =
-/// 0 is 0. The caller must not change the logits before the backward pass. Throws shape_error if
-/// the shapes of the logits differ.
+/// KL(p || q) = sum_a p (log p - log q), [...], in nats, differentiable in p and q. An action with
+/// p = 0 adds 0. The caller must not change the logits before the backward pass. Throws shape_error
+/// if the shapes of the logits differ.
 ///
 /// For float32 on a processor with AVX2, the forward and the backward pass are one pass over memory
 /// each; there, a probability below e^-87 of the row's largest counts as 0. On an NVIDIA GPU they

@@ -116,9 +116,9 @@ class multi_discrete {
     return multi_discrete{std::move(kept)};
   }
 
-  /// The Fisher information as a sum over rows: the squared gradients of the scores sum to it. The
-  /// scores of the first part come first, then those of the second part, and so on. The parts are
-  /// independent, so the Fisher information is the sum of theirs.
+  /// The Fisher information is the sum of the squared gradients of scores. The scores of the first
+  /// part come first, then those of the second part, and so on. The parts are independent, so the
+  /// Fisher information is the sum of the Fisher informations of the parts.
   std::int64_t num_scores() const {
     std::int64_t count = 0;
     for (const auto& factor : factors_) count += factor.num_scores();

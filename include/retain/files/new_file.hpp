@@ -48,8 +48,8 @@ inline void refuse_what_is_no_file(const std::string& path) {
         concat("cannot write '", path, "': it is ", other, ", not a file; choose another path"));
 }
 
-/// Returns the path that a write to `path` goes to. Follows symbolic links, which stay. Throws
-/// io_error if the target is not a file, or if a link cannot be read.
+/// Returns the path of the file that a write to `path` replaces. Follows symbolic links; the links
+/// themselves stay. Throws io_error if the target is not a file, or if a link cannot be read.
 inline std::string place_of(const std::string& path) {
   refuse_what_is_no_file(path);
   std::filesystem::path place = path;
@@ -90,7 +90,8 @@ inline std::string temporary_name(const std::string& path) {
 /// fork, only the process that created the object may write, rename or remove the file.
 class new_file {
  public:
-  /// `suffix` is part of the temporary name, for several files with the same path.
+  /// `suffix` is part of the temporary name. It distinguishes several temporary files for the same
+  /// `path`.
   explicit new_file(const std::string& path, const std::string& suffix = {})
       : path_(path), place_(place_of(path)) {
     for (int attempt = 0; attempt < 100 && !file_; ++attempt) {
@@ -155,8 +156,8 @@ class new_file {
   void refuse_a_copy() const {
     if (owner_ != this_process())
       throw io_error(concat("cannot write '", path_,
-                            "': the file belongs to the process before a fork; finish it there, "
-                            "or start a new file in this process"));
+                            "': another process started this file before a fork; complete the file "
+                            "there, or start a new file in this process"));
   }
   [[noreturn]] void fail(const char* what) const {
     throw io_error(concat("cannot ", what, " '", name_, "': ", std::strerror(errno), "; '", path_,

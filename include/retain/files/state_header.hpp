@@ -122,8 +122,8 @@ inline std::string state_header_text(const std::map<std::string, std::string>& t
   return header;
 }
 
-/// Reads the texts. The format's number is checked as soon as it is read, because what follows may
-/// differ in another format.
+/// Reads the texts. The number of the format is checked as soon as it is read, because the rest of
+/// the header may be different in another format.
 inline void read_texts(header_reader& json, const std::string& path, state_header& header) {
   std::set<std::string> seen;
   json.each('{', '}', [&] {
@@ -231,7 +231,8 @@ inline void check_beginning(const std::string& path, std::string_view beginning)
                " bytes, too few for a state of retain: it is truncated or another kind of file"));
   const auto head = beginning.substr(sizeof(std::uint64_t), state_head.size());
   if (head != state_head.substr(0, head.size()))
-    throw io_error(concat("'", path, "' is no state of retain: its first bytes differ"));
+    throw io_error(
+        concat("'", path, "' is no state of retain: its first bytes are not those of a state"));
   if (beginning.size() < checksum_end)
     throw io_error(concat("'", path, "' is truncated; use an earlier copy of the file"));
 }

@@ -22,7 +22,7 @@ struct advantage_estimates {
   at::Tensor returns;     ///< [T, N]: advantages + values, the critic's targets
 };
 
-/// Generalized advantage estimation for N environments over T steps:
+/// Computes generalized advantage estimates for N environments over T steps:
 ///
 ///     delta_t = r_t + gamma (1 - e_t) V_{t+1} - V_t
 ///     A_t = delta_t + gamma lambda (1 - e_t) A_{t+1},     A_T = 0

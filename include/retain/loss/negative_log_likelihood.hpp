@@ -54,8 +54,8 @@ at::Tensor evenly_labelled(const D& d) {
 
 }  // namespace detail
 
-/// Behavioral cloning of labeled actions. Works with any distribution that satisfies
-/// action_distribution:
+/// Computes the loss of behavioral cloning on labeled actions. Works with any distribution that
+/// satisfies action_distribution:
 ///
 ///     loss = mean over valid rows of -log pi(a_expert|s)
 ///

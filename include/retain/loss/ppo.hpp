@@ -19,9 +19,10 @@ namespace retain {
 /// symmetric in the logarithm.
 struct clip_range {
   double lowest = 0.8, highest = 1.2;
-  /// The ratio is first limited to [least_ratio, greatest_ratio]. A sample outside has no gradient,
-  /// whatever its advantage. An asynchronous learner with old samples needs these bounds (Wołczyk
-  /// et al. 2024: 0.05 and 20). By default only the upper limit of ppo_policy_loss() applies.
+  /// The ratio is first limited to [least_ratio, greatest_ratio]. A sample outside these limits has
+  /// no gradient, whatever its advantage. An asynchronous learner with old samples needs these
+  /// bounds (Wołczyk et al. 2024: 0.05 and 20). By default only the upper limit of
+  /// ppo_policy_loss() applies.
   double least_ratio = 0, greatest_ratio = std::numeric_limits<double>::infinity();
 };
 
@@ -33,7 +34,7 @@ struct ppo_loss {
   at::Tensor clip_fraction;  ///< share of samples whose ratio lies outside the range
 };
 
-/// The clipped surrogate of Proximal Policy Optimization, to be minimized:
+/// Computes the clipped surrogate loss of Proximal Policy Optimization (PPO), which is minimized:
 ///
 ///     r = exp(log pi(a|s) - log pi_old(a|s))
 ///     loss = -mean min(r A, clip(r, lowest, highest) A)
@@ -85,7 +86,7 @@ inline ppo_loss ppo_policy_loss(const at::Tensor& log_probs, const at::Tensor& o
           at::logical_or(moved.lt(range.lowest), moved.gt(range.highest)).to(moved.scalar_type()))};
 }
 
-/// The critic's squared error, mean over samples:
+/// Returns the critic's squared error, mean over samples, with graph:
 ///
 ///     clip = 0:  mean (V - R)^2
 ///     clip > 0:  mean max((V - R)^2, (V_old + clamp(V - V_old, -clip, clip) - R)^2)

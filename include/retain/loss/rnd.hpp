@@ -22,7 +22,7 @@ namespace retain {
 
 struct rnd_options {
   double observation_clip = 5.0;  ///< normalized observations are clipped to [-clip, clip]
-  double discount = 0.99;         ///< of the returns R whose deviation scales the rewards
+  double discount = 0.99;         ///< discount of the returns R, whose deviation scales the rewards
   /// share of the samples that the predictor learns from, drawn for each loss
   double fraction = 0.25;
   /// largest number of observations per call of the networks without a graph
@@ -77,11 +77,11 @@ class rnd {
   void warm_up(const at::Tensor& observations) { observations_.update(observations); }
 
   /// Returns the intrinsic rewards of a rollout, [T, N]. `next_observations` [T, N, observation]
-  /// are the observations after its steps. Three steps in this order: the observations are
-  /// normalized with the statistics before this rollout; the errors update the scale of the
-  /// rewards, and the updated scale divides the errors; the observations update the statistics.
-  /// Throws shape_error if the shapes do not fit, and state_error if a value is not finite; then
-  /// nothing changes.
+  /// are the observations after its steps. The function makes three steps in this order: the
+  /// observations are normalized with the statistics before this rollout; the errors update the
+  /// scale of the rewards, and the updated scale divides the errors; the observations update the
+  /// statistics. Throws shape_error if the shapes do not fit, and state_error if a value is not
+  /// finite. On an exception nothing changes.
   at::Tensor rewards(const at::Tensor& next_observations) {
     auto observations = observations_;
     auto returns = returns_;

@@ -24,11 +24,11 @@ struct two_stream_options {
 
 struct two_stream_estimates {
   at::Tensor advantages;         ///< [T, N]: the weighted sum of both streams
-  at::Tensor extrinsic_returns;  ///< [T, N]: the targets of each value, without weights
+  at::Tensor extrinsic_returns;  ///< [T, N]: the critic's targets, without weights
   at::Tensor intrinsic_returns;
 };
 
-/// Advantages for two values: one of the task's reward and one of a bonus for new states.
+/// Computes advantages for two values: one of the task's reward and one of a bonus for new states.
 ///
 ///     A = extrinsic_weight * A_ext + intrinsic_weight * A_int
 ///

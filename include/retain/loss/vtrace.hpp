@@ -29,7 +29,7 @@ struct vtrace_estimates {
   at::Tensor advantages;  ///< [T, N]: the weights of log pi(a_t|s_t)
 };
 
-/// V-trace: returns and advantages of a policy pi from steps of an older policy mu:
+/// V-trace: computes returns and advantages of a policy pi from steps of an older policy mu:
 ///
 ///     rho_t = min(rho_bar, pi(a_t|s_t) / mu(a_t|s_t))
 ///     c_t = lambda min(c_bar, pi(a_t|s_t) / mu(a_t|s_t))

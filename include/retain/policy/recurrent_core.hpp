@@ -42,7 +42,7 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
     input_ = register_module("input", torch::nn::Linear(inputs_, gates * width_));
     hidden_ = register_module("hidden", torch::nn::Linear(width_, gates * width_));
     const at::NoGradGuard no_grad;
-    // A forget-gate bias of 1: the LSTM initially keeps its cell.
+    // The bias of the forget gate starts at 1, so that the LSTM initially keeps its cell state.
     if (kind_ == core_kind::lstm) hidden_->bias.narrow(0, width_, width_).add_(1);
   }
 

@@ -81,7 +81,7 @@ class file_memory {
       if (column.shape.empty() || column.shape[0] != file_->columns.front().shape.at(0))
         throw shape_error(detail::concat(
             "file_memory: in '", path, "', '", column.name, "' has shape ",
-            detail::shape_text(column.shape), ", which is not one row for each of '",
+            detail::shape_text(column.shape), ", but must have as many rows as '",
             file_->columns.front().name, "' ", detail::shape_text(file_->columns.front().shape)));
   }
 

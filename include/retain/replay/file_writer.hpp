@@ -20,7 +20,8 @@
 
 namespace retain {
 
-/// Writes transitions to a file for file_memory and retain::state. Holds only one chunk in memory:
+/// Writes transitions to a file for file_memory and retain::state. The writer holds only one chunk
+/// in memory:
 ///
 ///     file_writer out{"demonstrations.safetensors"};
 ///     while (...) out.push({{"observation", o}, {"logits", z}});
@@ -50,7 +51,7 @@ class file_writer {
     intact_ = false;
     for (auto& column : columns_) {
       const at::Tensor bytes = rows[column.name].detach().to(at::kCPU).contiguous();
-      column.file.to_end();  // a failed close() leaves the position at another place
+      column.file.to_end();  // a failed close() may have moved the position
       column.file.put(bytes.data_ptr(), bytes.nbytes());
     }
     intact_ = true;

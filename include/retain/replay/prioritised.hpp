@@ -16,7 +16,7 @@
 namespace retain {
 
 struct prioritised_options {
-  double alpha = 0.6;  ///< exponent of the priorities: 0 is uniform, 1 is in proportion
+  double alpha = 0.6;  ///< exponent of the priorities: 0 is uniform, 1 is proportional
   /// how much of the bias the weights correct; the paper raises beta to 1 during training
   strength_schedule beta = 0.4;
   double epsilon = 1e-6;  ///< added to every priority, so that no priority is 0
@@ -155,7 +155,7 @@ class prioritised {
     out.set(prefix + "random", random_.state());
     beta_.save_state(out, prefix + "beta.");
   }
-  /// Throws state_error, and changes nothing, if the priorities are not possible or if beta has
+  /// Throws state_error, and changes nothing, if the saved priorities are invalid or if beta has
   /// another schedule.
   void load_state(const state& in, const std::string& prefix) {
     const at::Tensor masses = detail::saved_list(in, prefix + "masses", at::kDouble);

@@ -18,8 +18,8 @@ namespace retain {
 
 /// Selects the items of a stream that are kept in `capacity` slots. At any time, every subset of
 /// this size of all items so far is equally likely to be kept. Algorithm R: item t, counted from 0,
-/// goes to slot t while there are free slots. Later, with probability capacity / (t + 1), it
-/// replaces the item of a random slot.
+/// goes to slot t while there are free slots. Later, item t replaces the item of a random slot with
+/// probability capacity / (t + 1).
 ///
 /// This class stores no items: `offer` returns the slot of each item. As a sampler, it draws the
 /// filled slots uniformly. reservoir_memory combines it with storage.

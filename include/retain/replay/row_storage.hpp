@@ -82,8 +82,8 @@ class row_storage {
             if (length == 0) continue;
             const at::Tensor& all = rows[name];
             auto some = length == all.size(0) ? all : all.narrow(0, row, length);
-            // A copy between devices makes the rows contiguous first: do this here, where it may
-            // fail.
+            // A copy between devices first makes the rows contiguous, which may fail. Do this here,
+            // before the first write.
             if (some.device() != tensor.device() && !some.is_contiguous())
               some = some.detach().contiguous();
             parts.push_back({&tensor, slot, std::move(some)});
@@ -153,8 +153,8 @@ class row_storage {
       columns.push_back({key.substr(prefix.size()), in.tensor(key)});
     transitions rows(std::move(columns));
     if (rows.size() != size || size > capacity_)
-      throw state_error(concat(owner_, ": the state names ", size, " rows and holds ", rows.size(),
-                               ", for a capacity of ", capacity_,
+      throw state_error(concat(owner_, ": the state should have ", size, " rows, but has ",
+                               rows.size(), ", for a capacity of ", capacity_,
                                ": it was saved from another memory"));
     if (rows.begin() != rows.end()) check_saved(prefix, [&] { check(rows); });
     return rows;
@@ -201,7 +201,7 @@ class row_storage {
                            ": there is no room on ", device_, " for a second '", name, '\'');
   }
 
-  /// Runs `write` on tensors that no one shares. If `write` throws, releases tensors that were
+  /// Runs `write` on tensors that are not shared. If `write` throws, releases tensors that were
   /// allocated for it.
   template <class Write>
   void store(const transitions& rows, Write write) {

@@ -94,7 +94,7 @@ class sequences {
   drawn sample(std::int64_t n) {
     if (starts() == 0 && size() > 0)
       throw config_error(detail::concat("sequences: no episode has ", length_,
-                                        " steps: draw shorter sequences, or pad"));
+                                        " steps: draw shorter sequences, or set pad"));
     detail::check_draw("sequences", n, starts());
     if (n > detail::most_items / length_)
       throw config_error(detail::concat("sequences: cannot draw ", n, " sequences of ", length_,
@@ -135,14 +135,15 @@ class sequences {
     out.set(prefix + "steps", at::tensor(steps_, at::TensorOptions().dtype(at::kLong)));
     out.set(prefix + "random", random_.state());
   }
-  /// Throws state_error, and changes nothing, if the saved steps are not those of episodes.
+  /// Throws state_error, and changes nothing, if the saved numbers of steps do not describe valid
+  /// episodes.
   void load_state(const state& in, const std::string& prefix) {
     const std::string key = prefix + "steps";
     const at::Tensor steps = detail::saved_list(in, key, at::kLong);
     const auto* end = static_cast<const std::int64_t*>(steps.data_ptr());
     if (steps.numel() < 1 || end[0] != 0)
-      throw state_error(detail::concat("the state's '", key,
-                                       "' must begin with 0: it was saved from something else"));
+      throw state_error(detail::concat(
+          "the state's '", key, "' must begin with 0: the state was saved from another object"));
     detail::check_saved(key, [&] {
       // A negative end is an error too. max() keeps the difference from overflowing.
       for (std::int64_t e = 0; e + 1 < steps.numel(); ++e)

@@ -35,8 +35,8 @@ struct stratified_options {
 ///
 /// A batch of n has n p_k items of stratum k, rounded by largest remainder. The rounding error is
 /// carried to the next batch. Over any number of batches, the count of each stratum is therefore
-/// exact to an item or two. A stratum without items gets nothing; the other strata get its share in
-/// proportion.
+/// off by at most one or two items. A stratum without items gets nothing; the other strata get its
+/// share in proportion.
 ///
 /// A draw has indices [n], ordered by key. A draw costs O(n + K) for K strata, independent of the
 /// number of items, and an update O(1). The memory is 16 bytes per item.
@@ -149,7 +149,7 @@ class stratified {
     const auto wrong = [&](const char* name, std::int64_t where) {
       throw state_error(detail::concat("stratified: the state's '", prefix, name,
                                        "' does not fit the other lists at position ", where,
-                                       ": it was saved from something else"));
+                                       ": the state was saved from another object"));
     };
     const auto keys = list("keys", at::kLong), counts = list("counts", at::kLong),
                items = list("items", at::kLong);

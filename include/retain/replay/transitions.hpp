@@ -47,7 +47,7 @@ class transitions {
       if (tensor.size(0) != size())
         throw shape_error(detail::concat(
             "transitions: '", name, "' has shape ", detail::shape_text(tensor.sizes()),
-            ", which is not one row for each of '", columns_.front().name, "' ",
+            ", but must have as many rows as '", columns_.front().name, "' ",
             detail::shape_text(columns_.front().tensor.sizes())));
     }
   }

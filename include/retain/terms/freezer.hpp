@@ -125,7 +125,7 @@ class freezer {
       changed = changed || freeze != p.frozen;
       if (p.frozen && !freeze) {
         p.tensor.requires_grad_(p.trainable);
-        // may be set, if requires_grad_() was called from outside before a backward()
+        // `.grad` may exist if other code called requires_grad_() before a backward()
         p.tensor.mutable_grad() = at::Tensor();
       }
       p.frozen = freeze;

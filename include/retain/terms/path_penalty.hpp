@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The common base of penalties whose importance is measured while a task is trained. For each step
-// it provides the movement of each weight since the previous step, and the gradient of the task
-// there.
+// the base class provides the movement of each weight since the previous step, and the gradient of
+// the task at the previous position.
 #pragma once
 
 #include <retain/base/error.hpp>

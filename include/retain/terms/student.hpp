@@ -11,8 +11,8 @@
 
 namespace retain::detail {
 
-/// The rollout has the student's recurrent state before the first step, and the student takes a
-/// state.
+/// Satisfied if the rollout has the student's recurrent state before the first step, and if the
+/// student takes a state.
 template <class Student, class Rollout>
 concept carries_state_for = requires(Student& student, const Rollout& rollout) {
   rollout.state;
