@@ -53,7 +53,7 @@ std::vector<subject> python_ways() {
         std::find_if(from.begin(), from.end(),
                      [&, &name = name](const subject& each) { return each.name == name; });
     if (found == from.end()) throw std::logic_error("python_ways: nothing is called " + name);
-    subject same{.group = "beside Python's torch",
+    subject same{.group = "compared with Python's torch",
                  .name = name,
                  .prepare = [prepare = found->prepare, script = script, python](at::Device device) {
                    auto work = prepare(device);
