@@ -238,7 +238,7 @@ TEST_CASE("a sweep in miniature makes teachers, runs and a report, and keeps wha
   CHECK_THAT(again.text, ContainsSubstring("4 of 4 steps were finished before"));
   const auto other = run("sweep --seeds 1 --steps 4096 --out " + (place / "sweep").string());
   CHECK(other.code == 1);
-  CHECK_THAT(other.text, ContainsSubstring("another --out"));
+  CHECK_THAT(other.text, ContainsSubstring("another folder with --out"));
 }
 
 TEST_CASE("a sweep over clones trains one expert, and a clone of it a seed",

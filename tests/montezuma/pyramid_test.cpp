@@ -391,7 +391,7 @@ TEST_CASE("a save with something where its map has no place is refused, and chan
     auto other = good;
     other.set(state);
     auto restored = good;
-    CHECK_THROWS_WITH(restored.restore(other.save()), ContainsSubstring("no place"));
+    CHECK_THROWS_WITH(restored.restore(other.save()), ContainsSubstring("at a place"));
     CHECK(restored == good);
   }
 }

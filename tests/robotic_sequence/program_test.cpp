@@ -251,7 +251,7 @@ TEST_CASE("robotic_sequence: a sweep in miniature makes teachers, runs and a rep
   CHECK_THAT(again.text, ContainsSubstring("5 of 5 steps were finished before"));
   const auto other = run("sweep --seeds 1 --steps 1600 --out " + (place / "sweep").string());
   CHECK(other.code == 1);
-  CHECK_THAT(other.text, ContainsSubstring("another --out"));
+  CHECK_THAT(other.text, ContainsSubstring("another folder with --out"));
 }
 
 }  // namespace robotic_sequence_program_test
