@@ -361,7 +361,8 @@ TEST_CASE("a sweep's folder holds runs that can be compared", "[robotic_sequence
   command.stages = {6};
   CHECK_NOTHROW(check());
   command.steps = 40'000;
-  CHECK_THROWS_WITH(check(), ContainsSubstring("80000") && ContainsSubstring("another folder with --out"));
+  CHECK_THROWS_WITH(check(),
+                    ContainsSubstring("80000") && ContainsSubstring("another folder with --out"));
 }
 
 }  // namespace robotic_sequence_report_test
