@@ -153,7 +153,7 @@ subject diagonal(std::string name, goals reach) {
             const auto t = std::make_shared<task<Network>>(device, 256);
             return prepared{
                 .run = [t] { t->estimate(); },
-                .usual = way{"a gradient a sample", [t] { t->loop(); }},
+                .usual = way{"one gradient per sample", [t] { t->loop(); }},
                 .yardstick = way{"forward + backward", [t] { t->forward_backward(); }},
                 .error = [device] { return task<Network>(device, 256, between::tanh).error(); }};
           },

@@ -67,7 +67,8 @@ int main(int argc, char** argv) {
   app.add_flag("--gpu", gpu, "Use the first GPU, and run only the GPU benchmarks")
       ->excludes(thread_option);
   app.add_flag("--quick", quick,
-               "One short repetition of each, to test that it runs; the times are not reliable");
+               "One short repetition of each benchmark, to test that all run; the times are not "
+               "reliable");
   app.add_flag("--list", list, "Only list the benchmarks");
   CLI11_PARSE(app, argc, argv);
   if (quick) how.repetitions = 1, how.seconds = 1e-3;
@@ -135,7 +136,9 @@ int main(int argc, char** argv) {
       }
     }
     report.finish();
-    if (quick) std::cout << "\n--quick: one short repetition each. The times are not reliable.\n";
+    if (quick)
+      std::cout
+          << "\n--quick: one short repetition of each benchmark. The times are not reliable.\n";
     if (interrupt::requested())
       std::cout << "\nStopped before the end: " << results.size() << " rows.\n";
     if (!json.empty()) kernels::write_json(json, results, machine, how);

@@ -52,8 +52,8 @@ std::vector<subject> python_ways() {
     const auto found =
         std::find_if(from.begin(), from.end(),
                      [&, &name = name](const subject& each) { return each.name == name; });
-    if (found == from.end()) throw std::logic_error("python_ways: nothing is called " + name);
-    subject same{.group = "beside Python's torch",
+    if (found == from.end()) throw std::logic_error("python_ways: there is no benchmark " + name);
+    subject same{.group = "compared with Python's torch",
                  .name = name,
                  .prepare = [prepare = found->prepare, script = script, python](at::Device device) {
                    auto work = prepare(device);

@@ -48,7 +48,7 @@ subject prioritised() {
                 const auto priorities = std::make_shared<at::Tensor>(at::rand({items}));
                 sampler->update(at::arange(items), *priorities);
                 return prepared{.run = [=] { sampler->sample(batch); },
-                                .usual = way{"sums of all and a search in them", [=] {
+                                .usual = way{"prefix sums of all and a search", [=] {
                                                const auto sums = priorities->pow(0.6).cumsum(0);
                                                at::searchsorted(
                                                    sums, at::rand({batch}) * sums[items - 1]);
@@ -79,7 +79,7 @@ subject stratified() {
                 const auto sampler = std::make_shared<retain::stratified>(*keys);
                 return prepared{
                     .run = [=] { sampler->sample(batch); },
-                    .usual = way{"a mask a stratum", [=] {
+                    .usual = way{"one mask per stratum", [=] {
                                    for (std::int64_t k = 0; k < 50; ++k) {
                                      const auto members = (*keys == k).nonzero().squeeze(1);
                                      members.index_select(

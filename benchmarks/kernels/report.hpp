@@ -94,8 +94,8 @@ class running_report {
          << (here.gpu.empty() ? "" : here.gpu + ", in a machine with ") << here.processor << ", "
          << here.cores << " cores; LibTorch " << here.libtorch << ", " << here.compiler << "; "
          << here.date
-         << "\nTimes are of the fastest repetition. The number in brackets is the goal. ✗ marks a "
-            "goal that is not reached.\n"
+         << "\nEach time is that of the fastest repetition. The number in brackets is the goal. ✗ "
+            "marks a goal that is not reached.\n"
          << std::flush;
   }
 

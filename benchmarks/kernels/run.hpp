@@ -43,7 +43,7 @@ struct measurement {
   int threads = 1;
   std::string skipped = {};  ///< why the subject was not run; empty if it was run
   double seconds = 0;
-  std::optional<double> limit_share = {}, rate = {};  ///< rate in bytes or operations a second
+  std::optional<double> limit_share = {}, rate = {};  ///< rate in bytes or operations per second
   bound limited_by = bound::none;
   std::string usual_name = {}, yardstick_name = {};
   std::optional<double> usual_seconds = {}, yardstick_seconds = {}, error = {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What each kernel for few floats earns end to end: an update of the RoboticSequence agent with the
-// kernel, and with LibTorch's operations in its place. The transitions are random; an update costs
-// the same for any.
+// Measures how much each kernel for a small number of floats speeds up a complete update of the
+// RoboticSequence agent. The update runs with the kernel, and with LibTorch's operations instead of
+// the kernel. The transitions are random, because the time does not depend on their values.
 #include "subject.hpp"
 
 #if RETAIN_HAS_ROBOT
@@ -26,7 +26,7 @@ using retain::detail::small_kernel;
 using retain::detail::without_kernel;
 namespace robot = robotic_sequence;
 
-/// An update with kickstarting: the student stays close to its own first weights.
+/// An update with kickstarting. The teacher's answers are those of the initial student.
 struct robot_update {
   robot_update() {
     const auto batch = settings.batch;
@@ -74,7 +74,8 @@ std::vector<subject> small_updates() {
     };
 #else
     (static_cast<void>(kernel), ...);
-    each.needs = "MuJoCo was not found when this was built (Debian: apt install libmujoco-dev)";
+    each.needs = "MuJoCo was not found when this program was built (Debian: apt install "
+                 "libmujoco-dev)";
 #endif
     return each;
   };

@@ -137,8 +137,8 @@ class adam {
         const auto& saved = in.tensor(prefix + one.name + what);
         if (saved.sizes() != tensor->sizes())
           throw retain::shape_error("adam: the saved state of '" + one.name +
-                                    "' does not have the shape of the parameter: was the network "
-                                    "made with other options?");
+                                    "' does not have the shape of the parameter: use the options "
+                                    "with which the network was made");
         tensor->copy_(saved);
       }
       one.steps = in.integer(prefix + one.name + ".steps");

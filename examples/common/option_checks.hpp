@@ -29,4 +29,4 @@ CLI::Validator number_check(const std::string& what, Fits fits, const std::strin
 inline const CLI::Validator positive_number =
     number_check("above 0", [](double value) { return value > 0; }, "POSITIVE");
 inline const CLI::Validator non_negative_number =
-    number_check("not below 0", [](double value) { return value >= 0; }, "NONNEGATIVE");
+    number_check("of 0 or more", [](double value) { return value >= 0; }, "NONNEGATIVE");

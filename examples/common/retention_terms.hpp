@@ -26,7 +26,7 @@ inline void choose_terms(const std::string& text,
     }
     std::string known;
     for (const auto& [each, chosen] : terms) known.append(each).append(", ");
-    throw std::runtime_error("there is no retention '" + name + "'. Use none, " + known +
+    throw std::runtime_error("there is no retention method '" + name + "'. Use none, " + known +
                              "or several terms joined by +, for example bc+" + terms.back().first);
   }
 }

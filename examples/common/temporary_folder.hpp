@@ -31,7 +31,7 @@ class temporary_folder {
   temporary_folder() {
     auto name = (std::filesystem::temp_directory_path() / "retain-XXXXXX").string();
     if (mkdtemp(name.data()) == nullptr)
-      throw std::runtime_error("cannot make the folder " + name + ": " + std::strerror(errno));
+      throw std::runtime_error("cannot create the folder " + name + ": " + std::strerror(errno));
     path_ = name;
   }
   ~temporary_folder() { remove_folder(path_); }

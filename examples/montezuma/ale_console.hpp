@@ -26,7 +26,7 @@ class ale_console {
     ale::Logger::setMode(ale::Logger::Error);
     // ALE ends the process if it loads a game that it does not know.
     if (!ale::ALEInterface::isSupportedROM(rom.path))
-      throw std::runtime_error("the Arcade Learning Environment does not know the game in " +
+      throw std::runtime_error("the Arcade Learning Environment does not support the game in " +
                                rom.path.string() + " (md5 " + rom.md5 + ")");
     game_ = std::make_unique<ale::ALEInterface>();
     game_->setInt("random_seed", static_cast<int>(seed % 1'000'000'007u));

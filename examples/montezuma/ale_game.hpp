@@ -128,7 +128,7 @@ class ale_game {
     const auto head = header();
     const auto fixed = head.size() + sizeof now_ + stack_.pixels().size();
     if (saved.size() <= fixed || saved.substr(0, head.size()) != head)
-      throw std::runtime_error("these bytes are no saved game of the cartridge " +
+      throw std::runtime_error("these bytes are not a saved game of the cartridge " +
                                machine_.identity());
     situation next;
     std::memcpy(&next, saved.data() + head.size(), sizeof next);
@@ -137,7 +137,7 @@ class ale_game {
         !in(next.success.room, 0, rooms - 1) ||
         !in(next.success.came_from, room_success::nowhere, rooms - 1))
       throw std::runtime_error(
-          "these bytes are no saved game: they have a room or an action that there is not");
+          "these bytes are not a saved game: they have a room or an action that does not exist");
     machine_.restore(saved.substr(fixed));
     now_ = next;
     std::memcpy(stack_.data(), saved.data() + head.size() + sizeof now_, stack_.pixels().size());

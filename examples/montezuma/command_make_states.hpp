@@ -69,7 +69,8 @@ int make_states(const make_states_command& command, Machine machine) {
   }
   if (search.has(command.rooms)) return 0;
   std::fprintf(stderr,
-               "the time is over before all were found (%s): more --minutes, or another --seed\n",
+               "the time limit was reached before all states were found (%s): give more --minutes, "
+               "or another --seed\n",
                wanted().c_str());
   return 1;
 }

@@ -157,7 +157,8 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
                    "Least return from --room, for an expert on the whole task")
       ->check(non_negative_number)
       ->capture_default_str();
-  command->add_option("--attempts", o->attempts, "Most attempts, each with another seed")
+  command
+      ->add_option("--attempts", o->attempts, "Maximum number of attempts, each with another seed")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--memory", o->memory, "States saved for BC and the Fisher information")

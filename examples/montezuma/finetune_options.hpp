@@ -110,15 +110,17 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
         ->capture_default_str()
         ->group(strengths);
   };
-  add("--l2-strength", o.strengths.l2_strength, "Strength of the pull to the teacher's weights");
+  add("--l2-strength", o.strengths.l2_strength,
+      "L2 strength: penalty on the distance to the teacher's weights");
   add("--ewc-strength", o.strengths.ewc_strength,
-      "Strength of the same pull, weighted by the Fisher information");
+      "EWC strength: the same penalty, weighted by the Fisher information");
   add("--bc-strength", o.strengths.bc_strength,
       "Strength of the KL to the teacher on states of the memory");
   add("--bc-batch", o.strengths.bc_batch, "States drawn for each optimizer step");
   add("--ks-strength", o.strengths.ks_strength,
       "Initial strength of the KL to the teacher on the states that the policy visits");
-  add("--ks-factor", o.strengths.ks_factor, "Factor on the KS strength after each optimizer step");
+  add("--ks-factor", o.strengths.ks_factor,
+      "Factor that multiplies the KS strength after each optimizer step");
 }
 
 }  // namespace montezuma

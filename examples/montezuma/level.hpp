@@ -84,7 +84,7 @@ class level {
         auto& what = cells_[index(r, x, y)];
         const auto put = [&](bool door, int which) {
           if (here.count == static_cast<int>(here.all.size()))
-            fail(r, y, "holds a fifth item or door of its room");
+            fail(r, y, "has the fifth item or door of the room; a room has at most four");
           here.all[static_cast<std::size_t>(here.count++)] = {static_cast<std::int8_t>(x),
                                                               static_cast<std::int8_t>(y), door,
                                                               static_cast<std::uint8_t>(which)};
@@ -100,7 +100,7 @@ class level {
           case 'B': put(false, static_cast<int>(item::blue_key)); break;
           case 'C': put(false, static_cast<int>(item::coin)); break;
           case 'T': put(false, static_cast<int>(item::treasure)); break;
-          default: fail(r, y, std::string("holds the unknown sign '") + sign + "'");
+          default: fail(r, y, std::string("has the unknown sign '") + sign + "'");
         }
       }
     }
@@ -144,7 +144,8 @@ inline const level& level_named(std::string_view name) {
   }();
   for (const auto& one : made)
     if (one.map().name == name) return one;
-  throw std::runtime_error("no map '" + std::string(name) + "': choose one of " + map_names());
+  throw std::runtime_error("there is no map '" + std::string(name) + "': choose one of " +
+                           map_names());
 }
 
 }  // namespace montezuma

@@ -77,7 +77,7 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
          << "\nset yrange [0:" << (detail::of_pyramid(group) ? "8" : "*")
          << "]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot "
          << panels[1]
-         << "\nset title 'How far it comes: rooms from room 1'\nset ylabel 'mean number of "
+         << "\nset title 'What is visited: rooms from room 1'\nset ylabel 'mean number of "
             "rooms'\nplot "
          << panels[2] << "\n"
          << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset "

@@ -135,14 +135,15 @@ class pyramid {
     const auto name = level_->map().name;
     if (saved.size() != name.size() + 1 + sizeof state_ || saved.substr(0, name.size()) != name ||
         saved[name.size()] != '\0')
-      throw std::runtime_error("pyramid: these bytes are no saved game of the map '" +
+      throw std::runtime_error("pyramid: these bytes are not a saved game of the map '" +
                                std::string(name) + "'");
     state next;
     std::memcpy(&next, saved.data() + name.size() + 1, sizeof next);
     if (!possible(next))
       throw std::runtime_error(
-          "pyramid: these bytes are no saved game: they have an object where the map '" +
-          std::string(name) + "' has no place");
+          "pyramid: these bytes are not a saved game: they have an object at a place that the "
+          "map '" +
+          std::string(name) + "' does not allow");
     state_ = next;
   }
 

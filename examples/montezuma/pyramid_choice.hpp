@@ -29,7 +29,7 @@ inline void declare_world(CLI::App* command, pyramid_choice& where) {
       ->check([](const std::string& name) {
         for (const auto* map : all_maps)
           if (map->name == name) return std::string();
-        return "no map '" + name + "': choose one of " + map_names();
+        return "there is no map '" + name + "': choose one of " + map_names();
       })
       ->capture_default_str()
       ->group(group);

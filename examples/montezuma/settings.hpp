@@ -26,7 +26,7 @@ inline const char* name(bonus_kind kind) {
 inline bonus_kind bonus_of_name(const std::string& text) {
   for (const auto kind : {bonus_kind::none, bonus_kind::count, bonus_kind::rnd})
     if (text == name(kind)) return kind;
-  throw std::runtime_error("no bonus '" + text + "': none, count or rnd");
+  throw std::runtime_error("there is no bonus '" + text + "': use none, count or rnd");
 }
 
 struct training_settings {
@@ -94,7 +94,8 @@ inline training_settings preset(const std::string& which) {
     s.evaluate_every = 5'000'000;
     s.evaluation_games = 16;
   } else if (which != "careful") {
-    throw std::runtime_error("no preset '" + which + "': quick, careful, pretrain or paper");
+    throw std::runtime_error("there is no preset '" + which +
+                             "': use quick, careful, pretrain or paper");
   }
   return s;
 }

@@ -136,7 +136,7 @@ inline int demo(const demo_options& options) {
                "and deeper.\n\n"
             << text << "\n";
   if (!cut_short.empty())
-    std::cout << "The time was over before " << setup.steps << " steps of " << cut_short
+    std::cout << "The time limit was reached before " << setup.steps << " steps of " << cut_short
               << ": compare at equal steps in the picture, or give more --minutes.\n";
   std::cout
       << "took      " << clock_text(spent()) << "\n"

@@ -35,7 +35,7 @@ inline void check_starts(const evaluation_plan& plan) {
     const auto name = saved_games(folder).front().group();
     if (!names.insert(name).second)
       throw std::runtime_error("the games of " + folder + " would get the name " + name +
-                               ", as others do: rename the folder, or evaluate it alone");
+                               ", which other games have: rename the folder, or evaluate it alone");
   }
 }
 
@@ -106,8 +106,9 @@ inline int evaluate(const evaluate_options& options) {
     if (!options.held_out.empty()) {
       const auto teacher = load_policy(options.teacher);
       if (teacher->config().compass != network->config().compass)
-        throw std::runtime_error("evaluate: one of " + options.policy + " and " + options.teacher +
-                                 " was made with --no-compass: their observations differ");
+        throw std::runtime_error("evaluate: either " + options.policy + " or " + options.teacher +
+                                 " was made with --no-compass, so their observations differ: "
+                                 "use policies with the same observations");
       forgetting_monitor monitor(load_states(options.held_out, network->config().features()),
                                  teacher, options.monitor_states);
       file["monitor"] = monitor.measure(network).named();

@@ -25,7 +25,7 @@ inline const char* name(core_kind kind) {
 inline core_kind core_of_name(std::string_view text) {
   for (const auto kind : {core_kind::none, core_kind::gru, core_kind::lstm})
     if (text == name(kind)) return kind;
-  throw retain::config_error("no core '" + std::string(text) + "': none, gru or lstm");
+  throw retain::config_error("there is no core '" + std::string(text) + "': use none, gru or lstm");
 }
 
 /// x ↦ x + h of a GRU (Cho et al. 2014, with the reset gate after the matrix, as torch::nn::GRU) or

@@ -170,7 +170,7 @@ inline std::uint32_t read_screen(byte_reader& in, observation& seen) {
   for (;;) {
     const auto skip = in.get_varint(), length = in.get_varint();
     if (skip > cells - at || length > cells - at - skip)
-      throw std::out_of_range("writes past the screen");
+      throw std::out_of_range("writes past the end of the screen");
     if (length == 0) return changed;
     at += static_cast<std::size_t>(skip);
     const auto characters = in.get_bytes(length);
@@ -179,7 +179,8 @@ inline std::uint32_t read_screen(byte_reader& in, observation& seen) {
     for (std::size_t cell = at; cell < end;) {
       const std::uint8_t color = in.get();
       const auto count = in.get_varint();
-      if (count == 0 || count > end - cell) throw std::out_of_range("has colors that do not fit");
+      if (count == 0 || count > end - cell)
+        throw std::out_of_range("has colors that do not match its characters");
       std::memset(&seen.colors[cell], color, static_cast<std::size_t>(count));
       cell += static_cast<std::size_t>(count);
     }
@@ -231,7 +232,7 @@ class step_reader {
     seen.changed_rows = now_.first ? all_rows : changed;
     if (set & flags::rows) {
       const std::uint64_t said = in_.get_varint();
-      if (said > all_rows) throw std::out_of_range("has rows that no screen has");
+      if (said > all_rows) throw std::out_of_range("has changed rows that a screen does not have");
       seen.changed_rows = static_cast<std::uint32_t>(said);
     }
     seen.waiting = set & flags::question ? prompt::question : prompt::command;
@@ -247,7 +248,7 @@ class step_reader {
       now_.outcome.depth = in_.get_int();
       now_.outcome.ending = in_.get();
       if (!std::isfinite(now_.outcome.score) || now_.outcome.ending > last_ending)
-        throw std::out_of_range("has an outcome that no game has");
+        throw std::out_of_range("has an outcome that a game cannot have");
     }
     return now_;
   }

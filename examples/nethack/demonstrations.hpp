@@ -45,7 +45,7 @@ class demonstration_encoder {
 
   /// Adds the next step; `first` if a game begins.
   void write(const observation& seen, key wanted, key sent, bool first) {
-    if (wanted == 0 || sent == 0) throw std::logic_error("demonstration_writer: 0 is no key");
+    if (wanted == 0 || sent == 0) throw std::logic_error("demonstration_writer: 0 is not a key");
     if (block_.bytes.size() >= block_size) end_block();
     namespace flags = detail::demonstration_flags;
     std::uint8_t set = 0;
@@ -229,7 +229,8 @@ class demonstration_reader {
     }
     const std::string before = magic + size_bytes + body.substr(0, body.size() - 4);
     if (in.left() != 4 || in.get_u32() != detail::crc32(before)) fail(8, "has a damaged header");
-    if (!(header_.noise >= 0 && header_.noise < 1)) fail(8, "has a header whose noise is no share");
+    if (!(header_.noise >= 0 && header_.noise < 1))
+      fail(8, "has a header with a noise outside [0, 1)");
   }
 
   const demonstration_header& header() const { return header_; }
@@ -243,7 +244,7 @@ class demonstration_reader {
       --block_steps_;
       if (step.last) ++games_;
       if (block_in_.empty() && block_steps_ != 0)
-        throw std::out_of_range("has another number of steps than stated");
+        throw std::out_of_range("has another number of steps than its header says");
       return &step;
       // the checksum is right: another version of the program wrote the file
     } catch (const std::out_of_range& problem) {

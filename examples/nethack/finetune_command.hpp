@@ -83,8 +83,8 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   command
       ->add_option(
           "--recipe", o.recipe,
-          "quick: fast, and plain fine-tuning forgets; careful: about half of the drift of quick "
-          "(small learning rate, no entropy bonus, a separate critic with warm-up); paper: as "
+          "quick: fast, and plain fine-tuning forgets; careful: the policy changes about half as "
+          "much (small learning rate, no entropy bonus, a separate critic with warm-up); paper: as "
           "Wolczyk et al. 2024")
       ->check(CLI::IsMember({"quick", "careful", "paper"}))
       ->capture_default_str();
@@ -149,7 +149,9 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--reward-scale", o.reward_scale, "Factor from points to reward")->check(positive_number);
   add("--reward-clip", o.reward_clip, "Largest reward of a step, after scaling")
       ->check(positive_number);
-  add("--critic", o.critic, "shared trunk, or separate: its gradient does not reach the policy")
+  add("--critic", o.critic,
+      "shared: one trunk with the policy; separate: the critic's gradient does not change the "
+      "policy")
       ->check(CLI::IsMember({"shared", "separate"}));
   add("--critic-warmup", o.warmup, "Steps at the start in which only the critic learns")
       ->check(non_negative_number);
@@ -172,9 +174,10 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   const auto strength = [&](const char* flag, auto& where, const char* text) {
     command->add_option(flag, where, text)->group(strengths);
   };
-  strength("--l2-strength", o.l2_strength, "Strength of the pull to the clone's weights");
+  strength("--l2-strength", o.l2_strength,
+           "L2 strength: penalty on the distance to the clone's weights");
   strength("--ewc-strength", o.ewc_strength,
-           "Strength of the same pull, weighted by the Fisher information");
+           "EWC strength: the same penalty, weighted by the Fisher information");
   strength("--ewc-states", o.ewc_states,
            "Number of demonstrated states for the Fisher information");
   strength("--bc-strength", o.bc_strength,
@@ -183,8 +186,9 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   strength("--bc-batch", o.bc_batch, "States drawn for each optimizer step");
   strength("--ks-strength", o.ks_strength,
            "Initial strength of the KL to the clone on the states that the policy visits");
-  strength("--ks-factor", o.ks_factor, "Factor on the KS strength after each optimizer step");
-  strength("--ks-floor", o.ks_floor, "Least value of the KS strength");
+  strength("--ks-factor", o.ks_factor,
+           "Factor that multiplies the KS strength after each optimizer step");
+  strength("--ks-floor", o.ks_floor, "Lower limit of the KS strength");
 
   const std::string evaluation = "Evaluation at the end";
   command

@@ -136,7 +136,8 @@ inline finetune_options recipe(std::string_view name, const retention_options& r
   else if (name == "paper")
     return paper_recipe(retention);
   else
-    throw retain::config_error("no recipe '" + std::string(name) + "': quick, careful or paper");
+    throw retain::config_error("there is no recipe '" + std::string(name) +
+                               "': use quick, careful or paper");
   options.retention = retention;
   return options;
 }

@@ -237,7 +237,7 @@ class memory {
     detail::byte_reader in(bytes);
     const auto found = in.get_bytes(tag.size());
     if (found != tag && found != tag_without_checksum)
-      throw std::out_of_range("does not begin as one");
+      throw std::out_of_range("does not begin with the tag of such a file");
     if (found == tag) {
       if (bytes.size() < tag.size() + 4) throw std::out_of_range("ends early");
       const auto all = bytes.substr(0, bytes.size() - 4);
@@ -260,7 +260,7 @@ class memory {
     for (int left = number(1, most_depth + 2); left > 0; --left) {
       const int depth = number(-1, most_depth);
       if (!levels.empty() && depth <= levels.rbegin()->first)
-        throw std::out_of_range("has a level twice, or not in its order");
+        throw std::out_of_range("has a level twice or in the wrong order");
       read_level(in, levels[depth]);
     }
     if (!in.empty()) throw std::out_of_range("has more bytes after its end");
@@ -278,14 +278,14 @@ class memory {
     for (std::uint16_t& visits : level.visits) visits = in.get_u16();
     for (std::uint8_t& token : level.under)
       if ((token = in.get()) >= token_count)
-        throw std::out_of_range("has a token that no cell has");
+        throw std::out_of_range("has a token that a cell cannot have");
     for (int row = 0; row < rows; ++row) {
       const row_bits visited = level.visited[static_cast<std::size_t>(row)];
       bool right = (visited >> columns) == 0 &&
                    ((row >= first_map_row && row <= last_map_row) || visited == 0);
       for (int column = 0; column < columns; ++column)
         right = right && has(visited, column) == (level.visits[cell_index(row, column)] > 0);
-      if (!right) throw std::out_of_range("has visits that are not where the hero has been");
+      if (!right) throw std::out_of_range("has visits of a place where the hero was not");
     }
   }
 

@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
   try {
     const long steps = argc > 1 ? std::atol(argv[1]) : 200'000;
     std::printf(
-        "                                        microseconds a step, of which the parent\n");
+        "                                        microseconds per step, of which the parent\n");
     std::printf("games      steps  episodes    steps/s     total   parsing    system   waiting  "
                 "replaced\n");
     for (const std::size_t count : {1u, 8u, 32u}) measure(count, steps);

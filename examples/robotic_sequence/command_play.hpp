@@ -58,7 +58,7 @@ inline int play(const play_command& command, const policy_reader& read_policy) {
                              " stages begin with " + name_of(stages.front()) +
                              " and do not include '" + command.from + "'; see --stages");
   if (command.scripted && !controller_knows(*first))
-    throw std::runtime_error(std::string("play: the scripted controller does not know ") +
+    throw std::runtime_error(std::string("play: the scripted controller cannot play ") +
                              name_of(*first) + ", the first stage: choose another with --from");
   sequence world(stages, command.seed);
   world.start(static_cast<int>(first - stages.begin()));
@@ -97,7 +97,7 @@ inline int play(const play_command& command, const policy_reader& read_policy) {
     show();
     while (end.empty()) {
       if (command.scripted && !controller_knows(world.kind())) {
-        end = std::string("the scripted controller does not know ") + name_of(world.kind());
+        end = std::string("the scripted controller cannot play ") + name_of(world.kind());
         break;
       }
       float seen[sequence::observation_size], action[sequence::action_size];
@@ -131,7 +131,7 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen, policy_reader 
   command->add_option("--policy", o->policy, "The policy that plays the stages it was trained on")
       ->check(CLI::ExistingFile);
   command->add_flag("--scripted", o->scripted,
-                    "The scripted controller plays; it knows all stages except the last two");
+                    "The scripted controller plays; it can play all stages except the last two");
   command->add_flag("--random", o->random, "Random torques play");
   command->add_option("--stages", o->stages, "Number of stages: the last ones of the six")
       ->check(CLI::Range(1, static_cast<int>(all_stages.size())))

@@ -140,7 +140,8 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
                    "Least success in each of the two stages, over --final-episodes")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command->add_option("--attempts", o->attempts, "Most attempts, each with another seed")
+  command
+      ->add_option("--attempts", o->attempts, "Maximum number of attempts, each with another seed")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--memory", o->memory, "Number of transitions that are saved")

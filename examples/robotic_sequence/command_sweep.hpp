@@ -188,7 +188,8 @@ inline void add_sweep(CLI::App& app, std::function<int()>& chosen) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
-      ->add_option("--attempts", o->attempts, "Most attempts for a teacher, each with another seed")
+      ->add_option("--attempts", o->attempts,
+                   "Maximum number of attempts for a teacher, each with another seed")
       ->check(positive_number)
       ->capture_default_str();
   command->add_option("--jobs", o->jobs, "Number of parallel runs, one core each")

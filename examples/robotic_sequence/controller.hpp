@@ -35,7 +35,7 @@ inline point inverse_kinematics(point tip) {
 /// the stage has no scripted solution.
 inline void control(stage_kind kind, const float* observation, float* action) {
   if (!controller_knows(kind))
-    throw std::invalid_argument("the scripted controller does not know the stage " +
+    throw std::invalid_argument("the scripted controller cannot play the stage " +
                                 std::string(name_of(kind)));
   const auto seen = [&](int i) { return static_cast<double>(observation[i]); };
   const point angles{seen(0) + 1, seen(1) + 1.5}, velocities{2 * seen(2), 2 * seen(3)};

@@ -15,7 +15,7 @@
 namespace robotic_sequence {
 
 inline constexpr const char* drawing_legend =
-    "@ tip of the arm  + arm  O what is to be moved  X its goal  # wall  : rail";
+    "@ tip of the arm  + arm  O object  X goal of the object  # wall  : rail";
 
 namespace detail {
 

@@ -121,9 +121,10 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
                    "Greatest temperature of the pre-trained stages; no effect with --from-scratch")
       ->check(positive_number)
       ->capture_default_str();
-  add("--l2-strength", o.kept.l2_strength, "Strength of the pull to the teacher's weights");
+  add("--l2-strength", o.kept.l2_strength,
+      "L2 strength: penalty on the distance to the teacher's weights");
   add("--ewc-strength", o.kept.ewc_strength,
-      "Strength of the same pull, weighted by the Fisher information");
+      "EWC strength: the same penalty, weighted by the Fisher information");
   add("--bc-strength", o.kept.bc_strength,
       "Strength of the KL to the teacher on states of the memory");
   command->add_option("--bc-batch", o.kept.bc_batch, "States drawn for each update")
@@ -131,7 +132,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       ->capture_default_str();
   add("--ks-strength", o.kept.ks_strength,
       "Initial strength of the KL to the teacher on the states of the batch");
-  add("--ks-factor", o.kept.ks_factor, "Factor on the KS strength after each update");
+  add("--ks-factor", o.kept.ks_factor, "Factor that multiplies the KS strength after each update");
   command
       ->add_option(
           "--memory", o.kept.memory,

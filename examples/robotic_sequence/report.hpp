@@ -192,9 +192,8 @@ inline std::string lengths_tables(const std::vector<run_group>& groups) {
           methods.push_back(method);
     std::stable_sort(methods.begin(), methods.end(),
                      [](const auto& a, const auto& b) { return method_rank(a) < method_rank(b); });
-    text +=
-        "## New stages in front; " + std::to_string(steps) +
-        " steps\n\nForward transfer, by the number of new stages in front of what is known.\n\n";
+    text += "## New stages; " + std::to_string(steps) +
+            " steps\n\nForward transfer, by the number of new stages before the known stages.\n\n";
     for (const auto* stage : far_stages) {
       std::vector<std::string> header{std::string(stage) + ": new stages"};
       header.insert(header.end(), methods.begin(), methods.end());

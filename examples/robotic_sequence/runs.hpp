@@ -198,7 +198,7 @@ inline void check_alike(const std::vector<finished_run>& runs) {
         throw std::runtime_error(other->folder.string() + " and " + run.folder.string() +
                                  " are both runs of " + run.method +
                                  ", and differ: " + setting.substr(1) + " is " + expected.dump() +
-                                 " and " + value.dump() + "; report on them apart");
+                                 " and " + value.dump() + "; report on them separately");
     }
   }
 }

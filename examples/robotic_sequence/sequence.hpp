@@ -254,7 +254,7 @@ class sequence {
       double number = 0;
       const auto [behind, error] = std::from_chars(at, end, number);
       if (error != std::errc{} || behind == end || *behind != ' ')
-        throw std::runtime_error("the state's '" + key + "' is not a row of numbers");
+        throw std::runtime_error("the state's '" + key + "' is not a list of numbers");
       numbers.push_back(number);
       at = behind;
     }

@@ -122,7 +122,7 @@ inline apple_weights pretrain(const apple_world& world, const reinforce_options&
     policy.w += options.rate * gradient.w;
     policy.b += options.rate * gradient.b;
   }
-  throw std::runtime_error("apple: pre-training did not master phase 2 in " +
+  throw std::runtime_error("apple: pre-training did not learn phase 2 in " +
                            std::to_string(enough) + " updates: raise --rate or lower --mastery");
 }
 

@@ -62,12 +62,13 @@ inline std::string success_grid(const apple_world& world, int cells = 60) {
 }
 inline std::string plane_style() {
   std::ostringstream script;
-  script << "set xrange [" << low1 << ":" << high1 << "]\nset yrange [" << low2 << ":" << high2
-         << "]\n"
-         << "set xlabel 'logit of going right in phase 1, where right is right'\nset ylabel 'logit "
-            "of going right in phase 2, where left is right'\n"
-         << "set palette defined (0 '#ffffff', 1 '#bbbbbb')\nset cbrange [0:1]\nunset "
-            "colorbox\nunset grid\n";
+  script
+      << "set xrange [" << low1 << ":" << high1 << "]\nset yrange [" << low2 << ":" << high2
+      << "]\n"
+      << "set xlabel 'logit of going right in phase 1, where right is correct'\nset ylabel 'logit "
+         "of going right in phase 2, where left is correct'\n"
+      << "set palette defined (0 '#ffffff', 1 '#bbbbbb')\nset cbrange [0:1]\nunset "
+         "colorbox\nunset grid\n";
   return script.str();
 }
 
@@ -161,7 +162,7 @@ inline bool draw_plane(const apple_plan& plan, const std::vector<apple_run>& run
          << "set border 3\nset tics nomirror\n"
          << detail::plane_style() << "set rmargin 30\nset key outside right center reverse Left "
          << "title \"dot: " << 10 * plan.every
-         << " updates\\nlarge dot: the end\\ngrey: whole episodes\\nsucceed\\n\" left\n"
+         << " updates\\nlarge dot: the end\\ngray: whole episodes\\nsucceed\\n\" left\n"
          << "plot " << source << " index 0 using 1:2:3 with image notitle" << paths;
   return gnuplot::draw(stem, script.str() + "\nreset", 1000, 560);
 }
@@ -183,7 +184,7 @@ inline bool draw_charges(const apple_world& world, double mastery,
          // pre-training starts at zero and moves along (c, 1)
          << "\nz1 = " << z2 * (1 - square) / (1 + square) << "\n"
          << "set multiplot layout 1,2 title "
-         << gnuplot::quoted("What penalties of equal curvature charge, " + signal_text(world))
+         << gnuplot::quoted("Penalties of equal curvature, " + signal_text(world))
          << " font ',13' margins 0.06,0.99,0.22,0.86 spacing 0.08,0\n"
          << detail::panel_style << "set samples 600\n"
          << "kl(z) = p * log(p * (1 + exp(-z))) + (1 - p) * log((1 - p) * (1 + exp(z)))\n";
@@ -201,7 +202,7 @@ inline bool draw_charges(const apple_world& world, double mastery,
          << ", " << line("bc", "kl(x)") << "\n"
          << "unset arrow 1\nset label 1 'pre-trained' at z1, z2 point pointtype 7 pointsize 1.2 "
             "offset 0.8,-0.6 front\n"
-         << "set title 'level lines: what costs as much as moving the logit of phase 2 by 1.5'\n"
+         << "set title 'level lines: the penalty of a change of 1.5 in the logit of phase 2'\n"
          << detail::plane_style()
          << "set parametric\nset trange [0:2*pi]\nr = 1.5\nlong = r * sqrt((1 + 1 / c2) / "
             "2)\nshort = r * sqrt((1 + c2) / 2)\n"
@@ -270,12 +271,12 @@ inline bool draw_strengths(const apple_plan& plan, const std::vector<apple_run>&
          << " font ',13' margins 0.06,0.985,0.24,0.86 spacing 0.07,0\n"
          << detail::panel_style
          << "set ylabel 'success of whole episodes, mean over training'\nset yrange [0:0.9]\n"
-         << "set title 'what a strength costs or brings (bar: 95 % over seeds)'\nset xlabel "
+         << "set title 'effect of the strength (bar: 95 % over seeds)'\nset xlabel "
             "'strength'\n"
          << "set logscale x\nset format x '10^{%L}'\nset autoscale x\n"
          << "plot " << left
-         << "\nunset logscale x\nset format x '%g'\nset title 'what is kept against what is learnt "
-            "(triangles: plain, scratch)'\n"
+         << "\nunset logscale x\nset format x '%g'\nset title 'phase 2 kept, and success "
+            "over training (triangles: plain, scratch)'\n"
          << "set xlabel 'phase-2 success, lowest during training'\nset xrange [-0.02:1.02]\nplot "
          << right << "\n"
          << detail::legend(shown, 0.1);

@@ -227,7 +227,7 @@ inline void add_apple(CLI::App& app, std::function<int()>& chosen) {
                    "Signal for --distances, --tune and the last table")
       ->check(CLI::Range(0.001, 1000.0))
       ->capture_default_str();
-  command->add_option("--cap", options->reference.cap, "Most steps of an episode")
+  command->add_option("--cap", options->reference.cap, "Maximum number of steps in an episode")
       ->check(CLI::Range(2, 10'000))
       ->capture_default_str();
   command->add_option("--updates", options->updates, "Number of updates in fine-tuning")

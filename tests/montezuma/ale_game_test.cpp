@@ -271,7 +271,8 @@ TEST_CASE("a restored game goes on bit for bit, and shows what it showed", "[mon
         std::pair{number + 1, -1}, std::pair{number + 3, 100}}) {
     auto bad = good;
     bad[place] = static_cast<char>(value);
-    CHECK_THROWS_WITH(one.restore(bad), ContainsSubstring("a room or an action that there is not"));
+    CHECK_THROWS_WITH(one.restore(bad),
+                      ContainsSubstring("a room or an action that does not exist"));
   }
   CHECK(one.save() == good);
 }

@@ -358,7 +358,7 @@ TEST_CASE("a copy and a restored save go on bit for bit", "[montezuma][pyramid]"
     CHECK(ones(game) == ones(restored));
     pyramid other(12, options);
     CHECK_FALSE(other == pyramid(11, options));
-    CHECK_THROWS_WITH(other.restore("nonsense"), ContainsSubstring("no saved game") &&
+    CHECK_THROWS_WITH(other.restore("nonsense"), ContainsSubstring("not a saved game") &&
                                                      ContainsSubstring(std::string(map->name)));
   }
   CHECK_THROWS(pyramid(1, {.map = "deep"}).restore(pyramid(1).save()));
@@ -391,7 +391,7 @@ TEST_CASE("a save with something where its map has no place is refused, and chan
     auto other = good;
     other.set(state);
     auto restored = good;
-    CHECK_THROWS_WITH(restored.restore(other.save()), ContainsSubstring("no place"));
+    CHECK_THROWS_WITH(restored.restore(other.save()), ContainsSubstring("at a place"));
     CHECK(restored == good);
   }
 }

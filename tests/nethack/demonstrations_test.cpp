@@ -192,12 +192,12 @@ TEST_CASE("what no game shows is refused where it is read, though the checksums 
   }
   const auto nothing = [](nethack::observation&) {};
   for (const double noise : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()})
-    REQUIRE(error_with(nothing, {1, 2000, noise, {}, ""}).find("noise is no share") !=
+    REQUIRE(error_with(nothing, {1, 2000, noise, {}, ""}).find("noise outside [0, 1)") !=
             std::string::npos);
   for (const auto& outcome :
        {nethack::game_outcome{std::numeric_limits<double>::infinity(), 1, 1, 1},
         nethack::game_outcome{1, 1, 1, 6}})
-    REQUIRE(error_with(nothing, {}, outcome).find("an outcome that no game has") !=
+    REQUIRE(error_with(nothing, {}, outcome).find("an outcome that a game cannot have") !=
             std::string::npos);
 }
 
@@ -241,7 +241,7 @@ TEST_CASE("a block whose bytes no writer makes is refused, though its checksum i
           }).find("out of its range") != std::string::npos);
   REQUIRE(error_with([&](byte_writer& out) {
             step(out, flags::rows, 'k'), hero(out), out.put_varint(std::uint64_t{1} << 32);
-          }).find("rows that no screen has") != std::string::npos);
+          }).find("rows that a screen does not have") != std::string::npos);
   REQUIRE(error_with([&](byte_writer& out) {
             step(out, flags::rows, 'k'), hero(out);
             for (int i = 0; i < 9; ++i) out.put(0x80);

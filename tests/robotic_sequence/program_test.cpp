@@ -49,11 +49,11 @@ TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code",
   const auto both = run("finetune --from-scratch --retain ewc");
   CHECK(both.code == 1);
   CHECK_THAT(both.text, ContainsSubstring("nothing to retain"));
-  CHECK_THAT(run("finetune --retain bc+").text, ContainsSubstring("no retention ''"));
+  CHECK_THAT(run("finetune --retain bc+").text, ContainsSubstring("no retention method ''"));
   CHECK_THAT(run("finetune --alpha-floor 0").text,
              ContainsSubstring("--alpha-floor") && ContainsSubstring("above 0"));
   CHECK_THAT(run("play --scripted --from unplug").text,
-             ContainsSubstring("does not know unplug") && ContainsSubstring("--from"));
+             ContainsSubstring("cannot play unplug") && ContainsSubstring("--from"));
   const auto nobody = run("play");
   CHECK(nobody.code == 1);
   CHECK_THAT(nobody.text, ContainsSubstring("--policy") && ContainsSubstring("--scripted"));
@@ -251,7 +251,7 @@ TEST_CASE("robotic_sequence: a sweep in miniature makes teachers, runs and a rep
   CHECK_THAT(again.text, ContainsSubstring("5 of 5 steps were finished before"));
   const auto other = run("sweep --seeds 1 --steps 1600 --out " + (place / "sweep").string());
   CHECK(other.code == 1);
-  CHECK_THAT(other.text, ContainsSubstring("another --out"));
+  CHECK_THAT(other.text, ContainsSubstring("another folder with --out"));
 }
 
 }  // namespace robotic_sequence_program_test

@@ -133,7 +133,7 @@ TEST_CASE("a report's numbers are those of its runs", "[robotic_sequence][report
                        ContainsSubstring("0.80 [0.80 … 0.80]") &&
                        ContainsSubstring("+0.10 [0.00 … 0.20], 1/2"));
   CHECK_THAT(text,
-             ContainsSubstring("0.30, 0.25 ") && !ContainsSubstring("in front of what is known"));
+             ContainsSubstring("0.30, 0.25 ") && !ContainsSubstring("before the known stages"));
   const auto csv = text_of(made.path() / "report" / "runs.csv");
   CHECK_THAT(csv, ContainsSubstring("stages,method,seed,steps,steps_per_second,press_lowest,press_"
                                     "mean,press_end,press_transfer,push_lowest"));
@@ -189,7 +189,7 @@ TEST_CASE("sequences of several lengths are told apart, and compared by their ne
   CHECK(groups[1].methods[2].first == "ewc-cw");
   CHECK(groups[1].methods[3].first == "em");
   const auto text = robotic_sequence::write_report(runs, made.path() / "report");
-  const auto table = text.substr(text.find("## New stages in front; 8000 steps"));
+  const auto table = text.substr(text.find("## New stages; 8000 steps"));
   CHECK_THAT(table, ContainsSubstring("| unplug: new stages |  ewc | ewc-cw |   em |\n"));
   CHECK_THAT(table, ContainsSubstring("| 1                  | 0.70 |   0.20 |    – |\n| 2          "
                                       "        | 0.50 |   0.20 | 0.90 |\n"));
@@ -361,7 +361,8 @@ TEST_CASE("a sweep's folder holds runs that can be compared", "[robotic_sequence
   command.stages = {6};
   CHECK_NOTHROW(check());
   command.steps = 40'000;
-  CHECK_THROWS_WITH(check(), ContainsSubstring("80000") && ContainsSubstring("another --out"));
+  CHECK_THROWS_WITH(check(),
+                    ContainsSubstring("80000") && ContainsSubstring("another folder with --out"));
 }
 
 }  // namespace robotic_sequence_report_test

@@ -238,7 +238,7 @@ TEST_CASE("the scripted controller solves all stages that are not pre-trained",
   }
   world.start(4);
   CHECK_THAT(thrown_by([&] { scripted(world); }),
-             ContainsSubstring("does not know the stage unplug"));
+             ContainsSubstring("cannot play the stage unplug"));
 }
 
 TEST_CASE("random torques solve nothing, but a faucet now and then", "[robotic_sequence]") {
@@ -591,7 +591,7 @@ TEST_CASE("play shows every decision, asks for one player, and hands the stage t
       .frames = folder.file("frames"), .scripted = true, .stages = 6, .delay = 0};
   const auto text = shown(script, none);
   CHECK_THAT(text, ContainsSubstring(
-                       "4 of 6 stages solved; end: the scripted controller does not know unplug"));
+                       "4 of 6 stages solved; end: the scripted controller cannot play unplug"));
   CHECK_THAT(text, ContainsSubstring("faucet  stage 2 of 6  decision 0 of 50"));
   // A picture before the first decision, one after each, one at the start of each new stage.
   const auto images = std::distance(std::filesystem::directory_iterator(folder.file("frames")), {});
