@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The order of the library's folders: each may include itself and those that stand behind its name, and nothing else of the library.
-# Headers that lie in no folder are front doors: they may include everything, and no folder includes one.
+# The order of the library's folders. A folder may include itself and the folders listed after its name, and no other
+# header of the library. Headers in no folder ("front doors") may include everything, and no folder includes a front door.
 #
 #     cmake -P tests/wings.cmake
 cmake_minimum_required(VERSION 3.24)

@@ -29,25 +29,6 @@
 
 namespace retain {
 
-/// The meaning of a policy's last layer: outputs() is its width, and head(outputs) converts rows of
-/// outputs [..., outputs()] to distributions.
-template <class H>
-concept policy_head =
-    std::copy_constructible<H> && requires(const H& head, const at::Tensor& outputs) {
-      { head.outputs() } -> std::convertible_to<std::int64_t>;
-      { head(outputs) } -> action_distribution;
-    };
-
-/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F].
-/// The leading dimensions are those of the observations. The types of forward() are checked when
-/// the policy is called. F is the member output_size() if the encoder has one, and
-/// actor_critic_options::features otherwise.
-template <class E>
-concept observation_encoder = requires(const E& encoder) {
-  encoder->clone();
-  encoder->named_parameters();
-};
-
 enum class critic_kind : std::uint8_t {
   shared,    ///< policy and values use the same features, and both train the encoder
   detached,  ///< the values use the same features, but do not train the encoder

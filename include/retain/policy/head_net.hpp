@@ -2,6 +2,7 @@
 // Parts of an actor_critic other than its encoder: the layers of a head, and copies of modules.
 #pragma once
 
+#include <retain/core/concepts.hpp>
 #include <retain/kernels/dense_layers.hpp>
 #include <retain/kernels/joined.hpp>
 #include <retain/policy/mlp.hpp>
@@ -11,12 +12,34 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
 
-namespace retain::detail {
+namespace retain {
+
+/// The meaning of a policy's last layer: outputs() is its width, and head(outputs) converts rows of
+/// outputs [..., outputs()] to distributions.
+template <class H>
+concept policy_head =
+    std::copy_constructible<H> && requires(const H& head, const at::Tensor& outputs) {
+      { head.outputs() } -> std::convertible_to<std::int64_t>;
+      { head(outputs) } -> action_distribution;
+    };
+
+/// A module holder or std::shared_ptr to a module with forward(observations) -> features [..., F].
+/// The leading dimensions are those of the observations. The types of forward() are checked when
+/// the policy is called. F is the member output_size() if the encoder has one, and
+/// actor_critic_options::features otherwise.
+template <class E>
+concept observation_encoder = requires(const E& encoder) {
+  encoder->clone();
+  encoder->named_parameters();
+};
+
+namespace detail {
 
 /// Hidden layers followed by a linear layer. Parameters: hidden.linear0.*, ..., out.*
 class head_net : public torch::nn::Cloneable<head_net> {
@@ -66,4 +89,5 @@ M copy_of(const M& model) {
   return M(std::dynamic_pointer_cast<typename module_type<M>::type>(model->clone()));
 }
 
-}  // namespace retain::detail
+}  // namespace detail
+}  // namespace retain
