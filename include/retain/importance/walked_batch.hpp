@@ -135,8 +135,9 @@ class walked_batch {
       if (!known_good && per_sample_squares::silent(entry.uses)) continue;
       result.summed.push_back(&entry);
       if (known_good) continue;
-      trial next{&entry, ambiguous, {row_order::sample_major}};
-      if (ambiguous) next.candidates.push_back(row_order::time_major);
+      trial next{&entry, ambiguous,
+                 ambiguous ? std::vector{row_order::sample_major, row_order::time_major}
+                           : std::vector{row_order::sample_major}};
       std::erase_if(next.candidates, [&](row_order order) { return !may_be(s, order); });
       result.trials.push_back(std::move(next));
     }
