@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: the encoder needs forward.observations., which answers with the features as a tensor
+// expect: the encoder needs forward.observations., which returns the features
 #include <retain/policy/actor_critic.hpp>
 #include <retain/policy/heads.hpp>
 
