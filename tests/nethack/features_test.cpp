@@ -311,7 +311,8 @@ TEST_CASE("a memory beside a saved game: every flipped bit and every truncation 
   CHECK_THAT(with(count, ~0u, 4), ContainsSubstring("out of its range"));
   CHECK_THAT(with(levels + level_size, ~0u, 4), ContainsSubstring("a level twice"));
   // column 80 of row 5
-  CHECK_THAT(with(levels + 4 + 16 * 5 + 10, 1, 1), ContainsSubstring("visits of a place where the hero was not"));
+  CHECK_THAT(with(levels + 4 + 16 * 5 + 10, 1, 1),
+             ContainsSubstring("visits of a place where the hero was not"));
   // the line of messages
   CHECK_THAT(with(levels + 4, 1, 1), ContainsSubstring("visits of a place where the hero was not"));
   CHECK_THAT(with(levels + 4 + 384 + 2 * (80 * 5 + 7), 1, 2),
