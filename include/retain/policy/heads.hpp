@@ -32,7 +32,11 @@ namespace detail {
 inline std::vector<at::Tensor> gaussian_parameters(const at::Tensor& outputs, double least_log_std,
                                                    double greatest_log_std) {
   const auto parts = outputs.chunk(2, -1);
-  return {parts[0], parts[1].clamp(least_log_std, greatest_log_std)};
+  const at::Tensor &mean = parts[0], &log_std = parts[1];
+  // Not clamp() alone: whether its gradient passes at a bound depends on the version of LibTorch.
+  const auto free = log_std.ge(least_log_std).bitwise_and(log_std.le(greatest_log_std));
+  const auto bounded = log_std.detach().clamp(least_log_std, greatest_log_std);
+  return {mean, log_std.masked_fill(free.bitwise_not(), 0) + bounded.masked_fill(free, 0)};
 }
 
 /// Returns a Gaussian from outputs [..., 2 D]: the means, then the logarithms of the standard
