@@ -40,7 +40,7 @@ TEST_CASE("robotic_sequence: a mistake is one clear line and an exit code",
   const auto method = run("finetune --retain everything");
   CHECK(method.code != 0);
   CHECK_THAT(method.text, ContainsSubstring("everything") &&
-                              ContainsSubstring("em, ks, or several joined by +"));
+                              ContainsSubstring("em, ks, or several terms joined by +"));
   CHECK(run("").code != 0);
   const auto teacher = run("finetune --teacher /nonexistent.pt");
   CHECK(teacher.code == 1);
