@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Computes sum_n (gradient of sample n)^2 for one parameter from what graph_walk captured. The
-// gradients of all samples are not stored at the same time. For a layer that is used once per
-// sample, sum_n (g_n a_n^T)^2 = (G o G)^T (A o A). If a sample has several rows (time steps,
-// positions), its rows are summed before squaring.
+// Computes sum_n (gradient of sample n)^2 for one parameter from what graph_walk captured, without
+// storing all gradients. For a layer that is used once per sample, sum_n (g_n a_n^T)^2 = (G o G)^T
+// (A o A). If a sample has several rows (time steps, positions), they are summed before squaring.
 #pragma once
 
 #include <retain/importance/graph_walk.hpp>
@@ -19,8 +18,7 @@ namespace retain::detail {
 /// How the rows of a flattened batch belong to N samples of K rows each.
 enum class row_order { sample_major, time_major };
 
-/// The relative tolerance of the checks of row orders: the largest difference that rounding can
-/// make, relative to the size of the rows.
+/// The relative tolerance of the checks of row orders, for what rounding can make.
 inline double rows_tolerance(const at::Tensor& parameter) {
   return parameter.scalar_type() == at::kDouble  ? 1e-9
          : parameter.scalar_type() == at::kFloat ? 1e-4
