@@ -75,7 +75,7 @@ struct reference_kl_options {
   kl_estimator estimator = kl_estimator::k2;
 };
 
-/// A placeholder for the reference, if the rollout has reference_log_probs.
+/// Given in place of a reference policy, if the rollout has reference_log_probs.
 struct stored_reference {};
 
 /// A penalty on the KL to a reference policy, estimated from the policy's own actions.
