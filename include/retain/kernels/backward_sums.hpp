@@ -18,8 +18,7 @@ namespace retain::detail {
 inline at::Tensor backward_sums(const at::Tensor& errors, const at::Tensor& reach,
                                 const at::Tensor& like) {
   auto sums = at::empty_like(like);
-  if (!without_kernel::wanted(small_kernel::rows) && errors.numel() <= few_numbers &&
-      plain_floats({&errors, &reach, &sums})) {
+  if (errors.numel() <= few_numbers && plain_floats({&errors, &reach, &sums})) {
     const auto rows = errors.size(1);
     const auto *error = floats_of(errors), *share = floats_of(reach);
     auto* to = sums.data_ptr<float>();

@@ -63,9 +63,7 @@ inline void prefetch([[maybe_unused]] const char* from, [[maybe_unused]] std::si
 /// an index is out of range.
 inline at::Tensor gather_few_rows(const at::Tensor& rows, const at::Tensor& indices,
                                   std::int64_t size) {
-  if (without_kernel::wanted(small_kernel::rows) || !plain_rows(rows) || size < 1 ||
-      size > rows.size(0) || indices.dim() != 1)
-    return {};
+  if (!plain_rows(rows) || size < 1 || size > rows.size(0) || indices.dim() != 1) return {};
   const auto bytes = bytes_of_row(rows);
   if (bytes * static_cast<std::size_t>(indices.numel()) > few_bytes ||
       !plain_indices(indices, size))

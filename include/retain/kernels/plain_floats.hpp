@@ -22,8 +22,7 @@ enum class small_kernel : unsigned {
   heads = 2,
   gaussians = 4,
   losses = 8,
-  updates = 16,
-  rows = 32
+  updates = 16
 };
 
 /// While an object of this class exists, this thread uses LibTorch's operations instead of one
