@@ -15,7 +15,7 @@ using retain::categorical;
 namespace {
 
 const auto as_logits = [](const at::Tensor& x) { return categorical{x}; };
-static_assert(retain::distillation<behavioral_cloning<at::Tensor, at::Tensor>, decltype(as_logits),
+static_assert(retain::output_term<behavioral_cloning<at::Tensor, at::Tensor>, decltype(as_logits),
                                    at::Tensor>);
 static_assert(retain::stateful<behavioral_cloning<at::Tensor, retain::expert_actions<at::Tensor>,
                                                   retain::sequences>>);

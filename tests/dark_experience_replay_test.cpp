@@ -16,7 +16,7 @@ using retain::dark_experience_replay;
 namespace {
 
 const auto third = [](const at::Tensor& x) { return x * 0.3; };
-static_assert(retain::distillation<dark_experience_replay, decltype(third), at::Tensor>);
+static_assert(retain::output_term<dark_experience_replay, decltype(third), at::Tensor>);
 static_assert(retain::stateful<dark_experience_replay>);
 
 struct pushed {

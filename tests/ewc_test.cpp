@@ -11,7 +11,7 @@
 
 namespace ewc_test {
 
-static_assert(retain::weight_penalty<retain::ewc>);
+static_assert(retain::weight_term<retain::ewc>);
 
 namespace {
 

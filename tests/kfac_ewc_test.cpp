@@ -11,10 +11,10 @@
 
 namespace kfac_ewc_test {
 
-static_assert(retain::weight_penalty<retain::kfac_ewc>);
+static_assert(retain::weight_term<retain::kfac_ewc>);
 static_assert(retain::attachable<retain::kfac_ewc>);
 static_assert(retain::stateful<retain::kfac_ewc>);
-static_assert(!std::is_convertible_v<retain::kfac_ewc*, retain::detail::weight_penalty*>);
+static_assert(!std::is_convertible_v<retain::kfac_ewc*, retain::detail::quadratic_penalty*>);
 
 namespace {
 

@@ -30,8 +30,8 @@ struct asked_rollout {
 };
 const auto identity = [](const at::Tensor& logits) { return categorical{logits}; };
 using term = retain::kickstarting<decltype(identity)>;
-static_assert(retain::distillation<term, decltype(identity), rollout>);
-static_assert(!retain::distillation<at::Tensor, decltype(identity), rollout>);
+static_assert(retain::output_term<term, decltype(identity), rollout>);
+static_assert(!retain::output_term<at::Tensor, decltype(identity), rollout>);
 static_assert(retain::policy<decltype(identity), at::Tensor>);
 static_assert(!retain::policy<decltype([](const at::Tensor&) { return 1; }), at::Tensor>);
 

@@ -16,9 +16,9 @@
 
 namespace l2_init_test {
 
-static_assert(retain::weight_penalty<retain::l2_init>);
-static_assert(!retain::weight_penalty<at::Tensor>);
-static_assert(!retain::weight_penalty<retain::strength_schedule>);
+static_assert(retain::weight_term<retain::l2_init>);
+static_assert(!retain::weight_term<at::Tensor>);
+static_assert(!retain::weight_term<retain::strength_schedule>);
 
 TEST_CASE("l2_init: value and both gradients in every floating type", "[l2_init]") {
   const auto make = [](const auto& weights) { return retain::l2_init{weights, {.strength = 0.7}}; };

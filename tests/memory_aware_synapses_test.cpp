@@ -12,7 +12,7 @@
 
 namespace memory_aware_synapses_test {
 
-static_assert(retain::weight_penalty<retain::memory_aware_synapses>);
+static_assert(retain::weight_term<retain::memory_aware_synapses>);
 static_assert(retain::attachable<retain::memory_aware_synapses>);
 
 using retain::estimate_sensitivity;

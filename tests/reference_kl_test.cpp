@@ -23,7 +23,7 @@ struct masked_rollout {
 };
 const auto identity = [](const at::Tensor& logits) { return categorical{logits}; };
 static_assert(
-    retain::distillation<retain::reference_kl<decltype(identity)>, decltype(identity), rollout>);
+    retain::output_term<retain::reference_kl<decltype(identity)>, decltype(identity), rollout>);
 static_assert(retain::stateful<retain::reference_kl<retain::stored_reference>>);
 
 /// One row, four actions: every one can be enumerated.

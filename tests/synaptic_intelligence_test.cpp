@@ -13,7 +13,7 @@
 
 namespace synaptic_intelligence_test {
 
-static_assert(retain::weight_penalty<retain::synaptic_intelligence>);
+static_assert(retain::weight_term<retain::synaptic_intelligence>);
 static_assert(retain::attachable<retain::synaptic_intelligence>);
 
 namespace {

@@ -2,7 +2,7 @@
 // What l2_init and ewc are both held to.
 #pragma once
 
-#include <retain/terms/weight_penalty.hpp>
+#include <retain/terms/quadratic_penalty.hpp>
 
 #include "support.hpp"
 

@@ -139,8 +139,7 @@ int finetune(const finetune_command& command, const World& base) {
   at::manual_seed(settings.seed);  // of a network from scratch
   auto network =
       command.from_scratch ? make_policy(shape_of(teacher.network)) : copy_of(teacher.network);
-  std::optional<retention_of<policy_type>> terms;
-  if (kept.any()) terms.emplace(make_retention(network, teacher.memory, kept, settings.seed));
+  auto terms = make_retention(network, teacher.memory, kept, settings.seed);
   trainer<typename World::game_type, policy_type> learner(
       network, games_of(where, settings.seed, settings.games), settings, std::move(terms), kept);
   detail::examiner<World> examiner(teacher, !command.from_scratch);

@@ -41,10 +41,8 @@ namespace montezuma {
 template <emulator Game, trainable_policy Policy = policy>
 class trainer {
  public:
-  using retention_type = retention_of<Policy>;
-
   trainer(Policy start, std::vector<Game> all, training_settings settings,
-          std::optional<retention_type> retention = {}, retention_settings kept = {})
+          retention_terms retention = {}, retention_settings kept = {})
       : settings_(std::move(settings)),
         kept_(kept),
         network_(std::move(start)),
@@ -59,7 +57,7 @@ class trainer {
       throw retain::config_error("trainer: " + std::to_string(settings_.games * settings_.horizon) +
                                  " steps do not divide into " +
                                  std::to_string(settings_.minibatches) + " minibatches");
-    if (kept_.any() != retention_.has_value())
+    if (kept_.any() == retention_.empty())
       throw retain::config_error("trainer: retention terms and their settings do not match");
     std::vector<std::pair<std::string, at::Tensor>> learning;
     for (auto& parameter : network_->named_parameters())
@@ -103,14 +101,14 @@ class trainer {
     report.playing_seconds = playing_;
     report.learning_seconds = learning_;
     report.episodes = games_.take_finished();
-    if (retention_) report.retention = retention_->breakdown();
+    report.retention = retention_.breakdown();
     return report;
   }
 
   void save_state(retain::state& out, const std::string& prefix) const {
     save_network(out, network_, prefix + "policy.");
     optimizer_->save_state(out, prefix + "adam.");
-    if (retention_) retention_->save_state(out, prefix + "retention.");
+    retention_.save_state(out, prefix + "retention.");
     novelty_.save_state(out, prefix + "novelty.");
     games_.save_state(out, prefix + "games.");
     std::ostringstream dice;
@@ -128,7 +126,7 @@ class trainer {
     for (const auto& parameter : saved->named_parameters())
       own[parameter.key()].copy_(parameter.value());
     optimizer_->load_state(in, prefix + "adam.");
-    if (retention_) retention_->load_state(in, prefix + "retention.");
+    retention_.load_state(in, prefix + "retention.");
     novelty_.load_state(in, prefix + "novelty.");
     games_.load_state(in, prefix + "games.");
     std::istringstream(in.text(prefix + "dice")) >> dice_;
@@ -225,7 +223,7 @@ class trainer {
                   1),
         {}};
     if (kept_.ks)
-      all.teacher_logits = retention_->template term<kickstarting_term>()
+      all.teacher_logits = retention_.template find<kickstarting_of<Policy>>("kickstarting")
                                ->target(visited_states_only{all.observations})
                                .logits;
     return all;
@@ -274,14 +272,14 @@ class trainer {
           some.teacher_logits.defined() ? some.teacher_logits : said.distribution.logits.detach()};
       // The result has no graph if every strength is 0.
       if (const auto distance =
-              retention_->distillation(student, visited_steps{some.observations, teacher});
+              retention_.distillation(student, visited_steps{some.observations, teacher});
           distance.requires_grad())
         distance.backward();
     }
-    if (kept_.l2 || kept_.ewc) retention_->add_gradient(*network_);
+    retention_.add_gradient(*network_);
     optimizer_->step();
     ++optimizer_steps_;
-    if (retention_) retention_->step(static_cast<double>(optimizer_steps_));
+    retention_.step(static_cast<double>(optimizer_steps_));
     novelty_.learn(some.next_observations);
 
     report.policy_loss += surrogate.loss.template item<double>();
@@ -305,7 +303,7 @@ class trainer {
   Policy network_;
   games<Game> games_;
   std::mt19937_64 dice_;
-  std::optional<retention_type> retention_;
+  retention_terms retention_;
   novelty novelty_;
   std::optional<training::adam> optimizer_;
   std::vector<at::Tensor> parameters_;

@@ -11,7 +11,6 @@
 #include <functional>
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -82,10 +81,10 @@ inline int finetune(finetune_command command) {
                   settings.seed);
   if (!command.from_scratch) agent.begin_with(teacher.state, "agent.");
   auto actor = agent.actor();
-  std::optional<retention_terms> terms;
+  retention_terms terms;
   if (kept.any_term())
-    terms.emplace(make_retention(actor, teacher.memory["observation"], kept,
-                                 stream_seed(settings.seed, random_stream::cloning)));
+    terms = make_retention(actor, teacher.memory["observation"], kept,
+                           stream_seed(settings.seed, random_stream::cloning));
   const auto protected_rows =
       kept.em ? teacher.memory.narrow(0, memory_rows) : retain::transitions{};
   learner learning(agent, stages, settings, episode_kind::whole, protected_rows, std::move(terms),

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -47,7 +46,7 @@ class learner {
   /// none.
   learner(sac_agent& agent, std::vector<stage_kind> stages, training_settings settings,
           episode_kind episodes, const retain::transitions& protected_rows = {},
-          std::optional<retention_terms> retention = {}, retention_settings kept = {})
+          retention_terms retention = {}, retention_settings kept = {})
       : settings_(settings),
         kept_(kept),
         agent_(agent),
@@ -104,12 +103,10 @@ class learner {
       row["losses/actor"] = last_.actor.item<double>();
       row["losses/entropy"] = -last_.log_probs.mean().item<double>();
     }
-    if (retention_)
-      for (const auto& part : retention_->breakdown()) {
-        if (part.value.defined())
-          row[std::string("retain/") + std::string(part.name)] = part.value.item<double>();
-        row[std::string("retain/") + std::string(part.name) + "_strength"] = part.strength;
-      }
+    for (const auto& part : retention_.breakdown()) {
+      if (part.value.defined()) row["retain/" + part.name] = part.value.item<double>();
+      row["retain/" + part.name + "_strength"] = part.strength;
+    }
     return row;
   }
 
@@ -117,7 +114,7 @@ class learner {
     agent_.save_state(out, prefix + "agent.");
     world_.save_state(out, prefix + "world.");
     buffer_.save_state(out, prefix + "buffer.");
-    if (retention_) retention_->save_state(out, prefix + "retention.");
+    retention_.save_state(out, prefix + "retention.");
     std::ostringstream dice;
     dice << dice_;
     out.set(prefix + "dice", dice.str());
@@ -130,7 +127,7 @@ class learner {
     agent_.load_state(in, prefix + "agent.");
     world_.load_state(in, prefix + "world.");
     buffer_.load_state(in, prefix + "buffer.");
-    if (retention_) retention_->load_state(in, prefix + "retention.");
+    retention_.load_state(in, prefix + "retention.");
     std::istringstream(in.text(prefix + "dice")) >> dice_;
     const auto visits =
         saved_tensor(in, prefix + "visits", at::kLong, {static_cast<std::int64_t>(visits_.size())});
@@ -143,9 +140,6 @@ class learner {
  private:
   using clock = std::chrono::steady_clock;
   using numbers = std::array<float, static_cast<std::size_t>(observation_width)>;
-  struct visited {  // the input of kickstarting
-    at::Tensor observations;
-  };
 
   static double seconds(clock::time_point from, clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
@@ -193,15 +187,15 @@ class learner {
     if (kept_.bc || kept_.ks)
       distil = [this](const at::Tensor& observations) {
         auto actor = agent_.actor();
-        return retention_->distillation(
+        return retention_.distillation(
             [&](const at::Tensor& states) { return actor->forward(states); },
-            visited{observations});
+            visited_steps{observations});
       };
-    if (kept_.l2 || kept_.ewc) pull = [this] { retention_->add_gradient(*agent_.actor()); };
+    if (kept_.l2 || kept_.ewc) pull = [this] { retention_.add_gradient(*agent_.actor()); };
     last_ = agent_.update(batch, distil, pull);
     ++updates_;
     ++updates_here_;
-    if (retention_) retention_->step(static_cast<double>(updates_));
+    retention_.step(static_cast<double>(updates_));
   }
 
   training_settings settings_;
@@ -211,7 +205,7 @@ class learner {
   sequence world_;
   std::mt19937_64 dice_;
   retain::episodic_memory buffer_;
-  std::optional<retention_terms> retention_;
+  retention_terms retention_;
   numbers now_{};
   std::array<std::int64_t, static_cast<std::size_t>(kinds)> visits_{};
   update_losses last_;

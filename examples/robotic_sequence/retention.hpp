@@ -4,16 +4,14 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
-#include <utility>
 
 #include <retain/behavioral_cloning.hpp>
-#include <retain/compose.hpp>
 #include <retain/diagonal_gaussian.hpp>
 #include <retain/ewc.hpp>
 #include <retain/fisher.hpp>
 #include <retain/kickstarting.hpp>
 #include <retain/l2_init.hpp>
+#include <retain/retention.hpp>
 #include <retain/tanh_gaussian.hpp>
 #include <retain/teacher.hpp>
 
@@ -59,21 +57,18 @@ inline retain::fisher fisher_of(actor_network& actor, const at::Tensor& observat
                                  retain::exact_actions{}, {.exclude = {"policy_head.*"}});
 }
 
-using cloning_term = retain::behavioral_cloning<at::Tensor, stored_gaussians>;
-using actor_teacher = retain::teacher<actor_network>;
-using retention_terms = retain::composition<std::optional<retain::l2_init>,
-                                            std::optional<retain::ewc>, std::optional<cloning_term>,
-                                            std::optional<retain::kickstarting<actor_teacher>>>;
+/// What kickstarting needs of a batch.
+struct visited_steps {
+  at::Tensor observations;
+};
+using retention_terms = retain::retention<visited_steps, retain::tanh_gaussian>;
 
 /// Terms that keep an actor close to `start`. `states` [n, observation]: of pre-training, in random
 /// order.
 inline retention_terms make_retention(actor_network& start, const at::Tensor& states,
                                       const retention_settings& settings, std::uint64_t seed) {
-  std::optional<retain::l2_init> l2;
-  std::optional<retain::ewc> ewc;
-  std::optional<cloning_term> cloning;
-  std::optional<retain::kickstarting<actor_teacher>> kickstarting;
-  if (settings.l2) l2.emplace(*start, retain::l2_init_options{.strength = settings.l2_strength});
+  retention_terms keep;
+  if (settings.l2) keep.add(retain::l2_init{*start, {.strength = settings.l2_strength}});
   if (settings.ewc) {
     const auto seen = states.narrow(0, 0, std::min(settings.fisher_states, states.size(0)));
     retain::ewc_options options{.strength = settings.ewc_strength};
@@ -81,22 +76,20 @@ inline retention_terms make_retention(actor_network& start, const at::Tensor& st
       options.exclude = {"policy_head.*"};
       options.floor = 1e-5;
     }
-    ewc.emplace(*start, fisher_of(start, seen, settings.fisher), options);
+    keep.add(retain::ewc{*start, fisher_of(start, seen, settings.fisher), options});
   }
   if (settings.bc) {
     const auto kept = states.narrow(0, 0, std::min(settings.memory, states.size(0)));
-    cloning.emplace(
+    keep.add(retain::behavioral_cloning{
         kept, answers_of(start, kept),
-        retain::behavioral_cloning_options{
-            .strength = settings.bc_strength, .batch_size = settings.bc_batch, .seed = seed});
+        {.strength = settings.bc_strength, .batch_size = settings.bc_batch, .seed = seed}});
   }
   if (settings.ks)
-    kickstarting.emplace(actor_teacher{start},
-                         retain::kickstarting_options{
-                             .strength = retain::exponential_decay{.initial = settings.ks_strength,
-                                                                   .factor = settings.ks_factor}});
-  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning),
-                         std::move(kickstarting));
+    keep.add(retain::kickstarting{
+        retain::teacher{start},
+        {.strength = retain::exponential_decay{.initial = settings.ks_strength,
+                                               .factor = settings.ks_factor}}});
+  return keep;
 }
 
 }  // namespace robotic_sequence

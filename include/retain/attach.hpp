@@ -4,6 +4,7 @@
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/terms/in_a_set.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -14,6 +15,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -21,16 +24,14 @@
 
 namespace retain {
 
-/// A weight penalty that can compute the gradient of a single parameter. Every weight penalty of
-/// this library satisfies this concept.
+/// A weight term that can compute the gradient of a single parameter, or a set of such terms. Every
+/// weight term of this library, `composition` and `retention` satisfy this concept.
 template <class T>
-concept attachable = requires(const T& term, const parameter_list& model, const std::string& name,
-                              std::size_t index, at::Tensor& gradient) {
-  term.check(model);
-  { term.covers(name) } -> std::convertible_to<bool>;
-  term.add_gradient_of(model, index, gradient);
-  { term.strength() } -> std::convertible_to<double>;
-};
+concept attachable = detail::attachable_term<T> && (requires(const T& term) {
+                       { term.strength() } -> std::convertible_to<double>;
+                     } || requires(const T& set) {
+                       { set.pulls() } -> std::convertible_to<bool>;
+                     });
 
 namespace detail {
 
@@ -76,6 +77,44 @@ class pull_record {
   const void *storage_ = nullptr, *gradient_ = nullptr;
 };
 
+/// The pairs of a penalty and a parameter that a guard connects, so that no second guard adds the
+/// same gradient again.
+class guarded_pairs {
+ public:
+  using pair = std::pair<const void*, const at::TensorImpl*>;
+
+  static bool add(const std::vector<pair>& pairs) {
+    auto& known = instance();
+    const std::lock_guard lock(known.mutex_);
+    for (const auto& p : pairs)
+      if (known.pairs_.count(p)) return false;
+    known.pairs_.insert(pairs.begin(), pairs.end());
+    return true;
+  }
+  static void remove(const std::vector<pair>& pairs) {
+    auto& known = instance();
+    const std::lock_guard lock(known.mutex_);
+    for (const auto& p : pairs) known.pairs_.erase(p);
+  }
+
+ private:
+  static guarded_pairs& instance() {
+    static guarded_pairs one;
+    return one;
+  }
+  std::mutex mutex_;
+  std::set<pair> pairs_;
+};
+
+/// Whether a term, or a term of a set, has a strength above 0.
+template <class Penalty>
+bool pulls(const Penalty& penalty) {
+  if constexpr (requires { penalty.pulls(); })
+    return penalty.pulls();
+  else
+    return penalty.strength() != 0.0;
+}
+
 /// Returns whether the current backward pass of this thread returns the gradient of `leaf` to its
 /// caller, as autograd::grad does, instead of adding the gradient to `.grad`.
 inline bool handed_out(const at::Tensor& leaf) {
@@ -92,7 +131,8 @@ inline bool handed_out(const at::Tensor& leaf) {
 /// The guard that `attach` returns. While the guard exists, backward passes add the gradient of the
 /// penalty to `.grad`, once per optimizer step. The guard can be moved but not copied. It ends at
 /// the end of its scope or with `detach`.
-class attachment {
+class [[nodiscard("the guard ends at once if it is not kept: auto guard = retain::attach(keep, "
+                  "model);")]] attachment {
  public:
   attachment() = default;
   attachment(attachment&& other) noexcept = default;
@@ -109,6 +149,7 @@ class attachment {
     if (!shared_) return;
     for (const auto& [index, position] : shared_->hooks)
       shared_->model[index].tensor.remove_hook(position);
+    detail::guarded_pairs::remove(shared_->pairs);
     shared_.reset();
   }
 
@@ -142,6 +183,7 @@ class attachment {
     parameter_list model;
     std::vector<detail::pull_record> records;
     std::vector<hooked> hooks;
+    std::vector<detail::guarded_pairs::pair> pairs;
     bool paused = false;
   };
 
@@ -151,13 +193,22 @@ class attachment {
     penalty->check(model);
     shared_->model = std::move(model);
     shared_->records.resize(shared_->model.size());
-    for (std::size_t i = 0; i < shared_->model.size(); ++i) {
-      const auto& [name, tensor] = shared_->model[i];
+    for (const auto& [name, tensor] : shared_->model) {
       if (!tensor.requires_grad() || !penalty->covers(name)) continue;
       if (tensor.grad_fn())
         throw config_error(detail::concat(
             "attach: '", name,
             "' is computed from other tensors: attach to the tensors that the optimizer updates"));
+      shared_->pairs.emplace_back(penalty.get(), tensor.unsafeGetTensorImpl());
+    }
+    if (shared_->pairs.empty())
+      throw config_error("attach: the model has no trainable parameter that the penalty covers, so "
+                         "the penalty would have no effect");
+    if (!detail::guarded_pairs::add(shared_->pairs)) {
+      shared_.reset();
+      throw config_error("attach: another guard attaches this penalty to this model already, so "
+                         "its gradient would be added twice: keep one guard, or detach() the "
+                         "first");
     }
     for (std::size_t i = 0; i < shared_->model.size(); ++i) {
       const auto& [name, tensor] = shared_->model[i];
@@ -172,9 +223,6 @@ class attachment {
       };
       shared_->hooks.push_back({i, tensor.register_hook(pull)});
     }
-    if (shared_->hooks.empty())
-      throw config_error("attach: the model has no trainable parameter that the penalty covers, so "
-                         "the penalty would have no effect");
   }
 
   template <class Penalty>
@@ -188,7 +236,7 @@ class attachment {
       if (record.stands(theta, gradient)) record.left(theta, gradient, incoming);
       return incoming;
     }
-    if (penalty.strength() == 0.0) {
+    if (!detail::pulls(penalty)) {
       record.forget();
       return incoming;
     }
@@ -232,8 +280,10 @@ class attachment {
 /// `keep` is any weight penalty of this library. If you pass a reference, the penalty must outlive
 /// the guard at the same address; `keep.step(...)` takes effect from the next optimizer step on. If
 /// you pass a std::shared_ptr, the guard shares the penalty. If you pass a temporary, it is moved
-/// into the guard. Attach the penalties of a composition one by one (`keep.term<0>()`). The guard
-/// keeps the parameters alive.
+/// into the guard. For a composition or a `retention`, one guard adds the
+/// gradients of all its weight terms. A term that is added later acts on the parameters that were
+/// covered when the guard was made: attach again if it covers more. The guard keeps the parameters
+/// alive.
 ///
 /// The resulting gradient is the same as that of `add_gradient` between backward() and the
 /// optimizer step. With one backward pass per step it is the same bit for bit. With several passes
@@ -268,18 +318,31 @@ class attachment {
 /// not match the penalty. Throws config_error for a parameter that is not a leaf, and if no covered
 /// parameter is trainable.
 template <attachable P, parameter_source M>
-attachment attach(std::shared_ptr<P> penalty, const M& model) {
+[[nodiscard]] attachment attach(std::shared_ptr<P> penalty, const M& model) {
   if (!penalty) throw config_error("attach: the penalty is a null pointer");
   return attachment(std::shared_ptr<const P>(std::move(penalty)), parameters(model));
 }
 template <attachable P, parameter_source M>
-attachment attach(P& penalty, const M& model) {
+[[nodiscard]] attachment attach(P& penalty, const M& model) {
   return attach(std::shared_ptr<P>(std::shared_ptr<void>(), &penalty), model);
 }
 template <class P, parameter_source M>
   requires(attachable<P> && !std::is_lvalue_reference_v<P>)
-attachment attach(P&& penalty, const M& model) {
+[[nodiscard]] attachment attach(P&& penalty, const M& model) {
   return attach(std::make_shared<P>(std::forward<P>(penalty)), model);
+}
+
+/// Says what is wrong with other arguments.
+template <class P, class M>
+attachment attach(const P&, const M&) {
+  static_assert(attachable<P>,
+                "attach takes a weight term such as retain::ewc: a distillation term needs the "
+                "student's outputs, so add its loss(student, rollout) to the loss, or make an "
+                "optimizer step of its own");
+  static_assert(parameter_source<M>,
+                "attach needs a model with named parameters: pass the module, a holder or a list "
+                "of (name, tensor)");
+  return {};
 }
 
 }  // namespace retain

@@ -3,14 +3,16 @@
 
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
-#include <retain/core/concepts.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
+#include <retain/terms/concepts.hpp>
+#include <retain/terms/in_a_set.hpp>
 
 #include <ATen/ATen.h>
 
 #include <array>
 #include <concepts>
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
@@ -45,15 +47,6 @@ struct policy_view {
 template <class Model, class Function>
 policy_view(const Model&, Function) -> policy_view<Model, Function>;
 
-/// The contribution of one term to the last loss or gradient.
-struct term_report {
-  std::string name;
-  /// the value, multiplied by the strength, 0-dim, without gradient; undefined before the first
-  /// call
-  at::Tensor value;
-  double strength = 0;
-};
-
 namespace detail {
 
 template <class T>
@@ -70,22 +63,11 @@ struct plain_term<std::optional<T>> {
   using type = T;
 };
 
-template <class T>
-concept retention_term = stateful<T> && requires(T& term, double progress) {
-  std::string(T::name);
-  { term.strength() } -> std::convertible_to<double>;
-  term.step(progress);
-};
-
-/// Satisfied if `name` is a non-static member of T.
-template <class T>
-concept named_by_each_object =
-    requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
-
 }  // namespace detail
 
-/// Combines several retention terms into one. A term may be a std::optional, so that a program can
-/// choose its terms at run time.
+/// Combines several retention terms into one, if the terms are known when the program is compiled. A
+/// term may be a std::optional. A program that chooses its terms as it runs, or a class that holds
+/// them as a member, uses `retention` instead.
 ///
 ///     auto keep = compose(ewc{...}, behavioral_cloning{...}, kickstarting{...});
 ///     auto loss = ppo_loss + keep.loss(view, rollout);          // all terms in the graph
@@ -98,17 +80,18 @@ concept named_by_each_object =
 ///     keep.step(env_steps);
 ///
 /// Each term is identified by its name, for example "ewc" or "kickstarting". A second term of the
-/// same kind is named "ewc_2". A user-defined term must have a static member `name`, which is
-/// convertible to std::string. It may also have check_step(progress) const, which throws the
-/// exceptions that step(progress) would throw.
+/// same kind is named "ewc_2". A term of your own satisfies retention_term, see retain/term.hpp.
+/// Weight terms are called with a parameter_list, which is made once for all of them.
+///
+/// `attach(keep, *policy)` attaches all weight terms of a composition.
 template <class... Terms>
 class composition {
-  static_assert((detail::retention_term<typename detail::plain_term<Terms>::type> && ...),
-                "every term needs a name, strength(), step(progress), save_state and load_state, "
-                "as in retain::ewc and retain::kickstarting");
   static_assert((!detail::named_by_each_object<typename detail::plain_term<Terms>::type> && ...),
                 "the name of a term must be a static member, for example static "
                 "constexpr const char* name = \"mine\"");
+  static_assert((retention_term<typename detail::plain_term<Terms>::type> && ...),
+                "every term needs a static member name, strength_schedule& schedule(), save_state "
+                "and load_state, as in retain/term.hpp");
 
  public:
   explicit composition(Terms... terms) : terms_(std::move(terms)...) {
@@ -124,11 +107,15 @@ class composition {
   /// Returns the sum of all terms, a 0-dim tensor in the graph. `view` is a parameter source that
   /// can also be called, see policy_view.
   template <class View, class Rollout>
-  at::Tensor loss(View&& view, const Rollout& rollout) {
+  [[nodiscard]] at::Tensor loss(View&& view, const Rollout& rollout) {
+    static_assert(parameter_source<View> || !has_weight_terms,
+                  "loss(view, rollout) needs a model that can be called: pass "
+                  "retain::policy_view{model, forward}");
     at::Tensor sum;
+    const auto model = listed(view);
     each([&](auto& term, term_report& report) {
-      if constexpr (weight_penalty<std::remove_reference_t<decltype(term)>>)
-        add(sum, report, term, term.loss(view));
+      if constexpr (weight_term<std::remove_reference_t<decltype(term)>>)
+        add(sum, report, term, term.loss(model));
       else
         add(sum, report, term, term.loss(view, rollout));
     });
@@ -138,20 +125,21 @@ class composition {
   /// Returns the sum of all terms, a 0-dim tensor in the graph. This overload is only available if
   /// all terms are weight penalties.
   template <parameter_source M>
-  at::Tensor loss(const M& model) {
-    static_assert((weight_penalty<typename detail::plain_term<Terms>::type> && ...),
+  [[nodiscard]] at::Tensor loss(const M& model) {
+    static_assert((weight_term<typename detail::plain_term<Terms>::type> && ...),
                   "a distillation term needs loss(policy_view, rollout)");
     at::Tensor sum;
-    each([&](auto& term, term_report& report) { add(sum, report, term, term.loss(model)); });
+    const auto list = parameters(model);
+    each([&](auto& term, term_report& report) { add(sum, report, term, term.loss(list)); });
     return or_zero(sum);
   }
 
   /// Returns the sum of the distillation terms only. Use it together with `add_gradient`.
   template <class Student, class Rollout>
-  at::Tensor distillation(Student&& student, const Rollout& rollout) {
+  [[nodiscard]] at::Tensor distillation(Student&& student, const Rollout& rollout) {
     at::Tensor sum;
     each([&](auto& term, term_report& report) {
-      if constexpr (!weight_penalty<std::remove_reference_t<decltype(term)>>)
+      if constexpr (!weight_term<std::remove_reference_t<decltype(term)>>)
         add(sum, report, term, term.loss(student, rollout));
     });
     return or_zero(sum);
@@ -162,9 +150,10 @@ class composition {
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) {
     at::Tensor sum;
+    const auto list = parameters(model);
     each([&](auto& term, term_report& report) {
-      if constexpr (weight_penalty<std::remove_reference_t<decltype(term)>>)
-        add(sum, report, term, term.add_gradient(model));
+      if constexpr (weight_term<std::remove_reference_t<decltype(term)>>)
+        add(sum, report, term, term.add_gradient(list));
     });
     return or_zero(sum);
   }
@@ -174,18 +163,16 @@ class composition {
   /// a measurement, pass the measurement to this term: `keep.term<1>().observe(watch.kl("FAR"))`.
   ///
   /// Throws config_error if a schedule gives a strength that is negative or not finite. In this
-  /// case no schedule has moved. There is one exception: if a user-defined term has no check_step
-  /// and throws in step, the terms without check_step before this term may have moved already.
+  /// case no schedule has moved. There is one exception: if a term of your own has a step() but no
+  /// check_step(), and throws, other such terms may have moved already.
   void step(double progress) {
-    each([&](const auto& term, term_report&) {
-      if constexpr (requires { term.check_step(progress); }) term.check_step(progress);
-    });
+    each([&](const auto& term, term_report&) { detail::check_step_of(term, progress); });
     // Terms without check_step are stepped first, because their step may still throw.
     each([&](auto& term, term_report&) {
-      if constexpr (!requires { std::as_const(term).check_step(progress); }) term.step(progress);
+      if constexpr (!detail::checks_steps<decltype(term)>) detail::step_term(term, progress);
     });
     each([&](auto& term, term_report&) {
-      if constexpr (requires { std::as_const(term).check_step(progress); }) term.step(progress);
+      if constexpr (detail::checks_steps<decltype(term)>) detail::step_term(term, progress);
     });
   }
 
@@ -194,7 +181,7 @@ class composition {
   std::vector<term_report> breakdown() {
     std::vector<term_report> engaged;
     each([&](auto& term, term_report& report) {
-      if (!report.value.defined()) report.strength = term.strength();
+      if (!report.value.defined()) report.strength = detail::strength_of(term);
       engaged.push_back(report);
     });
     return engaged;
@@ -203,6 +190,28 @@ class composition {
   template <std::size_t Index>
   auto& term() {
     return std::get<Index>(terms_);
+  }
+
+  // What attach() needs: see attachable. Output terms are left out.
+  void check(const parameter_list& model) const {
+    each_weight_term([&](const auto& term) { term.check(model); });
+  }
+  bool covers(const std::string& parameter) const {
+    bool any = false;
+    each_weight_term([&](const auto& term) { any = any || term.covers(parameter); });
+    return any;
+  }
+  void add_gradient_of(const parameter_list& model, std::size_t index, at::Tensor& gradient) const {
+    each_weight_term([&](const auto& term) {
+      if (detail::strength_of(term) != 0.0 && term.covers(model[index].name))
+        term.add_gradient_of(model, index, gradient);
+    });
+  }
+  /// Whether a weight term has a strength above 0.
+  bool pulls() const {
+    bool any = false;
+    each_weight_term([&](const auto& term) { any = any || detail::strength_of(term) != 0.0; });
+    return any;
   }
 
   void save_state(state& out, const std::string& prefix) const {
@@ -224,6 +233,29 @@ class composition {
   }
 
  private:
+  static constexpr bool has_weight_terms =
+      (weight_term<typename detail::plain_term<Terms>::type> || ...);
+
+  template <class View>
+  static parameter_list listed(View& view) {
+    if constexpr (has_weight_terms)
+      return parameters(view);
+    else
+      return {};
+  }
+
+  template <class Visit>
+  void each_weight_term(Visit visit) const {
+    const_cast<composition*>(this)->each([&](const auto& term, const term_report&) {
+      if constexpr (weight_term<std::remove_cvref_t<decltype(term)>>) {
+        static_assert(detail::attachable_term<std::remove_cvref_t<decltype(term)>>,
+                      "attach: every weight term of the composition needs check(model), "
+                      "covers(name) and add_gradient_of(model, index, gradient)");
+        visit(term);
+      }
+    });
+  }
+
   void load_each(const state& in, const std::string& prefix) {
     each([&](auto& term, const term_report& report) {
       term.load_state(in, prefix + report.name + ".");
@@ -251,7 +283,7 @@ class composition {
   template <class Term>
   static void add(at::Tensor& sum, term_report& report, const Term& term, const at::Tensor& value) {
     report.value = value.detach();
-    report.strength = term.strength();
+    report.strength = detail::strength_of(term);
     sum = sum.defined() ? sum + value : value;
   }
   static at::Tensor or_zero(const at::Tensor& sum) { return sum.defined() ? sum : at::zeros({}); }
@@ -261,7 +293,7 @@ class composition {
 };
 
 template <class... Terms>
-composition<Terms...> compose(Terms... terms) {
+[[nodiscard]] composition<Terms...> compose(Terms... terms) {
   return composition<Terms...>(std::move(terms)...);
 }
 

@@ -3,7 +3,7 @@
 
 #include <retain/kfac.hpp>
 #include <retain/terms/kronecker.hpp>
-#include <retain/terms/weight_penalty.hpp>
+#include <retain/terms/quadratic_penalty.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -47,16 +47,18 @@ struct kfac_ewc_options {
 /// use autograd.
 ///
 /// Paper: Ritter et al. 2018, arXiv 1805.07810.
-class kfac_ewc : detail::weight_penalty {
+class kfac_ewc : detail::quadratic_penalty {
  public:
   static constexpr const char* name = "kfac_ewc";
 
-  using weight_penalty::check;
-  using weight_penalty::check_step;
-  using weight_penalty::covers;
-  using weight_penalty::observe;
-  using weight_penalty::step;
-  using weight_penalty::strength;
+  using quadratic_penalty::check;
+  using quadratic_penalty::check_step;
+  using quadratic_penalty::covers;
+  using quadratic_penalty::observe;
+  using quadratic_penalty::schedule;
+  using quadratic_penalty::set_strength;
+  using quadratic_penalty::step;
+  using quadratic_penalty::strength;
 
   /// Throws state_error for a layer that the model does not have, for a trainable parameter that
   /// has no factors and is not excluded, and for a factor that is not a second moment. Throws
@@ -64,7 +66,7 @@ class kfac_ewc : detail::weight_penalty {
   /// or not finite.
   template <parameter_source M>
   kfac_ewc(const M& model, const kronecker_fisher& factors, kfac_ewc_options options = {})
-      : weight_penalty(name, std::move(options.strength), std::move(options.exclude),
+      : quadratic_penalty(name, std::move(options.strength), std::move(options.exclude),
                        options.groups, parameters(model)) {
     if (!(options.damping >= 0.0) || !std::isfinite(options.damping))
       throw config_error(detail::concat("kfac_ewc: damping must be finite and not negative, got ",
@@ -137,7 +139,7 @@ class kfac_ewc : detail::weight_penalty {
   }
 
   void save_state(state& out, const std::string& prefix) const {
-    weight_penalty::save_state(out, prefix);
+    quadratic_penalty::save_state(out, prefix);
     for (const auto& l : layers_) {
       out.set(prefix + "inputs." + l.weight, l.inputs);
       out.set(prefix + "outputs." + l.weight, l.outputs);
@@ -160,7 +162,7 @@ class kfac_ewc : detail::weight_penalty {
       detail::check_second_moment(
           l.outputs, detail::concat("kfac_ewc: the saved factor G of '", l.weight, "'"));
     }
-    weight_penalty::load_state(in, prefix);
+    quadratic_penalty::load_state(in, prefix);
     layers_ = std::move(loaded);
   }
 

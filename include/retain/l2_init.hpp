@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <retain/terms/weight_penalty.hpp>
+#include <retain/terms/quadratic_penalty.hpp>
 
 namespace retain {
 
@@ -27,7 +27,7 @@ struct l2_init_options {
 ///     l2_init keep{*policy, *pretrained, {.strength = 0.1}};
 ///
 /// Papers: L2-SP, Li et al. 2018, arXiv 1802.01483; L2-init, Kumar et al. 2023, arXiv 2308.11958.
-class l2_init : public detail::weight_penalty {
+class l2_init : public detail::quadratic_penalty {
  public:
   static constexpr const char* name = "l2_init";
 
@@ -36,7 +36,7 @@ class l2_init : public detail::weight_penalty {
   /// negative scale.
   template <parameter_source M>
   explicit l2_init(const M& model, l2_init_options options = {})
-      : weight_penalty(name, std::move(options.strength), std::move(options.exclude),
+      : quadratic_penalty(name, std::move(options.strength), std::move(options.exclude),
                        options.groups, parameters(model)) {}
 
   /// Uses copies of the parameters of `anchor` as the anchor. `anchor` is a model, or a list with
@@ -44,7 +44,7 @@ class l2_init : public detail::weight_penalty {
   /// value that is not finite. Throws shape_error if the shapes of a parameter differ.
   template <parameter_source M, parameter_source Anchor>
   l2_init(const M& model, const Anchor& anchor, l2_init_options options = {})
-      : weight_penalty(name, std::move(options.strength), std::move(options.exclude),
+      : quadratic_penalty(name, std::move(options.strength), std::move(options.exclude),
                        options.groups, parameters(model), parameters(anchor)) {}
 };
 

@@ -48,10 +48,13 @@
 #include <retain/replay/stratified.hpp>
 #include <retain/replay/transitions.hpp>
 #include <retain/replay/uniform.hpp>
+#include <retain/retention.hpp>
 #include <retain/running_statistics.hpp>
 #include <retain/schedule.hpp>
 #include <retain/state.hpp>
+#include <retain/steps.hpp>
 #include <retain/synaptic_intelligence.hpp>
 #include <retain/tanh_gaussian.hpp>
 #include <retain/teacher.hpp>
+#include <retain/term.hpp>
 #include <retain/warm_start.hpp>

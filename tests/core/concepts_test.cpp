@@ -95,13 +95,13 @@ struct rollout {
 };
 using teacher = decltype(asks);
 using cloning = retain::behavioral_cloning<tensor, teacher>;
-static_assert(retain::weight_penalty<retain::ewc>);
-static_assert(!retain::weight_penalty<cloning>);
-static_assert(!retain::weight_penalty<torch::nn::Linear>);
-static_assert(retain::distillation<retain::kickstarting<teacher>, teacher, rollout>);
-static_assert(retain::distillation<cloning, teacher, rollout>);
-static_assert(!retain::distillation<retain::ewc, teacher, rollout>);
-static_assert(!retain::distillation<teacher, teacher, rollout>);
+static_assert(retain::weight_term<retain::ewc>);
+static_assert(!retain::weight_term<cloning>);
+static_assert(!retain::weight_term<torch::nn::Linear>);
+static_assert(retain::output_term<retain::kickstarting<teacher>, teacher, rollout>);
+static_assert(retain::output_term<cloning, teacher, rollout>);
+static_assert(!retain::output_term<retain::ewc, teacher, rollout>);
+static_assert(!retain::output_term<teacher, teacher, rollout>);
 
 struct rising {
   double operator()(double progress) const { return progress; }

@@ -169,7 +169,7 @@ TEST_CASE("schedule: parameters that make no sense are refused when a schedule i
   CHECK_THROWS_WITH(adapts.observe(std::nan("")), ContainsSubstring("NaN"));
 }
 
-TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedule]") {
+TEST_CASE("schedule: saved and restored, with what it learned", "[schedule]") {
   retain::strength_schedule s = retain::adaptive_kl{.initial = 0.3, .target = 0.1};
   s.observe(1);
   s.step(12345.678);
@@ -180,10 +180,7 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   CHECK(same.value() == s.value());
   CHECK(same.progress() == 12345.678);
   CHECK(st.unread().empty());
-  retain::strength_schedule other = retain::adaptive_kl{.initial = 0.4, .target = 0.1};
-  CHECK_THROWS_WITH(other.load_state(st, "x."),
-                    ContainsSubstring("adaptive_kl{0.3") && ContainsSubstring("adaptive_kl{0.4"));
-  CHECK(other.value() == 0.4);
+  CHECK(st.strength_notes().empty());
   retain::strength_schedule ascent = retain::dual_ascent{.initial = 0.3, .target = 0.1},
                             fresh = retain::dual_ascent{.initial = 0.3, .target = 0.1};
   ascent.observe(0.13);
@@ -191,10 +188,94 @@ TEST_CASE("schedule: saved and restored, another schedule is refused", "[schedul
   fresh.load_state(st, "y.");
   CHECK(fresh.value() == ascent.value());
   CHECK(fresh.value() != 0.3);
-  retain::state fine;
-  retain::strength_schedule{retain::exponential_decay{.factor = 0.9999992}}.save_state(fine, "");
-  retain::strength_schedule nearly = retain::exponential_decay{.factor = 0.9999988};
-  CHECK_THROWS_AS(nearly.load_state(fine, ""), retain::state_error);
+}
+
+TEST_CASE("schedule: the saved schedule replaces another one, to the bit", "[schedule]") {
+  const std::vector<retain::strength_schedule> kinds{
+      0.1,
+      retain::exponential_decay{.initial = 0.75, .factor = 0.9999992, .floor = 0.33, .per = 7},
+      retain::linear{.initial = 1.0 / 3, .last = 1e-7, .over = 12345},
+      retain::cosine{.initial = 2, .last = 0.1, .over = 1e6},
+      retain::adaptive_kl{.initial = 0.3, .target = 0.1, .minimum = 1e-3, .maximum = 7},
+      retain::dual_ascent{.initial = 0.3, .target = 0.1, .rate = 0.7, .minimum = 0.01, .maximum = 9},
+      retain::return_ratio{.teacher_return = 17, .maximum = 0.7}};
+  for (const auto& saved : kinds)
+    for (const auto& own : kinds) {
+      auto s = saved, loaded = own;
+      INFO(s.description() << " into " << loaded.description());
+      s.step(321);
+      const bool adapts = s.description()[0] == 'a' || s.description()[0] == 'd';
+      if (adapts) s.observe(0.4);
+      retain::state st;
+      s.save_state(st, "x.");
+      loaded.load_state(st, "x.");
+      CHECK(loaded.description() == s.description());
+      CHECK(st.unread().empty());
+      CHECK(st.strength_notes().empty() == (saved.description() == own.description()));
+      for (const double progress : {0.0, 321.0, 5000.0, 1e7}) {
+        s.step(progress);
+        loaded.step(progress);
+        CHECK(loaded.value() == s.value());
+        if (adapts) s.observe(0.12), loaded.observe(0.12);
+      }
+    }
+}
+
+TEST_CASE("schedule: a schedule of one's own is neither replaced nor invented", "[schedule]") {
+  const retain::strength_schedule number = 2.0, own = [](double p) { return 1 + p; };
+  const auto saved = [](const retain::strength_schedule& s) {
+    retain::state out;
+    s.save_state(out, "x.");
+    return out;
+  };
+  auto one = number, other = own;
+  CHECK_THROWS_WITH(one.load_state(saved(own), "x."),
+                    ContainsSubstring("schedule custom") && ContainsSubstring("constant{2}"));
+  CHECK_THROWS_AS(other.load_state(saved(number), "x."), retain::state_error);
+  CHECK(one.value() == 2);
+  CHECK(other.value() == 1);
+  for (const char* text : {"constant{2", "constant{2}}", "constant{}", "linear{1 to 2 over}",
+                           "constant{nan}", "constant{-1}", "linear{1 to 2 over 0}", ""}) {
+    retain::state st;
+    number.save_state(st, "x.");
+    st.set("x.kind", text);
+    INFO(text);
+    CHECK_THROWS_AS(one.load_state(st, "x."), retain::state_error);
+    CHECK(one.value() == 2);
+  }
+  auto moved = own;
+  moved.step(3);
+  auto keeps = saved(moved);
+  keeps.keep_strength();
+  one.load_state(keeps, "x.");  // only the progress
+  CHECK(one.value() == 2);
+  CHECK(one.progress() == 3);
+  REQUIRE(keeps.strength_notes().size() == 1);
+  CHECK(keeps.strength_notes()[0] == "'x.': kept constant{2}; the state has custom");
+}
+
+TEST_CASE("schedule: keeping a strength leaves nothing of an adapting one unread", "[schedule]") {
+  retain::strength_schedule adapts = retain::adaptive_kl{.initial = 0.3, .target = 0.1};
+  adapts.observe(1);
+  adapts.step(5);
+  retain::state st;
+  adapts.save_state(st, "x.");
+  st.keep_strength();
+  retain::strength_schedule fresh = retain::adaptive_kl{.initial = 0.3, .target = 0.1};
+  fresh.load_state(st, "x.");
+  CHECK(fresh.value() == 0.3);
+  CHECK(fresh.progress() == 5);
+  CHECK(st.unread().empty());
+}
+
+TEST_CASE("schedule: a set strength keeps the progress", "[schedule]") {
+  retain::strength_schedule s = 3.0;
+  s.step(10);
+  s.set(retain::linear{.initial = 1, .last = 0, .over = 20});
+  CHECK(s.value() == 0.5);
+  CHECK_THROWS_AS(s.set(retain::strength_schedule{[](double p) { return 1 - p; }}),
+                  retain::config_error);  // -9 at progress 10
+  CHECK(s.value() == 0.5);
 }
 
 TEST_CASE("schedule: a state that no schedule can come to is refused and changes nothing",

@@ -103,8 +103,7 @@ trainer<pyramid> make_trainer(const policy& start, const training_settings& sett
                               const at::Tensor& memory = {}) {
   auto network = copy_of(start);
   kept.choose(retain);
-  std::optional<retention_terms> terms;
-  if (kept.any()) terms.emplace(make_retention(network, memory, kept, 5));
+  auto terms = make_retention(network, memory, kept, 5);
   return trainer<pyramid>(network, games_of(world(), settings.seed, settings.games), settings,
                           std::move(terms), kept);
 }

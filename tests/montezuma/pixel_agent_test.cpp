@@ -199,8 +199,7 @@ TEST_CASE("runs on pictures are equal bit for bit, and so is one that was resume
       retention_settings kept;
       kept.bc_batch = 4;
       kept.choose(retain);
-      std::optional<retention_of<pixel_policy>> terms;
-      if (kept.any()) terms.emplace(make_retention(own, memory, kept, 5));
+      auto terms = make_retention(own, memory, kept, 5);
       return learner_type(own, games_of(where, settings.seed, settings.games), settings,
                           std::move(terms), kept);
     };

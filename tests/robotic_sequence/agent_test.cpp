@@ -54,10 +54,6 @@ retain::transitions some_transitions(std::int64_t count) {
           {"ended", at::zeros({count})}};
 }
 
-struct nothing_visited {
-  at::Tensor observations;
-};
-
 bool same_weights(const actor_network& a, const actor_network& b) {
   const auto ours = a->named_parameters(), theirs = b->named_parameters();
   for (const auto& each : ours)
@@ -310,7 +306,7 @@ TEST_CASE("a policy that is held below the entropy target drives its temperature
     for (int i = 0; i < 200; ++i)
       agent.update(memory, [&](const at::Tensor&) {
         return terms.distillation([&](const at::Tensor& s) { return actor->forward(s); },
-                                  nothing_visited{});
+                                  visited_steps{});
       });
     return agent.temperature().alpha();
   };

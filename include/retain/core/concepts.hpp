@@ -3,8 +3,6 @@
 // member functions; it need not derive from anything.
 #pragma once
 
-#include <retain/core/parameters.hpp>
-
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
@@ -62,20 +60,5 @@ concept recurrent_policy =
       { std::get<0>(p(observations, carried, done)) } -> prediction;
       { std::get<1>(p(observations, carried, done)) } -> std::convertible_to<State>;
     };
-
-/// A penalty on the weights. It needs the parameters and no data.
-template <class T>
-concept weight_penalty = requires(T& term, const std::vector<at::Tensor>& model) {
-  { term.loss(model) } -> std::convertible_to<at::Tensor>;
-  { term.add_gradient(model) } -> std::convertible_to<at::Tensor>;
-  { term.strength() } -> std::convertible_to<double>;
-};
-
-/// A loss on the policy's outputs. It needs a policy and a rollout, or has its own states.
-template <class T, class Policy, class Rollout>
-concept distillation = requires(T& term, Policy& p, const Rollout& rollout) {
-  { term.loss(p, rollout) } -> std::convertible_to<at::Tensor>;
-  { term.strength() } -> std::convertible_to<double>;
-};
 
 }  // namespace retain

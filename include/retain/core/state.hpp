@@ -79,6 +79,16 @@ class state {
     return keys;
   }
 
+  /// Makes every load_state keep the strengths with which the terms were constructed or which were
+  /// set since then. Without this call, loading replaces them by the saved strengths.
+  void keep_strength(bool keep = true) { keeps_strength_ = keep; }
+  bool keeps_strength() const { return keeps_strength_; }
+
+  /// One line for each strength of which the state and the loading object had different schedules:
+  /// which schedule the object has after the load, and which it has not.
+  const std::vector<std::string>& strength_notes() const { return strength_notes_; }
+  void note_strength(std::string line) const { strength_notes_.push_back(std::move(line)); }
+
   /// Writes a safetensors file with a checksum over the whole file. The file is written under a
   /// temporary name and then renamed, so `path` is always the old file or the complete new file. If
   /// `path` is a symbolic link, the link stays and its target is replaced. Throws io_error if
@@ -125,6 +135,9 @@ class state {
   }
 
   detail::state_contents contents_;
+  bool keeps_strength_ = false;
+  // mutable, like read_: notes about the load, which do not change what the state holds
+  mutable std::vector<std::string> strength_notes_;
   mutable std::set<std::string> read_;
 };
 
@@ -146,24 +159,52 @@ void save(const std::string& path, const T& term) {
   out.write(path);
 }
 
-/// Reads a file that `save` wrote into a term that was constructed in the same way. The term gets
-/// the complete state of the file. On any exception, the term does not change. Throws io_error if
-/// the file is damaged, and state_error if it belongs to another term.
-template <stateful T>
-void load(const std::string& path, T& term) {
-  const state in = state::read(path);
+/// Tag for `load`: keep the strengths of the term instead of the saved ones.
+struct keep_strength_t {};
+inline constexpr keep_strength_t keep_strength{};
+
+/// What `load` has to report.
+struct load_report {
+  /// one line for each strength whose schedule differs between the file and the term
+  std::vector<std::string> strengths;
+};
+
+namespace detail {
+template <class T>
+load_report load_file(const std::string& path, T& term, bool keep) {
+  state in = state::read(path);
+  in.keep_strength(keep);
   state before;
   term.save_state(before, "");
   try {
     term.load_state(in, "");
     if (const auto extra = in.unread(); !extra.empty())
-      throw state_error(detail::concat(
-          "'", path, "' holds '", extra.front(), "'", extra.size() > 1 ? " and more" : "",
-          ", which this term does not have: the file was saved from another object"));
+      throw state_error(
+          concat("'", path, "' holds '", extra.front(), "'", extra.size() > 1 ? " and more" : "",
+                 ", which this term does not have: the file was saved from another object"));
   } catch (...) {
     term.load_state(before, "");
     throw;
   }
+  return {in.strength_notes()};
+}
+}  // namespace detail
+
+/// Reads a file that `save` wrote into a term that was constructed in the same way. The term gets
+/// the complete state of the file, also its strengths: training continues with the strength that
+/// was saved, even if the constructor got another one. The report says so. On any exception, the
+/// term does not change. Throws io_error if the file is damaged, and state_error if it belongs to
+/// another term.
+template <stateful T>
+load_report load(const std::string& path, T& term) {
+  return detail::load_file(path, term, false);
+}
+/// Like load(path, term), but the term keeps its own strengths; only their progress is loaded.
+///
+///     retain::load("keep.safetensors", keep, retain::keep_strength);
+template <stateful T>
+load_report load(const std::string& path, T& term, keep_strength_t) {
+  return detail::load_file(path, term, true);
 }
 
 }  // namespace retain

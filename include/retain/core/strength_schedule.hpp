@@ -7,11 +7,15 @@
 #include <retain/core/schedule.hpp>
 #include <retain/core/state.hpp>
 
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -26,6 +30,24 @@ concept remembering_schedule = requires(S& s, const S& c, const std::vector<doub
   { c.memory() } -> std::convertible_to<std::vector<double>>;
   s.set_memory(values);
 };
+
+/// Reads the numbers of a text that has the form of `pattern`, in which each # stands for a number.
+template <std::size_t N>
+std::optional<std::array<double, N>> numbers_in(std::string_view text, std::string_view pattern) {
+  std::array<double, N> numbers{};
+  std::size_t found = 0;
+  for (const char c : pattern) {
+    if (c != '#') {
+      if (text.empty() || text.front() != c) return {};
+      text.remove_prefix(1);
+      continue;
+    }
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), numbers[found++]);
+    if (error != std::errc{}) return {};
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  }
+  return text.empty() ? std::optional(numbers) : std::nullopt;
+}
 }  // namespace detail
 
 /// Holds any schedule together with its current progress. Every term's `.strength` option has this
@@ -53,6 +75,16 @@ class strength_schedule {
 
   double value() const { return self_->value(progress_); }
   double progress() const { return progress_; }
+  /// The kind of the schedule and its parameters, for example "constant{500}"; "custom" for a
+  /// schedule without describe().
+  std::string description() const { return self_->describe(); }
+
+  /// Replaces the schedule and keeps the progress. Throws config_error, and changes nothing, if the
+  /// new schedule gives a strength that is negative or not finite at this progress.
+  void set(strength_schedule other) {
+    check(other.self_->value(progress_));
+    self_ = std::move(other.self_);
+  }
 
   /// Sets the progress. Throws config_error, and changes nothing, if the progress is not finite or
   /// if the schedule returns a strength that is negative or not finite.
@@ -87,20 +119,33 @@ class strength_schedule {
     for (std::size_t i = 0; i < memory.size(); ++i) out.set(concat_key(prefix, i), memory[i]);
   }
 
-  /// Throws state_error, and changes nothing, if the saved schedule differs from this one, or if
-  /// its saved progress or memory is not valid.
+  /// Loads the saved schedule and its progress. If the saved schedule is another one of this
+  /// library's, it replaces this one, so that a strength that was set goes on; the state gets a note
+  /// (see state::strength_notes). If the state keeps strengths (state::keep_strength), only the
+  /// progress is loaded.
+  ///
+  /// A schedule of the caller's own cannot be built from a text. Throws state_error, and changes
+  /// nothing, if only one of the two schedules is such a schedule or if they differ. Throws
+  /// state_error also if the saved progress or memory is not valid.
   void load_state(const state& in, const std::string& prefix) {
     const std::string& saved = in.text(prefix + "kind");
-    if (saved != self_->describe())
-      throw state_error(detail::concat("the state holds the schedule ", saved, " at '", prefix,
-                                       "', but the term was built with ", self_->describe(),
-                                       "; build it with the same schedule, load, then change it"));
-    std::vector<double> memory(self_->memory().size());
-    for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = in.number(concat_key(prefix, i));
+    const std::string own = self_->describe();
     const double progress = in.number(prefix + "progress");
-    auto loaded = self_->clone();
+    auto loaded = in.keeps_strength() || saved == own ? self_->clone() : described(saved);
+    const bool rebuilt = saved == own || (loaded && described(own));
+    if (!in.keeps_strength() && !rebuilt)
+      throw state_error(detail::concat(
+          "the state holds the schedule ", saved, " at '", prefix, "', but the term has ", own,
+          ". A schedule of your own cannot be built from its saved text: construct the term with "
+          "the saved schedule and set another strength after the load, or load with "
+          "retain::keep_strength"));
     try {
-      loaded->set_memory(memory);
+      if (!in.keeps_strength()) {
+        std::vector<double> memory(loaded->memory().size());
+        for (std::size_t i = 0; i < memory.size(); ++i)
+          memory[i] = in.number(concat_key(prefix, i));
+        loaded->set_memory(memory);
+      }
       if (!std::isfinite(progress))
         throw config_error(detail::concat("the progress must be finite, got ", progress));
       check(*loaded, progress);
@@ -108,6 +153,11 @@ class strength_schedule {
       throw state_error(
           detail::concat("the state's schedule at '", prefix, "' is not valid: ", wrong.what()));
     }
+    if (in.keeps_strength()) read_memory(in, prefix);
+    if (saved != own)
+      in.note_strength(in.keeps_strength()
+                           ? detail::concat("'", prefix, "': kept ", own, "; the state has ", saved)
+                           : detail::concat("'", prefix, "': loaded ", saved, " in place of ", own));
     self_ = std::move(loaded);
     progress_ = progress;
   }
@@ -164,6 +214,34 @@ class strength_schedule {
   static std::string concat_key(const std::string& prefix, std::size_t i) {
     return detail::concat(prefix, "memory.", i);
   }
+  /// Marks the saved memory as read, so that keeping a strength leaves nothing unread.
+  static void read_memory(const state& in, const std::string& prefix) {
+    for (std::size_t i = 0; in.contains(concat_key(prefix, i)); ++i) in.number(concat_key(prefix, i));
+  }
+
+  template <class S>
+  static std::unique_ptr<concept_base> built(S schedule) {
+    return std::make_unique<model<S>>(std::move(schedule));
+  }
+  /// Builds a schedule of this library from its description. Returns null for any other text.
+  static std::unique_ptr<concept_base> described(const std::string& text) {
+    using detail::numbers_in;
+    if (const auto n = numbers_in<1>(text, "constant{#}")) return built(constant{(*n)[0]});
+    if (const auto n = numbers_in<4>(text, "exponential_decay{#, factor #, floor #, per #}"))
+      return built(exponential_decay{(*n)[0], (*n)[1], (*n)[2], (*n)[3]});
+    if (const auto n = numbers_in<3>(text, "linear{# to # over #}"))
+      return built(linear{(*n)[0], (*n)[1], (*n)[2]});
+    if (const auto n = numbers_in<3>(text, "cosine{# to # over #}"))
+      return built(cosine{(*n)[0], (*n)[1], (*n)[2]});
+    if (const auto n = numbers_in<4>(text, "adaptive_kl{#, target #, from # to #}"))
+      return built(adaptive_kl{(*n)[0], (*n)[1], (*n)[2], (*n)[3]});
+    if (const auto n = numbers_in<5>(text, "dual_ascent{#, target #, rate #, from # to #}"))
+      return built(dual_ascent{(*n)[0], (*n)[1], (*n)[2], (*n)[3], (*n)[4]});
+    if (const auto n = numbers_in<2>(text, "return_ratio{#, maximum #}"))
+      return built(return_ratio{(*n)[0], (*n)[1]});
+    return nullptr;
+  }
+
   /// Checks the schedule and its strength, at construction and at loading.
   static void check(const concept_base& schedule, double progress) {
     schedule.validate();

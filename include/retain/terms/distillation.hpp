@@ -7,9 +7,8 @@
 #include <retain/base/mean.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/concepts.hpp>
-#include <retain/core/state.hpp>
-#include <retain/core/strength_schedule.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/terms/scheduled_strength.hpp>
 
 #include <ATen/ATen.h>
 
@@ -28,14 +27,8 @@ enum class divergence {
 
 namespace detail {
 
-class distillation_base {
+class distillation_base : public scheduled_strength {
  public:
-  double strength() const { return schedule_.value(); }
-  void step(double progress) { schedule_.step(progress); }
-  /// Throws the exceptions that `step` would throw, but does not move the schedule.
-  void check_step(double progress) const { schedule_.check_step(progress); }
-  void observe(double measurement) { schedule_.observe(measurement); }
-
   /// The mean weighted divergence of the last `loss`, not multiplied by the strength, without
   /// gradient. Undefined before the first call of `loss`.
   const at::Tensor& last_divergence() const { return last_; }
@@ -46,7 +39,7 @@ class distillation_base {
 
  protected:
   distillation_base(strength_schedule strength, divergence direction)
-      : schedule_(std::move(strength)), direction_(direction) {}
+      : scheduled_strength(std::move(strength)), direction_(direction) {}
 
   /// Returns c / N * sum over the N valid rows of weight * divergence, in the graph. Undefined
   /// weights count as 1. A row of weight 0 is a valid row, but may contain arbitrary values, like
@@ -81,7 +74,6 @@ class distillation_base {
     return mean * strength();
   }
 
-  strength_schedule schedule_;
   divergence direction_;
   at::Tensor last_, weight_;
 };

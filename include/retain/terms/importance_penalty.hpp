@@ -7,7 +7,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/core/strength_schedule.hpp>
-#include <retain/terms/weight_penalty.hpp>
+#include <retain/terms/quadratic_penalty.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -79,7 +79,7 @@ parameter_list grown_importance(const Estimate& estimate, const M& model) {
 
 namespace detail {
 
-class importance_penalty : public weight_penalty {
+class importance_penalty : public quadratic_penalty {
  public:
   /// Adds a task to the penalty, with the current weights of the model as its anchor. Loss and
   /// gradient become the sums over all tasks. A sum of quadratic functions is a quadratic function.
@@ -148,7 +148,7 @@ class importance_penalty : public weight_penalty {
   importance_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
                      const std::vector<group_scale>& groups, double floor, double clip,
                      const parameter_list& model, const parameter_list& importance)
-      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model),
+      : quadratic_penalty(kind, std::move(strength), std::move(exclude), groups, model),
         floor_(floor),
         clip_(clip) {
     if (!(floor_ >= 0.0) || !std::isfinite(floor_))

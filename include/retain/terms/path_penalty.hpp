@@ -9,7 +9,7 @@
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
 #include <retain/core/strength_schedule.hpp>
-#include <retain/terms/weight_penalty.hpp>
+#include <retain/terms/quadratic_penalty.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -24,10 +24,10 @@ namespace retain::detail {
 
 /// The constructor of a derived class defines the names of its sums. The derived class adds to the
 /// sums in `walk`, and computes importances from the sums in `settle`.
-class path_penalty : public weight_penalty {
+class path_penalty : public quadratic_penalty {
  public:
   void save_state(state& out, const std::string& prefix) const {
-    weight_penalty::save_state(out, prefix);
+    quadratic_penalty::save_state(out, prefix);
     for (const auto& [name, t] : tracks_) {
       out.set(prefix + "previous." + name, t.previous);
       for (std::size_t i = 0; i < sums_.size(); ++i)
@@ -49,7 +49,7 @@ class path_penalty : public weight_penalty {
         throw state_error(
             concat(kind_, ": the saved path of '", name, "' holds a value that is not finite"));
     }
-    weight_penalty::load_state(in, prefix);
+    quadratic_penalty::load_state(in, prefix);
     tracks_ = std::move(loaded);
     seen_ = {};
     for (const auto& [name, t] : tracks_)
@@ -65,7 +65,7 @@ class path_penalty : public weight_penalty {
   path_penalty(const char* kind, std::vector<const char*> sums, strength_schedule strength,
                std::vector<std::string> exclude, const std::vector<group_scale>& groups,
                const parameter_list& model)
-      : weight_penalty(kind, std::move(strength), std::move(exclude), groups, model),
+      : quadratic_penalty(kind, std::move(strength), std::move(exclude), groups, model),
         sums_(std::move(sums)) {
     needs_importance_ = true;
     for (auto& [name, e] : entries_) {

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#include <retain/retain.hpp>
+#include <retain/term.hpp>
+
+#include <string>
+#include <vector>
+
+#include "own_term/l1_penalty.hpp"
+#include "support.hpp"
+
+static_assert(retain::weight_term<l1_penalty>);
+static_assert(retain::retention_term<l1_penalty>);
+static_assert(!retain::attachable<l1_penalty>);
+static_assert(!retain::weight_term<at::Tensor>);
+static_assert(!retain::weight_term<retain::anchors>);
+static_assert(!retain::weight_term<retain::strength_schedule>);
+
+TEST_CASE("term: the penalty of the example, against its formula", "[term]") {
+  torch::manual_seed(1);
+  torch::nn::Linear net(3, 2);
+  net->bias.requires_grad_(false);
+  const auto anchor = net->weight.detach().clone();
+  l1_penalty keep{net, 2.0};
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(torch::randn_like(net->weight));
+    net->bias.add_(1);  // frozen: not counted
+  }
+  const auto list = retain::parameters(net);
+  const double expected = 2 * (net->weight - anchor).abs().sum().item<double>();
+  CHECK(keep.loss(list).item<double>() == Approx(expected));
+  net->weight.mutable_grad() = torch::ones_like(net->weight);
+  const auto kept = net->weight.grad();
+  CHECK(keep.add_gradient(list).item<double>() == Approx(expected));
+  CHECK(kept.is_same(net->weight.grad()));  // added in place
+  CHECK(kept.equal(1 + 2 * (net->weight - anchor).sign()));
+  CHECK(!net->bias.grad().defined());
+}
+
+TEST_CASE("term: own terms in a set, saved and resumed to the bit", "[term]") {
+  torch::manual_seed(2);
+  torch::nn::Linear net(3, 2);
+  const support::temporary_folder folder;
+  const auto made = [&] {
+    retain::retention<> keep;
+    keep.add(l1_penalty{net, 2.0});
+    keep.add(retain::l2_init{net});
+    return keep;
+  };
+  auto keep = made();
+  keep.set_strength("l1", retain::linear{.initial = 4, .last = 0, .over = 8});
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(torch::randn_like(net->weight));
+  }
+  keep.step(2);
+  CHECK(keep.strength("l1") == 3);
+  retain::save(folder.file("keep"), keep);
+  auto resumed = made();  // around other weights, with the constructor's strength
+  retain::load(folder.file("keep"), resumed);
+  for (const double progress : {2, 6}) {
+    keep.step(progress);
+    resumed.step(progress);
+    CHECK(resumed.loss(net).equal(keep.loss(net)));
+  }
+}
+
+TEST_CASE("term: anchors give the quadratic of l2_init, with importances that of ewc", "[term]") {
+  torch::manual_seed(3);
+  torch::nn::Sequential net(torch::nn::Linear(4, 3), torch::nn::Linear(3, 2));
+  const retain::anchor_options options{.exclude = {"1.bias"}, .groups = {{"0", 0.5}}};
+  retain::anchors anchors{"mine", *net, options};
+  const retain::l2_init l2{*net, {.strength = 3.0, .exclude = {"1.bias"}, .groups = {{"0", 0.5}}}};
+  retain::parameter_list importance;
+  for (const auto& [name, t] : retain::parameters(*net))
+    if (name != "1.bias") importance.push_back({name, torch::rand_like(t)});
+  const retain::ewc ewc{*net, importance,
+                        {.strength = 3.0, .exclude = {"1.bias"}, .groups = {{"0", 0.5}}}};
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& p : net->parameters()) p.add_(torch::randn_like(p));
+  }
+  const auto same = [&](const auto& term) {
+    CHECK(anchors.quadratic_loss(*net, 3.0).equal(term.loss(*net)));
+    net->zero_grad();
+    anchors.add_quadratic_gradient(*net, 3.0);
+    std::vector<at::Tensor> own;
+    for (const auto& p : net->parameters())
+      own.push_back(p.grad().defined() ? p.grad().clone() : at::Tensor());
+    net->zero_grad();
+    term.add_gradient(*net);
+    std::size_t i = 0;
+    for (const auto& p : net->parameters()) {
+      CHECK(own[i].defined() == p.grad().defined());
+      if (own[i].defined()) CHECK(own[i].equal(p.grad()));
+      ++i;
+    }
+  };
+  same(l2);
+  anchors.set_importance(importance);
+  same(ewc);
+  auto wrong = importance;
+  wrong.pop_back();
+  CHECK_THROWS_WITH(anchors.set_importance(wrong), ContainsSubstring("mine: 2 importances"));
+  wrong = importance;
+  wrong[0].tensor = -wrong[0].tensor;
+  CHECK_THROWS_AS(anchors.set_importance(wrong), retain::state_error);
+  wrong[0] = {"0.weight", torch::ones({2, 2})};
+  CHECK_THROWS_AS(anchors.set_importance(wrong), retain::shape_error);
+  wrong[0] = {"other", torch::ones({2, 2})};
+  CHECK_THROWS_AS(anchors.set_importance(wrong), retain::state_error);
+  same(ewc);
+}
+
+TEST_CASE("term: a gradient of a loss leaves computed tensors, frozen and unused ones alone",
+          "[term]") {
+  struct first_only {
+    at::Tensor loss(const retain::parameter_list& model) const {
+      return model[0].tensor.square().sum();
+    }
+  };
+  const auto used = torch::ones({2}).requires_grad_(), unused = torch::ones({2}).requires_grad_();
+  const first_only term;
+  const retain::parameter_list model{{"used", used}, {"unused", unused}};
+  {
+    const at::NoGradGuard no_grad;  // the call stands where gradients are off
+    CHECK(retain::add_gradient_of_loss(term, model).item<double>() == 2);
+  }
+  CHECK(used.grad().equal(torch::full({2}, 2.0)));
+  CHECK(!unused.grad().defined());
+  const retain::parameter_list computed{{"used", used * 2}};
+  CHECK_THROWS_AS(retain::add_gradient_of_loss(term, computed), retain::config_error);
+}
