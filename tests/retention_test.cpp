@@ -295,6 +295,54 @@ TEST_CASE("retention: one guard pulls with all weight terms, and follows set_str
   CHECK_THROWS_WITH(retain::attach(own, s.net), ContainsSubstring("'move_only' cannot be attached"));
 }
 
+TEST_CASE("retention: adapt holds the KL of a probe near its target, resumed to the bit",
+          "[retention]") {
+  // The task pulls the policy away from the teacher with a constant force on the logits' bias.
+  torch::manual_seed(6);
+  setting s;
+  const auto far = torch::randn({50, 4});
+  const auto run = [&](double initial, int steps, const std::string& resume, int from) {
+    setting own = s;
+    own.net = torch::nn::Linear(std::dynamic_pointer_cast<torch::nn::LinearImpl>(s.net->clone()));
+    set keep;
+    keep.add("l2", retain::l2_init{own.net, {.strength = initial}});
+    retain::monitor watch{retain::teacher{s.net}};
+    watch.add("FAR", far);
+    CHECK_THROWS_AS(keep.adapt("l2", watch, "FAR", 0.02), retain::config_error);  // not measured
+    double kl = 0;
+    const support::temporary_folder folder;
+    for (int i = 1; i <= steps; ++i) {
+      torch::optim::SGD optimizer(own.net->parameters(), 0.01);
+      for (int inner = 0; inner < 5; ++inner) {
+        optimizer.zero_grad();
+        own.net->forward(s.states).select(1, 0).mean().neg().backward();
+        keep.add_gradient(own.net);
+        optimizer.step();
+      }
+      watch.measure(own.student(), i);
+      keep.adapt("l2", watch, "FAR", 0.02);
+      const double strength = keep.strength("l2");
+      keep.adapt("l2", watch, "FAR", 0.02);  // the same measurement once more
+      CHECK(keep.strength("l2") == strength);
+      kl = watch.kl("FAR");
+      if (!resume.empty() && i == from) {
+        retain::save(folder.file(resume), keep);
+        set fresh;
+        fresh.add("l2", retain::l2_init{own.net, {.strength = 123.0}});
+        retain::load(folder.file(resume), fresh);
+        keep = std::move(fresh);
+      }
+    }
+    return std::pair{kl, keep.strength("l2")};
+  };
+  for (const double initial : {0.01, 1.0, 10.0}) {
+    const auto [kl, strength] = run(initial, 80, "", 0);
+    INFO("from " << initial);
+    CHECK(kl == Approx(0.02).epsilon(0.2));
+    CHECK(run(initial, 80, "half", 20) == std::pair{kl, strength});
+  }
+}
+
 TEST_CASE("retention: masks, logits and a student with memory", "[retention]") {
   struct stretch {
     at::Tensor observations, state, done, mask;

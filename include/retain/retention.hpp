@@ -5,6 +5,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
+#include <retain/core/strength_schedule.hpp>
 #include <retain/distributions/categorical.hpp>
 #include <retain/steps.hpp>
 #include <retain/terms/any_term.hpp>
@@ -13,6 +14,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -203,6 +205,35 @@ class retention {
   /// Passes a measurement to the schedule of a term that adapts.
   void observe(std::string_view name, double measurement) {
     held(name).term->schedule().observe(measurement);
+  }
+
+  /// Adapts the strength of a term so that the KL on a probe stays near `target` nats. Call it after
+  /// every measurement of the monitor; a second call for the same measurement does nothing. The
+  /// first call replaces the term's schedule by a hold_kl that begins at the current strength, or at
+  /// 1 if the strength is 0. What it has learned is part of the state.
+  ///
+  ///     watch.measure(policy, steps);
+  ///     keep.adapt("ewc", watch, "FAR", 0.02);
+  ///
+  /// Throws config_error if the probe was not measured, if its KL is NaN, or for a target that is
+  /// not positive.
+  template <class Monitor>
+  void adapt(std::string_view name, const Monitor& watch, std::string_view probe, double target) {
+    auto& schedule = held(name).term->schedule();
+    const auto& measured = watch.last(probe);
+    const double strength = schedule.value();
+    const auto* running = schedule.template as<hold_kl>();
+    hold_kl holder = running && running->target == target
+                         ? *running
+                         : hold_kl{.initial = strength > 0 ? strength : 1.0, .target = target};
+    if (holder.at == measured.progress) return;
+    if (std::isnan(measured.kl))
+      throw config_error(detail::concat("retention: the KL of the probe '", std::string(probe),
+                                        "' is NaN, so '", std::string(name),
+                                        "' cannot be adapted to it"));
+    holder.observe(measured.kl);
+    holder.at = measured.progress;
+    schedule.set(holder);
   }
 
   /// Returns the last value of each term by name, with its strength.

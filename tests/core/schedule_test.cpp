@@ -103,6 +103,61 @@ TEST_CASE("schedule: dual ascent finds the multiplier that holds a KL at its bud
   CHECK(c.value() == Approx(4).epsilon(1e-6));
 }
 
+TEST_CASE("schedule: hold_kl finds a strength nine powers of ten away, with delay and noise",
+          "[schedule]") {
+  // In equilibrium the KL is 2 / (1 + c / c1)^2, which is 0.02 at c = 300. The KL comes to its
+  // equilibrium with a delay of `lag` measurements.
+  const double c1 = 300 / (std::sqrt(2 / 0.02) - 1);
+  std::mt19937 dice(1);
+  std::normal_distribution<double> normal;
+  for (const double initial : {1e-3, 1.0, 1e3, 1e6})
+    for (const double lag : {1.0, 3.0, 10.0})
+      for (const double noise : {0.0, 0.2}) {
+        INFO("from " << initial << ", lag " << lag << ", noise " << noise);
+        retain::strength_schedule c = retain::hold_kl{.initial = initial, .target = 0.02};
+        double kl = 0, highest = 0, sum = 0;
+        for (int i = 0; i < 200; ++i) {
+          kl += (2 / std::pow(1 + c.value() / c1, 2) - kl) / lag;
+          c.observe(kl * std::exp(noise * normal(dice)));
+          highest = std::max(highest, kl);
+          if (i >= 150) sum += kl;
+        }
+        CHECK(sum / 50 == Approx(0.02).epsilon(noise > 0 ? 0.3 : 0.05));
+        if (noise == 0) CHECK(c.value() == Approx(300).epsilon(0.1));
+        if (initial >= 1e3) CHECK(highest < 0.06);  // from above there is hardly an overshoot
+      }
+}
+
+TEST_CASE("schedule: hold_kl waits while the KL is coming back, and stays in its bounds",
+          "[schedule]") {
+  retain::strength_schedule c = retain::hold_kl{.initial = 4, .target = 0.1, .maximum = 20};
+  c.observe(1.0);
+  CHECK(c.value() == Approx(4 * std::exp(1.0)));
+  c.observe(0.8);  // still high, but a fifth lower
+  CHECK(c.value() == Approx(4 * std::exp(1.0)));
+  c.observe(0.79);  // no longer coming back
+  CHECK(c.value() == 20);
+  c.observe(0.05);
+  CHECK(c.value() == Approx(20 * std::exp(-0.5)));
+  c.observe(0.06);  // coming back from below
+  CHECK(c.value() == Approx(20 * std::exp(-0.5)));
+  c.observe(0.0);
+  c.observe(-1e-9);
+  CHECK(c.value() == Approx(20 * std::exp(-1.5)));
+  CHECK_THROWS_AS(c.observe(std::nan("")), retain::config_error);
+  retain::state st;
+  c.save_state(st, "");
+  retain::strength_schedule resumed = 1.0;
+  resumed.load_state(st, "");
+  for (const double kl : {0.3, 0.2, 0.25, 0.01, 0.02}) {
+    c.observe(kl);
+    resumed.observe(kl);
+    CHECK(resumed.value() == c.value());
+  }
+  CHECK_THROWS_AS(retain::strength_schedule(retain::hold_kl{.target = 0}), retain::config_error);
+  CHECK_THROWS_AS(retain::strength_schedule(retain::hold_kl{.rate = 0}), retain::config_error);
+}
+
 TEST_CASE("schedule: return ratio", "[schedule]") {
   retain::strength_schedule s = retain::return_ratio{.teacher_return = 200, .maximum = 2};
   CHECK(s.value() == 2);
@@ -198,13 +253,14 @@ TEST_CASE("schedule: the saved schedule replaces another one, to the bit", "[sch
       retain::cosine{.initial = 2, .last = 0.1, .over = 1e6},
       retain::adaptive_kl{.initial = 0.3, .target = 0.1, .minimum = 1e-3, .maximum = 7},
       retain::dual_ascent{.initial = 0.3, .target = 0.1, .rate = 0.7, .minimum = 0.01, .maximum = 9},
+      retain::hold_kl{.initial = 0.3, .target = 0.1, .rate = 0.7, .minimum = 0.01, .maximum = 9},
       retain::return_ratio{.teacher_return = 17, .maximum = 0.7}};
   for (const auto& saved : kinds)
     for (const auto& own : kinds) {
       auto s = saved, loaded = own;
       INFO(s.description() << " into " << loaded.description());
       s.step(321);
-      const bool adapts = s.description()[0] == 'a' || s.description()[0] == 'd';
+      const bool adapts = s.description().find("target") != std::string::npos;
       if (adapts) s.observe(0.4);
       retain::state st;
       s.save_state(st, "x.");

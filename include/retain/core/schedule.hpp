@@ -194,6 +194,56 @@ struct dual_ascent {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
+/// Holds a KL on probe states near a target, also if the right strength is unknown by several powers
+/// of ten: `retention::adapt` uses it. Each `observe(kl)` computes
+///
+///     c <- clamp(c * exp(rate * clamp(log(kl / target), -1/2, 1)), minimum, maximum)
+///
+/// but leaves c as it is while the KL is coming back: above the target and at least a tenth below
+/// the previous measurement, or below the target and at least a tenth above it. The KL follows the
+/// strength with a delay, and without this rule the strength would overshoot. The strength rises
+/// faster than it falls, because what was forgotten is hard to get back. With rate 1, one
+/// measurement multiplies the strength by 2.7 at most and by 0.6 at least.
+///
+/// Begin with a strength that is rather too large: the KL then reaches the target from below. With
+/// one that is a thousand times too small, the KL first overshoots for about ten measurements.
+struct hold_kl {
+  double initial = 1.0;
+  double target = 0.02;  ///< in nats
+  double rate = 1.0;
+  double minimum = 1e-6;
+  double maximum = 1e9;
+  double scale = 1.0;  ///< factor on `initial` from the observations
+  double last = -1.0;  ///< the previous measurement; negative before the first one
+  double at = -1.0;    ///< the progress of this measurement; set by retention::adapt
+
+  double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
+  void observe(double kl) {
+    const double error = kl > 0 ? std::clamp(std::log(kl / target), -0.5, 1.0) : -0.5;
+    const bool coming_back = last >= 0 && (error > 0 ? kl < 0.9 * last : kl > 1.1 * last);
+    if (!coming_back)
+      scale = std::clamp((*this)(0) * std::exp(rate * error), minimum, maximum) / initial;
+    last = std::max(kl, 0.0);  // rounding can make a KL negative
+  }
+  void validate() const {
+    detail::check_bounds(describe(), initial, target, minimum, maximum, scale);
+    detail::require(rate > 0 && std::isfinite(rate), describe(),
+                    "the rate must be positive and finite");
+    detail::require(!std::isnan(last) && !std::isnan(at), describe(),
+                    "the previous measurement must be a number");
+  }
+  std::string describe() const {
+    return detail::concat("hold_kl{", detail::exact_text(initial), ", target ",
+                          detail::exact_text(target), ", rate ", detail::exact_text(rate),
+                          ", from ", detail::exact_text(minimum), " to ",
+                          detail::exact_text(maximum), "}");
+  }
+  std::vector<double> memory() const { return {scale, last, at}; }
+  void set_memory(const std::vector<double>& values) {
+    scale = values.at(0), last = values.at(1), at = values.at(2);
+  }
+};
+
 /// maximum * clamp(1 - R_student / R_teacher, 0, 1). The caller passes the student's return to
 /// `observe`. Before the first observation the strength is `maximum`. Paper: Agarwal et al. 2022
 /// (arXiv 2206.01626).

@@ -79,6 +79,13 @@ class strength_schedule {
   /// schedule without describe().
   std::string description() const { return self_->describe(); }
 
+  /// Returns the schedule if it is of type S, otherwise a null pointer.
+  template <class S>
+  const S* as() const {
+    const auto* held = dynamic_cast<const model<S>*>(self_.get());
+    return held ? &held->function : nullptr;
+  }
+
   /// Replaces the schedule and keeps the progress. Throws config_error, and changes nothing, if the
   /// new schedule gives a strength that is negative or not finite at this progress.
   void set(strength_schedule other) {
@@ -237,6 +244,8 @@ class strength_schedule {
       return built(adaptive_kl{(*n)[0], (*n)[1], (*n)[2], (*n)[3]});
     if (const auto n = numbers_in<5>(text, "dual_ascent{#, target #, rate #, from # to #}"))
       return built(dual_ascent{(*n)[0], (*n)[1], (*n)[2], (*n)[3], (*n)[4]});
+    if (const auto n = numbers_in<5>(text, "hold_kl{#, target #, rate #, from # to #}"))
+      return built(hold_kl{(*n)[0], (*n)[1], (*n)[2], (*n)[3], (*n)[4]});
     if (const auto n = numbers_in<2>(text, "return_ratio{#, maximum #}"))
       return built(return_ratio{(*n)[0], (*n)[1]});
     return nullptr;
