@@ -63,6 +63,7 @@ std::vector<subject> policy_layers();
 std::vector<subject> replay_memories();
 std::vector<subject> policy_updates();
 std::vector<subject> small_updates();
+std::vector<subject> sets_of_terms();
 std::vector<subject> paper_updates();
 std::vector<subject> compile_times();
 std::vector<subject> python_ways();
