@@ -51,6 +51,7 @@
 #include <retain/running_statistics.hpp>
 #include <retain/schedule.hpp>
 #include <retain/state.hpp>
+#include <retain/steps.hpp>
 #include <retain/synaptic_intelligence.hpp>
 #include <retain/tanh_gaussian.hpp>
 #include <retain/teacher.hpp>
