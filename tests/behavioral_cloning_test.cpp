@@ -34,16 +34,18 @@ at::Tensor kl(const unit_normal& p, const unit_normal& q) {
   return (p.mean - q.mean).square().sum(-1) * 0.5;
 }
 
-/// Logits that count the steps since the state was last reset, from `start` on: a recurrent policy
-/// whose answers say what it remembers.
+/// Logits that count the steps since the state was last reset, from the state, or from `start`, on: a
+/// recurrent policy whose answers say what it remembers.
 struct step_counter {
   double start = 0;
   std::pair<categorical, at::Tensor> operator()(const at::Tensor& observations,
-                                                const at::Tensor& done) const {
+                                                const at::Tensor& state,
+                                                const at::Tensor& episode_start) const {
     std::vector<at::Tensor> said;
-    auto count = torch::full({observations.size(1)}, start, at::kDouble);
+    auto count =
+        state.defined() ? state : torch::full({observations.size(1)}, start, at::kDouble);
     for (std::int64_t t = 0; t < observations.size(0); ++t) {
-      count = count * done[t].logical_not() + 1;
+      count = count * episode_start[t].logical_not() + 1;
       said.push_back(torch::stack({count, torch::zeros_like(count)}, -1));
     }
     return {categorical{torch::stack(said)}, count};
@@ -376,7 +378,7 @@ TEST_CASE("behavioral_cloning: a burn-in warms the state of what began inside an
   const auto drawn = twin.sample(30);
   double sum = 0, count = 0, from_first = 0;
   for (int i = 0; i < 30; ++i) {
-    const bool first = drawn.done[0][i].item<bool>();
+    const bool first = drawn.episode_start[0][i].item<bool>();
     for (int t = first ? 0 : 4; t < 6; ++t) {
       const auto z = target[drawn.indices[t][i].item<std::int64_t>()];
       sum += kl(categorical{z}, categorical{torch::tensor({t + 1.0, 0.0}, at::kDouble)})
@@ -389,7 +391,7 @@ TEST_CASE("behavioral_cloning: a burn-in warms the state of what began inside an
   CHECK(count > from_first);
   CHECK(value == Approx(sum / count));
 
-  // Sequences that a memory holds itself have no `done`: all begin cold.
+  // Sequences that a memory holds itself have no `episode_start`: all begin cold.
   const padded_sequences memory{torch::randn({6, 5, 3}, at::kDouble),
                                 torch::tensor({5, 3, 5, 4, 2, 5})};
   const auto teacher = [](const padded_sequences::batch& b) { return categorical{b.steps}; };
@@ -408,9 +410,8 @@ TEST_CASE("behavioral_cloning: a burn-in warms the state of what began inside an
 TEST_CASE("behavioral_cloning: a recurrent teacher starts anew with every batch",
           "[behavioral_cloning]") {
   const auto forward = [](auto&, const at::Tensor& x, const at::Tensor& count,
-                          const at::Tensor& done) {
-    auto [said, last] = step_counter{count[0].item<double>()}(x, done);
-    return std::tuple{said, last};
+                          const at::Tensor& episode_start) {
+    return step_counter{}(x, count, episode_start);
   };
   const auto states = torch::zeros({20, 1}, at::kDouble);
   const retain::teacher teacher{torch::nn::Linear(1, 1), forward, torch::zeros({8}, at::kDouble)};

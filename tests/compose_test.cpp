@@ -146,20 +146,20 @@ TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compo
   CHECK(other.term<0>().loss(s.net).item<double>() == before);
 }
 
-TEST_CASE("compose: a recurrent student gets its state and done through the view", "[compose]") {
+TEST_CASE("compose: a recurrent student gets its state and episode_start through the view", "[compose]") {
   struct stretch {
-    at::Tensor observations, state, done, teacher;
+    at::Tensor observations, state, episode_start, teacher;
   };
   torch::manual_seed(7);
   torch::nn::Linear net(3, 3);
   // Adds up what it saw since the episode began: [T, N, 3], the state is the sum before the first
   // step.
   const auto recall = [&](const at::Tensor& observations, const at::Tensor& state,
-                          const at::Tensor& done) {
+                          const at::Tensor& episode_start) {
     auto sum = state;
     std::vector<at::Tensor> logits;
     for (std::int64_t t = 0; t < observations.size(0); ++t) {
-      sum = sum.masked_fill(done[t].unsqueeze(-1), 0) + observations[t];
+      sum = sum.masked_fill(episode_start[t].unsqueeze(-1), 0) + observations[t];
       logits.push_back(net(sum));
     }
     return std::tuple{categorical{torch::stack(logits)}, sum};
@@ -180,7 +180,7 @@ TEST_CASE("compose: a recurrent student gets its state and done through the view
   }
   const double expected =
       9 * 0.25 + 2 * retain::kl(categorical{steps.teacher},
-                                std::get<0>(recall(steps.observations, steps.state, steps.done)))
+                                std::get<0>(recall(steps.observations, steps.state, steps.episode_start)))
                          .mean()
                          .item<double>();
   CHECK(keep.loss(view, steps).item<double>() == Approx(expected));

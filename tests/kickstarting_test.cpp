@@ -53,12 +53,12 @@ struct lstm_net : torch::nn::Cloneable<lstm_net> {
   torch::nn::Linear head{nullptr};
 };
 
-/// Over a sequence [T, N, 3]: the state is reset before the steps that `done` [T, N] marks.
+/// Over a sequence [T, N, 3]: the state is reset before the steps that `episode_start` [T, N] marks.
 const auto follow = [](auto& net, const at::Tensor& xs, lstm_state carried,
-                       const at::Tensor& done) {
+                       const at::Tensor& episode_start) {
   std::vector<at::Tensor> said;
   for (std::int64_t t = 0; t < xs.size(0); ++t) {
-    const auto keep = (1 - done[t]).unsqueeze(1);
+    const auto keep = (1 - episode_start[t]).unsqueeze(1);
     carried = net->cell->forward(
         xs[t], lstm_state{std::get<0>(carried) * keep, std::get<1>(carried) * keep});
     said.push_back(net->head->forward(std::get<0>(carried)));
@@ -67,7 +67,7 @@ const auto follow = [](auto& net, const at::Tensor& xs, lstm_state carried,
 };
 
 struct recurrent_rollout {
-  at::Tensor observations, done;
+  at::Tensor observations, episode_start;
   lstm_state state;
   categorical teacher;
 };
@@ -169,21 +169,21 @@ TEST_CASE(
     "[kickstarting]") {
   // The state counts the steps of the episode; the teacher's logits are the count.
   const auto counting = [](auto&, const at::Tensor& x, const at::Tensor& count,
-                           const at::Tensor& done) {
+                           const at::Tensor& episode_start) {
     std::vector<at::Tensor> said;
     auto carried = count;
     for (std::int64_t t = 0; t < x.size(0); ++t) {
-      carried = carried * (1 - done[t]) + 1;
+      carried = carried * (1 - episode_start[t]) + 1;
       said.push_back(carried);
     }
     return std::tuple{torch::stack(said).unsqueeze(-1) * torch::tensor({0.0f, 1.0f}), carried};
   };
-  struct with_done {
-    at::Tensor observations, done;
+  struct with_starts {
+    at::Tensor observations, episode_start;
   };
   retain::kickstarting keep{retain::teacher{torch::nn::Linear(1, 1), counting, torch::zeros({2})}};
-  const auto done = torch::tensor({{1.f, 0.f}, {0.f, 0.f}, {0.f, 1.f}});
-  const with_done rollout{torch::zeros({3, 2, 1}), done};
+  const auto episode_start = torch::tensor({{1.f, 0.f}, {0.f, 0.f}, {0.f, 1.f}});
+  const with_starts rollout{torch::zeros({3, 2, 1}), episode_start};
   const auto first = keep.target(rollout), second = keep.target(rollout);
   const auto counts = [](const categorical& d) { return d.logits.select(-1, 1); };
   CHECK(counts(first).equal(torch::tensor({{1.f, 1.f}, {2.f, 2.f}, {3.f, 1.f}})));
@@ -355,7 +355,7 @@ TEST_CASE("kickstarting: where the teacher is at home, cloning elsewhere: a gate
   CHECK(resumed.loss(student, rollout{x}).equal(keep.loss(student, rollout{x})));
 }
 
-TEST_CASE("kickstarting: several teachers are several terms, each with its place in what the "
+TEST_CASE("kickstarting: several teachers are several terms, each with its index in what the "
           "rollout keeps",
           "[kickstarting]") {
   torch::manual_seed(7);
@@ -369,7 +369,7 @@ TEST_CASE("kickstarting: several teachers are several terms, each with its place
   const auto left = [](const at::Tensor& o) { return torch::arange(o.size(0)).lt(2); };
   const auto right = [](const at::Tensor& o) { return torch::arange(o.size(0)).ge(2); };
   auto keep = retain::compose(retain::kickstarting{identity, {.strength = 1.0}, left},
-                              retain::kickstarting{doubled, {.strength = 3.0, .place = 1}, right});
+                              retain::kickstarting{doubled, {.strength = 3.0, .teacher_index = 1}, right});
   const double live = keep.loss(student, rollout{x}).item<double>();
   const auto s = student(x);
   const double expected = (kl(categorical{x}, s).narrow(0, 0, 2).sum() +
@@ -380,39 +380,39 @@ TEST_CASE("kickstarting: several teachers are several terms, each with its place
   const asked_both kept{x, {keep.term<0>().target(rollout{x}), keep.term<1>().target(rollout{x})}};
   CHECK(keep.loss(student, kept).item<double>() == live);
   CHECK(keep.breakdown().at(1).name == "kickstarting_2");
-  retain::kickstarting lost{identity, {.place = 2}};
+  retain::kickstarting lost{identity, {.teacher_index = 2}};
   CHECK_THROWS_WITH(lost.loss(student, kept),
-                    ContainsSubstring("predictions of 2") && ContainsSubstring("place is 2"));
+                    ContainsSubstring("predictions of 2") && ContainsSubstring("teacher_index is 2"));
 }
 
 TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and resets before the "
-          "steps that done marks",
+          "steps that episode_start marks",
           "[kickstarting]") {
   torch::manual_seed(8);
   auto net = std::make_shared<lstm_net>(), origin = std::make_shared<lstm_net>();
   const auto student = [&](const at::Tensor& xs, const lstm_state& carried,
-                           const at::Tensor& done) { return follow(net, xs, carried, done); };
+                           const at::Tensor& episode_start) { return follow(net, xs, carried, episode_start); };
   static_assert(retain::recurrent_policy<decltype(student), at::Tensor, lstm_state>);
   retain::kickstarting keep{retain::teacher{origin, follow, no_memory(2)}, {.strength = 1.5}};
 
   const auto xs = torch::randn({5, 2, 3}, at::kDouble);
-  auto done = torch::zeros({5, 2}, at::kDouble);
-  done[3][0] = 1;
+  auto episode_start = torch::zeros({5, 2}, at::kDouble);
+  episode_start[3][0] = 1;
   const lstm_state before{torch::randn({2, 4}, at::kDouble), torch::randn({2, 4}, at::kDouble)};
   recurrent_rollout played{
-      xs, done, before,
-      keep.target(recurrent_rollout{xs, done, before, categorical{torch::zeros({5, 2, 5})}})};
+      xs, episode_start, before,
+      keep.target(recurrent_rollout{xs, episode_start, before, categorical{torch::zeros({5, 2, 5})}})};
   const auto loss = keep.loss(student, played);
 
   // Step by step gives what the whole sequence gives.
   std::vector<at::Tensor> logits;
   lstm_state carried = before;
   for (std::int64_t t = 0; t < 5; ++t) {
-    const auto one = student(xs.narrow(0, t, 1), carried, done.narrow(0, t, 1));
+    const auto one = student(xs.narrow(0, t, 1), carried, episode_start.narrow(0, t, 1));
     logits.push_back(std::get<0>(one).logits);
     carried = std::get<1>(one);
   }
-  CHECK(torch::cat(logits).equal(std::get<0>(student(xs, before, done)).logits));
+  CHECK(torch::cat(logits).equal(std::get<0>(student(xs, before, episode_start)).logits));
   CHECK(loss.item<double>() ==
         Approx(1.5 * kl(played.teacher, categorical{torch::cat(logits)}).mean().item<double>()));
 
@@ -438,7 +438,7 @@ TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and
 
   // The same student where a rollout carries no state is asked as a plain policy.
   const auto plain = [&](const at::Tensor& o) {
-    return std::get<0>(follow(net, o, no_memory(2), done));
+    return std::get<0>(follow(net, o, no_memory(2), episode_start));
   };
   CHECK(keep.loss(plain, asked_rollout{xs, played.teacher}).item<double>() ==
         Approx(1.5 * kl(played.teacher, plain(xs)).mean().item<double>()));

@@ -345,7 +345,7 @@ TEST_CASE("retention: adapt holds the KL of a probe near its target, resumed to 
 
 TEST_CASE("retention: masks, logits and a student with memory", "[retention]") {
   struct stretch {
-    at::Tensor observations, state, done, mask;
+    at::Tensor observations, state, episode_start, mask;
   };
   torch::manual_seed(7);
   torch::nn::Linear net(3, 3);

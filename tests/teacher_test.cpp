@@ -37,8 +37,8 @@ struct recurrent_net : torch::nn::Cloneable<recurrent_net> {
 
 /// One step: the state of environments that begin an episode is reset before the step.
 const auto one_step = [](auto& net, const at::Tensor& x, const at::Tensor& h,
-                         const at::Tensor& done) {
-  const auto carried = net->core->forward(x, h * (1 - done).unsqueeze(1));
+                         const at::Tensor& episode_start) {
+  const auto carried = net->core->forward(x, h * (1 - episode_start).unsqueeze(1));
   return std::tuple{net->head->forward(carried), carried};
 };
 
@@ -103,26 +103,27 @@ TEST_CASE("teacher: a holder, a shared pointer and a TorchScript module are copi
   CHECK(c.equal(torch::full({1, 2}, 2.0)));
 }
 
-TEST_CASE("teacher: a module that cannot be cloned says what to do, and can be adopted",
+TEST_CASE("teacher: a module that cannot be cloned says what to do, and another can be adopted",
           "[teacher]") {
   auto net = std::make_shared<not_cloneable>();
   CHECK_THROWS_WITH(retain::teacher{net},
-                    ContainsSubstring("torch::nn::Cloneable") && ContainsSubstring("adopt"));
+                    ContainsSubstring("torch::nn::Cloneable") &&
+                        ContainsSubstring("teacher{policy, fresh, forward}"));
   const retain::teacher adopted{retain::adopt, std::make_shared<not_cloneable>()};
   CHECK(adopted(torch::zeros({2, 3})).num_actions() == 3);
 }
 
-TEST_CASE("teacher: a recurrent one resets before the step that done marks", "[teacher]") {
+TEST_CASE("teacher: a recurrent one resets before the step that episode_start marks", "[teacher]") {
   torch::manual_seed(2);
   auto net = std::make_shared<recurrent_net>();
   const auto zero = torch::zeros({2, 5});
   retain::teacher t{net, one_step, zero};
-  static_assert(decltype(t)::recurrent);
+  static_assert(!std::invocable<decltype(t)&, at::Tensor>);
   const auto xs = torch::randn({4, 2, 2});
-  const auto done = torch::tensor({{0., 0.}, {0., 0.}, {1., 0.}, {0., 0.}}, at::kFloat);
+  const auto episode_start = torch::tensor({{0., 0.}, {0., 0.}, {1., 0.}, {0., 0.}}, at::kFloat);
   // Environment 0 begins anew at step 2: from there on it must look like a fresh run over the rest.
   std::vector<at::Tensor> out;
-  for (int i = 0; i < 4; ++i) out.push_back(t.step(xs[i], done[i]).logits);
+  for (int i = 0; i < 4; ++i) out.push_back(t.step(xs[i], episode_start[i]).logits);
   retain::teacher fresh{net, one_step, zero};
   const auto none = torch::zeros({2});
   const auto second = fresh.step(xs[2], none).logits, third = fresh.step(xs[3], none).logits;
@@ -136,8 +137,8 @@ TEST_CASE("teacher: a recurrent one resets before the step that done marks", "[t
 TEST_CASE("teacher: a forward function that changes its state in place changes neither the initial "
           "state nor a copy's",
           "[teacher]") {
-  const auto in_place = [](auto& net, const at::Tensor& x, at::Tensor h, const at::Tensor& done) {
-    h.mul_((1 - done).unsqueeze(1)).add_(x.sum(1, true));
+  const auto in_place = [](auto& net, const at::Tensor& x, at::Tensor h, const at::Tensor& episode_start) {
+    h.mul_((1 - episode_start).unsqueeze(1)).add_(x.sum(1, true));
     return std::tuple{net->forward(h), h};
   };
   retain::teacher t{torch::nn::Linear(5, 3), in_place, torch::zeros({2, 5})};

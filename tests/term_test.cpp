@@ -6,8 +6,19 @@
 #include <vector>
 
 #include "own_term/l1_penalty.hpp"
+#include "own_term/tempered_distillation.hpp"
 #include "support.hpp"
 
+namespace term_test {
+
+using own_teacher = retain::teacher<torch::nn::Linear>;
+using own_distillation = tempered_distillation<own_teacher>;
+using logits_function = at::Tensor (*)(const at::Tensor&);
+
+static_assert(retain::output_term<own_distillation, logits_function, retain::steps>);
+static_assert(!retain::weight_term<own_distillation>);
+static_assert(!retain::output_term<l1_penalty, logits_function, retain::steps>);
+static_assert(!retain::output_term<own_teacher, logits_function, retain::steps>);
 static_assert(retain::weight_term<l1_penalty>);
 static_assert(retain::retention_term<l1_penalty>);
 static_assert(!retain::attachable<l1_penalty>);
@@ -37,14 +48,40 @@ TEST_CASE("term: the penalty of the example, against its formula", "[term]") {
   CHECK(!net->bias.grad().defined());
 }
 
+TEST_CASE("term: the distillation of the example, against its formula", "[term]") {
+  torch::manual_seed(4);
+  torch::nn::Linear net(3, 4), student(3, 4);
+  own_distillation keep{own_teacher{net}, 2.0, 5.0};
+  retain::steps rollout{.observations = torch::randn({6, 3})};
+  const auto at_temperature = [&](const torch::nn::Linear& model, const at::Tensor& o) {
+    return torch::softmax(model->forward(o).to(at::kDouble) / 2, -1);
+  };
+  const auto expected = [&](const at::Tensor& o) {
+    const auto p = at_temperature(net, o), q = at_temperature(student, o);
+    return 5 * 4 * (p * (p / q).log()).sum(-1).mean().item<double>();
+  };
+  const auto forward = [&](const at::Tensor& o) { return student->forward(o); };
+  CHECK(keep.loss(forward, rollout).item<double>() ==
+        Approx(expected(rollout.observations)).epsilon(1e-5));
+  rollout.mask = torch::tensor({1, 1, 0, 0, 1, 0});
+  CHECK(keep.loss(forward, rollout).item<double>() ==
+        Approx(expected(rollout.observations.index_select(0, torch::tensor({0, 1, 4}))))
+            .epsilon(1e-5));
+  keep.loss(forward, rollout).backward();
+  CHECK(student->weight.grad().abs().sum().item<double>() > 0);
+  CHECK(!net->weight.grad().defined());
+}
+
 TEST_CASE("term: own terms in a set, saved and resumed to the bit", "[term]") {
   torch::manual_seed(2);
   torch::nn::Linear net(3, 2);
   const support::temporary_folder folder;
+  const retain::steps rollout{.observations = torch::randn({7, 3})};
   const auto made = [&] {
     retain::retention<> keep;
     keep.add(l1_penalty{net, 2.0});
     keep.add(retain::l2_init{net});
+    keep.add(own_distillation{own_teacher{net}, 2.0, 1.0});
     return keep;
   };
   auto keep = made();
@@ -61,7 +98,8 @@ TEST_CASE("term: own terms in a set, saved and resumed to the bit", "[term]") {
   for (const double progress : {2, 6}) {
     keep.step(progress);
     resumed.step(progress);
-    CHECK(resumed.loss(net).equal(keep.loss(net)));
+    const retain::policy_view view{net, [&](const at::Tensor& o) { return net->forward(o); }};
+    CHECK(resumed.loss(view, rollout).equal(keep.loss(view, rollout)));
   }
 }
 
@@ -131,3 +169,5 @@ TEST_CASE("term: a gradient of a loss leaves computed tensors, frozen and unused
   const retain::parameter_list computed{{"used", used * 2}};
   CHECK_THROWS_AS(retain::add_gradient_of_loss(term, computed), retain::config_error);
 }
+
+}  // namespace term_test

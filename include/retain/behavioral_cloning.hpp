@@ -7,6 +7,7 @@
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/uniform.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/ask.hpp>
 #include <retain/terms/distillation.hpp>
 #include <retain/terms/stored_data.hpp>
 
@@ -76,9 +77,9 @@ struct is_expert_actions<expert_actions<A>> : std::true_type {};
 /// batches. At strength 0 neither student nor teacher is called, but a batch is still drawn.
 ///
 /// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher
-/// that takes (observations, done) is called with both and may return {prediction, state}. It
-/// starts from its own initial state. A recurrent retain::teacher is reset before every batch, so
-/// its initial state must be one of batch_size sequences.
+/// that takes (observations, state, episode_start) (see recurrent_policy) gets new_episodes{} and
+/// the draw's episode_start. A recurrent retain::teacher with an initial state starts from it in
+/// every batch, so it must be one of batch_size sequences; its carried state does not change.
 ///
 /// The initial state is wrong for a sequence that begins inside an episode. `burn_in` leaves the
 /// first steps of these sequences out of the loss; other sequences keep all their steps. Gradients
@@ -130,7 +131,9 @@ class behavioral_cloning : public detail::distillation_base {
   }
 
   /// Draws the next batch and returns its loss, a 0-dim tensor in the graph of `student`. `student`
-  /// is a callable from observations to a prediction.
+  /// is a callable from observations to a prediction, or a recurrent_policy for sequences. Throws
+  /// config_error at the first loss with gradients if the teacher adopted the student's tensors
+  /// (see teacher).
   template <class Student>
   at::Tensor loss(Student&& student) {
     draw();
@@ -140,26 +143,30 @@ class behavioral_cloning : public detail::distillation_base {
     }
     const auto observations = detail::gather(memory_, draw_.indices);
     const at::Tensor padding = on_device_of(observations, draw_.mask),
-                     done = on_device_of(observations, draw_.done);
-    const auto answer = detail::ask_stored<sequential>(student, observations, done);
+                     episode_start = on_device_of(observations, draw_.episode_start);
+    const auto answer = detail::ask_stored<sequential>(student, observations, episode_start);
     at::Tensor kept;
     if constexpr (labels) {
       kept = valid(padding, detail::mask_of(answer));
       rows_ = surprise(detail::where(detail::distribution_of(answer), kept), kept);
     } else {
-      const auto target = ask(observations, done);
+      const auto target = targets(observations, episode_start);
       kept = valid(padding, valid(detail::mask_of(target), detail::mask_of(answer)));
       const auto p = detail::where(
           detail::beside(detail::distribution_of(target), detail::distribution_of(answer)), kept);
       const auto q = detail::where(detail::distribution_of(answer), kept);
       rows_ = direction_ == divergence::teacher_student ? kl(p, q) : kl(q, p);
     }
-    if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.done));
+    if (burn_in_ > 0) kept = valid(kept, detail::warm_rows(burn_in_, rows_, draw_.episode_start));
     const at::Tensor mean =
         detail::masked_mean(draw_.weights.defined() ? rows_ * weights_like(rows_) : rows_, kept);
     // rounding can make the divergence of nearly equal distributions negative
     rows_ = labels ? rows_.detach() : rows_.detach().clamp_min(0);
     last_ = mean.detach();
+    if (!checked_ && at::GradMode::is_enabled()) {
+      detail::check_adopted(name, target_, student, mean);
+      checked_ = true;
+    }
     return mean * strength();
   }
   /// Returns loss(student). The rollout is not used.
@@ -255,19 +262,12 @@ class behavioral_cloning : public detail::distillation_base {
   }
 
   template <class Observations>
-  auto ask(const Observations& observations, [[maybe_unused]] const at::Tensor& done) {
+  auto targets(const Observations& observations, [[maybe_unused]] const at::Tensor& episode_start) {
     const at::NoGradGuard no_grad;
-    if constexpr (detail::gatherable<Target>) {
+    if constexpr (detail::gatherable<Target>)
       return detail::as_prediction(detail::gather(target_, draw_.indices));
-    } else if constexpr (requires { requires Target::recurrent; }) {
-      static_assert(
-          sequential,
-          "a recurrent teacher needs a sampler of sequences, which marks where episodes begin");
-      target_.reset();
-      return target_.step(observations, done);
-    } else {
-      return detail::ask_stored<sequential>(target_, observations, done);
-    }
+    else
+      return detail::ask_stored<sequential>(target_, observations, episode_start);
   }
 
   /// Returns -log pi(a*|s). In a row that is not kept, the stored action may be outside the
@@ -308,6 +308,7 @@ class behavioral_cloning : public detail::distillation_base {
   std::int64_t batch_size_, burn_in_;
   drawn draw_;
   at::Tensor rows_;
+  bool checked_ = false;  // whether the teacher may share tensors with the student
 };
 
 }  // namespace retain

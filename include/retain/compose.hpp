@@ -37,7 +37,7 @@ struct policy_view {
 
   parameter_list named_parameters() const { return parameters(model); }
   /// Calls the function. The arguments are (observations), or for a recurrent student
-  /// (observations, state, done).
+  /// (observations, state, episode_start); the function may take both.
   template <class... Arguments>
     requires std::invocable<const Function&, const Arguments&...>
   decltype(auto) operator()(const Arguments&... arguments) const {

@@ -6,6 +6,7 @@
 #include <retain/distributions/prediction.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/teacher.hpp>
+#include <retain/terms/ask.hpp>
 #include <retain/terms/distillation.hpp>
 
 #include <algorithm>
@@ -103,7 +104,7 @@ class dark_experience_replay : public detail::distillation_base {
   }
 
   /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps
-  /// observations to logits or to a categorical. Throws shape_error if the student's logits and the
+  /// single observations to logits or to a categorical. Throws shape_error if the student's logits and the
   /// stored logits have different shapes. Throws config_error as described above.
   template <class Student>
   at::Tensor loss(Student&& student) {
@@ -115,7 +116,7 @@ class dark_experience_replay : public detail::distillation_base {
     const transitions light = labelled_ ? memory_.sample(batch_size_) : transitions();
     at::Tensor sum;
     if (strength() > 0) {
-      const auto answer = detail::as_prediction(student(dark["observations"]));
+      const auto answer = detail::ask_stored<false>(student, dark["observations"]);
       const at::Tensor logits =
           detail::where(detail::distribution_of(answer), detail::mask_of(answer)).logits;
       const at::Tensor stored = dark["logits"].to(logits.device());
@@ -134,7 +135,7 @@ class dark_experience_replay : public detail::distillation_base {
       sum = distance * strength();
     }
     if (labelled_ && label_strength() > 0) {
-      const auto answer = detail::as_prediction(student(light["observations"]));
+      const auto answer = detail::ask_stored<false>(student, light["observations"]);
       const at::Tensor surprise =
           detail::where(detail::distribution_of(answer), detail::mask_of(answer))
               .log_prob(light["labels"])

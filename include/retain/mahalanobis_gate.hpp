@@ -4,7 +4,10 @@
 #include <retain/base/error.hpp>
 #include <retain/base/finite.hpp>
 #include <retain/base/text.hpp>
+#include <retain/core/new_episodes.hpp>
 #include <retain/core/state.hpp>
+#include <retain/steps.hpp>
+#include <retain/terms/ask.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -13,9 +16,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 namespace retain {
@@ -31,6 +37,16 @@ struct mahalanobis_gate_options {
 namespace detail {
 struct observations_themselves {
   at::Tensor operator()(const at::Tensor& observations) const { return observations; }
+};
+/// A feature function may return {features, state}.
+struct read_features {
+  template <class Answer>
+  at::Tensor operator()(const Answer& answer) const {
+    if constexpr (is_several<Answer>::value)
+      return std::get<0>(answer);
+    else
+      return answer;
+  }
 };
 }  // namespace detail
 
@@ -50,6 +66,16 @@ struct observations_themselves {
 /// `seen` holds n states and is passed to the feature function. The features must be [n, d], or
 /// [..., d] for sequences. The Gaussian is fitted in double. A call of the gate costs one matrix
 /// product in the floating-point type of the features, on their device.
+///
+/// The feature function of a recurrent teacher takes (observations, state, episode_start) and
+/// returns the features, or {features, state}. It gets new_episodes{}, so the features start anew in
+/// every rollout. Then `seen` is retain::steps with episode_start; steps that its mask drops are
+/// not fitted.
+///
+///     mahalanobis_gate gate{steps{.observations = seen, .episode_start = episode_start},
+///                           [&](const auto& o, const at::Tensor& state, const auto& start) {
+///                             return teacher_net->core(o, state, start);
+///                           }};
 ///
 /// If n is not much larger than d, the quantile over the fitted states gives a threshold that is
 /// too strict. In this case call `calibrate` with states that were not used for the fit.
@@ -116,18 +142,25 @@ class mahalanobis_gate {
   template <class Observations>
   at::Tensor distance(const Observations& observations) const {
     const at::NoGradGuard no_grad;
-    const at::Tensor given = features_(observations);
-    if (given.dim() < 1 || given.size(-1) != mean_.size(0))
-      throw shape_error(detail::concat("mahalanobis_gate: features of shape ",
-                                       detail::shape_text(given.sizes()),
-                                       ", but the gate was fitted to [..., ", mean_.size(0), "]"));
-    return distances(at::isFloatingType(given.scalar_type()) ? given : given.to(at::kFloat));
+    return distance_of(features_of(observations));
   }
 
   /// Returns true for accepted states, bool [...]. Features that are not finite are rejected.
   template <class Observations>
-  at::Tensor operator()(const Observations& observations) const {
+  at::Tensor operator()(const Observations& observations) const
+    requires std::invocable<Features&, const Observations&>
+  {
     return distance(observations).le(threshold_);
+  }
+  /// The same for features with memory; a feature function may return {features, state}.
+  template <class Observations, class State>
+  at::Tensor operator()(const Observations& observations, const State& carried,
+                        const at::Tensor& episode_start) const
+    requires std::invocable<Features&, const Observations&, const State&, const at::Tensor&>
+  {
+    const at::NoGradGuard no_grad;
+    return distance_of(detail::read_features{}(features_(observations, carried, episode_start)))
+        .le(threshold_);
   }
 
   double threshold() const { return threshold_; }
@@ -170,15 +203,52 @@ class mahalanobis_gate {
   template <class Observations>
   at::Tensor rows_of(const Observations& observations) const {
     const at::NoGradGuard no_grad;
-    const at::Tensor given = features_(observations);
+    at::Tensor given = features_of(observations);
     if (given.dim() < 2 || given.size(-1) < 1)
       throw shape_error(detail::concat("mahalanobis_gate: features need the shape [n, d], got ",
                                        detail::shape_text(given.sizes())));
+    if constexpr (detail::is_steps<Observations>::value)
+      if (const at::Tensor& mask = observations.mask; mask.defined()) {
+        if (mask.sizes() != given.sizes().slice(0, static_cast<std::size_t>(given.dim() - 1)))
+          throw shape_error(detail::concat(
+              "mahalanobis_gate: a mask of shape ", detail::shape_text(mask.sizes()),
+              " does not fit features of shape ", detail::shape_text(given.sizes())));
+        const auto kept = mask.to(given.device(), at::kBool).reshape({-1}).nonzero().squeeze(1);
+        given = given.reshape({-1, given.size(-1)}).index_select(0, kept);
+      }
     const auto rows = given.detach().reshape({-1, given.size(-1)}).to(at::kCPU, at::kDouble);
     if (!at::isfinite(rows).all().template item<bool>())
       throw config_error("mahalanobis_gate: the features of the pre-training states hold values "
                          "that are not finite");
     return rows;
+  }
+
+  /// Returns the features of states or of retain::steps.
+  template <class Observations>
+  at::Tensor features_of(const Observations& observations) const {
+    if constexpr (detail::is_steps<Observations>::value) {
+      detail::check_rollout<Observations>();
+      using observed = std::remove_cvref_t<decltype(observations.observations)>;
+      if constexpr (std::invocable<Features&, const observed&, new_episodes, const at::Tensor&>) {
+        if (!observations.episode_start.defined())
+          throw config_error("mahalanobis_gate: the feature function takes (observations, state, "
+                             "episode_start), but the steps have no episode_start");
+        return detail::read_features{}(
+            features_(observations.observations, new_episodes{}, observations.episode_start));
+      } else {
+        return detail::read_features{}(features_(observations.observations));
+      }
+    } else {
+      return detail::read_features{}(features_(observations));
+    }
+  }
+
+  at::Tensor distance_of(const at::Tensor& given) const {
+    if (given.dim() < 1 || given.size(-1) != mean_.size(0))
+      throw shape_error(detail::concat("mahalanobis_gate: features of shape ",
+                                       detail::shape_text(given.sizes()),
+                                       ", but the gate was fitted to [..., ", mean_.size(0), "]"));
+    return distances(at::isFloatingType(given.scalar_type()) ? given : given.to(at::kFloat));
   }
 
   at::Tensor distances(const at::Tensor& given) const {

@@ -8,8 +8,9 @@
 #include <retain/core/state.hpp>
 #include <retain/distributions/prediction.hpp>
 #include <retain/kernels/gather.hpp>
+#include <retain/steps.hpp>
 #include <retain/teacher.hpp>
-#include <retain/terms/distillation.hpp>
+#include <retain/terms/rollout.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -61,30 +62,30 @@ at::Tensor divergence_rows(const D& p, const D& q) {
 ///     monitor watch{teacher};
 ///     watch.add("CLOSE", first_rooms);
 ///     watch.add("FAR", later_rooms);                   // evaluates the teacher once, at this call
+///     watch.add("DEEP", steps{.observations = sequences, .episode_start = episode_start});
 ///     watch.report_success("FAR", share_of_wins);      // optional, whenever it was measured
 ///     for (const auto& row : watch.measure(policy, env_steps))
 ///       log(row.probe, row.kl, row.agreement, row.forgetting);
 ///     cloning.observe(watch.kl("FAR"));                // for an adaptive strength (dual_ascent)
 ///
-/// Teacher and policy are callables that map observations to a prediction. Put a policy with
-/// dropout or BatchNorm into eval mode first. Observations are a tensor [n, ...]. With the second
-/// template argument they may be any type with size() and gather(indices). If a row of the
-/// observations is a sequence, teacher and policy get whole sequences, must start from their
-/// initial state, and must mark padding with retain::masked. No graph is built. Memory: the states,
-/// the teacher's predictions for them, and the policy's predictions for one batch.
+/// Teacher and policy are callables that map observations to a prediction, or recurrent policies.
+/// Put a policy with dropout or BatchNorm into eval mode first. No graph is built. Memory: the
+/// states, the teacher's predictions for them, and the policy's predictions for one batch.
+///
+/// A probe is a tensor of observations [n, ...], or retain::steps: sequences [T, N, ...] with
+/// episode_start, and with a mask if they are padded. Recurrent teachers and policies get
+/// new_episodes{}, or the state of the steps, if it is defined. With the second template argument,
+/// a probe may be any type with size() and gather(indices), also basic_steps with another type of
+/// state. For such a type other than basic_steps, teacher and policy get what gather returns; if
+/// this is a sequence, they start from their initial state and mark padding with retain::masked.
 template <class Teacher, detail::gatherable Observations = at::Tensor>
 class monitor {
-  using batch_type =
-      std::conditional_t<std::convertible_to<Observations, at::Tensor>, at::Tensor,
-                         decltype(detail::gather(std::declval<const Observations&>(),
-                                                 std::declval<const at::Tensor&>()))>;
-  static_assert(
-      std::invocable<Teacher&, const batch_type&>,
-      "the teacher of a monitor must map observations to a prediction without a state; wrap a "
-      "recurrent teacher: [&](const at::Tensor& sequences) { return its prediction for sequences "
-      "that start from the initial state; }");
-  using answer_type = std::remove_cvref_t<decltype(detail::as_prediction(
-      std::declval<Teacher&>()(std::declval<const batch_type&>())))>;
+  static constexpr bool plain = std::convertible_to<Observations, at::Tensor>;
+  using states_type = std::conditional_t<plain, steps, Observations>;
+  using batch_type = std::remove_cvref_t<decltype(detail::gather(
+      std::declval<const states_type&>(), std::declval<const at::Tensor&>()))>;
+  using answer_type =
+      decltype(detail::ask_batch(std::declval<Teacher&>(), std::declval<const batch_type&>()));
 
  public:
   /// Throws config_error for a batch size below 1.
@@ -96,9 +97,15 @@ class monitor {
   }
 
   /// Adds a probe and evaluates the teacher on its states. Throws config_error for an empty set of
-  /// states. Throws config_error for a name that exists already, that is empty, or that contains a
-  /// comma, a quote or a line break.
-  void add(const std::string& name, Observations observations) {
+  /// states, for steps with weights, and if a recurrent teacher needs an episode_start that is
+  /// undefined. Throws config_error for a name that exists already, that is empty, or that contains
+  /// a comma, a quote or a line break.
+  void add(const std::string& name, Observations observations)
+    requires plain
+  {
+    add(name, states_type{.observations = std::move(observations)});
+  }
+  void add(const std::string& name, states_type observations) {
     if (name.empty() || name.find_first_of(",\"\r\n") != std::string::npos)
       throw config_error(detail::concat(
           "monitor: '", name,
@@ -106,12 +113,16 @@ class monitor {
     for (const auto& p : probes_)
       if (p.name == name)
         throw config_error(detail::concat("monitor: a probe '", name, "' exists already"));
-    if (detail::size_of(observations) < 1)
+    if (observations.size() < 1)
       throw config_error(detail::concat("monitor: the probe '", name, "' has no states"));
+    if (detail::rollout_weights(observations).defined())
+      throw config_error(detail::concat("monitor: the steps of '", name,
+                                        "' have weights, but a measurement is a mean without "
+                                        "weights: leave them out, or drop steps with the mask"));
     probe added{name, std::move(observations), {}};
     const at::NoGradGuard no_grad;
     each_batch(added, [&](const batch_type& batch) {
-      added.asked.push_back(detail::as_prediction(teacher_(batch)));
+      added.asked.push_back(detail::ask_batch(teacher_, batch));
     });
     probes_.push_back(std::move(added));
   }
@@ -229,18 +240,18 @@ class monitor {
 
   struct probe {
     std::string name;
-    Observations observations;
+    states_type observations;
     std::vector<answer_type> asked;  // the teacher's predictions, one per batch
     double best = nothing, last = nothing, reported = nothing;
   };
 
   template <class Visit>
   void each_batch(const probe& p, Visit visit) const {
-    const auto size = detail::size_of(p.observations);
+    const auto size = static_cast<std::int64_t>(p.observations.size());
     for (std::int64_t from = 0; from < size; from += options_.batch_size) {
       const auto count = std::min(options_.batch_size, size - from);
-      if constexpr (std::convertible_to<Observations, at::Tensor>)
-        visit(at::Tensor(p.observations).narrow(0, from, count));
+      if constexpr (detail::is_steps<states_type>::value)
+        visit(p.observations.narrow(from, count));
       else
         visit(detail::gather(p.observations, at::arange(from, from + count)));
     }
@@ -253,10 +264,12 @@ class monitor {
     bool discrete = true;
     auto said = p.asked.begin();
     each_batch(p, [&](const batch_type& batch) {
-      const auto answer = detail::as_prediction(policy(batch));
+      const auto answer = detail::ask_batch(policy, batch);
       const std::string where = detail::concat("monitor: policy and teacher on '", p.name, "'");
-      at::Tensor kept =
-          detail::common_mask(where.c_str(), detail::mask_of(answer), detail::mask_of(*said));
+      at::Tensor kept = detail::common_mask(
+          where.c_str(),
+          detail::common_mask(where.c_str(), detail::mask_of(answer), detail::mask_of(*said)),
+          detail::rollout_mask(batch));
       const auto target = detail::where(
           detail::beside(detail::distribution_of(*said), detail::distribution_of(answer)), kept);
       const auto student = detail::where(detail::distribution_of(answer), kept);

@@ -6,18 +6,19 @@
 #include <retain/base/text.hpp>
 #include <retain/core/concepts.hpp>
 #include <retain/core/state.hpp>
-#include <retain/core/strength_schedule.hpp>
 #include <retain/distributions/prediction.hpp>
 #include <retain/loss/log_ratio.hpp>
 #include <retain/teacher.hpp>
-#include <retain/terms/distillation.hpp>
-#include <retain/terms/student.hpp>
+#include <retain/terms/ask.hpp>
+#include <retain/terms/scheduled_strength.hpp>
+#include <retain/terms/rollout.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace retain {
@@ -91,21 +92,22 @@ struct stored_reference {};
 ///     reference_kl{stored_reference{}, {.strength = 0.1}}     // uses rollout.reference_log_probs
 ///
 /// A rollout has `observations` and `actions` [...]. These members are optional:
-/// `reference_log_probs` [...], `mask`, and `state` and `done` for a recurrent student (see
-/// kickstarting). If the rollout has `reference_log_probs`, the reference is not evaluated. The
+/// `reference_log_probs` [...], `mask`, and `episode_start` and `state` for a recurrent student (see
+/// kickstarting). If the rollout has `reference_log_probs`, the reference is not evaluated. A
+/// recurrent retain::teacher as the reference needs them, because every call moves its state. The
 /// gradients described at kl_estimator are exact for actions of the current policy. In later epochs
 /// over the same rollout they are approximations, which become worse as the policy moves away from
 /// the policy that collected the rollout.
 ///
 /// Throws config_error for k1: its mean gradient is 0, so the loss would only add noise.
 template <class Reference>
-class reference_kl {
+class reference_kl : public scheduled_strength {
  public:
   static constexpr const char* name = "reference_kl";
 
   explicit reference_kl(Reference reference, reference_kl_options options = {})
-      : reference_(std::move(reference)),
-        schedule_(std::move(options.strength)),
+      : scheduled_strength(std::move(options.strength)),
+        reference_(std::move(reference)),
         estimator_(options.estimator) {
     if (estimator_ == kl_estimator::k1)
       throw config_error("reference_kl: k1 cannot be a loss, because its mean gradient is zero: "
@@ -114,35 +116,43 @@ class reference_kl {
   }
 
   /// Returns log pi*(a|s) of the rollout's actions, [...], without a graph. Store it as
-  /// rollout.reference_log_probs. Throws shape_error if a mask has a wrong shape.
+  /// rollout.reference_log_probs. A recurrent retain::teacher continues with its state from the end
+  /// of the previous rollout. Throws shape_error if a mask has a wrong shape.
   template <class Rollout>
   at::Tensor reference_log_probs(const Rollout& rollout) {
+    check<Rollout>();
     const at::NoGradGuard no_grad;
-    if constexpr (requires { rollout.reference_log_probs; }) {
-      return rollout.reference_log_probs;
+    if (at::Tensor stored = stored_in(rollout); stored.defined()) return stored;
+    if constexpr (asks<Rollout>) {
+      const auto said = detail::ask_along(reference_, rollout);
+      return log_probs_of(
+          said, rollout.actions,
+          detail::common_mask(name, detail::rollout_mask(rollout), detail::mask_of(said)));
     } else {
-      const auto said = detail::as_prediction(asked(rollout));
-      return log_probs_of(said, rollout.actions,
-                          detail::common_mask(name, mask_of(rollout), detail::mask_of(said)));
+      return nothing_stored();
     }
   }
 
   /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps
   /// observations to a prediction, or a recurrent_policy. At strength 0 the student and the
-  /// reference are not called. Throws shape_error if shapes do not match.
+  /// reference are not called. Throws shape_error if shapes do not match. Throws config_error at
+  /// the first loss with gradients if the reference adopted the student's tensors (see teacher).
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout& rollout) {
+    check<Rollout>();
     if (strength() == 0.0) return at::zeros({});
-    const auto answer = detail::ask_student(student, rollout);
-    auto kept = detail::common_mask(name, detail::mask_of(answer), mask_of(rollout));
-    at::Tensor reference;
-    if constexpr (requires { rollout.reference_log_probs; }) {
-      reference = rollout.reference_log_probs;
-    } else {
-      const at::NoGradGuard no_grad;
-      const auto said = detail::as_prediction(asked(rollout));
-      kept = detail::common_mask(name, kept, detail::mask_of(said));
-      reference = log_probs_of(said, rollout.actions, kept);
+    const auto answer = ask(student, rollout);
+    auto kept = detail::common_mask(name, detail::mask_of(answer), detail::rollout_mask(rollout));
+    at::Tensor reference = stored_in(rollout);
+    if (!reference.defined()) {
+      if constexpr (asks_live<Rollout>) {
+        const at::NoGradGuard no_grad;
+        const auto said = live(rollout);
+        kept = detail::common_mask(name, kept, detail::mask_of(said));
+        reference = log_probs_of(said, rollout.actions, kept);
+      } else {
+        nothing_stored();
+      }
     }
     auto own = log_probs_of(answer, rollout.actions, kept);
     reference = reference.to(own.device());
@@ -153,14 +163,12 @@ class reference_kl {
     }
     const auto mean = detail::masked_mean(reference_kl_estimate(own, reference, estimator_), kept);
     last_ = mean.detach();
+    if (!checked_ && at::GradMode::is_enabled()) {
+      detail::check_adopted(name, reference_, student, mean);
+      checked_ = true;
+    }
     return mean * strength();
   }
-
-  double strength() const { return schedule_.value(); }
-  void step(double progress) { schedule_.step(progress); }
-  /// Throws the exceptions that `step` would throw, but does not move the schedule.
-  void check_step(double progress) const { schedule_.check_step(progress); }
-  void observe(double measurement) { schedule_.observe(measurement); }
 
   /// The mean estimate of the last `loss`, not multiplied by the strength, without gradient.
   /// Undefined before the first call of `loss`.
@@ -179,20 +187,48 @@ class reference_kl {
 
  private:
   template <class Rollout>
-  static at::Tensor mask_of(const Rollout& rollout) {
-    if constexpr (requires { rollout.mask; })
-      return rollout.mask;
-    else
-      return {};
-  }
+  using observations_of = std::remove_cvref_t<decltype(std::declval<Rollout>().observations)>;
+  /// Whether the reference can be asked about a rollout, once or in every epoch.
   template <class Rollout>
-  auto asked(const Rollout& rollout) {
+  static constexpr bool asks_live =
+      detail::takes_observations<Reference, observations_of<Rollout>> ||
+      (detail::takes_state<Reference, observations_of<Rollout>> &&
+       !detail::steps_along<Reference, observations_of<Rollout>>);
+  template <class Rollout>
+  static constexpr bool asks =
+      asks_live<Rollout> || detail::steps_along<Reference, observations_of<Rollout>>;
+
+  template <class Rollout>
+  static constexpr void check() {
+    detail::check_rollout<Rollout>();
     static_assert(
-        std::invocable<Reference&, decltype((rollout.observations))>,
+        requires(const Rollout& r) { r.actions; }, "reference_kl: the rollout needs a member "
+                                                   "actions");
+    static_assert(
+        asks<Rollout> || requires(const Rollout& r) { r.reference_log_probs; },
         "reference_kl: the reference cannot be called with observations, so the rollout must "
         "have reference_log_probs; for a recurrent reference, compute them once per "
         "rollout");
-    return reference_(rollout.observations);
+  }
+  template <class Rollout>
+  static at::Tensor stored_in(const Rollout& rollout) {
+    if constexpr (requires { rollout.reference_log_probs; })
+      return rollout.reference_log_probs;
+    else
+      return {};
+  }
+  [[noreturn]] static at::Tensor nothing_stored() {
+    throw config_error("reference_kl: the reference cannot be called with observations alone: "
+                       "compute rollout.reference_log_probs once per rollout, for a recurrent "
+                       "retain::teacher with reference_log_probs(rollout)");
+  }
+  /// Asks the reference without moving its state.
+  template <class Rollout>
+  auto live(const Rollout& rollout) {
+    if constexpr (detail::steps_along<Reference, observations_of<Rollout>>)
+      return detail::as_prediction(reference_(rollout.observations));
+    else
+      return detail::ask_along(reference_, rollout);
   }
   template <class Prediction>
   static at::Tensor log_probs_of(const Prediction& prediction, const at::Tensor& actions,
@@ -202,9 +238,9 @@ class reference_kl {
   }
 
   Reference reference_;
-  strength_schedule schedule_;
   kl_estimator estimator_;
   at::Tensor last_;
+  bool checked_ = false;  // whether the reference may share tensors with the student
 };
 
 }  // namespace retain

@@ -3,16 +3,23 @@
 
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
+#include <retain/core/concepts.hpp>
+#include <retain/core/module_tensors.hpp>
+#include <retain/core/new_episodes.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/core/state.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/terms/ask.hpp>
+#include <retain/terms/carried_state.hpp>
+#include <retain/terms/model_copy.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <concepts>
-#include <memory>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -28,90 +35,20 @@ inline constexpr adopt_t adopt{};
 
 namespace detail {
 
-template <class M>
-concept has_deepcopy = requires(const M& model) {  // torch::jit::Module
-  { model.deepcopy() } -> std::convertible_to<M>;
-};
-template <class M>
-concept module_holder = requires(const M& model) {
-  typename M::ContainedType;
-  model.ptr();
-};
-template <class M>
-struct is_shared_ptr : std::false_type {};
-template <class T>
-struct is_shared_ptr<std::shared_ptr<T>> : std::true_type {};
-
-/// Returns a copy that shares no tensor with the original.
-template <class M>
-M deep_copy(const M& model) {
-  if constexpr (has_deepcopy<M>) {
-    // with gradients enabled, the copied parameters would not be leaves
-    const at::NoGradGuard no_grad;
-    return model.deepcopy();
-  } else {
-    static_assert(
-        module_holder<M> || is_shared_ptr<M>::value,
-        "retain::teacher copies a module holder, a std::shared_ptr to a torch::nn::Module, or a "
-        "torch::jit::Module; "
-        "for anything else make the copy yourself and write teacher{retain::adopt, copy, forward}");
-    try {
-      if constexpr (module_holder<M>)
-        return M(std::dynamic_pointer_cast<typename M::ContainedType>(model->clone()));
-      else
-        return std::dynamic_pointer_cast<typename M::element_type>(model->clone());
-    } catch (const c10::Error&) {
-      throw config_error("teacher: this module cannot be cloned; derive it from "
-                         "torch::nn::Cloneable and build its layers in reset(), or copy it "
-                         "yourself and write teacher{retain::adopt, copy, forward}");
-    }
-  }
-}
-
-template <class M>
-decltype(auto) module_of(M& model) {
-  if constexpr (requires { model.train(false); } || requires { model.eval(); })
-    return (model);
-  else
-    return (*model);
-}
-
+/// The default forward function: forward(observations), or forward(observations, state,
+/// episode_start), of the module.
 struct call_forward {
-  template <class M, class Observations>
-  auto operator()(M& model, const Observations& observations) const {
-    if constexpr (requires { model->forward(observations); })
-      return model->forward(observations);
+  template <class M, class... Arguments>
+    requires(
+        requires(M& model, const Arguments&... given) { model->forward(given...); } ||
+        requires(M& model, const Arguments&... given) { model.forward(given...); })
+  auto operator()(M& model, const Arguments&... given) const {
+    if constexpr (requires { model->forward(given...); })
+      return model->forward(given...);
     else
-      return model.forward(observations);
+      return model.forward(given...);
   }
 };
-
-struct no_state {};
-
-template <class State, class Visit>
-void each_tensor(State& carried, Visit visit) {
-  using plain = std::remove_const_t<State>;
-  if constexpr (std::convertible_to<State&, const at::Tensor&>) {
-    visit(carried);
-  } else if constexpr (requires { carried.begin(); }) {
-    for (auto& tensor : carried) visit(tensor);
-  } else if constexpr (requires { std::tuple_size<plain>::value; }) {
-    std::apply([&](auto&... tensor) { (visit(tensor), ...); }, carried);
-  } else {
-    static_assert(std::same_as<plain, no_state>,
-                  "a recurrent teacher's state is a tensor, or a range, tuple or pair of tensors");
-  }
-}
-
-/// Returns a copy of a state with cloned tensors, so that a forward function may change them in
-/// place.
-template <class State>
-State cloned(State carried) {
-  each_tensor(carried, [](at::Tensor& tensor) {
-    if (tensor.defined()) tensor = tensor.clone();
-  });
-  return carried;
-}
 
 }  // namespace detail
 
@@ -123,113 +60,171 @@ State cloned(State carried) {
 ///     teacher t{policy, [](auto& net, const auto& o) {
 ///       return categorical{net->forward(o.screen)};
 ///     }};
-///     teacher t{policy, forward, initial_state};  // recurrent: see `step`
+///     teacher t{policy, fresh, forward};          // a module that cannot be cloned
+///     teacher t{policy, recurrent_forward{}};     // recurrent: see operator() and `step`
+///     teacher t{policy, recurrent_forward{}, initial_state};
 ///
 /// `policy` is a module holder, a std::shared_ptr to a module that can be cloned, or a
-/// torch::jit::Module. A recurrent forward function takes (model, observations, state, done) and
-/// returns a tuple {prediction, state}. It must reset the state before each step that `done` marks.
-/// Copies of a teacher share the frozen weights, but each copy has its own state. Throws
-/// config_error if the model cannot be copied.
+/// torch::jit::Module. Throws config_error if the model cannot be copied. `fresh` is another
+/// network, built like `policy`: all parameters and buffers are copied into it by name. Throws
+/// config_error, which lists the differences, if a name or a shape differs, or if `fresh` shares a
+/// tensor with `policy`: a copy of a holder or of a std::shared_ptr (`=`) is the same network.
 ///
-/// Warning: LibTorch's clone() copies only registered parameters, buffers and modules. A plain
-/// tensor member, for example running statistics, is shared between the original and the copy. If
-/// the student then writes into this tensor, the teacher changes too. The library cannot detect
-/// this. Register such a tensor as a buffer in reset(), like the layers:
+/// The forward function takes (model, observations) and returns what a policy may return (see
+/// policy_answer), or takes (model, observations, state, episode_start) and returns {prediction,
+/// state} (see recurrent_policy). Without a forward function, the module's own forward is called.
+///
+/// A recurrent state is a tensor, a range, a tuple or pair, an aggregate of up to 8 members, or a
+/// type with save_state and load_state. Without an initial state, the forward function gets
+/// new_episodes{}, which converts to State{}, for example to an undefined tensor. The initial state
+/// of N environments only serves N environments. A state is copied before each call, so the forward
+/// function may change it in place.
+///
+/// Copies of a teacher share the frozen weights, but each copy carries its own state.
+///
+/// `teacher{adopt, copy, forward}` takes a model as it is. Its parameters get requires_grad =
+/// false. If it shares tensors with the model that is trained, the student stops learning. A term
+/// finds this at its first loss with gradients and a strength above 0, and throws config_error: if
+/// the student lists its parameters (such as policy_view), exactly; otherwise if the loss has no
+/// graph. A student that is frozen on purpose (see warm_start) has such a loss too: then freeze the
+/// copy before you adopt it, or leave the term out until the student learns.
+///
+/// Warning: LibTorch's clone() copies only registered parameters, buffers and modules, and so does
+/// `fresh`. A plain tensor member, for example running statistics, is shared between the original
+/// and its clone. If the student then writes into this tensor, the teacher changes too. The library
+/// cannot detect this. Register such a tensor as a buffer in reset(), like the layers:
 ///
 ///     void reset() override { mean = register_buffer("mean", at::zeros({n})); }
-template <class Model, class Forward = detail::call_forward, class State = detail::no_state>
+template <class Model, class Forward = detail::call_forward, class State = new_episodes>
 class teacher {
- public:
-  static constexpr bool recurrent = !std::same_as<State, detail::no_state>;
+  static constexpr bool begins_itself = std::same_as<State, new_episodes>;
 
+  // what the forward function gets in place of new_episodes
+  template <class Given>
+  using passed = std::conditional_t<std::same_as<Given, new_episodes>, State, Given>;
+  template <class Observations>
+  static constexpr bool alone = std::invocable<Forward&, Model&, const Observations&>;
+  template <class Observations, class Given = new_episodes>
+  static constexpr bool along =
+      requires(Forward& forward, Model& model, const Observations& observations,
+               passed<Given> carried, const at::Tensor& episode_start) {
+        detail::next_state(forward(model, observations, std::move(carried), episode_start));
+      };
+
+ public:
   explicit teacher(const Model& model, Forward forward = {}, State initial = {})
-      : teacher(adopt, detail::deep_copy(model), std::move(forward), std::move(initial)) {}
+      : teacher(own_copy{}, detail::deep_copy(model), std::move(forward), std::move(initial)) {}
+
+  teacher(const Model& model, Model fresh, Forward forward = {}, State initial = {})
+      : teacher(own_copy{}, detail::copied_into(model, std::move(fresh)), std::move(forward),
+                std::move(initial)) {}
 
   teacher(adopt_t, Model copy, Forward forward = {}, State initial = {})
-      : model_(std::move(copy)),
-        forward_(std::move(forward)),
-        initial_(initial),
-        carried_(std::move(initial)) {
-    detail::module_of(model_).eval();
-    for (auto& [name, tensor] : parameters(model_)) tensor.requires_grad_(false);
-  }
+      : teacher(own_copy{}, std::move(copy), std::move(forward), std::move(initial), true) {}
 
   /// Returns the teacher's prediction for a batch of independent observations.
   template <class Observations>
-    requires(!recurrent)
+    requires(alone<Observations> || !along<Observations>)
   auto operator()(const Observations& observations) const {
+    static_assert(
+        alone<Observations>,
+        "a teacher needs a module with forward(observations), or a forward function "
+        "(model, observations) or (model, observations, state, episode_start), for the type of the "
+        "observations; the second returns {prediction, state}");
     const at::NoGradGuard no_grad;
-    return detail::as_prediction(forward_(model_, observations));
+    if constexpr (alone<Observations>) return detail::as_prediction(forward_(model_, observations));
   }
 
-  /// Returns the prediction of a recurrent teacher along the student's trajectory. It starts with
-  /// the state of the previous call. `done` is 1 at the first step of an episode; there the forward
-  /// function resets the state.
-  template <class Observations>
-    requires(recurrent)
-  auto step(const Observations& observations, const at::Tensor& done) {
+  /// Returns {prediction, state after the last step}, like any policy with a state: see
+  /// recurrent_policy. new_episodes{} begins with the initial state, if one was given. The carried
+  /// state is neither used nor changed.
+  template <class Observations, class Given>
+    requires along<Observations, Given>
+  auto operator()(const Observations& observations, const Given& carried,
+                  const at::Tensor& episode_start) const {
     const at::NoGradGuard no_grad;
-    auto [answer, next] = forward_(model_, observations, detail::cloned(carried_), done);
-    carried_ = std::move(next);
-    return detail::as_prediction(std::move(answer));
+    const auto from = [&]() -> const auto& {
+      if constexpr (std::same_as<Given, new_episodes>)
+        return initial_;
+      else
+        return carried;
+    };
+    auto answer = forward_(model_, observations, detail::cloned(from()), episode_start);
+    auto said = detail::as_prediction(answer);
+    return std::tuple(std::move(said), detail::next_state(std::move(answer)));
+  }
+
+  /// Returns the prediction along the student's trajectory. It starts with the state of the
+  /// previous call. `episode_start`, [N] or [T, N], is 1 at the first step of an episode; there the
+  /// forward function resets the state. Throws shape_error if N differs from the previous call
+  /// without reset().
+  template <class Observations>
+    requires along<Observations>
+  auto step(const Observations& observations, const at::Tensor& episode_start) {
+    const at::NoGradGuard no_grad;
+    using made = std::remove_cvref_t<decltype(detail::next_state(
+        forward_(model_, observations, std::declval<State>(), episode_start)))>;
+    using carried = std::conditional_t<begins_itself, made, State>;
+    const std::int64_t episodes =
+        episode_start.defined() && episode_start.dim() > 0 ? episode_start.size(-1) : -1;
+    carried_.check_episodes(episodes);
+    auto answer = forward_(model_, observations, carried_.template next<carried>(), episode_start);
+    auto said = detail::as_prediction(answer);
+    carried_.template set<carried>(detail::next_state(std::move(answer)), episodes);
+    return said;
   }
 
   /// Resets the state to the initial state.
-  void reset()
-    requires(recurrent)
-  {
-    carried_ = initial_;
+  void reset() {
+    carried_.forget();
+    if constexpr (!begins_itself) carried_.begin_with(initial_);
   }
-  const State& carried() const { return carried_; }
+  /// The state after the last step.
+  const State& carried() const
+    requires(!begins_itself)
+  {
+    return carried_.template value<State>();
+  }
 
   const Model& model() const { return model_; }
+
+  /// The parameters that required gradients until this teacher adopted them.
+  const parameter_list& frozen_by_adoption() const { return frozen_; }
 
   /// Saves the weights, the buffers and the current recurrent state.
   void save_state(state& out, const std::string& prefix) const {
     for (const auto& [name, tensor] : tensors()) out.set(prefix + name, tensor.detach());
-    int index = 0;
-    detail::each_tensor(carried_, [&](const at::Tensor& tensor) {
-      if (tensor.defined()) out.set(carried_key(prefix, index), tensor);
-      ++index;
-    });
+    carried_.save(out, prefix + "carried.");
   }
 
   /// Throws state_error or shape_error and changes nothing if the saved weights do not match the
-  /// model.
+  /// model. Without an initial state, a state of any number of environments is loaded.
   void load_state(const state& in, const std::string& prefix) {
     const at::NoGradGuard no_grad;
     std::vector<std::pair<at::Tensor, at::Tensor>> replacements;
+    std::optional<at::Device> device;
     for (auto& [name, tensor] : tensors()) {
       const at::Tensor& saved = in.tensor(prefix + name);
-      check_like(saved, tensor, name);
+      detail::carried_state::check_saved_like(saved, tensor, name);
       replacements.emplace_back(tensor, at::empty_like(tensor).copy_(saved));
+      if (!device) device = tensor.device();
     }
-    State carried = carried_;
-    int index = 0;
-    detail::each_tensor(carried, [&](at::Tensor& tensor) {
-      const auto key = carried_key(prefix, index++);
-      const at::Tensor saved = in.contains(key) ? in.tensor(key) : at::Tensor();
-      if (tensor.defined() && saved.defined()) check_like(saved, tensor, key);
-      tensor = saved.defined() && tensor.defined() ? saved.to(tensor.options()) : saved;
-    });
+    auto carried = carried_.loaded(in, prefix + "carried.", device);
     for (auto& [tensor, replacement] : replacements) tensor.set_data(replacement);
     carried_ = std::move(carried);
   }
 
  private:
-  static void check_like(const at::Tensor& saved, const at::Tensor& own, const std::string& name) {
-    if (saved.sizes() != own.sizes())
-      throw shape_error(detail::concat(
-          "teacher: the saved '", name, "' has shape ", detail::shape_text(saved.sizes()),
-          ", this teacher's is ", detail::shape_text(own.sizes()),
-          ": the state belongs to another network or another number of environments"));
-    if (saved.scalar_type() != own.scalar_type())
-      throw state_error(detail::concat("teacher: the saved '", name, "' is ", saved.dtype(),
-                                       ", this teacher's is ", own.dtype()));
-  }
+  struct own_copy {};
 
-  static std::string carried_key(const std::string& prefix, int index) {
-    return detail::concat(prefix, "carried.", index);
+  teacher(own_copy, Model model, Forward forward, State initial, bool adopted = false)
+      : model_(std::move(model)), forward_(std::move(forward)), initial_(std::move(initial)) {
+    detail::module_of(model_).eval();
+    for (auto& [name, tensor] : parameters(model_)) {
+      if (adopted && tensor.requires_grad()) frozen_.push_back({name, tensor});
+      tensor.requires_grad_(false);
+    }
+    reset();
   }
 
   parameter_list tensors() const {
@@ -241,7 +236,9 @@ class teacher {
 
   mutable Model model_;  // mutable: forward functions are usually not const
   mutable Forward forward_;
-  State initial_, carried_;
+  State initial_;
+  detail::carried_state carried_;
+  parameter_list frozen_;
 };
 
 template <class Model>
@@ -250,6 +247,13 @@ template <class Model, class Forward>
 teacher(const Model&, Forward) -> teacher<Model, Forward>;
 template <class Model, class Forward, class State>
 teacher(const Model&, Forward, State) -> teacher<Model, Forward, State>;
+// The second argument has the type of the first: a fresh network, not a forward function.
+template <class Model>
+teacher(const Model&, Model) -> teacher<Model>;
+template <class Model, class Forward>
+teacher(const Model&, Model, Forward) -> teacher<Model, Forward>;
+template <class Model, class Forward, class State>
+teacher(const Model&, Model, Forward, State) -> teacher<Model, Forward, State>;
 template <class Model>
 teacher(adopt_t, Model) -> teacher<Model>;
 template <class Model, class Forward>
@@ -257,4 +261,35 @@ teacher(adopt_t, Model, Forward) -> teacher<Model, Forward>;
 template <class Model, class Forward, class State>
 teacher(adopt_t, Model, Forward, State) -> teacher<Model, Forward, State>;
 
+namespace detail {
+
+/// Throws config_error if the teacher adopted tensors of the student: see `teacher`. `loss` is the
+/// loss of the student, computed with gradients enabled. `who` is the start of the error text.
+template <class Teacher, class Student>
+void check_adopted(const char* who, const Teacher& teacher, const Student& student,
+                   const at::Tensor& loss) {
+  if constexpr (requires { teacher.frozen_by_adoption(); }) {
+    const parameter_list& frozen = teacher.frozen_by_adoption();
+    if (frozen.empty()) return;
+    if constexpr (parameter_source<Student>) {
+      for (const auto& own : parameters(student))
+        for (const auto& theirs : frozen)
+          if (own.tensor.is_same(theirs.tensor))
+            throw config_error(
+                concat(who, ": the student's '", own.name,
+                       "' is a parameter of the adopted teacher, so "
+                       "it does not learn: a copy of a holder or of a std::shared_ptr is the same "
+                       "network. Adopt another network, or write teacher{policy}"));
+    } else if (!loss.requires_grad()) {
+      throw config_error(concat(
+          who, ": the loss has no graph, so the student does not learn. Check these causes: the "
+               "adopted teacher shares its tensors with the student (a copy of a holder is the "
+               "same network), which froze them; the student has no trainable parameter; it runs "
+               "under NoGradGuard; its answer is detached. If the student is frozen on purpose, "
+               "call requires_grad_(false) on the teacher's parameters before you adopt them"));
+    }
+  }
+}
+
+}  // namespace detail
 }  // namespace retain

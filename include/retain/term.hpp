@@ -2,13 +2,15 @@
 #pragma once
 
 #include <retain/base/error.hpp>
+#include <retain/base/mean.hpp>
 #include <retain/core/leaf.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/distributions/prediction.hpp>
 #include <retain/terms/anchors.hpp>
+#include <retain/terms/ask.hpp>
 #include <retain/terms/concepts.hpp>
 #include <retain/terms/distillation.hpp>
 #include <retain/terms/scheduled_strength.hpp>
-#include <retain/terms/student.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -24,15 +26,21 @@
 ///
 /// - `strength_schedule`: the strength, also one that is set or adapts; `schedule()` returns it
 /// - `anchors`: the anchors of a weight term, their match with a model, and the fused pass
-/// - `mean_divergence`: the mean divergence of two predictions over the rows that count
-/// - `masked_mean` and `common_mask`: means of your own over the rows that count
-/// - `ask`: calls a student on a rollout, with memory if the student has one
+/// - `ask`: calls a student or teacher on a rollout, with memory if it has one
+/// - `mean_divergence`: the mean KL of two predictions over the rows that count
+/// - `distribution_of`, `mask_of`, `common_mask`, `masked_mean`: for means of your own over these
+///   rows
 /// - `add_gradient_of_loss`: the add_gradient of a weight term that only has a loss
 ///
 /// compose, retention and the schedules treat such a term as one of the library's. Each part has
 /// save_state and load_state.
 
 namespace retain {
+
+using detail::common_mask;
+using detail::distribution_of;
+using detail::mask_of;
+using detail::masked_mean;
 
 /// Adds the gradient of term.loss(model) to every trainable `.grad` by autograd, and returns the
 /// loss as a 0-dim float64 tensor: the add_gradient of a weight term that only has a loss.

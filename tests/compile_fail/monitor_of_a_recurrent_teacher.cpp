@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// expect: the teacher of a monitor must map observations to a prediction without a state; wrap a
+// expect: must be callable as policy.observations., or as policy.observations, state, episode_start
 #include <retain/monitor.hpp>
 
-struct recurrent_teacher {
-  static constexpr bool recurrent = true;
+struct stepping_teacher {
   retain::categorical step(const at::Tensor& observations, const at::Tensor&) {
     return retain::categorical{observations};
   }
 };
 
-retain::monitor watch{recurrent_teacher{}};
+retain::monitor watch{stepping_teacher{}};

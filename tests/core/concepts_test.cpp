@@ -55,6 +55,23 @@ static_assert(retain::prediction<const retain::masked<bernoulli>&>);
 static_assert(!retain::prediction<tensor>);
 static_assert(!retain::prediction<retain::masked<bernoulli>*>);
 
+struct logits_and_value {
+  tensor logits, value;
+};
+struct logits_and_some_mask {
+  tensor logits, mask;
+};
+static_assert(retain::policy_answer<tensor>);
+static_assert(retain::policy_answer<retain::masked<bernoulli>>);
+static_assert(retain::policy_answer<std::pair<bernoulli, tensor>>);
+static_assert(retain::policy_answer<std::tuple<logits_and_value, tensor, int>>);
+static_assert(retain::policy_answer<retain::actor_critic_answer<retain::categorical>>);
+static_assert(retain::policy_answer<const logits_and_value&>);
+static_assert(!retain::policy_answer<logits_and_some_mask>);
+static_assert(!retain::policy_answer<std::pair<int, bernoulli>>);
+static_assert(!retain::policy_answer<std::tuple<>>);
+static_assert(!retain::policy_answer<double>);
+
 using network = retain::actor_critic_net<retain::mlp, retain::categorical_head>;
 struct observation {
   tensor screen;
@@ -70,6 +87,16 @@ const auto remembers = [](const tensor& o, const tensor& state, const tensor&) {
 const auto forgets_its_state = [](const tensor& o, const tensor&, const tensor&) {
   return retain::categorical{o};
 };
+struct whole_answer {
+  retain::categorical distribution;
+  tensor values, state;
+};
+const auto answers_a_struct = [](const tensor& o, const tensor& state, const tensor&) {
+  return whole_answer{retain::categorical{o}, {}, state};
+};
+const auto says_nothing = [](const tensor&, const tensor& state, const tensor&) {
+  return std::pair{std::string(), state};
+};
 const auto carries_a_number = [](const tensor& o, int state, const tensor&) {
   return std::tuple{retain::categorical{o}, state};
 };
@@ -77,12 +104,19 @@ const auto carries_a_number = [](const tensor& o, int state, const tensor&) {
 static_assert(retain::policy<decltype(asks), tensor>);
 static_assert(retain::policy<decltype(asks_struct), observation>);
 static_assert(!retain::policy<decltype(asks_struct), tensor>);
-static_assert(!retain::policy<decltype(answers_logits), tensor>);
+static_assert(retain::policy<decltype(answers_logits), tensor>);
 static_assert(!retain::policy<decltype(remembers), tensor>);
+static_assert(!retain::policy<decltype([](const tensor&) { return 1; }), tensor>);
+static_assert(!retain::policy<decltype([](const tensor&) { return std::tuple{1, tensor()}; }), tensor>);
 static_assert(!retain::policy<retain::categorical, tensor>);
 
 static_assert(retain::recurrent_policy<decltype(remembers), tensor, tensor>);
 static_assert(retain::recurrent_policy<decltype(carries_a_number), tensor, int>);
+static_assert(retain::recurrent_policy<decltype(remembers), tensor>);
+static_assert(retain::recurrent_policy<decltype(answers_a_struct), tensor, tensor>);
+static_assert(!retain::recurrent_policy<decltype(asks), tensor>);
+static_assert(!retain::recurrent_policy<decltype(forgets_its_state), tensor>);
+static_assert(!retain::recurrent_policy<decltype(says_nothing), tensor>);
 static_assert(retain::recurrent_policy<retain::actor_critic<retain::mlp, retain::categorical_head>,
                                        tensor, tensor>);
 static_assert(!retain::recurrent_policy<decltype(asks), tensor, tensor>);

@@ -98,7 +98,7 @@ TEST_CASE("actor_critic: the layers one after the other, and the names of its pa
   CHECK(!made({.values = 0})->evaluate(x).values.defined());
 }
 
-TEST_CASE("actor_critic: a sequence gives what its steps give, and done resets the state before "
+TEST_CASE("actor_critic: a sequence gives what its steps give, and episode_start resets the state before "
           "the step it marks",
           "[actor_critic]") {
   torch::manual_seed(2);
@@ -107,18 +107,18 @@ TEST_CASE("actor_critic: a sequence gives what its steps give, and done resets t
       auto policy = made({.core = core, .core_width = 5, .critic = critic});
       policy->to(at::kDouble);
       const auto x = torch::randn({6, 2, 3}, at::kDouble);
-      auto done = torch::zeros({6, 2});
-      done[0].fill_(1);
-      done[3][1] = 1;
+      auto episode_start = torch::zeros({6, 2});
+      episode_start[0].fill_(1);
+      episode_start[3][1] = 1;
       const auto whole =
-          policy->evaluate(x, torch::randn({2, policy->state_width()}, at::kDouble), done);
+          policy->evaluate(x, torch::randn({2, policy->state_width()}, at::kDouble), episode_start);
       auto state = policy->initial_state(2), acting = at::Tensor();
       for (std::int64_t t = 0; t < 6; ++t) {
-        const auto step = policy->evaluate(x[t], state, done[t]);
+        const auto step = policy->evaluate(x[t], state, episode_start[t]);
         CHECK(at::allclose(step.distribution.logits, whole.distribution.logits[t], 1e-12));
         CHECK(at::allclose(step.values, whole.values[t], 1e-12));
         state = step.state;
-        auto [distribution, next] = policy(x[t], acting, done[t]);
+        auto [distribution, next] = policy(x[t], acting, episode_start[t]);
         CHECK(at::allclose(distribution.logits, step.distribution.logits, 1e-12));
         CHECK(at::allclose(next, state, 1e-12));  // acting alone carries the critic's part on, too
         acting = next;
@@ -206,19 +206,19 @@ TEST_CASE("actor_critic: Gaussian heads, an encoder of the user's own, and ortho
 }
 
 TEST_CASE(
-    "actor_critic: observations of any type; rows that come flattened are put in the order of done",
+    "actor_critic: observations of any type; rows that come flattened are put in the order of episode_start",
     "[actor_critic]") {
   torch::manual_seed(9);
   actor_critic policy{std::make_shared<screen_encoder>(),
                       categorical_head{.actions = 3},
                       {.core = core_kind::gru, .core_width = 5, .features = 4}};
   const screen seen{torch::randint(0, 9, {6, 2, 7}, at::kLong), torch::randn({6, 2, 2})};
-  const auto done = torch::rand({6, 2}).lt(0.3);
-  const auto whole = policy->evaluate(seen, {}, done);
+  const auto episode_start = torch::rand({6, 2}).lt(0.3);
+  const auto whole = policy->evaluate(seen, {}, episode_start);
   REQUIRE(whole.values.sizes() == at::IntArrayRef({6, 2, 1}));
   at::Tensor state;
   for (std::int64_t t = 0; t < 6; ++t) {
-    const auto step = policy->evaluate(screen{seen.glyphs[t], seen.status[t]}, state, done[t]);
+    const auto step = policy->evaluate(screen{seen.glyphs[t], seen.status[t]}, state, episode_start[t]);
     CHECK(at::allclose(step.distribution.logits, whole.distribution.logits[t], 1e-5, 1e-6));
     state = step.state;
   }
@@ -238,30 +238,30 @@ TEST_CASE("actor_critic: a copy is another network that says the same; a teacher
                       .critic = critic_kind::separate});
   const auto copy = std::dynamic_pointer_cast<policy_type::ContainedType>(policy->clone());
   const auto x = torch::randn({6, 2, 3});
-  auto done = torch::zeros({6, 2});
-  done[4][0] = 1;
-  const auto said = policy->evaluate(x, {}, done);
+  auto episode_start = torch::zeros({6, 2});
+  episode_start[4][0] = 1;
+  const auto said = policy->evaluate(x, {}, episode_start);
   retain::teacher given{policy, retain::recurrent_forward{}, policy->initial_state(2)};
   retain::teacher undefined{policy, retain::recurrent_forward{}, at::Tensor()};
   {
     const torch::NoGradGuard no_grad;
     for (auto& parameter : policy->parameters()) parameter.add_(0.3);
   }
-  CHECK(!policy->evaluate(x, {}, done).values.equal(said.values));
-  const auto again = copy->evaluate(x, {}, done);
+  CHECK(!policy->evaluate(x, {}, episode_start).values.equal(said.values));
+  const auto again = copy->evaluate(x, {}, episode_start);
   CHECK(again.distribution.logits.equal(said.distribution.logits));
   CHECK(again.values.equal(said.values));
   for (auto* expert : {&given, &undefined}) {
-    const auto first = expert->step(x.narrow(0, 0, 3), done.narrow(0, 0, 3)),
-               second = expert->step(x.narrow(0, 3, 3), done.narrow(0, 3, 3));
+    const auto first = expert->step(x.narrow(0, 0, 3), episode_start.narrow(0, 0, 3)),
+               second = expert->step(x.narrow(0, 3, 3), episode_start.narrow(0, 3, 3));
     CHECK(!first.logits.requires_grad());
     CHECK(
         at::allclose(at::cat({first.logits, second.logits}), said.distribution.logits, 1e-5, 1e-6));
   }
-  CHECK_THROWS_WITH(policy(x), ContainsSubstring("forward(observations, state, done)"));
+  CHECK_THROWS_WITH(policy(x), ContainsSubstring("forward(observations, state, episode_start)"));
   CHECK_THROWS_WITH(policy->evaluate(x, torch::zeros({2, 5})), ContainsSubstring("[N, 20]"));
   CHECK_THROWS_WITH(policy->evaluate(x, {}, torch::zeros({2})),
-                    ContainsSubstring("done of shape [2]"));
+                    ContainsSubstring("episode_start of shape [2]"));
 
   const retain::teacher simple{made()};  // without a core it needs no forward function
   CHECK(simple(x).logits.sizes() == at::IntArrayRef({6, 2, 4}));
@@ -333,17 +333,17 @@ TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a polic
   retain::kickstarting along{
       retain::teacher{recurrent, retain::recurrent_forward{}, recurrent->initial_state(2)}};
   struct sequences {
-    at::Tensor observations, state, done;
+    at::Tensor observations, state, episode_start;
     retain::categorical teacher;
   };
   struct sequences_alone {
-    at::Tensor observations, done;
+    at::Tensor observations, episode_start;
   };
-  const auto steps = torch::randn({5, 2, 3}), done = torch::zeros({5, 2});
-  const sequences played{steps, recurrent->initial_state(2), done,
-                         along.target(sequences_alone{steps, done})};
+  const auto steps = torch::randn({5, 2, 3}), episode_start = torch::zeros({5, 2});
+  const sequences played{steps, recurrent->initial_state(2), episode_start,
+                         along.target(sequences_alone{steps, episode_start})};
   const auto student = [&](const at::Tensor& o) {
-    return recurrent->evaluate(o, played.state, played.done).distribution;
+    return recurrent->evaluate(o, played.state, played.episode_start).distribution;
   };
   CHECK(along.loss(student, played).item<double>() == Approx(0).margin(1e-6));
 }

@@ -70,20 +70,20 @@ TEST_CASE("recurrent_core: it is LibTorch's GRU and LSTM, values and gradients",
 }
 
 TEST_CASE(
-    "recurrent_core: a sequence is its steps, and done resets the state before the step it marks",
+    "recurrent_core: a sequence is its steps, and episode_start resets the state before the step it marks",
     "[recurrent_core]") {
   torch::manual_seed(2);
   for (const auto kind : {core_kind::gru, core_kind::lstm}) {
     auto core = made(kind);
     const auto x = torch::randn({6, 3, 3}, at::kDouble);
-    auto done = torch::zeros({6, 3});
-    done[0][0] = done[3][0] = done[2][1] = 1;
+    auto episode_start = torch::zeros({6, 3});
+    episode_start[0][0] = episode_start[3][0] = episode_start[2][1] = 1;
     auto begin = torch::randn({3, core->state_width()}, at::kDouble);
     begin[0].fill_(std::nan(""));  // reset at once
-    const auto [whole, last] = core(x, begin, done);
+    const auto [whole, last] = core(x, begin, episode_start);
     auto state = begin;
     for (std::int64_t t = 0; t < 6; ++t) {
-      const auto [step, next] = core(x[t], state, done[t].to(at::kBool));
+      const auto [step, next] = core(x[t], state, episode_start[t].to(at::kBool));
       CHECK(at::allclose(step, whole[t], 1e-12));
       state = next;
     }
@@ -116,7 +116,7 @@ TEST_CASE("recurrent_core: a forgetting bias of 1, no steps, a copy, and what do
   CHECK_THROWS_WITH(core(x, torch::zeros({3, 5}, at::kDouble)),
                     ContainsSubstring("[2, 5]") && ContainsSubstring("[3, 5]"));
   CHECK_THROWS_WITH(core(x, at::Tensor(), torch::zeros({2})),
-                    ContainsSubstring("done of shape [2]"));
+                    ContainsSubstring("episode_start of shape [2]"));
   CHECK_THROWS_AS(recurrent_core(core_kind::none, 3, 3), retain::config_error);
 }
 

@@ -30,13 +30,13 @@ std::vector<place> places(const std::vector<std::int64_t>& lengths) {
 
 }  // namespace
 
-TEST_CASE("sequences: one episode throughout, consecutive, done at its first step", "[replay]") {
+TEST_CASE("sequences: one episode throughout, consecutive, marked at its first step", "[replay]") {
   const std::vector<std::int64_t> lengths{5, 2, 9, 4, 1};
   const auto all = places(lengths);
   sequences sampler(lengths_of(lengths), {.length = 4, .seed = 1});
   const auto drawn = sampler.sample(300);
   REQUIRE(drawn.indices.sizes() == at::IntArrayRef({4, 300}));
-  REQUIRE(drawn.done.sizes() == drawn.indices.sizes());
+  REQUIRE(drawn.episode_start.sizes() == drawn.indices.sizes());
   CHECK(!drawn.mask.defined());
   CHECK(!drawn.weights.defined());
   const auto index = drawn.indices.accessor<std::int64_t, 2>();
@@ -45,7 +45,7 @@ TEST_CASE("sequences: one episode throughout, consecutive, done at its first ste
       const auto& here = all.at(static_cast<std::size_t>(index[t][i]));
       REQUIRE(index[t][i] == index[0][i] + t);
       REQUIRE(here.episode == all[static_cast<std::size_t>(index[0][i])].episode);
-      REQUIRE(drawn.done[t][i].item<bool>() == (here.step == 0));
+      REQUIRE(drawn.episode_start[t][i].item<bool>() == (here.step == 0));
     }
 }
 
@@ -85,7 +85,7 @@ TEST_CASE("sequences: padding stays at the last step and is masked", "[replay]")
     for (std::int64_t t = 0; t < 4; ++t) {
       REQUIRE(drawn.mask[t][i].item<bool>() == (t < left));
       REQUIRE(drawn.indices[t][i].item<std::int64_t>() == start + std::min(t, left - 1));
-      REQUIRE(drawn.done[t][i].item<bool>() ==
+      REQUIRE(drawn.episode_start[t][i].item<bool>() ==
               (t == 0 && all[static_cast<std::size_t>(start)].step == 0));
     }
   }
@@ -112,7 +112,7 @@ TEST_CASE("sequences: save, load and go on; episodes that come later are drawn",
   CHECK(b.size() == 18);
   const auto x = a.sample(500), y = b.sample(500);
   CHECK(x.indices.equal(y.indices));
-  CHECK(x.done.equal(y.done));
+  CHECK(x.episode_start.equal(y.episode_start));
   CHECK(x.indices.max().item<std::int64_t>() == 17);
 }
 

@@ -8,20 +8,36 @@
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 
 namespace retain::detail {
 
-/// Converts the return value of a forward function to a prediction. Distributions stay as they are;
-/// a tensor becomes the logits of a categorical.
+/// Converts what a policy returns (see policy_answer) to a prediction. Distributions stay as they
+/// are, also those with a member `logits`. A tensor becomes the logits of a categorical.
 template <class P>
 auto as_prediction(P&& answer) {
+  using plain = std::remove_cvref_t<P>;
   if constexpr (std::convertible_to<P, at::Tensor>) {
     return categorical{std::forward<P>(answer)};
+  } else if constexpr (prediction<P>) {
+    return plain(std::forward<P>(answer));
+  } else if constexpr (is_several<plain>::value) {
+    return as_prediction(std::get<0>(std::forward<P>(answer)));
+  } else if constexpr (requires { answer.mask; }) {
+    static_assert(policy_answer<P>, "a policy must not return a struct with a member mask: return "
+                                    "retain::masked for a mask of rows, or "
+                                    "retain::masked_categorical for a mask of actions");
+  } else if constexpr (names_distribution<plain>) {
+    return as_prediction(std::forward<P>(answer).distribution);
+  } else if constexpr (names_logits<plain>) {
+    return as_prediction(std::forward<P>(answer).logits);
   } else {
-    static_assert(prediction<P>, "a policy must return distributions (such as "
-                                 "retain::categorical), logits as a tensor, or retain::masked");
-    return std::forward<P>(answer);
+    static_assert(policy_answer<P>, "a policy must return distributions (such as "
+                                    "retain::categorical), logits as a tensor, or retain::masked, "
+                                    "alone, as the first of several values, or as a member "
+                                    "distribution or logits");
   }
 }
 

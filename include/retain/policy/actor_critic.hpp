@@ -73,9 +73,9 @@ struct actor_critic_answer {
 ///
 /// Observations are [N, ...] for one step of N episodes, or [T, N, ...] for T steps. A sequence
 /// gives the same results as its steps one after the other. `state` is the state after the previous
-/// step; an undefined state starts new episodes. `done`, [N] or [T, N], is 1 at the first step of
-/// an episode, and the state is reset before this step; an undefined `done` marks no step. A policy
-/// without a core ignores `state` and `done`.
+/// step; an undefined state, or new_episodes{}, starts new episodes. `episode_start`, [N] or [T, N],
+/// is 1 at the first step of an episode, and the state is reset before this step; an undefined
+/// `episode_start` marks no step. A policy without a core ignores `state` and `episode_start`.
 template <observation_encoder Encoder, policy_head Head>
 class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, Head>> {
  public:
@@ -146,13 +146,13 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   /// shapes do not fit.
   template <class Observations>
   answer evaluate(const Observations& observations, const at::Tensor& state = {},
-                  const at::Tensor& done = {}) {
+                  const at::Tensor& episode_start = {}) {
     return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
-      auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
+      auto [features, next] = follow(encoder_, core_, seen, part(state, 0), episode_start);
       at::Tensor values;
       if (options_.values > 0) {
         auto read = options_.critic == critic_kind::detached ? features.detach() : features;
-        if (own_critic()) std::tie(read, next) = follow_critic(seen, state, done, next);
+        if (own_critic()) std::tie(read, next) = follow_critic(seen, state, episode_start, next);
         values = own_head(value_head_->forward(read), stage);
       }
       return answer{head_(own_head(policy_head_->forward(features), stage)), values, next};
@@ -165,8 +165,9 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   distribution_type forward(const Observations& observations) {
     if (recurrent())
       throw config_error("actor_critic: a recurrent policy needs its state: call "
-                         "forward(observations, state, done), with an undefined "
-                         "state for new episodes");
+                         "forward(observations, state, episode_start), with "
+                         "new_episodes{} as the state of new episodes; in a term of this "
+                         "library, give the rollout an episode_start");
     return std::get<0>(forward(observations, at::Tensor(), at::Tensor()));
   }
 
@@ -175,11 +176,12 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Observations>
   std::tuple<distribution_type, at::Tensor> forward(const Observations& observations,
                                                     const at::Tensor& state,
-                                                    const at::Tensor& done) {
+                                                    const at::Tensor& episode_start) {
     return with_stages(observations, [&](const auto& seen, const at::Tensor& stage) {
-      auto [features, next] = follow(encoder_, core_, seen, part(state, 0), done);
+      auto [features, next] = follow(encoder_, core_, seen, part(state, 0), episode_start);
       // Update the critic's part of the state too, so that later values are computed from it.
-      if (recurrent() && own_critic()) next = std::get<1>(follow_critic(seen, state, done, next));
+      if (recurrent() && own_critic())
+        next = std::get<1>(follow_critic(seen, state, episode_start, next));
       return std::tuple<distribution_type, at::Tensor>{
           head_(own_head(policy_head_->forward(features), stage)), next};
     });
@@ -240,7 +242,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
   template <class Observations>
   std::pair<at::Tensor, at::Tensor> follow(Encoder& encoder, recurrent_core& core,
                                            const Observations& seen, const at::Tensor& state,
-                                           const at::Tensor& done) {
+                                           const at::Tensor& episode_start) {
     static_assert(
         requires {
           { encoder->forward(seen) } -> std::convertible_to<at::Tensor>;
@@ -253,17 +255,18 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
                                        detail::shape_text(features.sizes())));
     if (!recurrent()) return {features, state};
     // an encoder may return a sequence [T, N] flattened to rows
-    if (done.defined() && features.numel() == done.numel() * options_.features) {
-      auto sizes = done.sizes().vec();
+    if (episode_start.defined() && features.numel() == episode_start.numel() * options_.features) {
+      auto sizes = episode_start.sizes().vec();
       sizes.push_back(options_.features);
       features = features.view(sizes);
     }
-    return core(features, state, done);
+    return core(features, state, episode_start);
   }
   template <class Observations>
   std::pair<at::Tensor, at::Tensor> follow_critic(const Observations& seen, const at::Tensor& state,
-                                                  const at::Tensor& done, const at::Tensor& next) {
-    auto critic = follow(critic_encoder_, critic_core_, seen, part(state, 1), done);
+                                                  const at::Tensor& episode_start,
+                                                  const at::Tensor& next) {
+    auto critic = follow(critic_encoder_, critic_core_, seen, part(state, 1), episode_start);
     critic.second = recurrent() ? at::cat({next, critic.second}, 1) : next;
     return critic;
   }
@@ -299,9 +302,9 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
 ///
 ///     actor_critic policy{mlp(8, mlp_options{.hidden = {64, 64}}), categorical_head{.actions = 4},
 ///                         {.core = core_kind::lstm}};
-///     auto said = policy->evaluate(observations, state, done);
+///     auto said = policy->evaluate(observations, state, episode_start);
 ///     // said.distribution, said.values, said.state
-///     teacher expert{policy, recurrent_forward{}, policy->initial_state(environments)};
+///     teacher expert{policy, recurrent_forward{}};
 template <observation_encoder Encoder, policy_head Head>
 class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, Head>> {
   using holder = torch::nn::ModuleHolder<actor_critic_net<Encoder, Head>>;
@@ -312,7 +315,7 @@ class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, He
       : holder(std::make_shared<actor_critic_net<Encoder, Head>>(
             std::move(encoder), std::move(head), std::move(options))) {}
 
-  /// Calls forward(observations) or forward(observations, state, done).
+  /// Calls forward(observations) or forward(observations, state, episode_start).
   template <class... Arguments>
     requires requires(actor_critic_net<Encoder, Head>& net, const Arguments&... arguments) {
       net.forward(arguments...);
@@ -322,12 +325,16 @@ class actor_critic : public torch::nn::ModuleHolder<actor_critic_net<Encoder, He
   }
 };
 
-/// The forward function of a recurrent teacher: calls the model and returns {prediction, state}.
+/// The forward function of a teacher that always has a state: calls the model and returns
+/// {prediction, state}. Without a forward function, a teacher of an actor_critic may be called both
+/// with observations alone and with a state.
 struct recurrent_forward {
-  template <class Model, class Observations>
-  auto operator()(Model& model, const Observations& observations, const at::Tensor& state,
-                  const at::Tensor& done) const {
-    return model->forward(observations, state, done);
+  template <class Model, class Observations, class State>
+    requires requires(Model& model, const Observations& observations, const State& state,
+                      const at::Tensor& start) { model->forward(observations, state, start); }
+  auto operator()(Model& model, const Observations& observations, const State& state,
+                  const at::Tensor& episode_start) const {
+    return model->forward(observations, state, episode_start);
   }
 };
 

@@ -51,21 +51,22 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
 
   /// inputs [N, inputs] for one step, or [T, N, inputs] for T steps -> outputs [..., width] and the
   /// state after the last step, [N, state_width()]. The state of an LSTM is the output, then the
-  /// cell. An undefined state counts as zeros. done, [N] or [T, N], bool or 0 and 1, is 1 at the
-  /// first step of an episode, and the state is reset before this step; an undefined done marks no
-  /// step. Throws shape_error if the shapes do not fit.
+  /// cell. An undefined state counts as zeros. episode_start, [N] or [T, N], bool or 0 and 1, is 1
+  /// at the first step of an episode, and the state is reset before this step; an undefined
+  /// episode_start marks no step. Throws shape_error if the shapes do not fit.
   std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& inputs, const at::Tensor& state = {},
-                                            const at::Tensor& done = {}) {
+                                            const at::Tensor& episode_start = {}) {
     if ((inputs.dim() != 2 && inputs.dim() != 3) || inputs.size(-1) != inputs_)
       throw shape_error(detail::concat("recurrent_core: inputs need the shape [N, ", inputs_,
                                        "] or [T, N, ", inputs_, "], got ",
                                        detail::shape_text(inputs.sizes())));
     const auto n = inputs.size(-2), steps = inputs.dim() == 3 ? inputs.size(0) : 1;
-    if (done.defined() &&
-        done.sizes() != inputs.sizes().slice(0, static_cast<std::size_t>(inputs.dim() - 1)))
-      throw shape_error(detail::concat("recurrent_core: done of shape ",
-                                       detail::shape_text(done.sizes()), " for inputs of shape ",
-                                       detail::shape_text(inputs.sizes())));
+    if (episode_start.defined() &&
+        episode_start.sizes() !=
+            inputs.sizes().slice(0, static_cast<std::size_t>(inputs.dim() - 1)))
+      throw shape_error(detail::concat(
+          "recurrent_core: episode_start of shape ", detail::shape_text(episode_start.sizes()),
+          " for inputs of shape ", detail::shape_text(inputs.sizes())));
     if (state.defined() &&
         (state.dim() != 2 || state.size(0) != n || state.size(1) != state_width()))
       throw shape_error(detail::concat("recurrent_core: the state needs the shape [", n, ", ",
@@ -76,8 +77,8 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
                           ? state
                           : at::zeros({n, state_width()}, inputs.options().requires_grad(false));
     std::vector<at::Tensor> begins;
-    if (done.defined())
-      begins = done.to(inputs.device(), at::kBool).reshape({steps, n, 1}).unbind(0);
+    if (episode_start.defined())
+      begins = episode_start.to(inputs.device(), at::kBool).reshape({steps, n, 1}).unbind(0);
     // for all steps at once
     const auto gates =
         input_(inputs.reshape({-1, inputs_})).view({steps, n, hidden_->weight.size(0)});

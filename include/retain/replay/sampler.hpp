@@ -24,7 +24,7 @@ struct drawn {
   at::Tensor mask;
   /// bool [L, n]: 1 at the first step of an episode, where a recurrent state is reset before the
   /// step; only for sequences
-  at::Tensor done;
+  at::Tensor episode_start;
 };
 
 /// s.sample(n) -> drawn, with indices in [0, s.size()). Equal seeds draw equal items for any number
@@ -35,7 +35,7 @@ concept sampler = std::copyable<S> && requires(S& s, const S& c, std::int64_t n)
   { c.size() } -> std::convertible_to<std::int64_t>;
 };
 
-/// A sampler of sequences of s.length() steps; its draws have `done`.
+/// A sampler of sequences of s.length() steps; its draws have `episode_start`.
 template <class S>
 concept sequence_sampler = sampler<S> && requires(const S& c) {
   { c.length() } -> std::convertible_to<std::int64_t>;

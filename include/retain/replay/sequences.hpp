@@ -22,14 +22,14 @@ struct sequences_options {
   std::uint64_t seed = 0;
 };
 
-/// Returns the lengths [E] of consecutive episodes. `done` [n] is 1 at the first step of each
-/// episode, as for recurrent policies. Throws shape_error if `done` has another shape, and
+/// Returns the lengths [E] of consecutive episodes. `episode_start` [n] is 1 at the first
+/// step of each episode, as for recurrent policies. Throws shape_error if it has another shape, and
 /// config_error if step 0 is not the first step of an episode.
-inline at::Tensor episode_lengths(const at::Tensor& done) {
-  if (done.dim() != 1)
-    throw shape_error(detail::concat("episode_lengths: done needs the shape [n], got ",
-                                     detail::shape_text(done.sizes())));
-  const at::Tensor first = done.to(at::kCPU, at::kBool).contiguous();
+inline at::Tensor episode_lengths(const at::Tensor& episode_start) {
+  if (episode_start.dim() != 1)
+    throw shape_error(detail::concat("episode_lengths: episode_start needs the shape [n], got ",
+                                     detail::shape_text(episode_start.sizes())));
+  const at::Tensor first = episode_start.to(at::kCPU, at::kBool).contiguous();
   const auto* begins = static_cast<const bool*>(first.data_ptr());
   std::vector<std::int64_t> lengths;
   for (std::int64_t i = 0; i < first.numel(); ++i) {
@@ -47,7 +47,7 @@ inline at::Tensor episode_lengths(const at::Tensor& done) {
 /// Draws sequences of L steps from consecutive episodes, for recurrent policies. A sequence never
 /// crosses the end of an episode, and every possible start is equally likely.
 ///
-///     sequences{episode_lengths(done), {.length = 32}}
+///     sequences{episode_lengths(episode_start), {.length = 32}}
 ///
 /// Without `pad`, a start needs L - 1 more steps in its episode, so episodes shorter than L are
 /// never drawn. With `pad`, a sequence may start at every step. After the end of the episode the
@@ -55,7 +55,7 @@ inline at::Tensor episode_lengths(const at::Tensor& done) {
 /// the other steps. Without padding, a step is in up to L sequences, but the first and last L - 1
 /// steps of an episode are in fewer.
 ///
-/// A draw has indices [L, n], done [L, n], and with `pad` a mask [L, n]. It costs O(log E) per
+/// A draw has indices [L, n], episode_start [L, n], and with `pad` a mask [L, n]. It costs O(log E) per
 /// sequence for E episodes.
 class sequences {
  public:
@@ -100,14 +100,14 @@ class sequences {
       throw config_error(detail::concat("sequences: cannot draw ", n, " sequences of ", length_,
                                         " steps at once"));
     const detail::index_buffer indices("sequences", length_ * n);
-    const auto [done, mask] = detail::allocated(
+    const auto [starts_here, mask] = detail::allocated(
         [&] {
           auto zeros = at::zeros({length_, n}, at::TensorOptions().dtype(at::kBool));
           auto ones = at::ones_like(zeros);
           return std::pair(std::move(zeros), std::move(ones));
         },
         "sequences: there is no room for ", n, " sequences of ", length_, " steps");
-    auto *begins = static_cast<bool*>(done.data_ptr()),
+    auto *begins = static_cast<bool*>(starts_here.data_ptr()),
          *counts = static_cast<bool*>(mask.data_ptr());
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t start = random_.index(starts());
@@ -121,7 +121,7 @@ class sequences {
         counts[t * n + i] = t < left;
       }
     }
-    return {indices.tensor.view({length_, n}), {}, pad_ ? mask : at::Tensor(), done};
+    return {indices.tensor.view({length_, n}), {}, pad_ ? mask : at::Tensor(), starts_here};
   }
 
   std::int64_t size() const { return steps_.back(); }  ///< number of steps in all episodes

@@ -4,7 +4,7 @@
 
 #include <retain/core/concepts.hpp>
 #include <retain/distributions/prediction.hpp>
-#include <retain/terms/student.hpp>
+#include <retain/terms/ask.hpp>
 
 #include <ATen/core/Tensor.h>
 
@@ -17,8 +17,9 @@
 namespace retain::detail {
 
 /// Refers to a student whose type the terms do not know. It answers with Distribution and a mask,
-/// which is undefined if the student has none. It takes a recurrent state of type State; a student
-/// without memory ignores it. The student must outlive this object.
+/// which is undefined if the student has none. It takes a recurrent state of type State and returns
+/// it as it is, since no term reads the next one; a student without memory ignores it. The student
+/// must outlive this object.
 template <class Observations, action_distribution Distribution, class State>
 class any_student {
  public:
@@ -30,19 +31,31 @@ class any_student {
       : student_(const_cast<void*>(static_cast<const void*>(std::addressof(student)))),
         call_(&call<Student>) {}
 
+  answer operator()(const Observations& observations) const {
+    const State none{};
+    const at::Tensor no_start;
+    return call_(student_, {observations, none, no_start});
+  }
   std::tuple<answer, State> operator()(const Observations& observations, const State& state,
                                        const at::Tensor& episode_start) const {
-    return call_(student_, observations, state, episode_start);
-  }
-  /// Independent observations; for a student with memory, the first steps of new episodes.
-  answer operator()(const Observations& observations) const {
-    return std::get<0>(call_(student_, observations, State{}, at::Tensor()));
+    return {call_(student_, {observations, state, episode_start}), state};
   }
 
  private:
-  template <class Prediction>
-  static answer answered(Prediction&& prediction) {
-    auto said = as_prediction(std::forward<Prediction>(prediction));
+  struct asked {
+    const Observations& observations;
+    const State& state;
+    const at::Tensor& episode_start;
+  };
+
+  template <class Student>
+  static answer call(void* object, const asked& rollout) {
+    auto& student = *static_cast<std::remove_reference_t<Student>*>(object);
+    static_assert(takes_observations<Student, Observations> || takes_state<Student, Observations> ||
+                      takes_state<Student, Observations, State>,
+                  "retention: the student must be callable with the observations of the set's "
+                  "rollout, or with (observations, state, episode_start)");
+    const auto said = ask(student, rollout);
     using distribution = std::remove_cvref_t<decltype(distribution_of(said))>;
     static_assert(std::convertible_to<distribution, Distribution>,
                   "retention: the student's distributions are not those of the set; name them: "
@@ -50,23 +63,8 @@ class any_student {
     return {Distribution(distribution_of(said)), mask_of(said)};
   }
 
-  template <class Student>
-  static std::tuple<answer, State> call(void* object, const Observations& observations,
-                                        const State& state, const at::Tensor& episode_start) {
-    auto& student = *static_cast<std::remove_reference_t<Student>*>(object);
-    if constexpr (std::invocable<Student&, const Observations&, const State&, const at::Tensor&>) {
-      auto&& [said, next] = student(observations, state, episode_start);
-      return {answered(said), State(next)};
-    } else {
-      static_assert(std::invocable<Student&, const Observations&>,
-                    "retention: the student must be callable with the observations of the set's "
-                    "rollout, or with (observations, state, episode_start)");
-      return {answered(student(observations)), state};
-    }
-  }
-
   void* student_;
-  std::tuple<answer, State> (*call_)(void*, const Observations&, const State&, const at::Tensor&);
+  answer (*call_)(void*, const asked&);
 };
 
 }  // namespace retain::detail

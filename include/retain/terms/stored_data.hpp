@@ -1,47 +1,32 @@
 // SPDX-License-Identifier: MIT
-// Helpers for terms with stored data: they call a policy on stored observations, and save and load
-// the data.
+// Helpers for terms with stored data: the rows that count, and saving and loading the data.
 #pragma once
 
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/state.hpp>
-#include <retain/distributions/prediction.hpp>
 
 #include <ATen/ATen.h>
 
 #include <concepts>
 #include <cstdint>
 #include <string>
-#include <tuple>
 
 namespace retain::detail {
 
-/// Returns the prediction of a student or teacher for drawn observations. For sequences, a policy
-/// that takes (observations, done) is called with both and may return {prediction, state}.
-template <bool Sequences, class Policy, class Observations>
-auto ask_stored(Policy& policy, const Observations& observations,
-                [[maybe_unused]] const at::Tensor& done) {
-  if constexpr (Sequences && std::invocable<Policy&, const Observations&, const at::Tensor&>) {
-    if constexpr (requires { std::get<0>(policy(observations, done)); })
-      return as_prediction(std::get<0>(policy(observations, done)));
-    else
-      return as_prediction(policy(observations, done));
-  } else {
-    return as_prediction(policy(observations));
-  }
-}
-
 /// Returns the rows of `rows` [T, N] that count in the loss: step t >= burn_in, or any step of an
 /// episode that begins inside the sequence.
-inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows, const at::Tensor& done) {
+inline at::Tensor warm_rows(std::int64_t burn_in, const at::Tensor& rows,
+                            const at::Tensor& episode_start) {
   if (rows.dim() != 2 || rows.size(0) <= burn_in)
     throw shape_error(concat("behavioral_cloning: a burn_in of ", burn_in,
                              " steps needs rows [T, N] with T > ", burn_in, ", got ",
                              shape_text(rows.sizes())));
   const auto time = at::arange(rows.size(0), rows.options().dtype(at::kLong)).unsqueeze(1);
   const auto late = time.ge(burn_in).expand(rows.sizes());
-  return done.defined() ? late.bitwise_or(done.to(rows.device(), at::kLong).cumsum(0).gt(0)) : late;
+  return episode_start.defined()
+             ? late.bitwise_or(episode_start.to(rows.device(), at::kLong).cumsum(0).gt(0))
+             : late;
 }
 
 /// Returns a saved tensor whose rows have the shape and type of those of `current`. The number of
