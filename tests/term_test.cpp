@@ -53,7 +53,7 @@ TEST_CASE("term: the distillation of the example, against its formula", "[term]"
   torch::nn::Linear net(3, 4), student(3, 4);
   own_distillation keep{own_teacher{net}, 2.0, 5.0};
   retain::steps rollout{.observations = torch::randn({6, 3})};
-  const auto at_temperature = [&](const torch::nn::Linear& model, const at::Tensor& o) {
+  const auto at_temperature = [&](torch::nn::Linear model, const at::Tensor& o) {
     return torch::softmax(model->forward(o).to(at::kDouble) / 2, -1);
   };
   const auto expected = [&](const at::Tensor& o) {

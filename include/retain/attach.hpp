@@ -318,17 +318,17 @@ class [[nodiscard("the guard ends at once if it is not kept: auto guard = retain
 /// not match the penalty. Throws config_error for a parameter that is not a leaf, and if no covered
 /// parameter is trainable.
 template <attachable P, parameter_source M>
-[[nodiscard]] attachment attach(std::shared_ptr<P> penalty, const M& model) {
+attachment attach(std::shared_ptr<P> penalty, const M& model) {
   if (!penalty) throw config_error("attach: the penalty is a null pointer");
   return attachment(std::shared_ptr<const P>(std::move(penalty)), parameters(model));
 }
 template <attachable P, parameter_source M>
-[[nodiscard]] attachment attach(P& penalty, const M& model) {
+attachment attach(P& penalty, const M& model) {
   return attach(std::shared_ptr<P>(std::shared_ptr<void>(), &penalty), model);
 }
 template <class P, parameter_source M>
   requires(attachable<P> && !std::is_lvalue_reference_v<P>)
-[[nodiscard]] attachment attach(P&& penalty, const M& model) {
+attachment attach(P&& penalty, const M& model) {
   return attach(std::make_shared<P>(std::forward<P>(penalty)), model);
 }
 
