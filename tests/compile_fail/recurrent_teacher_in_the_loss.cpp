@@ -15,8 +15,7 @@ struct rollout {
   at::Tensor observations, episode_start;
 };
 
-at::Tensor loss(
-    retain::kickstarting<retain::teacher<torch::nn::Linear, decltype(forward)>>& keep,
-    const rollout& steps) {
+at::Tensor loss(retain::kickstarting<retain::teacher<torch::nn::Linear, decltype(forward)>>& keep,
+                const rollout& steps) {
   return keep.loss([](const at::Tensor& o) { return o; }, steps);
 }

@@ -49,14 +49,14 @@ inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& valu
         "gae: rewards, values and ended must have one shape [T, N], got ",
         detail::shape_text(rewards.sizes()), ", ", detail::shape_text(values.sizes()), " and ",
         detail::shape_text(ended.sizes())));
-  const std::int64_t steps = rewards.size(0);
+  const std::int64_t horizon = rewards.size(0);
   if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
     throw shape_error(detail::concat("gae: last_value must have shape [", rewards.size(1),
                                      "], one per environment, got ",
                                      detail::shape_text(last_value.sizes())));
 
   const auto now = values.detach(), last = last_value.detach();
-  if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
+  if (horizon == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto going_on = 1 - ended.to(now.scalar_type());
   // The value after an ended step may be NaN, and 0 times NaN is NaN: replace the value by 0.
   const auto over = going_on == 0;
