@@ -30,8 +30,8 @@ struct kickstarting_options {
 namespace detail {
 struct no_gate {};
 
-/// Returns the gate's weights. A gate that takes (observations, state, episode_start) has a policy's
-/// features: it gets new_episodes{}, because the rollout's state is the student's.
+/// Returns the gate's weights. A gate that takes (observations, state, episode_start) gets
+/// new_episodes{}, because the rollout's state is the student's.
 template <class Gate, class Rollout, class Prediction>
 at::Tensor open_gate(Gate& gate, const Rollout& rollout, const Prediction& teacher) {
   const at::NoGradGuard no_grad;
@@ -66,8 +66,8 @@ at::Tensor open_gate(Gate& gate, const Rollout& rollout, const Prediction& teach
 /// decreases during training. The weight w is 1 by default. The teacher is evaluated without a
 /// graph.
 ///
-/// A rollout is retain::steps, or any type with a member `observations`. These members are optional,
-/// and an undefined tensor is absent:
+/// A rollout is retain::steps, or any type with a member `observations`. These members are
+/// optional, and an undefined tensor is absent:
 ///
 /// - `mask` [...]: 1 for a valid step, 0 for padding. It is combined with the masks of the
 ///   teacher's and the student's predictions.

@@ -34,8 +34,8 @@ struct advantage_estimates {
 ///
 /// The state after an ended step belongs to the next episode; its value is not used and may be NaN.
 /// Note the difference to `episode_start` of teachers and recurrent policies, which is 1 at the
-/// first step of an episode. If a time limit cuts an episode, its last state is not terminal: mark the step as
-/// ended and add gamma V(last state) to its reward.
+/// first step of an episode. If a time limit cuts an episode, its last state is not terminal: mark
+/// the step as ended and add gamma V(last state) to its reward.
 ///
 /// The results have no graph. Throws shape_error if the shapes do not fit together.
 ///

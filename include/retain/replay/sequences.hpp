@@ -55,8 +55,8 @@ inline at::Tensor episode_lengths(const at::Tensor& episode_start) {
 /// the other steps. Without padding, a step is in up to L sequences, but the first and last L - 1
 /// steps of an episode are in fewer.
 ///
-/// A draw has indices [L, n], episode_start [L, n], and with `pad` a mask [L, n]. It costs O(log E) per
-/// sequence for E episodes.
+/// A draw has indices [L, n], episode_start [L, n], and with `pad` a mask [L, n]. It costs O(log E)
+/// per sequence for E episodes.
 class sequences {
  public:
   /// `lengths` [E], int64, holds the number of steps of each episode in stored order. Throws
