@@ -42,8 +42,7 @@ struct step_counter {
                                                 const at::Tensor& state,
                                                 const at::Tensor& episode_start) const {
     std::vector<at::Tensor> said;
-    auto count =
-        state.defined() ? state : torch::full({observations.size(1)}, start, at::kDouble);
+    auto count = state.defined() ? state : torch::full({observations.size(1)}, start, at::kDouble);
     for (std::int64_t t = 0; t < observations.size(0); ++t) {
       count = count * episode_start[t].logical_not() + 1;
       said.push_back(torch::stack({count, torch::zeros_like(count)}, -1));

@@ -146,7 +146,8 @@ TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compo
   CHECK(other.term<0>().loss(s.net).item<double>() == before);
 }
 
-TEST_CASE("compose: a recurrent student gets its state and episode_start through the view", "[compose]") {
+TEST_CASE("compose: a recurrent student gets its state and episode_start through the view",
+          "[compose]") {
   struct stretch {
     at::Tensor observations, state, episode_start, teacher;
   };
@@ -179,10 +180,11 @@ TEST_CASE("compose: a recurrent student gets its state and episode_start through
     net->weight.add_(0.5);
   }
   const double expected =
-      9 * 0.25 + 2 * retain::kl(categorical{steps.teacher},
-                                std::get<0>(recall(steps.observations, steps.state, steps.episode_start)))
-                         .mean()
-                         .item<double>();
+      9 * 0.25 +
+      2 * retain::kl(categorical{steps.teacher},
+                     std::get<0>(recall(steps.observations, steps.state, steps.episode_start)))
+              .mean()
+              .item<double>();
   CHECK(keep.loss(view, steps).item<double>() == Approx(expected));
   CHECK(keep.distillation(view, steps).item<double>() == Approx(expected - 9 * 0.25));
 }

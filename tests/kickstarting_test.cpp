@@ -368,8 +368,9 @@ TEST_CASE("kickstarting: several teachers are several terms, each with its index
   const auto student = [](const at::Tensor& o) { return categorical{o * 0.5}; };
   const auto left = [](const at::Tensor& o) { return torch::arange(o.size(0)).lt(2); };
   const auto right = [](const at::Tensor& o) { return torch::arange(o.size(0)).ge(2); };
-  auto keep = retain::compose(retain::kickstarting{identity, {.strength = 1.0}, left},
-                              retain::kickstarting{doubled, {.strength = 3.0, .teacher_index = 1}, right});
+  auto keep =
+      retain::compose(retain::kickstarting{identity, {.strength = 1.0}, left},
+                      retain::kickstarting{doubled, {.strength = 3.0, .teacher_index = 1}, right});
   const double live = keep.loss(student, rollout{x}).item<double>();
   const auto s = student(x);
   const double expected = (kl(categorical{x}, s).narrow(0, 0, 2).sum() +
@@ -381,8 +382,8 @@ TEST_CASE("kickstarting: several teachers are several terms, each with its index
   CHECK(keep.loss(student, kept).item<double>() == live);
   CHECK(keep.breakdown().at(1).name == "kickstarting_2");
   retain::kickstarting lost{identity, {.teacher_index = 2}};
-  CHECK_THROWS_WITH(lost.loss(student, kept),
-                    ContainsSubstring("predictions of 2") && ContainsSubstring("teacher_index is 2"));
+  CHECK_THROWS_WITH(lost.loss(student, kept), ContainsSubstring("predictions of 2") &&
+                                                  ContainsSubstring("teacher_index is 2"));
 }
 
 TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and resets before the "
@@ -391,7 +392,9 @@ TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and
   torch::manual_seed(8);
   auto net = std::make_shared<lstm_net>(), origin = std::make_shared<lstm_net>();
   const auto student = [&](const at::Tensor& xs, const lstm_state& carried,
-                           const at::Tensor& episode_start) { return follow(net, xs, carried, episode_start); };
+                           const at::Tensor& episode_start) {
+    return follow(net, xs, carried, episode_start);
+  };
   static_assert(retain::recurrent_policy<decltype(student), at::Tensor, lstm_state>);
   retain::kickstarting keep{retain::teacher{origin, follow, no_memory(2)}, {.strength = 1.5}};
 
@@ -399,9 +402,9 @@ TEST_CASE("kickstarting: a recurrent student starts from the rollout's state and
   auto episode_start = torch::zeros({5, 2}, at::kDouble);
   episode_start[3][0] = 1;
   const lstm_state before{torch::randn({2, 4}, at::kDouble), torch::randn({2, 4}, at::kDouble)};
-  recurrent_rollout played{
-      xs, episode_start, before,
-      keep.target(recurrent_rollout{xs, episode_start, before, categorical{torch::zeros({5, 2, 5})}})};
+  recurrent_rollout played{xs, episode_start, before,
+                           keep.target(recurrent_rollout{xs, episode_start, before,
+                                                         categorical{torch::zeros({5, 2, 5})}})};
   const auto loss = keep.loss(student, played);
 
   // Step by step gives what the whole sequence gives.

@@ -58,6 +58,17 @@ TEST_CASE("memory_aware_synapses: the sensitivity of a linear layer against its 
   REQUIRE(omega.size() == 2);
   CHECK(support::relative_error(omega[0].tensor, weight) < 1e-12);
   CHECK(support::relative_error(omega[1].tensor, bias) < 1e-12);
+  // What the network returns beside its outputs does not count.
+  struct outputs_and_value {
+    retain::categorical distribution;
+    at::Tensor value;
+  };
+  const auto several = estimate_sensitivity(
+      net, x, [&](const at::Tensor& o) { return std::pair{net->forward(o), o.sum(1)}; });
+  const auto named = estimate_sensitivity(net, x, [&](const at::Tensor& o) {
+    return outputs_and_value{retain::categorical{net->forward(o)}, o.sum(1)};
+  });
+  for (const auto* other : {&several, &named}) CHECK((*other)[0].tensor.equal(omega[0].tensor));
   CHECK(!net->weight.grad().defined());
 
   // What it is not: the gradient of the mean, in which signs cancel.

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <retain/behavioral_cloning.hpp>
+#include <retain/compose.hpp>
+#include <retain/kickstarting.hpp>
 #include <retain/teacher.hpp>
 
 #include <torch/script.h>
@@ -106,9 +109,8 @@ TEST_CASE("teacher: a holder, a shared pointer and a TorchScript module are copi
 TEST_CASE("teacher: a module that cannot be cloned says what to do, and another can be adopted",
           "[teacher]") {
   auto net = std::make_shared<not_cloneable>();
-  CHECK_THROWS_WITH(retain::teacher{net},
-                    ContainsSubstring("torch::nn::Cloneable") &&
-                        ContainsSubstring("teacher{policy, fresh, forward}"));
+  CHECK_THROWS_WITH(retain::teacher{net}, ContainsSubstring("torch::nn::Cloneable") &&
+                                              ContainsSubstring("teacher{policy, fresh, forward}"));
   const retain::teacher adopted{retain::adopt, std::make_shared<not_cloneable>()};
   CHECK(adopted(torch::zeros({2, 3})).num_actions() == 3);
 }
@@ -137,7 +139,8 @@ TEST_CASE("teacher: a recurrent one resets before the step that episode_start ma
 TEST_CASE("teacher: a forward function that changes its state in place changes neither the initial "
           "state nor a copy's",
           "[teacher]") {
-  const auto in_place = [](auto& net, const at::Tensor& x, at::Tensor h, const at::Tensor& episode_start) {
+  const auto in_place = [](auto& net, const at::Tensor& x, at::Tensor h,
+                           const at::Tensor& episode_start) {
     h.mul_((1 - episode_start).unsqueeze(1)).add_(x.sum(1, true));
     return std::tuple{net->forward(h), h};
   };
@@ -222,6 +225,221 @@ TEST_CASE("teacher: a tensor that its student registers as a buffer is its own",
   student->mean.add_(2);
   CHECK(teacher(x).logits.equal(before));
   CHECK_FALSE(student->forward(x).equal(before));
+}
+
+namespace {
+
+/// Cannot be cloned, and has a buffer.
+struct plain_net : torch::nn::Module {
+  explicit plain_net(std::int64_t width = 4, bool extra = false) {
+    trunk = register_module("trunk", torch::nn::Linear(3, width));
+    mean = register_buffer("mean", torch::zeros({3}));
+    if (extra) register_parameter("extra", torch::zeros({2}));
+  }
+  at::Tensor forward(const at::Tensor& x) { return trunk(x - mean); }
+  torch::nn::Linear trunk{nullptr};
+  at::Tensor mean;
+};
+
+struct two_tensors {
+  at::Tensor h, c;
+};
+/// A state that keeps itself.
+class kept_state {
+ public:
+  at::Tensor h;
+  void save_state(retain::state& out, const std::string& prefix) const {
+    if (h.defined()) out.set(prefix + "h", h);
+    out.set(prefix + "there", h.defined() ? 1 : 0);
+  }
+  void load_state(const retain::state& in, const std::string& prefix) {
+    h = in.integer<int>(prefix + "there") ? in.tensor(prefix + "h") : at::Tensor();
+  }
+
+ private:
+  int not_an_aggregate_ = 0;
+};
+
+/// Adds the observations up, in place, in a state of any type. The answer is the sum.
+template <class State>
+struct adding_up {
+  static at::Tensor& sum(at::Tensor& state) { return state; }
+  static at::Tensor& sum(std::tuple<at::Tensor, at::Tensor>& state) { return std::get<1>(state); }
+  static at::Tensor& sum(two_tensors& state) { return state.c; }
+  static at::Tensor& sum(kept_state& state) { return state.h; }
+  static at::Tensor& sum(std::vector<at::Tensor>& state) {
+    if (state.empty()) state.resize(1);
+    return state[0];
+  }
+
+  template <class Model>
+  std::tuple<at::Tensor, State> operator()(Model&, const at::Tensor& x, State state,
+                                           const at::Tensor& episode_start) const {
+    at::Tensor& total = sum(state);
+    if (!total.defined()) total = torch::zeros_like(x);
+    total.mul_((1 - episode_start).unsqueeze(1)).add_(x);
+    return {total.clone(), state};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("teacher: weights and buffers are copied by name into a fresh network", "[teacher]") {
+  torch::manual_seed(51);
+  const auto policy = std::make_shared<plain_net>();
+  policy->mean.fill_(0.5);
+  policy->to(at::kDouble);
+  const auto x = torch::randn({4, 3}, at::kDouble);
+  const auto said = policy->forward(x).detach();
+  const auto fresh = std::make_shared<plain_net>();
+  const retain::teacher teacher{policy, fresh};
+  const retain::teacher with_forward{
+      policy, std::make_shared<plain_net>(),
+      [](auto& net, const at::Tensor& o) { return retain::categorical{net->forward(o) * 2}; }};
+  {
+    const at::NoGradGuard no_grad;
+    policy->trunk->weight.zero_();
+    policy->mean.zero_();
+  }
+  CHECK(teacher(x).logits.equal(said));
+  CHECK(with_forward(x).logits.equal(said * 2));
+  CHECK(!teacher(x).logits.requires_grad());
+  CHECK(policy->trunk->weight.requires_grad());
+
+  torch::nn::Linear holder(3, 2);
+  auto same = holder;  // the same network
+  CHECK_THROWS_WITH((retain::teacher{holder, same}),
+                    ContainsSubstring("'weight' of the fresh network is the policy's") ||
+                        ContainsSubstring("'bias' of the fresh network is the policy's"));
+  CHECK_THROWS_AS((retain::teacher{policy, policy}), retain::config_error);
+  CHECK_THROWS_WITH((retain::teacher{policy, std::make_shared<plain_net>(5, true)}),
+                    ContainsSubstring("'extra' [2] is not in the policy") &&
+                        ContainsSubstring("'trunk.weight' has shape [4, 3] in the policy and "
+                                          "[5, 3]") &&
+                        ContainsSubstring("'trunk.bias'"));
+  CHECK_THROWS_WITH((retain::teacher{std::make_shared<plain_net>(4, true), policy}),
+                    ContainsSubstring("'extra' [2] is not in the fresh network"));
+  CHECK(policy->trunk->weight.requires_grad());
+}
+
+TEMPLATE_TEST_CASE("teacher: a state of any type is made by the policy, carried, saved and loaded",
+                   "[teacher]", at::Tensor, (std::tuple<at::Tensor, at::Tensor>), two_tensors,
+                   kept_state, std::vector<at::Tensor>) {
+  const support::temporary_folder folder;
+  const adding_up<TestType> forward;
+  const torch::nn::Linear net(2, 2);
+  retain::teacher t{net, forward};
+  for (const std::int64_t n : {3, 5}) {  // any number of environments, one after the other
+    t.reset();
+    const auto x = torch::randn({n, 2}), none = torch::zeros({n});
+    CHECK(t.step(x, none).logits.equal(x));
+    auto copy = t;
+    const auto expected = x * 2;
+    CHECK(t.step(x, none).logits.equal(expected));
+    CHECK(copy.step(x, none).logits.equal(expected));
+    auto begins = none.clone();
+    begins[1] = 1;
+    CHECK(t.step(x, begins).logits.equal(torch::where(begins.unsqueeze(1).gt(0), x, x * 3)));
+  }
+  CHECK_THROWS_WITH(t.step(torch::zeros({4, 2}), torch::zeros({4})),
+                    ContainsSubstring("belongs to 5 episodes, but this step has 4") &&
+                        ContainsSubstring("reset()"));
+
+  // Called with a state, it neither uses nor changes the one that it carries.
+  const auto x = torch::randn({2, 2}), none = torch::zeros({2});
+  auto [said, next] = t(x, retain::new_episodes{}, none);
+  CHECK(said.logits.equal(x));
+  CHECK(std::get<0>(t(x, next, none)).logits.equal(x * 2));
+  CHECK(std::get<0>(t(x, next, none)).logits.equal(x * 2));  // nor the given one
+
+  t.reset();
+  t.step(x, none);
+  retain::save(folder.file("t"), t);
+  retain::teacher unused{net, forward}, used{net, forward}, given{net, forward, next};
+  used.step(x * 7, none);
+  retain::load(folder.file("t"), unused);
+  retain::load(folder.file("t"), used);
+  retain::load(folder.file("t"), given);
+  retain::save(folder.file("again"), unused);  // before its first step
+  retain::teacher again{net, forward};
+  retain::load(folder.file("again"), again);
+  for (auto* loaded : {&unused, &used, &again}) CHECK(loaded->step(x, none).logits.equal(x * 2));
+  CHECK(given.step(x, none).logits.equal(x * 2));
+  given.reset();
+  CHECK(given.step(x, none).logits.equal(x * 2));  // from the initial state
+}
+
+TEST_CASE("teacher: the carried state has the keys of version 0.1; what is no part of the state is "
+          "refused",
+          "[teacher]") {
+  const adding_up<std::tuple<at::Tensor, at::Tensor>> forward;
+  const torch::nn::Linear net(2, 2);
+  retain::teacher t{net, forward};
+  const auto x = torch::ones({3, 2}), none = torch::zeros({3});
+  retain::state saved;
+  t.save_state(saved, "t.");
+  CHECK(saved.tensor_keys("t.carried.").empty());
+  saved.set("t.carried.1", x * 5);
+  t.load_state(saved, "t.");
+  CHECK(t.step(x, none).logits.equal(x * 6));
+  retain::state more;
+  t.save_state(more, "");
+  CHECK(more.tensor_keys("carried.") == std::vector<std::string>{"carried.1"});
+  more.set("carried.2", x);
+  retain::teacher other{net, forward};
+  other.load_state(more, "");
+  CHECK_THROWS_WITH(other.step(x, none), ContainsSubstring("'carried.2' is not a part"));
+}
+
+TEST_CASE("teacher: a network that shares the student's tensors is found at the first loss",
+          "[teacher]") {
+  torch::manual_seed(52);
+  const auto x = torch::randn({6, 3});
+  struct rollout {
+    at::Tensor observations;
+  };
+  const auto refused = [&](auto make) {
+    torch::nn::Linear student(3, 2);
+    const auto ask = [&](const at::Tensor& o) { return student->forward(o) * 0.5; };
+    auto keep = make(student);
+    {
+      const at::NoGradGuard no_grad;  // has no graph anyway: nothing is known yet
+      CHECK_NOTHROW(keep.loss(ask, rollout{x}));
+    }
+    CHECK_THROWS_WITH(keep.loss(ask, rollout{x}),
+                      ContainsSubstring("shares its tensors with the student") &&
+                          ContainsSubstring("NoGradGuard"));
+    auto twin = make(student);  // adopted once more, when nothing is trainable any more
+    CHECK_NOTHROW(twin.loss(ask, rollout{x}));
+  };
+  refused([](torch::nn::Linear& student) {
+    return retain::kickstarting{retain::teacher{retain::adopt, student}};
+  });
+  refused([&](torch::nn::Linear& student) {
+    return retain::behavioral_cloning{x, retain::teacher{retain::adopt, student}};
+  });
+
+  // A student that lists its parameters: exactly, also where a part of it still learns.
+  torch::nn::Linear student(3, 2);
+  const retain::policy_view view{student, [&](const at::Tensor& o) { return student->forward(o); }};
+  retain::kickstarting shared{retain::teacher{retain::adopt, student}};
+  student->bias.requires_grad_(true);
+  CHECK_THROWS_WITH(shared.loss(view, rollout{x}),
+                    ContainsSubstring("'weight' is a parameter of the adopted teacher"));
+
+  // Frozen on purpose beside a network of the teacher's own: nothing to refuse.
+  torch::nn::Linear trained(3, 2), own(3, 2);
+  for (auto& parameter : trained->parameters()) parameter.requires_grad_(false);
+  const retain::policy_view frozen{trained,
+                                   [&](const at::Tensor& o) { return trained->forward(o); }};
+  retain::kickstarting keep{retain::teacher{retain::adopt, own}};
+  CHECK_NOTHROW(keep.loss(frozen, rollout{x}));
+  for (auto& parameter : trained->parameters()) parameter.requires_grad_(true);
+  keep.loss(frozen, rollout{x}).backward();
+  CHECK(trained->weight.grad().defined());
+  retain::kickstarting copied{retain::teacher{trained}};
+  CHECK_NOTHROW(
+      copied.loss([&](const at::Tensor& o) { return trained->forward(o).detach(); }, rollout{x}));
 }
 
 }  // namespace teacher_test

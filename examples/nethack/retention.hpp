@@ -26,15 +26,14 @@ namespace nethack {
 /// Evaluates the teacher along the student's play. The records themselves mark the first steps of
 /// games.
 struct ask_actions {
-  std::tuple<retain::categorical, at::Tensor> operator()(policy& network,
-                                                         const at::Tensor& observations,
-                                                         const at::Tensor& state,
-                                                         const at::Tensor& /*first*/) const {
+  std::tuple<retain::categorical, at::Tensor> operator()(
+      policy& network, const at::Tensor& observations, const at::Tensor& state,
+      const at::Tensor& /*episode_start*/) const {
     auto [logits, next] = network->follow(observations, state);
     return {retain::categorical{logits}, next};
   }
 };
-using policy_teacher = retain::teacher<policy, ask_actions, at::Tensor>;
+using policy_teacher = retain::teacher<policy, ask_actions>;
 
 using retention_terms =
     retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>,

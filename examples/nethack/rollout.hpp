@@ -39,7 +39,7 @@ struct stretch_batch {
 
 /// The input of retain's distillation terms: the visited states and the teacher's outputs.
 struct visited_steps {
-  at::Tensor observations, done;  ///< done: 1 at the first step of a game
+  at::Tensor observations, episode_start;
 };
 struct distilled_steps {
   at::Tensor observations;

@@ -103,8 +103,8 @@ class dark_experience_replay : public detail::distillation_base {
     forbids_ = forbids_ || forbids;
   }
 
-  /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps
-  /// single observations to logits or to a categorical. Throws shape_error if the student's logits and the
+  /// Returns a 0-dim tensor in the graph of `student`. `student` is a callable that maps single
+  /// observations to logits or to a categorical. Throws shape_error if the student's logits and the
   /// stored logits have different shapes. Throws config_error as described above.
   template <class Student>
   at::Tensor loss(Student&& student) {

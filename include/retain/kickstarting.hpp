@@ -30,8 +30,8 @@ struct kickstarting_options {
 namespace detail {
 struct no_gate {};
 
-/// Returns the gate's weights. A gate that takes (observations, state, episode_start) has a policy's
-/// features: it gets new_episodes{}, because the rollout's state is the student's.
+/// Returns the gate's weights. A gate that takes (observations, state, episode_start) gets
+/// new_episodes{}, because the rollout's state is the student's.
 template <class Gate, class Rollout, class Prediction>
 at::Tensor open_gate(Gate& gate, const Rollout& rollout, const Prediction& teacher) {
   const at::NoGradGuard no_grad;
@@ -66,8 +66,8 @@ at::Tensor open_gate(Gate& gate, const Rollout& rollout, const Prediction& teach
 /// decreases during training. The weight w is 1 by default. The teacher is evaluated without a
 /// graph.
 ///
-/// A rollout is retain::steps, or any type with a member `observations`. These members are optional,
-/// and an undefined tensor is absent:
+/// A rollout is retain::steps, or any type with a member `observations`. These members are
+/// optional, and an undefined tensor is absent:
 ///
 /// - `mask` [...]: 1 for a valid step, 0 for padding. It is combined with the masks of the
 ///   teacher's and the student's predictions.
@@ -153,10 +153,11 @@ class kickstarting : public detail::distillation_base {
     if constexpr (requires { rollout.teacher.defined(); }) {
       if (rollout.teacher.defined())
         return pull(student, rollout, detail::as_prediction(rollout.teacher));
-    } else if constexpr (requires { rollout.teacher; }) {
-      return pull(student, rollout, detail::as_prediction(rollout.teacher));
     }
-    return live(student, rollout);
+    if constexpr (requires { rollout.teacher; } && !requires { rollout.teacher.defined(); })
+      return pull(student, rollout, detail::as_prediction(rollout.teacher));
+    else
+      return live(student, rollout);
   }
 
   const Teacher& teacher() const { return teacher_; }
@@ -186,16 +187,19 @@ class kickstarting : public detail::distillation_base {
   template <class Student, class Rollout>
   at::Tensor live(Student& student, const Rollout& rollout) {
     using observations = std::remove_cvref_t<decltype(rollout.observations)>;
-    if constexpr (detail::only_steps<Teacher, observations>) {
-      static_assert(
-          requires { rollout.teacher; } || requires { rollout.teachers; },
-          "every call of a recurrent teacher changes its state: call target(rollout) once and "
-          "store the result as rollout.teacher");
-      throw config_error("kickstarting: every call of a recurrent teacher changes its state: call "
-                         "target(rollout) once and store the result (its logits, in retain::steps) "
-                         "as rollout.teacher");
-    } else if constexpr (detail::steps_along<Teacher, observations>) {
-      // Of the two ways to call this teacher, only one does not move its state.
+    constexpr bool stored = requires { rollout.teacher; } || requires { rollout.teachers; };
+    constexpr bool alone = detail::takes_observations<Teacher, observations>,
+                   steps_along = detail::steps_along<Teacher, observations>;
+    if constexpr (!alone &&
+                  (steps_along || (stored && !detail::takes_state<Teacher, observations>))) {
+      static_assert(stored, "every call of a recurrent teacher changes its state: call "
+                            "target(rollout) once and store the result as rollout.teacher");
+      throw config_error("kickstarting: the rollout has no prediction of the teacher, and the "
+                         "teacher cannot be asked in every epoch, because every call of a "
+                         "recurrent one changes its state: call target(rollout) once and store the "
+                         "result (its logits, in retain::steps) as rollout.teacher");
+    } else if constexpr (steps_along) {
+      // Of the two ways to call this teacher, this one does not move its state.
       return pull(student, rollout, detail::as_prediction(teacher_(rollout.observations)));
     } else {
       return pull(student, rollout, target(rollout));

@@ -68,7 +68,7 @@ struct read_features {
 /// product in the floating-point type of the features, on their device.
 ///
 /// The feature function of a recurrent teacher takes (observations, state, episode_start) and
-/// returns the features, or {features, state}. It gets new_episodes{}, so the features start anew in
+/// returns the features, or {features, state}. It gets new_episodes{}: the features start anew in
 /// every rollout. Then `seen` is retain::steps with episode_start; steps that its mask drops are
 /// not fitted.
 ///

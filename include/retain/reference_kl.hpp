@@ -92,8 +92,8 @@ struct stored_reference {};
 ///     reference_kl{stored_reference{}, {.strength = 0.1}}     // uses rollout.reference_log_probs
 ///
 /// A rollout has `observations` and `actions` [...]. These members are optional:
-/// `reference_log_probs` [...], `mask`, and `episode_start` and `state` for a recurrent student (see
-/// kickstarting). If the rollout has `reference_log_probs`, the reference is not evaluated. A
+/// `reference_log_probs` [...], `mask`, and `episode_start` and `state` for a recurrent student
+/// (see kickstarting). If the rollout has `reference_log_probs`, the reference is not evaluated. A
 /// recurrent retain::teacher as the reference needs them, because every call moves its state. The
 /// gradients described at kl_estimator are exact for actions of the current policy. In later epochs
 /// over the same rollout they are approximations, which become worse as the policy moves away from

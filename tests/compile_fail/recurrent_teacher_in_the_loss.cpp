@@ -5,18 +5,19 @@
 
 #include <torch/nn/modules/linear.h>
 
-#include <tuple>
+#include <utility>
 
-const auto forward = [](torch::nn::Linear& net, const at::Tensor& observations,
-                        const at::Tensor& state, const at::Tensor&) {
-  return std::tuple{net->forward(observations), state};
+struct step {
+  std::pair<at::Tensor, at::Tensor> operator()(torch::nn::Linear& net, const at::Tensor& o,
+                                               const at::Tensor& state, const at::Tensor&) const {
+    return {net->forward(o), state};
+  }
 };
 struct rollout {
   at::Tensor observations, episode_start;
 };
 
-at::Tensor loss(
-    retain::kickstarting<retain::teacher<torch::nn::Linear, decltype(forward)>>& keep,
-    const rollout& steps) {
+at::Tensor loss(retain::kickstarting<retain::teacher<torch::nn::Linear, step>>& keep,
+                const rollout& steps) {
   return keep.loss([](const at::Tensor& o) { return o; }, steps);
 }

@@ -15,9 +15,9 @@ class hidden {
 };
 
 auto step(torch::nn::Linear& policy, const at::Tensor& observations, const at::Tensor& start) {
-  retain::teacher teacher{policy, [](auto& net, const at::Tensor& o, const hidden& state,
-                                     const at::Tensor&) {
-                            return std::tuple{net->forward(o), state};
-                          }};
+  retain::teacher teacher{
+      policy, [](auto& net, const at::Tensor& o, const hidden& state, const at::Tensor&) {
+        return std::tuple{net->forward(o), state};
+      }};
   return teacher.step(observations, start);
 }

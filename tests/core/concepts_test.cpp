@@ -107,7 +107,8 @@ static_assert(!retain::policy<decltype(asks_struct), tensor>);
 static_assert(retain::policy<decltype(answers_logits), tensor>);
 static_assert(!retain::policy<decltype(remembers), tensor>);
 static_assert(!retain::policy<decltype([](const tensor&) { return 1; }), tensor>);
-static_assert(!retain::policy<decltype([](const tensor&) { return std::tuple{1, tensor()}; }), tensor>);
+static_assert(
+    !retain::policy<decltype([](const tensor&) { return std::tuple{1, tensor()}; }), tensor>);
 static_assert(!retain::policy<retain::categorical, tensor>);
 
 static_assert(retain::recurrent_policy<decltype(remembers), tensor, tensor>);

@@ -98,9 +98,10 @@ TEST_CASE("actor_critic: the layers one after the other, and the names of its pa
   CHECK(!made({.values = 0})->evaluate(x).values.defined());
 }
 
-TEST_CASE("actor_critic: a sequence gives what its steps give, and episode_start resets the state before "
-          "the step it marks",
-          "[actor_critic]") {
+TEST_CASE(
+    "actor_critic: a sequence gives what its steps give, and episode_start resets the state before "
+    "the step it marks",
+    "[actor_critic]") {
   torch::manual_seed(2);
   for (const auto core : {core_kind::gru, core_kind::lstm})
     for (const auto critic : {critic_kind::shared, critic_kind::separate}) {
@@ -205,9 +206,9 @@ TEST_CASE("actor_critic: Gaussian heads, an encoder of the user's own, and ortho
                     ContainsSubstring("[..., 7]") && ContainsSubstring("[1, 8]"));
 }
 
-TEST_CASE(
-    "actor_critic: observations of any type; rows that come flattened are put in the order of episode_start",
-    "[actor_critic]") {
+TEST_CASE("actor_critic: observations of any type; rows that come flattened are put in the order "
+          "of episode_start",
+          "[actor_critic]") {
   torch::manual_seed(9);
   actor_critic policy{std::make_shared<screen_encoder>(),
                       categorical_head{.actions = 3},
@@ -218,7 +219,8 @@ TEST_CASE(
   REQUIRE(whole.values.sizes() == at::IntArrayRef({6, 2, 1}));
   at::Tensor state;
   for (std::int64_t t = 0; t < 6; ++t) {
-    const auto step = policy->evaluate(screen{seen.glyphs[t], seen.status[t]}, state, episode_start[t]);
+    const auto step =
+        policy->evaluate(screen{seen.glyphs[t], seen.status[t]}, state, episode_start[t]);
     CHECK(at::allclose(step.distribution.logits, whole.distribution.logits[t], 1e-5, 1e-6));
     state = step.state;
   }

@@ -69,9 +69,9 @@ TEST_CASE("recurrent_core: it is LibTorch's GRU and LSTM, values and gradients",
                      lstm->named_parameters()["weight_ih_l0"].grad(), 1e-10));
 }
 
-TEST_CASE(
-    "recurrent_core: a sequence is its steps, and episode_start resets the state before the step it marks",
-    "[recurrent_core]") {
+TEST_CASE("recurrent_core: a sequence is its steps, and episode_start resets the state before the "
+          "step it marks",
+          "[recurrent_core]") {
   torch::manual_seed(2);
   for (const auto kind : {core_kind::gru, core_kind::lstm}) {
     auto core = made(kind);

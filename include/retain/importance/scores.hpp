@@ -89,13 +89,14 @@ inline std::vector<at::Tensor> uniform_actions(splitmix64& random, at::IntArrayR
   const std::int64_t numbers =
       std::accumulate(event.begin(), event.end(), std::int64_t{1}, std::multiplies<>());
   const std::int64_t samples = actions[static_cast<std::size_t>(sample_dimension)];
-  const std::int64_t steps =
+  const std::int64_t step_count =
       dimensions == 2 ? actions[static_cast<std::size_t>(1 - sample_dimension)] : 1;
-  auto drawn = at::empty({samples, steps, count, numbers}, at::TensorOptions().dtype(at::kDouble));
+  auto drawn =
+      at::empty({samples, step_count, count, numbers}, at::TensorOptions().dtype(at::kDouble));
   auto* u = static_cast<double*>(drawn.data_ptr());
   for (std::int64_t n = 0; n < samples; ++n) {
     splitmix64 own(random());
-    for (std::int64_t i = 0; i < steps * count * numbers; ++i)
+    for (std::int64_t i = 0; i < step_count * count * numbers; ++i)
       *u++ = static_cast<double>(own() >> 11) * 0x1p-53;
   }
   std::vector<at::Tensor> uniform;
@@ -227,8 +228,8 @@ inline at::Tensor random_factors(splitmix64& random, std::int64_t count) {
 class score_passes {
  public:
   explicit score_passes(std::vector<score_row> rows = {}, std::int64_t sample_dimension = 0,
-                        std::int64_t steps = 1)
-      : rows_(std::move(rows)), sample_dimension_(sample_dimension), steps_(steps) {}
+                        std::int64_t step_count = 1)
+      : rows_(std::move(rows)), sample_dimension_(sample_dimension), steps_(step_count) {}
 
   /// Computes the scores of the whole batch from its distributions. Rows without a gradient add
   /// nothing and are removed.

@@ -17,6 +17,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -28,8 +29,8 @@ inline bool mask_fits(const at::Tensor& mask, const at::Tensor& outputs) {
          mask.sizes() == outputs.sizes().slice(0, static_cast<std::size_t>(mask.dim()));
 }
 
-/// Returns the outputs f(s) of a prediction: a tensor itself, or the logits of a distribution.
-/// Padded rows are set to 0.
+/// Returns the outputs f(s) of a prediction: a tensor itself, or the logits of a distribution, also
+/// as the first of several values or as a member. Padded rows are set to 0.
 template <class Answer>
 at::Tensor outputs_of(const Answer& answer) {
   if constexpr (std::convertible_to<const Answer&, at::Tensor>) {
@@ -42,6 +43,10 @@ at::Tensor outputs_of(const Answer& answer) {
                                shape_text(outputs.sizes())));
     return outputs.masked_fill(
         answer.mask.to(outputs.device(), at::kBool).bitwise_not().unsqueeze(-1), 0);
+  } else if constexpr (is_several<Answer>::value) {
+    return outputs_of(std::get<0>(answer));
+  } else if constexpr (names_distribution<Answer>) {
+    return outputs_of(answer.distribution);
   } else {
     static_assert(
         requires {

@@ -190,9 +190,9 @@ struct kl_function : torch::autograd::Function<kl_function> {
       return gradients;
     }
     // The incoming gradient of a mean is one number for all rows.
-    const auto steps = incoming[0].strides();
+    const auto strides = incoming[0].strides();
     const bool one_for_all =
-        std::all_of(steps.begin(), steps.end(), [](std::int64_t step) { return step == 0; });
+        std::all_of(strides.begin(), strides.end(), [](std::int64_t step) { return step == 0; });
     const auto left = p.contiguous(), right = q.contiguous(),
                scales = one_for_all ? incoming[0] : incoming[0].contiguous();
     const auto actions = left.size(-1), rows = left.numel() / actions;

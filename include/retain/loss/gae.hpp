@@ -34,8 +34,8 @@ struct advantage_estimates {
 ///
 /// The state after an ended step belongs to the next episode; its value is not used and may be NaN.
 /// Note the difference to `episode_start` of teachers and recurrent policies, which is 1 at the
-/// first step of an episode. If a time limit cuts an episode, its last state is not terminal: mark the step as
-/// ended and add gamma V(last state) to its reward.
+/// first step of an episode. If a time limit cuts an episode, its last state is not terminal: mark
+/// the step as ended and add gamma V(last state) to its reward.
 ///
 /// The results have no graph. Throws shape_error if the shapes do not fit together.
 ///
@@ -49,14 +49,14 @@ inline advantage_estimates gae(const at::Tensor& rewards, const at::Tensor& valu
         "gae: rewards, values and ended must have one shape [T, N], got ",
         detail::shape_text(rewards.sizes()), ", ", detail::shape_text(values.sizes()), " and ",
         detail::shape_text(ended.sizes())));
-  const std::int64_t steps = rewards.size(0);
+  const std::int64_t horizon = rewards.size(0);
   if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
     throw shape_error(detail::concat("gae: last_value must have shape [", rewards.size(1),
                                      "], one per environment, got ",
                                      detail::shape_text(last_value.sizes())));
 
   const auto now = values.detach(), last = last_value.detach();
-  if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
+  if (horizon == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto going_on = 1 - ended.to(now.scalar_type());
   // The value after an ended step may be NaN, and 0 times NaN is NaN: replace the value by 0.
   const auto over = going_on == 0;

@@ -65,7 +65,7 @@ inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& be
         detail::shape_text(log_probs.sizes()), ", ",
         detail::shape_text(behaviour_log_probs.sizes()), ", ", detail::shape_text(rewards.sizes()),
         ", ", detail::shape_text(values.sizes()), " and ", detail::shape_text(ended.sizes())));
-  const std::int64_t steps = rewards.size(0);
+  const std::int64_t horizon = rewards.size(0);
   if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
     throw shape_error(detail::concat("vtrace: last_value must have shape [", rewards.size(1),
                                      "], one per environment, got ",
@@ -83,7 +83,7 @@ inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& be
                          .exp()
                          .to(now.scalar_type());
   const auto discount = options.discount * (1 - ended.to(now.scalar_type()));
-  if (steps == 0) return {at::empty_like(now), at::empty_like(now)};
+  if (horizon == 0) return {at::empty_like(now), at::empty_like(now)};
   const auto last = last_value.detach().to(now.scalar_type()).unsqueeze(0);
   // The value after an ended step may be NaN, and 0 times NaN is NaN: replace the value by 0.
   const auto over = discount == 0;

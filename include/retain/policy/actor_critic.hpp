@@ -73,8 +73,8 @@ struct actor_critic_answer {
 ///
 /// Observations are [N, ...] for one step of N episodes, or [T, N, ...] for T steps. A sequence
 /// gives the same results as its steps one after the other. `state` is the state after the previous
-/// step; an undefined state, or new_episodes{}, starts new episodes. `episode_start`, [N] or [T, N],
-/// is 1 at the first step of an episode, and the state is reset before this step; an undefined
+/// step; an undefined state, or new_episodes{}, starts new episodes. `episode_start`, [N] or [T,
+/// N], is 1 at the first step of an episode, and the state is reset before this step; an undefined
 /// `episode_start` marks no step. A policy without a core ignores `state` and `episode_start`.
 template <observation_encoder Encoder, policy_head Head>
 class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, Head>> {

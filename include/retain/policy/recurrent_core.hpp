@@ -60,7 +60,7 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
       throw shape_error(detail::concat("recurrent_core: inputs need the shape [N, ", inputs_,
                                        "] or [T, N, ", inputs_, "], got ",
                                        detail::shape_text(inputs.sizes())));
-    const auto n = inputs.size(-2), steps = inputs.dim() == 3 ? inputs.size(0) : 1;
+    const auto n = inputs.size(-2), length = inputs.dim() == 3 ? inputs.size(0) : 1;
     if (episode_start.defined() &&
         episode_start.sizes() !=
             inputs.sizes().slice(0, static_cast<std::size_t>(inputs.dim() - 1)))
@@ -78,16 +78,16 @@ class recurrent_core_net : public torch::nn::Cloneable<recurrent_core_net> {
                           : at::zeros({n, state_width()}, inputs.options().requires_grad(false));
     std::vector<at::Tensor> begins;
     if (episode_start.defined())
-      begins = episode_start.to(inputs.device(), at::kBool).reshape({steps, n, 1}).unbind(0);
+      begins = episode_start.to(inputs.device(), at::kBool).reshape({length, n, 1}).unbind(0);
     // for all steps at once
     const auto gates =
-        input_(inputs.reshape({-1, inputs_})).view({steps, n, hidden_->weight.size(0)});
+        input_(inputs.reshape({-1, inputs_})).view({length, n, hidden_->weight.size(0)});
     std::vector<at::Tensor> outputs;
-    outputs.reserve(static_cast<std::size_t>(steps));
+    outputs.reserve(static_cast<std::size_t>(length));
     const auto next = kind_ == core_kind::gru ? gru(gates, begins, from, outputs)
                                               : lstm(gates, begins, from, outputs);
     if (outputs.empty())
-      return {at::zeros({steps, n, width_}, inputs.options().requires_grad(false)), next};
+      return {at::zeros({length, n, width_}, inputs.options().requires_grad(false)), next};
     return {inputs.dim() == 3 ? at::stack(outputs) : outputs.front(), next};
   }
 

@@ -55,8 +55,8 @@ inline at::Tensor episode_lengths(const at::Tensor& episode_start) {
 /// the other steps. Without padding, a step is in up to L sequences, but the first and last L - 1
 /// steps of an episode are in fewer.
 ///
-/// A draw has indices [L, n], episode_start [L, n], and with `pad` a mask [L, n]. It costs O(log E) per
-/// sequence for E episodes.
+/// A draw has indices [L, n], episode_start [L, n], and with `pad` a mask [L, n]. It costs O(log E)
+/// per sequence for E episodes.
 class sequences {
  public:
   /// `lengths` [E], int64, holds the number of steps of each episode in stored order. Throws
@@ -75,10 +75,10 @@ class sequences {
                                        lengths.dtype(), ' ', detail::shape_text(lengths.sizes())));
     const at::Tensor flat = lengths.to(at::kCPU).contiguous();
     const auto* length = static_cast<const std::int64_t*>(flat.data_ptr());
-    std::int64_t steps = size();
+    std::int64_t total = size();
     for (std::int64_t e = 0; e < flat.numel(); ++e) {
-      check_episode(e, steps, length[e]);
-      steps += length[e];
+      check_episode(e, total, length[e]);
+      total += length[e];
     }
     detail::make_room(starts_, static_cast<std::size_t>(flat.numel()));
     detail::make_room(steps_, static_cast<std::size_t>(flat.numel()));
@@ -139,17 +139,17 @@ class sequences {
   /// episodes.
   void load_state(const state& in, const std::string& prefix) {
     const std::string key = prefix + "steps";
-    const at::Tensor steps = detail::saved_list(in, key, at::kLong);
-    const auto* end = static_cast<const std::int64_t*>(steps.data_ptr());
-    if (steps.numel() < 1 || end[0] != 0)
+    const at::Tensor ends = detail::saved_list(in, key, at::kLong);
+    const auto* end = static_cast<const std::int64_t*>(ends.data_ptr());
+    if (ends.numel() < 1 || end[0] != 0)
       throw state_error(detail::concat(
           "the state's '", key, "' must begin with 0: the state was saved from another object"));
     detail::check_saved(key, [&] {
       // A negative end is an error too. max() keeps the difference from overflowing.
-      for (std::int64_t e = 0; e + 1 < steps.numel(); ++e)
+      for (std::int64_t e = 0; e + 1 < ends.numel(); ++e)
         check_episode(e, end[e], std::max<std::int64_t>(0, end[e + 1]) - end[e]);
     });
-    sequences loaded(at::diff(steps), {.length = length_, .pad = pad_});
+    sequences loaded(at::diff(ends), {.length = length_, .pad = pad_});
     loaded.random_.set_state(in.integer<std::uint64_t>(prefix + "random"));
     *this = std::move(loaded);
   }

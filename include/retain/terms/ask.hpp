@@ -106,11 +106,6 @@ auto ask_along(Teacher& teacher, const Rollout& rollout) {
   }
 }
 
-/// Whether every call of a teacher along a rollout changes its state.
-template <class Teacher, class Observations>
-inline constexpr bool only_steps =
-    steps_along<Teacher, Observations> && !takes_observations<Teacher, Observations>;
-
 }  // namespace detail
 
 /// Returns the prediction of a policy for its own rollout, in the policy's graph. A policy that

@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -168,10 +169,16 @@ class carried_state {
                        std::optional<at::Device> device) const {
     carried_state result = *this;
     result.episodes_ = -1;
-    if (held_) {
+    const auto unread = in.unread();
+    const auto here = [&](const std::string& key) {
+      return key.compare(0, prefix.size(), prefix) == 0;
+    };
+    if (held_ && (fixed_ || !in.tensor_keys(prefix).empty() ||
+                  std::any_of(unread.begin(), unread.end(), here))) {
       result.held_ = held_->loaded(in, prefix, fixed_, device);
       return result;
     }
+    result.held_.reset();
     // The type is not known before the next step.
     auto kept = std::make_shared<state>();
     result.texts_.clear();
@@ -180,7 +187,7 @@ class carried_state {
       kept->set(key.substr(prefix.size()), device ? saved.to(*device) : saved);
     }
     for (const auto& key : in.unread())
-      if (key.compare(0, prefix.size(), prefix) == 0) {
+      if (here(key)) {
         kept->set(key.substr(prefix.size()), in.text(key));
         result.texts_.push_back(key.substr(prefix.size()));
       }
