@@ -275,20 +275,20 @@ TEST_CASE("steady forward: of a large batch the first samples are asked about tw
   };
   const auto x = torch::randn({100, 4});
   const std::vector batches{x, x};
-  estimate_fisher(net, batches, forward);
+  (void)estimate_fisher(net, batches, forward);
   CHECK(asked == std::vector<std::int64_t>{100, 16, 16, 1, 100});
   asked.clear();
   // may have been asked for to have no slices
-  estimate_fisher(net, batches, forward, {}, {.verify = 0});
+  (void)estimate_fisher(net, batches, forward, {}, {.verify = 0});
   CHECK(asked == std::vector<std::int64_t>{100, 100, 100});
   asked.clear();
-  estimate_kfac(net, batches, forward);
+  (void)estimate_kfac(net, batches, forward);
   CHECK(asked == std::vector<std::int64_t>{100, 100, 100});
   asked.clear();
-  estimate_kfac(net, x.split(10).at(0).split(5), forward);
+  (void)estimate_kfac(net, x.split(10).at(0).split(5), forward);
   CHECK(asked == std::vector<std::int64_t>{5, 5, 5, 5});
   asked.clear();
-  estimate_kfac(net, x.split(10), forward);
+  (void)estimate_kfac(net, x.split(10), forward);
   CHECK(asked == std::vector<std::int64_t>(12, 10));  // two batches twice
 }
 

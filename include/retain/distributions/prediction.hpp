@@ -3,11 +3,13 @@
 #pragma once
 
 #include <retain/core/concepts.hpp>
+#include <retain/distributions/answers.hpp>
 #include <retain/distributions/categorical.hpp>
 
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
+#include <type_traits>
 #include <utility>
 
 namespace retain::detail {
@@ -19,6 +21,7 @@ auto as_prediction(P&& answer) {
   if constexpr (std::convertible_to<P, at::Tensor>) {
     return categorical{std::forward<P>(answer)};
   } else {
+    check_distribution<std::remove_cvref_t<P>>();
     static_assert(prediction<P>, "a policy must return distributions (such as "
                                  "retain::categorical), logits as a tensor, or retain::masked");
     return std::forward<P>(answer);
