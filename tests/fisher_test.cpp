@@ -186,7 +186,7 @@ TEST_CASE("fisher: frozen, excluded and unused parameters", "[fisher]") {
   CHECK_THAT(f.report(), ContainsSubstring("value.weight [1, 4]: unused"));
 }
 
-TEST_CASE("fisher: one sample, one action, an empty batch, half precision", "[fisher]") {
+TEST_CASE("fisher: one sample, an empty batch, half precision", "[fisher]") {
   torch::manual_seed(15);
   torch::nn::Linear net(4, 3);
   const auto forward = [&](const at::Tensor& o) { return net->forward(o); };
@@ -197,11 +197,6 @@ TEST_CASE("fisher: one sample, one action, an empty batch, half precision", "[fi
   const auto whole = estimate_fisher(net, x, forward);
   CHECK(with_empty.states == 6);
   CHECK(support::relative_error(with_empty.values[0].tensor, whole.values[0].tensor) < 1e-6);
-
-  torch::nn::Linear single(4, 1);
-  const auto certain =
-      estimate_fisher(single, x, [&](const at::Tensor& o) { return single->forward(o); });
-  CHECK(certain.values[0].tensor.equal(torch::zeros({1, 4})));
 
   torch::nn::Linear small(4, 3);
   small->to(at::kBFloat16);

@@ -2,13 +2,18 @@
 #pragma once
 
 #include <retain/fisher.hpp>
+#include <retain/importance/left_out.hpp>
 #include <retain/terms/importance_penalty.hpp>
+
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace retain {
 
 struct ewc_options {
   /// c in the formula. The examples use strengths from 1 (Gaussian policy) to 3000 (NetHack). Try
-  /// powers of ten first
+  /// powers of ten around fisher::strength_for(kl) first
   strength_schedule strength = 1.0;
   /// name patterns of parameters without penalty, for example {"value_head.*"}
   std::vector<std::string> exclude = {};
@@ -57,9 +62,18 @@ class ewc : public detail::importance_penalty {
                            options.groups, options.floor, options.clip, parameters(model),
                            importance) {}
 
+  /// Also leaves out what the estimate left out (`importance.exclude`).
   template <parameter_source M>
   ewc(const M& model, const fisher& importance, ewc_options options = {})
-      : ewc(model, importance.values, std::move(options)) {}
+      : ewc(model, importance.values, leaving_out(importance, std::move(options), model)) {}
+
+ private:
+  template <parameter_source M>
+  static ewc_options leaving_out(const fisher& estimate, ewc_options options, const M& model) {
+    options.exclude =
+        detail::all_left_out(std::move(options.exclude), estimate.exclude, parameters(model));
+    return options;
+  }
 };
 
 }  // namespace retain

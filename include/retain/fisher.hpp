@@ -9,9 +9,11 @@
 #include <retain/importance/batches.hpp>
 #include <retain/importance/fisher_estimator.hpp>
 #include <retain/importance/fisher_slot.hpp>
+#include <retain/importance/left_out.hpp>
 #include <retain/importance/scores.hpp>
 #include <retain/teacher.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -30,9 +32,54 @@ struct fisher {
   std::string actions;                       ///< "sampled", "exact" or "dataset"
   /// number of samples that needed a backward pass through the graph of their whole batch
   std::int64_t unsliced = 0;
+  /// the patterns of the parameters that were left out; ewc leaves them out too
+  std::vector<std::string> exclude = {};
 
-  /// Returns one line per parameter: name, path, mean and largest value.
-  std::string report() const {
+  /// The mean of the values over all weights that the policy depends on, in nats per squared weight;
+  /// 0 if there is none. A change of length D of all weights in a random direction changes the
+  /// policy by a KL of mean D^2 / 2.
+  [[nodiscard]] double mean() const {
+    double sum = 0, count = 0;
+    for (const auto& [name, value] : values) {
+      const auto path = paths.find(name);
+      if (path != paths.end() && path->second == fisher_path::unused) continue;
+      sum += value.sum(at::kDouble).item<double>();
+      count += static_cast<double>(value.numel());
+    }
+    return count == 0 ? 0.0 : sum / count;
+  }
+
+  /// Returns the strength of ewc at which a loss moves the policy by about `kl` nats and then stays
+  /// there. Near the anchor the policy's KL is 1/2 sum F d^2, with the diagonal F, and the penalty is
+  /// c sum F d^2, where d is the change of the weights. A loss with the gradient g is in balance with the penalty at
+  ///
+  ///     2 c F_i d_i = -g_i,   so that   KL = 1/(8 c^2) sum_i g_i^2 / F_i
+  ///
+  /// With a gradient of norm G in a random direction and the mean F of all weights this becomes
+  ///
+  ///     KL = G^2 / (8 c^2 F),    c = G / sqrt(8 F KL)
+  ///
+  /// This is exact if all weights have the same Fisher. Otherwise the KL can be larger, because
+  /// weights with a small value move further. `gradient_norm` is the norm of the gradient of the
+  /// loss; 0.5 is a usual bound of clipping. Use the result as the middle of a search.
+  /// Throws config_error unless both numbers are positive and finite, and state_error if the mean is
+  /// 0.
+  [[nodiscard]] double strength_for(double kl, double gradient_norm = 0.5) const {
+    if (!(kl > 0) || !std::isfinite(kl) || !(gradient_norm > 0) || !std::isfinite(gradient_norm))
+      throw config_error(
+          detail::concat("fisher: strength_for needs a KL and a norm of the gradient "
+                         "that are positive and finite, got ",
+                         kl, " and ", gradient_norm));
+    const double average = mean();
+    if (average == 0)
+      throw state_error("fisher: every importance is 0, so no strength holds the policy");
+    return gradient_norm / std::sqrt(8 * average * kl);
+  }
+
+  /// Returns one line per parameter: name, path, mean and largest value. Then the mean over all
+  /// weights and the strength that it suggests, with a warning if no usual strength would hold the
+  /// policy.
+  [[nodiscard]] std::string report() const {
     std::string text =
         detail::concat("diagonal Fisher over ", states, " states, ", actions, " actions\n");
     for (const auto& [name, value] : values) {
@@ -42,6 +89,7 @@ struct fisher {
                              ", mean ", empty ? 0.0 : value.mean().item<double>(), ", max ",
                              empty ? 0.0 : value.max().item<double>(), '\n');
     }
+    text += strength_text();
     if (unsliced > 0)
       text += detail::concat(
           "  ", unsliced,
@@ -55,6 +103,7 @@ struct fisher {
     out.set(prefix + "states", states);
     out.set(prefix + "actions", actions);
     out.set(prefix + "unsliced", unsliced);
+    detail::save_left_out(out, prefix, exclude);
     for (const auto& [name, value] : values) {
       out.set(prefix + "value." + name, value);
       if (const auto path = paths.find(name); path != paths.end())
@@ -67,6 +116,7 @@ struct fisher {
     loaded.states = in.integer(prefix + "states");
     loaded.actions = in.text(prefix + "actions");
     if (in.contains(prefix + "unsliced")) loaded.unsliced = in.integer(prefix + "unsliced");
+    loaded.exclude = detail::load_left_out(in, prefix);
     if (loaded.states < 0 || loaded.unsliced < 0)
       throw state_error(detail::concat("fisher: the state at '", prefix, "' has ", loaded.states,
                                        " states and ", loaded.unsliced,
@@ -90,6 +140,25 @@ struct fisher {
       loaded.paths[name] = static_cast<fisher_path>(number);
     }
     *this = std::move(loaded);
+  }
+
+ private:
+  std::string strength_text() const {
+    constexpr double most = 1e4;  // a usual strength is smaller
+    const double average = mean(), kl = 0.01, norm = 0.5;
+    std::string text = detail::concat("  mean over all weights ", average);
+    if (average == 0) return text + ": no strength of a penalty holds the policy\n";
+    const double strength = strength_for(kl, norm);
+    text += detail::concat(": with strength ", strength, " = ", norm, " / sqrt(8 mean ", kl,
+                           "), a loss whose gradient has norm ", norm,
+                           " moves the policy by a KL of ", kl, " nats\n");
+    if (strength > most)
+      text += detail::concat(
+          "  the mean is so small that strengths up to ", most,
+          " hold almost nothing: the policy is nearly deterministic on these states, or depends "
+          "little on most weights. Use the strength above, a floor of ewc, or more varied "
+          "states\n");
+    return text;
   }
 };
 
@@ -192,12 +261,17 @@ struct fisher_options {
 /// not have many more than 16 samples, if the batch cannot be sliced, or if `verify` is 0. The
 /// state of LibTorch's random generators is restored after the check.
 ///
-/// Throws config_error if the distributions depend on no trainable parameter, if there is no data,
-/// if the second call of `forward` gives another result, or if the result depends on batch
-/// statistics. Throws state_error if the estimate is not finite.
+/// Policies. Logits must be logits: an agent that exposes probabilities needs
+/// categorical::from_probs. For a Q-network see categorical, for a deterministic actor
+/// diagonal_gaussian::around, which needs exact_actions or sampled_actions.
+///
+/// Throws config_error if the distributions depend on no trainable parameter, if an exclude pattern
+/// matches no parameter, if there is no data, if the policy has a single action, if its logits look
+/// like probabilities, if the second call of `forward` gives another result, or if the result
+/// depends on batch statistics. Throws state_error if the estimate is not finite or is 0 everywhere.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
-fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions actions = {},
-                       const fisher_options& options = {}) {
+[[nodiscard]] fisher estimate_fisher(const M& model, Data&& data, Forward&& forward,
+                                     Actions actions = {}, const fisher_options& options = {}) {
   const detail::fisher_settings settings{options.sample_dimension, options.walk, options.verify,
                                          options.memory};
   detail::fisher_estimator estimator(
@@ -214,6 +288,7 @@ fisher estimate_fisher(const M& model, Data&& data, Forward&& forward, Actions a
   result.states = estimator.states();
   result.actions = draw.name;
   result.unsliced = estimator.unsliced();
+  result.exclude = options.exclude;
   return result;
 }
 

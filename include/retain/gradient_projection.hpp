@@ -5,6 +5,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/leaf.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/patterns.hpp>
 #include <retain/core/state.hpp>
 
 #include <ATen/ATen.h>
@@ -65,12 +66,16 @@ class gradient_projection {
   }
 
   /// Copies the current gradients of the model as the new reference. The model keeps its gradients
-  /// in `.grad`.
+  /// in `.grad`. Throws state_error if the model has no gradients. The first call throws
+  /// config_error for an exclude pattern that matches no parameter.
   template <parameter_source M>
   void remember(const M& model) {
     const at::NoGradGuard no_grad;
+    const auto list = parameters(model);
+    if (reference_.empty())
+      detail::check_patterns("gradient_projection", "exclude pattern", options_.exclude, list);
     std::map<std::string, at::Tensor> reference;
-    for (const auto& [name, tensor] : parameters(model))
+    for (const auto& [name, tensor] : list)
       if (takes_part(name, tensor)) reference.emplace(name, dense(tensor.grad()).clone());
     if (reference.empty())
       throw state_error("gradient_projection: the model has no gradients to remember: call "

@@ -5,6 +5,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/module_tensors.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/patterns.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -27,7 +28,7 @@ struct interpolation_options {
 /// Copies the parameters and buffers of a model by name, for example to keep the state before
 /// training. The result is a parameter source.
 template <parameter_source M>
-parameter_list snapshot(const M& model) {
+[[nodiscard]] parameter_list snapshot(const M& model) {
   const at::NoGradGuard no_grad;
   auto list = detail::tensors_of(model);
   for (auto& entry : list) entry.tensor = entry.tensor.detach().clone();
@@ -50,21 +51,25 @@ parameter_list snapshot(const M& model) {
 /// it. You may also exclude the statistics by pattern, but the run on training data is necessary in
 /// both cases.
 ///
-/// Throws config_error for an alpha outside [0, 1], and if both models share the same tensors.
+/// Throws config_error for an alpha outside [0, 1], for a pattern that matches no tensor of either
+/// model, and if both models share the same tensors.
 /// Throws state_error for a parameter that only one of the models has. Throws shape_error if the
 /// shapes of a parameter differ.
 ///
 /// Paper: Wortsman et al. 2021, arXiv 2109.01903.
 template <parameter_source FineTuned, parameter_source Pretrained>
-parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretrained,
-                            const interpolation_options& options = {}) {
+[[nodiscard]] parameter_list interpolated(const FineTuned& fine_tuned, const Pretrained& pretrained,
+                                          const interpolation_options& options = {}) {
   const double alpha = options.fine_tuned;
   if (!(alpha >= 0 && alpha <= 1))
     throw config_error(
         detail::concat("interpolated: the fine-tuned share must lie in [0, 1], got ", alpha));
   const at::NoGradGuard no_grad;
+  const auto all_origins = detail::tensors_of(pretrained);
+  detail::check_patterns("interpolated", "exclude pattern", options.exclude,
+                         detail::tensors_of(fine_tuned), all_origins);
   std::map<std::string, at::Tensor> origins;
-  for (const auto& [name, tensor] : detail::tensors_of(pretrained)) origins.emplace(name, tensor);
+  for (const auto& [name, tensor] : all_origins) origins.emplace(name, tensor);
   const auto learnt = parameters(fine_tuned);
   const auto buffers = detail::buffers_of(fine_tuned);
 

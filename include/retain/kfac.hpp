@@ -9,6 +9,7 @@
 #include <retain/fisher.hpp>
 #include <retain/importance/batches.hpp>
 #include <retain/importance/kronecker_estimator.hpp>
+#include <retain/importance/left_out.hpp>
 #include <retain/importance/scores.hpp>
 
 #include <cstdint>
@@ -24,10 +25,12 @@ struct kronecker_fisher {
   std::vector<kronecker_layer> layers;
   std::int64_t states = 0;  ///< the number of states in the mean
   std::string actions;      ///< "sampled", "exact" or "dataset"
+  /// the patterns of the parameters that were left out; kfac_ewc leaves them out too
+  std::vector<std::string> exclude = {};
 
   /// Returns one line per layer: its parameters, and the sizes and traces of its factors. The
   /// product of both traces is the trace of the layer's Fisher.
-  std::string report() const {
+  [[nodiscard]] std::string report() const {
     std::string text = detail::concat("Kronecker-factored Fisher over ", states, " states, ",
                                       actions, " actions\n");
     for (const auto& layer : layers)
@@ -42,6 +45,7 @@ struct kronecker_fisher {
   void save_state(state& out, const std::string& prefix) const {
     out.set(prefix + "states", states);
     out.set(prefix + "actions", actions);
+    detail::save_left_out(out, prefix, exclude);
     for (const auto& layer : layers) {
       out.set(prefix + "inputs." + layer.weight, layer.inputs);
       out.set(prefix + "outputs." + layer.weight, layer.outputs);
@@ -57,6 +61,7 @@ struct kronecker_fisher {
       throw state_error(detail::concat("kronecker_fisher: the state at '", prefix, "' has ",
                                        loaded.states, " states, which must not be negative"));
     loaded.actions = in.text(prefix + "actions");
+    loaded.exclude = detail::load_left_out(in, prefix);
     const std::string head = prefix + "inputs.";
     for (const auto& key : in.tensor_keys(head)) {
       const std::string weight = key.substr(head.size());
@@ -101,15 +106,18 @@ struct kfac_options {
 /// state in the order of the states. All other parameters are rejected with an error that names
 /// them: exclude them here and use retain::ewc for them (compose both).
 ///
-/// Throws config_error for a parameter that is not supported, if there is no data, and if the
-/// result of `forward` does not depend on the states only. Like estimate_fisher, this function
+/// Throws config_error for a parameter that is not supported, for a pattern that matches nothing, if
+/// there is no data, if the policy has a single action or logits that look like probabilities, and
+/// if the result of `forward` does not depend on the states only. Like estimate_fisher, this function
 /// checks `forward` with a second call for at least the first 16 states. Throws shape_error for
-/// rows of another shape, and state_error if a factor is not finite.
+/// rows of another shape, and state_error if a factor is not finite or the Fisher of every layer is
+/// 0.
 ///
 /// Papers: Martens and Grosse 2015, arXiv 1503.05671; Ritter et al. 2018, arXiv 1805.07810.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
-kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, Actions actions = {},
-                               const kfac_options& options = {}) {
+[[nodiscard]] kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward,
+                                             Actions actions = {},
+                                             const kfac_options& options = {}) {
   detail::kronecker_estimator estimator(
       detail::estimated_parameters("estimate_kfac", model, options.exclude));
   auto source = detail::make_action_source(actions);
@@ -117,7 +125,7 @@ kronecker_fisher estimate_kfac(const M& model, Data&& data, Forward&& forward, A
       "estimate_kfac", model, data,
       [&](const auto& batch) { estimator.add(batch, forward, source); }, options.progress,
       [&] { return estimator.states(); });
-  return {estimator.layers(), estimator.states(), source.name};
+  return {estimator.layers(), estimator.states(), source.name, options.exclude};
 }
 
 }  // namespace retain

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <retain/importance/left_out.hpp>
 #include <retain/kfac.hpp>
 #include <retain/terms/kronecker.hpp>
 #include <retain/terms/quadratic_penalty.hpp>
@@ -60,14 +61,16 @@ class kfac_ewc : detail::quadratic_penalty {
   using quadratic_penalty::step;
   using quadratic_penalty::strength;
 
-  /// Throws state_error for a layer that the model does not have, for a trainable parameter that
-  /// has no factors and is not excluded, and for a factor that is not a second moment. Throws
-  /// shape_error for a factor of a wrong shape. Throws config_error for a damping that is negative
-  /// or not finite.
+  /// Also leaves out what `factors` left out. Throws state_error for a layer that the model does not
+  /// have, for a trainable parameter that has no factors and is not excluded, and for a factor that
+  /// is not a second moment. Throws shape_error for a factor of a wrong shape. Throws config_error
+  /// for a damping that is negative or not finite.
   template <parameter_source M>
   kfac_ewc(const M& model, const kronecker_fisher& factors, kfac_ewc_options options = {})
-      : quadratic_penalty(name, std::move(options.strength), std::move(options.exclude),
-                       options.groups, parameters(model)) {
+      : quadratic_penalty(
+            name, std::move(options.strength),
+            detail::all_left_out(std::move(options.exclude), factors.exclude, parameters(model)),
+            options.groups, parameters(model)) {
     if (!(options.damping >= 0.0) || !std::isfinite(options.damping))
       throw config_error(detail::concat("kfac_ewc: damping must be finite and not negative, got ",
                                         options.damping));

@@ -5,6 +5,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/leaf.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/patterns.hpp>
 #include <retain/core/state.hpp>
 
 #include <ATen/ATen.h>
@@ -51,11 +52,15 @@ struct packnet_options {
 /// Paper: Mallya and Lazebnik 2018, arXiv 1711.05769.
 class packnet {
  public:
+  /// Throws config_error for a pattern that matches no parameter, and if every parameter is
+  /// excluded.
   template <parameter_source M>
   explicit packnet(const M& model, packnet_options options = {})
       : exclude_(std::move(options.exclude)) {
     const at::NoGradGuard no_grad;
-    for (const auto& [name, tensor] : parameters(model))
+    const auto list = parameters(model);
+    detail::check_patterns("packnet", "exclude pattern", exclude_, list);
+    for (const auto& [name, tensor] : list)
       if (!detail::covered(exclude_, name))
         entries_.emplace(
             name,
@@ -138,7 +143,7 @@ class packnet {
   /// write them into a copy of the model. The network of the current task exists after it is
   /// pruned. Throws config_error for a task without a network.
   template <parameter_source M>
-  parameter_list weights_of(const M& model, std::int64_t task) const {
+  [[nodiscard]] parameter_list weights_of(const M& model, std::int64_t task) const {
     if (task < 1 || task > tasks())
       throw config_error(detail::concat("packnet: there is no network of task ", task,
                                         " yet: ", tasks(), " have been pruned"));
@@ -159,7 +164,7 @@ class packnet {
   }
 
   /// Returns the owner task of each weight by name: uint8, 0 for no owner.
-  parameter_list owners() const {
+  [[nodiscard]] parameter_list owners() const {
     parameter_list list;
     for (const auto& [name, e] : entries_) list.push_back({name, e.owner});
     return list;

@@ -367,4 +367,74 @@ TEST_CASE("categorical: log-probabilities of a temporary outlive it", "[categori
   CHECK(kept.equal(at::log_softmax(x, -1)));
 }
 
+TEST_CASE("categorical: from probabilities it is the policy that the logits describe",
+          "[categorical]") {
+  torch::manual_seed(31);
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const double tolerance = type == at::kDouble ? 1e-12 : 1e-5;
+    const auto z = (torch::randn({6, 5}, type) * 2).requires_grad_();
+    const auto actions = torch::randint(5, {6});
+    const auto from = categorical::from_probs(z.softmax(-1));
+    const categorical plain{z};
+    CHECK(support::relative_error(from.log_prob(actions), plain.log_prob(actions)) < tolerance);
+    CHECK(support::relative_error(from.entropy(), plain.entropy()) < tolerance);
+    CHECK(kl(from, plain).abs().max().item<double>() < tolerance);
+    const auto gradient = torch::autograd::grad({from.log_prob(actions).sum()}, {z})[0];
+    const auto truth = torch::autograd::grad({plain.log_prob(actions).sum()}, {z})[0];
+    CHECK(support::relative_error(gradient, truth) < tolerance);
+  }
+}
+
+TEST_CASE("categorical: the gradient of from_probs at interior points is that of log p",
+          "[categorical]") {
+  torch::manual_seed(32);
+  const auto p = torch::randn({4, 5}, f64).softmax(-1).requires_grad_();
+  const auto actions = torch::randint(5, {4});
+  const auto value = [&] {
+    return p.detach().log().gather(-1, actions.unsqueeze(-1)).sum().item<double>();
+  };
+  CHECK(categorical::from_probs(p).log_prob(actions).sum().item<double>() == Approx(value()));
+  auto expected = support::finite_differences(p.detach(), value, 1e-6);
+  auto gradient =
+      torch::autograd::grad({categorical::from_probs(p).log_prob(actions).sum()}, {p})[0];
+  // Probabilities stay on the simplex: only differences between the actions of a row count.
+  expected = expected - expected.mean(-1, true);
+  gradient = gradient - gradient.mean(-1, true);
+  CHECK(support::relative_error(gradient, expected) < 1e-8);
+}
+
+TEST_CASE("categorical: a probability of 0 is an action that is never taken, with gradient 0",
+          "[categorical]") {
+  const auto p = torch::tensor({0.25, 0.75, 0.0, 0.0, 1.0, 0.0}, f64).reshape({2, 3});
+  const auto leaf = p.clone().requires_grad_();
+  const auto d = categorical::from_probs(leaf);
+  CHECK(d.probs().allclose(p, 1e-12, 0));
+  CHECK(std::isinf(d.logits[0][2].item<double>()));
+  CHECK(d.logits[0][2].item<double>() < 0);
+  CHECK(d.entropy()[1].item<double>() == 0);
+  (d.log_prob(torch::tensor({1, 1})).sum() + d.entropy().sum() + kl(d, d).sum()).backward();
+  CHECK(leaf.grad().isfinite().all().item<bool>());
+  CHECK(leaf.grad()[0][2].item<double>() == 0);
+  CHECK(categorical::from_probs(torch::zeros({0, 3})).num_actions() == 3);
+  CHECK(categorical::from_probs(torch::ones({2, 1})).entropy().equal(torch::zeros({2})));
+}
+
+TEST_CASE("categorical: what is not probabilities is refused", "[categorical]") {
+  const auto from = [](const at::Tensor& p) { return categorical::from_probs(p); };
+  CHECK_THROWS_WITH(from(torch::tensor({0.5, 0.5, 0.7, 0.7}).reshape({2, 2})),
+                    ContainsSubstring("row 1 has the sum 1.4") &&
+                        ContainsSubstring("retain::categorical{logits}"));
+  CHECK_THROWS_WITH(from(torch::tensor({1.5, -0.5})), ContainsSubstring("smallest value -0.5"));
+  CHECK_THROWS_AS(from(torch::tensor({0.5, std::nan("")})), retain::config_error);
+  CHECK_THROWS_AS(from(torch::randn({4, 3})), retain::config_error);
+  CHECK_THROWS_WITH(from(torch::ones({1, 1}, at::kLong)), ContainsSubstring("floating-point"));
+  CHECK_THROWS_AS(from(torch::tensor(1.0)), retain::shape_error);
+  CHECK_THROWS_AS(from(torch::zeros({2, 0})), retain::shape_error);
+  // Rounding is not an error, in no type.
+  for (const auto type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    torch::manual_seed(33);
+    CHECK_NOTHROW(from((torch::randn({300, 121}) * 3).softmax(-1).to(type)));
+  }
+}
+
 }  // namespace categorical_test

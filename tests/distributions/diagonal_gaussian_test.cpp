@@ -382,4 +382,22 @@ TEST_CASE("diagonal_gaussian: tensors of a temporary outlive it", "[diagonal_gau
   CHECK(kept_log_std.equal(log_std));
 }
 
+TEST_CASE("diagonal_gaussian: a fixed deviation around the actions of a deterministic actor",
+          "[diagonal_gaussian]") {
+  torch::manual_seed(51);
+  const auto p = torch::randn({6, 3}, at::kDouble), q = torch::randn({6, 3}, at::kDouble);
+  for (const double sigma : {0.1, std::sqrt(0.5), 3.0}) {
+    const auto teacher = diagonal_gaussian::around(p, sigma),
+               student = diagonal_gaussian::around(q, sigma);
+    CHECK(support::relative_error(kl(teacher, student),
+                                  (p - q).square().sum(-1) / (2 * sigma * sigma)) < 1e-12);
+    CHECK(teacher.std().allclose(torch::full({6, 3}, sigma, at::kDouble)));
+  }
+  const auto leaf = q.clone().requires_grad_();
+  CHECK(!diagonal_gaussian::around(leaf, 0.1).log_std().requires_grad());
+  CHECK(diagonal_gaussian::around(p.to(at::kFloat), 0.1).log_std().scalar_type() == at::kFloat);
+  for (const double sigma : {0.0, -1.0, std::nan(""), static_cast<double>(INFINITY)})
+    CHECK_THROWS_AS(diagonal_gaussian::around(p, sigma), retain::config_error);
+}
+
 }  // namespace diagonal_gaussian_test

@@ -205,4 +205,18 @@ TEST_CASE("multi_discrete: actions of any integral type; real ones are refused; 
   CHECK(part.logits.equal(logits.narrow(1, 3, 2)));
 }
 
+TEST_CASE("multi_discrete: from the probabilities of its parts", "[multi_discrete]") {
+  torch::manual_seed(41);
+  const auto logits = torch::randn({6, 5}, at::kDouble);
+  const auto probabilities =
+      torch::cat({logits.narrow(1, 0, 3).softmax(-1), logits.narrow(1, 3, 2).softmax(-1)}, 1);
+  const retain::multi_discrete plain{logits, {3, 2}};
+  const auto from = retain::multi_discrete::from_probs(probabilities, {3, 2});
+  CHECK(kl(from, plain).abs().max().item<double>() < 1e-12);
+  CHECK(support::relative_error(from.entropy(), plain.entropy()) < 1e-12);
+  CHECK_THROWS_WITH(retain::multi_discrete::from_probs(probabilities, {2, 3}),
+                    ContainsSubstring("sum"));
+  CHECK_THROWS_AS(retain::multi_discrete::from_probs(probabilities, {3, 3}), retain::shape_error);
+}
+
 }  // namespace multi_discrete_test

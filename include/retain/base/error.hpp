@@ -4,6 +4,10 @@
 // what you can do.
 #pragma once
 
+#if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 202002L
+#error "retain needs C++20: compile with -std=c++20, in CMake set(CMAKE_CXX_STANDARD 20)"
+#endif
+
 #include <stdexcept>
 
 namespace retain {

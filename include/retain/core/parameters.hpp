@@ -86,6 +86,16 @@ concept points_to_model = requires(const M& model) {
   requires has_named_parameters<std::remove_reference_t<decltype(*model)>>;
 };
 
+/// Whether the tensors together hold numbers, and all of them are 0.
+inline bool all_zero(const parameter_list& list) {
+  bool some = false;
+  for (const auto& [name, tensor] : list) {
+    if (tensor.numel() != 0 && tensor.ne(0).any().item<bool>()) return false;
+    some = some || tensor.numel() != 0;
+  }
+  return some;
+}
+
 /// Lists the entries of a range. With `aliases`, a tensor with several names is listed under each
 /// name.
 template <named_range R>
@@ -108,22 +118,37 @@ parameter_list collect(const R& range, bool aliases = false) {
 
 }  // namespace detail
 
+namespace detail {
+
+template <class M>
+inline constexpr bool lists_parameters = requires {
+  requires has_named_parameters<const M> || points_to_model<M> || named_range<M> ||
+               tensor_range<M> || has_named_parameters<M>;
+};
+
+/// Returns `met`. Compilers show the whole expression of a constraint that is not satisfied, and so
+/// they show the text.
+constexpr bool required(bool met, const char* /*text*/) { return met; }
+
+}  // namespace detail
+
 /// A model whose parameters can be listed by name: torch::nn::Module and every class derived from
 /// it, a module holder or a pointer to a module, torch::jit::Module, a vector of tensors (named
 /// "0", "1", ...), or any range of (name, tensor). A user-defined type needs a member
 /// `named_parameters()` that returns such a range.
 template <class M>
-concept parameter_source =
-    detail::has_named_parameters<const std::remove_cvref_t<M>> || detail::points_to_model<M> ||
-    detail::named_range<std::remove_cvref_t<M>> || detail::tensor_range<std::remove_cvref_t<M>> ||
-    detail::has_named_parameters<std::remove_cvref_t<M>>;
+concept parameter_source = detail::required(
+    detail::lists_parameters<std::remove_cvref_t<M>>,
+    "this model has no named parameters: pass a torch::nn::Module, its holder, a "
+    "std::vector<at::Tensor>, or give your type a member named_parameters() that returns a range "
+    "of (name, tensor)");
 
 namespace detail {
 
 template <bool aliases>
 struct parameters_fn {
   template <parameter_source M>
-  parameter_list operator()(const M& model) const {
+  [[nodiscard]] parameter_list operator()(const M& model) const {
     using model_type = std::remove_cvref_t<M>;
     if constexpr (has_named_parameters<const model_type>) {
       return collect(model.named_parameters(), aliases);

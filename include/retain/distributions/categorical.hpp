@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 namespace retain {
@@ -18,6 +19,16 @@ namespace retain {
 /// A batch of categorical distributions. Logits are [..., A] for A actions, one distribution per
 /// row, and need not be normalized. Actions are [...], int64 or another integral type, in [0, A).
 /// Log-probabilities, entropies and divergences are [...], in nats.
+///
+/// An agent that exposes only probabilities: `categorical::from_probs(agent->act(observations))`.
+/// Probabilities given as logits are another, almost uniform policy.
+///
+/// A Q-network: `categorical{q / temperature}`, where q [..., A] are its values. This is the policy
+/// pi(a|s) proportional to exp(Q(s, a) / temperature). Choose a temperature at which this policy
+/// takes the best action most of the time, for example the usual difference between the best and
+/// the second best value, and use the same one for teacher and student. The policy keeps the
+/// differences between the values of a state, not their common size; to keep the values themselves,
+/// use memory_aware_synapses, or a quadratic loss on stored values.
 class categorical {
  public:
   /// Throws shape_error unless logits has at least one dimension and one action.
@@ -25,6 +36,36 @@ class categorical {
     if (logits.dim() < 1 || logits.size(-1) < 1)
       throw shape_error(detail::concat("categorical: logits need the shape [..., actions], got ",
                                        detail::shape_text(logits.sizes())));
+  }
+
+  /// Returns the categoricals of given probabilities [..., A], with logits log p; a probability of 0
+  /// gets the logit -inf.
+  ///
+  ///     forward = [&](const auto& batch) {
+  ///       return retain::categorical::from_probs(agent->probabilities(batch.observations));
+  ///     };
+  ///
+  /// The gradient of log pi(a|s) flows into the probabilities; a probability of exactly 0 gets
+  /// gradient 0. If the agent can return its logits, use them: a probability near 1 has lost the
+  /// digits of the others in its type, and those of a saturated softmax are exactly 0.
+  ///
+  /// Throws shape_error unless there is at least one dimension and one action, and config_error
+  /// unless the type is floating-point. On the CPU, also throws config_error if a row has a
+  /// negative or NaN probability or a sum that differs from 1 by more than 1e-4 (plus 4 units in
+  /// the last place for half types). On other devices this check would have to wait for the device:
+  /// there, a row with another sum is normalized, and a negative probability makes its row NaN.
+  [[nodiscard]] static categorical from_probs(const at::Tensor& probabilities) {
+    if (!at::isFloatingType(probabilities.scalar_type()))
+      throw config_error(detail::concat("categorical::from_probs: probabilities need a "
+                                        "floating-point type, got ",
+                                        probabilities.dtype()));
+    categorical result{probabilities};  // checks the shape
+    const at::Tensor none = probabilities.detach() == 0;
+    if (probabilities.is_cpu()) check_probabilities(probabilities);
+    // log(1) has a finite gradient, which the second fill replaces with 0.
+    result.logits = probabilities.masked_fill(none, 1).log().masked_fill(
+        none, -std::numeric_limits<double>::infinity());
+    return result;
   }
 
   /// The logits as given. After the caller replaces or changes them, all results use the new
@@ -124,6 +165,23 @@ class categorical {
   }
 
  private:
+  static void check_probabilities(const at::Tensor& probabilities) {
+    const at::NoGradGuard no_grad;
+    const double rounding = probabilities.scalar_type() == at::kHalf       ? 0x1p-8
+                            : probabilities.scalar_type() == at::kBFloat16 ? 0x1p-5
+                                                                           : 0.0;
+    const at::Tensor p = probabilities.detach().to(at::kDouble), total = p.sum(-1);
+    const at::Tensor fits =
+        p.ge(0).all(-1).logical_and_((total - 1).abs_().le(1e-4 + rounding)).flatten();
+    if (fits.all().item<bool>()) return;
+    const std::int64_t row = fits.to(at::kByte).argmin().item<std::int64_t>();
+    throw config_error(detail::concat(
+        "categorical::from_probs: row ", row, " has the sum ", total.flatten()[row].item<double>(),
+        " and the smallest value ", p.reshape({-1, p.size(-1)})[row].min().item<double>(),
+        ": probabilities must not be negative and must have the sum 1; for logits, use "
+        "retain::categorical{logits}"));
+  }
+
   at::IntArrayRef rows() const {
     return logits.sizes().slice(0, static_cast<std::size_t>(logits.dim() - 1));
   }
@@ -150,7 +208,7 @@ inline at::Tensor kl_by_operations(const categorical& p, const categorical& q) {
 /// For float32 on a processor with AVX2, the forward and the backward pass are one pass over memory
 /// each; there, a probability below e^-87 of the row's largest counts as 0. On an NVIDIA GPU they
 /// are one kernel each: see kernels/categorical_kl.hpp.
-inline at::Tensor kl(const categorical& p, const categorical& q) {
+[[nodiscard]] inline at::Tensor kl(const categorical& p, const categorical& q) {
   if (p.logits.sizes() != q.logits.sizes())
     throw shape_error(detail::concat("kl: logits of shapes ", detail::shape_text(p.logits.sizes()),
                                      " and ", detail::shape_text(q.logits.sizes()),

@@ -9,6 +9,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -54,8 +55,27 @@ struct gaussian_sample {
 /// A batch of Gaussians with a diagonal covariance over continuous actions. The mean is [..., D]
 /// for D numbers per action, one distribution per row. Actions are [..., D]. Log-densities,
 /// entropies and divergences are sums over the D dimensions, [...], in nats.
+///
+/// A deterministic actor (TD3, DDPG): `diagonal_gaussian::around(actor->forward(obs), sigma)`.
 class diagonal_gaussian {
  public:
+  /// Returns Gaussians with a fixed standard deviation around the actions [..., D] of a
+  /// deterministic actor. Then a term on policies is a term on the actions:
+  ///
+  ///     KL(p || q) = sum_d (mu_p - mu_q)^2 / (2 sigma^2)
+  ///     F_i = E_s sum_d (d_i mu_d)^2 / sigma^2      with exact_actions{}
+  ///
+  /// Use the deviation of the exploration noise, in the unit of the actions, and the same one for
+  /// teacher and student. With sigma = sqrt(1/2), the KL is the squared distance of the actions.
+  /// Throws config_error unless sigma is positive and finite, and what the constructor throws.
+  [[nodiscard]] static diagonal_gaussian around(at::Tensor action, double sigma) {
+    if (!(sigma > 0) || !std::isfinite(sigma))
+      throw config_error(detail::concat(
+          "diagonal_gaussian::around: sigma must be positive and finite, got ", sigma));
+    auto log_std = at::full({1}, std::log(sigma), action.options().requires_grad(false));
+    return {std::move(action), std::move(log_std)};
+  }
+
   /// `log_std` is the logarithm of the standard deviations. Its shape is [..., D] or a shape that
   /// broadcasts to it, for example [D] for a parameter that does not depend on the state. Throws
   /// shape_error if the mean has no dimension or no number, or if log_std does not broadcast to it.
@@ -218,7 +238,7 @@ inline at::Tensor gaussian_kl(const at::Tensor& p_mean, const at::Tensor& p_log_
 ///                  + (sigma_p^2 + (mu_p - mu_q)^2) / (2 sigma_q^2) - 1/2 ]
 ///
 /// Throws shape_error if the means differ in shape.
-inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
+[[nodiscard]] inline at::Tensor kl(const diagonal_gaussian& p, const diagonal_gaussian& q) {
   if (p.mean().sizes() != q.mean().sizes())
     throw shape_error(detail::concat("kl: means of shapes ", detail::shape_text(p.mean().sizes()),
                                      " and ", detail::shape_text(q.mean().sizes()),

@@ -18,13 +18,18 @@ namespace retain {
 ///
 ///     masked_categorical(net->forward(observations), legal).sample()
 ///
+/// An agent that exposes only probabilities: if it has already given illegal actions the probability
+/// 0, categorical::from_probs(probabilities) is this distribution. Otherwise pass
+/// categorical::from_probs(probabilities).logits here.
+///
 /// If q forbids an action that p allows, KL(p || q) of this row is +inf and its gradient is not
 /// finite. Use the same mask for teacher and student.
 ///
 /// Throws shape_error if the shapes differ. Throws config_error on the CPU if a row allows no
 /// action. On other devices this check would have to wait for the device, so such a row is NaN
 /// instead.
-inline categorical masked_categorical(const at::Tensor& logits, const at::Tensor& allowed) {
+[[nodiscard]] inline categorical masked_categorical(const at::Tensor& logits,
+                                                    const at::Tensor& allowed) {
   if (allowed.sizes() != logits.sizes())
     throw shape_error(detail::concat("masked_categorical: allowed has shape ",
                                      detail::shape_text(allowed.sizes()), ", the logits ",

@@ -60,6 +60,16 @@ class multi_discrete {
                                          " do not belong together"));
   }
 
+  /// Returns the product of categoricals with given probabilities [..., A_1 + ... + A_K]. The
+  /// probabilities of each part have the sum 1. Throws the exceptions of the first constructor and
+  /// of categorical::from_probs.
+  [[nodiscard]] static multi_discrete from_probs(const at::Tensor& probabilities,
+                                                 const std::vector<std::int64_t>& sizes) {
+    multi_discrete result{probabilities, sizes};
+    for (auto& factor : result.factors_) factor = categorical::from_probs(factor.logits);
+    return result;
+  }
+
   std::int64_t num_factors() const { return static_cast<std::int64_t>(factors_.size()); }
   const categorical& factor(std::int64_t k) const& {
     return factors_.at(static_cast<std::size_t>(k));
@@ -158,7 +168,7 @@ class multi_discrete {
 
 /// Returns KL(p || q), [...], in nats, differentiable in p and q: the sum of the KLs of the parts.
 /// Throws shape_error if the parts differ in number or shape.
-inline at::Tensor kl(const multi_discrete& p, const multi_discrete& q) {
+[[nodiscard]] inline at::Tensor kl(const multi_discrete& p, const multi_discrete& q) {
   if (p.num_factors() != q.num_factors())
     throw shape_error(detail::concat("kl: actions of ", p.num_factors(), " and ", q.num_factors(),
                                      " parts do not belong together"));

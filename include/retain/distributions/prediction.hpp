@@ -3,6 +3,7 @@
 #pragma once
 
 #include <retain/core/concepts.hpp>
+#include <retain/distributions/answers.hpp>
 #include <retain/distributions/categorical.hpp>
 
 #include <ATen/core/Tensor.h>
@@ -34,6 +35,7 @@ auto as_prediction(P&& answer) {
   } else if constexpr (names_logits<plain>) {
     return as_prediction(std::forward<P>(answer).logits);
   } else {
+    check_distribution<plain>();
     static_assert(policy_answer<P>, "a policy must return distributions (such as "
                                     "retain::categorical), logits as a tensor, or retain::masked, "
                                     "alone, as the first of several values, or as a member "

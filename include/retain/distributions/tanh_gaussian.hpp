@@ -191,7 +191,7 @@ class tanh_gaussian {
 /// Returns KL(p || q), [...], in nats, differentiable in p and q. It equals the KL of the Gaussians
 /// before tanh, because tanh is one bijection for both. Throws config_error if the bounds differ,
 /// and shape_error if the means differ in shape.
-inline at::Tensor kl(const tanh_gaussian& p, const tanh_gaussian& q) {
+[[nodiscard]] inline at::Tensor kl(const tanh_gaussian& p, const tanh_gaussian& q) {
   if (p.bounds().low != q.bounds().low || p.bounds().high != q.bounds().high)
     throw config_error(detail::concat("kl: tanh_gaussians over [", p.bounds().low, ", ",
                                       p.bounds().high, "] and [", q.bounds().low, ", ",

@@ -5,6 +5,7 @@
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/patterns.hpp>
 #include <retain/importance/steady_forward.hpp>
 
 #include <ATen/core/Tensor.h>
@@ -18,16 +19,28 @@
 namespace retain::detail {
 
 /// Returns the trainable parameters of a model that no pattern excludes. Throws config_error if
-/// there is none. `who` is the start of the error text.
+/// there is none, and for a pattern that matches no parameter. `who` is the start of the error
+/// text.
 template <parameter_source M>
 parameter_list estimated_parameters(const char* who, const M& model,
                                     const std::vector<std::string>& exclude) {
   parameter_list chosen;
-  for (const auto& entry : parameters(model))
+  const auto list = parameters(model);
+  check_patterns(who, "exclude pattern", exclude, list);
+  for (const auto& entry : list)
     if (entry.tensor.requires_grad() && !covered(exclude, entry.name)) chosen.push_back(entry);
   if (chosen.empty())
     throw config_error(concat(who, ": the model has no trainable parameter that is not excluded"));
   return chosen;
+}
+
+/// Throws state_error for an estimate that is 0 everywhere, with the usual causes.
+[[noreturn]] inline void throw_all_zero(const char* who) {
+  throw state_error(concat(
+      who, ": every importance is 0, so a penalty would hold nothing. Check three causes: the "
+           "outputs are saturated on this data, for example a probability that is exactly 1; "
+           "forward calls another model, or detaches what it computes, so that no gradient reaches "
+           "these parameters; the parameters that matter are frozen or excluded"));
 }
 
 /// Calls `add` for one batch, or for every batch of a range. After each batch, calls `progress`

@@ -20,6 +20,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -57,6 +58,7 @@ class fisher_estimator {
     const float32_throughout precise;
     score_batch asked("estimate_fisher", batch, forward, source, settings_.sample_dimension);
     if (asked.empty()) return;
+    if (steady_.in_doubt()) asked.check_policy();
     count(asked.valid());
     asked.take_scores();
 
@@ -82,15 +84,19 @@ class fisher_estimator {
                          "copy of it");
     if (states() == 0) throw config_error("estimate_fisher: the data has no valid state");
     parameter_list result;
+    double largest = 0;
     for (const auto& s : slots_) {
       const at::Tensor mean = s.mean(states_);
       result.push_back({s.name, mean});
       // The largest value is infinite or NaN if any value is.
-      if (mean.numel() > 0 && !mean.max().isfinite().template item<bool>())
+      const double most = mean.numel() > 0 ? mean.max().template item<double>() : 0.0;
+      if (!std::isfinite(most))
         throw state_error(
             concat("estimate_fisher: the Fisher of '", s.name,
                    "' is not finite: look for NaN in the policy's outputs or in the data"));
+      largest = std::max(largest, most);
     }
+    if (largest == 0) throw_all_zero("estimate_fisher");
     return result;
   }
 

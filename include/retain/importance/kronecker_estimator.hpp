@@ -7,6 +7,7 @@
 #include <retain/base/random.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/importance/batches.hpp>
 #include <retain/importance/graph_walk.hpp>
 #include <retain/importance/per_sample_squares.hpp>
 #include <retain/importance/score_batch.hpp>
@@ -54,6 +55,7 @@ class kronecker_estimator {
                                shape_text(asked.valid().sizes()),
                                ": pass the states of a sequence as single states"));
     if (asked.empty()) return;
+    if (steady_.in_doubt()) asked.check_policy();
     asked.take_scores();
     const score_passes& passes = asked.passes();
     graph_walk walk(passes.scores(), asked.samples(), "estimate_kfac");
@@ -90,6 +92,11 @@ class kronecker_estimator {
             concat("estimate_kfac: a factor of '", weight.name,
                    "' is not finite: look for NaN in the policy's outputs or in the data"));
     }
+    // The Fisher of a layer is 0 if one of its factors is.
+    if (std::all_of(result.begin(), result.end(), [](const kronecker_layer& layer) {
+          return all_zero({{"", layer.inputs}}) || all_zero({{"", layer.outputs}});
+        }))
+      throw_all_zero("estimate_kfac");
     return result;
   }
 

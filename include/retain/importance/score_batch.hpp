@@ -5,7 +5,9 @@
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/concepts.hpp>
+#include <retain/distributions/answers.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/importance/batches.hpp>
 #include <retain/importance/scores.hpp>
 #include <retain/importance/steady_forward.hpp>
@@ -71,7 +73,7 @@ class score_batch {
         batch_(batch),
         forward_(forward),
         source_(source),
-        answer_(as_prediction(forward(batch))),
+        answer_(as_prediction(answer_of(forward, batch))),
         valid_(ones_per_row(distribution_of(answer_))),
         dimension_(dimension_of(sample_dimension)) {
     check_mask(answer_);
@@ -99,6 +101,13 @@ class score_batch {
       throw config_error(concat(who_, ": the policy's log-probabilities have no gradient: every "
                                       "parameter is frozen, or forward runs without autograd"));
     slices_ = samples_fit(batch_, dimension_, samples());
+  }
+
+  /// Throws config_error if the policy has a single action, or if its logits look like
+  /// probabilities.
+  void check_policy() const {
+    refuse_single_action(who_, distribution_of(answer_));
+    refuse_probabilities(who_, answer_);
   }
 
   /// Calls `forward` a second time. If `few` is true and the batch can be sliced, the second call
@@ -144,7 +153,7 @@ class score_batch {
 
  private:
   using answer_type =
-      decltype(as_prediction(std::declval<Forward&>()(std::declval<const Batch&>())));
+      decltype(as_prediction(answer_of(std::declval<Forward&>(), std::declval<const Batch&>())));
 
   std::int64_t dimension_of(std::int64_t given) const {
     if (valid_.dim() < 1 || valid_.dim() > 2)

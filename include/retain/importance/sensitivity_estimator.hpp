@@ -6,6 +6,8 @@
 #include <retain/base/text.hpp>
 #include <retain/core/concepts.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/distributions/answers.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/importance/batches.hpp>
 #include <retain/importance/graph_walk.hpp>
 #include <retain/importance/steady_forward.hpp>
@@ -73,7 +75,9 @@ class sensitivity_estimator {
   template <class Batch, class Forward>
   void add(const Batch& batch, Forward& forward) {
     const at::AutoGradMode with_grad(true);
-    const auto answer = forward(batch);
+    const auto answer = answer_of(forward, batch);
+    if constexpr (!std::convertible_to<decltype(answer), at::Tensor>)
+      if (steady_.in_doubt()) refuse_probabilities("estimate_sensitivity", answer);
     const at::Tensor whole = norms(outputs_of(answer));
     const std::int64_t count = whole.size(0);
     // throws if the model mixes the samples of a batch
@@ -114,6 +118,7 @@ class sensitivity_estimator {
       list.push_back({sums_[i].name,
                       mean.to(wanted_[i].scalar_type() == at::kDouble ? at::kDouble : at::kFloat)});
     }
+    if (all_zero(list)) throw_all_zero("estimate_sensitivity");
     return list;
   }
 

@@ -5,6 +5,7 @@
 #include <retain/base/error.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/patterns.hpp>
 
 #include <ATen/core/Tensor.h>
 
@@ -97,14 +98,14 @@ class freezer {
   /// Throws config_error for a pattern that matches nothing. Also throws if a pattern matches a
   /// shared tensor by another name than its first name, because the tensor would not be frozen.
   void check(const std::vector<std::string>& patterns) const {
+    std::vector<std::string> names;
+    for (const auto& p : parameters_) names.push_back(p.name);
+    for (const auto& m : modules_)
+      if (!m.handle.name.empty()) names.push_back(m.handle.name);
+    // Another name of a tied parameter gets an error of its own below.
+    for (const auto& [name, first] : tied_) names.push_back(name);
+    check_patterns(kind_, "pattern", patterns, names, "parameter and no module");
     for (const auto& pattern : patterns) {
-      bool used = false;
-      for (const auto& p : parameters_) used = used || covers(pattern, p.name);
-      for (const auto& m : modules_)
-        used = used || (!m.handle.name.empty() && covers(pattern, m.handle.name));
-      if (!used)
-        throw config_error(
-            concat(kind_, ": the pattern '", pattern, "' matches no parameter and no module"));
       for (const auto& [name, first] : tied_)
         if (covers(pattern, name) && !covered(patterns, first))
           throw config_error(concat(kind_, ": the pattern '", pattern, "' covers '", name,

@@ -160,9 +160,20 @@ class importance_penalty : public quadratic_penalty {
     each_new(model, importance, [](entry& e, const at::Tensor&, const at::Tensor& added) {
       e.importance = laid_out_like(e.anchor, added);
     });
+    if (all_zero(importance_views()))
+      throw state_error(concat(kind_, ": every importance is 0, so the penalty holds nothing: "
+                                      "estimate the importance for this model and this data, or "
+                                      "set a floor"));
   }
 
  private:
+  parameter_list importance_views() const {
+    parameter_list list;
+    for (const auto& [name, e] : entries_)
+      if (e.importance.defined()) list.push_back({name, e.importance});
+    return list;
+  }
+
   /// Checks a model and an importance. Then calls change(entry, theta, importance in float64) for
   /// every parameter that has an importance. The changes are made on a copy, which replaces the
   /// entries of the penalty if nothing throws. If a frozen parameter has an old importance but no

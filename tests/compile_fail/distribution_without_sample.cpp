@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// expect: this distribution has no sample: give it `at::Tensor sample.. const`
+#include <retain/fisher.hpp>
+
+namespace own {
+struct bernoulli {
+  at::Tensor logits;
+  at::Tensor log_prob(const at::Tensor& actions) const { return at::log_sigmoid(logits * actions); }
+  at::Tensor entropy() const { return logits; }
+
+  at::Tensor mode() const { return logits > 0; }
+};
+at::Tensor kl(const bernoulli& p, const bernoulli& q) { return p.logits - q.logits; }
+}  // namespace own
+
+retain::fisher estimate(const std::vector<at::Tensor>& model, const at::Tensor& states) {
+  return retain::estimate_fisher(
+      model, states, [&](const at::Tensor& o) { return own::bernoulli{o.matmul(model[0])}; });
+}
