@@ -55,3 +55,4 @@
 #include <retain/tanh_gaussian.hpp>
 #include <retain/teacher.hpp>
 #include <retain/warm_start.hpp>
+#include <retain/weights.hpp>
