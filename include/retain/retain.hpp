@@ -58,3 +58,4 @@
 #include <retain/teacher.hpp>
 #include <retain/term.hpp>
 #include <retain/warm_start.hpp>
+#include <retain/weights.hpp>

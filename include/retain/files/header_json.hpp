@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reads and writes the part of JSON that the header of a state file uses. Does not need LibTorch.
+// Reads and writes the part of JSON that the header of a safetensors file uses. Does not need
+// LibTorch.
 #pragma once
 
 #include <retain/base/concat.hpp>
@@ -32,10 +33,19 @@ inline std::string json_string(std::string_view text) {
   return out += '"';
 }
 
-/// Reads the JSON that retain writes: objects of strings, and of {dtype, shape, data_offsets}.
+/// Who wrote a header: retain, with only spaces and a few escapes, or any program, with all of
+/// JSON's white space and escapes.
+enum class header_writer { retain, anyone };
+
+/// Reads objects of strings, and of {dtype, shape, data_offsets}.
 class header_reader {
  public:
-  header_reader(std::string_view text, const std::string& path) : text_(text), path_(path) {}
+  header_reader(std::string_view text, const std::string& path,
+                header_writer writer = header_writer::retain)
+      : text_(text), path_(path), own_(writer == header_writer::retain) {}
+
+  /// Returns whether the header must be one that retain wrote.
+  bool own() const { return own_; }
 
   bool next_is(char c) {
     skip_space();
@@ -73,21 +83,11 @@ class header_reader {
     expect('"');
     std::string out;
     while (at_ < text_.size() && text_[at_] != '"') {
-      char c = text_[at_++];
-      if (c == '\\') {
-        if (at_ >= text_.size()) fail();
-        c = text_[at_++];
-        if (c == 'u') {
-          unsigned code = 0;
-          if (text_.size() - at_ < 4) fail();
-          for (int digit = 0; digit < 4; ++digit) code = code * 16 + hex(text_[at_++]);
-          if (code >= 0x80) fail();  // the writer escapes control characters only
-          c = static_cast<char>(code);
-        } else if (c != '"' && c != '\\' && c != '/') {
-          fail();
-        }
-      }
-      out += c;
+      const char c = text_[at_++];
+      if (c == '\\')
+        out += escaped();
+      else
+        out += c;
     }
     expect('"');
     return out;
@@ -104,22 +104,70 @@ class header_reader {
     return value;
   }
   [[noreturn]] void fail(const char* what = "that cannot be read") const {
-    throw io_error(concat("'", path_, "' has a header ", what, " (byte ", at_ + 8,
-                          "): it was not written by retain"));
+    throw io_error(
+        concat("'", path_, "' has a header ", what, " (byte ", at_ + 8, "): it ",
+               own_ ? "was not written by retain" : "is damaged, or another kind of file"));
+  }
+  /// Throws io_error for a file whose header can be read, but whose bytes do not fit it.
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw io_error(concat("'", path_, "' ", what,
+                          own_ ? "; use an earlier copy of the file" : "; copy the file again"));
   }
 
  private:
   void skip_space() {
-    while (at_ < text_.size() && text_[at_] == ' ') ++at_;
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' ||
+            (!own_ && (text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r'))))
+      ++at_;
+  }
+  char next() {
+    if (at_ >= text_.size()) fail();
+    return text_[at_++];
+  }
+  /// Reads the rest of an escape sequence. Returns its character as UTF-8.
+  std::string escaped() {
+    const char c = next();
+    if (c == '"' || c == '\\' || c == '/') return {c};
+    if (c == 'u') {
+      unsigned code = four_digits();
+      if (own_ && code >= 0x80) fail();  // the writer escapes control characters only
+      if (code >= 0xd800 && code < 0xe000) {
+        if (code >= 0xdc00 || next() != '\\' || next() != 'u') fail();
+        const unsigned low = four_digits();
+        if (low < 0xdc00 || low >= 0xe000) fail();
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+      }
+      return utf8(code);
+    }
+    constexpr std::string_view letters = "bfnrt", meant = "\b\f\n\r\t";
+    const auto which = letters.find(c);
+    if (own_ || which == std::string_view::npos) fail();
+    return {meant[which]};
+  }
+  unsigned four_digits() {
+    unsigned code = 0;
+    for (int digit = 0; digit < 4; ++digit) code = code * 16 + hex(next());
+    return code;
+  }
+  static std::string utf8(unsigned code) {
+    const auto byte = [](unsigned value) { return static_cast<char>(value); };
+    const auto later = [&](unsigned shift) { return byte(0x80 | ((code >> shift) & 0x3f)); };
+    if (code < 0x80) return {byte(code)};
+    if (code < 0x800) return {byte(0xc0 | (code >> 6)), later(0)};
+    if (code < 0x10000) return {byte(0xe0 | (code >> 12)), later(6), later(0)};
+    return {byte(0xf0 | (code >> 18)), later(12), later(6), later(0)};
   }
   unsigned hex(char c) const {
     if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
     if (c >= 'a' && c <= 'f') return static_cast<unsigned>(c - 'a' + 10);
+    if (!own_ && c >= 'A' && c <= 'F') return static_cast<unsigned>(c - 'A' + 10);
     fail();
   }
 
   std::string_view text_;
   const std::string& path_;
+  bool own_;
   std::size_t at_ = 0;
 };
 

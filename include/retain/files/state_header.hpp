@@ -14,9 +14,9 @@
 #include <retain/base/error.hpp>
 #include <retain/files/checksum.hpp>
 #include <retain/files/header_json.hpp>
+#include <retain/files/safetensors.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -35,60 +35,17 @@
 namespace retain::detail {
 
 inline constexpr int state_format = 1;
-inline constexpr std::string_view metadata_key = "__metadata__", checksum_key = "retain.checksum",
-                                  format_key = "retain.format";
+inline constexpr std::string_view checksum_key = "retain.checksum", format_key = "retain.format";
 inline constexpr std::string_view state_head = R"({"__metadata__":{"retain.checksum":")";
 inline constexpr std::string_view zero_checksum = "0000000000000000";
 inline constexpr std::size_t checksum_end =
     sizeof(std::uint64_t) + state_head.size() + zero_checksum.size();
-
-struct element_type {
-  std::string_view name;
-  std::size_t size;  ///< bytes
-};
-inline constexpr std::array<element_type, 10> element_types{{{"F64", 8},
-                                                             {"F32", 4},
-                                                             {"F16", 2},
-                                                             {"BF16", 2},
-                                                             {"I64", 8},
-                                                             {"I32", 4},
-                                                             {"I16", 2},
-                                                             {"I8", 1},
-                                                             {"U8", 1},
-                                                             {"BOOL", 1}}};
-
-/// A tensor's entry in the header.
-struct stored_tensor {
-  std::string name;
-  std::size_t type = 0;  ///< place in element_types
-  std::vector<std::int64_t> shape;
-  /// positions of its bytes in the file; state_header_text does not read them
-  std::uint64_t begin = 0, end = 0;
-};
 
 struct state_header {
   std::string checksum;
   std::map<std::string, std::string> texts;  ///< without the entries of the format itself
   std::vector<stored_tensor> tensors;        ///< in the order of the header
 };
-
-/// Computes the number of bytes of a tensor. An empty tensor has 0 bytes, whatever its other sizes.
-/// Returns false if the product does not fit into 63 bits.
-inline bool count_bytes(std::size_t element_size, const std::vector<std::int64_t>& shape,
-                        std::uint64_t& bytes) {
-  auto product = static_cast<std::int64_t>(element_size);
-  bool empty = false;
-  for (const std::int64_t side : shape) {
-    if (side == 0) {
-      empty = true;
-      continue;
-    }
-    if (side < 0 || product > INT64_MAX / side) return false;
-    product *= side;
-  }
-  bytes = empty ? 0 : static_cast<std::uint64_t>(product);
-  return true;
-}
 
 inline std::string checksum_text(std::uint64_t value) {
   char text[17];
@@ -105,18 +62,7 @@ inline std::string state_header_text(const std::map<std::string, std::string>& t
   for (const auto& [key, text] : texts)
     header += concat(',', json_string(key), ':', json_string(text));
   header += '}';
-  std::uint64_t offset = 0;
-  for (const auto& tensor : tensors) {
-    std::uint64_t bytes = 0;
-    if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes))
-      throw io_error(concat("'", tensor.name, "' is too large to be written"));
-    header += concat(',', json_string(tensor.name), ":{\"dtype\":\"",
-                     element_types[tensor.type].name, "\",\"shape\":[");
-    for (std::size_t d = 0; d < tensor.shape.size(); ++d)
-      header += concat(d ? "," : "", tensor.shape[d]);
-    header += concat("],\"data_offsets\":[", offset, ',', offset + bytes, "]}");
-    offset += bytes;
-  }
+  header += tensor_entries(tensors);
   header += '}';
   header.append((8 - header.size() % 8) % 8, ' ');
   return header;
@@ -149,34 +95,6 @@ inline void read_texts(header_reader& json, const std::string& path, state_heade
   if (!seen.count(std::string(format_key))) json.fail("without the number of its format");
 }
 
-/// Reads a tensor's entry. The offsets count from the first byte after the header.
-inline void read_tensor(header_reader& json, stored_tensor& tensor) {
-  std::set<std::string> seen;
-  std::vector<std::int64_t> offsets;
-  json.each('{', '}', [&] {
-    const std::string field = json.key(seen);
-    if (field == "dtype") {
-      const std::string name = json.string();
-      while (tensor.type < element_types.size() && element_types[tensor.type].name != name)
-        ++tensor.type;
-      if (tensor.type == element_types.size()) json.fail("with an unknown type of numbers");
-    } else if (field == "shape") {
-      json.each('[', ']', [&] { tensor.shape.push_back(json.integer()); });
-    } else if (field == "data_offsets") {
-      json.each('[', ']', [&] { offsets.push_back(json.integer()); });
-    } else {
-      json.fail();
-    }
-  });
-  if (seen.size() != 3 || offsets.size() != 2 || offsets[1] < offsets[0]) json.fail();
-  tensor.begin = static_cast<std::uint64_t>(offsets[0]);
-  tensor.end = static_cast<std::uint64_t>(offsets[1]);
-  std::uint64_t bytes = 0;
-  if (!count_bytes(element_types[tensor.type].size, tensor.shape, bytes) ||
-      bytes != tensor.end - tensor.begin)
-    json.fail("with a shape that does not fit the number of bytes");
-}
-
 /// Parses the header `text` of a file with `file_size` bytes, which include the header.
 inline state_header parse_state_header(const std::string& path, std::string_view text,
                                        std::uint64_t file_size) {
@@ -191,9 +109,8 @@ inline state_header parse_state_header(const std::string& path, std::string_view
     tensor.name = std::move(name);
     read_tensor(json, tensor);
     if (tensor.end > data)
-      throw io_error(concat("'", path, "' is truncated: '", tensor.name, "' ends ",
-                            tensor.end - data,
-                            " bytes after its end; use an earlier copy of the file"));
+      json.refuse(concat("is truncated: '", tensor.name, "' ends ", tensor.end - data,
+                         " bytes after its end"));
     header.tensors.push_back(std::move(tensor));
   });
   json.expect_end();
@@ -201,24 +118,7 @@ inline state_header parse_state_header(const std::string& path, std::string_view
       header.checksum.find_first_not_of("0123456789abcdef") != std::string::npos)
     json.fail("without a checksum");
 
-  std::vector<const stored_tensor*> in_order;
-  for (const auto& tensor : header.tensors) in_order.push_back(&tensor);
-  std::sort(in_order.begin(), in_order.end(), [](const auto* a, const auto* b) {
-    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
-  });
-  std::uint64_t filled = 0;
-  for (const auto* tensor : in_order) {
-    if (tensor->begin != filled) json.fail("with gaps or overlaps between the tensors");
-    filled = tensor->end;
-  }
-  if (filled != data)
-    throw io_error(concat(
-        "'", path, "' has ", data - filled,
-        " bytes after its last tensor: the file is damaged; use an earlier copy of the file"));
-  for (auto& tensor : header.tensors) {
-    tensor.begin += start;
-    tensor.end += start;
-  }
+  place_tensors(json, start, data, header.tensors);
   return header;
 }
 
