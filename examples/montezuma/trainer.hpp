@@ -203,8 +203,8 @@ class trainer {
 
   /// Writes the values of the states at which step t cut episodes off.
   void evaluate_truncated(std::int64_t t) {
+    if (games_.truncated().games.empty()) return;
     auto cut = games_.truncated();
-    if (cut.games.empty()) return;
     auto sizes = Game::observation_shape();
     sizes.insert(sizes.begin(), static_cast<std::int64_t>(cut.games.size()));
     const auto said =
