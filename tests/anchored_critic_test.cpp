@@ -9,7 +9,7 @@ TEST_CASE("anchored critic: the product of normalised means, by hand and by fini
           "[anchored_critic]") {
   torch::manual_seed(1);
   auto actions = torch::rand({4}, at::kDouble).requires_grad_();
-  const retain::anchored_critic_options options{.discount = 0.9, .weight = 0.5};
+  const retain::anchored_critic_options options{.gamma = 0.9, .weight = 0.5};
   const auto loss = [&] {
     return retain::anchored_policy_loss(2 + 3 * actions, (5 - 4 * actions.square()).narrow(0, 0, 3),
                                         options);
@@ -30,7 +30,7 @@ TEST_CASE("anchored critic: what one critic is worth falls with the other; weigh
   const auto gain = [](double anchor, double weight) {
     auto q = torch::full({1}, 5.0, at::kDouble).requires_grad_();
     retain::anchored_policy_loss(q, torch::full({2}, anchor, at::kDouble),
-                                 {.discount = 0.9, .weight = weight})
+                                 {.gamma = 0.9, .weight = weight})
         .backward();
     return -q.grad().item<double>();
   };
@@ -47,7 +47,7 @@ TEST_CASE("anchored critic: an actor under it settles between two tasks, without
     auto a = torch::full({1}, 0.2, at::kDouble).requires_grad_();
     for (int i = 0; i < 300; ++i) {
       a.mutable_grad() = at::Tensor();
-      retain::anchored_policy_loss(a, 1 - a, {.discount = 0, .weight = weight}).backward();
+      retain::anchored_policy_loss(a, 1 - a, {.gamma = 0, .weight = weight}).backward();
       const at::NoGradGuard no_grad;
       a.sub_(a.grad(), 0.05).clamp_(0, 1);
     }
@@ -62,15 +62,14 @@ TEST_CASE("anchored critic: values out of range are clamped, not NaN; bad input 
           "[anchored_critic]") {
   auto q = torch::full({2}, -1.0).requires_grad_();
   const auto loss =
-      retain::anchored_policy_loss(q, torch::full({2}, -7.0), {.discount = 0.9, .weight = 0.5});
+      retain::anchored_policy_loss(q, torch::full({2}, -7.0), {.gamma = 0.9, .weight = 0.5});
   loss.backward();
   CHECK(std::isfinite(loss.item<double>()));
   CHECK(q.grad().equal(torch::zeros({2})));
   CHECK(retain::anchored_policy_loss(torch::full({1}, 1e9), torch::full({1}, 1e9)).item<double>() ==
         -1);
   CHECK_THROWS_AS(retain::anchored_policy_loss(torch::zeros({0}), q), retain::shape_error);
-  CHECK_THROWS_WITH(retain::anchored_policy_loss(q, q, {.discount = 1}),
-                    ContainsSubstring("[0, 1)"));
+  CHECK_THROWS_WITH(retain::anchored_policy_loss(q, q, {.gamma = 1}), ContainsSubstring("[0, 1)"));
   CHECK_THROWS_AS(retain::anchored_policy_loss(q, q, {.weight = -1}), retain::config_error);
 }
 

@@ -102,8 +102,9 @@ class ale_game {
     read_memory();
     now_.success.step(before, now_.room, reward > 0 || (ram_view{now_.ram}.items() & ~held) != 0);
     ++now_.steps;
-    now_.ended = machine_.game_over() || now_.steps >= step_cap_ ? 1 : 0;
-    return {static_cast<float>(reward), now_.ended != 0};
+    const bool truncated = !machine_.game_over() && now_.steps >= step_cap_;
+    now_.ended = machine_.game_over() || truncated ? 1 : 0;
+    return {static_cast<float>(reward), now_.ended != 0, truncated};
   }
 
   void observe(std::uint8_t* values) const {

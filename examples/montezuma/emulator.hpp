@@ -12,8 +12,9 @@
 namespace montezuma {
 
 struct step_result {
-  float reward = 0;    ///< as the game pays it; an agent that uses only the sign computes it
-  bool ended = false;  ///< the episode is over: by death, at the goal, or at the limit of steps
+  float reward = 0;        ///< as the game pays it; an agent that uses only the sign computes it
+  bool ended = false;      ///< the episode is over: by death, at the goal, or at the limit of steps
+  bool truncated = false;  ///< only because of the limit of steps, which no observation shows
 };
 
 /// One game in progress. A vector of games is a training environment. Each game has its own random

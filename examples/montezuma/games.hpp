@@ -34,11 +34,20 @@ template <emulator Game>
 inline constexpr at::ScalarType observation_type =
     std::is_same_v<typename Game::value_type, float> ? at::kFloat : at::kByte;
 
+/// The games whose episodes the last step truncated, and the observations at which it cut them off,
+/// one after the other.
+template <emulator Game>
+struct truncated_games {
+  std::vector<std::int64_t> games;
+  std::vector<typename Game::value_type> observations;
+};
+
 template <emulator Game>
 class games {
  public:
   games(std::vector<Game> all, int room)
       : games_(std::move(all)), running_(games_.size()), room_(room) {
+    for (const auto size : Game::observation_shape()) numbers_ *= static_cast<std::size_t>(size);
     static_assert(Game::rooms <= 64, "visited rooms are counted in 64 bits");
     for (std::size_t i = 0; i < games_.size(); ++i) begin(i);
   }
@@ -53,9 +62,12 @@ class games {
 
   /// One step of every game, on all threads of LibTorch. `places` are the places after the step,
   /// before an ended game starts again.
-  void step(std::span<const std::int64_t> actions, std::span<float> rewards, std::span<float> ended,
+  void step(std::span<const std::int64_t> actions, std::span<float> rewards,
+            std::span<float> terminated, std::span<float> truncated,
             std::span<std::uint64_t> places) {
     results_.resize(size());
+    truncated_.games.clear();
+    truncated_.observations.clear();
     at::parallel_for(
         0, static_cast<std::int64_t>(size()), 1, [&](std::int64_t from, std::int64_t to) {
           for (auto i = static_cast<std::size_t>(from); i < static_cast<std::size_t>(to); ++i)
@@ -66,16 +78,24 @@ class games {
       auto& now = running_[i];
       const auto result = results_[i];
       rewards[i] = result.reward;
-      ended[i] = result.ended ? 1.0f : 0.0f;
+      terminated[i] = result.ended && !result.truncated ? 1.0f : 0.0f;
+      truncated[i] = result.truncated ? 1.0f : 0.0f;
       places[i] = game.place_key();
       now.reward += static_cast<double>(result.reward);
       ++now.steps;
       now.visited |= std::uint64_t{1} << game.room();
       if (!result.ended) continue;
       finished_.push_back({now.reward, now.steps, std::popcount(now.visited), game.succeeded()});
+      if (result.truncated) {
+        truncated_.games.push_back(static_cast<std::int64_t>(i));
+        truncated_.observations.resize(truncated_.games.size() * numbers_);
+        game.observe(&truncated_.observations[truncated_.observations.size() - numbers_]);
+      }
       begin(i);
     }
   }
+
+  const truncated_games<Game>& truncated() const { return truncated_; }
 
   /// The episodes that ended since the last call.
   std::vector<episode> take_finished() { return std::exchange(finished_, {}); }
@@ -145,6 +165,8 @@ class games {
   std::vector<running> running_;
   std::vector<step_result> results_;
   std::vector<episode> finished_;
+  truncated_games<Game> truncated_;
+  std::size_t numbers_ = 1;  // of an observation
   int room_;
 };
 

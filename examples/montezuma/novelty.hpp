@@ -130,7 +130,7 @@ class novelty {
  public:
   /// `seen`: the shape of the new part of an observation; three dimensions are a picture.
   novelty(const training_settings& settings, const std::vector<std::int64_t>& seen)
-      : kind_(settings.bonus), scale_(settings.games, {.discount = settings.novelty_discount}) {
+      : kind_(settings.bonus), scale_(settings.games, {.gamma = settings.novelty_discount}) {
     if (kind_ != bonus_kind::rnd) return;
     // equal settings make equal networks, independent of earlier random draws
     at::manual_seed(settings.seed);
@@ -138,7 +138,7 @@ class novelty {
     auto predictor = picture ? pixel_predictor(seen) : distillation_predictor(seen.front());
     distillation_.emplace(picture ? pixel_target(seen) : distillation_target(seen.front()),
                           predictor, seen, settings.games,
-                          retain::rnd_options{.discount = settings.novelty_discount,
+                          retain::rnd_options{.gamma = settings.novelty_discount,
                                               .fraction = settings.predictor_share(),
                                               .seed = settings.seed});
     std::vector<std::pair<std::string, at::Tensor>> parameters;

@@ -91,8 +91,9 @@ class pyramid {
     if (level_->at(state_.room, state_.x, state_.y) == cell::fire) die();
     move_skull();
     state_.success.step(before, state_.room, reward > 0 || (state_.held & ~held_before) != 0);
-    if (state_.steps >= step_cap_) state_.ended = 1;
-    return {reward, state_.ended != 0};
+    const bool truncated = !state_.ended && state_.steps >= step_cap_;
+    if (truncated) state_.ended = 1;
+    return {reward, state_.ended != 0, truncated};
   }
 
   void observe(float* values) const {

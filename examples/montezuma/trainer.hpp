@@ -71,8 +71,9 @@ class trainer {
     sizes.insert(sizes.begin(), {settings_.horizon + 1, settings_.games});
     observations_ = at::empty(sizes, observation_type<Game>);
     values_ = at::empty({settings_.horizon + 1, settings_.games, 2});
-    for (auto* each : {&rewards_, &ended_, &log_probs_})
+    for (auto* each : {&rewards_, &terminated_, &truncated_, &log_probs_})
       *each = at::empty({settings_.horizon, settings_.games});
+    truncated_values_ = at::zeros({settings_.horizon, settings_.games});
     actions_ = at::empty({settings_.horizon, settings_.games}, at::kLong);
     places_.resize(static_cast<std::size_t>(settings_.horizon * settings_.games));
   }
@@ -162,7 +163,8 @@ class trainer {
         shown.update(static_cast<double>(done));
         done += settings_.games;
         for (auto& action : row<std::int64_t>(actions_, 0)) action = any(dice_);
-        games_.step(row<std::int64_t>(actions_, 0), row<float>(rewards_, 0), row<float>(ended_, 0),
+        games_.step(row<std::int64_t>(actions_, 0), row<float>(rewards_, 0),
+                    row<float>(terminated_, 0), row<float>(truncated_, 0),
                     {places_.data(), games_.size()});
         look(t + 1);
       }
@@ -190,9 +192,23 @@ class trainer {
         actions[i] = drawn.action;
         log_probs[i] = drawn.log_probability;
       }
-      games_.step(actions, row<float>(rewards_, t), row<float>(ended_, t),
+      games_.step(actions, row<float>(rewards_, t), row<float>(terminated_, t),
+                  row<float>(truncated_, t),
                   {places_.data() + static_cast<std::size_t>(t) * width, width});
+      evaluate_truncated(t);
     }
+  }
+
+  /// Writes the values of the states at which step t cut episodes off.
+  void evaluate_truncated(std::int64_t t) {
+    if (games_.truncated().games.empty()) return;
+    auto cut = games_.truncated();
+    auto sizes = Game::observation_shape();
+    sizes.insert(sizes.begin(), static_cast<std::int64_t>(cut.games.size()));
+    const auto said =
+        network_->evaluate(at::from_blob(cut.observations.data(), sizes, observation_type<Game>));
+    truncated_values_[t].index_copy_(0, at::tensor(cut.games, at::kLong),
+                                     said.values.select(1, task_value));
   }
 
   step_batch make_batch(update_report& report) {
@@ -203,13 +219,18 @@ class trainer {
     report.bonus = bonus.mean().template item<double>();
     const auto stream = [&](const at::Tensor& rewards, std::int64_t which) {
       const auto values = values_.select(2, which);
-      return retain::value_stream{rewards, values.narrow(0, 0, horizon), values[horizon]};
+      return retain::value_steps{.rewards = rewards,
+                                 .values = values.narrow(0, 0, horizon),
+                                 .last_value = values[horizon]};
     };
+    auto task = stream(settings_.reward_signs ? rewards_.sign() : rewards_, task_value);
+    task.terminated = terminated_;
+    task.truncated = truncated_;
+    task.truncated_values = truncated_values_;
     const auto estimates = retain::two_stream_gae(
-        stream(settings_.reward_signs ? rewards_.sign() : rewards_, task_value),
-        stream(bonus, novelty_value), ended_,
-        {.extrinsic = {.discount = settings_.discount, .decay = settings_.gae_decay},
-         .intrinsic = {.discount = settings_.novelty_discount, .decay = settings_.gae_decay},
+        task, stream(bonus, novelty_value),
+        {.extrinsic = {.gamma = settings_.discount, .gae_lambda = settings_.gae_decay},
+         .intrinsic = {.gamma = settings_.novelty_discount, .gae_lambda = settings_.gae_decay},
          .extrinsic_weight = settings_.reward_weight,
          .intrinsic_weight = settings_.bonus == bonus_kind::none ? 0 : settings_.novelty_weight});
     step_batch all{
@@ -308,7 +329,8 @@ class trainer {
   std::optional<training::adam> optimizer_;
   std::vector<at::Tensor> parameters_;
   std::size_t numbers_ = 1;  // of an observation
-  at::Tensor observations_, values_, rewards_, ended_, log_probs_, actions_;
+  at::Tensor observations_, values_, rewards_, terminated_, truncated_, truncated_values_,
+      log_probs_, actions_;
   std::vector<std::uint64_t> places_;
   std::int64_t steps_ = 0, optimizer_steps_ = 0, steps_here_ = 0;
   double playing_ = 0, learning_ = 0;

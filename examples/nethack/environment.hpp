@@ -35,6 +35,13 @@ struct environment_options {
 /// agent.
 enum class ending : std::uint8_t { none, death, stuck, turn_cap, step_cap, lost };
 
+/// Whether the end truncates the episode: the game could go on, and nothing in it ended it. The
+/// observation does not show when a cap will be reached. `stuck` is the agent's own doing, like a
+/// game that it gives up, and is terminal: the value of a game that goes on would reward it.
+constexpr bool is_truncation(ending end) {
+  return end == ending::turn_cap || end == ending::step_cap || end == ending::lost;
+}
+
 inline const char* name(ending end) {
   constexpr std::array<const char*, 6> names{"none",     "death",    "stuck",
                                              "turn cap", "step cap", "lost"};

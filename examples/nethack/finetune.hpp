@@ -84,8 +84,8 @@ struct finetune_hooks {
   std::function<bool()> stop{};                          ///< called after every update
 };
 
-/// `Games` is vector_environment, or any type with its size, reset, view, step, finished, episodes
-/// and set_episodes.
+/// `Games` is vector_environment, or any type with its size, reset, view, step, finished, truncated,
+/// episodes and set_episodes.
 ///
 ///     finetuner run{policy, games, demonstrations, options};
 ///     if (resuming) run.resume(file);
@@ -255,20 +255,42 @@ class finetuner {
       choose(t, keys);
       times_.inference += since(mark);
       games_.step(keys, results);
+      evaluate_truncated(t);
       float* rewards = rollout_->rewards[t].template data_ptr<float>();
-      float* done = rollout_->done[t].template data_ptr<float>();
+      float* terminated = rollout_->terminated[t].template data_ptr<float>();
+      float* truncated = rollout_->truncated[t].template data_ptr<float>();
       for (std::size_t i = 0; i < games_.size(); ++i) {
         const double reward = std::clamp(results[i].reward * options_.reward_scale,
                                          -options_.reward_clip, options_.reward_clip);
         scaler_.add(i, reward, results[i].done);
         rewards[i] = static_cast<float>(reward);
-        done[i] = results[i].done ? 1.0f : 0.0f;
+        const bool cut = is_truncation(results[i].ending);
+        truncated[i] = cut ? 1.0f : 0.0f;
+        terminated[i] = results[i].done && !cut ? 1.0f : 0.0f;
         if (results[i].done) begin_game(i);
       }
       for (const auto& episode : games_.finished()) report.episodes.push_back(episode);
       times_.game += since(mark);
     }
     steps_ += options_.games * options_.horizon;
+  }
+
+  /// Writes the values of the states at which step t cut episodes off. Call it before begin_game():
+  /// the memory and the network's state still belong to these episodes.
+  void evaluate_truncated(std::int64_t t) {
+    const auto& cut = games_.truncated();
+    if (cut.empty()) return;
+    std::vector<features> records;
+    std::vector<std::int64_t> which;
+    for (const auto& [i, last] : cut) {
+      minds_[i].observe(last, last_actions_[i]);
+      records.push_back(encode(last, minds_[i], network_->config().features()));
+      records.back().first = false;
+      which.push_back(static_cast<std::int64_t>(i));
+    }
+    const auto indices = at::tensor(which, at::kLong);
+    const auto said = network_->forward(to_tensor(records), state_.index_select(0, indices));
+    rollout_->truncated_values[t].index_copy_(0, indices, said.value);
   }
 
   void begin_game(std::size_t i) {
@@ -303,7 +325,7 @@ class finetuner {
     const bool recurrent = network_->recurrent();
     const auto batch =
         rollout_->batch(recurrent, scaler_.deviation(),
-                        {.discount = options_.discount, .decay = options_.gae_decay});
+                        {.gamma = options_.discount, .gae_lambda = options_.gae_decay});
     const bool warming_up = steps_ <= options_.critic_warmup;
     at::Tensor teacher_logits;
     // once per rollout, not once per epoch; a recurrent teacher needs all steps

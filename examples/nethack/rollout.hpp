@@ -56,7 +56,9 @@ struct rollout {
         logits(at::empty({horizon, games, action_count})),
         actions(at::empty({horizon, games}, at::kLong)),
         rewards(at::empty({horizon, games})),
-        done(at::empty({horizon, games})),
+        terminated(at::empty({horizon, games})),
+        truncated(at::empty({horizon, games})),
+        truncated_values(at::zeros({horizon, games})),
         state(std::move(begin)) {}
 
   features* records(std::int64_t t) {
@@ -68,8 +70,13 @@ struct rollout {
     const at::NoGradGuard no_grad;
     const auto horizon = rewards.size(0);
     const auto value = values.narrow(0, 0, horizon);
-    const auto estimates =
-        retain::gae(rewards / reward_unit, value, done, values[horizon], options);
+    const auto estimates = retain::gae({.rewards = rewards / reward_unit,
+                                        .values = value,
+                                        .last_value = values[horizon],
+                                        .terminated = terminated,
+                                        .truncated = truncated,
+                                        .truncated_values = truncated_values},
+                                       options);
     const auto log_probs = retain::categorical{logits}.log_prob(actions);
     const auto visited = observations.narrow(0, 0, horizon);
     if (recurrent)
@@ -84,7 +91,8 @@ struct rollout {
             state.new_empty({actions.numel(), state.size(1)})};
   }
 
-  at::Tensor observations, values, logits, actions, rewards, done, state;
+  at::Tensor observations, values, logits, actions, rewards, terminated, truncated,
+      truncated_values, state;
 };
 
 /// The running standard deviation of the discounted return. Rewards are divided by it, so that

@@ -38,6 +38,12 @@ struct episode_summary {
   int max_depth = 1, turns = 0, steps = 0;
 };
 
+/// A game whose episode was truncated, and the last observation of this episode.
+struct truncated_game {
+  std::size_t game = 0;
+  observation last{};
+};
+
 class vector_environment {
  public:
   vector_environment(std::size_t games, std::uint64_t seed, const environment_options& options = {})
@@ -54,6 +60,7 @@ class vector_environment {
   /// Starts the next episode of every game (at first, the first).
   void reset() {
     finished_.clear();
+    truncated_.clear();
     for (std::size_t i = 0; i < size(); ++i) begin_next_episode(i);
     for (auto& game : games_) game->finish_reset();
   }
@@ -65,6 +72,7 @@ class vector_environment {
       throw std::invalid_argument(
           "nethack::vector_environment::step: one key and one result for each game");
     finished_.clear();
+    truncated_.clear();
     for (std::size_t i = 0; i < size(); ++i) games_[i]->send(codes[i]);
     for (std::size_t i = 0; i < size(); ++i) {
       results[i] = games_[i]->receive();
@@ -72,6 +80,7 @@ class vector_environment {
       const environment& game = *games_[i];
       finished_.push_back({i, game.seed(), game.end(), game.score(), game.milestone_score(),
                            game.max_depth(), game.turns(), game.steps()});
+      if (is_truncation(game.end())) truncated_.push_back({i, game.view()});
       begin_next_episode(i);  // it starts while the other games are read
     }
     for (const episode_summary& old : finished_) games_[old.game]->finish_reset();
@@ -79,6 +88,8 @@ class vector_environment {
 
   /// The episodes that ended in the last step.
   const std::vector<episode_summary>& finished() const { return finished_; }
+  /// Those of them that were truncated.
+  const std::vector<truncated_game>& truncated() const { return truncated_; }
 
   /// The number of episodes that each game has started. With the seed and the number of games, a
   /// resumed run continues from them.
@@ -105,6 +116,7 @@ class vector_environment {
   std::vector<std::uint64_t> episodes_;
   std::vector<std::unique_ptr<environment>> games_;
   std::vector<episode_summary> finished_;
+  std::vector<truncated_game> truncated_;
 };
 
 }  // namespace nethack

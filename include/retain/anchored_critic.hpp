@@ -11,7 +11,7 @@
 namespace retain {
 
 struct anchored_critic_options {
-  double discount = 0.99;  ///< the discount gamma of both critics, in [0, 1)
+  double gamma = 0.99;  ///< the discount of both critics, in [0, 1)
   /// the exponent w in the formula: the influence of the source critic; 0 gives the objective
   /// without the source critic
   double weight = 1.0;
@@ -36,14 +36,14 @@ struct anchored_critic_options {
 ///
 /// The anchor critic must be trained further, because a frozen critic would give the values of the
 /// old policy. Train the anchor critic with the usual temporal-difference loss towards
-/// r + gamma (1 - done) Q_anchor'(s', pi(s')). Use only the source's buffer and the actions of the
-/// current policy. Train the new critic on new data only.
+/// r + gamma (1 - terminated) Q_anchor'(s', pi(s')). Use only the source's buffer and the actions
+/// of the current policy. Train the new critic on new data only.
 ///
 /// A mean outside [0, 1] is clamped and then has no gradient. Therefore give both critics a bounded
 /// output, for example a sigmoid divided by 1 - gamma, and shift the rewards of both tasks into
 /// [0, 1].
 ///
-/// Throws shape_error for an empty batch. Throws config_error for a discount outside [0, 1) and for
+/// Throws shape_error for an empty batch. Throws config_error for a gamma outside [0, 1) and for
 /// a weight that is negative or not finite.
 ///
 /// Paper: El Mabsout et al. 2023, arXiv 2301.06987.
@@ -53,14 +53,14 @@ inline at::Tensor anchored_policy_loss(const at::Tensor& values, const at::Tenso
     throw shape_error(detail::concat(
         "anchored_policy_loss: both critics need at least one state, got values of shapes ",
         detail::shape_text(values.sizes()), " and ", detail::shape_text(anchor_values.sizes())));
-  if (!(options.discount >= 0 && options.discount < 1))
-    throw config_error(detail::concat("anchored_policy_loss: the discount must be in [0, 1), got ",
-                                      options.discount));
+  if (!(options.gamma >= 0 && options.gamma < 1))
+    throw config_error(
+        detail::concat("anchored_policy_loss: gamma must be in [0, 1), got ", options.gamma));
   if (!(options.weight >= 0) || !std::isfinite(options.weight))
     throw config_error(detail::concat(
         "anchored_policy_loss: the weight must be finite and not negative, got ", options.weight));
   const auto share = [&](const at::Tensor& q) {
-    return (q.mean() * (1 - options.discount)).clamp(1e-6, 1.0);
+    return (q.mean() * (1 - options.gamma)).clamp(1e-6, 1.0);
   };
   return share(values).mul(share(anchor_values).pow(options.weight)).neg();
 }

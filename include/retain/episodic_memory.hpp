@@ -31,7 +31,7 @@ struct episodic_memory_options {
 /// capacity - M rows are a ring buffer for new transitions; the newest ones overwrite the oldest.
 ///
 ///     episodic_memory buffer{{{"observation", o}, {"action", a}, {"reward", r}, {"next", n},
-///                             {"ended", e}},
+///                             {"terminated", e}},
 ///                            {.capacity = 100'000}};
 ///     buffer.push({{"observation", ...}, ...});      // new transitions
 ///     const transitions batch = buffer.sample(256);

@@ -29,6 +29,7 @@
 #include <retain/loss/sac.hpp>
 #include <retain/loss/sac_temperature.hpp>
 #include <retain/loss/two_stream_gae.hpp>
+#include <retain/loss/value_steps.hpp>
 #include <retain/loss/vtrace.hpp>
 #include <retain/masked_categorical.hpp>
 #include <retain/memory_aware_synapses.hpp>

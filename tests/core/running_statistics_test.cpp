@@ -225,7 +225,7 @@ TEST_CASE("running_statistics: a state of no statistics is refused and changes n
 TEST_CASE("discounted_return_scale: one return per environment over time, through episode ends, as "
           "fixed numbers",
           "[running_statistics]") {
-  discounted_return_scale scale(2, {.discount = 0.5, .initial_count = 0});
+  discounted_return_scale scale(2, {.gamma = 0.5, .initial_count = 0});
   scale.update(torch::tensor({{1.0, 0.0}, {1.0, 4.0}}));
   scale.update(torch::tensor({{0.0, 2.0}}));
   // Environment 0: 1, 1.5, .75; environment 1: 0, 4, 4. A filter over environments instead of time
@@ -243,7 +243,7 @@ TEST_CASE("discounted_return_scale: one return per environment over time, throug
 TEST_CASE("discounted_return_scale: where ends are given, the last step's reward belongs to the "
           "episode and the next begins at 0",
           "[running_statistics]") {
-  discounted_return_scale scale(1, {.discount = 0.5, .initial_count = 0});
+  discounted_return_scale scale(1, {.gamma = 0.5, .initial_count = 0});
   scale.update(torch::tensor({{4.0}, {4.0}}), torch::tensor({{false}, {true}}));
   scale.update(torch::tensor({{4.0}, {0.0}}), torch::tensor({{0.0}, {0.0}}));
   // 4, then 2 + 4 at the last step; behind it 4, and 2. Resetting a step early or late gives 4, 4,
@@ -251,6 +251,10 @@ TEST_CASE("discounted_return_scale: where ends are given, the last step's reward
   CHECK(scale.statistics().mean().item<double>() == Approx(4.0));
   CHECK(scale.deviation().item<double>() ==
         Approx(std::sqrt((0 + 4 + 0 + 4) / 4.0)).epsilon(1e-13));
+  const auto before = scale.deviation();
+  CHECK_THROWS_AS(scale.update(torch::ones({1, 1}), torch::full({1, 1}, 0.5)),
+                  retain::config_error);
+  CHECK(scale.deviation().equal(before));
 }
 
 TEST_CASE("discounted_return_scale: how a rollout is cut does not matter, nor does saving between "
@@ -284,19 +288,19 @@ TEST_CASE("discounted_return_scale: how a rollout is cut does not matter, nor do
   discounted_return_scale other(2);
   CHECK_THROWS_AS(retain::load(folder.file("s"), other), retain::shape_error);
   CHECK_THROWS_AS(discounted_return_scale(0), retain::config_error);
-  CHECK_THROWS_AS(discounted_return_scale(1, {.discount = 1.5}), retain::config_error);
+  CHECK_THROWS_AS(discounted_return_scale(1, {.gamma = 1.5}), retain::config_error);
 }
 
 TEST_CASE("discounted_return_scale: rewards without any variation stay as they are; whole ones are "
           "divided as real ones") {
-  discounted_return_scale silent(2, {.discount = 0.5, .initial_count = 0});
+  discounted_return_scale silent(2, {.gamma = 0.5, .initial_count = 0});
   silent.update(torch::zeros({4, 2}));
   CHECK(silent.scale(torch::zeros({3})).equal(torch::zeros({3})));
   CHECK(silent.scale(torch::ones({3})).equal(torch::ones({3})));
-  discounted_return_scale same(1, {.discount = 0, .initial_count = 0});
+  discounted_return_scale same(1, {.gamma = 0, .initial_count = 0});
   same.update(torch::full({7, 1}, 3.3));
   CHECK(same.scale(torch::ones({1})).equal(torch::ones({1})));
-  discounted_return_scale scale(1, {.discount = 0, .initial_count = 0});
+  discounted_return_scale scale(1, {.gamma = 0, .initial_count = 0});
   scale.update(torch::tensor({{1.0}, {2.0}}));
   CHECK(scale.scale(torch::ones({1}, at::kLong)).item<float>() == Approx(2));
 }

@@ -196,8 +196,8 @@ TEST_CASE("rnd: saved, loaded and gone on with, to the bit; what does not fit ch
   CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.rows = 0}}),
                     ContainsSubstring("rows at least 1"));
   for (const double bad : {-0.1, 1.1, std::nan("")})
-    CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.discount = bad}}),
-                      ContainsSubstring("discount"));
+    CHECK_THROWS_WITH((retain::rnd{zero, zero, {3}, 1, {.gamma = bad}}),
+                      ContainsSubstring("gamma"));
 }
 
 TEST_CASE("rnd: copies have statistics of their own", "[rnd]") {

@@ -25,22 +25,22 @@ struct point {
   at::Tensor action, log_prob;
   point rsample_with_log_prob() const { return *this; }
 };
-static_assert(retain::reparametrised_distribution<point>);
-static_assert(retain::reparametrised_distribution<retain::tanh_gaussian>);
-static_assert(!retain::reparametrised_distribution<retain::categorical>);
-static_assert(retain::reparametrised_distribution<retain::diagonal_gaussian>);
-static_assert(!retain::reparametrised_distribution<at::Tensor>);
+static_assert(retain::reparameterized_distribution<point>);
+static_assert(retain::reparameterized_distribution<retain::tanh_gaussian>);
+static_assert(!retain::reparameterized_distribution<retain::categorical>);
+static_assert(retain::reparameterized_distribution<retain::diagonal_gaussian>);
+static_assert(!retain::reparameterized_distribution<at::Tensor>);
 
 }  // namespace
 
 TEST_CASE("sac_target: the twin minimum, the entropy and the end of an episode, as fixed numbers",
           "[sac]") {
-  const auto rewards = torch::tensor({1.0, 2.0, 3.0}), ended = torch::tensor({0.0, 1.0, 0.0}),
+  const auto rewards = torch::tensor({1.0, 2.0, 3.0}), terminated = torch::tensor({0.0, 1.0, 0.0}),
              log_probs = torch::tensor({-1.0, -1.0, 2.0});
   const auto q = torch::tensor({{4.0, 9.0, -1.0}, {5.0, 8.0, -3.0}});
-  const auto one = retain::sac_target(rewards, ended, q, log_probs, torch::tensor({0.5}), 0.9);
+  const auto one = retain::sac_target(rewards, terminated, q, log_probs, torch::tensor({0.5}), 0.9);
   CHECK(at::allclose(one, torch::tensor({1 + 0.9 * (4 + 0.5), 2.0, 3 + 0.9 * (-3 - 1.0)})));
-  const auto own = retain::sac_target(rewards, ended.to(at::kBool), q, log_probs,
+  const auto own = retain::sac_target(rewards, terminated.to(at::kBool), q, log_probs,
                                       torch::tensor({0.0, 7.0, 2.0}), 0.9);
   CHECK(at::allclose(own, torch::tensor({1 + 0.9 * 4, 2.0, 3 + 0.9 * (-3 - 4.0)})));
 
@@ -50,8 +50,17 @@ TEST_CASE("sac_target: the twin minimum, the entropy and the end of an episode, 
   CHECK(retain::sac_target(rewards, torch::ones({3}), mad, log_probs, torch::tensor(0.5))
             .equal(rewards));
 
+  for (const double odd : {0.5, 2.0, std::nan("")}) {
+    auto wrong = terminated.clone();
+    wrong[0] = odd;
+    CHECK_THROWS_AS(retain::sac_target(rewards, wrong, q, log_probs, torch::tensor({0.5}), 0.9),
+                    retain::config_error);
+    CHECK_THROWS_AS(retain::sac_target(rewards, wrong.to(at::kDouble), q.to(at::kDouble), log_probs,
+                                       torch::tensor({0.5}), 0.9),
+                    retain::config_error);
+  }
   const auto drawn = retain::sac_target(
-      rewards, ended, point{torch::ones({3, 2}).requires_grad_(), log_probs},
+      rewards, terminated, point{torch::ones({3, 2}).requires_grad_(), log_probs},
       [&](const at::Tensor& actions) { return q * actions.select(-1, 0); }, torch::tensor({0.5}),
       0.9);
   CHECK(drawn.equal(one));
@@ -61,35 +70,38 @@ TEST_CASE("sac_target: the twin minimum, the entropy and the end of an episode, 
 TEST_CASE("sac_target: values beyond the bounds are moved to them, in any type", "[sac]") {
   for (const auto type : {at::kFloat, at::kDouble}) {
     const auto rewards = torch::tensor({1.0, -2.0, 0.5, 40.0}, type),
-               ended = torch::tensor({0.0, 0.0, 0.0, 1.0}, type), none = torch::zeros({4}, type);
+               terminated = torch::tensor({0.0, 0.0, 0.0, 1.0}, type),
+               none = torch::zeros({4}, type);
     const auto q = torch::tensor({{90.0, -30.0, 1.0, 7.0}}, type), alpha = torch::zeros({1}, type);
-    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = -5, .greatest = 8})
+    CHECK(retain::sac_target(rewards, terminated, q, none, alpha, 1, {.least = -5, .greatest = 8})
               .equal(torch::tensor({8.0, -5.0, 1.5, 8.0}, type)));
-    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1, {.greatest = 8})
+    CHECK(retain::sac_target(rewards, terminated, q, none, alpha, 1, {.greatest = 8})
               .equal(torch::tensor({8.0, -32.0, 1.5, 8.0}, type)));
+    CHECK(retain::sac_target(rewards, terminated, q, none, alpha, 1,
+                             {.least = -1e300, .greatest = 1e300})
+              .equal(torch::tensor({91.0, -32.0, 1.5, 40.0}, type)));
     CHECK(
-        retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = -1e300, .greatest = 1e300})
-            .equal(torch::tensor({91.0, -32.0, 1.5, 40.0}, type)));
-    CHECK(retain::sac_target(rewards.to(at::kHalf), ended, q, none, alpha, 1, {.greatest = 1e5})
-              .max()
-              .item<double>() == 91);
+        retain::sac_target(rewards.to(at::kHalf), terminated, q, none, alpha, 1, {.greatest = 1e5})
+            .max()
+            .item<double>() == 91);
     const auto many = [](const at::Tensor& x) { return x.repeat_interleave(20'000, -1); };
-    CHECK(retain::sac_target(many(rewards), many(ended), many(q), many(none), alpha, 1,
+    CHECK(retain::sac_target(many(rewards), many(terminated), many(q), many(none), alpha, 1,
                              {.least = -5, .greatest = 1e300})
               .min()
               .item<double>() == -5);
-    CHECK(retain::sac_target(rewards[0], ended[0], q.select(1, 0), none[0], alpha, 1)
+    CHECK(retain::sac_target(rewards[0], terminated[0], q.select(1, 0), none[0], alpha, 1)
               .sizes()
               .empty());
-    CHECK_THROWS_AS(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = HUGE_VAL}),
+    CHECK_THROWS_AS(retain::sac_target(rewards, terminated, q, none, alpha, 1, {.least = HUGE_VAL}),
                     retain::config_error);
-    CHECK(retain::sac_target(rewards, ended, q, none, alpha, 1)
+    CHECK(retain::sac_target(rewards, terminated, q, none, alpha, 1)
               .equal(torch::tensor({91.0, -32.0, 1.5, 40.0}, type)));
     CHECK_THROWS_WITH(
-        retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = 2, .greatest = 1}),
+        retain::sac_target(rewards, terminated, q, none, alpha, 1, {.least = 2, .greatest = 1}),
         ContainsSubstring("between the bounds 2 and 1"));
-    CHECK_THROWS_AS(retain::sac_target(rewards, ended, q, none, alpha, 1, {.least = std::nan("")}),
-                    retain::config_error);
+    CHECK_THROWS_AS(
+        retain::sac_target(rewards, terminated, q, none, alpha, 1, {.least = std::nan("")}),
+        retain::config_error);
   }
 }
 
@@ -102,13 +114,13 @@ TEST_CASE("sac losses: in float, on the CPU, they are what they are in double, t
     if (critics > 1) q.select(1, 4).fill_(0.25);  // level: the first has the gradient
     const auto log_probs = torch::randn({9}).to(at::kDouble),
                rewards = torch::randn({9}).to(at::kDouble);
-    const auto ended = torch::tensor({0, 1, 0, 0, 1, 0, 0, 1, 0}).to(at::kDouble);
+    const auto terminated = torch::tensor({0, 1, 0, 0, 1, 0, 0, 1, 0}).to(at::kDouble);
     for (const auto& alpha :
          {torch::full({1}, 0.25, at::kDouble), torch::rand({9}).to(at::kDouble)}) {
       const auto all = [&](at::ScalarType type) {
         const auto values = q.to(type).clone().requires_grad_(),
                    densities = log_probs.to(type).clone().requires_grad_();
-        const auto y = retain::sac_target(rewards.to(type), ended.to(type), values, densities,
+        const auto y = retain::sac_target(rewards.to(type), terminated.to(type), values, densities,
                                           alpha.to(type), 0.9);
         const auto taught = retain::sac_critic_loss(values, y);
         const auto by_critics = torch::autograd::grad({taught * 3}, {values})[0];

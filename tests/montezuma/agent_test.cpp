@@ -55,6 +55,34 @@ class corridor {
 };
 static_assert(emulator<corridor>);
 
+/// A place for each step, whatever the action; the reward is the action's. The limit of steps ends
+/// an episode, or does not exist. `real`: the end counts as the task's own.
+template <bool limited, bool real>
+class clockwork {
+ public:
+  using value_type = float;
+  static constexpr int actions = 2, rooms = 1, limit = 5;
+  static std::vector<std::int64_t> observation_shape() { return {3}; }
+  static std::int64_t newest_channels() { return 3; }
+
+  void reset(int) { steps_ = 0; }
+  step_result step(int action) {
+    const bool over = ++steps_ == limit && limited;
+    return {static_cast<float>(action), over, over && !real};
+  }
+  void observe(float* values) const {
+    for (int i = 0; i < 3; ++i) values[i] = i == steps_ % 3 ? 1.0f : 0.0f;
+  }
+  int room() const { return 0; }
+  bool succeeded() const { return false; }
+  std::uint64_t place_key() const { return static_cast<std::uint64_t>(steps_); }
+  std::string save() const { return std::to_string(steps_); }
+  void restore(std::string_view saved) { steps_ = std::stoi(std::string(saved)); }
+
+ private:
+  int steps_ = 0;
+};
+
 training_settings small(bonus_kind bonus = bonus_kind::count) {
   auto settings = preset("quick");
   settings.games = 8;
@@ -200,10 +228,10 @@ TEST_CASE("distillation pays less for what it was shown", "[montezuma][agent]") 
 
 TEST_CASE("games begin anew where they end, and say what they were", "[montezuma][agent]") {
   games<corridor> all(std::vector<corridor>(2), 1);
-  std::vector<float> rewards(2), ended(2), seen(6);
+  std::vector<float> rewards(2), ended(2), truncated(2), seen(6);
   std::vector<std::uint64_t> places(2);
   const auto step = [&](std::int64_t a, std::int64_t b) {
-    all.step(std::vector<std::int64_t>{a, b}, rewards, ended, places);
+    all.step(std::vector<std::int64_t>{a, b}, rewards, ended, truncated, places);
   };
   step(1, 1);
   step(0, 1);
@@ -239,7 +267,7 @@ TEST_CASE("games begin anew where they end, and say what they were", "[montezuma
   CHECK_THROWS_AS(with("records", at::zeros({2, 3})), retain::state_error);
   for (int i = 0; i < 4; ++i) {
     step(1, 1);
-    other.step(std::vector<std::int64_t>{1, 1}, rewards, ended, places);
+    other.step(std::vector<std::int64_t>{1, 1}, rewards, ended, truncated, places);
   }
   const auto first = all.take_finished(), second = other.take_finished();
   REQUIRE(first.size() == 2);
@@ -249,6 +277,44 @@ TEST_CASE("games begin anew where they end, and say what they were", "[montezuma
   CHECK((second[0].reward == 6 && second[0].steps == 6 && second[0].rooms == 3 &&
          second[0].succeeded));
   CHECK((first[1].reward == second[0].reward && first[1].rooms == second[0].rooms));
+}
+
+TEST_CASE("an episode that the limit of steps cuts off has the returns of one that goes on",
+          "[montezuma][agent]") {
+  // The observation at which it is cut is handed out before the game begins anew.
+  games<clockwork<true, false>> all(std::vector<clockwork<true, false>>(2), 0);
+  std::vector<float> rewards(2), terminated(2), truncated(2), seen(6);
+  std::vector<std::uint64_t> places(2);
+  for (int step = 1; step <= 5; ++step) {
+    all.step(std::vector<std::int64_t>{0, 1}, rewards, terminated, truncated, places);
+    CHECK(terminated == std::vector<float>{0, 0});
+    CHECK(truncated == std::vector<float>(2, step == 5 ? 1.0f : 0.0f));
+    CHECK(all.truncated().games.size() == (step == 5 ? 2u : 0u));
+  }
+  CHECK(all.truncated().games == std::vector<std::int64_t>{0, 1});
+  CHECK(all.truncated().observations == std::vector<float>{0, 0, 1, 0, 0, 1});
+  all.observe(seen.data(), 3);
+  CHECK(seen == std::vector<float>{1, 0, 0, 1, 0, 0});
+
+  // One rollout up to the limit. What is learned from is seen in the critic's error, before the
+  // first change of the network. The bonus's values take no part: they are those of the next
+  // episode in any case.
+  const auto error = []<class Game>(Game) {
+    auto settings = small(bonus_kind::none);
+    settings.horizon = Game::limit;
+    settings.minibatches = settings.epochs = 1;
+    settings.novelty_discount = 0;
+    auto start = corridor_policy();
+    {  // states differ in value
+      const at::NoGradGuard no_grad;
+      start->named_parameters()["value_head.out.weight"].mul_(10);
+    }
+    trainer<Game> learner(start, std::vector<Game>(8), settings);
+    return learner.update().value_loss;
+  };
+  const double unbroken = error(clockwork<false, false>());
+  CHECK(error(clockwork<true, false>()) == Approx(unbroken).epsilon(1e-5));
+  CHECK(std::abs(error(clockwork<true, true>()) / unbroken - 1) > 1e-3);
 }
 
 TEST_CASE("a corridor is learnt", "[montezuma][agent]") {

@@ -116,7 +116,7 @@ TEST_CASE("a decision's rewards are summed, and an episode goes on through a los
   game doomed(scripted::console(), 3, last, certain);
   doomed.reset(7);  // idles for 2 to 4 frames
   const auto end = doomed.step(no_action);
-  CHECK(end.ended);
+  CHECK((end.ended && !end.truncated));
   CHECK(doomed.machine().now().frame == 6);  // none was played behind the end
   CHECK(doomed.step(scripted::up).ended);
   CHECK(doomed.step(scripted::up).reward == 0);
@@ -129,7 +129,9 @@ TEST_CASE("an episode ends after 4500 decisions, from a late state too", "[monte
     auto some = make_game();
     some.reset(room);
     int steps = 1;
-    while (!some.step(no_action).ended) ++steps;
+    auto last = some.step(no_action);
+    for (; !last.ended; last = some.step(no_action)) ++steps;
+    CHECK(last.truncated);
     CHECK(steps == 4500);
     some.reset(room);
     CHECK_FALSE(some.step(no_action).ended);

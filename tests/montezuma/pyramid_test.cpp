@@ -267,11 +267,13 @@ TEST_CASE("the treasure pays three and ends the episode, the limit of steps ends
   const auto result = game.step(static_cast<int>(montezuma::move::left));
   CHECK(result.reward == 3.0f);
   CHECK(result.ended);
+  CHECK_FALSE(result.truncated);
   CHECK_FALSE(game.dead());
   pyramid limited(1, {.sticky = 0, .step_cap = 3});
   CHECK_FALSE(limited.step(0).ended);
   CHECK_FALSE(limited.step(0).ended);
-  CHECK(limited.step(0).ended);
+  const auto last = limited.step(0);
+  CHECK((last.ended && last.truncated));
   CHECK_FALSE(limited.dead());
 }
 

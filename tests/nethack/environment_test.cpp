@@ -298,6 +298,42 @@ TEST_CASE("episodes end by the caps") {
   CHECK(short_game.step('s').ending == nethack::ending::step_cap);
 }
 
+TEST_CASE("a cap or a lost game truncates an episode, a death and a stuck agent do not") {
+  using nethack::ending;
+  for (const auto end : {ending::turn_cap, ending::step_cap, ending::lost})
+    CHECK(nethack::is_truncation(end));
+  for (const auto end : {ending::none, ending::death, ending::stuck})
+    CHECK_FALSE(nethack::is_truncation(end));
+}
+
+TEST_CASE("many games hand out the observation at which a cap cut an episode off") {
+  if (skipped()) return;
+  nethack::environment_options options;
+  options.turn_cap = 5;
+  nethack::vector_environment games(2, 3, options);
+  nethack::environment alone;  // the same game, without a cap
+  games.reset();
+  alone.reset(games[1].seed());
+  std::vector<key> keys{nethack::keys::escape, 's'};  // the first game's time stands still
+  std::vector<nethack::step_result> results(2);
+  for (bool cut = false; !cut;) {
+    games.step(keys, results);
+    alone.step('s');
+    CHECK_FALSE(results[0].done);
+    cut = results[1].done;
+    CHECK(games.truncated().size() == (cut ? 1u : 0u));
+  }
+  CHECK(results[1].ending == nethack::ending::turn_cap);
+  const auto& [game, last] = games.truncated().front();
+  CHECK(game == 1);
+  CHECK(last.stats.turn > 5);
+  CHECK((last.chars == alone.view().chars && last.colors == alone.view().colors));
+  CHECK((last.message == alone.view().message && last.hero_row == alone.view().hero_row));
+  CHECK(games.view(1).stats.turn == 1);  // the next episode
+  games.step(keys, results);
+  CHECK(games.truncated().empty());
+}
+
 TEST_CASE("rewards add up to the score, and a game that ended has its own") {
   if (skipped()) return;
   nethack::environment game;

@@ -19,6 +19,10 @@ class arrow_games {
   static constexpr std::size_t games = 4;
   static constexpr int length = 16;
 
+  /// `every`: every how many games end, and 0 for none. `end`: how they end.
+  explicit arrow_games(nethack::ending end = nethack::ending::turn_cap, std::size_t every = 1)
+      : end_(end), every_(every) {}
+
   std::size_t size() const { return games; }
   void reset() {
     for (std::size_t i = 0; i < games; ++i) begin(i);
@@ -26,18 +30,18 @@ class arrow_games {
   const nethack::observation& view(std::size_t i) const { return views_[i]; }
   void step(std::span<const nethack::key> keys, std::span<nethack::step_result> results) {
     finished_.clear();
+    truncated_.clear();
     for (std::size_t i = 0; i < games; ++i) {
       const double reward = keys[i] == small_key(arrow_[i]) ? 1 : 0;
       scores_[i] += reward;
-      const bool done = ++steps_[i] == length;
-      results[i] = {reward, done, done ? nethack::ending::turn_cap : nethack::ending::none};
-      if (!done) {
-        show(i);
-        continue;
-      }
+      const bool done = ++steps_[i] == length && every_ != 0 && i % every_ == 0;
+      results[i] = {reward, done, done ? end_ : nethack::ending::none};
+      show(i);
+      if (!done) continue;
+      if (nethack::is_truncation(end_)) truncated_.push_back({i, views_[i]});
       finished_.push_back({.game = i,
                            .seed = 1,
-                           .ending = nethack::ending::turn_cap,
+                           .ending = end_,
                            .score = scores_[i],
                            .max_depth = 1,
                            .turns = length,
@@ -46,6 +50,7 @@ class arrow_games {
     }
   }
   const std::vector<nethack::episode_summary>& finished() const { return finished_; }
+  const std::vector<nethack::truncated_game>& truncated() const { return truncated_; }
   const std::vector<std::uint64_t>& episodes() const { return episodes_; }
   void set_episodes(const std::vector<std::uint64_t>& episodes) {
     episodes_ = episodes;
@@ -82,6 +87,9 @@ class arrow_games {
   std::array<double, games> scores_{};
   std::vector<std::uint64_t> episodes_ = std::vector<std::uint64_t>(games, 0);
   std::vector<nethack::episode_summary> finished_;
+  std::vector<nethack::truncated_game> truncated_;
+  nethack::ending end_;
+  std::size_t every_;
 };
 
 nethack::policy start_policy(nethack::core_kind core = nethack::core_kind::none) {
@@ -170,6 +178,41 @@ TEST_CASE("fine-tuning stopped, saved and resumed ends where it would have ended
   for (const auto core : every_core)
     for (const std::string terms : {"none", "l2+ewc+bc+ks"})
       for (const bool careful : {false, true}) check(core, terms, careful);
+}
+
+TEST_CASE("a game that a cap cuts off has the returns of a game that goes on, a dead one has not") {
+  // One rollout; every second game ends at its last step, or none does. What is learned from is
+  // seen in the critic's error, before the first change of the network.
+  for (const auto core : every_core) {
+    const auto error = [&](nethack::ending end, std::size_t every) {
+      auto options = small_options("none");
+      options.minibatch = 64;
+      options.epochs = 1;
+      options.steps = 64;
+      options.learning_rate = 0;
+      options.fresh_critic = false;
+      arrow_games games(end, every);
+      auto start = start_policy(core);
+      {  // states differ in value
+        const at::NoGradGuard no_grad;
+        for (auto& parameter : start->named_parameters())
+          if (parameter.key().rfind("value_head", 0) == 0) parameter.value().mul_(30);
+      }
+      finetuner run(start, games, {}, options);
+      double found = 0;
+      run.run({.updated = [&](const nethack::update_report& report) {
+        found = report.value_loss;
+        CHECK(report.episodes.size() == (every == 0 ? 0u : 2u));
+      }});
+      return found;
+    };
+    INFO(nethack::name(core));
+    const double unbroken = error(nethack::ending::turn_cap, 0);
+    for (const auto end : {nethack::ending::turn_cap, nethack::ending::lost})
+      CHECK(error(end, 2) == Approx(unbroken).epsilon(1e-5));
+    for (const auto end : {nethack::ending::death, nethack::ending::stuck})
+      CHECK(std::abs(error(end, 2) / unbroken - 1) > 1e-3);
+  }
 }
 
 TEST_CASE("fine-tuning learns what pays") {

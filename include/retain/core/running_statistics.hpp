@@ -4,6 +4,7 @@
 
 #include <retain/base/error.hpp>
 #include <retain/base/finite.hpp>
+#include <retain/base/marks.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/state.hpp>
 
@@ -186,7 +187,7 @@ class running_statistics {
 };
 
 struct discounted_return_scale_options {
-  double discount = 0.99;
+  double gamma = 0.99;
   double initial_count = 1e-4;  ///< see running_statistics_options
   double epsilon = 0;
 };
@@ -194,30 +195,31 @@ struct discounted_return_scale_options {
 /// Divides rewards by the running standard deviation of their discounted sum, so that values are of
 /// order one. R is the following sum, and its deviation is computed over time and environments:
 ///
-///     R_t = discount * R_{t-1} + r_t,   one R per environment
+///     R_t = gamma R_{t-1} + r_t,   one R per environment
 ///
 /// The mean is not subtracted, because this would change the reward of doing nothing. By default, R
 /// continues across the ends of episodes, as in Burda et al. 2018 (arXiv 1810.12894) for intrinsic
 /// rewards. If update() receives `ended`, R restarts at 0 after every marked step.
 class discounted_return_scale {
  public:
-  /// Throws config_error if there is no environment or if the discount is outside [0, 1].
+  /// Throws config_error if there is no environment or if gamma is outside [0, 1].
   explicit discounted_return_scale(std::int64_t environments,
                                    discounted_return_scale_options options = {})
-      : discount_(options.discount),
+      : gamma_(options.gamma),
         statistics_({}, {.initial_count = options.initial_count, .epsilon = options.epsilon}) {
     if (environments < 1)
       throw config_error(detail::concat(
           "discounted_return_scale: needs at least one environment, got ", environments));
-    if (!(discount_ >= 0 && discount_ <= 1))
-      throw config_error(detail::concat(
-          "discounted_return_scale: the discount must lie in [0, 1], got ", discount_));
+    if (!(gamma_ >= 0 && gamma_ <= 1))
+      throw config_error(
+          detail::concat("discounted_return_scale: gamma must lie in [0, 1], got ", gamma_));
     returns_ = at::zeros({environments}, at::TensorOptions().dtype(at::kDouble));
   }
 
   /// Adds T steps of every environment. rewards is [T, N]. ended is optional, [T, N], bool or 0 and
-  /// 1, and marks the last step of an episode; the reward of this step belongs to the episode.
-  /// Throws shape_error if the shapes do not fit, and state_error if a reward is not finite. If
+  /// 1, and marks the last step of an episode, terminated or truncated; the reward of this step
+  /// belongs to the episode. Throws shape_error if the shapes do not fit, config_error if, on the
+  /// CPU, ended holds another number than 0 and 1, and state_error if a reward is not finite. If
   /// update() throws, nothing changes.
   void update(const at::Tensor& rewards, const at::Tensor& ended = {}) {
     const at::NoGradGuard no_grad;
@@ -228,11 +230,14 @@ class discounted_return_scale {
                          "], and ended the same shape; got ", detail::shape_text(rewards.sizes()),
                          ended.defined() ? " and " + detail::shape_text(ended.sizes()) : ""));
     const auto earned = rewards.detach().to(at::kDouble);
-    const auto going_on = ended.defined() ? 1 - ended.to(earned.options()) : at::Tensor();
+    const auto going_on =
+        ended.defined()
+            ? 1 - detail::marked("discounted_return_scale", "ended", ended).to(earned.options())
+            : at::Tensor();
     auto carried = returns_.to(earned.device());
     auto all = at::empty_like(earned);
     for (std::int64_t t = 0; t < earned.size(0); ++t) {
-      carried = carried * discount_ + earned[t];
+      carried = carried * gamma_ + earned[t];
       all[t].copy_(carried);
       if (going_on.defined()) carried = carried * going_on[t];
     }
@@ -280,7 +285,7 @@ class discounted_return_scale {
   }
 
  private:
-  double discount_;
+  double gamma_;
   at::Tensor returns_;  // [N]; every update replaces this tensor
   running_statistics statistics_;
 };

@@ -32,26 +32,28 @@ inline std::int64_t lowest_critic(const float* values, std::int64_t critics, std
   return lowest;
 }
 
-/// Returns y = clip(r + gamma (1 - e) (min_k Q'_k - alpha log pi), least, greatest). Call it under
-/// a NoGradGuard.
-inline at::Tensor sac_target_of_few(const at::Tensor& rewards, const at::Tensor& ended,
+/// Returns y = clip(r + gamma (1 - terminated) (min_k Q'_k - alpha log pi), least, greatest).
+/// Returns an undefined tensor if a step is marked by another number than 0 and 1. Call it under a
+/// NoGradGuard.
+inline at::Tensor sac_target_of_few(const at::Tensor& rewards, const at::Tensor& terminated,
                                     const at::Tensor& next_q, const at::Tensor& next_log_probs,
-                                    const at::Tensor& alpha, double discount, double least,
+                                    const at::Tensor& alpha, double gamma, double least,
                                     double greatest) {
   if (without_kernel::wanted(small_kernel::losses) || rewards.numel() > few_numbers ||
-      !plain_floats({&rewards, &ended, &next_q, &next_log_probs, &alpha}))
+      !plain_floats({&rewards, &terminated, &next_q, &next_log_probs, &alpha}))
     return {};
   const auto rows = rewards.numel();
   auto target = at::empty(rewards.sizes(), rewards.options());
-  const auto *paid = floats_of(rewards), *ends = floats_of(ended), *values = floats_of(next_q),
+  const auto *paid = floats_of(rewards), *ends = floats_of(terminated), *values = floats_of(next_q),
              *densities = floats_of(next_log_probs), *alphas = floats_of(alpha);
   auto* to = target.data_ptr<float>();
-  const auto gamma = static_cast<float>(discount), low = static_cast<float>(least),
+  const auto factor = static_cast<float>(gamma), low = static_cast<float>(least),
              high = static_cast<float>(greatest);
   for (std::int64_t n = 0; n < rows; ++n) {
     const float next = values[lowest_critic(values + n, next_q.size(0), rows) * rows + n] -
                        alphas[alpha.numel() == 1 ? 0 : n] * densities[n];
-    to[n] = clipped(ends[n] != 0 ? paid[n] : paid[n] + gamma * next, low, high);
+    if (ends[n] != 0 && ends[n] != 1) return {};
+    to[n] = clipped(ends[n] != 0 ? paid[n] : paid[n] + factor * next, low, high);
   }
   return target;
 }

@@ -22,7 +22,7 @@ namespace retain {
 
 struct rnd_options {
   double observation_clip = 5.0;  ///< normalized observations are clipped to [-clip, clip]
-  double discount = 0.99;         ///< discount of the returns R, whose deviation scales the rewards
+  double gamma = 0.99;            ///< discount of the returns R, whose deviation scales the rewards
   /// share of the samples that the predictor learns from, drawn for each loss
   double fraction = 0.25;
   /// largest number of observations per call of the networks without a graph
@@ -34,7 +34,7 @@ struct rnd_options {
 /// learns the features of a fixed random network f, and its error is the bonus:
 ///
 ///     x = clip((s - mean) / std, -5, 5),   error(s) = mean_i (f_i(x) - g_i(x))^2
-///     r_int(s_{t+1}) = error(s_{t+1}) / std of R,   R_t = discount R_{t-1} + error_t
+///     r_int(s_{t+1}) = error(s_{t+1}) / std of R,   R_t = gamma R_{t-1} + error_t
 ///
 /// mean and std are running statistics of the observations; for R see discounted_return_scale. In a
 /// training loop:
@@ -61,7 +61,7 @@ class rnd {
         options_(options),
         random_(options.seed),
         observations_(std::move(observation_shape)),
-        returns_(environments, {.discount = options.discount}) {
+        returns_(environments, {.gamma = options.gamma}) {
     if (!(options_.observation_clip > 0) || !(options_.fraction > 0 && options_.fraction <= 1) ||
         options_.rows < 1)
       throw config_error(detail::concat(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <retain/base/error.hpp>
+#include <retain/base/marks.hpp>
 #include <retain/base/mean.hpp>
 #include <retain/base/text.hpp>
 #include <retain/kernels/small_losses.hpp>
@@ -22,7 +23,7 @@ namespace retain {
 /// log_prob(actions), or rsample_with_log_prob(), which returns members `action` and `log_prob`.
 /// The second form avoids the inversion of tanh.
 template <class D>
-concept reparametrised_distribution = requires(const D& d) {
+concept reparameterized_distribution = requires(const D& d) {
   { d.rsample_with_log_prob().action } -> std::convertible_to<at::Tensor>;
   { d.rsample_with_log_prob().log_prob } -> std::convertible_to<at::Tensor>;
 } || requires(const D& d, const at::Tensor& actions) {
@@ -32,7 +33,7 @@ concept reparametrised_distribution = requires(const D& d) {
 
 namespace detail {
 
-template <reparametrised_distribution D>
+template <reparameterized_distribution D>
 std::pair<at::Tensor, at::Tensor> draw_with_log_prob(const D& distribution) {
   if constexpr (requires { distribution.rsample_with_log_prob(); }) {
     auto drawn = distribution.rsample_with_log_prob();
@@ -93,15 +94,15 @@ inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
 /// The target of soft actor-critic's critics, with the minimum over several critics against
 /// overestimation:
 ///
-///     y = clip( r + gamma (1 - e) (min_k Q'_k(s', a') - alpha log pi(a'|s')), least, greatest )
-///     a' ~ pi(.|s')
+///     y = clip(r + gamma (1 - terminated) V', least, greatest)
+///     V' = min_k Q'_k(s', a') - alpha log pi(a'|s'),   a' ~ pi(.|s')
 ///
-/// rewards, ended and next_log_probs are [N]. next_q [K, N] are the values of the target critics.
-/// alpha is one number or [N]. The result has no graph.
+/// rewards, terminated and next_log_probs are [N]. next_q [K, N] are the values of the target
+/// critics. alpha is one number or [N]. The result has no graph.
 ///
-/// `ended` is 1 if s' is terminal. The end by a time limit is terminal if the limit is part of the
-/// task and the observation shows the time. An episode that is cut for other reasons is not
-/// terminal: `ended` is 0 there.
+/// `terminated` is bool, or 0 and 1: 1 if s' is terminal. A truncated step is not: there,
+/// `terminated` is 0 and s' is the state that was cut off, not the first state of the next episode.
+/// For the difference between both ends, and for other numbers than 0 and 1, see value_steps.
 ///
 /// `bounds` are the smallest and largest possible return, including entropy, if they are known. Set
 /// them if the buffer holds transitions of an earlier policy (episodic_memory, demonstrations). The
@@ -110,13 +111,13 @@ inline value_bounds representable(value_bounds bounds, at::ScalarType type) {
 /// 1812.02900).
 ///
 /// Throws shape_error if the shapes do not fit, and config_error if no number lies between the
-/// bounds.
+/// bounds or, on the CPU, if `terminated` holds another number than 0 and 1.
 ///
 /// Papers: Haarnoja et al. 2018 (arXiv 1812.05905); for the clipping, Andrychowicz et al. 2017
 /// (arXiv 1707.01495).
-inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
+inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& terminated,
                              const at::Tensor& next_q, const at::Tensor& next_log_probs,
-                             const at::Tensor& alpha, double discount = 0.99,
+                             const at::Tensor& alpha, double gamma = 0.99,
                              value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
   constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -124,37 +125,38 @@ inline at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended,
       bounds.greatest == -infinity)
     throw config_error(detail::concat("sac_target: no value lies between the bounds ", bounds.least,
                                       " and ", bounds.greatest));
-  if (ended.sizes() != rewards.sizes() || next_log_probs.sizes() != rewards.sizes())
-    throw shape_error(
-        detail::concat("sac_target: rewards, ended and next_log_probs must have one shape, got ",
-                       detail::shape_text(rewards.sizes()), ", ", detail::shape_text(ended.sizes()),
-                       " and ", detail::shape_text(next_log_probs.sizes())));
+  if (terminated.sizes() != rewards.sizes() || next_log_probs.sizes() != rewards.sizes())
+    throw shape_error(detail::concat(
+        "sac_target: rewards, terminated and next_log_probs must have one shape, got ",
+        detail::shape_text(rewards.sizes()), ", ", detail::shape_text(terminated.sizes()), " and ",
+        detail::shape_text(next_log_probs.sizes())));
   detail::check_critics("sac_target", next_q, rewards.sizes());
   detail::check_temperature("sac_target", alpha, rewards.sizes());
   const auto within = detail::representable(bounds, at::kFloat);
-  if (auto few = detail::sac_target_of_few(rewards, ended, next_q, next_log_probs, alpha, discount,
-                                           within.least, within.greatest);
+  if (auto few = detail::sac_target_of_few(rewards, terminated, next_q, next_log_probs, alpha,
+                                           gamma, within.least, within.greatest);
       few.defined())
     return few;
   const auto temperature = alpha.numel() == 1 ? alpha.detach().reshape({}) : alpha.detach();
   const auto next = std::get<0>(next_q.detach().min(0)) - temperature * next_log_probs.detach();
   // The critic's value of the state after the end of an episode has no meaning and may be NaN.
-  const auto target = rewards + discount * next.masked_fill(ended.to(at::kBool), 0);
+  const auto target =
+      rewards + gamma * next.masked_fill(detail::marked("sac_target", "terminated", terminated), 0);
   const auto [least, greatest] = detail::representable(bounds, target.scalar_type());
   return least > -infinity || greatest < infinity ? target.clamp(least, greatest) : target;
 }
 
 /// Draws the next actions and returns sac_target() for them. `next` is pi(.|s'), and
 /// target_critics(actions) returns Q'(s', actions) as [K, N].
-template <reparametrised_distribution D, class Critics>
+template <reparameterized_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
-at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& ended, const D& next,
-                      Critics&& target_critics, const at::Tensor& alpha, double discount = 0.99,
+at::Tensor sac_target(const at::Tensor& rewards, const at::Tensor& terminated, const D& next,
+                      Critics&& target_critics, const at::Tensor& alpha, double gamma = 0.99,
                       value_bounds bounds = {}) {
   const at::NoGradGuard no_grad;
   const auto [actions, log_probs] = detail::draw_with_log_prob(next);
-  return sac_target(rewards, ended, at::Tensor(target_critics(actions)), log_probs, alpha, discount,
-                    bounds);
+  return sac_target(rewards, terminated, at::Tensor(target_critics(actions)), log_probs, alpha,
+                    gamma, bounds);
 }
 
 /// Returns the critics' loss, 0-dim: the sum over critics of the mean over samples of (Q_k - y)^2 /
@@ -193,7 +195,7 @@ inline sac_actor_loss sac_policy_loss(const at::Tensor& q, const at::Tensor& log
 
 /// Draws the actions and returns sac_policy_loss() for them. critics(actions) returns Q(s, actions)
 /// as [K, N].
-template <reparametrised_distribution D, class Critics>
+template <reparameterized_distribution D, class Critics>
   requires std::invocable<Critics&, const at::Tensor&>
 sac_actor_loss sac_policy_loss(const D& policy, Critics&& critics, const at::Tensor& alpha) {
   const auto [actions, log_probs] = detail::draw_with_log_prob(policy);

@@ -5,17 +5,16 @@
 #include <retain/base/text.hpp>
 #include <retain/kernels/backward_sums.hpp>
 #include <retain/loss/log_ratio.hpp>
+#include <retain/loss/value_steps.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <cstdint>
-
 namespace retain {
 
 struct vtrace_options {
-  double discount = 0.99;  ///< gamma
-  double decay = 1.0;      ///< lambda: multiplies every c
+  double gamma = 0.99;
+  double lambda = 1.0;  ///< multiplies every c
   /// largest weight of a step's error; it determines the limit of the values
   double rho_bar = 1.0;
   /// largest weight that passes later errors to earlier steps; it determines the speed of
@@ -33,43 +32,39 @@ struct vtrace_estimates {
 ///
 ///     rho_t = min(rho_bar, pi(a_t|s_t) / mu(a_t|s_t))
 ///     c_t = lambda min(c_bar, pi(a_t|s_t) / mu(a_t|s_t))
-///     delta_t = rho_t (r_t + gamma (1 - e_t) V_{t+1} - V_t)
-///     v_t = V_t + sum_{k >= t} gamma^{k-t} (prod_{t <= i < k} (1 - e_i) c_i) delta_k
-///     A_t = min(advantage_rho_bar, pi / mu) (r_t + gamma (1 - e_t) v_{t+1} - V_t),   v_T = V_T
+///     delta_t = rho_t (r_t + gamma V'_t - V_t)
+///     v_t = V_t + sum_{t <= k <= end} gamma^{k-t} (prod_{t <= i < k} c_i) delta_k
+///     A_t = min(advantage_rho_bar, pi / mu) (r_t + gamma v'_t - V_t)
+///
+/// The sum goes to the end of the episode, terminated or truncated, or of the data. V' is the value
+/// of the state after the step: 0 if terminated, the value of the state that was cut off if
+/// truncated, else V_{t+1}. v' is the same of v, with v_T = V_T. Nothing was played after the state
+/// that was cut off, so no correction exists for it, and v' is the critic's value there.
 ///
 /// Every ratio pi / mu is limited to e^20 (e^10 in half), even if a bar is infinite.
 ///
-/// log_probs and behaviour_log_probs [T, N] are log pi and log mu of the actions. rewards, values,
-/// ended [T, N] and last_value [N] are those of gae(): `ended` is 1 at the last step of an episode,
-/// and the value after this step may be anything, also NaN. `ended` may also be a number between 0
-/// and 1. For a different discount g_t at every step, use {.discount = 1} and ended = 1 - g.
+/// log_probs and behavior_log_probs [T, N] are log pi and log mu of the actions. For the shapes of
+/// `steps`, the meaning of both ends and what may be NaN, see value_steps.
 ///
 /// If pi = mu and both bars are at least 1, v - V equals the advantages of gae() with the same
 /// lambda; for lambda = 1, A equals them too. The results have no graph.
 ///
-/// Throws shape_error if the shapes do not fit together, and config_error if a bar is not positive
-/// or c_bar is above rho_bar.
+/// Throws shape_error if the shapes do not fit together, and config_error if a bar is not positive,
+/// if c_bar is above rho_bar, and for what gae() refuses.
 ///
 /// Paper: Espeholt et al. 2018 (arXiv 1802.01561).
-inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& behaviour_log_probs,
-                               const at::Tensor& rewards, const at::Tensor& values,
-                               const at::Tensor& ended, const at::Tensor& last_value,
-                               const vtrace_options& options = {}) {
+[[nodiscard]] inline vtrace_estimates vtrace(const at::Tensor& log_probs,
+                                             const at::Tensor& behavior_log_probs,
+                                             const value_steps& steps,
+                                             const vtrace_options& options = {}) {
   const at::NoGradGuard no_grad;
-  if (rewards.dim() != 2 || log_probs.sizes() != rewards.sizes() ||
-      behaviour_log_probs.sizes() != rewards.sizes() || values.sizes() != rewards.sizes() ||
-      ended.sizes() != rewards.sizes())
+  const auto all = detail::check_steps("vtrace", steps);
+  const auto& rewards = steps.rewards;
+  if (log_probs.sizes() != rewards.sizes() || behavior_log_probs.sizes() != rewards.sizes())
     throw shape_error(detail::concat(
-        "vtrace: log_probs, behaviour_log_probs, rewards, values and ended must have one shape [T, "
-        "N], got ",
-        detail::shape_text(log_probs.sizes()), ", ",
-        detail::shape_text(behaviour_log_probs.sizes()), ", ", detail::shape_text(rewards.sizes()),
-        ", ", detail::shape_text(values.sizes()), " and ", detail::shape_text(ended.sizes())));
-  const std::int64_t horizon = rewards.size(0);
-  if (last_value.dim() != 1 || last_value.size(0) != rewards.size(1))
-    throw shape_error(detail::concat("vtrace: last_value must have shape [", rewards.size(1),
-                                     "], one per environment, got ",
-                                     detail::shape_text(last_value.sizes())));
+        "vtrace: log_probs and behavior_log_probs must have the shape of rewards, ",
+        detail::shape_text(rewards.sizes()), ", got ", detail::shape_text(log_probs.sizes()),
+        " and ", detail::shape_text(behavior_log_probs.sizes())));
   if (!(options.rho_bar > 0 && options.c_bar > 0 && options.advantage_rho_bar > 0 &&
         options.c_bar <= options.rho_bar))
     throw config_error(
@@ -77,25 +72,21 @@ inline vtrace_estimates vtrace(const at::Tensor& log_probs, const at::Tensor& be
                        options.rho_bar, ", c_bar ", options.c_bar, " and advantage_rho_bar ",
                        options.advantage_rho_bar));
 
-  const auto now = values.detach();
-  const auto log_ratio = (log_probs - behaviour_log_probs).detach();
+  const auto& now = all.now;
+  const auto log_ratio = (log_probs - behavior_log_probs).detach();
   const auto ratio = log_ratio.clamp_max(detail::greatest_log_ratio(log_ratio.scalar_type()))
                          .exp()
                          .to(now.scalar_type());
-  const auto discount = options.discount * (1 - ended.to(now.scalar_type()));
-  if (horizon == 0) return {at::empty_like(now), at::empty_like(now)};
-  const auto last = last_value.detach().to(now.scalar_type()).unsqueeze(0);
-  // The value after an ended step may be NaN, and 0 times NaN is NaN: replace the value by 0.
-  const auto over = discount == 0;
+  if (rewards.size(0) == 0) return {at::empty_like(now), at::empty_like(now)};
+  const auto discount = options.gamma * all.going_on;
   const auto error =
-      ratio.clamp_max(options.rho_bar) *
-      (rewards + discount * at::cat({now.slice(0, 1), last}).masked_fill(over, 0) - now);
-  const auto reach = discount * options.decay * ratio.clamp_max(options.c_bar);
+      ratio.clamp_max(options.rho_bar) * (rewards + discount * all.following(now) - now);
+  const auto reach =
+      options.gamma * all.same_episode * options.lambda * ratio.clamp_max(options.c_bar);
 
   const auto corrected = now + detail::backward_sums(error, reach, now);
-  const auto next = at::cat({corrected.slice(0, 1), last}).masked_fill(over, 0);
-  const auto advantages =
-      ratio.clamp_max(options.advantage_rho_bar) * (rewards + discount * next - now);
+  const auto advantages = ratio.clamp_max(options.advantage_rho_bar) *
+                          (rewards + discount * all.following(corrected) - now);
   return {corrected, advantages};
 }
 

@@ -23,7 +23,7 @@ namespace retain {
 /// transition.
 ///
 ///     const transitions batch{{"observation", o}, {"action", a}, {"reward", r}, {"next", n},
-///                             {"ended", e}};
+///                             {"terminated", e}};
 ///     batch["reward"]
 ///
 /// Copies share the tensors. The class satisfies gatherable, so terms can use it as a memory.
