@@ -44,8 +44,7 @@ struct update {
     nethack::retention_options options;
     options.choose("ewc+bc+ks");
     options.bc_states = 10'000;
-    retention.emplace(
-        nethack::make_retention(network, made_up_observations(10'000, 1), options, 1));
+    retention = nethack::make_retention(network, made_up_observations(10'000, 1), options, 1);
     std::vector<std::pair<std::string, at::Tensor>> learning;
     for (auto& parameter : network->named_parameters())
       learning.emplace_back(parameter.key(), parameter.value());
@@ -68,7 +67,7 @@ struct update {
   void ask_teacher() {
     const at::NoGradGuard no_grad;
     const nethack::visited_steps visited{observations, nethack::first_steps(observations)};
-    teacher_logits = retention->term<nethack::kickstarting_term>()->target(visited).logits;
+    teacher_logits = kickstarting().target(visited).logits;
   }
 
   at::Tensor ppo_loss(const nethack::policy_output& said, std::int64_t m) {
@@ -88,10 +87,10 @@ struct update {
                              : nethack::answer(network, x);
     };
     const nethack::distilled_steps distilled{seen, retain::categorical{part(teacher_logits, m)}};
-    const auto loss = ppo_loss(said, m) + retention->distillation(student, distilled);
+    const auto loss = ppo_loss(said, m) + retention.distillation(student, distilled);
     optimizer->zero_grad();
     loss.backward();
-    retention->add_gradient(*network);
+    retention.add_gradient(*network);
     optimizer->step(1.0);
   }
 
@@ -106,10 +105,10 @@ struct update {
     }
   }
   void ewc_alone() {
-    for (std::int64_t m = 0; m < minibatches; ++m) retention->add_gradient(*network);
+    for (std::int64_t m = 0; m < minibatches; ++m) retention.add_gradient(*network);
   }
   void cloning_alone() {
-    auto& term = *retention->term<2>();
+    auto& term = *retention.find<retain::behavioral_cloning<at::Tensor, at::Tensor>>("behavioral_cloning");
     const auto student = [&](const at::Tensor& x) { return nethack::answer(network, x); };
     for (std::int64_t m = 0; m < minibatches; ++m) {
       optimizer->zero_grad();
@@ -117,7 +116,7 @@ struct update {
     }
   }
   void kickstarting_alone() {
-    auto& term = *retention->term<nethack::kickstarting_term>();
+    auto& term = kickstarting();
     for (std::int64_t m = 0; m < minibatches; ++m) {
       const auto logits = part(teacher_logits, m).clone().set_requires_grad(true);
       const auto student = [&](const at::Tensor&) { return retain::categorical{logits}; };
@@ -130,11 +129,15 @@ struct update {
     for (std::int64_t m = 0; m < minibatches; ++m) optimizer->step(1.0);
   }
 
+  nethack::kickstarting_term& kickstarting() {
+    return *retention.find<nethack::kickstarting_term>("kickstarting");
+  }
+
   nethack::policy network{nethack::policy_config{}};
   at::Tensor observations = made_up_observations(steps, 2), advantages = at::randn({steps}),
              returns = at::randn({steps});
   at::Tensor actions, log_probs, teacher_logits;
-  std::optional<nethack::retention_terms> retention;
+  nethack::retention_terms retention;
   std::optional<training::adam> optimizer;
 };
 

@@ -61,7 +61,7 @@ retention_terms make_retention(P& start, const at::Tensor& memory,
                              {.strength = settings.l2_strength, .exclude = free_parameters}});
   if (settings.ewc)
     keep.add(retain::ewc{*start, fisher_of(start, memory),
-                         {.strength = settings.ewc_strength, .exclude = free_parameters}});
+                         {.strength = settings.ewc_strength}});
   // the teacher never changes, so its outputs on the stored states are stored with them
   if (settings.bc)
     keep.add(retain::behavioral_cloning{

@@ -125,7 +125,7 @@ class finetuner {
                                    "' matches no parameter");
     }
     torch::manual_seed(options_.seed);
-    retention_.emplace(make_retention(network_, demonstrations, options_.retention, options_.seed));
+    retention_ = make_retention(network_, demonstrations, options_.retention, options_.seed);
     if (options_.fresh_critic || options_.separate_critic != network_->config().separate_critic)
       network_->reset_critic(options_.separate_critic);
     std::vector<std::pair<std::string, at::Tensor>> learning;
@@ -184,7 +184,7 @@ class finetuner {
     retain::state out;
     detail::save_network(out, network_, "policy.");
     optimizer_->save_state(out, "adam.");
-    retention_->save_state(out, "retention.");
+    retention_.save_state(out, "retention.");
     scaler_.save_state(out, "returns.");
     std::ostringstream dice;
     dice << dice_;
@@ -205,7 +205,7 @@ class finetuner {
     const retain::state in = retain::state::read(file);
     detail::load_parameters(in, network_, "policy.");
     optimizer_->load_state(in, "adam.");
-    retention_->load_state(in, "retention.");
+    retention_.load_state(in, "retention.");
     scaler_.load_state(in, "returns.");
     std::istringstream(in.text("dice")) >> dice_;
     steps_ = in.integer("steps");
@@ -331,7 +331,7 @@ class finetuner {
     // once per rollout, not once per epoch; a recurrent teacher needs all steps
     if (options_.retention.kickstarting && (recurrent || !warming_up))
       teacher_logits =
-          retention_->template term<kickstarting_term>()
+          retention_.template find<kickstarting_term>("kickstarting")
               ->target(visited_steps{batch.observations, first_steps(batch.observations)})
               .logits;
     const double progress = static_cast<double>(steps_) / static_cast<double>(options_.steps);
@@ -401,13 +401,13 @@ class finetuner {
       // Without kickstarting there is no teacher, and no term uses it.
       const retain::categorical teacher{teacher_logits.defined() ? teacher_logits
                                                                  : said.logits.detach()};
-      loss = loss + retention_->distillation(student, distilled_steps{batch.observations, teacher});
+      loss = loss + retention_.distillation(student, distilled_steps{batch.observations, teacher});
     }
     optimizer_->zero_grad();
     loss.backward();
-    if (options_.retention.l2 || options_.retention.ewc) retention_->add_gradient(*network_);
+    retention_.add_gradient(*network_);
     report.gradient_norm += optimizer_->step(options_.longest_gradient);
-    retention_->step(static_cast<double>(++optimizer_steps_));
+    retention_.step(static_cast<double>(++optimizer_steps_));
 
     report.approx_kl += surrogate.approx_kl.template item<double>();
     report.clip_fraction += surrogate.clip_fraction.template item<double>();
@@ -420,7 +420,7 @@ class finetuner {
     report.steps = steps_;
     report.updates = ++updates_;
     report.optimizer_steps = optimizer_steps_;
-    report.retention = retention_->breakdown();
+    report.retention = retention_.breakdown();
     report.return_deviation = scaler_.deviation();
     const double passed = std::chrono::duration<double>(clock::now() - began_).count();
     report.steps_per_second = static_cast<double>(steps_ - steps_at_start_) / passed;
@@ -434,7 +434,7 @@ class finetuner {
   Games& games_;
   std::mt19937_64 dice_;
   return_scaler scaler_;
-  std::optional<retention_terms> retention_;
+  retention_terms retention_;
   std::optional<training::adam> optimizer_;
   std::optional<rollout> rollout_;
   at::Tensor state_;  // of the network in every game

@@ -4,19 +4,19 @@
 
 #include "finetune_options.hpp"
 #include "policy.hpp"
+#include "rollout.hpp"
 #include "stretches.hpp"
 
 #include <retain/behavioral_cloning.hpp>
-#include <retain/compose.hpp>
 #include <retain/ewc.hpp>
 #include <retain/fisher.hpp>
 #include <retain/kickstarting.hpp>
 #include <retain/l2_init.hpp>
+#include <retain/retention.hpp>
 #include <retain/teacher.hpp>
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <random>
 #include <tuple>
 #include <vector>
@@ -35,12 +35,8 @@ struct ask_actions {
 };
 using policy_teacher = retain::teacher<policy, ask_actions>;
 
-using retention_terms =
-    retain::composition<std::optional<retain::l2_init>, std::optional<retain::ewc>,
-                        std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>>,
-                        std::optional<retain::kickstarting<policy_teacher>>>;
-
-inline constexpr std::size_t kickstarting_term = 3;  ///< its index in retention_terms
+using kickstarting_term = retain::kickstarting<policy_teacher>;
+using retention_terms = retain::retention<distilled_steps>;
 
 /// The value head is new and not constrained, because retention applies to the policy only.
 inline const std::vector<std::string> free_parameters{"value_head.*"};
@@ -88,17 +84,13 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
                                       const retention_options& options, std::uint64_t seed) {
   if (options.needs_demonstrations() && (!demonstrations.defined() || demonstrations.size(0) == 0))
     throw retain::config_error("EWC and BC need demonstrations, but the list is empty");
-  std::optional<retain::l2_init> l2;
-  std::optional<retain::ewc> ewc;
-  std::optional<retain::behavioral_cloning<at::Tensor, at::Tensor>> cloning;
-  std::optional<retain::kickstarting<policy_teacher>> kickstarting;
-
+  retention_terms keep;
   if (options.l2)
-    l2.emplace(*start, retain::l2_init_options{.strength = options.l2_strength,
-                                               .exclude = free_parameters});
+    keep.add(
+        retain::l2_init{*start, {.strength = options.l2_strength, .exclude = free_parameters}});
   if (options.ewc)
-    ewc.emplace(*start, fisher_of(start, demonstrations, options, seed),
-                retain::ewc_options{.strength = options.ewc_strength, .exclude = free_parameters});
+    keep.add(retain::ewc{*start, fisher_of(start, demonstrations, options, seed),
+                         {.strength = options.ewc_strength}});
   if (options.behavioral_cloning) {
     // The teacher never changes, so its outputs on the stored states are stored with them.
     const auto states = detail::draw_states(start, demonstrations, options.bc_states, seed);
@@ -106,20 +98,19 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
     const at::NoGradGuard no_grad;
     for (const auto& batch : detail::in_batches(start, states, 2048))
       logits.push_back(answer(start, batch).distribution.logits);
-    cloning.emplace(states, at::cat(logits),
-                    retain::behavioral_cloning_options{
-                        .strength = options.bc_strength,
-                        .batch_size = stretches_for(start, options.bc_batch_size),
-                        .seed = seed});
+    keep.add(retain::behavioral_cloning{states,
+                                        at::cat(logits),
+                                        {.strength = options.bc_strength,
+                                         .batch_size = stretches_for(start, options.bc_batch_size),
+                                         .seed = seed}});
   }
   if (options.kickstarting)
-    kickstarting.emplace(policy_teacher{start, ask_actions{}},
-                         retain::kickstarting_options{
-                             .strength = retain::exponential_decay{.initial = options.ks_strength,
-                                                                   .factor = options.ks_factor,
-                                                                   .floor = options.ks_floor}});
-  return retain::compose(std::move(l2), std::move(ewc), std::move(cloning),
-                         std::move(kickstarting));
+    keep.add(retain::kickstarting{
+        policy_teacher{start, ask_actions{}},
+        {.strength = retain::exponential_decay{.initial = options.ks_strength,
+                                               .factor = options.ks_factor,
+                                               .floor = options.ks_floor}}});
+  return keep;
 }
 
 }  // namespace nethack

@@ -72,10 +72,7 @@ inline retention_terms make_retention(actor_network& start, const at::Tensor& st
   if (settings.ewc) {
     const auto seen = states.narrow(0, 0, std::min(settings.fisher_states, states.size(0)));
     retain::ewc_options options{.strength = settings.ewc_strength};
-    if (settings.fisher == fisher_kind::continual_world) {
-      options.exclude = {"policy_head.*"};
-      options.floor = 1e-5;
-    }
+    if (settings.fisher == fisher_kind::continual_world) options.floor = 1e-5;
     keep.add(retain::ewc{*start, fisher_of(start, seen, settings.fisher), options});
   }
   if (settings.bc) {

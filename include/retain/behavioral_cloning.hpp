@@ -3,6 +3,7 @@
 
 #include <retain/base/mean.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/kernels/gather.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/uniform.hpp>
@@ -145,12 +146,14 @@ class behavioral_cloning : public detail::distillation_base {
     const at::Tensor padding = on_device_of(observations, draw_.mask),
                      episode_start = on_device_of(observations, draw_.episode_start);
     const auto answer = detail::ask_stored<sequential>(student, observations, episode_start);
+    if (!asked_) detail::refuse_probabilities("behavioral_cloning: the student", answer);
     at::Tensor kept;
     if constexpr (labels) {
       kept = valid(padding, detail::mask_of(answer));
       rows_ = surprise(detail::where(detail::distribution_of(answer), kept), kept);
     } else {
       const auto target = targets(observations, episode_start);
+      if (!asked_) detail::refuse_probabilities("behavioral_cloning: the target", target);
       kept = valid(padding, valid(detail::mask_of(target), detail::mask_of(answer)));
       const auto p = detail::where(
           detail::beside(detail::distribution_of(target), detail::distribution_of(answer)), kept);
@@ -163,6 +166,7 @@ class behavioral_cloning : public detail::distillation_base {
     // rounding can make the divergence of nearly equal distributions negative
     rows_ = labels ? rows_.detach() : rows_.detach().clamp_min(0);
     last_ = mean.detach();
+    asked_ = true;
     if (!checked_ && at::GradMode::is_enabled()) {
       detail::check_adopted(name, target_, student, mean);
       checked_ = true;
@@ -308,6 +312,7 @@ class behavioral_cloning : public detail::distillation_base {
   std::int64_t batch_size_, burn_in_;
   drawn draw_;
   at::Tensor rows_;
+  bool asked_ = false;
   bool checked_ = false;  // whether the teacher may share tensors with the student
 };
 

@@ -4,6 +4,7 @@
 #include <retain/base/counted.hpp>
 #include <retain/base/mean.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/teacher.hpp>
 #include <retain/terms/ask.hpp>
@@ -83,6 +84,9 @@ class dark_experience_replay : public detail::distillation_base {
           detail::concat("dark_experience_replay: logits need the shape [n, actions], got ",
                          detail::shape_text(said.sizes())));
     const at::Tensor logits = said.detach().to(device_);
+    if (memory_.size() == 0)
+      detail::refuse_probabilities("dark_experience_replay: the pushed states",
+                                   categorical{logits});
     const bool forbids = holds_impossible(logits);
     if (!labels.defined()) {
       if (label_schedule_.value() > 0)

@@ -70,7 +70,7 @@ class kfac_ewc : detail::quadratic_penalty {
       : quadratic_penalty(
             name, std::move(options.strength),
             detail::all_left_out(std::move(options.exclude), factors.exclude, parameters(model)),
-            options.groups, parameters(model)) {
+            options.groups, parameters(model), nullptr, names_of(factors)) {
     if (!(options.damping >= 0.0) || !std::isfinite(options.damping))
       throw config_error(detail::concat("kfac_ewc: damping must be finite and not negative, got ",
                                         options.damping));
@@ -180,6 +180,14 @@ class kfac_ewc : detail::quadratic_penalty {
   struct pair_of_parameters {
     at::Tensor weight, bias;
   };
+
+  static parameter_list names_of(const kronecker_fisher& factors) {
+    parameter_list names;
+    for (const auto& layer : factors.layers)
+      for (const auto& key : {layer.weight, layer.bias})
+        if (!key.empty()) names.push_back({key, {}});
+    return names;
+  }
 
   void take(const kronecker_layer& given, double damping) {
     const bool no_bias = given.bias.empty();

@@ -3,6 +3,7 @@
 
 #include <retain/core/new_episodes.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/teacher.hpp>
 #include <retain/terms/ask.hpp>
 #include <retain/terms/distillation.hpp>
@@ -210,8 +211,14 @@ class kickstarting : public detail::distillation_base {
   at::Tensor pull(Student& student, const Rollout& rollout, const Prediction& said) {
     const at::Tensor weights =
         detail::product(detail::rollout_weights(rollout), detail::open_gate(gate_, rollout, said));
-    const auto means = mean_divergence(name, direction_, said, ask(student, rollout),
-                                       detail::rollout_mask(rollout), weights);
+    const auto answer = ask(student, rollout);
+    if (!asked_) {
+      detail::refuse_probabilities("kickstarting: the teacher", said);
+      detail::refuse_probabilities("kickstarting: the student", answer);
+      asked_ = true;
+    }
+    const auto means =
+        mean_divergence(name, direction_, said, answer, detail::rollout_mask(rollout), weights);
     last_ = means.divergence.detach();
     if (means.weight.defined()) weight_ = means.weight;
     if (!checked_ && at::GradMode::is_enabled()) {
@@ -224,6 +231,7 @@ class kickstarting : public detail::distillation_base {
   Teacher teacher_;
   Gate gate_;
   std::size_t teacher_index_;
+  bool asked_ = false;
   bool checked_ = false;  // whether the teacher may share tensors with the student
 };
 

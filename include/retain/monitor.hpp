@@ -7,6 +7,7 @@
 #include <retain/core/concepts.hpp>
 #include <retain/core/state.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/kernels/gather.hpp>
 #include <retain/steps.hpp>
 #include <retain/teacher.hpp>
@@ -123,6 +124,8 @@ class monitor {
     const at::NoGradGuard no_grad;
     each_batch(added, [&](const batch_type& batch) {
       added.asked.push_back(detail::ask_batch(teacher_, batch));
+      if (added.asked.size() == 1)
+        detail::refuse_probabilities("monitor: the teacher", added.asked.front());
     });
     probes_.push_back(std::move(added));
   }
@@ -265,6 +268,7 @@ class monitor {
     auto said = p.asked.begin();
     each_batch(p, [&](const batch_type& batch) {
       const auto answer = detail::ask_batch(policy, batch);
+      if (history_.empty()) detail::refuse_probabilities("monitor: the policy", answer);
       const std::string where = detail::concat("monitor: policy and teacher on '", p.name, "'");
       at::Tensor kept = detail::common_mask(
           where.c_str(),

@@ -7,6 +7,7 @@
 #include <retain/core/concepts.hpp>
 #include <retain/core/state.hpp>
 #include <retain/distributions/prediction.hpp>
+#include <retain/distributions/probabilities.hpp>
 #include <retain/loss/log_ratio.hpp>
 #include <retain/teacher.hpp>
 #include <retain/terms/ask.hpp>
@@ -142,12 +143,14 @@ class reference_kl : public scheduled_strength {
     check<Rollout>();
     if (strength() == 0.0) return at::zeros({});
     const auto answer = ask(student, rollout);
+    if (!asked_) detail::refuse_probabilities("reference_kl: the student", answer);
     auto kept = detail::common_mask(name, detail::mask_of(answer), detail::rollout_mask(rollout));
     at::Tensor reference = stored_in(rollout);
     if (!reference.defined()) {
       if constexpr (asks_live<Rollout>) {
         const at::NoGradGuard no_grad;
         const auto said = live(rollout);
+        if (!asked_) detail::refuse_probabilities("reference_kl: the reference", said);
         kept = detail::common_mask(name, kept, detail::mask_of(said));
         reference = log_probs_of(said, rollout.actions, kept);
       } else {
@@ -163,6 +166,7 @@ class reference_kl : public scheduled_strength {
     }
     const auto mean = detail::masked_mean(reference_kl_estimate(own, reference, estimator_), kept);
     last_ = mean.detach();
+    asked_ = true;
     if (!checked_ && at::GradMode::is_enabled()) {
       detail::check_adopted(name, reference_, student, mean);
       checked_ = true;
@@ -240,6 +244,7 @@ class reference_kl : public scheduled_strength {
   Reference reference_;
   kl_estimator estimator_;
   at::Tensor last_;
+  bool asked_ = false;
   bool checked_ = false;  // whether the reference may share tensors with the student
 };
 

@@ -8,6 +8,7 @@
 #include <retain/base/text.hpp>
 #include <retain/core/leaf.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/patterns.hpp>
 #include <retain/core/state.hpp>
 #include <retain/kernels/quadratic.hpp>
 
@@ -62,14 +63,16 @@ class anchor_map {
   using entry_map = std::map<std::string, entry>;
 
   /// Creates the anchors of a model's parameters that no pattern excludes. The anchors are
-  /// `anchors` if given, else the parameters' current values. Throws config_error if a group
-  /// pattern matches nothing or a scale is invalid. Throws shape_error or state_error if `anchors`
-  /// do not fit the model or an anchor of a trained parameter is not finite.
+  /// `anchors` if given, else the parameters' current values. Throws config_error if a pattern
+  /// matches nothing or a scale is invalid. An exclude pattern may also match a name of `anchors` or
+  /// of `also`, which the model does not have. Throws shape_error or state_error if `anchors` do not
+  /// fit the model or an anchor of a trained parameter is not finite.
   anchor_map(const char* kind, std::vector<std::string> exclude,
              const std::vector<group_scale>& groups, const parameter_list& model,
-             const parameter_list* anchors)
+             const parameter_list* anchors, const parameter_list& also = {})
       : kind_(kind), exclude_(std::move(exclude)) {
     const at::NoGradGuard no_grad;
+    check_patterns(kind_, "exclude pattern", exclude_, model, anchors ? *anchors : also);
     for (const auto& [name, tensor] : model) {
       if (excluded(name)) continue;
       entry e{tensor.detach().clone(), {}, 1.0, tensor.requires_grad(), 0.0, true};
@@ -80,10 +83,10 @@ class anchor_map {
                                   "' must be finite and not negative, got ", e.scale));
       entries_.emplace(name, std::move(e));
     }
+    std::vector<std::string> names;
+    for (const auto& [name, e] : entries_) names.push_back(name);
     for (const auto& group : groups)
-      if (!used(group.pattern))
-        throw config_error(
-            concat(kind_, ": the group pattern '", group.pattern, "' matches no parameter"));
+      check_patterns(kind_, "group pattern", {group.pattern}, names);
     if (anchors) set_anchors(*anchors);
     for (auto& [name, e] : entries_)
       check_anchor(anchors ? "the anchor of" : "the model's parameter", name, e,
@@ -294,12 +297,6 @@ class anchor_map {
                                  shape_text(e.anchor.sizes()), ": use anchors of this model"));
       e.anchor = at::empty_like(e.anchor).copy_(values);
     }
-  }
-
-  bool used(const std::string& pattern) const {
-    for (const auto& [name, e] : entries_)
-      if (detail::covers(pattern, name)) return true;
-    return false;
   }
 };
 

@@ -148,7 +148,8 @@ class importance_penalty : public quadratic_penalty {
   importance_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
                      const std::vector<group_scale>& groups, double floor, double clip,
                      const parameter_list& model, const parameter_list& importance)
-      : quadratic_penalty(kind, std::move(strength), std::move(exclude), groups, model),
+      : quadratic_penalty(kind, std::move(strength), std::move(exclude), groups, model, nullptr,
+                          importance),
         floor_(floor),
         clip_(clip) {
     if (!(floor_ >= 0.0) || !std::isfinite(floor_))

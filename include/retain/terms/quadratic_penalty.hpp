@@ -77,10 +77,16 @@ class quadratic_penalty : protected anchor_map, public scheduled_strength {
   using anchor_map::entry;
   using anchor_map::entry_map;
 
+  /// `also` has names that an exclude pattern may match although the model does not have them.
   quadratic_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
-                 const std::vector<group_scale>& groups, const parameter_list& model)
-      : anchor_map(kind, std::move(exclude), groups, model, nullptr),
+                    const std::vector<group_scale>& groups, const parameter_list& model,
+                    std::nullptr_t /*no anchors*/, const parameter_list& also)
+      : anchor_map(kind, std::move(exclude), groups, model, nullptr, also),
         scheduled_strength(std::move(strength)) {}
+  quadratic_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
+                    const std::vector<group_scale>& groups, const parameter_list& model)
+      : quadratic_penalty(kind, std::move(strength), std::move(exclude), groups, model, nullptr,
+                          {}) {}
   /// Uses the given anchors instead of the model's current values.
   quadratic_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
                  const std::vector<group_scale>& groups, const parameter_list& model,
