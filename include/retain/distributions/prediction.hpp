@@ -21,9 +21,10 @@ auto as_prediction(P&& answer) {
   if constexpr (std::convertible_to<P, at::Tensor>) {
     return categorical{std::forward<P>(answer)};
   } else {
-    check_distribution<std::remove_cvref_t<P>>();
-    static_assert(prediction<P>, "a policy must return distributions (such as "
-                                 "retain::categorical), logits as a tensor, or retain::masked");
+    static_assert(check_distribution<std::remove_cvref_t<P>>());
+    static_assert(prediction<P> || resembles_distribution<std::remove_cvref_t<P>>,
+                  "a policy must return distributions (such as "
+                  "retain::categorical), logits as a tensor, or retain::masked");
     return std::forward<P>(answer);
   }
 }
