@@ -190,8 +190,8 @@ subject exact() {
                 return prepared{
                     .run =
                         [t, forward] {
-                          retain::estimate_fisher(t->network, t->states, forward,
-                                                  retain::exact_actions{});
+                          (void)retain::estimate_fisher(t->network, t->states, forward,
+                                                        retain::exact_actions{});
                         },
                     .usual = way{"121 backward passes",
                                  [t] {

@@ -45,11 +45,15 @@ concept has_kl = requires(const D& d) {
   { kl(d, d) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Says which member a distribution of the user's lacks. Does nothing for a type without any of
-/// them, which is no distribution. A member counts only if it is const.
 template <class D>
-constexpr void check_distribution() {
-  if constexpr (has_log_prob<D> || has_entropy<D> || has_sample<D> || has_mode<D>) {
+concept resembles_distribution = has_log_prob<D> || has_entropy<D> || has_sample<D> || has_mode<D>;
+
+/// Says which member a distribution of the user's lacks. Does nothing for a type without any of
+/// them, which is no distribution. A member counts only if it is const. Returns true, so that a
+/// static_assert can ask at once.
+template <class D>
+constexpr bool check_distribution() {
+  if constexpr (resembles_distribution<D>) {
     static_assert(has_log_prob<D>,
                   "this distribution has no log_prob: give it `at::Tensor log_prob(const "
                   "at::Tensor& actions) const`, the log-probability of one action per row");
@@ -63,6 +67,7 @@ constexpr void check_distribution() {
                              "D& q)` for your type D in its namespace or as its friend, KL(p || q) "
                              "of each row in nats");
   }
+  return true;
 }
 
 }  // namespace retain::detail

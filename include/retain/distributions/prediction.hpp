@@ -35,11 +35,11 @@ auto as_prediction(P&& answer) {
   } else if constexpr (names_logits<plain>) {
     return as_prediction(std::forward<P>(answer).logits);
   } else {
-    check_distribution<plain>();
-    static_assert(policy_answer<P>, "a policy must return distributions (such as "
-                                    "retain::categorical), logits as a tensor, or retain::masked, "
-                                    "alone, as the first of several values, or as a member "
-                                    "distribution or logits");
+    static_assert(check_distribution<plain>());
+    static_assert(policy_answer<P> || resembles_distribution<plain>,
+                  "a policy must return distributions (such as retain::categorical), logits as a "
+                  "tensor, or retain::masked, alone, as the first of several values, or as a "
+                  "member distribution or logits");
   }
 }
 
