@@ -5,7 +5,7 @@
 
 namespace anchored_critic_test {
 
-TEST_CASE("anchored critic: the product of normalised means, by hand and by finite differences",
+TEST_CASE("anchored critic: the product of normalized means, by hand and by finite differences",
           "[anchored_critic]") {
   torch::manual_seed(1);
   auto actions = torch::rand({4}, at::kDouble).requires_grad_();

@@ -403,7 +403,7 @@ TEST_CASE(
   guard.pause();
   w.backward(5);
   CHECK(w.gradient() == 5);
-  project.remember(w.weights);
+  project.store_reference(w.weights);
   guard.resume();
   w.zero();
   w.backward(-3);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <retain/behavioral_cloning.hpp>
 #include <retain/concepts.hpp>
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/sequences.hpp>
 #include <retain/replay/stratified.hpp>
 
@@ -16,7 +16,7 @@ namespace {
 
 const auto as_logits = [](const at::Tensor& x) { return categorical{x}; };
 static_assert(retain::output_term<behavioral_cloning<at::Tensor, at::Tensor>, decltype(as_logits),
-                                   at::Tensor>);
+                                  at::Tensor>);
 static_assert(retain::stateful<behavioral_cloning<at::Tensor, retain::expert_actions<at::Tensor>,
                                                   retain::sequences>>);
 
@@ -298,7 +298,7 @@ TEST_CASE("behavioral_cloning: weights of the sampler scale each state; last_row
   CHECK(single.loss(student).scalar_type() == at::kFloat);
 }
 
-TEST_CASE("behavioral_cloning: stratified and prioritised draws, saved and resumed",
+TEST_CASE("behavioral_cloning: stratified and prioritized draws, saved and resumed",
           "[behavioral_cloning]") {
   const support::temporary_folder folder;
   torch::manual_seed(10);
@@ -312,7 +312,7 @@ TEST_CASE("behavioral_cloning: stratified and prioritised draws, saved and resum
   const auto make = [&](std::uint64_t seed) {
     return behavioral_cloning{states,
                               states,
-                              retain::prioritised{100, {.alpha = 1, .beta = 1.0, .seed = seed}},
+                              retain::prioritized{100, {.alpha = 1, .beta = 1.0, .seed = seed}},
                               {.batch_size = 50}};
   };
   const auto learn = [&](auto& term) {
@@ -478,7 +478,7 @@ TEST_CASE("behavioral_cloning: last_rows are priorities, of near equals in float
   retain::behavioral_cloning term{
       states,
       said,
-      retain::prioritised{400, {.seed = 3}},
+      retain::prioritized{400, {.seed = 3}},
       {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}, .batch_size = 256}};
   const auto nearly = [](const at::Tensor& x) {
     return retain::categorical{x + torch::randn_like(x) * 1e-4};

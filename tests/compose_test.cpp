@@ -140,7 +140,8 @@ TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compo
   // A composition whose last term has a schedule that cannot be built from the file: the first two
   // would fit, and must stay as they were.
   auto other = retain::compose(
-      e2, b2, retain::kickstarting{retain::teacher{s.net}, {.strength = [](double) { return 7.0; }}});
+      e2, b2,
+      retain::kickstarting{retain::teacher{s.net}, {.strength = [](double) { return 7.0; }}});
   const double before = other.term<0>().loss(s.net).item<double>();
   CHECK_THROWS_AS(retain::load(folder.file("r"), other), retain::state_error);
   CHECK(other.term<0>().loss(s.net).item<double>() == before);

@@ -30,7 +30,7 @@ at::Tensor values_of(const std::vector<at::Tensor>& weights) {
   return torch::cat(flat);
 }
 
-/// K tasks learnt one after the other: `merged` is one ewc that remembers, `separate` the K terms
+/// K tasks learned one after the other: `merged` is one ewc that remembers, `separate` the K terms
 /// of it.
 struct several_tasks {
   several_tasks(at::ScalarType type, int tasks, const retain::ewc_options& options) {

@@ -38,7 +38,7 @@ TEST_CASE("gradient projection: against the literal formula over all parameters 
     const auto reference = torch::randn({10}, at::kDouble), g = torch::randn({10}, at::kDouble);
     retain::gradient_projection guard;
     set_gradients(m, reference);
-    guard.remember(m);
+    guard.store_reference(m);
     set_gradients(m, g);
     const auto dot = guard.project(m);
     const double expected = g.dot(reference).item<double>();
@@ -60,7 +60,7 @@ TEST_CASE("gradient projection: against the literal formula over all parameters 
 
 TEST_CASE("gradient projection: keeps a loss from rising that plain descent would raise",
           "[gradient_projection]") {
-  // Minimising |w - (1, 1)|^2 from the origin would raise the pre-training loss 3 w_0 - w_1.
+  // Minimizing |w - (1, 1)|^2 from the origin would raise the pre-training loss 3 w_0 - w_1.
   const auto train = [](bool guarded) {
     model m{torch::zeros({2}, at::kDouble).requires_grad_()};
     const auto kept = [&] { return m[0][0] * 3 - m[0][1]; };
@@ -68,7 +68,7 @@ TEST_CASE("gradient projection: keeps a loss from rising that plain descent woul
     for (int i = 0; i < 50; ++i) {
       m[0].mutable_grad() = at::Tensor();
       kept().backward();
-      guard.remember(m);
+      guard.store_reference(m);
       m[0].mutable_grad() = at::Tensor();
       (m[0] - 1).square().sum().backward();
       if (guarded) guard.project(m);
@@ -89,7 +89,7 @@ TEST_CASE("gradient projection: a tolerance on the angle", "[gradient_projection
   for (const double tolerance : {0.0, 0.09, 0.11}) {
     retain::gradient_projection guard{{.tolerance = tolerance}};
     set_gradients(m, reference);
-    guard.remember(m);
+    guard.store_reference(m);
     set_gradients(m, g);
     guard.project(m);
     CHECK(m[0].grad().equal(g) == (tolerance == 0.11));
@@ -115,7 +115,7 @@ TEST_CASE(
   const double none = std::nan("");
   retain::gradient_projection guard{{.exclude = {"head.*"}}};
   set({1, 2, 5, 5, none});
-  guard.remember(m);
+  guard.store_reference(m);
   set({-3, none, -7, -8, -9});
   m[2].tensor.requires_grad_(false);
   CHECK(guard.project(m).item<double>() == -3);
@@ -133,14 +133,14 @@ TEST_CASE("gradient projection: half types, sparse gradients, a reference of zer
   const auto reference = torch::full({10}, 300.0), g = torch::full({10}, -300.0);
   retain::gradient_projection guard;
   set_gradients(half, reference);
-  guard.remember(half);
+  guard.store_reference(half);
   set_gradients(half, g);
   CHECK(guard.project(half).item<double>() == -900000);
   CHECK(gradients(half).abs().max().item<double>() == 0);
 
   torch::nn::Embedding table(torch::nn::EmbeddingOptions(5, 2).sparse(true));
   table->forward(torch::tensor({1, 2})).sum().backward();
-  guard.remember(*table);
+  guard.store_reference(*table);
   table->weight.mutable_grad() = at::Tensor();
   (-table->forward(torch::tensor({2, 3})).sum()).backward();
   CHECK(guard.project(*table).item<double>() == -2);
@@ -150,12 +150,12 @@ TEST_CASE("gradient projection: half types, sparse gradients, a reference of zer
 
   auto m = make();
   set_gradients(m, torch::zeros({10}));
-  guard.remember(m);
+  guard.store_reference(m);
   set_gradients(m, torch::ones({10}));
   guard.project(m);
   CHECK(gradients(m).equal(torch::ones({10}, at::kDouble)));
   set_gradients(m, torch::full({10}, 2.0));
-  guard.remember(m);
+  guard.store_reference(m);
   set_gradients(m, torch::full({10}, std::nan("")));
   CHECK(std::isnan(guard.project(m).item<double>()));
 }
@@ -166,11 +166,11 @@ TEST_CASE("gradient projection: saved and gone on with; errors say what to do",
   torch::manual_seed(2);
   auto m = make();
   retain::gradient_projection guard, resumed;
-  CHECK_THROWS_WITH(guard.remember(m), ContainsSubstring("backward()"));
-  CHECK_THROWS_WITH(guard.project(m), ContainsSubstring("remember()"));
+  CHECK_THROWS_WITH(guard.store_reference(m), ContainsSubstring("backward()"));
+  CHECK_THROWS_WITH(guard.project(m), ContainsSubstring("store_reference()"));
   const auto reference = torch::randn({10}, at::kDouble);
   set_gradients(m, reference);
-  guard.remember(m);
+  guard.store_reference(m);
   retain::save(folder.file("g"), guard);
   retain::load(folder.file("g"), resumed);
   set_gradients(m, -reference);
@@ -194,7 +194,7 @@ TEST_CASE("gradient projection: in half precision the share may be too large a n
     const std::vector<retain::named_tensor> model{{"weight", weight}};
     retain::gradient_projection projection;
     weight.mutable_grad() = torch::tensor({1e-4, 0.0}).to(type);
-    projection.remember(model);
+    projection.store_reference(model);
     weight.mutable_grad() = torch::tensor({-8.0, 1.0}).to(type);  // a share of -8e4
     projection.project(model);
     CHECK(torch::allclose(weight.grad().to(torch::kFloat), torch::tensor({0.0f, 1.0f}), 0, 0.05));
@@ -207,9 +207,9 @@ TEST_CASE(
   const std::vector<at::Tensor> weights{torch::randn({4}).requires_grad_()};
   weights[0].sum().backward();
   retain::gradient_projection guard;
-  CHECK_THROWS_AS(guard.remember(std::vector<at::Tensor>{weights[0].narrow(0, 0, 2)}),
+  CHECK_THROWS_AS(guard.store_reference(std::vector<at::Tensor>{weights[0].narrow(0, 0, 2)}),
                   retain::config_error);
-  guard.remember(weights);
+  guard.store_reference(weights);
   retain::state saved;
   guard.save_state(saved, "");
   saved.set("reference.0", torch::ones({4}, at::kLong));

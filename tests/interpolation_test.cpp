@@ -42,22 +42,23 @@ TEST_CASE("interpolation: the formula, exact at both ends and where the models a
   }
   model->forward(torch::randn({8, 3}) * 3 + 1);
   model->forward(torch::randn({8, 3}) * 3 + 1);
-  const auto learnt = by_name(retain::snapshot(*model)), before = by_name(origin);
+  const auto learned = by_name(retain::snapshot(*model)), before = by_name(origin);
   for (const double alpha : {0.0, 0.3, 0.8, 1.0}) {
     const auto mixed = by_name(retain::interpolated(*model, origin, {.fine_tuned = alpha}));
-    CHECK(mixed.size() == learnt.size());
+    CHECK(mixed.size() == learned.size());
     for (const auto& [name, tensor] : mixed) {
       CHECK(!tensor.requires_grad());
       if (name == "body.1.num_batches_tracked" || alpha == 1)
-        CHECK(tensor.equal(learnt.at(name)));
+        CHECK(tensor.equal(learned.at(name)));
       else if (alpha == 0 || name == "body.0.weight")
         CHECK(tensor.equal(before.at(name)));
       else
-        CHECK(tensor.allclose(learnt.at(name) * alpha + before.at(name) * (1 - alpha), 1e-5, 1e-6));
+        CHECK(
+            tensor.allclose(learned.at(name) * alpha + before.at(name) * (1 - alpha), 1e-5, 1e-6));
     }
   }
   for (const auto& [name, tensor] : by_name(retain::snapshot(*model)))
-    CHECK(tensor.equal(learnt.at(name)));
+    CHECK(tensor.equal(learned.at(name)));
 }
 
 TEST_CASE("interpolation: written into the model, what is excluded stays as fine-tuned",
@@ -69,13 +70,13 @@ TEST_CASE("interpolation: written into the model, what is excluded stays as fine
     const at::NoGradGuard no_grad;
     for (auto& p : model->parameters()) p.add_(1);
   }
-  const auto learnt = by_name(retain::snapshot(*model));
+  const auto learned = by_name(retain::snapshot(*model));
   auto* const weight = model->head->weight.data_ptr();
   retain::interpolate(*model, origin, {.fine_tuned = 0.25, .exclude = {"head.bias", "*running*"}});
   const auto now = by_name(retain::snapshot(*model)), before = by_name(origin);
   CHECK(now.at("head.weight").allclose(before.at("head.weight") + 0.25));
-  CHECK(now.at("head.bias").equal(learnt.at("head.bias")));
-  CHECK(model->head->weight.data_ptr() == weight);  // the optimiser's tensors are the model's still
+  CHECK(now.at("head.bias").equal(learned.at("head.bias")));
+  CHECK(model->head->weight.data_ptr() == weight);  // the optimizer's tensors are the model's still
   CHECK(model->head->weight.requires_grad());
 }
 

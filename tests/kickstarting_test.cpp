@@ -328,7 +328,7 @@ TEST_CASE("kickstarting: a step that the gate rejects loses its pull, the others
 }
 
 TEST_CASE("kickstarting: where the teacher is at home, cloning elsewhere: a gate composed with "
-          "behavioural cloning, saved and resumed",
+          "behavioral cloning, saved and resumed",
           "[kickstarting]") {
   torch::manual_seed(6);
   const support::temporary_folder folder;

@@ -76,7 +76,7 @@ TEST_CASE("l2_init: a pattern covers by the name of a module, whole or with wild
                     ContainsSubstring("'bod' matches no parameter"));
 }
 
-TEST_CASE("l2_init: frozen parameters are skipped, and penalised again once unfrozen",
+TEST_CASE("l2_init: frozen parameters are skipped, and penalized again once unfrozen",
           "[l2_init]") {
   torch::nn::Linear net(3, 2);
   const retain::l2_init keep{net};

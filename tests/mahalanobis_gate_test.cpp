@@ -15,8 +15,8 @@ TEST_CASE("mahalanobis gate: the distance against the inverse covariance, on row
   const auto mix = torch::randn({3, 3}, at::kDouble);
   const auto seen = torch::randn({500, 3}, at::kDouble).mm(mix) + 4;
   const mahalanobis_gate gate{seen, retain::detail::observations_themselves{}, {.ridge = 0}};
-  const auto mean = seen.mean(0), centred = seen - mean;
-  const auto inverse = centred.t().mm(centred).div(499).inverse();
+  const auto mean = seen.mean(0), centered = seen - mean;
+  const auto inverse = centered.t().mm(centered).div(499).inverse();
   const auto x = torch::randn({4, 5, 3}, at::kDouble) * 3;
   const auto expected = (((x - mean).matmul(inverse)) * (x - mean)).sum(-1);
   CHECK(support::relative_error(gate.distance(x), expected) < 1e-10);

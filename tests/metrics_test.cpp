@@ -44,9 +44,9 @@ TEST_CASE("metrics: linear CKA against HSIC with kernels written out, and what i
   torch::manual_seed(1);
   const auto x = torch::randn({12, 5}, at::kDouble),
              y = torch::randn({12, 7}, at::kDouble) + x.sum(1, true);
-  const auto centre = torch::eye(12, at::kDouble) - 1.0 / 12;
+  const auto center = torch::eye(12, at::kDouble) - 1.0 / 12;
   const auto hsic = [&](const at::Tensor& u, const at::Tensor& v) {
-    return u.mm(u.t()).mm(centre).mm(v.mm(v.t())).mm(centre).trace().item<double>();
+    return u.mm(u.t()).mm(center).mm(v.mm(v.t())).mm(center).trace().item<double>();
   };
   const double expected = hsic(x, y) / std::sqrt(hsic(x, x) * hsic(y, y));
   CHECK(retain::linear_cka(x, y) == Approx(expected));

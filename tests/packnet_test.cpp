@@ -65,7 +65,7 @@ TEST_CASE("packnet: prunes the smallest of each layer, exactly the share", "[pac
   CHECK(owned.tasks() == 1);
   {
     const at::NoGradGuard no_grad;
-    // task 2 has learnt
+    // task 2 has learned
     weight.copy_(torch::tensor({{5.f, -0.9f, 2.f, 1.f}, {0.8f, 4.f, -0.6f, 0.7f}}));
   }
   owned.release(model);

@@ -10,8 +10,8 @@ namespace polyak_test {
 
 namespace {
 
-struct normalised_net : torch::nn::Cloneable<normalised_net> {
-  normalised_net() { reset(); }
+struct normalized_net : torch::nn::Cloneable<normalized_net> {
+  normalized_net() { reset(); }
   void reset() override {
     layers = register_module(
         "layers", torch::nn::Sequential(torch::nn::Linear(3, 4), torch::nn::BatchNorm1d(4)));
@@ -96,7 +96,7 @@ TEST_CASE("polyak_update: half types are moved too, to their precision", "[polya
 
 TEST_CASE("polyak_update: buffers are copied, frozen targets are moved", "[polyak]") {
   torch::manual_seed(2);
-  auto target = std::make_shared<normalised_net>(), source = std::make_shared<normalised_net>();
+  auto target = std::make_shared<normalized_net>(), source = std::make_shared<normalized_net>();
   for (auto& parameter : target->parameters()) parameter.requires_grad_(false);
   source->layers->forward(torch::randn({16, 3}));
   const auto expected = (target->parameters()[0] * 0.5 + source->parameters()[0] * 0.5).detach();
@@ -123,17 +123,17 @@ TEST_CASE("polyak_update: what does not belong together is named and nothing mov
     CHECK_THROWS_AS(retain::polyak_update(target, source, tau), retain::config_error);
   CHECK(target->weight.equal(before));
 
-  const buffered normalised(torch::zeros({3})), plain{at::Tensor()}, wider(torch::zeros({4}));
-  const auto weight = normalised.weight.detach().clone();
-  CHECK_THROWS_WITH(retain::polyak_update(normalised, plain, 0.5),
+  const buffered normalized(torch::zeros({3})), plain{at::Tensor()}, wider(torch::zeros({4}));
+  const auto weight = normalized.weight.detach().clone();
+  CHECK_THROWS_WITH(retain::polyak_update(normalized, plain, 0.5),
                     ContainsSubstring("the target's 'mean' [3]"));
-  CHECK_THROWS_WITH(retain::polyak_update(plain, normalised, 0.5),
+  CHECK_THROWS_WITH(retain::polyak_update(plain, normalized, 0.5),
                     ContainsSubstring("the source's 'mean'"));
-  CHECK_THROWS_AS(retain::polyak_update(normalised, plain, 0.5), retain::state_error);
-  CHECK_THROWS_AS(retain::polyak_update(normalised, wider, 0.5), retain::shape_error);
-  CHECK_THROWS_WITH(retain::polyak_update(normalised, wider, 1),
+  CHECK_THROWS_AS(retain::polyak_update(normalized, plain, 0.5), retain::state_error);
+  CHECK_THROWS_AS(retain::polyak_update(normalized, wider, 0.5), retain::shape_error);
+  CHECK_THROWS_WITH(retain::polyak_update(normalized, wider, 1),
                     ContainsSubstring("[3]") && ContainsSubstring("[4]"));
-  CHECK(normalised.weight.equal(weight));
+  CHECK(normalized.weight.equal(weight));
 }
 
 TEST_CASE("polyak_update: a target that is its source is refused", "[polyak]") {
@@ -151,10 +151,10 @@ namespace {
 struct pair_net : torch::nn::Cloneable<pair_net> {
   pair_net() { reset(); }
   void reset() override {
-    first = register_module("first", std::make_shared<normalised_net>());
-    second = register_module("second", std::make_shared<normalised_net>());
+    first = register_module("first", std::make_shared<normalized_net>());
+    second = register_module("second", std::make_shared<normalized_net>());
   }
-  std::shared_ptr<normalised_net> first, second;
+  std::shared_ptr<normalized_net> first, second;
 };
 
 }  // namespace
@@ -165,9 +165,9 @@ TEST_CASE(
   torch::manual_seed(5);
   const auto source = std::make_shared<pair_net>();
   source->second =
-      std::dynamic_pointer_cast<normalised_net>(source->replace_module("second", source->first));
+      std::dynamic_pointer_cast<normalized_net>(source->replace_module("second", source->first));
   const auto target = std::dynamic_pointer_cast<pair_net>(source->clone());
-  const auto weight = [](const std::shared_ptr<normalised_net>& net) {
+  const auto weight = [](const std::shared_ptr<normalized_net>& net) {
     return net->named_parameters()["layers.0.weight"].detach();
   };
   REQUIRE_FALSE(weight(target->first).is_same(weight(target->second)));

@@ -35,9 +35,8 @@ struct setting {
     return retain::behavioral_cloning{states, retain::teacher{net}, {.strength = 2.0, .seed = 1}};
   }
   auto kickstarting() const {
-    return retain::kickstarting{
-        retain::teacher{net},
-        {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}};
+    return retain::kickstarting{retain::teacher{net},
+                                {.strength = retain::linear{.initial = 1, .last = 0, .over = 10}}};
   }
   void move() {
     const at::NoGradGuard no_grad;
@@ -292,7 +291,8 @@ TEST_CASE("retention: one guard pulls with all weight terms, and follows set_str
 
   set own;
   own.add(move_only{});
-  CHECK_THROWS_WITH(retain::attach(own, s.net), ContainsSubstring("'move_only' cannot be attached"));
+  CHECK_THROWS_WITH(retain::attach(own, s.net),
+                    ContainsSubstring("'move_only' cannot be attached"));
 }
 
 TEST_CASE("retention: adapt holds the KL of a probe near its target, resumed to the bit",

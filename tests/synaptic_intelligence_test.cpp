@@ -61,7 +61,7 @@ std::vector<at::Tensor> train(std::vector<at::Tensor>& w, retain::synaptic_intel
     std::vector<at::Tensor> before;
     for (const auto& p : w) before.push_back(p.detach().clone());
     adam.step();
-    keep.observe(w);
+    keep.accumulate(w);
     for (std::size_t i = 0; i < w.size(); ++i)
       path[i] -= alone[i].to(at::kDouble) * (w[i].detach().to(at::kDouble) - before[i]);
   }
@@ -81,7 +81,7 @@ TEST_CASE("synaptic_intelligence: value and both gradients once importances are 
       p.mutable_grad() = torch::rand_like(p);
       p.sub_(p.grad());
     }
-    keep.observe(w);
+    keep.accumulate(w);
     keep.consolidate(w);
     for (const auto& p : w) p.mutable_grad() = at::Tensor();
     CHECK(keep.importance()[0].tensor.max().template item<double>() > 0.01);
@@ -158,7 +158,7 @@ TEST_CASE("synaptic_intelligence: harm done by a later task takes from an import
       const at::NoGradGuard no_grad;
       w[0].add_(by);
     }
-    keep.observe(w);
+    keep.accumulate(w);
   };
   move(torch::tensor({-4.0, -4.0, 4.0}, at::kDouble), torch::ones({3}, at::kDouble));
   keep.consolidate(w);
@@ -166,7 +166,7 @@ TEST_CASE("synaptic_intelligence: harm done by a later task takes from an import
   move(torch::tensor({2.0, 8.0, -2.0}, at::kDouble), torch::ones({3}, at::kDouble));
   keep.consolidate(w);
   CHECK(keep.importance()[0].tensor.equal(torch::tensor({1.0, 0.0, 1.0}, at::kDouble)));
-  keep.consolidate(w);  // nothing was learnt: nothing changes
+  keep.consolidate(w);  // nothing was learned: nothing changes
   CHECK(keep.importance()[0].tensor.equal(torch::tensor({1.0, 0.0, 1.0}, at::kDouble)));
 }
 
@@ -184,7 +184,7 @@ TEST_CASE(
       task(w, -0.4).backward();
       keep.add_gradient(w);
       optimizer.step();
-      keep.observe(w);
+      keep.accumulate(w);
     }
   };
   auto w = weights(at::kFloat);
@@ -239,14 +239,14 @@ TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradie
     net->weight.add_(1);
   };
   move();
-  keep.observe(net);  // no gradient: this movement is not of the task
+  keep.accumulate(net);  // no gradient: this movement is not of the task
   net->weight.mutable_grad() = torch::full({2, 2}, -3.0f);
   move();
-  keep.observe(net);
+  keep.accumulate(net);
   net->to(at::kDouble);
   net->weight.mutable_grad() = torch::full({2, 2}, -2.0, at::kDouble);
   move();
-  keep.observe(net);
+  keep.accumulate(net);
   keep.consolidate(net);
   CHECK(support::relative_error(keep.importance()[1].tensor, torch::full({2, 2}, 5.0 / 10.0)) <
         1e-6);
@@ -259,7 +259,7 @@ TEST_CASE("synaptic_intelligence: frozen parameters, undefined and sparse gradie
     const at::NoGradGuard no_grad;
     table->weight.sub_(1);
   }
-  sparse.observe(table);
+  sparse.accumulate(table);
   sparse.consolidate(table);
   CHECK(support::relative_error(sparse.importance()[0].tensor,
                                 torch::tensor({{0.0, 0.0}, {0.0, 0.0}, {0.5, 0.5}})) < 1e-6);
@@ -271,16 +271,16 @@ TEST_CASE("synaptic_intelligence: what does not fit is named and changes nothing
   for (const double bad : {0.0, -1.0, std::nan("")})
     CHECK_THROWS_AS((retain::synaptic_intelligence{w, {.damping = bad}}), retain::config_error);
   retain::synaptic_intelligence keep{w};
-  CHECK_THROWS_AS(keep.observe(std::vector<at::Tensor>{w[0]}), retain::state_error);
+  CHECK_THROWS_AS(keep.accumulate(std::vector<at::Tensor>{w[0]}), retain::state_error);
   CHECK_THROWS_AS(keep.consolidate(std::vector<at::Tensor>{w[1], w[0]}), retain::shape_error);
-  keep.observe(w);
+  keep.accumulate(w);
   w[0].mutable_grad() = torch::full({4, 3}, std::nan(""), at::kDouble);
   auto poisoned = keep;
   {
     const at::NoGradGuard no_grad;
     w[0].add_(1);
   }
-  poisoned.observe(w);
+  poisoned.accumulate(w);
   CHECK_THROWS_WITH(poisoned.consolidate(w),
                     ContainsSubstring("'0'") && ContainsSubstring("not finite"));
   CHECK(poisoned.loss(w).item<double>() == 0);
@@ -295,10 +295,10 @@ TEST_CASE("synaptic_intelligence: a view has no gradient to observe, and a state
   const std::vector<at::Tensor> w{torch::randn({4}).requires_grad_()};
   retain::synaptic_intelligence keep{w};
   const std::vector<at::Tensor> view{w[0].view({4})};
-  CHECK_THROWS_AS(keep.observe(view), retain::config_error);
+  CHECK_THROWS_AS(keep.accumulate(view), retain::config_error);
   CHECK_THROWS_WITH(keep.add_gradient(view), ContainsSubstring("'0' [4] is computed"));
   w[0].square().sum().backward();
-  keep.observe(w);
+  keep.accumulate(w);
   for (const char* key : {"path.0", "previous.0", "anchor.0"}) {
     retain::state saved;
     keep.save_state(saved, "");
@@ -337,7 +337,7 @@ TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or neve
         for (auto& p : net.parameters()) p.mutable_grad() = at::Tensor();
       if (how == order::zeros)
         for (auto& p : net.parameters()) p.mutable_grad() = torch::zeros_like(p);
-      if (how != order::never) keep.observe(net);
+      if (how != order::never) keep.accumulate(net);
     }
   };
   torch::manual_seed(2);
@@ -345,12 +345,12 @@ TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or neve
     torch::nn::Linear net(2, 2);
     retain::synaptic_intelligence keep{net};
     learn(*net, keep, how);
-    const std::string cause =
-        how == order::never ? "observe() was never called" : "every observe() found no gradient";
+    const std::string cause = how == order::never ? "accumulate() was never called"
+                                                  : "every accumulate() found no gradient";
     CHECK_THROWS_WITH(
         keep.consolidate(net),
         ContainsSubstring(cause) &&
-            ContainsSubstring("optimizer.step(), observe(), and only then zero_grad()"));
+            ContainsSubstring("optimizer.step(), accumulate(), and only then zero_grad()"));
     CHECK_THROWS_AS(keep.consolidate(net), retain::state_error);  // nothing was changed
     CHECK((keep.importance()[1].tensor == 0).all().item<bool>());
     // The same task goes on in the right order and ends.
@@ -374,7 +374,7 @@ TEST_CASE("synaptic_intelligence: a loop that observes behind zero_grad, or neve
   // Everything frozen, or parameters without a gradient beside one that has it, is no error.
   for (auto& p : net->parameters()) p.requires_grad_(false);
   for (auto& p : net->parameters()) p.add_(1);
-  keep.observe(net);
+  keep.accumulate(net);
   CHECK_NOTHROW(keep.consolidate(net));
 }
 

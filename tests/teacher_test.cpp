@@ -12,8 +12,8 @@ namespace teacher_test {
 
 namespace {
 
-struct normalised_net : torch::nn::Cloneable<normalised_net> {
-  normalised_net() { reset(); }
+struct normalized_net : torch::nn::Cloneable<normalized_net> {
+  normalized_net() { reset(); }
   void reset() override {
     layers = register_module(
         "layers",
@@ -51,7 +51,7 @@ TEST_CASE("teacher: with BatchNorm and dropout, bit-identical after the student'
           "thousand steps",
           "[teacher]") {
   torch::manual_seed(1);
-  auto student = std::make_shared<normalised_net>();
+  auto student = std::make_shared<normalized_net>();
   student->train();
   const auto x = torch::randn({32, 4});
   // running statistics that are not the initial ones
@@ -87,7 +87,7 @@ TEST_CASE("teacher: asking it builds no graph and leaves no gradient", "[teacher
 TEST_CASE("teacher: a holder, a shared pointer and a TorchScript module are copied", "[teacher]") {
   torch::nn::Linear holder(2, 2);
   const retain::teacher from_holder{holder};
-  auto pointer = std::make_shared<normalised_net>();
+  auto pointer = std::make_shared<normalized_net>();
   const retain::teacher from_pointer{pointer};
   torch::jit::Module script("m");
   script.register_parameter("w", torch::ones({2, 2}), false);
@@ -166,22 +166,22 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
   retain::load(folder.file("t"), other);
   CHECK(other.step(x, none).logits.equal(t.step(x, none).logits));
 
-  auto statistics = std::make_shared<normalised_net>();
+  auto statistics = std::make_shared<normalized_net>();
   statistics->forward(torch::randn({16, 4}) + 5);
-  const retain::teacher normalised{statistics};
-  retain::save(folder.file("n"), normalised);
-  retain::teacher loaded{std::make_shared<normalised_net>()};
+  const retain::teacher normalized{statistics};
+  retain::save(folder.file("n"), normalized);
+  retain::teacher loaded{std::make_shared<normalized_net>()};
   retain::load(folder.file("n"), loaded);
   const auto y = torch::randn({3, 4});
-  CHECK(loaded(y).logits.equal(normalised(y).logits));
+  CHECK(loaded(y).logits.equal(normalized(y).logits));
   retain::teacher crowd{std::make_shared<recurrent_net>(), one_step, torch::zeros({3, 5})};
   CHECK_THROWS_WITH(retain::load(folder.file("t"), crowd),
                     ContainsSubstring("number of environments"));
   CHECK_THROWS_AS(retain::load(folder.file("t"), loaded), retain::state_error);
-  CHECK(loaded(y).logits.equal(normalised(y).logits));
+  CHECK(loaded(y).logits.equal(normalized(y).logits));
 
   retain::state saved;
-  normalised.save_state(saved, "");
+  normalized.save_state(saved, "");
   const std::string last = "layers.4.bias";
   // read before what does not fit
   saved.set("layers.0.weight", saved.tensor("layers.0.weight") + 1);
@@ -195,14 +195,14 @@ TEST_CASE("teacher: weights, statistics and carried state are saved", "[teacher]
                                                       ContainsSubstring("[4]") &&
                                                       ContainsSubstring("another network"));
   CHECK_THROWS_AS(loaded.load_state(saved, ""), retain::shape_error);
-  CHECK(loaded(y).logits.equal(normalised(y).logits));
+  CHECK(loaded(y).logits.equal(normalized(y).logits));
 }
 
 namespace {
 
 /// Running statistics as a buffer, made in reset().
-struct centred_net : torch::nn::Cloneable<centred_net> {
-  centred_net() { reset(); }
+struct centered_net : torch::nn::Cloneable<centered_net> {
+  centered_net() { reset(); }
   void reset() override {
     mean = register_buffer("mean", torch::zeros({3}));
     head = register_module("head", torch::nn::Linear(3, 2));
@@ -216,7 +216,7 @@ struct centred_net : torch::nn::Cloneable<centred_net> {
 
 TEST_CASE("teacher: a tensor that its student registers as a buffer is its own", "[teacher]") {
   torch::manual_seed(41);
-  const auto student = std::make_shared<centred_net>();
+  const auto student = std::make_shared<centered_net>();
   student->mean.fill_(0.5);
   const retain::teacher teacher{student};
   const auto x = torch::randn({4, 3});

@@ -112,8 +112,8 @@ TEST_CASE("term: anchors give the quadratic of l2_init, with importances that of
   retain::parameter_list importance;
   for (const auto& [name, t] : retain::parameters(*net))
     if (name != "1.bias") importance.push_back({name, torch::rand_like(t)});
-  const retain::ewc ewc{*net, importance,
-                        {.strength = 3.0, .exclude = {"1.bias"}, .groups = {{"0", 0.5}}}};
+  const retain::ewc ewc{
+      *net, importance, {.strength = 3.0, .exclude = {"1.bias"}, .groups = {{"0", 0.5}}}};
   {
     const at::NoGradGuard no_grad;
     for (auto& p : net->parameters()) p.add_(torch::randn_like(p));

@@ -22,11 +22,11 @@ namespace {
 
 std::vector<kernels::subject> all_subjects() {
   std::vector<kernels::subject> all;
-  for (auto part : {kernels::weight_penalties(), kernels::fisher_estimates(),
-                    kernels::distillation_terms(), kernels::policy_layers(),
-                    kernels::replay_memories(), kernels::policy_updates(), kernels::small_updates(),
-                    kernels::sets_of_terms(),
-                    kernels::paper_updates(), kernels::compile_times(), kernels::python_ways()})
+  for (auto part :
+       {kernels::weight_penalties(), kernels::fisher_estimates(), kernels::distillation_terms(),
+        kernels::policy_layers(), kernels::replay_memories(), kernels::policy_updates(),
+        kernels::small_updates(), kernels::sets_of_terms(), kernels::paper_updates(),
+        kernels::compile_times(), kernels::python_ways()})
     all.insert(all.end(), std::make_move_iterator(part.begin()),
                std::make_move_iterator(part.end()));
   return all;

@@ -69,7 +69,7 @@ class paper_network : public torch::nn::Module {
                                              Conv1d(Conv1dOptions(32, 64, 4)), ELU(), Flatten(),
                                              Linear(2304, 128), ELU(), Linear(128, 128), ELU()));
     characters_ = register_module("characters", Embedding(256, 16));
-    colours_ = register_module("colours", Embedding(128, 16));
+    colors_ = register_module("colors", Embedding(128, 16));
     const auto convolution = [](std::int64_t from, std::int64_t to) {
       return Conv2d(Conv2dOptions(from, to, 3).padding(1));
     };
@@ -124,15 +124,15 @@ class paper_network : public torch::nn::Module {
   }
 
  private:
-  at::Tensor embedded(const at::Tensor& characters, const at::Tensor& colours, std::int64_t rows,
+  at::Tensor embedded(const at::Tensor& characters, const at::Tensor& colors, std::int64_t rows,
                       std::int64_t columns) {
     // [n, cells, 32]
     const auto cells =
-        at::cat({characters_(characters.to(at::kLong)), colours_(colours.to(at::kLong))}, 2);
+        at::cat({characters_(characters.to(at::kLong)), colors_(colors.to(at::kLong))}, 2);
     return cells.transpose(1, 2).reshape({characters.size(0), 32, rows, columns});
   }
 
-  torch::nn::Embedding letters_{nullptr}, characters_{nullptr}, colours_{nullptr};
+  torch::nn::Embedding letters_{nullptr}, characters_{nullptr}, colors_{nullptr};
   at::Tensor letters_bias_;
   torch::nn::Linear top_{nullptr}, policy_{nullptr}, value_{nullptr};
   torch::nn::Sequential bottom_{nullptr}, screen_{nullptr}, near_{nullptr}, trunk_{nullptr};

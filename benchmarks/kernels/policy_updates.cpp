@@ -108,7 +108,8 @@ struct update {
     for (std::int64_t m = 0; m < minibatches; ++m) retention.add_gradient(*network);
   }
   void cloning_alone() {
-    auto& term = *retention.find<retain::behavioral_cloning<at::Tensor, at::Tensor>>("behavioral_cloning");
+    auto& term =
+        *retention.find<retain::behavioral_cloning<at::Tensor, at::Tensor>>("behavioral_cloning");
     const auto student = [&](const at::Tensor& x) { return nethack::answer(network, x); };
     for (std::int64_t m = 0; m < minibatches; ++m) {
       optimizer->zero_grad();

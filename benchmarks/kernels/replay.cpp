@@ -2,7 +2,7 @@
 // Benchmarks of drawing batches from memories of up to ten million items.
 #include "subject.hpp"
 
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/replay/stratified.hpp>
 #include <retain/replay/transitions.hpp>
@@ -39,12 +39,12 @@ subject gather() {
       }};
 }
 
-subject prioritised() {
+subject prioritized() {
   return {.group = "replay",
-          .name = "prioritised: draw 4096 of 10M",
+          .name = "prioritized: draw 4096 of 10M",
           .prepare =
               [](at::Device) {
-                const auto sampler = std::make_shared<retain::prioritised>(items);
+                const auto sampler = std::make_shared<retain::prioritized>(items);
                 const auto priorities = std::make_shared<at::Tensor>(at::rand({items}));
                 sampler->update(at::arange(items), *priorities);
                 return prepared{.run = [=] { sampler->sample(batch); },
@@ -57,12 +57,12 @@ subject prioritised() {
           .one_thread_only = true};
 }
 
-subject prioritised_update() {
+subject prioritized_update() {
   return {.group = "replay",
-          .name = "prioritised: 4096 new priorities among 10M",
+          .name = "prioritized: 4096 new priorities among 10M",
           .prepare =
               [](at::Device) {
-                const auto sampler = std::make_shared<retain::prioritised>(items);
+                const auto sampler = std::make_shared<retain::prioritized>(items);
                 const auto indices = at::randint(items, {batch}, at::kLong),
                            values = at::rand({batch});
                 return prepared{.run = [=] { sampler->update(indices, values); }};
@@ -92,10 +92,10 @@ subject stratified() {
 
 subject growth() {
   return {.group = "replay",
-          .name = "prioritised: draw 4096 of 10k, for comparison",
+          .name = "prioritized: draw 4096 of 10k, for comparison",
           .prepare =
               [](at::Device) {
-                const auto sampler = std::make_shared<retain::prioritised>(10'000);
+                const auto sampler = std::make_shared<retain::prioritized>(10'000);
                 sampler->update(at::arange(10'000), at::rand({10'000}));
                 return prepared{.run = [=] { sampler->sample(batch); }};
               },
@@ -105,7 +105,7 @@ subject growth() {
 }  // namespace
 
 std::vector<subject> replay_memories() {
-  return {gather(), prioritised(), growth(), prioritised_update(), stratified()};
+  return {gather(), prioritized(), growth(), prioritized_update(), stratified()};
 }
 
 }  // namespace kernels

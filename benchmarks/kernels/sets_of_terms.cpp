@@ -32,8 +32,8 @@ struct terms {
     for (const auto& [name, tensor] : retain::parameters(policy))
       importance.push_back({name, at::rand_like(tensor)});
     const retain::ewc ewc{policy, importance};
-    const retain::behavioral_cloning cloning{at::randn({10'000, 8}), at::randn({10'000, 4}),
-                                             {.batch_size = n}};
+    const retain::behavioral_cloning cloning{
+        at::randn({10'000, 8}), at::randn({10'000, 4}), {.batch_size = n}};
     const retain::kickstarting kickstarting{retain::teacher{policy}};
     known = std::make_unique<known_type>(ewc, cloning, kickstarting);
     set.add(ewc);

@@ -15,7 +15,7 @@ namespace gnuplot {
 
 /// The colors of Okabe and Ito. People with any kind of color blindness can distinguish them.
 inline constexpr const char* black = "#000000";
-inline constexpr const char* grey = "#999999";
+inline constexpr const char* gray = "#999999";
 inline constexpr const char* vermilion = "#D55E00";
 inline constexpr const char* orange = "#E69F00";
 inline constexpr const char* blue = "#0072B2";

@@ -15,7 +15,7 @@ struct method_style {
   const char* method;
   const char* color;
 };
-inline constexpr std::array<method_style, 10> method_styles{{{"scratch", gnuplot::grey},
+inline constexpr std::array<method_style, 10> method_styles{{{"scratch", gnuplot::gray},
                                                              {"none", gnuplot::vermilion},
                                                              {"l2", gnuplot::orange},
                                                              {"ewc", gnuplot::blue},

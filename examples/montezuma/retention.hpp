@@ -57,21 +57,21 @@ retention_terms make_retention(P& start, const at::Tensor& memory,
     throw retain::config_error("EWC and BC need states of pre-training, but the memory is empty");
   retention_terms keep;
   if (settings.l2)
-    keep.add(retain::l2_init{*start,
-                             {.strength = settings.l2_strength, .exclude = free_parameters}});
+    keep.add(
+        retain::l2_init{*start, {.strength = settings.l2_strength, .exclude = free_parameters}});
   if (settings.ewc)
-    keep.add(retain::ewc{*start, fisher_of(start, memory),
-                         {.strength = settings.ewc_strength}});
+    keep.add(retain::ewc{*start, fisher_of(start, memory), {.strength = settings.ewc_strength}});
   // the teacher never changes, so its outputs on the stored states are stored with them
   if (settings.bc)
     keep.add(retain::behavioral_cloning{
-        memory, logits_of(start, memory),
+        memory,
+        logits_of(start, memory),
         {.strength = settings.bc_strength, .batch_size = settings.bc_batch, .seed = seed}});
   if (settings.ks)
-    keep.add(retain::kickstarting{
-        teacher_of<P>{start},
-        {.strength = retain::exponential_decay{.initial = settings.ks_strength,
-                                               .factor = settings.ks_factor}}});
+    keep.add(
+        retain::kickstarting{teacher_of<P>{start},
+                             {.strength = retain::exponential_decay{
+                                  .initial = settings.ks_strength, .factor = settings.ks_factor}}});
   return keep;
 }
 

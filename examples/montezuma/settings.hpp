@@ -52,7 +52,7 @@ struct training_settings {
   /// rollouts of random actions that initialize the observation statistics
   int rnd_warm_up = 50;
   bool reward_signs = false;         ///< learn from the sign of a reward only
-  bool normalise_advantages = true;  ///< over the rollout
+  bool normalize_advantages = true;  ///< over the rollout
 
   std::int64_t evaluate_every = 32'768;  ///< steps
   int evaluation_games = 64;             ///< from each room
@@ -90,7 +90,7 @@ inline training_settings preset(const std::string& which) {
     s.bonus = bonus_kind::rnd;
     s.rnd_fraction = 0;
     s.reward_signs = true;
-    s.normalise_advantages = false;
+    s.normalize_advantages = false;
     s.evaluate_every = 5'000'000;
     s.evaluation_games = 16;
   } else if (which != "careful") {

@@ -92,9 +92,9 @@ class trainer {
     play();
     const auto played = clock::now();
     learn(report);
-    const auto learnt = clock::now();
+    const auto learned = clock::now();
     playing_ += std::chrono::duration<double>(played - begin).count();
-    learning_ += std::chrono::duration<double>(learnt - played).count();
+    learning_ += std::chrono::duration<double>(learned - played).count();
     steps_here_ += settings_.games * settings_.horizon;
     steps_ += settings_.games * settings_.horizon;
     report.steps = steps_;
@@ -238,7 +238,7 @@ class trainer {
         settings_.bonus == bonus_kind::rnd ? next.flatten(0, 1) : at::Tensor(),
         actions_.flatten(),
         log_probs_.flatten(),
-        settings_.normalise_advantages ? retain::normalized(estimates.advantages.flatten())
+        settings_.normalize_advantages ? retain::normalized(estimates.advantages.flatten())
                                        : estimates.advantages.flatten(),
         at::stack({estimates.extrinsic_returns.flatten(), estimates.intrinsic_returns.flatten()},
                   1),

@@ -111,7 +111,7 @@ inline nlohmann::json to_json(const training_settings& s) {
           {"rnd_fraction", s.predictor_share()},
           {"rnd_warm_up", s.rnd_warm_up},
           {"reward_signs", s.reward_signs},
-          {"normalise_advantages", s.normalise_advantages},
+          {"normalise_advantages", s.normalize_advantages},
           {"evaluate_every", s.evaluate_every},
           {"evaluation_games", s.evaluation_games}};
 }

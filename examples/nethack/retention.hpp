@@ -89,7 +89,8 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
     keep.add(
         retain::l2_init{*start, {.strength = options.l2_strength, .exclude = free_parameters}});
   if (options.ewc)
-    keep.add(retain::ewc{*start, fisher_of(start, demonstrations, options, seed),
+    keep.add(retain::ewc{*start,
+                         fisher_of(start, demonstrations, options, seed),
                          {.strength = options.ewc_strength}});
   if (options.behavioral_cloning) {
     // The teacher never changes, so its outputs on the stored states are stored with them.
@@ -105,11 +106,11 @@ inline retention_terms make_retention(policy& start, const at::Tensor& demonstra
                                          .seed = seed}});
   }
   if (options.kickstarting)
-    keep.add(retain::kickstarting{
-        policy_teacher{start, ask_actions{}},
-        {.strength = retain::exponential_decay{.initial = options.ks_strength,
-                                               .factor = options.ks_factor,
-                                               .floor = options.ks_floor}}});
+    keep.add(
+        retain::kickstarting{policy_teacher{start, ask_actions{}},
+                             {.strength = retain::exponential_decay{.initial = options.ks_strength,
+                                                                    .factor = options.ks_factor,
+                                                                    .floor = options.ks_floor}}});
   return keep;
 }
 

@@ -111,7 +111,7 @@ class sac_agent {
     copy_weights(targets_, critics_);
     for (auto& parameter : targets_->parameters()) parameter.set_requires_grad(false);
     actor_weights_ = actor_->parameters();
-    build_optimisers();
+    build_optimizers();
   }
   sac_agent(const sac_agent&) = delete;
   sac_agent& operator=(const sac_agent&) = delete;
@@ -184,7 +184,7 @@ class sac_agent {
   /// Loads the weights and temperatures of a pre-trained agent. The optimizers start fresh.
   void begin_with(const retain::state& in, const std::string& prefix) {
     load_networks(in, prefix);
-    build_optimisers();
+    build_optimizers();
   }
   void save_networks(retain::state& out, const std::string& prefix) const {
     save_weights(out, actor_, prefix + "actor.");
@@ -216,7 +216,7 @@ class sac_agent {
     return std::make_unique<training::adam>(
         std::move(parameters), training::adam_options{.learning_rate = settings_.learning_rate});
   }
-  void build_optimisers() {
+  void build_optimizers() {
     actor_adam_ = adam_of(actor_);
     critic_adam_ = adam_of(critics_);
     std::vector<std::pair<std::string, at::Tensor>> temperatures;

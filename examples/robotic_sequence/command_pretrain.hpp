@@ -37,7 +37,7 @@ struct pretrain_command {
 namespace detail {
 
 /// Transitions of the second half of practice, drawn without replacement, in random order.
-inline retain::transitions practised(const retain::episodic_memory& buffer, std::int64_t count,
+inline retain::transitions practiced(const retain::episodic_memory& buffer, std::int64_t count,
                                      std::uint64_t seed) {
   auto dice = at::detail::createCPUGenerator(seed);
   const auto from = buffer.size() / 2;
@@ -105,7 +105,7 @@ inline int pretrain(const pretrain_command& command) {
     save_shape(file, settings.agent);
     agent.save_networks(file, "agent.");
     for (const auto& [name, tensor] :
-         detail::practised(learning.buffer(), command.memory, settings.seed))
+         detail::practiced(learning.buffer(), command.memory, settings.seed))
       file.set("memory." + name, tensor);
     file.set("seed", settings.seed);
     file.write((out / "teacher.pt").string());

@@ -21,7 +21,7 @@ namespace detail {
 
 /// A line with thickness (for a point: a disc) or a rectangle, on the table.
 struct shape {
-  point centre, axis;  ///< axis: of length 1
+  point center, axis;  ///< axis: of length 1
   double half = 0;     ///< half of the length along the axis
   double radius = 0;   ///< of a line; for a rectangle half of the width
   bool rectangle = false;
@@ -32,9 +32,9 @@ struct shape {
 
   /// The distance from a place to the shape, in meters; negative inside.
   double outside(point at) const {
-    const point from_centre = at - centre;
-    const double along = std::abs(dot(from_centre, axis)),
-                 beside = std::abs(cross(axis, from_centre));
+    const point from_center = at - center;
+    const double along = std::abs(dot(from_center, axis)),
+                 beside = std::abs(cross(axis, from_center));
     if (!rectangle) return std::hypot(std::max(along - half, 0.0), beside) - radius;
     const double dx = along - half, dy = beside - radius;
     return std::hypot(std::max(dx, 0.0), std::max(dy, 0.0)) + std::min(std::max(dx, dy), 0.0);
@@ -54,7 +54,7 @@ inline std::vector<shape> shapes_of(const sequence& world) {
     const double* size = model.geom_size + 3 * i;
     const double* turn = data.geom_xmat + 9 * i;  // its columns are the shape's own axes
     const auto layer = static_cast<std::size_t>(std::clamp(model.geom_group[i], 0, 4));
-    shape made{.centre = {data.geom_xpos[3 * i], data.geom_xpos[3 * i + 1]},
+    shape made{.center = {data.geom_xpos[3 * i], data.geom_xpos[3 * i + 1]},
                .axis = {turn[0], turn[3]},
                .radius = size[0],
                .layer = model.geom_group[i],
@@ -72,7 +72,7 @@ inline std::vector<shape> shapes_of(const sequence& world) {
     }
     all.push_back(made);
   }
-  all.push_back({.centre = world.where().goal,
+  all.push_back({.center = world.where().goal,
                  .axis = {1, 0},
                  .radius = 0.014,
                  .layer = goal_layer,

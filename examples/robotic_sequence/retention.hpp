@@ -78,14 +78,15 @@ inline retention_terms make_retention(actor_network& start, const at::Tensor& st
   if (settings.bc) {
     const auto kept = states.narrow(0, 0, std::min(settings.memory, states.size(0)));
     keep.add(retain::behavioral_cloning{
-        kept, answers_of(start, kept),
+        kept,
+        answers_of(start, kept),
         {.strength = settings.bc_strength, .batch_size = settings.bc_batch, .seed = seed}});
   }
   if (settings.ks)
-    keep.add(retain::kickstarting{
-        retain::teacher{start},
-        {.strength = retain::exponential_decay{.initial = settings.ks_strength,
-                                               .factor = settings.ks_factor}}});
+    keep.add(
+        retain::kickstarting{retain::teacher{start},
+                             {.strength = retain::exponential_decay{
+                                  .initial = settings.ks_strength, .factor = settings.ks_factor}}});
   return keep;
 }
 

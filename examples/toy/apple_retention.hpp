@@ -30,7 +30,7 @@ struct apple_method {
 
 /// The methods, in the order of all tables and legends.
 inline constexpr std::array<apple_method, 6> apple_methods{
-    {{"scratch", "from scratch", gnuplot::grey, 0},
+    {{"scratch", "from scratch", gnuplot::gray, 0},
      {"none", "plain", gnuplot::vermilion, 0},
      {"l2", "+ L2", gnuplot::orange, 18},
      {"ewc", "+ EWC, diagonal", gnuplot::blue, 320},

@@ -91,7 +91,7 @@ inline bool draw_two_state(const std::vector<two_state_scenario>& all,
            << (s == 0 ? "at graph 0.68, 0.97" : "at graph 0.9, 0.84") << "\n"
            << "plot " << place << index
            << " using 1:3 axes x1y2 with lines dashtype 2 linewidth 1.5 linecolor rgb '"
-           << gnuplot::grey << "' title 'f(θ)', " << place << index
+           << gnuplot::gray << "' title 'f(θ)', " << place << index
            << " using 1:2 with lines linewidth 2.5 linecolor rgb '" << gnuplot::blue
            << "' title 'v(s0)', " << place << index + 1
            << " using 1:2 with points pointtype 7 pointsize 1.5 linecolor rgb '" << gnuplot::green

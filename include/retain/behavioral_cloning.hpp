@@ -74,7 +74,7 @@ struct is_expert_actions<expert_actions<A>> : std::true_type {};
 /// to another device.
 ///
 /// By default, states are drawn uniformly with replacement. The third argument may give another
-/// sampler: stratified, prioritised, sequences, or any retain::sampler. Equal seeds draw equal
+/// sampler: stratified, prioritized, sequences, or any retain::sampler. Equal seeds draw equal
 /// batches. At strength 0 neither student nor teacher is called, but a batch is still drawn.
 ///
 /// With a sampler of sequences, observations, targets and answers are [L, N]. A student or teacher

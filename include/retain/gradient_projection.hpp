@@ -36,7 +36,7 @@ struct gradient_projection_options {
 ///
 ///     optimizer.zero_grad();
 ///     cloning.loss(student).backward();    // or any loss on pre-training states
-///     guard.remember(*policy);             // g_ref
+///     guard.store_reference(*policy);             // g_ref
 ///     optimizer.zero_grad();
 ///     ppo_loss.backward();
 ///     guard.project(*policy);              // changes .grad
@@ -48,9 +48,9 @@ struct gradient_projection_options {
 ///
 /// If a penalty is attached (see `attach`), both gradients include the penalty gradient. To keep it
 /// out of g_ref, call `pause` of the attachment before the backward() of the reference loss, and
-/// `resume` after remember().
+/// `resume` after store_reference().
 ///
-/// Parameters are ignored if they are frozen or excluded, or if they have no `.grad` in remember()
+/// Parameters are ignored if they are frozen or excluded, or if they have no `.grad` in store_reference()
 /// or in project(). No `.grad` is created for them. No call synchronizes with a device. Sums are
 /// computed in double. Memory: one copy of the gradients.
 ///
@@ -69,7 +69,7 @@ class gradient_projection {
   /// in `.grad`. Throws state_error if the model has no gradients. The first call throws
   /// config_error for an exclude pattern that matches no parameter.
   template <parameter_source M>
-  void remember(const M& model) {
+  void store_reference(const M& model) {
     const at::NoGradGuard no_grad;
     const auto list = parameters(model);
     if (reference_.empty())
@@ -91,8 +91,8 @@ class gradient_projection {
   at::Tensor project(const M& model) const {
     const at::NoGradGuard no_grad;
     if (reference_.empty())
-      throw state_error(
-          "gradient_projection: there is no reference yet: call remember() after its backward()");
+      throw state_error("gradient_projection: there is no reference yet: call store_reference() "
+                        "after its backward()");
     struct pair {
       at::Tensor parameter, gradient, reference;
     };
@@ -104,7 +104,7 @@ class gradient_projection {
         throw shape_error(detail::concat(
             "gradient_projection: the gradient of '", name, "' has shape ",
             detail::shape_text(tensor.sizes()), ", the reference ",
-            detail::shape_text(found->second.sizes()), ": call remember() with this model"));
+            detail::shape_text(found->second.sizes()), ": call store_reference() with this model"));
       pairs.push_back({tensor, dense(tensor.grad()), found->second.to(tensor.device())});
     }
     if (pairs.empty()) return at::zeros({}, at::TensorOptions().dtype(at::kDouble));

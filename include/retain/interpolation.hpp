@@ -70,7 +70,7 @@ template <parameter_source FineTuned, parameter_source Pretrained>
                          detail::tensors_of(fine_tuned), all_origins);
   std::map<std::string, at::Tensor> origins;
   for (const auto& [name, tensor] : all_origins) origins.emplace(name, tensor);
-  const auto learnt = parameters(fine_tuned);
+  const auto learned = parameters(fine_tuned);
   const auto buffers = detail::buffers_of(fine_tuned);
 
   parameter_list mixed;
@@ -100,7 +100,7 @@ template <parameter_source FineTuned, parameter_source Pretrained>
     }
     if (found != origins.end()) origins.erase(found);
   };
-  for (const auto& item : learnt) mix(item, true);
+  for (const auto& item : learned) mix(item, true);
   for (const auto& item : buffers) mix(item, false);
   // Checks for parameters that only the pre-trained model has. Its buffers may remain here, if the
   // fine-tuned model is a list of parameters without buffers.

@@ -37,7 +37,7 @@ class l2_init : public detail::quadratic_penalty {
   template <parameter_source M>
   explicit l2_init(const M& model, l2_init_options options = {})
       : quadratic_penalty(name, std::move(options.strength), std::move(options.exclude),
-                       options.groups, parameters(model)) {}
+                          options.groups, parameters(model)) {}
 
   /// Uses copies of the parameters of `anchor` as the anchor. `anchor` is a model, or a list with
   /// the names of the model's parameters. Throws state_error for a missing or extra name and for a
@@ -45,7 +45,7 @@ class l2_init : public detail::quadratic_penalty {
   template <parameter_source M, parameter_source Anchor>
   l2_init(const M& model, const Anchor& anchor, l2_init_options options = {})
       : quadratic_penalty(name, std::move(options.strength), std::move(options.exclude),
-                       options.groups, parameters(model), parameters(anchor)) {}
+                          options.groups, parameters(model), parameters(anchor)) {}
 };
 
 }  // namespace retain

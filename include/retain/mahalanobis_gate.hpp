@@ -104,9 +104,9 @@ class mahalanobis_gate {
       throw shape_error(detail::concat(
           "mahalanobis_gate: the covariance needs at least two states, got ", rows.size(0)));
     mean_ = rows.mean(0);
-    const auto centred = rows - mean_;
+    const auto centered = rows - mean_;
     const auto covariance =
-        centred.t().mm(centred).div_(static_cast<double>(rows.size(0) - 1)).contiguous();
+        centered.t().mm(centered).div_(static_cast<double>(rows.size(0) - 1)).contiguous();
 
     using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const Eigen::Index size = rows.size(1);

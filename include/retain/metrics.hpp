@@ -170,11 +170,11 @@ inline double linear_cka(const at::Tensor& x, const at::Tensor& y) {
   const at::NoGradGuard no_grad;
   // Sets a column to 0 if it contains only the rounding error of its mean. Such a column does not
   // vary.
-  const auto centred = [](const at::Tensor& columns) {
+  const auto centered = [](const at::Tensor& columns) {
     const auto left = columns - columns.mean(0);
     return left.masked_fill(left.square().sum(0) <= 1e-24 * columns.square().sum(0), 0);
   };
-  const auto p = centred(x.to(at::kDouble)), q = centred(y.to(at::kDouble));
+  const auto p = centered(x.to(at::kDouble)), q = centered(y.to(at::kDouble));
   // If there are fewer states than features, the Gram matrices over the states are smaller.
   const bool by_state = p.size(0) < std::min(p.size(1), q.size(1));
   const auto inner = [&](const at::Tensor& u, const at::Tensor& v) {

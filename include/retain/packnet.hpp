@@ -104,7 +104,7 @@ class packnet {
       }
     }
     pruned_ = true;
-    remember(model);
+    keep_fixed(model);
   }
 
   /// Fixes the weights of the pruned task and starts the next task with the free weights. Throws
@@ -118,7 +118,7 @@ class packnet {
     match(model);
     ++task_;
     pruned_ = false;
-    remember(model);
+    keep_fixed(model);
   }
 
   /// Sets `.grad` to 0 for the fixed weights. Call it between backward() and the optimizer step. A
@@ -241,7 +241,7 @@ class packnet {
   }
 
   template <parameter_source M>
-  void remember(const M& model) {
+  void keep_fixed(const M& model) {
     for (auto& [theta, e] : match(model)) e->fixed = theta.detach().clone();
   }
 

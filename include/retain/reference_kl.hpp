@@ -11,8 +11,8 @@
 #include <retain/loss/log_ratio.hpp>
 #include <retain/teacher.hpp>
 #include <retain/terms/ask.hpp>
-#include <retain/terms/scheduled_strength.hpp>
 #include <retain/terms/rollout.hpp>
+#include <retain/terms/scheduled_strength.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

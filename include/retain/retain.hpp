@@ -42,7 +42,7 @@
 #include <retain/reference_kl.hpp>
 #include <retain/replay/file_memory.hpp>
 #include <retain/replay/file_writer.hpp>
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/sequences.hpp>

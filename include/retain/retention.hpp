@@ -320,8 +320,7 @@ class retention {
     const auto i = position(name);
     if (i < terms_.size()) return terms_[i];
     std::string known;
-    for (const auto& term : terms_)
-      known += (known.empty() ? "'" : ", '") + term.report.name + "'";
+    for (const auto& term : terms_) known += (known.empty() ? "'" : ", '") + term.report.name + "'";
     throw config_error(detail::concat("retention: there is no term '", name, "'; there is ",
                                       known.empty() ? "none" : known));
   }

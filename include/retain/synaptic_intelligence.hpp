@@ -38,7 +38,7 @@ struct synaptic_intelligence_options {
 ///       loss(...).backward();
 ///       keep.add_gradient(*policy);
 ///       optimizer.step();
-///       keep.observe(*policy);          // after every step, before the next zero_grad
+///       keep.accumulate(*policy);       // after every step, before the next zero_grad
 ///     }
 ///     keep.consolidate(*policy);        // end of the task: updates the importances and the anchor
 ///     for (...) { ... }                 // fine-tuning: the same loop; the penalty is active
@@ -65,21 +65,19 @@ class synaptic_intelligence : public detail::path_penalty {
           "synaptic_intelligence: damping must be positive and finite, got ", damping_));
   }
 
-  using path_penalty::observe;
-
   /// Adds the last optimizer step to the path. `.grad` must still contain the gradient that was
   /// used for this step. When this gradient was computed, the weights must have been the same as at
-  /// the previous observe (or at the construction).
+  /// the previous accumulate (or at the construction).
   ///
   /// The gradient of the task is `.grad` minus the gradient of this penalty. Therefore `.grad` must
   /// contain the penalty gradient, from `add_gradient`, `attach` or `loss`, with the current
-  /// strength. Call `step(progress)` after `observe`. All other gradients in `.grad` count as
+  /// strength. Call `step(progress)` after `accumulate`. All other gradients in `.grad` count as
   /// gradients of the task, for example those of other penalties and entropy terms. If the gradient
   /// norm is clipped, the clip factor also scales the penalty gradient, and a part of the penalty
   /// gradient stays in the path. A parameter with an undefined `.grad` adds nothing. Throws the
   /// exceptions of `add_gradient`. When it throws, nothing has changed.
   template <parameter_source M>
-  void observe(const M& model) {
+  void accumulate(const M& model) {
     walk(parameters(model),
          [](std::vector<at::Tensor>& sums, const at::Tensor& gradient, const at::Tensor& moved) {
            sums[0].addcmul_(gradient, moved, -1.0);
@@ -88,7 +86,7 @@ class synaptic_intelligence : public detail::path_penalty {
 
   /// Ends a task. Computes the importances from the path, sets the anchor to the current weights,
   /// and starts a new path. Throws state_error and changes nothing if the weights moved but no
-  /// observe() call found a gradient. In this case observe() was called after zero_grad() or was
+  /// accumulate() call found a gradient. In this case accumulate() was called after zero_grad() or was
   /// not called.
   template <parameter_source M>
   void consolidate(const M& model) {

@@ -5,6 +5,7 @@
 
 using teacher = retain::categorical (*)(const at::Tensor&);
 
-retain::attachment guard(retain::kickstarting<teacher>& keep, const std::vector<at::Tensor>& model) {
+retain::attachment guard(retain::kickstarting<teacher>& keep,
+                         const std::vector<at::Tensor>& model) {
   return retain::attach(keep, model);
 }

@@ -4,6 +4,6 @@
 #include <retain/retention.hpp>
 
 at::Tensor loss(retain::retention<>& keep, const retain::steps& rollout) {
-  return keep.distillation(
-      [](const at::Tensor& o) { return retain::diagonal_gaussian{o, o}; }, rollout);
+  return keep.distillation([](const at::Tensor& o) { return retain::diagonal_gaussian{o, o}; },
+                           rollout);
 }

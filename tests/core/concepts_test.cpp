@@ -7,7 +7,7 @@
 #include <retain/kickstarting.hpp>
 #include <retain/policy/actor_critic.hpp>
 #include <retain/policy/heads.hpp>
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/sequences.hpp>
 
 #include "support.hpp"
@@ -148,9 +148,9 @@ static_assert(!retain::schedule<double>);  // converts to one: see strength_sche
 static_assert(!retain::schedule<std::string>);
 static_assert(!retain::schedule<std::unique_ptr<rising>>);
 
-static_assert(retain::sampler<retain::prioritised>);
+static_assert(retain::sampler<retain::prioritized>);
 static_assert(retain::sequence_sampler<retain::sequences>);
-static_assert(!retain::sequence_sampler<retain::prioritised>);
+static_assert(!retain::sequence_sampler<retain::prioritized>);
 static_assert(!retain::sampler<tensor>);
 
 }  // namespace

@@ -61,35 +61,35 @@ TEST_CASE("running_statistics: what it begins with, as fixed numbers", "[running
             .equal(torch::ones({2}, at::kDouble)));
 }
 
-TEST_CASE("running_statistics: normalising, clipped and not, of any type", "[running_statistics]") {
+TEST_CASE("running_statistics: normalizing, clipped and not, of any type", "[running_statistics]") {
   running_statistics seen({}, {.initial_count = 0});
   seen.update(torch::tensor({0.0, 4.0}));  // mean 2, variance 4
-  CHECK(seen.normalise(torch::tensor({6.0, -20.0, 2.0}, at::kDouble))
+  CHECK(seen.normalize(torch::tensor({6.0, -20.0, 2.0}, at::kDouble))
             .equal(torch::tensor({2.0, -11.0, 0.0}, at::kDouble)));
-  CHECK(seen.normalise(torch::tensor({6.0, -20.0, 2.0}, at::kDouble), 5)
+  CHECK(seen.normalize(torch::tensor({6.0, -20.0, 2.0}, at::kDouble), 5)
             .equal(torch::tensor({2.0, -5.0, 0.0}, at::kDouble)));
-  const auto bytes = seen.normalise(torch::tensor({6, 0}, at::kByte));
+  const auto bytes = seen.normalize(torch::tensor({6, 0}, at::kByte));
   CHECK(bytes.scalar_type() == at::kFloat);
   CHECK(bytes.equal(torch::tensor({2.0f, -1.0f})));
-  CHECK(seen.normalise(torch::zeros({1}, at::kHalf)).scalar_type() == at::kHalf);
+  CHECK(seen.normalize(torch::zeros({1}, at::kHalf)).scalar_type() == at::kHalf);
 
   running_statistics constant({}, {.initial_count = 0});
   constant.update(torch::full({3}, 7.0));
-  CHECK(constant.normalise(torch::full({1}, 9.0)).item<double>() == 0);
+  CHECK(constant.normalize(torch::full({1}, 9.0)).item<double>() == 0);
   // the mean of numbers that are no sums of powers of two is not quite theirs
   for (const std::int64_t count : {3, 1000, 100'000}) {
     running_statistics tenth({}, {.initial_count = 0});
     tenth.update(torch::full({count}, 0.1, at::kDouble));
     tenth.update(torch::full({count + 1}, 0.1, at::kDouble));
-    CHECK(tenth.normalise(torch::full({1}, 0.2, at::kDouble)).item<double>() == 0);
+    CHECK(tenth.normalize(torch::full({1}, 0.2, at::kDouble)).item<double>() == 0);
   }
   running_statistics narrow({}, {.initial_count = 0});
   narrow.update(torch::tensor({1e6 - 1e-5, 1e6 + 1e-5}, at::kDouble));  // by 1e-11 of its mean
-  CHECK(narrow.normalise(torch::full({1}, 1e6 + 1e-5, at::kDouble)).item<double>() ==
+  CHECK(narrow.normalize(torch::full({1}, 1e6 + 1e-5, at::kDouble)).item<double>() ==
         Approx(1).epsilon(1e-4));
   running_statistics softened({}, {.initial_count = 0, .epsilon = 4});
   softened.update(torch::full({3}, 7.0));
-  CHECK(softened.normalise(torch::full({1}, 9.0)).item<double>() == 1);
+  CHECK(softened.normalize(torch::full({1}, 9.0)).item<double>() == 1);
 }
 
 TEST_CASE("running_statistics: two that are merged are one that saw both, with what they began "

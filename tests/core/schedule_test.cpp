@@ -252,7 +252,8 @@ TEST_CASE("schedule: the saved schedule replaces another one, to the bit", "[sch
       retain::linear{.initial = 1.0 / 3, .last = 1e-7, .over = 12345},
       retain::cosine{.initial = 2, .last = 0.1, .over = 1e6},
       retain::adaptive_kl{.initial = 0.3, .target = 0.1, .minimum = 1e-3, .maximum = 7},
-      retain::dual_ascent{.initial = 0.3, .target = 0.1, .rate = 0.7, .minimum = 0.01, .maximum = 9},
+      retain::dual_ascent{
+          .initial = 0.3, .target = 0.1, .rate = 0.7, .minimum = 0.01, .maximum = 9},
       retain::hold_kl{.initial = 0.3, .target = 0.1, .rate = 0.7, .minimum = 0.01, .maximum = 9},
       retain::return_ratio{.teacher_return = 17, .maximum = 0.7}};
   for (const auto& saved : kinds)

@@ -108,7 +108,7 @@ TEST_CASE("fisher: layers so large that they are taken a tile at a time", "[fish
       [&](const at::Tensor& x) { return categorical{picture->forward(x)}; }, {}, 5e-6);
 }
 
-TEST_CASE("fisher: embeddings, bags and layer normalisation", "[fisher]") {
+TEST_CASE("fisher: embeddings, bags and layer normalization", "[fisher]") {
   torch::manual_seed(5);
   struct reader : torch::nn::Module {
     torch::nn::Embedding tokens{register_module(

@@ -205,8 +205,8 @@ TEST_CASE("fisher: rows that were laid side by side and chosen by the data are f
     CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
 }
 
-TEST_CASE("fisher: batch normalisation in training mode is refused for single states too, instance "
-          "normalisation is not",
+TEST_CASE("fisher: batch normalization in training mode is refused for single states too, instance "
+          "normalization is not",
           "[fisher]") {
   torch::nn::Sequential batch(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 2, 3)),
                               torch::nn::BatchNorm2d(2), torch::nn::Flatten(),

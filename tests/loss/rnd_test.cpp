@@ -15,10 +15,10 @@ const auto identity = [](const at::Tensor& x) { return x * 1; };
 
 }  // namespace
 
-TEST_CASE("rnd: observations are normalised by what was seen before the rollout, clipped, and "
+TEST_CASE("rnd: observations are normalized by what was seen before the rollout, clipped, and "
           "errors averaged over features, as fixed numbers",
           "[rnd]") {
-  // Target 0 and predictor x: the error is the mean square of the normalised observation.
+  // Target 0 and predictor x: the error is the mean square of the normalized observation.
   retain::rnd bonus{zero, identity, {2}, 1};
   // mean 1 and 0, variance 1: the initial count is lost in it
   bonus.warm_up(torch::tensor({{0.0, -1.0}, {2.0, 1.0}}).repeat({5000, 1}));
@@ -117,7 +117,7 @@ TEST_CASE("rnd: where no sample is drawn the loss is 0 and can be differentiated
   CHECK(predictor->weight.grad().abs().sum().item<double>() == 0);
 }
 
-TEST_CASE("rnd: what the predictor has learnt is no longer new, what it has not is", "[rnd]") {
+TEST_CASE("rnd: what the predictor has learned is no longer new, what it has not is", "[rnd]") {
   torch::manual_seed(3);
   const auto net = [] {
     return torch::nn::Sequential(torch::nn::Linear(4, 32), torch::nn::ReLU(),

@@ -126,7 +126,7 @@ TEST_CASE("sac_temperature: a pinned policy cannot drive alpha beyond its cap, n
   CHECK(alpha_at(t, 2) == Approx(0.5));
 }
 
-TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimiser's own parameter "
+TEST_CASE("sac_temperature: copies learn apart; saved, loaded into the optimizer's own parameter "
           "and gone on with",
           "[sac]") {
   const support::temporary_folder folder;

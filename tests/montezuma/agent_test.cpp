@@ -317,7 +317,7 @@ TEST_CASE("an episode that the limit of steps cuts off has the returns of one th
   CHECK(std::abs(error(clockwork<true, true>()) / unbroken - 1) > 1e-3);
 }
 
-TEST_CASE("a corridor is learnt", "[montezuma][agent]") {
+TEST_CASE("a corridor is learned", "[montezuma][agent]") {
   for (const auto bonus : {bonus_kind::none, bonus_kind::count, bonus_kind::rnd}) {
     auto network = corridor_policy();
     const auto make = [](std::uint64_t) { return corridor(); };
@@ -411,7 +411,7 @@ TEST_CASE("retention holds a policy where plain training moves it", "[montezuma]
   }
 }
 
-TEST_CASE("a clone does what it was shown, mistakes included, and its values have learnt nothing",
+TEST_CASE("a clone does what it was shown, mistakes included, and its values have learned nothing",
           "[montezuma][agent]") {
   auto expert = corridor_policy();
   {
@@ -459,7 +459,7 @@ TEST_CASE("the task's gradient is shortened, and what it was is reported", "[mon
   CHECK(distance(held.network(), start) < 1e-6);
 }
 
-TEST_CASE("strengths fall by optimiser steps, and reports name what is used",
+TEST_CASE("strengths fall by optimizer steps, and reports name what is used",
           "[montezuma][agent]") {
   auto start = pyramid_policy();
   const auto memory = visited_states(start, world(), 7, 100, 1);

@@ -87,7 +87,7 @@ TEST_CASE("the preset paper is PPO and RND as published", "[montezuma][ale]") {
   CHECK((s.clip == 0.1 && s.entropy == 0.001 && s.value_weight == 0.5 && s.longest_gradient == 0));
   CHECK((s.discount == 0.999 && s.novelty_discount == 0.99 && s.gae_decay == 0.95));
   CHECK(
-      (s.reward_weight == 2 && s.novelty_weight == 1 && s.reward_signs && !s.normalise_advantages));
+      (s.reward_weight == 2 && s.novelty_weight == 1 && s.reward_signs && !s.normalize_advantages));
   CHECK((s.bonus == bonus_kind::rnd && s.rnd_warm_up == 50 && s.predictor_share() == 0.25 &&
          s.room == 1));
   auto fewer = s;
@@ -101,7 +101,7 @@ TEST_CASE("the preset paper is PPO and RND as published", "[montezuma][ale]") {
   said.rnd_fraction = 0.125;
   said.apply(fewer);
   CHECK(fewer.predictor_share() == 0.125);
-  CHECK((!preset("quick").reward_signs && preset("quick").normalise_advantages &&
+  CHECK((!preset("quick").reward_signs && preset("quick").normalize_advantages &&
          preset("quick").predictor_share() == 0.25));
 }
 
@@ -246,7 +246,7 @@ TEST_CASE("a policy from pictures learns what pays", "[montezuma][ale]") {
   settings.horizon = 8;
   settings.learning_rate = 1e-3;
   settings.novelty_weight = 0;
-  settings.normalise_advantages = true;
+  settings.normalize_advantages = true;
   settings.discount = 0.5;
   auto network = new_policy();
   learner_type learner(network, games_of(where, 1, settings.games), settings);
@@ -267,7 +267,7 @@ TEST_CASE("a policy from pictures learns what pays", "[montezuma][ale]") {
   CHECK(after > 0.3);
 }
 
-TEST_CASE("the sign of a reward is learnt from, its size is reported", "[montezuma][ale]") {
+TEST_CASE("the sign of a reward is learned from, its size is reported", "[montezuma][ale]") {
   // UP pays 1200 a decision. With signs and without a bonus the values' target is of the order of
   // one.
   auto settings = tiny();

@@ -73,7 +73,7 @@ static_assert(!montezuma::emulator<no_emulator> && !montezuma::emulator<int>);
 
 }  // namespace
 
-TEST_CASE("neighbouring rooms agree on where their passages are", "[montezuma][pyramid]") {
+TEST_CASE("neighboring rooms agree on where their passages are", "[montezuma][pyramid]") {
   for (const auto* map : montezuma::all_maps) {
     const montezuma::level made(*map);
     for (int r = 0; r < montezuma::room_count; ++r) {

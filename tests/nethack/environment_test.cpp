@@ -135,7 +135,7 @@ TEST_CASE("a terminal erases and scrolls") {
   CHECK(screen.cursor_row() == 9);
 }
 
-TEST_CASE("a terminal keeps colours") {
+TEST_CASE("a terminal keeps colors") {
   nethack::terminal screen;
   screen.feed("\033[33mf\033[1mg\033[7mh \033[0mi \033[91mj\033[39mk\033[27;22ml");
   const auto* color = screen.row_colors(0);

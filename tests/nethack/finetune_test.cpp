@@ -294,7 +294,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "before it has learnt, a policy learning from a rollout says what it said when it played") {
+    "before it has learned, a policy learning from a rollout says what it said when it played") {
   // One update of one minibatch: the ratios of the first pass are 1, over stretches from the stored
   // state with resets inside.
   for (const auto core : every_core) {
@@ -407,7 +407,7 @@ TEST_CASE("what is frozen stays, and while the critic warms up the policy does")
   CHECK(at::equal(warming.network()->logits(some_states()), start_policy()->logits(some_states())));
 }
 
-TEST_CASE("the first share of the steps is played and not learnt from") {
+TEST_CASE("the first share of the steps is played and not learned from") {
   auto options = small_options("none");  // four updates
   options.collect_first = 0.5;
   options.fresh_critic = false;

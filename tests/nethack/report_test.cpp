@@ -184,7 +184,7 @@ TEST_CASE("a folder without evaluations, and a file that is none, say so", "[net
                     ContainsSubstring("not valid JSON"));
 }
 
-TEST_CASE("a frame keeps its characters, with or without colours", "[nethack][report]") {
+TEST_CASE("a frame keeps its characters, with or without colors", "[nethack][report]") {
   nethack::observation seen;
   seen.chars.fill(' ');
   seen.colors.fill(7);

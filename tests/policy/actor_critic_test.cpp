@@ -350,7 +350,7 @@ TEST_CASE("actor_critic: kickstarting and EWC hold it, through a view of a polic
   CHECK(along.loss(student, played).item<double>() == Approx(0).margin(1e-6));
 }
 
-TEST_CASE("actor_critic: a critic of its own begins as a copy, core and orthogonal initialisation "
+TEST_CASE("actor_critic: a critic of its own begins as a copy, core and orthogonal initialization "
           "included",
           "[actor_critic]") {
   for (const bool orthogonal : {false, true}) {

@@ -53,7 +53,7 @@ TEST_CASE("mlp: Continual World's network is linear, layer norm, tanh, then leak
   torch::manual_seed(2);
   retain::mlp net(3, retain::mlp_options{.hidden = {5, 4},
                                          .activation = activation_kind::leaky_relu,
-                                         .normalised_input = true});
+                                         .normalized_input = true});
   std::vector<std::string> names;
   for (const auto& entry : retain::parameters(net)) names.push_back(entry.name);
   CHECK(names == std::vector<std::string>{"linear0.weight", "linear0.bias", "norm0.weight",

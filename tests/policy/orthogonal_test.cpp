@@ -31,7 +31,7 @@ TEST_CASE("orthogonal: rows or columns are orthogonal and of the length of the g
 TEST_CASE("orthogonal: every critic of a twin_critic by itself", "[orthogonal]") {
   torch::manual_seed(3);
   retain::twin_critic critics(
-      8, 2, retain::twin_critic_options{.hidden = {16, 16}, .normalised_input = true});
+      8, 2, retain::twin_critic_options{.hidden = {16, 16}, .normalized_input = true});
   retain::orthogonal(critics, 1.5);
   for (const auto& item : critics->named_parameters()) {
     INFO(item.key());
@@ -57,7 +57,7 @@ struct agent : torch::nn::Module {
   retain::mlp actor = register_module("actor", retain::mlp(3, retain::mlp_options{.hidden = {4}}));
   retain::twin_critic critic = register_module(
       "critic", retain::twin_critic(
-                    3, 2, retain::twin_critic_options{.hidden = {6, 6}, .normalised_input = true}));
+                    3, 2, retain::twin_critic_options{.hidden = {6, 6}, .normalized_input = true}));
   torch::nn::LayerNorm norm =
       register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2, 3})));
 };

@@ -29,7 +29,7 @@ alone taken_out(const twin_critic& critics, std::int64_t k, std::int64_t inputs,
                 const twin_critic_options& options) {
   alone one{retain::mlp(inputs, retain::mlp_options{.hidden = options.hidden,
                                                     .activation = options.activation,
-                                                    .normalised_input = options.normalised_input}),
+                                                    .normalized_input = options.normalized_input}),
             torch::nn::Linear(options.hidden.back(), options.stages)};
   one.hidden->to(at::kDouble);
   one.out->to(at::kDouble);
@@ -50,10 +50,10 @@ TEST_CASE(
     "twin_critic: it is K separate networks, in values and in the gradients of weights and actions",
     "[twin_critic]") {
   torch::manual_seed(1);
-  for (const bool normalised : {false, true}) {
+  for (const bool normalized : {false, true}) {
     const twin_critic_options options{.hidden = {6, 5},
                                       .activation = retain::activation_kind::leaky_relu,
-                                      .normalised_input = normalised,
+                                      .normalized_input = normalized,
                                       .critics = 3};
     twin_critic critics(4, 2, options);
     critics->to(at::kDouble);
@@ -104,7 +104,7 @@ TEST_CASE(
 TEST_CASE("twin_critic: a target is a copy that follows; the losses take it as it is",
           "[twin_critic]") {
   torch::manual_seed(3);
-  twin_critic critics(4, 2, twin_critic_options{.hidden = {32, 32}, .normalised_input = true});
+  twin_critic critics(4, 2, twin_critic_options{.hidden = {32, 32}, .normalized_input = true});
   const twin_critic target(std::dynamic_pointer_cast<retain::twin_critic_net>(critics->clone()));
   const auto s = torch::randn({64, 4}), a = torch::rand({64, 2}) * 2 - 1;
   const auto before = target.ptr()->forward(s, a).detach();

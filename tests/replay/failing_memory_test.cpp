@@ -3,7 +3,7 @@
 // would have done. Each allocation fails in turn: those of operator new, which this file replaces
 // for the whole program, and those of LibTorch's tensors.
 #include <retain/episodic_memory.hpp>
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/replay/sequences.hpp>
 #include <retain/replay/stratified.hpp>
@@ -154,9 +154,9 @@ TEST_CASE("failing memory: a push to an episodic_memory is stored, then counted"
 
 TEST_CASE("failing memory: what is added to a sampler is added, or nothing is", "[replay]") {
   all_or_nothing([] { return retain::reservoir(3, 1); }, [](retain::reservoir& r) { r.offer(9); });
-  all_or_nothing([] { return retain::prioritised(3); }, [](retain::prioritised& p) { p.push(5); });
-  all_or_nothing([] { return retain::prioritised(3); },
-                 [](retain::prioritised& p) { p.update(list({0, 2}), torch::tensor({2.0, 3.0})); });
+  all_or_nothing([] { return retain::prioritized(3); }, [](retain::prioritized& p) { p.push(5); });
+  all_or_nothing([] { return retain::prioritized(3); },
+                 [](retain::prioritized& p) { p.update(list({0, 2}), torch::tensor({2.0, 3.0})); });
   for (const bool pad : {false, true})
     all_or_nothing([&] { return retain::sequences(list({4}), {.length = 3, .pad = pad}); },
                    [](retain::sequences& s) { s.push(list({1, 5, 2, 8, 3})); });
@@ -166,8 +166,8 @@ TEST_CASE("failing memory: what is added to a sampler is added, or nothing is", 
 }
 
 TEST_CASE("failing memory: a draw that fails has drawn nothing", "[replay]") {
-  all_or_nothing([] { return retain::prioritised(3); },
-                 [](retain::prioritised& s) { s.sample(4); });
+  all_or_nothing([] { return retain::prioritized(3); },
+                 [](retain::prioritized& s) { s.sample(4); });
   all_or_nothing([] { return retain::sequences(list({4, 9}), {.length = 3, .pad = true}); },
                  [](retain::sequences& s) { s.sample(4); });
   all_or_nothing([] { return retain::stratified(list({1, 2, 2, 3})); },
@@ -208,9 +208,9 @@ TEST_CASE("failing memory: a load that fails has loaded nothing", "[replay]") {
   all_or_nothing([] { return retain::sequences(list({4})); },
                  [state = contents::of(retain::sequences(list({1, 2, 1}))).as_state()](
                      retain::sequences& s) { s.load_state(state, "m."); });
-  all_or_nothing([] { return retain::prioritised(3); },
-                 [state = contents::of(retain::prioritised(7, {.seed = 3})).as_state()](
-                     retain::prioritised& p) { p.load_state(state, "m."); });
+  all_or_nothing([] { return retain::prioritized(3); },
+                 [state = contents::of(retain::prioritized(7, {.seed = 3})).as_state()](
+                     retain::prioritized& p) { p.load_state(state, "m."); });
 }
 
 TEST_CASE("failing memory: what no memory holds is a config_error, and changes nothing",
@@ -222,10 +222,10 @@ TEST_CASE("failing memory: what no memory holds is a config_error, and changes n
   };
   for (const std::int64_t n : huge) {
     CAPTURE(n);
-    CHECK_THROWS_AS(retain::prioritised(n), retain::config_error);
-    retain::prioritised prioritised(3);
-    refused(prioritised, [&] { prioritised.push(n); });
-    refused(prioritised, [&] { prioritised.sample(n); });
+    CHECK_THROWS_AS(retain::prioritized(n), retain::config_error);
+    retain::prioritized prioritized(3);
+    refused(prioritized, [&] { prioritized.push(n); });
+    refused(prioritized, [&] { prioritized.sample(n); });
     retain::uniform uniform(3);
     refused(uniform, [&] { uniform.sample(n); });
     retain::reservoir reservoir(3);

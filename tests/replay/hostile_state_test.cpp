@@ -2,7 +2,7 @@
 // What a state may say without a memory going wrong: each number of each, one at a time and several
 // at random, is replaced by what nothing comes to.
 #include <retain/episodic_memory.hpp>
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/replay/sequences.hpp>
 #include <retain/replay/stratified.hpp>
@@ -192,10 +192,10 @@ TEST_CASE("a hostile state: stratified", "[replay]") {
   attack(c, d);
 }
 
-TEST_CASE("a hostile state: prioritised", "[replay]") {
-  const retain::prioritised_options options{
+TEST_CASE("a hostile state: prioritized", "[replay]") {
+  const retain::prioritized_options options{
       .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}};
-  retain::prioritised a(5, options), b(3, options);
+  retain::prioritized a(5, options), b(3, options);
   a.update(list({0, 1, 2}), torch::tensor({3.0, 0.0, 0.25}));
   a.push(2);
   a.step(4);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <retain/episodic_memory.hpp>
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 #include <retain/replay/reservoir.hpp>
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/sequences.hpp>
@@ -31,7 +31,7 @@ struct bare_indices {
 static_assert(retain::sampler<first_item>);
 static_assert(retain::sampler<retain::uniform> && retain::stateful<retain::uniform>);
 static_assert(retain::sampler<retain::stratified> && retain::stateful<retain::stratified>);
-static_assert(retain::sampler<retain::prioritised> && retain::stateful<retain::prioritised>);
+static_assert(retain::sampler<retain::prioritized> && retain::stateful<retain::prioritized>);
 static_assert(retain::sampler<retain::reservoir> && retain::stateful<retain::reservoir>);
 static_assert(retain::sequence_sampler<retain::sequences> && retain::stateful<retain::sequences>);
 static_assert(!retain::sampler<without_size> && !retain::sampler<bare_indices> &&
@@ -61,7 +61,7 @@ TEST_CASE("sampler: every one, and every memory, is as it was when it is moved t
   const auto list = torch::tensor({3, 1, 3}, at::kLong);
   const retain::transitions rows{{"x", torch::arange(3)}, {"y", torch::ones({3, 2})}};
   check(retain::uniform(4));
-  check(retain::prioritised(4));
+  check(retain::prioritized(4));
   check(retain::sequences(list, {.length = 2}));
   check(retain::stratified(list));
   check(retain::stratified(list, {.shares = {{1, 1.0}, {3, 2.0}}}));

@@ -151,7 +151,7 @@ TEST_CASE("what cloning asks of the actor's weights is the slope of the KL, by f
     // Of a memory of one state every draw is that state.
     const auto state = states.narrow(0, i, 1);
     const auto target = answers_of(taught, state);
-    cloning_term term(
+    retain::behavioral_cloning<at::Tensor, stored_gaussians> term(
         state, target,
         retain::behavioral_cloning_options{.strength = 2, .batch_size = 3, .seed = 1});
     for (auto& parameter : actor->parameters()) parameter.mutable_grad() = at::Tensor();
@@ -230,7 +230,7 @@ TEST_CASE("the actor's Fisher information is that of one state at a time, and 0 
   }
 }
 
-TEST_CASE("what is learnt from ends with each stage, solved or out of time, and its successor is "
+TEST_CASE("what is learned from ends with each stage, solved or out of time, and its successor is "
           "of the same stage",
           "[robotic_sequence]") {
   auto settings = small_settings();

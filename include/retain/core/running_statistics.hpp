@@ -112,12 +112,12 @@ class running_statistics {
   /// Returns (x - mean) / deviation, clipped to [-clip, clip] if clip is above 0. x is [..., shape]
   /// of any type. The result has the type of x, or float if x is of an integral type. Elements that
   /// never varied become 0.
-  at::Tensor normalise(const at::Tensor& x, double clip = 0) const {
+  at::Tensor normalize(const at::Tensor& x, double clip = 0) const {
     const auto type = at::isFloatingType(x.scalar_type()) ? x.scalar_type() : at::kFloat;
-    const auto centre = mean(), spread = deviation();
+    const auto center = mean(), spread = deviation();
     const auto factor = spread.reciprocal().masked_fill(
-        options_.epsilon > 0 ? spread == 0 : spread <= 1e-13 * centre.abs(), 0);
-    const auto result = (x.to(type) - centre.to(x.device(), type)) * factor.to(x.device(), type);
+        options_.epsilon > 0 ? spread == 0 : spread <= 1e-13 * center.abs(), 0);
+    const auto result = (x.to(type) - center.to(x.device(), type)) * factor.to(x.device(), type);
     return clip > 0 ? result.clamp(-clip, clip) : result;
   }
 

@@ -42,7 +42,8 @@ std::optional<std::array<double, N>> numbers_in(std::string_view text, std::stri
       text.remove_prefix(1);
       continue;
     }
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), numbers[found++]);
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + text.size(), numbers[found++]);
     if (error != std::errc{}) return {};
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
   }
@@ -162,9 +163,10 @@ class strength_schedule {
     }
     if (in.keeps_strength()) read_memory(in, prefix);
     if (saved != own)
-      in.note_strength(in.keeps_strength()
-                           ? detail::concat("'", prefix, "': kept ", own, "; the state has ", saved)
-                           : detail::concat("'", prefix, "': loaded ", saved, " in place of ", own));
+      in.note_strength(
+          in.keeps_strength()
+              ? detail::concat("'", prefix, "': kept ", own, "; the state has ", saved)
+              : detail::concat("'", prefix, "': loaded ", saved, " in place of ", own));
     self_ = std::move(loaded);
     progress_ = progress;
   }
@@ -223,7 +225,8 @@ class strength_schedule {
   }
   /// Marks the saved memory as read, so that keeping a strength leaves nothing unread.
   static void read_memory(const state& in, const std::string& prefix) {
-    for (std::size_t i = 0; in.contains(concat_key(prefix, i)); ++i) in.number(concat_key(prefix, i));
+    for (std::size_t i = 0; in.contains(concat_key(prefix, i)); ++i)
+      in.number(concat_key(prefix, i));
   }
 
   template <class S>

@@ -117,10 +117,10 @@ class diagonal_gaussian {
       throw shape_error(detail::concat(
           "diagonal_gaussian: actions of shape ", detail::shape_text(actions.sizes()),
           " do not fit a mean of shape ", detail::shape_text(mean_.sizes())));
-    const auto standardised =
+    const auto standardized =
         ((actions.device() == device() ? actions : actions.to(device())) - mean_) *
         detail::inverse_deviation(log_std_);
-    return (standardised.square() * -0.5 - log_std_ - detail::half_log_two_pi).sum(-1);
+    return (standardized.square() * -0.5 - log_std_ - detail::half_log_two_pi).sum(-1);
   }
 
   /// Returns sum_d [ log sigma_d + (1 + log(2 pi)) / 2 ].

@@ -93,7 +93,7 @@ class tanh_gaussian {
   tanh_gaussian to(at::Device other) const { return tanh_gaussian{unsquashed_.to(other), bounds_}; }
 
   /// Returns center + half tanh(u), for u [..., D].
-  at::Tensor squash(const at::Tensor& u) const { return detail::squashed(u, centre(), half()); }
+  at::Tensor squash(const at::Tensor& u) const { return detail::squashed(u, center(), half()); }
 
   /// Returns the log-density of the action squash(u), from u [..., D]. Throws shape_error unless
   /// there is one u per row.
@@ -110,7 +110,7 @@ class tanh_gaussian {
       throw shape_error(detail::concat(
           "tanh_gaussian: actions of shape ", detail::shape_text(actions.sizes()),
           " do not fit a mean of shape ", detail::shape_text(unsquashed_.mean().sizes())));
-    const auto within = (actions - centre()) / half();
+    const auto within = (actions - center()) / half();
     const double largest = largest_below_one(within.scalar_type());
     return log_prob_unsquashed(within.clamp(-largest, largest).atanh());
   }
@@ -159,8 +159,8 @@ class tanh_gaussian {
     const auto noise = unsquashed_.noise(generator);
     const auto &mean = unsquashed_.mean(), &log_std = unsquashed_.log_std();
     auto drawn =
-        detail::squash_few<detail::squashed_from_noise>(mean, log_std, noise, centre(), half());
-    if (drawn.empty()) drawn = detail::squashed_from_noise(mean, log_std, noise, centre(), half());
+        detail::squash_few<detail::squashed_from_noise>(mean, log_std, noise, center(), half());
+    if (drawn.empty()) drawn = detail::squashed_from_noise(mean, log_std, noise, center(), half());
     return {drawn[0], drawn[1], drawn[2]};
   }
 
@@ -172,7 +172,7 @@ class tanh_gaussian {
   }
 
  private:
-  double centre() const { return 0.5 * (bounds_.high + bounds_.low); }
+  double center() const { return 0.5 * (bounds_.high + bounds_.low); }
   double half() const { return 0.5 * (bounds_.high - bounds_.low); }
 
   static double largest_below_one(at::ScalarType type) {

@@ -182,7 +182,7 @@ class rnd {
   }
 
   at::Tensor errors_of_rows(const at::Tensor& rows) const {
-    const auto seen = observations_.normalise(rows, options_.observation_clip);
+    const auto seen = observations_.normalize(rows, options_.observation_clip);
     at::Tensor features;
     {
       const at::NoGradGuard no_grad;

@@ -96,7 +96,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
           "actor_critic: needs values of at least 0, and stages and outputs of at least 1, got ",
           options_.values, ", ", options_.stages, " and ", head_.outputs()));
     reset();
-    if (options_.orthogonal) initialise();
+    if (options_.orthogonal) initialize();
   }
 
   void reset() override {
@@ -200,7 +200,7 @@ class actor_critic_net : public torch::nn::Cloneable<actor_critic_net<Encoder, H
     return options_.values > 0 && options_.critic == critic_kind::separate;
   }
 
-  void initialise() {
+  void initialize() {
     const auto core_weights = [](const recurrent_core& core) {
       parameter_list weights;  // without the biases: an LSTM's forget-gate bias stays 1
       for (const auto& entry : parameters(core))

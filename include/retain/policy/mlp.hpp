@@ -44,7 +44,7 @@ struct mlp_options {
   activation_kind activation = activation_kind::relu;
   bool layer_norm = false;  ///< between every linear layer and its activation
   /// the first layer is linear, layer norm, tanh, as in Continual World (Wołczyk et al. 2021)
-  bool normalised_input = false;
+  bool normalized_input = false;
 };
 
 /// Linear layers, each followed by its activation: [..., inputs] -> [..., hidden.back()].
@@ -69,7 +69,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
       const auto width = options_.hidden[i];
       layer next;
       next.linear = register_module(detail::concat("linear", i), torch::nn::Linear(before, width));
-      if (options_.layer_norm || (options_.normalised_input && i == 0))
+      if (options_.layer_norm || (options_.normalized_input && i == 0))
         next.norm = register_module(detail::concat("norm", i),
                                     torch::nn::LayerNorm(torch::nn::LayerNormOptions({width})));
       layers_.push_back(std::move(next));
@@ -90,7 +90,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     // Flattened to rows, because a linear layer is not a single product for more dimensions, and
     // the Fisher's graph walk supports products only.
     auto hidden = detail::as_rows(x, inputs_);
-    if (!normalised() && !layers_.empty() && detail::may_join(hidden)) {
+    if (!normalized() && !layers_.empty() && detail::may_join(hidden)) {
       std::vector<at::Tensor> weights;
       for (const auto& each : layers_) {
         weights.push_back(each.linear->weight);
@@ -102,7 +102,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       hidden = layers_[i].linear(hidden);
       if (!layers_[i].norm.is_empty()) hidden = layers_[i].norm(hidden);
-      hidden = activate(hidden, options_.normalised_input && i == 0 ? activation_kind::tanh
+      hidden = activate(hidden, options_.normalized_input && i == 0 ? activation_kind::tanh
                                                                     : options_.activation);
     }
     return detail::rows_as(hidden, x);
@@ -114,7 +114,7 @@ class mlp_net : public torch::nn::Cloneable<mlp_net> {
     torch::nn::LayerNorm norm{nullptr};
   };
 
-  bool normalised() const { return options_.layer_norm || options_.normalised_input; }
+  bool normalized() const { return options_.layer_norm || options_.normalized_input; }
 
   std::int64_t inputs_;
   mlp_options options_;

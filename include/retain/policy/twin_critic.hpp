@@ -29,7 +29,7 @@ namespace retain {
 struct twin_critic_options {
   std::vector<std::int64_t> hidden = {256, 256};
   activation_kind activation = activation_kind::relu;
-  bool normalised_input = false;  ///< the first layer is linear, layer norm, tanh: see mlp_options
+  bool normalized_input = false;  ///< the first layer is linear, layer norm, tanh: see mlp_options
   std::int64_t critics = 2;
   /// S above 1: the last S numbers of an observation are a one-hot vector that selects the heads;
   /// no other layer receives them
@@ -120,7 +120,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
       layers_.push_back(register_module(
           detail::concat("linear", i),
           std::make_shared<detail::batched_linear>(options_.critics, before, width)));
-      if (options_.normalised_input && i == 0)
+      if (options_.normalized_input && i == 0)
         norm_ = register_module("norm0",
                                 std::make_shared<detail::batched_norm>(options_.critics, width));
       before = width;
@@ -155,7 +155,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
  private:
   /// Returns outputs [K, N, stages] for rows [N, inputs].
   at::Tensor evaluate(const at::Tensor& rows) {
-    if (!options_.normalised_input && detail::may_join(rows)) {
+    if (!options_.normalized_input && detail::may_join(rows)) {
       std::vector<at::Tensor> weights;
       for (const auto& layer : layers_) weights.insert(weights.end(), {layer->weight, layer->bias});
       weights.insert(weights.end(), {out_->weight, out_->bias});
@@ -165,7 +165,7 @@ class twin_critic_net : public torch::nn::Cloneable<twin_critic_net> {
     auto x = rows.unsqueeze(0).expand({options_.critics, rows.size(0), rows.size(1)});
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       x = layers_[i]->forward(x);
-      const bool first = options_.normalised_input && i == 0;
+      const bool first = options_.normalized_input && i == 0;
       x = activate(first ? norm_->forward(x) : x,
                    first ? activation_kind::tanh : options_.activation);
     }

@@ -85,8 +85,7 @@ class anchor_map {
     }
     std::vector<std::string> names;
     for (const auto& [name, e] : entries_) names.push_back(name);
-    for (const auto& group : groups)
-      check_patterns(kind_, "group pattern", {group.pattern}, names);
+    for (const auto& group : groups) check_patterns(kind_, "group pattern", {group.pattern}, names);
     if (anchors) set_anchors(*anchors);
     for (auto& [name, e] : entries_)
       check_anchor(anchors ? "the anchor of" : "the model's parameter", name, e,

@@ -110,8 +110,7 @@ class term_model final : public any_term<Rollout, Distribution> {
   bool checks_steps() const override { return detail::checks_steps<T>; }
   void check_step(double progress) const override { check_step_of(term, progress); }
 
-  void check(const std::string& name,
-             [[maybe_unused]] const parameter_list& model) const override {
+  void check(const std::string& name, [[maybe_unused]] const parameter_list& model) const override {
     if constexpr (attachable)
       term.check(model);
     else

@@ -32,22 +32,21 @@ concept named_by_each_object =
 
 /// A weight term that can compute the gradient of a single parameter, which attach() needs.
 template <class T>
-concept attachable_term = requires(const T& term, const parameter_list& model,
-                                   const std::string& name, std::size_t index,
-                                   at::Tensor& gradient) {
-  term.check(model);
-  { term.covers(name) } -> std::convertible_to<bool>;
-  term.add_gradient_of(model, index, gradient);
-};
+concept attachable_term =
+    requires(const T& term, const parameter_list& model, const std::string& name, std::size_t index,
+             at::Tensor& gradient) {
+      term.check(model);
+      { term.covers(name) } -> std::convertible_to<bool>;
+      term.add_gradient_of(model, index, gradient);
+    };
 
 template <class T>
 concept steps_itself = requires(T& term, double progress) { term.step(progress); };
 /// Whether the checks of a step can be made before the step.
 template <class T>
-concept checks_steps = !steps_itself<std::remove_cvref_t<T>> ||
-                       requires(const std::remove_cvref_t<T>& term, double progress) {
-                         term.check_step(progress);
-                       };
+concept checks_steps =
+    !steps_itself<std::remove_cvref_t<T>> ||
+    requires(const std::remove_cvref_t<T>& term, double progress) { term.check_step(progress); };
 
 /// Returns the schedule of a term. A term's schedule() need not be const.
 template <class T>

@@ -42,8 +42,7 @@ inline at::Tensor add_matched_gradient(const std::vector<quadratic_item>& items,
   }
   auto value = quadratic_pass<gradient_mode::add>(items, gradients, 2.0 * strength);
   for (std::size_t i = 0; i < items.size(); ++i)
-    if (!gradients[i].is_same(items[i].theta.grad()))
-      items[i].theta.mutable_grad() = gradients[i];
+    if (!gradients[i].is_same(items[i].theta.grad())) items[i].theta.mutable_grad() = gradients[i];
   return value.mul_(strength);
 }
 

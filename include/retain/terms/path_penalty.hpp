@@ -142,11 +142,11 @@ class path_penalty : public quadratic_penalty {
       for (auto& sum : t.sums) sum = at::zeros_like(sum);
     });
     if (unseen)
-      throw state_error(
-          concat(kind_, ": the weights moved in this task, but ",
-                 seen_.look ? "every observe() found no gradient" : "observe() was never called",
-                 ", so the importance cannot be computed: in each step call backward(), "
-                 "optimizer.step(), observe(), and only then zero_grad()"));
+      throw state_error(concat(
+          kind_, ": the weights moved in this task, but ",
+          seen_.look ? "every accumulate() found no gradient" : "accumulate() was never called",
+          ", so the importance cannot be computed: in each step call backward(), "
+          "optimizer.step(), accumulate(), and only then zero_grad()"));
     entries_ = std::move(next);
     tracks_ = std::move(tracks);
     seen_ = {};

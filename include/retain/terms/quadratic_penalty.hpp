@@ -89,11 +89,10 @@ class quadratic_penalty : protected anchor_map, public scheduled_strength {
                           {}) {}
   /// Uses the given anchors instead of the model's current values.
   quadratic_penalty(const char* kind, strength_schedule strength, std::vector<std::string> exclude,
-                 const std::vector<group_scale>& groups, const parameter_list& model,
-                 const parameter_list& anchors)
+                    const std::vector<group_scale>& groups, const parameter_list& model,
+                    const parameter_list& anchors)
       : anchor_map(kind, std::move(exclude), groups, model, &anchors),
         scheduled_strength(std::move(strength)) {}
-
 };
 
 }  // namespace detail

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include <retain/replay/prioritised.hpp>
+#include <retain/replay/prioritized.hpp>
 
 #include "support.hpp"
 
-namespace replay_prioritised_test {
+namespace replay_prioritized_test {
 
-using retain::prioritised;
+using retain::prioritized;
 
 namespace {
 
@@ -66,10 +66,10 @@ TEST_CASE("sum_tree: sums do not drift over many changes of very different size"
   CHECK(tree.total() == fresh.total());
 }
 
-TEST_CASE("prioritised: P is p^alpha over its sum, by chi-square", "[replay]") {
+TEST_CASE("prioritized: P is p^alpha over its sum, by chi-square", "[replay]") {
   torch::manual_seed(1);
   for (const double alpha : {0.0, 0.6, 1.0}) {
-    prioritised sampler{12, {.alpha = alpha, .epsilon = 0.1, .seed = 4}};
+    prioritized sampler{12, {.alpha = alpha, .epsilon = 0.1, .seed = 4}};
     const auto priorities = torch::rand({12}, at::kDouble) * 5;
     sampler.update(range(12), priorities);
     const auto expected = (priorities + 0.1).pow(alpha) / (priorities + 0.1).pow(alpha).sum();
@@ -84,8 +84,8 @@ TEST_CASE("prioritised: P is p^alpha over its sum, by chi-square", "[replay]") {
   }
 }
 
-TEST_CASE("prioritised: one item from each of n equal parts of the mass", "[replay]") {
-  prioritised sampler{8, {.alpha = 1, .epsilon = 0, .seed = 1}};
+TEST_CASE("prioritized: one item from each of n equal parts of the mass", "[replay]") {
+  prioritized sampler{8, {.alpha = 1, .epsilon = 0, .seed = 1}};
   // the sum is 16, in the tree's order 0 to 7
   sampler.update(range(8), torch::tensor({4.0, 1.0, 1.0, 1.0, 1.0, 4.0, 2.0, 2.0}));
   for (int i = 0; i < 50; ++i) {
@@ -98,12 +98,12 @@ TEST_CASE("prioritised: one item from each of n equal parts of the mass", "[repl
   }
 }
 
-TEST_CASE("prioritised: the weights are (N P)^-beta over the largest, and undo the bias at beta 1",
+TEST_CASE("prioritized: the weights are (N P)^-beta over the largest, and undo the bias at beta 1",
           "[replay]") {
   const auto priorities = torch::tensor({0.5, 2.0, 1.0, 8.0}, at::kDouble),
              values = torch::tensor({3.0, -1.0, 4.0, 10.0}, at::kDouble);
   for (const double beta : {0.0, 0.4, 1.0}) {
-    prioritised sampler{4, {.alpha = 0.7, .beta = beta, .seed = 3}};
+    prioritized sampler{4, {.alpha = 0.7, .beta = beta, .seed = 3}};
     sampler.update(range(4), priorities);
     const auto p = (priorities + 1e-6).pow(0.7) / (priorities + 1e-6).pow(0.7).sum();
     const auto all = (4 * p).pow(-beta);
@@ -113,7 +113,7 @@ TEST_CASE("prioritised: the weights are (N P)^-beta over the largest, and undo t
     CHECK(drawn.weights.max().item<double>() <= 1);
   }
   // Over many draws, the weighted sum is that of uniform sampling up to one factor: 1 / max w.
-  prioritised sampler{4, {.alpha = 0.7, .beta = 1.0, .seed = 3}};
+  prioritized sampler{4, {.alpha = 0.7, .beta = 1.0, .seed = 3}};
   sampler.update(range(4), priorities);
   const auto drawn = sampler.sample(40000);
   const double ratio =
@@ -122,9 +122,9 @@ TEST_CASE("prioritised: the weights are (N P)^-beta over the largest, and undo t
   CHECK(ratio == Approx(4.0).epsilon(0.01));
 }
 
-TEST_CASE("prioritised: what is new has the largest priority so far; what has none is never drawn",
+TEST_CASE("prioritized: what is new has the largest priority so far; what has none is never drawn",
           "[replay]") {
-  prioritised sampler{3, {.alpha = 1, .epsilon = 0}};
+  prioritized sampler{3, {.alpha = 1, .epsilon = 0}};
   sampler.update(range(3), torch::tensor({2.0, 0.0, 6.0}));
   sampler.push(2);
   CHECK(sampler.size() == 5);
@@ -140,16 +140,16 @@ TEST_CASE("prioritised: what is new has the largest priority so far; what has no
   CHECK(sampler.sample(1000).indices.max().item<std::int64_t>() > 100);
 }
 
-TEST_CASE("prioritised: beta is annealed, saved and resumed with all the rest, bit for bit",
+TEST_CASE("prioritized: beta is annealed, saved and resumed with all the rest, bit for bit",
           "[replay]") {
   const support::temporary_folder folder;
   const auto options = [](std::uint64_t seed) {
-    return retain::prioritised_options{
+    return retain::prioritized_options{
         .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 100}, .seed = seed};
   };
   torch::manual_seed(2);
-  prioritised a{37, options(1)};
-  const auto learn = [](prioritised& sampler, int step) {
+  prioritized a{37, options(1)};
+  const auto learn = [](prioritized& sampler, int step) {
     const auto drawn = sampler.sample(8);
     sampler.update(drawn.indices, (drawn.indices * (step + 1)).remainder(11).to(at::kFloat));
     sampler.step(step);
@@ -159,7 +159,7 @@ TEST_CASE("prioritised: beta is annealed, saved and resumed with all the rest, b
   a.push(3);
   CHECK(a.beta() == Approx(0.4 + 0.6 * 0.09));
   retain::save(folder.file("p"), a);
-  prioritised b{5, options(2)};
+  prioritized b{5, options(2)};
   retain::load(folder.file("p"), b);
   CHECK(b.size() == 40);
   for (int step = 10; step < 60; ++step) {
@@ -173,13 +173,13 @@ TEST_CASE("prioritised: beta is annealed, saved and resumed with all the rest, b
   }
 }
 
-TEST_CASE("prioritised: what has no meaning is refused and changes nothing", "[replay]") {
-  CHECK_THROWS_AS((prioritised{4, {.alpha = 1.5}}), retain::config_error);
-  CHECK_THROWS_AS((prioritised{4, {.beta = 1.5}}), retain::config_error);
-  CHECK_THROWS_AS((prioritised{4, {.epsilon = -1}}), retain::config_error);
-  CHECK_THROWS_AS(prioritised{-1}, retain::config_error);
-  CHECK_THROWS_WITH(prioritised{0}.sample(1), ContainsSubstring("nothing to draw from"));
-  prioritised sampler{4}, untouched{4};
+TEST_CASE("prioritized: what has no meaning is refused and changes nothing", "[replay]") {
+  CHECK_THROWS_AS((prioritized{4, {.alpha = 1.5}}), retain::config_error);
+  CHECK_THROWS_AS((prioritized{4, {.beta = 1.5}}), retain::config_error);
+  CHECK_THROWS_AS((prioritized{4, {.epsilon = -1}}), retain::config_error);
+  CHECK_THROWS_AS(prioritized{-1}, retain::config_error);
+  CHECK_THROWS_WITH(prioritized{0}.sample(1), ContainsSubstring("nothing to draw from"));
+  prioritized sampler{4}, untouched{4};
   for (const double bad : {-1.0, std::nan(""), static_cast<double>(INFINITY)})
     CHECK_THROWS_WITH(sampler.update(range(2), torch::tensor({1.0, bad})),
                       ContainsSubstring("item 1"));
@@ -193,13 +193,13 @@ TEST_CASE("prioritised: what has no meaning is refused and changes nothing", "[r
   wrong.set("masses", torch::tensor({1.0, -1.0}, at::kDouble));
   CHECK_THROWS_AS(sampler.load_state(wrong, ""), retain::state_error);
   CHECK(sampler.sample(50).indices.equal(untouched.sample(50).indices));
-  prioritised steep{4, {.beta = retain::linear{.initial = 0.4, .last = 2.0, .over = 10}}};
+  prioritized steep{4, {.beta = retain::linear{.initial = 0.4, .last = 2.0, .over = 10}}};
   CHECK_THROWS_AS(steep.step(10), retain::config_error);
   CHECK(steep.beta() == 0.4);
 }
 
-TEST_CASE("prioritised: a state that no updates leave is refused with its key's name", "[replay]") {
-  prioritised sampler{
+TEST_CASE("prioritized: a state that no updates leave is refused with its key's name", "[replay]") {
+  prioritized sampler{
       4,
       {.alpha = 1, .beta = retain::linear{.initial = 0.4, .last = 1.0, .over = 10}, .epsilon = 0}};
   sampler.update(range(2), torch::tensor({3.0, 0.5}));
@@ -225,10 +225,10 @@ TEST_CASE("prioritised: a state that no updates leave is refused with its key's 
     CHECK_THROWS_AS(sampler.load_state(state, "p."), retain::state_error);
   }
   CHECK(sampler.sample(1).weights.defined());
-  CHECK_THROWS_AS((prioritised{4, {.epsilon = 1e301}}), retain::config_error);
-  prioritised largest{4, {.alpha = 1, .epsilon = 1e300}};
+  CHECK_THROWS_AS((prioritized{4, {.epsilon = 1e301}}), retain::config_error);
+  prioritized largest{4, {.alpha = 1, .epsilon = 1e300}};
   largest.update(range(4), torch::full({4}, 1e300, at::kDouble));
   CHECK(largest.sample(4).weights.eq(1).all().item<bool>());
 }
 
-}  // namespace replay_prioritised_test
+}  // namespace replay_prioritized_test
