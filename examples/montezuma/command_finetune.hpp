@@ -50,18 +50,6 @@ inline nlohmann::json config_of(const finetune_command& command, const std::stri
            {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}};
 }
 
-inline std::vector<std::string> term_names(const retention_settings& kept) {
-  std::vector<std::string> names;
-  const auto add = [&](bool used, const char* name) {
-    if (used) names.emplace_back(name);
-  };
-  add(kept.l2, retain::l2_init::name);
-  add(kept.ewc, retain::ewc::name);
-  add(kept.bc, retain::behavioral_cloning<at::Tensor, at::Tensor>::name);
-  add(kept.ks, retain::kickstarting<policy_teacher>::name);
-  return names;
-}
-
 /// Success and return from the teacher's room (FAR), return from room 1, and the KL of the policy
 /// from its teacher on the memory.
 template <training_world World>
@@ -98,6 +86,11 @@ class examiner {
       row["far/agreement"] = rows.front().agreement;
     }
     return row;
+  }
+
+  /// Adapts every strength to the last measurement.
+  void hold(retention_terms& keep, double kl) const {
+    for (const auto& name : keep.names()) keep.adapt(name, *watch_, "far", kl);
   }
 
   void save_state(retain::state& out, const std::string& prefix) const {
@@ -164,13 +157,15 @@ int finetune(const finetune_command& command, const World& base) {
 
   run_watch watch;
   watch.columns = detail::examiner<World>::columns();
-  for (auto& column : training_columns(detail::term_names(kept)))
+  for (auto& column : training_columns(learner.retention().names()))
     watch.columns.push_back(std::move(column));
   double steps_per_second = 0;
   watch.measure = [&](std::int64_t steps) {
     // Equal games for every method at equal steps.
-    return examiner.measure(network, settings.evaluation_games,
-                            settings.seed * 31 + static_cast<std::uint64_t>(steps) * 2, steps);
+    auto row = examiner.measure(network, settings.evaluation_games,
+                                settings.seed * 31 + static_cast<std::uint64_t>(steps) * 2, steps);
+    if (kept.hold_kl > 0) examiner.hold(learner.retention(), kept.hold_kl);
+    return row;
   };
   watch.note = [&](const std::map<std::string, double>& row) {
     if (const auto speed = row.find("charts/SPS"); speed != row.end())

@@ -121,6 +121,10 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       "Initial strength of the KL to the teacher on the states that the policy visits");
   add("--ks-factor", o.strengths.ks_factor,
       "Factor that multiplies the KS strength after each optimizer step");
+  add("--hold-kl", o.strengths.hold_kl,
+      "Above 0: adapt every strength at each evaluation, so that the KL to the teacher on states "
+      "of "
+      "the memory stays near this many nats; the strengths above are where it begins");
 }
 
 }  // namespace montezuma

@@ -104,6 +104,8 @@ struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false;
   double l2_strength = 0.003, ewc_strength = 30, bc_strength = 3, ks_strength = 0.1;
   double ks_factor = 0.9994;  ///< after each optimizer step
+  /// above 0: adapt every strength so that the KL to the teacher on the memory stays near this
+  double hold_kl = 0;
   std::int64_t bc_batch = 128;
 
   bool any() const { return l2 || ewc || bc || ks; }

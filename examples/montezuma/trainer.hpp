@@ -106,6 +106,9 @@ class trainer {
     return report;
   }
 
+  /// The terms, whose strengths a caller may set or adapt.
+  retention_terms& retention() { return retention_; }
+
   void save_state(retain::state& out, const std::string& prefix) const {
     save_network(out, network_, prefix + "policy.");
     optimizer_->save_state(out, prefix + "adam.");

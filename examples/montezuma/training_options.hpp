@@ -117,9 +117,11 @@ inline nlohmann::json to_json(const training_settings& s) {
 }
 
 inline nlohmann::json to_json(const retention_settings& r) {
-  return {{"l2_strength", r.l2_strength}, {"ewc_strength", r.ewc_strength},
-          {"bc_strength", r.bc_strength}, {"bc_batch", r.bc_batch},
-          {"ks_strength", r.ks_strength}, {"ks_factor", r.ks_factor}};
+  nlohmann::json file{{"l2_strength", r.l2_strength}, {"ewc_strength", r.ewc_strength},
+                      {"bc_strength", r.bc_strength}, {"bc_batch", r.bc_batch},
+                      {"ks_strength", r.ks_strength}, {"ks_factor", r.ks_factor}};
+  if (r.hold_kl > 0) file["hold_kl"] = r.hold_kl;
+  return file;
 }
 
 }  // namespace montezuma

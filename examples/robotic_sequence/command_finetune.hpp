@@ -11,12 +11,16 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+
+#include <retain/monitor.hpp>
+#include <retain/teacher.hpp>
 
 #include "../common/files.hpp"
 #include "../common/resume.hpp"
@@ -44,6 +48,7 @@ inline nlohmann::json strengths_of(const retention_settings& kept, std::int64_t 
   if (kept.ewc) used["ewc"] = kept.ewc_strength, used["fisher_states"] = kept.fisher_states;
   if (kept.bc) used["bc"] = kept.bc_strength, used["bc_batch"] = kept.bc_batch;
   if (kept.ks) used["ks"] = {{"strength", kept.ks_strength}, {"factor", kept.ks_factor}};
+  if (kept.hold_kl > 0) used["hold_kl"] = kept.hold_kl;
   // the requested size, and the size that the teacher has
   if (kept.bc || kept.em) used["memory"] = kept.memory, used["memory_rows"] = memory_rows;
   return used;
@@ -89,15 +94,31 @@ inline int finetune(finetune_command command) {
       kept.em ? teacher.memory.narrow(0, memory_rows) : retain::transitions{};
   learner learning(agent, stages, settings, episode_kind::whole, protected_rows, std::move(terms),
                    kept);
-  if (resuming) learning.load_state(retain::state::read(place.checkpoint().string()), "learner.");
+  // KL(teacher || actor) on states of the memory
+  std::optional<retain::monitor<retain::teacher<actor_network>>> watch;
+  run_measure far;
+  if (kept.hold_kl > 0) {
+    watch.emplace(retain::teacher{actor});
+    const auto states = teacher.memory["observation"];
+    watch->add("far", states.narrow(0, 0, std::min<std::int64_t>(1'000, states.size(0))));
+    far.column = "far/kl";
+    far.measure = [&](std::int64_t steps) {
+      watch->measure(actor, static_cast<double>(steps));
+      for (const auto& name : learning.retention().names())
+        learning.retention().adapt(name, *watch, "far", kept.hold_kl);
+      return watch->kl("far");
+    };
+    far.save = [&](retain::state& out) { watch->save_state(out, "monitor."); };
+  }
+  if (resuming) {
+    const auto in = retain::state::read(place.checkpoint().string());
+    learning.load_state(in, "learner.");
+    if (watch) watch->load_state(in, "monitor.");
+  }
   place.check_steps(learning.steps(), settings.steps);
 
-  std::vector<std::string> stage_names, term_names;
+  std::vector<std::string> stage_names;
   for (const auto kind : stages) stage_names.emplace_back(name_of(kind));
-  if (kept.l2) term_names.emplace_back(retain::l2_init::name);
-  if (kept.ewc) term_names.emplace_back(retain::ewc::name);
-  if (kept.bc) term_names.emplace_back(cloning_term::name);
-  if (kept.ks) term_names.emplace_back(retain::kickstarting<actor_teacher>::name);
   place.clear(resuming);
   write_json(
       place.folder / "config.json",
@@ -112,7 +133,7 @@ inline int finetune(finetune_command command) {
        {"retention", strengths_of(kept, memory_rows)},
        {"versions",
         {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}});
-  const bool finished = run_training(learning, agent, stages, place, command.method(), term_names);
+  const bool finished = run_training(learning, agent, stages, place, command.method(), far);
   retain::state policy;
   save_shape(policy, settings.agent);
   agent.save_networks(policy, "agent.");

@@ -133,6 +133,10 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
   add("--ks-strength", o.kept.ks_strength,
       "Initial strength of the KL to the teacher on the states of the batch");
   add("--ks-factor", o.kept.ks_factor, "Factor that multiplies the KS strength after each update");
+  add("--hold-kl", o.kept.hold_kl,
+      "Above 0: adapt every strength at each evaluation, so that the KL to the teacher on states "
+      "of "
+      "the memory stays near this many nats; the strengths above are where it begins");
   command
       ->add_option(
           "--memory", o.kept.memory,

@@ -110,6 +110,9 @@ class learner {
     return row;
   }
 
+  /// The terms, whose strengths a caller may set or adapt.
+  retention_terms& retention() { return retention_; }
+
   void save_state(retain::state& out, const std::string& prefix) const {
     agent_.save_state(out, prefix + "agent.");
     world_.save_state(out, prefix + "world.");

@@ -71,7 +71,9 @@ enum class fisher_kind : std::uint8_t {
 struct retention_settings {
   bool l2 = false, ewc = false, bc = false, ks = false, em = false;
   double l2_strength = 0.001, ewc_strength = 1, bc_strength = 0.1, ks_strength = 1;
-  double ks_factor = 1;          ///< on ks_strength after each update
+  double ks_factor = 1;  ///< on ks_strength after each update
+  /// above 0: adapt every strength so that the KL to the teacher on the memory stays near this
+  double hold_kl = 0;
   std::int64_t memory = 10'000;  ///< transitions of pre-training: BC's states, EM's protected rows
   std::int64_t fisher_states = 2'560;
   std::int64_t bc_batch = 128;
