@@ -59,8 +59,8 @@ class kfac_ewc : detail::weight_penalty {
   using weight_penalty::step;
   using weight_penalty::strength;
 
-  /// Also leaves out what `factors` left out. Throws state_error for a layer that the model does not
-  /// have, for a trainable parameter that
+  /// Also leaves out what `factors` left out. Throws state_error for a layer that the model does
+  /// not have, for a trainable parameter that
   /// has no factors and is not excluded, and for a factor that is not a second moment. Throws
   /// shape_error for a factor of a wrong shape. Throws config_error for a damping that is negative
   /// or not finite.
