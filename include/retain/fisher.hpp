@@ -35,9 +35,9 @@ struct fisher {
   /// the patterns of the parameters that were left out; ewc leaves them out too
   std::vector<std::string> exclude = {};
 
-  /// The mean of the values over all weights that the policy depends on, in nats per squared weight;
-  /// 0 if there is none. A change of length D of all weights in a random direction changes the
-  /// policy by a KL of mean D^2 / 2.
+  /// The mean of the values over all weights that the policy depends on, in nats per squared
+  /// weight; 0 if there is none. A change of length D of all weights in a random direction changes
+  /// the policy by a KL of mean D^2 / 2.
   [[nodiscard]] double mean() const {
     double sum = 0, count = 0;
     for (const auto& [name, value] : values) {
@@ -50,8 +50,9 @@ struct fisher {
   }
 
   /// Returns the strength of ewc at which a loss moves the policy by about `kl` nats and then stays
-  /// there. Near the anchor the policy's KL is 1/2 sum F d^2, with the diagonal F, and the penalty is
-  /// c sum F d^2, where d is the change of the weights. A loss with the gradient g is in balance with the penalty at
+  /// there. Near the anchor the policy's KL is 1/2 sum F d^2, with the diagonal F, and the penalty
+  /// is c sum F d^2, where d is the change of the weights. A loss with the gradient g is in balance
+  /// with the penalty at
   ///
   ///     2 c F_i d_i = -g_i,   so that   KL = 1/(8 c^2) sum_i g_i^2 / F_i
   ///
@@ -62,8 +63,8 @@ struct fisher {
   /// This is exact if all weights have the same Fisher. Otherwise the KL can be larger, because
   /// weights with a small value move further. `gradient_norm` is the norm of the gradient of the
   /// loss; 0.5 is a usual bound of clipping. Use the result as the middle of a search.
-  /// Throws config_error unless both numbers are positive and finite, and state_error if the mean is
-  /// 0.
+  /// Throws config_error unless both numbers are positive and finite, and state_error if the mean
+  /// is 0.
   [[nodiscard]] double strength_for(double kl, double gradient_norm = 0.5) const {
     if (!(kl > 0) || !std::isfinite(kl) || !(gradient_norm > 0) || !std::isfinite(gradient_norm))
       throw config_error(
@@ -268,7 +269,8 @@ struct fisher_options {
 /// Throws config_error if the distributions depend on no trainable parameter, if an exclude pattern
 /// matches no parameter, if there is no data, if the policy has a single action, if its logits look
 /// like probabilities, if the second call of `forward` gives another result, or if the result
-/// depends on batch statistics. Throws state_error if the estimate is not finite or is 0 everywhere.
+/// depends on batch statistics. Throws state_error if the estimate is not finite or is 0
+/// everywhere.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>
 [[nodiscard]] fisher estimate_fisher(const M& model, Data&& data, Forward&& forward,
                                      Actions actions = {}, const fisher_options& options = {}) {

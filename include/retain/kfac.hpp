@@ -106,12 +106,12 @@ struct kfac_options {
 /// state in the order of the states. All other parameters are rejected with an error that names
 /// them: exclude them here and use retain::ewc for them (compose both).
 ///
-/// Throws config_error for a parameter that is not supported, for a pattern that matches nothing, if
-/// there is no data, if the policy has a single action or logits that look like probabilities, and
-/// if the result of `forward` does not depend on the states only. Like estimate_fisher, this function
-/// checks `forward` with a second call for at least the first 16 states. Throws shape_error for
-/// rows of another shape, and state_error if a factor is not finite or the Fisher of every layer is
-/// 0.
+/// Throws config_error for a parameter that is not supported, for a pattern that matches nothing,
+/// if there is no data, if the policy has a single action or logits that look like probabilities,
+/// and if the result of `forward` does not depend on the states only. Like estimate_fisher, this
+/// function checks `forward` with a second call for at least the first 16 states. Throws
+/// shape_error for rows of another shape, and state_error if a factor is not finite or the Fisher
+/// of every layer is 0.
 ///
 /// Papers: Martens and Grosse 2015, arXiv 1503.05671; Ritter et al. 2018, arXiv 1805.07810.
 template <parameter_source M, class Data, class Forward, class Actions = sampled_actions>

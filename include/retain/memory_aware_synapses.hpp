@@ -46,12 +46,12 @@ struct sensitivity_options {
 /// parameters are left out. Unused parameters get 0. The result can be used as the importance of
 /// memory_aware_synapses and ewc.
 ///
-/// Throws config_error if no parameter is trainable, if there is no data, and for an exclude pattern
-/// that matches no parameter. Throws config_error if the outputs do not depend on the states only,
-/// for example because of batch statistics, dropout or a state that is kept between calls; the
-/// check is the same as in estimate_fisher. Throws config_error if the logits of a distribution look
-/// like probabilities. Throws shape_error for outputs without a sample dimension, and state_error if
-/// the result is not finite or is 0 everywhere.
+/// Throws config_error if no parameter is trainable, if there is no data, and for an exclude
+/// pattern that matches no parameter. Throws config_error if the outputs do not depend on the
+/// states only, for example because of batch statistics, dropout or a state that is kept between
+/// calls; the check is the same as in estimate_fisher. Throws config_error if the logits of a
+/// distribution look like probabilities. Throws shape_error for outputs without a sample dimension,
+/// and state_error if the result is not finite or is 0 everywhere.
 ///
 /// Paper: Aljundi et al. 2018, arXiv 1711.09601, section 4.
 template <parameter_source M, class Data, class Forward>

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// expect: this distribution has no log_prob: give it `at::Tensor log_prob.const at::Tensor& actions. const`
+// expect: this distribution has no log_prob: give it `at::Tensor log_prob.const
 #include <retain/fisher.hpp>
 
 namespace own {
 struct bernoulli {
   at::Tensor logits;
-
   at::Tensor entropy() const { return logits; }
   at::Tensor sample() const { return logits > 0; }
   at::Tensor mode() const { return logits > 0; }

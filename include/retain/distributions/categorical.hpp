@@ -38,8 +38,8 @@ class categorical {
                                        detail::shape_text(logits.sizes())));
   }
 
-  /// Returns the categoricals of given probabilities [..., A], with logits log p; a probability of 0
-  /// gets the logit -inf.
+  /// Returns the categoricals of given probabilities [..., A], with logits log p; a probability of
+  /// 0 gets the logit -inf.
   ///
   ///     forward = [&](const auto& batch) {
   ///       return retain::categorical::from_probs(agent->probabilities(batch.observations));

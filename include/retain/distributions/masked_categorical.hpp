@@ -18,8 +18,8 @@ namespace retain {
 ///
 ///     masked_categorical(net->forward(observations), legal).sample()
 ///
-/// An agent that exposes only probabilities: if it has already given illegal actions the probability
-/// 0, categorical::from_probs(probabilities) is this distribution. Otherwise pass
+/// An agent that exposes only probabilities: if it has already given illegal actions the
+/// probability 0, categorical::from_probs(probabilities) is this distribution. Otherwise pass
 /// categorical::from_probs(probabilities).logits here.
 ///
 /// If q forbids an action that p allows, KL(p || q) of this row is +inf and its gradient is not

@@ -28,8 +28,8 @@ inline std::vector<std::string> load_left_out(const state& in, const std::string
 }
 
 /// Returns the patterns that a penalty leaves out: its own, and those of the estimate. A pattern of
-/// the estimate that matches no parameter of this model is dropped: it was checked against the model
-/// of the estimate, which may have other parts.
+/// the estimate that matches no parameter of this model is dropped: it was checked against the
+/// model of the estimate, which may have other parts.
 inline std::vector<std::string> all_left_out(std::vector<std::string> own,
                                              const std::vector<std::string>& of_estimate,
                                              const parameter_list& model) {
