@@ -93,7 +93,7 @@ int main(int count, char** arguments) {
 
   {
     const auto policy = copy();
-    retain::ewc keep{policy, fisher, {.strength = EWC}};
+    retain::ewc keep{policy, fisher, {.strength = 30.0}};
     const auto guard = retain::attach(keep, policy);
     fine_tune(policy, nothing);
     report("+ EWC", *policy);
@@ -102,7 +102,7 @@ int main(int count, char** arguments) {
     // Behavioral cloning on calm states, by an optimizer of its own.
     const auto policy = copy();
     retain::behavioral_cloning keep{states, teacher, {.strength = 1.0, .batch_size = 256}};
-    torch::optim::Adam optimizer(policy->parameters(), CLONING);
+    torch::optim::Adam optimizer(policy->parameters(), 2e-3);
     fine_tune(policy, [&](const closed::batch&) {
       optimizer.zero_grad();
       keep.loss([&](const auto& o) { return policy->forward(o); }).backward();
@@ -114,10 +114,10 @@ int main(int count, char** arguments) {
     // Both. The guard is paused, so that the second backward pass does not pull at the weights
     // again.
     const auto policy = copy();
-    retain::ewc weights{policy, fisher, {.strength = EWC}};
+    retain::ewc weights{policy, fisher, {.strength = 3.0}};
     auto guard = retain::attach(weights, policy);
     retain::behavioral_cloning outputs{states, teacher, {.strength = 1.0, .batch_size = 256}};
-    torch::optim::Adam optimizer(policy->parameters(), CLONING);
+    torch::optim::Adam optimizer(policy->parameters(), 2e-3);
     fine_tune(policy, [&](const closed::batch&) {
       guard.pause();
       optimizer.zero_grad();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A stand-in for a library of agents that you cannot edit: the loss, the backward pass, the clipping
-// and the optimizer step are inside `update`.
+// A stand-in for a library of agents that you cannot edit: the loss, the backward pass, the
+// clipping and the optimizer step are inside `update`.
 #pragma once
 
 #include "courier.hpp"

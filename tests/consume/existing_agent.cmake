@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Builds examples/existing_agent against the installed package, and checks what its programs claim: the agent with
 # retention differs by at most ten lines of code, keeps what the plain agent forgets, and resumes with its retention.
-
 function(step what)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT result EQUAL 0)

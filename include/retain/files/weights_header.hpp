@@ -100,7 +100,7 @@ weights_header read_weights_header(const std::string& path, Source& source) {
     throw io_error(concat("'", path, "' is truncated or damaged: its header has ", length,
                           " bytes, but the file has ", size - before,
                           " after the length; copy the file again"));
-  const std::string text(source.view(before, static_cast<std::size_t>(length)));
+  const std::string text(source.view(before, length));
   return parse_weights_header(path, text, size);
 }
 
