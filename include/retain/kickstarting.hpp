@@ -74,7 +74,7 @@ at::Tensor open_gate(Gate& gate, const Rollout& rollout, const Prediction& teach
 ///   teacher's and the student's predictions.
 /// - `weights` [...]: the weight of each step, not negative.
 /// - `episode_start` [...]: 1 at the first step of an episode, where a recurrent student or teacher
-///   resets its state. Note that gae() marks the last step instead.
+///   resets its state. Note that terminated and truncated mark the last step instead.
 /// - `state`: the state of a recurrent student before the first step. Without it, the student gets
 ///   new_episodes{} (see ask and recurrent_policy).
 /// - `teacher`: the teacher's prediction for these steps, or its logits. Compute it once per

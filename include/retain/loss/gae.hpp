@@ -22,13 +22,13 @@ struct advantage_estimates {
 namespace detail {
 
 /// Call under a NoGradGuard.
-inline advantage_estimates gae_of(const at::Tensor& rewards, const checked_steps& steps,
+inline advantage_estimates gae_of(const at::Tensor& rewards, const checked_steps& given,
                                   const gae_options& options) {
-  const auto& now = steps.now;
+  const auto& now = given.now;
   if (rewards.size(0) == 0) return {at::empty_like(now), at::empty_like(now)};
-  const auto delta = rewards + options.gamma * steps.going_on * steps.following(now) - now;
+  const auto delta = rewards + options.gamma * given.going_on * given.following(now) - now;
   const auto advantages =
-      backward_sums(delta, options.gamma * options.gae_lambda * steps.same_episode, now);
+      backward_sums(delta, options.gamma * options.gae_lambda * given.same_episode, now);
   return {advantages, advantages + now};
 }
 
@@ -51,10 +51,10 @@ inline advantage_estimates gae_of(const at::Tensor& rewards, const checked_steps
 /// neither 0 nor 1.
 ///
 /// Paper: Schulman et al. 2016 (arXiv 1506.02438).
-[[nodiscard]] inline advantage_estimates gae(const value_steps& steps,
+[[nodiscard]] inline advantage_estimates gae(const value_steps& given,
                                              const gae_options& options = {}) {
   const at::NoGradGuard no_grad;
-  return detail::gae_of(steps.rewards, detail::check_steps("gae", steps), options);
+  return detail::gae_of(given.rewards, detail::check_steps("gae", given), options);
 }
 
 }  // namespace retain

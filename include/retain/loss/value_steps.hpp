@@ -72,52 +72,52 @@ struct checked_steps {
 };
 
 /// Call under a NoGradGuard. Without ends, `terminated` and `truncated` must be undefined.
-inline checked_steps check_steps(const char* who, const value_steps& steps, bool with_ends = true) {
+inline checked_steps check_steps(const char* who, const value_steps& given, bool with_ends = true) {
   const auto shape = [](const at::Tensor& x) {
     return x.defined() ? shape_text(x.sizes()) : std::string("none");
   };
-  const auto& rewards = steps.rewards;
-  if (!rewards.defined() || !steps.values.defined() || rewards.dim() != 2 ||
-      steps.values.sizes() != rewards.sizes())
+  const auto& rewards = given.rewards;
+  if (!rewards.defined() || !given.values.defined() || rewards.dim() != 2 ||
+      given.values.sizes() != rewards.sizes())
     throw shape_error(concat(who, ": rewards and values must have one shape [T, N], got ",
-                             shape(rewards), " and ", shape(steps.values)));
-  if (!steps.last_value.defined() || steps.last_value.dim() != 1 ||
-      steps.last_value.size(0) != rewards.size(1))
+                             shape(rewards), " and ", shape(given.values)));
+  if (!given.last_value.defined() || given.last_value.dim() != 1 ||
+      given.last_value.size(0) != rewards.size(1))
     throw shape_error(concat(who, ": last_value must have shape [", rewards.size(1),
-                             "], one per environment, got ", shape(steps.last_value)));
-  if (with_ends && (!steps.terminated.defined() || steps.terminated.sizes() != rewards.sizes()))
+                             "], one per environment, got ", shape(given.last_value)));
+  if (with_ends && (!given.terminated.defined() || given.terminated.sizes() != rewards.sizes()))
     throw shape_error(concat(who, ": terminated must have the shape of rewards, ", shape(rewards),
-                             ", zeros if no episode ends; got ", shape(steps.terminated)));
-  if (steps.truncated.defined() != steps.truncated_values.defined())
+                             ", zeros if no episode ends; got ", shape(given.terminated)));
+  if (given.truncated.defined() != given.truncated_values.defined())
     throw config_error(
-        concat(who, steps.truncated.defined()
+        concat(who, given.truncated.defined()
                         ? ": truncated needs truncated_values, the critic's value of each state "
                           "that was cut off, in the shape of values (other steps may hold anything)"
                         : ": truncated_values need truncated, which marks the steps they belong "
                           "to"));
-  if (steps.truncated.defined() && (steps.truncated.sizes() != rewards.sizes() ||
-                                    steps.truncated_values.sizes() != rewards.sizes()))
+  if (given.truncated.defined() && (given.truncated.sizes() != rewards.sizes() ||
+                                    given.truncated_values.sizes() != rewards.sizes()))
     throw shape_error(concat(
         who, ": truncated and truncated_values must have the shape of rewards, ", shape(rewards),
-        ", got ", shape(steps.truncated), " and ", shape(steps.truncated_values)));
-  if (steps.discounts.defined() && steps.discounts.sizes() != rewards.sizes())
+        ", got ", shape(given.truncated), " and ", shape(given.truncated_values)));
+  if (given.discounts.defined() && given.discounts.sizes() != rewards.sizes())
     throw shape_error(concat(who, ": discounts must have the shape of rewards, ", shape(rewards),
-                             ", got ", shape(steps.discounts)));
+                             ", got ", shape(given.discounts)));
 
   checked_steps all;
-  all.now = steps.values.detach();
+  all.now = given.values.detach();
   const auto type = all.now.scalar_type();
-  all.last = steps.last_value.detach().to(type).unsqueeze(0);
+  all.last = given.last_value.detach().to(type).unsqueeze(0);
   all.terminated =
-      with_ends ? marked(who, "terminated", steps.terminated) : at::zeros_like(all.now, at::kBool);
+      with_ends ? marked(who, "terminated", given.terminated) : at::zeros_like(all.now, at::kBool);
   all.going_on = all.same_episode = 1 - all.terminated.to(type);
-  if (steps.truncated.defined()) {
-    all.truncated = marked(who, "truncated", steps.truncated);
-    all.cut_off = steps.truncated_values.detach().to(type);
+  if (given.truncated.defined()) {
+    all.truncated = marked(who, "truncated", given.truncated);
+    all.cut_off = given.truncated_values.detach().to(type);
     all.same_episode = 1 - all.terminated.logical_or(all.truncated).to(type);
   }
-  if (steps.discounts.defined()) {
-    const auto factor = steps.discounts.detach().to(type);
+  if (given.discounts.defined()) {
+    const auto factor = given.discounts.detach().to(type);
     all.going_on = all.going_on * factor;
     all.same_episode = all.same_episode * factor;
   }

@@ -55,11 +55,11 @@ struct vtrace_estimates {
 /// Paper: Espeholt et al. 2018 (arXiv 1802.01561).
 [[nodiscard]] inline vtrace_estimates vtrace(const at::Tensor& log_probs,
                                              const at::Tensor& behavior_log_probs,
-                                             const value_steps& steps,
+                                             const value_steps& given,
                                              const vtrace_options& options = {}) {
   const at::NoGradGuard no_grad;
-  const auto all = detail::check_steps("vtrace", steps);
-  const auto& rewards = steps.rewards;
+  const auto all = detail::check_steps("vtrace", given);
+  const auto& rewards = given.rewards;
   if (log_probs.sizes() != rewards.sizes() || behavior_log_probs.sizes() != rewards.sizes())
     throw shape_error(detail::concat(
         "vtrace: log_probs and behavior_log_probs must have the shape of rewards, ",
