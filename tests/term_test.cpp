@@ -72,6 +72,61 @@ TEST_CASE("term: the distillation of the example, against its formula", "[term]"
   CHECK(!net->weight.grad().defined());
 }
 
+TEST_CASE("term: at strength 0 every loss is a zero without a graph", "[term]") {
+  torch::manual_seed(6);
+  torch::nn::Linear net(3, 2);
+  const auto states = torch::randn({8, 3});
+  const auto actions = torch::randint(0, 2, {8});
+  const auto student = [&](const at::Tensor& o) { return net->forward(o); };
+  const retain::steps rollout{.observations = states, .actions = actions};
+  const auto fisher = retain::estimate_fisher(net, states, student);
+  const auto factors = retain::estimate_kfac(net, states, student);
+  const auto sensitivity = retain::estimate_sensitivity(net, states, student);
+  const retain::teacher teacher{net};
+  {
+    const at::NoGradGuard no_grad;
+    net->weight.add_(1);
+  }
+  const auto none = [](const at::Tensor& loss) {
+    CHECK(loss.dim() == 0);
+    CHECK(loss.item<double>() == 0);
+    CHECK(!loss.requires_grad());
+  };
+  const auto weights = [&](auto term) {
+    INFO(decltype(term)::name);
+    none(term.loss(retain::parameters(net)));
+    const auto value = term.add_gradient(retain::parameters(net));
+    none(value);
+    CHECK(value.scalar_type() == at::kDouble);
+    CHECK(!net->weight.grad().defined());
+  };
+  weights(retain::l2_init{net, {.strength = 0.0}});
+  weights(retain::ewc{net, fisher, {.strength = 0.0}});
+  weights(retain::kfac_ewc{net, factors, {.strength = 0.0}});
+  weights(retain::memory_aware_synapses{net, sensitivity, {.strength = 0.0}});
+  weights(retain::synaptic_intelligence{net, {.strength = 0.0}});
+  weights(l1_penalty{net, 0.0});
+
+  const auto outputs = [&](auto term) {
+    INFO(decltype(term)::name);
+    none(term.loss(student, rollout));
+  };
+  outputs(retain::kickstarting{teacher, {.strength = 0.0}});
+  outputs(retain::behavioral_cloning{states, teacher, {.strength = 0.0}});
+  outputs(retain::reference_kl{teacher, {.strength = 0.0}});
+  outputs(own_distillation{teacher, 2.0, 0.0});
+  retain::dark_experience_replay replay{{.strength = 0.0, .capacity = 8}};
+  replay.push(states, torch::randn({8, 2}), actions);
+  outputs(replay);
+
+  retain::retention<> set;
+  set.add(retain::l2_init{net, {.strength = 0.0}});
+  set.add(retain::kickstarting{teacher, {.strength = 0.0}});
+  none(set.distillation(student, rollout));
+  none(set.loss(retain::policy_view{net, student}, rollout));
+  none(set.add_gradient(net));
+}
+
 TEST_CASE("term: own terms in a set, saved and resumed to the bit", "[term]") {
   torch::manual_seed(2);
   torch::nn::Linear net(3, 2);

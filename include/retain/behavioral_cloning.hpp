@@ -136,7 +136,7 @@ class behavioral_cloning : public detail::distillation_base {
   /// config_error at the first loss with gradients if the teacher adopted the student's tensors
   /// (see teacher).
   template <class Student>
-  at::Tensor loss(Student&& student) {
+  [[nodiscard]] at::Tensor loss(Student&& student) {
     draw();
     if (strength() == 0.0) {
       rows_ = at::Tensor();
@@ -175,7 +175,7 @@ class behavioral_cloning : public detail::distillation_base {
   }
   /// Returns loss(student). The rollout is not used.
   template <class Student, class Rollout>
-  at::Tensor loss(Student&& student, const Rollout&) {
+  [[nodiscard]] at::Tensor loss(Student&& student, const Rollout&) {
     return loss(student);
   }
 

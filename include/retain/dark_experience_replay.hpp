@@ -111,7 +111,7 @@ class dark_experience_replay : public detail::distillation_base {
   /// observations to logits or to a categorical. Throws shape_error if the student's logits and the
   /// stored logits have different shapes. Throws config_error as described above.
   template <class Student>
-  at::Tensor loss(Student&& student) {
+  [[nodiscard]] at::Tensor loss(Student&& student) {
     if (memory_.size() == 0) return at::zeros({});
     if (!labelled_ && label_strength() > 0)
       throw config_error("dark_experience_replay: label_strength is above 0, but the pushed states "
@@ -152,7 +152,7 @@ class dark_experience_replay : public detail::distillation_base {
   }
   /// The same as loss(student). Ignores the rollout.
   template <class Student, class Rollout>
-  at::Tensor loss(Student&& student, const Rollout&) {
+  [[nodiscard]] at::Tensor loss(Student&& student, const Rollout&) {
     return loss(student);
   }
 

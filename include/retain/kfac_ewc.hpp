@@ -86,7 +86,7 @@ class kfac_ewc : detail::quadratic_penalty {
   /// Returns a 0-dim tensor in the graph, of the parameters' type (float for half types). Throws
   /// shape_error or state_error if the model does not match the penalty.
   template <parameter_source M>
-  at::Tensor loss(const M& model) const {
+  [[nodiscard]] at::Tensor loss(const M& model) const {
     const auto list = parameters(model);
     const auto present = matched(list);
     at::Tensor sum;

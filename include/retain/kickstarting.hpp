@@ -139,7 +139,7 @@ class kickstarting : public detail::distillation_base {
   /// term's teacher_index, if a recurrent teacher or student lacks an input, and at the first loss
   /// with gradients if the teacher adopted the student's tensors (see teacher).
   template <class Student, class Rollout>
-  at::Tensor loss(Student&& student, const Rollout& rollout) {
+  [[nodiscard]] at::Tensor loss(Student&& student, const Rollout& rollout) {
     detail::check_rollout<Rollout>();
     if (strength() == 0.0) return at::zeros({});
     if constexpr (requires { rollout.teachers[0]; }) {

@@ -139,7 +139,7 @@ class reference_kl : public scheduled_strength {
   /// reference are not called. Throws shape_error if shapes do not match. Throws config_error at
   /// the first loss with gradients if the reference adopted the student's tensors (see teacher).
   template <class Student, class Rollout>
-  at::Tensor loss(Student&& student, const Rollout& rollout) {
+  [[nodiscard]] at::Tensor loss(Student&& student, const Rollout& rollout) {
     check<Rollout>();
     if (strength() == 0.0) return at::zeros({});
     const auto answer = ask(student, rollout);

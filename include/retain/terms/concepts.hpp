@@ -23,7 +23,8 @@ concept retention_term = stateful<T> && requires(T& term) {
 };
 
 /// A term on the weights, such as ewc: it needs the parameters and no data. `loss` is in the graph;
-/// `add_gradient` adds its gradient to `.grad` and returns its value.
+/// `add_gradient` adds its gradient to `.grad` and returns its value. At strength 0 the loss of
+/// every term of this library is a zero without a graph, and add_gradient changes nothing.
 template <class T>
 concept weight_term = retention_term<T> && requires(T& term, const parameter_list& model) {
   { term.loss(model) } -> std::convertible_to<at::Tensor>;

@@ -31,7 +31,7 @@ class quadratic_penalty : protected anchor_map, public scheduled_strength {
   /// a normalized weight, or the old rows of a layer that has grown; then those tensors get the
   /// gradient. Throws shape_error or state_error if the model does not fit.
   template <parameter_source M>
-  at::Tensor loss(const M& model) const {
+  [[nodiscard]] at::Tensor loss(const M& model) const {
     return matched_loss(match(parameters(model)), strength());
   }
 
