@@ -375,6 +375,63 @@ TEST_CASE("retention: masks, logits and a student with memory", "[retention]") {
   CHECK(keep.distillation(with_mask, steps).item<double>() == 0);  // nothing is left of both masks
 }
 
+namespace {
+
+using network = torch::nn::Linear;
+
+/// The agent of README, with a loss of its own in place of PPO's.
+class my_agent {
+  retain::retention<> keep_;  // at::Tensor observations, categorical answers; other types are
+                              // template arguments
+
+ public:
+  explicit my_agent(network policy)
+      : policy_(std::move(policy)), optimizer_(policy_->parameters(), 0.1) {}
+
+  void retain_skills(const retain::teacher<network>& teacher, const retain::fisher& fisher) {
+    keep_.add(retain::ewc{*policy_, fisher, {.strength = 500.0}});
+    keep_.add("ks", retain::kickstarting{teacher, {.strength = 0.5}});
+  }
+  void update(const retain::steps& rollout) {
+    const auto student = [this](const at::Tensor& o) { return policy_->forward(o); };  // logits
+    optimizer_.zero_grad();
+    (ppo_loss(rollout) + keep_.distillation(student, rollout)).backward();
+    keep_.add_gradient(*policy_);
+    optimizer_.step();
+  }
+  void set_strength(const std::string& term, double strength) {
+    keep_.set_strength(term, strength);  // saved with the state
+  }
+
+ private:
+  at::Tensor ppo_loss(const retain::steps& rollout) {
+    return policy_->forward(rollout.observations).select(1, 0).mean();
+  }
+  network policy_;
+  torch::optim::SGD optimizer_;
+};
+
+}  // namespace
+
+TEST_CASE("retention: an agent that holds its terms, as in README", "[retention]") {
+  torch::manual_seed(9);
+  network policy(3, 2);
+  const auto states = torch::randn({20, 3});
+  const retain::teacher teacher{policy};
+  const auto fisher = retain::estimate_fisher(
+      policy, states, [&](const at::Tensor& o) { return policy->forward(o); });
+  const auto moved = [&](double strength) {
+    network own(std::dynamic_pointer_cast<torch::nn::LinearImpl>(policy->clone()));
+    my_agent agent(own);
+    agent.retain_skills(teacher, fisher);
+    agent.set_strength("ewc", strength);
+    agent.set_strength("ks", strength);
+    for (int i = 0; i < 50; ++i) agent.update({.observations = states});
+    return (own->weight - policy->weight).norm().item<double>();
+  };
+  CHECK(moved(5.0) < 0.5 * moved(0.0));
+}
+
 TEST_CASE("retention: another distribution and observations of any type", "[retention]") {
   struct seen {
     at::Tensor position;
