@@ -341,7 +341,7 @@ TEST_CASE("attach: a guard that lives does not pull at what is estimated, nor at
     std::vector<at::Tensor> all;
     for (const bool walk : {true, false})
       for (const auto& [name, value] :
-           retain::estimate_fisher(net, x, forward, {}, {.walk = walk}).values)
+           retain::estimate_fisher(net, x, forward, {}, {.batched = walk}).values)
         all.push_back(value);
     for (const auto& layer : retain::estimate_kfac(net, x, forward).layers)
       all.insert(all.end(), {layer.inputs, layer.outputs});

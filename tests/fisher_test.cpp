@@ -85,7 +85,7 @@ TEST_CASE("fisher: the estimate does not depend on the batch size", "[fisher]") 
   for (const std::int64_t size : {1, 7, 30})
     for (const bool walk : {true, false}) {
       const auto parts =
-          estimate_fisher(net, x.split(size), forward, retain::sampled_actions{}, {.walk = walk});
+          estimate_fisher(net, x.split(size), forward, retain::sampled_actions{}, {.batched = walk});
       for (std::size_t i = 0; i < whole.values.size(); ++i)
         CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
     }
@@ -123,7 +123,7 @@ TEST_CASE(
     return categorical{net->forward(o)};
   };
   const auto plain =
-      estimate_fisher(net, x, forward, retain::sampled_actions{.seed = 2}, {.walk = false});
+      estimate_fisher(net, x, forward, retain::sampled_actions{.seed = 2}, {.batched = false});
   for (const int verify : {-1, 0, 1, 5, 100, std::numeric_limits<int>::max()}) {
     asked = 0;
     const auto walked =
@@ -131,7 +131,7 @@ TEST_CASE(
     // the batch twice, and each sample that verifies once more
     CHECK(asked == 2 * 7 + std::clamp(verify, 0, 7));
     for (std::size_t i = 0; i < plain.values.size(); ++i) {
-      CHECK((walked.paths.at(plain.values[i].name) == fisher_path::graph_walk));
+      CHECK((walked.paths.at(plain.values[i].name) == fisher_path::batched));
       CHECK(support::relative_error(walked.values[i].tensor, plain.values[i].tensor) < 1e-12);
     }
   }

@@ -316,7 +316,7 @@ TEST_CASE("an LSTM actor_critic as it is: in kickstarting, cloning of sequences,
 
   const auto fisher_of = [&](auto forward, bool walk) {
     return retain::estimate_fisher(policy, played, forward, retain::sampled_actions{.seed = 4},
-                                   {.exclude = {"value_head"}, .walk = walk});
+                                   {.exclude = {"value_head"}, .batched = walk});
   };
   const auto whole = fisher_of([&](const steps& b) { return retain::ask(policy, b); }, true);
   const auto several = fisher_of(

@@ -67,9 +67,9 @@ TEST_CASE("torchscript: the Fisher of a policy from Python by the walk and one s
   };
   const auto walked = retain::estimate_fisher(module, states, answer, retain::exact_actions{});
   const auto looped =
-      retain::estimate_fisher(module, states, answer, retain::exact_actions{}, {.walk = false});
+      retain::estimate_fisher(module, states, answer, retain::exact_actions{}, {.batched = false});
   for (std::size_t i = 0; i < walked.values.size(); ++i) {
-    CHECK(walked.paths.at(walked.values[i].name) == retain::fisher_path::graph_walk);
+    CHECK(walked.paths.at(walked.values[i].name) == retain::fisher_path::batched);
     CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
   }
 }

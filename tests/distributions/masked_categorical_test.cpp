@@ -116,7 +116,7 @@ TEST_CASE("masked_categorical: the Fisher counts legal actions alone", "[masked_
   const auto closed = (pi * (1 - pi)).t().mm(x.square()) / 30.0;
   for (const bool walk : {true, false}) {
     const auto f =
-        estimate_fisher(net, batch{x, allowed}, forward, retain::exact_actions{}, {.walk = walk});
+        estimate_fisher(net, batch{x, allowed}, forward, retain::exact_actions{}, {.batched = walk});
     CHECK(support::relative_error(f.values[0].tensor, closed) < 1e-12);
   }
   const auto sampled =

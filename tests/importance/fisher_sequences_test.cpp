@@ -27,11 +27,11 @@ TEST_CASE("fisher: sequences in batches of any number and length, several draws 
     const auto parts = estimate_fisher(net, division, forward, twice);
     for (std::size_t i = 0; i < whole.values.size(); ++i)
       CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
-    CHECK((parts.paths.at("0.weight") == fisher_path::graph_walk));
+    CHECK((parts.paths.at("0.weight") == fisher_path::batched));
   }
   const std::vector<at::Tensor> lengths{torch::randn({1, 7, 4}, at::kDouble), x};
   const auto walked = estimate_fisher(net, lengths, forward, twice),
-             looped = estimate_fisher(net, lengths, forward, twice, {.walk = false});
+             looped = estimate_fisher(net, lengths, forward, twice, {.batched = false});
   for (std::size_t i = 0; i < walked.values.size(); ++i)
     CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-12);
 }
@@ -58,7 +58,7 @@ TEST_CASE("fisher: a sequence that is judged by its last step", "[fisher]") {
   for (const bool walk : {true, false}) {
     const auto f = estimate_fisher(
         net, x, [&](const at::Tensor& o) { return categorical{net.forward(o)}; },
-        retain::dataset_actions{[&](const at::Tensor&) { return actions; }}, {.walk = walk});
+        retain::dataset_actions{[&](const at::Tensor&) { return actions; }}, {.batched = walk});
     for (std::size_t i = 0; i < truth.size(); ++i)
       CHECK(support::relative_error(f.values[i].tensor, truth[i]) < 1e-5);
   }

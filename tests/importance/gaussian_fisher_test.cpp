@@ -87,7 +87,7 @@ TEST_CASE(
 
     const auto exact = estimate_fisher(net, s, forward, retain::exact_actions{});
     check_equal(exact, {of_log_std, weight, bias}, 1e-12);
-    for (const auto& [name, path] : exact.paths) CHECK((path == fisher_path::graph_walk));
+    for (const auto& [name, path] : exact.paths) CHECK((path == fisher_path::batched));
 
     // The squared scores z^2 / sigma^2 and (z^2 - 1)^2 with z standard normal have variances 2 /
     // sigma^4 and 56.
@@ -99,7 +99,7 @@ TEST_CASE(
               .all()
               .item<bool>());
     CHECK(((sampled.values[0].tensor - 2).abs() < 4.5 * std::sqrt(56.0) / root).all().item<bool>());
-    for (const auto& [name, path] : sampled.paths) CHECK((path == fisher_path::graph_walk));
+    for (const auto& [name, path] : sampled.paths) CHECK((path == fisher_path::batched));
   }
 }
 
@@ -112,10 +112,10 @@ TEST_CASE(
   const auto truth = closed_form(net, net.forward(s));
   for (const bool walk : {true, false}) {
     const auto f = estimate_fisher(net, s, [&](const at::Tensor& o) { return net.forward(o); },
-                                   retain::exact_actions{}, {.walk = walk});
+                                   retain::exact_actions{}, {.batched = walk});
     check_equal(f, truth, 1e-12);
     for (const auto& [name, path] : f.paths)
-      CHECK((path == (walk ? fisher_path::graph_walk : fisher_path::per_sample)));
+      CHECK((path == (walk ? fisher_path::batched : fisher_path::per_sample)));
   }
   // A fixed deviation, a fixed mean: the other half of the formula.
   const auto fixed_deviation = [&](const at::Tensor& o) {
@@ -153,7 +153,7 @@ TEST_CASE(
   };
   const auto f = estimate_fisher(net, s, forward, retain::exact_actions{});
   check_equal(f, closed_form(net, forward(s)), 1e-12);
-  for (const auto& [name, path] : f.paths) CHECK((path == fisher_path::graph_walk));
+  for (const auto& [name, path] : f.paths) CHECK((path == fisher_path::batched));
   // With that dimension alone nothing is ever decided, and the head is computed one sample at a
   // time.
   const auto first = [&](const at::Tensor& o) {
@@ -233,9 +233,9 @@ TEST_CASE("fisher of a Gaussian: the estimate does not depend on the batch size"
   const retain::exact_actions exact{};
   for (const std::int64_t size : {1, 7})
     for (const bool walk : {true, false}) {
-      compare(estimate_fisher(net, s.split(size), forward, twice, {.walk = walk}),
+      compare(estimate_fisher(net, s.split(size), forward, twice, {.batched = walk}),
               estimate_fisher(net, s, forward, twice));
-      compare(estimate_fisher(net, s.split(size), forward, exact, {.walk = walk}),
+      compare(estimate_fisher(net, s.split(size), forward, exact, {.batched = walk}),
               estimate_fisher(net, s, forward, exact));
     }
   compare(estimate_fisher(net, sequences.split(5, 1), forward, twice),
@@ -281,7 +281,7 @@ TEST_CASE("fisher of a Gaussian: a recurrent policy, padded, step by step", "[fi
     const auto f = estimate_fisher(
         net, padded{dirty, mask},
         [&](const padded& b) { return retain::masked{net.forward(b.observations), b.mask}; },
-        retain::exact_actions{}, {.walk = walk});
+        retain::exact_actions{}, {.batched = walk});
     CHECK(f.states == 9);
     CHECK(f.unsliced == 0);
     check_equal(f, truth, 1e-10);

@@ -113,7 +113,7 @@ TEST_CASE("fisher: probabilities given as logits are refused, from_probs gives t
   const auto plain = [&](const at::Tensor& o) { return net.forward(o); };
   const auto from = [&](const at::Tensor& o) { return categorical::from_probs(softmax(o)); };
   for (const bool walk : {true, false}) {
-    const auto f = estimate_fisher(net, x, from, retain::exact_actions{}, {.walk = walk});
+    const auto f = estimate_fisher(net, x, from, retain::exact_actions{}, {.batched = walk});
     const auto truth = estimate_fisher(net, x, plain, retain::exact_actions{});
     for (std::size_t i = 0; i < truth.values.size(); ++i)
       CHECK(support::relative_error(f.values[i].tensor, truth.values[i].tensor) < 1e-10);
@@ -355,7 +355,7 @@ TEST_CASE("fisher: of a deterministic actor it is the squared gradients of its a
       truth[w] += row[w].square() / (9 * sigma * sigma);
   }
   for (const bool walk : {true, false}) {
-    const auto f = estimate_fisher(actor, x, policy, retain::exact_actions{}, {.walk = walk});
+    const auto f = estimate_fisher(actor, x, policy, retain::exact_actions{}, {.batched = walk});
     for (std::size_t w = 0; w < weights.size(); ++w)
       CHECK(support::relative_error(f.values[w].tensor, truth[w]) < 1e-12);
   }

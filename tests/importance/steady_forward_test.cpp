@@ -46,7 +46,7 @@ void each_refuses(const Model& model, const Data& data, Forward forward, Check c
   };
   check(text([&] { return estimate_fisher(model, data, forward); }));
   check(text([&] {
-    return estimate_fisher(model, data, forward, retain::exact_actions{}, {.walk = false});
+    return estimate_fisher(model, data, forward, retain::exact_actions{}, {.batched = false});
   }));
   check(text([&] { return estimate_kfac(model, data, forward, {}, {.exclude = exclude}); }));
   check(text([&] { return estimate_sensitivity(model, data, forward); }));

@@ -257,9 +257,9 @@ TEST_CASE("cuda: the Fisher, by the walk and one sample at a time", "[cuda]") {
     const auto forward = [&](const at::Tensor& o) { return retain::categorical{net->forward(o)}; };
     for (const bool walk : {true, false}) {
       found.push_back(retain::estimate_fisher(net, observations(device), forward,
-                                              retain::exact_actions{}, {.walk = walk}));
+                                              retain::exact_actions{}, {.batched = walk}));
       for (const auto& [name, path] : found.back().paths)
-        CHECK((path == (walk ? retain::fisher_path::graph_walk : retain::fisher_path::per_sample)));
+        CHECK((path == (walk ? retain::fisher_path::batched : retain::fisher_path::per_sample)));
     }
     // Actions are drawn from numbers of the CPU's generator, so that equal seeds draw equal actions
     // on every device.

@@ -369,13 +369,13 @@ TEST_CASE("a recurrent policy's Fisher information is that of a loop over its st
         *network, std::vector{stretches},
         [&](const at::Tensor& batch) { return nethack::answer(network, batch); },
         retain::sampled_actions{.per_state = 1, .seed = 5},
-        {.exclude = nethack::free_parameters, .sample_dimension = 0, .walk = false});
+        {.exclude = nethack::free_parameters, .sample_dimension = 0, .batched = false});
     for (std::size_t i = 0; i < looped.values.size(); ++i) {
       INFO(looped.values[i].name);
       CHECK(walked.values[i].name == looped.values[i].name);
       CHECK(at::allclose(walked.values[i].tensor, looped.values[i].tensor, 1e-3, 1e-9));
     }
-    CHECK(walked.paths.at("core.hidden.weight") == retain::fisher_path::graph_walk);
+    CHECK(walked.paths.at("core.hidden.weight") == retain::fisher_path::batched);
   }
 }
 

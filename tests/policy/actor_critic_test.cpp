@@ -284,7 +284,7 @@ TEST_CASE("actor_critic: its Fisher is covered by the graph walk, with and witho
                                               : torch::randn({5, 4, 3}, at::kDouble);
     const retain::fisher_options options{.exclude = {"value_head.*"}};
     auto slowly = options;
-    slowly.walk = false;
+    slowly.batched = false;
     const auto walked =
         retain::estimate_fisher(policy, data, forward, retain::sampled_actions{.seed = 3}, options);
     const auto looped =
@@ -292,7 +292,7 @@ TEST_CASE("actor_critic: its Fisher is covered by the graph walk, with and witho
     REQUIRE(walked.values.size() == (core == core_kind::none ? 6u : 10u));
     for (std::size_t i = 0; i < walked.values.size(); ++i) {
       INFO(walked.report());
-      CHECK(walked.paths.at(walked.values[i].name) == retain::fisher_path::graph_walk);
+      CHECK(walked.paths.at(walked.values[i].name) == retain::fisher_path::batched);
       CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-10);
     }
   }

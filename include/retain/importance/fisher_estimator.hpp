@@ -105,7 +105,7 @@ class fisher_estimator {
     for (const auto& s : slots_)
       result[s.name] = !s.reached            ? fisher_path::unused
                        : s.looped > s.walked ? fisher_path::per_sample
-                                             : fisher_path::graph_walk;
+                                             : fisher_path::batched;
     return result;
   }
 

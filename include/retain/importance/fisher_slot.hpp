@@ -17,7 +17,7 @@ namespace retain {
 
 /// How a parameter's Fisher was computed.
 enum class fisher_path {
-  graph_walk,  ///< all samples of a batch at once
+  batched,     ///< all samples of a batch at once, by the graph walk
   per_sample,  ///< one sample at a time
   unused,      ///< the policy's distributions do not depend on the parameter; its Fisher is 0
 };
@@ -25,7 +25,7 @@ enum class fisher_path {
 namespace detail {
 
 inline const char* path_name(fisher_path path) {
-  constexpr std::array names{"graph walk", "one sample at a time", "unused"};
+  constexpr std::array names{"batched", "one sample at a time", "unused"};
   return names[static_cast<std::size_t>(path)];
 }
 
