@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string_view>
@@ -76,8 +75,7 @@ void measure_learner(const char* method, long updates) {
                       {"next", states},
                       {"ended", at::zeros({kept.memory})}};
   auto actor = agent.actor();
-  std::optional<retention_terms> terms;
-  if (kept.any_term()) terms.emplace(make_retention(actor, states, kept, 1));
+  auto terms = make_retention(actor, states, kept, 1);
   learner learning(agent, tail(4), settings, episode_kind::whole, protected_rows, std::move(terms),
                    kept);
   const long warm_up = settings.learn_after + 500;
