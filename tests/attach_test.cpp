@@ -198,7 +198,8 @@ TEST_CASE("attach: once between two steps, whatever marks the step", "[attach]")
     w.weights[0].grad().data().zero_();
     w.backward(1);
     CHECK(w.gradient() == 1);
-    auto same = retain::attach(w.keep, w.weights);  // a second guard pulls on its own account
+    auto other = w.keep;  // a guard of a copy pulls on its own account
+    auto same = retain::attach(other, w.weights);
     w.backward(1);
     CHECK(w.gradient() == 2 + 4);
     same.detach();
@@ -307,7 +308,11 @@ TEST_CASE("attach: the guard ends with its scope, can be moved, and detached twi
     CHECK(!assigned.attached());
     assigned = std::move(moved);
     CHECK(pulled());
-    // ends the first, so that there is one pull and not two
+    // two guards of one term would pull twice
+    CHECK_THROWS_WITH(assigned = retain::attach(w.keep, w.weights),
+                      ContainsSubstring("another guard"));
+    CHECK(pulled());
+    assigned.detach();
     assigned = retain::attach(w.keep, w.weights);
     CHECK(pulled());
     auto& itself = assigned;

@@ -137,13 +137,15 @@ TEST_CASE("compose: saved as one file, loaded completely or not at all", "[compo
   retain::load(folder.file("r"), resumed);
   for (int i = 0; i < 3; ++i) CHECK(resumed.loss(view, s.r).equal(keep.loss(view, s.r)));
 
-  // A composition whose last term has a schedule that cannot be built from the file: the first two
-  // would fit, and must stay as they were.
+  // A composition whose last term has another teacher: the first two would fit, and must stay as
+  // they were. The lambda must be back too.
+  auto own = retain::ewc{e2};
+  own.set_strength([](double) { return 7.0; });
   auto other = retain::compose(
-      e2, b2,
-      retain::kickstarting{retain::teacher{s.net}, {.strength = [](double) { return 7.0; }}});
+      own, b2, retain::kickstarting{retain::teacher{torch::nn::Linear(4, 5)}, {.strength = 7.0}});
   const double before = other.term<0>().loss(s.net).item<double>();
-  CHECK_THROWS_AS(retain::load(folder.file("r"), other), retain::state_error);
+  CHECK_THROWS_AS(retain::load(folder.file("r"), other), retain::shape_error);
+  CHECK(other.term<0>().strength() == 7.0);
   CHECK(other.term<0>().loss(s.net).item<double>() == before);
 }
 
@@ -225,6 +227,25 @@ retain::l2_init falling(const std::vector<at::Tensor>& w, double from) {
 }
 
 }  // namespace
+
+namespace {
+struct named_like_a_second : named_by_string {
+  static constexpr const char* name = "l2_init_2";
+};
+struct named_with_a_dot : named_by_string {
+  static constexpr const char* name = "l2.init";
+};
+}  // namespace
+
+TEST_CASE("compose: no two terms have one name", "[compose]") {
+  const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};
+  auto keep = retain::compose(retain::l2_init{w}, retain::l2_init{w}, named_like_a_second{});
+  const auto parts = keep.breakdown();
+  REQUIRE(parts.size() == 3);
+  CHECK(parts[1].name == "l2_init_2");
+  CHECK(parts[2].name == "l2_init_2_2");
+  CHECK_THROWS_AS(retain::compose(named_with_a_dot{}), retain::config_error);
+}
 
 TEST_CASE("compose: a term's name is text in any form", "[compose]") {
   const std::vector<at::Tensor> w{torch::ones({2}).requires_grad_()};

@@ -119,6 +119,7 @@ TEST_CASE("retention: an empty set costs nothing and changes nothing", "[retenti
   CHECK(keep.distillation(s.student(), s.r).item<double>() == 0);
   CHECK(keep.add_gradient(s.net).item<double>() == 0);
   CHECK(keep.loss(s.net).item<double>() == 0);
+  CHECK(keep.add_gradient(s.net).scalar_type() == at::kDouble);
   CHECK(!s.net->weight.grad().defined());
   keep.step(3);
   CHECK(keep.breakdown().empty());
@@ -289,10 +290,25 @@ TEST_CASE("retention: one guard pulls with all weight terms, and follows set_str
   const auto without = pull_of(0.0);
   for (std::size_t i = 0; i < 2; ++i) CHECK(support::relative_error(without[i], none[i]) < 1e-6);
 
+  // a term of the set, and a const term or set
+  CHECK_THROWS_WITH(retain::attach(*keep.find<retain::ewc>("ewc"), s.net),
+                    ContainsSubstring("another guard"));
+  const retain::ewc alone = s.ewc();
+  CHECK(retain::attach(alone, s.net).attached());
+  const set all = keep;
+  CHECK(retain::attach(all, s.net).attached());
+  auto known = retain::compose(s.ewc(), s.cloning());
+  const auto guarded = retain::attach(known, s.net);
+  CHECK_THROWS_WITH(retain::attach(known.term<0>(), s.net), ContainsSubstring("another guard"));
+
   set own;
   own.add(move_only{});
   CHECK_THROWS_WITH(retain::attach(own, s.net),
                     ContainsSubstring("'move_only' cannot be attached"));
+  // added while the guard lives, it is not forgotten without a word
+  keep.add(move_only{});
+  s.net->zero_grad();
+  CHECK_THROWS_WITH(backward(), ContainsSubstring("'move_only' cannot be attached"));
 }
 
 TEST_CASE("retention: adapt holds the KL of a probe near its target, resumed to the bit",
@@ -373,6 +389,66 @@ TEST_CASE("retention: masks, logits and a student with memory", "[retention]") {
     return retain::masked{categorical{net(o)}, steps.mask.logical_not()};
   };
   CHECK(keep.distillation(with_mask, steps).item<double>() == 0);  // nothing is left of both masks
+}
+
+namespace {
+
+at::Tensor as_they_are(const at::Tensor& observations) { return observations; }
+
+}  // namespace
+
+TEST_CASE("retention: a function as student, a single state of a student with memory, an adopted "
+          "student",
+          "[retention]") {
+  torch::manual_seed(10);
+  setting s;
+  const rollout same{torch::randn({10, 3})};
+  set keep;
+  retain::kickstarting term{[](const at::Tensor& o) { return categorical{2 * o}; }};
+  keep.add(term);
+  CHECK(keep.distillation(as_they_are, same).equal(term.loss(as_they_are, same)));
+
+  set stored;
+  stored.add(s.cloning());
+  const auto recall = [](const at::Tensor& o, const at::Tensor& state, const at::Tensor&) {
+    return std::tuple{categorical{o}, state};
+  };
+  CHECK_THROWS_WITH(stored.distillation(recall, s.r), ContainsSubstring("sampler of sequences"));
+
+  // A head is trained on a trunk that the teacher adopted, so the loss has a graph.
+  torch::nn::Linear head(3, 3);
+  struct trunk_and_head {
+    torch::nn::Linear trunk, head;
+    retain::parameter_list named_parameters() const {
+      auto list = retain::parameters(trunk);
+      for (auto& entry : retain::parameters(head))
+        list.push_back({"head." + entry.name, entry.tensor});
+      return list;
+    }
+  };
+  const trunk_and_head both{s.net, head};
+  const retain::policy_view view{
+      both, [&](const at::Tensor& o) { return categorical{head->forward(s.net->forward(o))}; }};
+  set adopted;
+  adopted.add(retain::kickstarting{retain::teacher{retain::adopt, s.net}});
+  CHECK_THROWS_WITH(adopted.loss(view, s.r), ContainsSubstring("adopted teacher"));
+}
+
+TEST_CASE("retention: adapt follows one probe, from any strength and any progress", "[retention]") {
+  torch::manual_seed(11);
+  setting s;
+  set keep;
+  keep.add(s.ewc());
+  retain::monitor watch{retain::teacher{s.net}};
+  watch.add("FAR", torch::randn({20, 4}));
+  watch.add("CLOSE", torch::randn({20, 4}));
+  s.move();
+  watch.measure(s.student(), -1);
+  keep.set_strength("ewc", 1e-8);
+  keep.adapt("ewc", watch, "FAR", 1e-4);
+  CHECK(keep.strength("ewc") == Approx(1e-6 * std::exp(1.0)));
+  CHECK_THROWS_WITH(keep.adapt("ewc", watch, "CLOSE", 1e-4), ContainsSubstring("one probe"));
+  CHECK_THROWS_AS(keep.adapt("ewc", watch, "FAR", 0.0), retain::config_error);
 }
 
 namespace {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <retain/kfac_ewc.hpp>
 #include <retain/retain.hpp>
 #include <retain/term.hpp>
 
@@ -67,9 +68,29 @@ TEST_CASE("term: the distillation of the example, against its formula", "[term]"
   CHECK(keep.loss(forward, rollout).item<double>() ==
         Approx(expected(rollout.observations.index_select(0, torch::tensor({0, 1, 4}))))
             .epsilon(1e-5));
-  keep.loss(forward, rollout).backward();
+  // the answers in padding may be anything
+  const auto broken = [&](const at::Tensor& o) {
+    return student->forward(o).masked_fill(rollout.mask.eq(0).unsqueeze(-1), std::nan(""));
+  };
+  keep.loss(broken, rollout).backward();
+  CHECK(student->weight.grad().isfinite().all().item<bool>());
   CHECK(student->weight.grad().abs().sum().item<double>() > 0);
   CHECK(!net->weight.grad().defined());
+}
+
+TEST_CASE("term: a teacher with memory is not given the student's state", "[term]") {
+  const auto sum = [](const torch::nn::Linear&, const at::Tensor& o, const at::Tensor& state,
+                      const at::Tensor& start) {
+    const auto from = state.defined() ? state : at::zeros_like(o[0]);
+    const auto next = from.masked_fill(start[0].unsqueeze(-1), 0) + o[0];
+    return std::tuple{retain::categorical{next.unsqueeze(0)}, next};
+  };
+  retain::teacher teacher{torch::nn::Linear(1, 1), sum};
+  const retain::steps rollout{.observations = torch::ones({1, 2, 3}),
+                              .episode_start = torch::zeros({1, 2}, at::kBool),
+                              .state = torch::full({2, 3}, 100.0)};
+  CHECK(retain::ask_teacher(teacher, rollout).logits.equal(torch::ones({1, 2, 3})));
+  CHECK(retain::ask_teacher(teacher, rollout).logits.equal(torch::full({1, 2, 3}, 2.0)));
 }
 
 TEST_CASE("term: at strength 0 every loss is a zero without a graph", "[term]") {

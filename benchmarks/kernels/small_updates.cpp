@@ -61,6 +61,7 @@ std::vector<subject> small_updates() {
     subject each{.group = "an update of the RoboticSequence agent, with each kernel and without",
                  .name = std::move(name),
                  .reach = {.usual = at_least},
+                 .prepare = {},
                  .one_thread_only = true};
 #if RETAIN_HAS_ROBOT
     each.prepare = [kernel...](at::Device) {

@@ -30,8 +30,10 @@ class l1_penalty {
     anchors_.save_state(out, prefix);
   }
   void load_state(const retain::state& in, const std::string& prefix) {
+    auto strength = strength_;  // so that nothing changes if a part does not fit
+    strength.load_state(in, prefix + "strength.");
     anchors_.load_state(in, prefix);
-    strength_.load_state(in, prefix + "strength.");
+    strength_ = std::move(strength);
   }
 
  private:

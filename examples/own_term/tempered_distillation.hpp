@@ -17,10 +17,11 @@ class tempered_distillation {
   template <class Student, class Rollout>
   at::Tensor loss(Student&& student, const Rollout& rollout) {
     if (strength_.value() == 0) return at::zeros({});
-    const auto answer = retain::ask(student, rollout), target = retain::ask(teacher_, rollout);
-    const auto rows = kl(softened(target), softened(answer));
-    const auto valid = retain::common_mask(name, retain::mask_of(answer), rollout.mask);
-    return retain::masked_mean(rows, valid) * (strength_.value() * temperature_ * temperature_);
+    const auto target = softened(retain::ask_teacher(teacher_, rollout));
+    const auto answer = softened(retain::ask(student, rollout));
+    const auto means = retain::mean_divergence(name, retain::divergence::teacher_student, target,
+                                               answer, rollout.mask);
+    return means.divergence * (strength_.value() * temperature_ * temperature_);
   }
   retain::strength_schedule& schedule() { return strength_; }
 
@@ -29,14 +30,17 @@ class tempered_distillation {
     teacher_.save_state(out, prefix + "teacher.");
   }
   void load_state(const retain::state& in, const std::string& prefix) {
+    auto strength = strength_;  // so that nothing changes if a part does not fit
+    strength.load_state(in, prefix + "strength.");
     teacher_.load_state(in, prefix + "teacher.");
-    strength_.load_state(in, prefix + "strength.");
+    strength_ = std::move(strength);
   }
 
  private:
   template <class Prediction>
-  retain::categorical softened(const Prediction& prediction) const {
-    return retain::categorical{retain::distribution_of(prediction).logits / temperature_};
+  retain::masked<retain::categorical> softened(const Prediction& prediction) const {
+    return {retain::categorical{retain::distribution_of(prediction).logits / temperature_},
+            retain::mask_of(prediction)};
   }
 
   Teacher teacher_;

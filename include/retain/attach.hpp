@@ -5,18 +5,16 @@
 #include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
 #include <retain/terms/in_a_set.hpp>
+#include <retain/terms/pull_record.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -27,84 +25,12 @@ namespace retain {
 /// A weight term that can compute the gradient of a single parameter, or a set of such terms. Every
 /// weight term of this library, `composition` and `retention` satisfy this concept.
 template <class T>
-concept attachable = detail::attachable_term<T> && (requires(const T& term) {
-                       { term.strength() } -> std::convertible_to<double>;
-                     } || requires(const T& set) {
+concept attachable = detail::attachable_term<T> &&
+                     (retention_term<std::remove_const_t<T>> || requires(const T& set) {
                        { set.pulls() } -> std::convertible_to<bool>;
                      });
 
 namespace detail {
-
-/// Records the penalty gradient that the guard added to the `.grad` of one parameter. `stands`
-/// returns whether this penalty gradient is still in `.grad`. This is the case if the parameter and
-/// its storage have not changed since then, and if only backward passes have changed `.grad`.
-/// Reading these values does not synchronize with a device.
-class pull_record {
- public:
-  /// Returns whether nothing has changed since the last call of `left`. `gradient` is `.grad`
-  /// before the running backward pass adds to it.
-  bool stands(const at::Tensor& theta, const at::Tensor& gradient) const {
-    if (!added_ || !gradient.defined() || theta._version() != version_ ||
-        theta.data_ptr() != storage_)
-      return false;
-    if (!followed_) return true;
-    if (gradient.layout() != at::kStrided) return false;
-    // a hook that runs after the guard's hook may have replaced the tensor
-    if (gradient.data_ptr() != gradient_) return made_;
-    return gradient._version() == gradient_version_;
-  }
-
-  /// Records what `.grad` will be after `incoming` has been added to `gradient`. If `gradient` is
-  /// undefined, `incoming` itself becomes `.grad`. If `gradient` is defined, autograd adds to it in
-  /// place. With create_graph, `.grad` becomes a new tensor; then only the parameter is tracked.
-  void left(const at::Tensor& theta, const at::Tensor& gradient, const at::Tensor& incoming) {
-    const at::Tensor& result = gradient.defined() ? gradient : incoming;
-    added_ = true;
-    version_ = theta._version();
-    storage_ = theta.data_ptr();
-    followed_ = !at::GradMode::is_enabled() && result.layout() == at::kStrided;
-    if (!followed_) return;
-    made_ = !gradient.defined();
-    gradient_ = result.data_ptr();
-    gradient_version_ = result._version() + (made_ ? 0 : 1);
-  }
-
-  void forget() { added_ = false; }
-
- private:
-  bool added_ = false, followed_ = false, made_ = false;
-  std::int64_t version_ = 0, gradient_version_ = 0;
-  const void *storage_ = nullptr, *gradient_ = nullptr;
-};
-
-/// The pairs of a penalty and a parameter that a guard connects, so that no second guard adds the
-/// same gradient again.
-class guarded_pairs {
- public:
-  using pair = std::pair<const void*, const at::TensorImpl*>;
-
-  static bool add(const std::vector<pair>& pairs) {
-    auto& known = instance();
-    const std::lock_guard lock(known.mutex_);
-    for (const auto& p : pairs)
-      if (known.pairs_.count(p)) return false;
-    known.pairs_.insert(pairs.begin(), pairs.end());
-    return true;
-  }
-  static void remove(const std::vector<pair>& pairs) {
-    auto& known = instance();
-    const std::lock_guard lock(known.mutex_);
-    for (const auto& p : pairs) known.pairs_.erase(p);
-  }
-
- private:
-  static guarded_pairs& instance() {
-    static guarded_pairs one;
-    return one;
-  }
-  std::mutex mutex_;
-  std::set<pair> pairs_;
-};
 
 /// Whether a term, or a term of a set, has a strength above 0.
 template <class Penalty>
@@ -112,18 +38,15 @@ bool pulls(const Penalty& penalty) {
   if constexpr (requires { penalty.pulls(); })
     return penalty.pulls();
   else
-    return penalty.strength() != 0.0;
+    return strength_of(penalty) != 0.0;
 }
-
-/// Returns whether the current backward pass of this thread returns the gradient of `leaf` to its
-/// caller, as autograd::grad does, instead of adding the gradient to `.grad`.
-inline bool handed_out(const at::Tensor& leaf) {
-  const auto* nodes = torch::autograd::get_current_graph_task_exec_info();
-  if (!nodes || nodes->empty()) return false;
-  const auto accumulator = torch::autograd::impl::try_get_grad_accumulator(leaf);
-  if (!accumulator) return false;
-  const auto found = nodes->find(accumulator.get());
-  return found != nodes->end() && found->second.captures_ != nullptr;
+/// Calls `visit` with the address of the term, or of every weight term of a set.
+template <class Penalty, class Visit>
+void each_address(const Penalty& penalty, Visit visit) {
+  if constexpr (requires { penalty.each_address(visit); })
+    penalty.each_address(visit);
+  else
+    visit(static_cast<const void*>(&penalty));
 }
 
 }  // namespace detail
@@ -199,7 +122,9 @@ class [[nodiscard("the guard ends at once if it is not kept: auto guard = retain
         throw config_error(detail::concat(
             "attach: '", name,
             "' is computed from other tensors: attach to the tensors that the optimizer updates"));
-      shared_->pairs.emplace_back(penalty.get(), tensor.unsafeGetTensorImpl());
+      detail::each_address(*penalty, [&](const void* term) {
+        shared_->pairs.emplace_back(term, tensor.unsafeGetTensorImpl());
+      });
     }
     if (shared_->pairs.empty())
       throw config_error("attach: the model has no trainable parameter that the penalty covers, so "
@@ -282,7 +207,7 @@ class [[nodiscard("the guard ends at once if it is not kept: auto guard = retain
 /// you pass a std::shared_ptr, the guard shares the penalty. If you pass a temporary, it is moved
 /// into the guard. For a composition or a `retention`, one guard adds the
 /// gradients of all its weight terms. A term that is added later acts on the parameters that were
-/// covered when the guard was made: attach again if it covers more. The guard keeps the parameters
+/// covered when the guard was made: if it covers more, detach() and attach again. The guard keeps the parameters
 /// alive.
 ///
 /// The resulting gradient is the same as that of `add_gradient` between backward() and the
@@ -293,7 +218,7 @@ class [[nodiscard("the guard ends at once if it is not kept: auto guard = retain
 ///   step.
 /// - If the agent clips gradients, the penalty gradient is part of the clipped gradient.
 /// - A parameter that becomes trainable later, or that is added to the model later, gets no penalty
-///   gradient. Call `attach` again.
+///   gradient. Detach the guard, then attach again.
 /// - Every backward() that fills `.grad` also adds the penalty gradient, whatever its purpose. Call
 ///   `pause` and `resume` around a backward() whose gradient is not used for a step. autograd::grad
 ///   returns its gradients and is not affected. The same holds for all estimates of this library:
@@ -334,8 +259,13 @@ attachment attach(P&& penalty, const M& model) {
 
 /// Says what is wrong with other arguments.
 template <class P, class M>
+  requires(!(attachable<P> && parameter_source<M>))
 attachment attach(const P&, const M&) {
-  static_assert(attachable<P>,
+  static_assert(attachable<P> || !weight_term<P>,
+                "attach needs a weight term with check(model), covers(name) and "
+                "add_gradient_of(model, index, gradient): call add_gradient in the training loop, "
+                "or give the term these members");
+  static_assert(attachable<P> || weight_term<P>,
                 "attach takes a weight term such as retain::ewc: a distillation term needs the "
                 "student's outputs, so add its loss(student, rollout) to the loss, or make an "
                 "optimizer step of its own");

@@ -13,8 +13,8 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -95,11 +95,12 @@ class composition {
 
  public:
   explicit composition(Terms... terms) : terms_(std::move(terms)...) {
-    std::map<std::string, int> count;
+    std::set<std::string> taken;
     std::size_t i = 0;
     const auto label = [&](const std::string& kind) {
-      const int n = ++count[kind];
-      reports_[i++].name = n == 1 ? kind : detail::concat(kind, "_", n);
+      std::string name = detail::checked_name("compose", kind);
+      for (int n = 2; !taken.insert(name).second; ++n) name = detail::concat(kind, "_", n);
+      reports_[i++].name = std::move(name);
     };
     (label(std::string(detail::plain_term<Terms>::type::name)), ...);
   }
@@ -150,12 +151,12 @@ class composition {
   template <parameter_source M>
   at::Tensor add_gradient(const M& model) {
     at::Tensor sum;
-    const auto list = parameters(model);
+    const auto list = listed(model);
     each([&](auto& term, term_report& report) {
       if constexpr (weight_term<std::remove_reference_t<decltype(term)>>)
         add(sum, report, term, term.add_gradient(list));
     });
-    return or_zero(sum);
+    return or_zero(sum, at::kDouble);
   }
 
   /// Moves the schedules of all terms to `progress`. If the schedule of a term has another unit,
@@ -207,6 +208,10 @@ class composition {
         term.add_gradient_of(model, index, gradient);
     });
   }
+  template <class Visit>
+  void each_address(Visit visit) const {
+    each_weight_term([&](const auto& term) { visit(static_cast<const void*>(&term)); });
+  }
   /// Whether a weight term has a strength above 0.
   bool pulls() const {
     bool any = false;
@@ -237,7 +242,7 @@ class composition {
       (weight_term<typename detail::plain_term<Terms>::type> || ...);
 
   template <class View>
-  static parameter_list listed(View& view) {
+  static parameter_list listed(const View& view) {
     if constexpr (has_weight_terms)
       return parameters(view);
     else
@@ -286,7 +291,9 @@ class composition {
     report.strength = detail::strength_of(term);
     sum = sum.defined() ? sum + value : value;
   }
-  static at::Tensor or_zero(const at::Tensor& sum) { return sum.defined() ? sum : at::zeros({}); }
+  static at::Tensor or_zero(const at::Tensor& sum, at::ScalarType type = at::kFloat) {
+    return sum.defined() ? sum : at::zeros({}, type);
+  }
 
   std::tuple<Terms...> terms_;
   std::array<term_report, sizeof...(Terms)> reports_;

@@ -121,6 +121,8 @@ class dark_experience_replay : public detail::distillation_base {
     at::Tensor sum;
     if (strength() > 0) {
       const auto answer = detail::ask_stored<false>(student, dark["observations"]);
+      if (!asked_) detail::refuse_probabilities("dark_experience_replay: the student", answer);
+      asked_ = true;
       const at::Tensor logits =
           detail::where(detail::distribution_of(answer), detail::mask_of(answer)).logits;
       const at::Tensor stored = dark["logits"].to(logits.device());
@@ -157,6 +159,8 @@ class dark_experience_replay : public detail::distillation_base {
   }
 
   double label_strength() const { return label_schedule_.value(); }
+  /// Replaces beta, as set_strength replaces alpha.
+  void set_label_strength(strength_schedule strength) { label_schedule_.set(std::move(strength)); }
   /// Moves both schedules to `progress`.
   void step(double progress) {
     check_step(progress);
@@ -238,6 +242,7 @@ class dark_experience_replay : public detail::distillation_base {
   std::int64_t batch_size_;
   at::Device device_;
   bool labelled_ = false;
+  bool asked_ = false;
   bool forbids_ = false;  // whether stored logits may be -inf
   reservoir_memory memory_;
 };

@@ -151,6 +151,12 @@ class kickstarting : public detail::distillation_base {
         return pull(student, rollout, detail::as_prediction(rollout.teachers[teacher_index_]));
       }
     }
+    if constexpr (requires { rollout.teacher; })
+      if (teacher_index_ > 0)
+        throw config_error(detail::concat(
+            "kickstarting: this term's teacher_index is ", teacher_index_,
+            ", but the rollout has no predictions of several teachers: put them into "
+            "rollout.teachers"));
     if constexpr (requires { rollout.teacher.defined(); }) {
       if (rollout.teacher.defined())
         return pull(student, rollout, detail::as_prediction(rollout.teacher));

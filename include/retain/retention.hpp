@@ -11,10 +11,10 @@
 #include <retain/terms/any_term.hpp>
 #include <retain/terms/concepts.hpp>
 #include <retain/terms/in_a_set.hpp>
+#include <retain/terms/rollout.hpp>
 
 #include <ATen/ATen.h>
 
-#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -36,6 +36,7 @@ namespace retain {
 ///       }
 ///       void update(const retain::steps& rollout) {
 ///         auto loss = ppo_loss(rollout) + keep_.distillation(student_, rollout);
+///         optimizer_.zero_grad();
 ///         loss.backward();
 ///         keep_.add_gradient(*policy_);       // the weight terms, one fused pass each
 ///         optimizer_.step();
@@ -45,7 +46,8 @@ namespace retain {
 ///
 /// `Rollout` is the type of the rollouts, retain::steps or your own (see kickstarting for its
 /// members). `Distribution` is the type of the student's answers. Both are fixed for a set, because
-/// it holds terms of any type. A student is a callable (observations) or (observations, state,
+/// it holds terms of any type; the memory of a cloning term holds observations of the rollout's type.
+/// A student is a callable (observations) or (observations, state,
 /// episode_start) that returns such distributions, logits or masked ones.
 ///
 /// A set without terms is valid: its losses are 0 and it changes nothing. Terms are called in the
@@ -53,11 +55,16 @@ namespace retain {
 /// program is compiled.
 ///
 /// Copies: a copy has copies of all terms, with their own strengths, anchors and random generators.
-/// The frozen weights of a teacher are shared, as in every copy of a term. After a move, references
+/// The frozen weights of a teacher are shared, as in every copy of a term, so a state that is loaded
+/// into one copy replaces the teacher of the others. After a move, references
 /// that `add` and `find` returned stay valid and the source is empty. A guard of `attach` refers to
 /// the set itself, so do not move the set while it is attached.
 template <class Rollout = steps, action_distribution Distribution = categorical>
 class retention {
+  static_assert([] {
+    detail::check_rollout<Rollout>();
+    return true;
+  }());
   template <class T>
   using term_of = detail::term_model<T, Rollout, Distribution>;
 
@@ -92,10 +99,7 @@ class retention {
   template <class T>
   T& add(std::string name, T term) {
     check_type<T>();
-    if (name.empty() || name.find('.') != std::string::npos)
-      throw config_error(detail::concat("retention: '", name,
-                                        "' cannot name a term: a name must not be empty or have "
-                                        "a dot"));
+    detail::checked_name("retention", name);
     if (contains(name))
       throw config_error(detail::concat("retention: there is a term '", name,
                                         "' already: add the second one by another name"));
@@ -152,14 +156,16 @@ class retention {
       for (auto& held : terms_)
         if (held.term->on_weights()) add_value(sum, held, held.term->add_gradient(list));
     }
-    return or_zero(sum);
+    return or_zero(sum, at::kDouble);
   }
 
   /// Returns the sum of all terms, a 0-dim tensor in the graph: an alternative to distillation with
   /// add_gradient. `view` is a parameter source that can be called, see policy_view.
   template <class View>
-    requires(parameter_source<View>)
   [[nodiscard]] at::Tensor loss(View&& view, const Rollout& rollout) {
+    static_assert(parameter_source<View>,
+                  "loss(view, rollout) needs a model that can be called: pass "
+                  "retain::policy_view{model, forward}, or use distillation(student, rollout)");
     const student_type asked(view);
     const auto list = parameters(view);
     at::Tensor sum;
@@ -219,21 +225,9 @@ class retention {
   /// not positive.
   template <class Monitor>
   void adapt(std::string_view name, const Monitor& watch, std::string_view probe, double target) {
-    auto& schedule = held(name).term->schedule();
     const auto& measured = watch.last(probe);
-    const double strength = schedule.value();
-    const auto* running = schedule.template as<hold_kl>();
-    hold_kl holder = running && running->target == target
-                         ? *running
-                         : hold_kl{.initial = strength > 0 ? strength : 1.0, .target = target};
-    if (holder.at == measured.progress) return;
-    if (std::isnan(measured.kl))
-      throw config_error(detail::concat("retention: the KL of the probe '", std::string(probe),
-                                        "' is NaN, so '", std::string(name),
-                                        "' cannot be adapted to it"));
-    holder.observe(measured.kl);
-    holder.at = measured.progress;
-    schedule.set(holder);
+    detail::hold_at(held(name).term->schedule(), std::string(name), measured.kl, measured.progress,
+                    target);
   }
 
   /// Returns the last value of each term by name, with its strength.
@@ -277,6 +271,11 @@ class retention {
     for (const auto& held : terms_)
       if (held.term->schedule().value() != 0.0 && held.term->covers(model[index].name))
         held.term->add_gradient_of(model, index, gradient);
+  }
+  template <class Visit>
+  void each_address(Visit visit) const {
+    for (const auto& held : terms_)
+      if (held.term->on_weights()) visit(held.term->address());
   }
   /// Whether a weight term has a strength above 0.
   bool pulls() const {
@@ -333,7 +332,9 @@ class retention {
     held.report.strength = held.term->schedule().value();
     sum = sum.defined() ? sum + value : value;
   }
-  static at::Tensor or_zero(const at::Tensor& sum) { return sum.defined() ? sum : at::zeros({}); }
+  static at::Tensor or_zero(const at::Tensor& sum, at::ScalarType type = at::kFloat) {
+    return sum.defined() ? sum : at::zeros({}, type);
+  }
 
   std::vector<held_term> terms_;
 };

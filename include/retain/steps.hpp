@@ -76,6 +76,9 @@ struct basic_steps {
     if (indices.dim() != 1 && (dimension() != 0 || indices.dim() != 2))
       throw shape_error(detail::concat("steps: indices of sequences need the shape [n], got ",
                                        detail::shape_text(indices.sizes())));
+    if (indices.dim() == 2 && !episode_start.defined())
+      throw config_error("steps: indices [L, n] gather sequences, so the steps need an "
+                         "episode_start, 1 at the first step of an episode");
     return chosen([&](const at::Tensor& all, std::int64_t along) {
       return along == 0 ? detail::gather_rows(all, indices)
                         : all.index_select(along, indices.to(all.device()));

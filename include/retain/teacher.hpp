@@ -271,8 +271,13 @@ void check_adopted(const char* who, const Teacher& teacher, const Student& stude
   if constexpr (requires { teacher.frozen_by_adoption(); }) {
     const parameter_list& frozen = teacher.frozen_by_adoption();
     if (frozen.empty()) return;
-    if constexpr (parameter_source<Student>) {
-      for (const auto& own : parameters(student))
+    std::optional<parameter_list> listed;
+    if constexpr (requires { student.listed(); })
+      listed = student.listed();  // a student in a set of terms
+    else if constexpr (parameter_source<Student>)
+      listed = parameters(student);
+    if (listed) {
+      for (const auto& own : *listed)
         for (const auto& theirs : frozen)
           if (own.tensor.is_same(theirs.tensor))
             throw config_error(

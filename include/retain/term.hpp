@@ -26,10 +26,12 @@
 ///
 /// - `strength_schedule`: the strength, also one that is set or adapts; `schedule()` returns it
 /// - `anchors`: the anchors of a weight term, their match with a model, and the fused pass
-/// - `ask`: calls a student or teacher on a rollout, with memory if it has one
+/// - `ask`: calls a student on a rollout, with memory if it has one; `ask_teacher` calls a teacher.
+///   In a set of terms, the state that a student returns is not handed on
 /// - `mean_divergence`: the mean KL of two predictions over the rows that count
 /// - `distribution_of`, `mask_of`, `common_mask`, `masked_mean`: for means of your own over these
-///   rows
+///   rows. Replace what padding may hold before you compute: `masked_mean` drops the values of
+///   padded rows, but NaN in them still reaches the gradient
 /// - `add_gradient_of_loss`: the add_gradient of a weight term that only has a loss
 ///
 /// compose, retention and the schedules treat such a term as one of the library's. Each part has

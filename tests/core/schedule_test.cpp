@@ -288,9 +288,18 @@ TEST_CASE("schedule: a schedule of one's own is neither replaced nor invented", 
   auto one = number, other = own;
   CHECK_THROWS_WITH(one.load_state(saved(own), "x."),
                     ContainsSubstring("schedule custom") && ContainsSubstring("constant{2}"));
-  CHECK_THROWS_AS(other.load_state(saved(number), "x."), retain::state_error);
   CHECK(one.value() == 2);
-  CHECK(other.value() == 1);
+  // A number that was set replaces it, and a state of before brings it back.
+  const auto before = saved(other);
+  other.set(2.0);
+  const auto after = saved(other);
+  auto fresh = own;
+  fresh.load_state(after, "x.");
+  CHECK(fresh.value() == 2);
+  fresh.load_state(before, "x.");
+  CHECK(fresh.value() == 1);
+  fresh.step(3);
+  CHECK(fresh.value() == 4);
   for (const char* text : {"constant{2", "constant{2}}", "constant{}", "linear{1 to 2 over}",
                            "constant{nan}", "constant{-1}", "linear{1 to 2 over 0}", ""}) {
     retain::state st;
@@ -311,6 +320,27 @@ TEST_CASE("schedule: a schedule of one's own is neither replaced nor invented", 
   CHECK(keeps.strength_notes()[0] == "'x.': kept constant{2}; the state has custom");
 }
 
+TEST_CASE("schedule: a schedule of one's own loads all that it remembers", "[schedule]") {
+  struct averaging {
+    std::vector<double> seen;
+    double operator()(double) const {
+      double sum = 0;
+      for (const double each : seen) sum += each;
+      return seen.empty() ? 0 : sum / static_cast<double>(seen.size());
+    }
+    void observe(double value) { seen.push_back(value); }
+    std::vector<double> memory() const { return seen; }
+    void set_memory(const std::vector<double>& values) { seen = values; }
+  };
+  retain::strength_schedule s = averaging{}, fresh = averaging{};
+  for (int i = 1; i <= 10; ++i) s.observe(i);
+  retain::state st;
+  s.save_state(st, "x.");
+  fresh.load_state(st, "x.");
+  CHECK(fresh.value() == 5.5);
+  CHECK(st.unread().empty());
+}
+
 TEST_CASE("schedule: keeping a strength leaves nothing of an adapting one unread", "[schedule]") {
   retain::strength_schedule adapts = retain::adaptive_kl{.initial = 0.3, .target = 0.1};
   adapts.observe(1);
@@ -323,6 +353,7 @@ TEST_CASE("schedule: keeping a strength leaves nothing of an adapting one unread
   CHECK(fresh.value() == 0.3);
   CHECK(fresh.progress() == 5);
   CHECK(st.unread().empty());
+  CHECK(st.strength_notes().size() == 1);  // the schedules are alike, but what they learned is not
 }
 
 TEST_CASE("schedule: a set strength keeps the progress", "[schedule]") {

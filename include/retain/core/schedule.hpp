@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -215,7 +216,8 @@ struct hold_kl {
   double maximum = 1e9;
   double scale = 1.0;  ///< factor on `initial` from the observations
   double last = -1.0;  ///< the previous measurement; negative before the first one
-  double at = -1.0;    ///< the progress of this measurement; set by retention::adapt
+  /// the progress of this measurement, -infinity before the first; set by retention::adapt
+  double at = -std::numeric_limits<double>::infinity();
 
   double operator()(double) const { return std::clamp(initial * scale, minimum, maximum); }
   void observe(double kl) {

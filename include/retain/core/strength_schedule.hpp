@@ -63,13 +63,17 @@ class strength_schedule {
   strength_schedule(S function)  // NOLINT: likewise for `.strength = exponential_decay{...}`
       : self_(std::make_unique<model<S>>(std::move(function))) {
     check(*self_, progress_);
+    remember_own();
   }
 
   strength_schedule(const strength_schedule& other)
-      : self_(other.self_->clone()), progress_(other.progress_) {}
+      : self_(other.self_->clone()),
+        own_(other.own_ ? other.own_->clone() : nullptr),
+        progress_(other.progress_) {}
   strength_schedule(strength_schedule&&) noexcept = default;
   strength_schedule& operator=(strength_schedule other) noexcept {
     self_ = std::move(other.self_);
+    own_ = std::move(other.own_);
     progress_ = other.progress_;
     return *this;
   }
@@ -88,10 +92,11 @@ class strength_schedule {
   }
 
   /// Replaces the schedule and keeps the progress. Throws config_error, and changes nothing, if the
-  /// new schedule gives a strength that is negative or not finite at this progress.
+  /// new schedule gives a strength that is negative or not finite, at progress 0 or at this progress.
   void set(strength_schedule other) {
     check(other.self_->value(progress_));
     self_ = std::move(other.self_);
+    if (other.own_) own_ = std::move(other.own_);
   }
 
   /// Sets the progress. Throws config_error, and changes nothing, if the progress is not finite or
@@ -132,28 +137,29 @@ class strength_schedule {
   /// (see state::strength_notes). If the state keeps strengths (state::keep_strength), only the
   /// progress is loaded.
   ///
-  /// A schedule of the caller's own cannot be built from a text. Throws state_error, and changes
-  /// nothing, if only one of the two schedules is such a schedule or if they differ. Throws
-  /// state_error also if the saved progress or memory is not valid.
+  /// A schedule of the caller's own cannot be built from a text. If the state holds one, it is the
+  /// one that was given last, in the constructor or by `set`. Throws state_error, and changes
+  /// nothing, if there is none with the saved description, and if the saved progress or memory is
+  /// not valid.
   void load_state(const state& in, const std::string& prefix) {
     const std::string& saved = in.text(prefix + "kind");
     const std::string own = self_->describe();
     const double progress = in.number(prefix + "progress");
     auto loaded = in.keeps_strength() || saved == own ? self_->clone() : described(saved);
-    const bool rebuilt = saved == own || (loaded && described(own));
-    if (!in.keeps_strength() && !rebuilt)
+    if (!loaded && own_ && own_->describe() == saved) loaded = own_->clone();
+    if (!loaded)
       throw state_error(detail::concat(
           "the state holds the schedule ", saved, " at '", prefix, "', but the term has ", own,
           ". A schedule of your own cannot be built from its saved text: construct the term with "
-          "the saved schedule and set another strength after the load, or load with "
-          "retain::keep_strength"));
+          "the saved schedule, or load with retain::keep_strength"));
+    // A schedule of the caller's own may remember more than at its start.
+    std::vector<double> memory;
+    const std::size_t least = in.keeps_strength() ? 0 : loaded->memory().size();
+    const bool exact = !in.keeps_strength() && described(saved);
+    while (memory.size() < least || (!exact && in.contains(concat_key(prefix, memory.size()))))
+      memory.push_back(in.number(concat_key(prefix, memory.size())));
     try {
-      if (!in.keeps_strength()) {
-        std::vector<double> memory(loaded->memory().size());
-        for (std::size_t i = 0; i < memory.size(); ++i)
-          memory[i] = in.number(concat_key(prefix, i));
-        loaded->set_memory(memory);
-      }
+      if (!in.keeps_strength()) loaded->set_memory(memory);
       if (!std::isfinite(progress))
         throw config_error(detail::concat("the progress must be finite, got ", progress));
       check(*loaded, progress);
@@ -161,8 +167,7 @@ class strength_schedule {
       throw state_error(
           detail::concat("the state's schedule at '", prefix, "' is not valid: ", wrong.what()));
     }
-    if (in.keeps_strength()) read_memory(in, prefix);
-    if (saved != own)
+    if (saved != own || (in.keeps_strength() && memory != self_->memory()))
       in.note_strength(
           in.keeps_strength()
               ? detail::concat("'", prefix, "': kept ", own, "; the state has ", saved)
@@ -223,10 +228,9 @@ class strength_schedule {
   static std::string concat_key(const std::string& prefix, std::size_t i) {
     return detail::concat(prefix, "memory.", i);
   }
-  /// Marks the saved memory as read, so that keeping a strength leaves nothing unread.
-  static void read_memory(const state& in, const std::string& prefix) {
-    for (std::size_t i = 0; in.contains(concat_key(prefix, i)); ++i)
-      in.number(concat_key(prefix, i));
+  /// Keeps a copy of a schedule that no text describes, so that a state can restore it.
+  void remember_own() {
+    if (!described(self_->describe())) own_ = self_->clone();
   }
 
   template <class S>
@@ -265,6 +269,7 @@ class strength_schedule {
   }
 
   std::unique_ptr<concept_base> self_;
+  std::unique_ptr<concept_base> own_;  // the last schedule of the caller's own, if any
   double progress_ = 0.0;
 };
 

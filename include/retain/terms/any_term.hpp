@@ -60,7 +60,9 @@ class any_term {
   virtual void check_step(double progress) const = 0;
 
   virtual void check(const std::string& name, const parameter_list& model) const = 0;
+  /// Throws config_error for a weight term that cannot be attached.
   virtual bool covers(const std::string& parameter) const = 0;
+  virtual const void* address() const = 0;
   virtual void add_gradient_of(const parameter_list& model, std::size_t index,
                                at::Tensor& gradient) const = 0;
 
@@ -114,17 +116,16 @@ class term_model final : public any_term<Rollout, Distribution> {
     if constexpr (attachable)
       term.check(model);
     else
-      throw config_error(concat("attach: the term '", name,
-                                "' cannot be attached, because it has no check(model), "
-                                "covers(name) and add_gradient_of(model, index, gradient): call "
-                                "add_gradient() in the training loop"));
+      not_attachable(name);
   }
   bool covers([[maybe_unused]] const std::string& parameter) const override {
     if constexpr (attachable)
       return term.covers(parameter);
-    else
-      return false;
+    else if constexpr (weights)
+      not_attachable(T::name);
+    return false;
   }
+  const void* address() const override { return std::addressof(term); }
   void add_gradient_of([[maybe_unused]] const parameter_list& model,
                        [[maybe_unused]] std::size_t index,
                        [[maybe_unused]] at::Tensor& gradient) const override {
@@ -139,6 +140,14 @@ class term_model final : public any_term<Rollout, Distribution> {
   }
 
   T term;
+
+ private:
+  [[noreturn]] static void not_attachable(const std::string& name) {
+    throw config_error(concat("attach: the term '", name,
+                              "' cannot be attached, because it has no check(model), "
+                              "covers(name) and add_gradient_of(model, index, gradient): call "
+                              "add_gradient() in the training loop"));
+  }
 };
 
 }  // namespace retain::detail

@@ -9,6 +9,7 @@
 #include <retain/terms/rollout.hpp>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <type_traits>
@@ -148,6 +149,18 @@ auto ask(Policy&& policy, const Rollout& rollout) {
         "episode_start, 1 at the first step of an episode");
   }
   return detail::call(policy, rollout.observations, new_episodes{}, episode_start);
+}
+
+/// Returns the prediction of a teacher for the student's rollout, without a graph. The state of the
+/// rollout is the student's, so it is not handed to the teacher: a retain::teacher with memory goes
+/// on from its own state, any other one starts anew.
+///
+///     const auto target = retain::ask_teacher(teacher_, rollout);
+template <class Teacher, class Rollout>
+auto ask_teacher(Teacher&& teacher, const Rollout& rollout) {
+  detail::check_rollout<Rollout>();
+  const at::NoGradGuard no_grad;
+  return detail::ask_along(teacher, rollout);
 }
 
 }  // namespace retain

@@ -2,15 +2,21 @@
 // How compose and retention treat one of their terms.
 #pragma once
 
+#include <retain/base/error.hpp>
+#include <retain/base/text.hpp>
 #include <retain/core/parameters.hpp>
+#include <retain/core/schedule.hpp>
 #include <retain/terms/concepts.hpp>
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace retain {
 
@@ -39,6 +45,15 @@ concept attachable_term =
       { term.covers(name) } -> std::convertible_to<bool>;
       term.add_gradient_of(model, index, gradient);
     };
+
+/// Returns the name of a term in a set. Throws config_error if it is empty or has a dot, which
+/// separates names in a state.
+inline std::string checked_name(const char* who, std::string name) {
+  if (name.empty() || name.find('.') != std::string::npos)
+    throw config_error(
+        concat(who, ": '", name, "' cannot name a term: a name must not be empty or have a dot"));
+  return name;
+}
 
 template <class T>
 concept steps_itself = requires(T& term, double progress) { term.step(progress); };
@@ -72,6 +87,32 @@ void check_step_of(const T& term, double progress) {
     schedule_of(term).check_step(progress);
   else if constexpr (checks_steps<T>)
     term.check_step(progress);
+}
+
+/// Passes a KL that was measured at `progress` to a hold_kl. A schedule of another kind is replaced
+/// by one that begins at the current strength. Does nothing for a measurement that was passed
+/// before.
+inline void hold_at(strength_schedule& schedule, const std::string& name, double kl,
+                    double progress, double target) {
+  const auto* running = schedule.as<hold_kl>();
+  const double strength = schedule.value();
+  hold_kl holder = running ? *running : hold_kl{};
+  if (!running)
+    holder.initial = std::clamp(strength > 0 ? strength : 1.0, holder.minimum, holder.maximum);
+  holder.target = target;
+  holder.validate();
+  if (holder.at == progress) {
+    if (holder.last == std::max(kl, 0.0)) return;
+    throw config_error(concat("adapt: '", name,
+                              "' has been adapted to another probe at this measurement: a term "
+                              "follows one probe"));
+  }
+  if (std::isnan(kl))
+    throw config_error(
+        concat("adapt: the KL of the probe is NaN, so '", name, "' cannot be adapted to it"));
+  holder.observe(kl);
+  holder.at = progress;
+  schedule.set(holder);
 }
 
 }  // namespace detail
