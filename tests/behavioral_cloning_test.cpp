@@ -196,7 +196,7 @@ TEST_CASE(
       torch::zeros({3, 2}), torch::zeros({3, 2}), {.strength = 2.0, .batch_size = 4}};
   keep.load_state(saved, "bc.");
   CHECK(saved.unread().empty());
-  keep.loss(as_logits);
+  static_cast<void>(keep.loss(as_logits));
   retain::detail::splitmix64 random(41);
   for (int i = 0; i < 4; ++i)
     CHECK(keep.last_draw().indices[i].item<std::int64_t>() ==
@@ -306,7 +306,7 @@ TEST_CASE("behavioral_cloning: stratified and prioritized draws, saved and resum
   const auto rare = torch::arange(100).lt(5).to(at::kLong);
   const auto student = [](const at::Tensor& x) { return categorical{x * 0.3}; };
   behavioral_cloning balanced{states, states, retain::stratified{rare}, {.batch_size = 20}};
-  balanced.loss(student);
+  static_cast<void>(balanced.loss(student));
   CHECK(balanced.last_draw().indices.lt(5).sum().item<std::int64_t>() == 10);
 
   const auto make = [&](std::uint64_t seed) {
@@ -484,12 +484,12 @@ TEST_CASE("behavioral_cloning: last_rows are priorities, of near equals in float
     return retain::categorical{x + torch::randn_like(x) * 1e-4};
   };
   for (int i = 0; i < 5; ++i) {
-    term.loss(nearly);
+    static_cast<void>(term.loss(nearly));
     CHECK(term.last_rows().min().item<double>() >= 0);
     CHECK_NOTHROW(term.sampler().update(term.last_draw().indices, term.last_rows()));
   }
   term.step(10);
-  term.loss(nearly);
+  static_cast<void>(term.loss(nearly));
   CHECK_FALSE(term.last_rows().defined());
 }
 

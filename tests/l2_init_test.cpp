@@ -341,7 +341,7 @@ TEST_CASE("l2_init: a graph that holds .grad is told that it was added to", "[l2
     m.keep.add_gradient(m.weights);
     CHECK(w.grad()._version() == before + 1);
     CHECK_THROWS_WITH(y.backward(), ContainsSubstring("modified by an inplace operation"));
-    m.keep.loss(m.weights);
+    static_cast<void>(m.keep.loss(m.weights));
     CHECK(w.grad()._version() == before + 1);  // which writes nothing
   }
   // A tensor of inference mode has no counter.

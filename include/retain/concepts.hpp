@@ -3,3 +3,4 @@
 #pragma once
 
 #include <retain/core/concepts.hpp>  // IWYU pragma: export
+#include <retain/terms/concepts.hpp>  // IWYU pragma: export

@@ -60,7 +60,7 @@ void check(Model& model, const at::Tensor& data, std::int64_t num_actions, Forwa
     INFO(f.values[i].name);
     CHECK(relative_error(f.values[i].tensor, truth[i]) < tolerance);
     const auto path =
-        expected.count(f.values[i].name) ? expected.at(f.values[i].name) : fisher_path::graph_walk;
+        expected.count(f.values[i].name) ? expected.at(f.values[i].name) : fisher_path::batched;
     CHECK((f.paths.at(f.values[i].name) == path));
   }
   CHECK(f.states == actions.numel());
