@@ -64,8 +64,8 @@ TEST_CASE("l2_init: a pattern covers by the name of a module, whole or with wild
   CHECK(kept("body.0") == names{"body2.weight", "head.out.weight"});
   CHECK(kept("body?") == names{"body.0.weight", "body.0.bias", "head.out.weight"});
   CHECK(kept("head.out.weight") == names{"body.0.weight", "body.0.bias", "body2.weight"});
-  // a name is read from its beginning
-  CHECK(kept("out") == names{"body.0.weight", "body.0.bias", "body2.weight", "head.out.weight"});
+  // a name is read from its beginning, so this matches nothing
+  CHECK_THROWS_AS(kept("out"), retain::config_error);
   CHECK(kept("*.out") == names{"body.0.weight", "body.0.bias", "body2.weight"});
 
   const retain::l2_init grouped{net, {.groups = {{"body", 3.0}, {"head.*", 0.5}}}};
@@ -190,8 +190,8 @@ TEST_CASE("l2_init: a model that does not fit is named, and nothing is written",
   CHECK_THROWS_WITH(keep.loss(missing), ContainsSubstring("'b'") && ContainsSubstring("missing"));
   CHECK_THROWS_WITH(keep.loss(extra),
                     ContainsSubstring("'head'") && ContainsSubstring("no anchor"));
-  const retain::l2_init headless{retain::parameter_list{{"a", t(2)}, {"b", t(3)}},
-                                 {.exclude = {"head*"}}};
+  const retain::l2_init headless{
+      extra, retain::parameter_list{{"a", t(2)}, {"b", t(3)}}, {.exclude = {"head*"}}};
   CHECK_NOTHROW(headless.loss(extra));
 }
 

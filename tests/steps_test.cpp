@@ -201,6 +201,12 @@ TEST_CASE("steps: environments are chosen in every member", "[steps]") {
   const steps single{.observations = torch::arange(6).view({3, 2}), .actions = torch::arange(3)};
   CHECK(single.size() == 3);
   CHECK(single.narrow(2, 1).actions.equal(torch::tensor({2})));
+  auto stateful = single;
+  stateful.state = torch::arange(3.0f).unsqueeze(1);
+  const auto stretches = stateful.gather(torch::tensor({{0, 2}, {1, 1}}));
+  CHECK(stretches.state.equal(torch::tensor({{0.0f}, {2.0f}})));
+  CHECK(stretches.dimension() == 1);
+  CHECK(stretches.size() == 2);
   CHECK(single.gather(torch::tensor({{0, 2}, {1, 1}})).observations.sizes() ==
         at::IntArrayRef({2, 2, 2}));
   auto wrong = played;

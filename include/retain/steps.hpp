@@ -76,13 +76,18 @@ struct basic_steps {
     if (indices.dim() != 1 && (dimension() != 0 || indices.dim() != 2))
       throw shape_error(detail::concat("steps: indices of sequences need the shape [n], got ",
                                        detail::shape_text(indices.sizes())));
-    if (indices.dim() == 2 && !episode_start.defined())
-      throw config_error("steps: indices [L, n] gather sequences, so the steps need an "
-                         "episode_start, 1 at the first step of an episode");
-    return chosen([&](const at::Tensor& all, std::int64_t along) {
+    auto result = chosen([&](const at::Tensor& all, std::int64_t along) {
       return along == 0 ? detail::gather_rows(all, indices)
                         : all.index_select(along, indices.to(all.device()));
     });
+    if (indices.dim() != 2) return result;
+    // Sequences begin with the state of their first step, and a member says that they are sequences.
+    detail::each_part(result.state, [](auto& part) {
+      if constexpr (detail::is_tensor<std::remove_reference_t<decltype(part)>>)
+        if (part.defined()) part = part.select(0, 0);
+    });
+    if (result.dimension() == 0) result.mask = at::ones(indices.sizes(), at::kBool);
+    return result;
   }
 
  private:

@@ -28,7 +28,8 @@ namespace retain::detail {
 /// logits a sum of 1 would be chance: about once in 100 000 for a single row of two actions, and
 /// rarer by this factor with every further row.
 inline bool look_like_probabilities(const at::Tensor& logits, const at::Tensor& mask = {}) {
-  if (logits.size(-1) < 2 || logits.numel() == 0 || !at::isFloatingType(logits.scalar_type()))
+  if (logits.size(-1) < 2 || logits.numel() == 0 || !at::isFloatingType(logits.scalar_type()) ||
+      logits.is_meta())  // a meta tensor has no values
     return false;
   const at::NoGradGuard no_grad;
   const double rounding = logits.scalar_type() == at::kHalf       ? 0x1p-10

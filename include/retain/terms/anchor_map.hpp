@@ -193,7 +193,8 @@ class anchor_map {
         throw state_error(concat(kind_, ": the model's parameter '", name, "' ",
                                  shape_text(tensor.sizes()),
                                  " has no anchor, because the penalty was constructed from a model "
-                                 "without it: exclude it by pattern"));
+                                 "without it: construct the penalty from this model, and exclude "
+                                 "the parameter by pattern"));
       }
       ++found;
       check_shape(name, tensor, position->second);
