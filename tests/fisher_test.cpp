@@ -84,8 +84,8 @@ TEST_CASE("fisher: the estimate does not depend on the batch size", "[fisher]") 
   const auto whole = estimate_fisher(net, x, forward);
   for (const std::int64_t size : {1, 7, 30})
     for (const bool walk : {true, false}) {
-      const auto parts =
-          estimate_fisher(net, x.split(size), forward, retain::sampled_actions{}, {.batched = walk});
+      const auto parts = estimate_fisher(net, x.split(size), forward, retain::sampled_actions{},
+                                         {.batched = walk});
       for (std::size_t i = 0; i < whole.values.size(); ++i)
         CHECK(support::relative_error(parts.values[i].tensor, whole.values[i].tensor) < 1e-12);
     }

@@ -115,8 +115,8 @@ TEST_CASE("masked_categorical: the Fisher counts legal actions alone", "[masked_
   const auto pi = net->forward(x).masked_fill(allowed.logical_not(), -inf).softmax(-1).detach();
   const auto closed = (pi * (1 - pi)).t().mm(x.square()) / 30.0;
   for (const bool walk : {true, false}) {
-    const auto f =
-        estimate_fisher(net, batch{x, allowed}, forward, retain::exact_actions{}, {.batched = walk});
+    const auto f = estimate_fisher(net, batch{x, allowed}, forward, retain::exact_actions{},
+                                   {.batched = walk});
     CHECK(support::relative_error(f.values[0].tensor, closed) < 1e-12);
   }
   const auto sampled =

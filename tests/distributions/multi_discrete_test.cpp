@@ -102,7 +102,8 @@ TEST_CASE("multi_discrete: the exact Fisher is that of all combinations, in one 
   CHECK(product(x).num_scores() == 8);
   for (const auto& data : {x, sequences})
     for (const bool walk : {true, false}) {
-      const auto f = estimate_fisher(net, data, product, retain::exact_actions{}, {.batched = walk});
+      const auto f =
+          estimate_fisher(net, data, product, retain::exact_actions{}, {.batched = walk});
       const auto truth = estimate_fisher(net, data, combined, retain::exact_actions{});
       for (std::size_t i = 0; i < f.values.size(); ++i)
         CHECK(support::relative_error(f.values[i].tensor, truth.values[i].tensor) < 1e-11);

@@ -200,7 +200,8 @@ TEST_CASE("fisher: rows that were laid side by side and chosen by the data are f
       {torch::randn({8, 4}), one_hot(torch::arange(8))},
       {torch::randn({8, 4}), one_hot(torch::tensor({7, 2, 1, 3, 6, 5, 4, 0}))}};
   const auto walked = estimate_fisher(net, data, forward, retain::exact_actions{});
-  const auto looped = estimate_fisher(net, data, forward, retain::exact_actions{}, {.batched = false});
+  const auto looped =
+      estimate_fisher(net, data, forward, retain::exact_actions{}, {.batched = false});
   for (std::size_t i = 0; i < walked.values.size(); ++i)
     CHECK(support::relative_error(walked.values[i].tensor, looped.values[i].tensor) < 1e-5);
 }
