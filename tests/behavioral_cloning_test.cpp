@@ -34,8 +34,8 @@ at::Tensor kl(const unit_normal& p, const unit_normal& q) {
   return (p.mean - q.mean).square().sum(-1) * 0.5;
 }
 
-/// Logits that count the steps since the state was last reset, from the state, or from `start`, on: a
-/// recurrent policy whose answers say what it remembers.
+/// Logits that count the steps since the state was last reset, from the state, or from `start`, on:
+/// a recurrent policy whose answers say what it remembers.
 struct step_counter {
   double start = 0;
   std::pair<categorical, at::Tensor> operator()(const at::Tensor& observations,

@@ -53,7 +53,8 @@ struct lstm_net : torch::nn::Cloneable<lstm_net> {
   torch::nn::Linear head{nullptr};
 };
 
-/// Over a sequence [T, N, 3]: the state is reset before the steps that `episode_start` [T, N] marks.
+/// Over a sequence [T, N, 3]: the state is reset before the steps that `episode_start` [T, N]
+/// marks.
 const auto follow = [](auto& net, const at::Tensor& xs, lstm_state carried,
                        const at::Tensor& episode_start) {
   std::vector<at::Tensor> said;

@@ -84,8 +84,8 @@ struct finetune_hooks {
   std::function<bool()> stop{};                          ///< called after every update
 };
 
-/// `Games` is vector_environment, or any type with its size, reset, view, step, finished, truncated,
-/// episodes and set_episodes.
+/// `Games` is vector_environment, or any type with its size, reset, view, step, finished,
+/// truncated, episodes and set_episodes.
 ///
 ///     finetuner run{policy, games, demonstrations, options};
 ///     if (resuming) run.resume(file);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// An output term of your own: distillation at a temperature T (Hinton et al. 2015, arXiv 1503.02531).
+// An output term of your own: distillation at a temperature T (Hinton et al. 2015, arXiv
+// 1503.02531).
 //
 //     loss = c T^2 / N * sum over the N valid steps of KL(softmax(z* / T) || softmax(z / T))
 #pragma once

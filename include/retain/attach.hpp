@@ -207,8 +207,8 @@ class [[nodiscard("the guard ends at once if it is not kept: auto guard = retain
 /// you pass a std::shared_ptr, the guard shares the penalty. If you pass a temporary, it is moved
 /// into the guard. For a composition or a `retention`, one guard adds the
 /// gradients of all its weight terms. A term that is added later acts on the parameters that were
-/// covered when the guard was made: if it covers more, detach() and attach again. The guard keeps the parameters
-/// alive.
+/// covered when the guard was made: if it covers more, detach() and attach again. The guard keeps
+/// the parameters alive.
 ///
 /// The resulting gradient is the same as that of `add_gradient` between backward() and the
 /// optimizer step. With one backward pass per step it is the same bit for bit. With several passes

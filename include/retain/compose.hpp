@@ -65,9 +65,9 @@ struct plain_term<std::optional<T>> {
 
 }  // namespace detail
 
-/// Combines several retention terms into one, if the terms are known when the program is compiled. A
-/// term may be a std::optional. A program that chooses its terms as it runs, or a class that holds
-/// them as a member, uses `retention` instead.
+/// Combines several retention terms into one, if the terms are known when the program is compiled.
+/// A term may be a std::optional. A program that chooses its terms as it runs, or a class that
+/// holds them as a member, uses `retention` instead.
 ///
 ///     auto keep = compose(ewc{...}, behavioral_cloning{...}, kickstarting{...});
 ///     auto loss = ppo_loss + keep.loss(view, rollout);          // all terms in the graph

@@ -198,7 +198,8 @@ struct fisher_options {
   std::vector<std::string> exclude = {};  ///< name patterns of parameters to leave out
   /// dimension of the samples in the log-probabilities; -1 means 0 for [N] and 1 for [T, N]
   int sample_dimension = -1;
-  /// whether all samples of a batch are computed at once where possible; false: one sample at a time
+  /// whether all samples of a batch are computed at once where possible; false: one sample at a
+  /// time
   bool batched = true;
   /// number of samples whose ordinary gradient must agree with the result of the graph walk, for
   /// each walked parameter and each layout of rows
@@ -247,7 +248,8 @@ struct fisher_options {
 ///   sample gets a random factor, and this factor must appear in the sample's own rows only. If it
 ///   does not, the layer is computed one sample at a time. One case is not detected: the rows are
 ///   split, processed and stacked again in an order that depends on the data, but each single
-///   operation looks as if only shapes determine the order. For such a policy set `batched` to false.
+///   operation looks as if only shapes determine the order. For such a policy set `batched` to
+///   false.
 /// - GPU: TF32 is disabled for the whole process until the estimate is done. An LSTM in eval mode
 ///   needs cuDNN to be disabled; the error text says how.
 /// - Autocast: gradients can be too inaccurate for the check. Samples are then computed one at a

@@ -50,9 +50,9 @@ struct gradient_projection_options {
 /// out of g_ref, call `pause` of the attachment before the backward() of the reference loss, and
 /// `resume` after store_reference().
 ///
-/// Parameters are ignored if they are frozen or excluded, or if they have no `.grad` in store_reference()
-/// or in project(). No `.grad` is created for them. No call synchronizes with a device. Sums are
-/// computed in double. Memory: one copy of the gradients.
+/// Parameters are ignored if they are frozen or excluded, or if they have no `.grad` in
+/// store_reference() or in project(). No `.grad` is created for them. No call synchronizes with a
+/// device. Sums are computed in double. Memory: one copy of the gradients.
 ///
 /// Paper: Chaudhry et al. 2019, arXiv 1812.00420.
 class gradient_projection {

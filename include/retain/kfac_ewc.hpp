@@ -62,9 +62,9 @@ class kfac_ewc : detail::quadratic_penalty {
   using quadratic_penalty::strength;
 
   /// Also leaves out what `factors` left out. Throws state_error for a layer that the model does
-  /// not have, for a trainable parameter that has no factors and is not excluded, and for a factor that
-  /// is not a second moment. Throws shape_error for a factor of a wrong shape. Throws config_error
-  /// for a damping that is negative or not finite.
+  /// not have, for a trainable parameter that has no factors and is not excluded, and for a factor
+  /// that is not a second moment. Throws shape_error for a factor of a wrong shape. Throws
+  /// config_error for a damping that is negative or not finite.
   template <parameter_source M>
   kfac_ewc(const M& model, const kronecker_fisher& factors, kfac_ewc_options options = {})
       : quadratic_penalty(

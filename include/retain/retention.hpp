@@ -46,8 +46,8 @@ namespace retain {
 ///
 /// `Rollout` is the type of the rollouts, retain::steps or your own (see kickstarting for its
 /// members). `Distribution` is the type of the student's answers. Both are fixed for a set, because
-/// it holds terms of any type; the memory of a cloning term holds observations of the rollout's type.
-/// A student is a callable (observations) or (observations, state,
+/// it holds terms of any type; the memory of a cloning term holds observations of the rollout's
+/// type. A student is a callable (observations) or (observations, state,
 /// episode_start) that returns such distributions, logits or masked ones.
 ///
 /// A set without terms is valid: its losses are 0 and it changes nothing. Terms are called in the
@@ -55,8 +55,8 @@ namespace retain {
 /// program is compiled.
 ///
 /// Copies: a copy has copies of all terms, with their own strengths, anchors and random generators.
-/// The frozen weights of a teacher are shared, as in every copy of a term, so a state that is loaded
-/// into one copy replaces the teacher of the others. After a move, references
+/// The frozen weights of a teacher are shared, as in every copy of a term, so a state that is
+/// loaded into one copy replaces the teacher of the others. After a move, references
 /// that `add` and `find` returned stay valid and the source is empty. A guard of `attach` refers to
 /// the set itself, so do not move the set while it is attached.
 template <class Rollout = steps, action_distribution Distribution = categorical>
@@ -213,10 +213,10 @@ class retention {
     held(name).term->schedule().observe(measurement);
   }
 
-  /// Adapts the strength of a term so that the KL on a probe stays near `target` nats. Call it after
-  /// every measurement of the monitor; a second call for the same measurement does nothing. The
-  /// first call replaces the term's schedule by a hold_kl that begins at the current strength, or at
-  /// 1 if the strength is 0. What it has learned is part of the state.
+  /// Adapts the strength of a term so that the KL on a probe stays near `target` nats. Call it
+  /// after every measurement of the monitor; a second call for the same measurement does nothing.
+  /// The first call replaces the term's schedule by a hold_kl that begins at the current strength,
+  /// or at 1 if the strength is 0. What it has learned is part of the state.
   ///
   ///     watch.measure(policy, steps);
   ///     keep.adapt("ewc", watch, "FAR", 0.02);

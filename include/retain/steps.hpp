@@ -81,7 +81,8 @@ struct basic_steps {
                         : all.index_select(along, indices.to(all.device()));
     });
     if (indices.dim() != 2) return result;
-    // Sequences begin with the state of their first step, and a member says that they are sequences.
+    // Sequences begin with the state of their first step, and a member says that they are
+    // sequences.
     detail::each_part(result.state, [](auto& part) {
       if constexpr (detail::is_tensor<std::remove_reference_t<decltype(part)>>)
         if (part.defined()) part = part.select(0, 0);

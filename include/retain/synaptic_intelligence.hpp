@@ -86,8 +86,8 @@ class synaptic_intelligence : public detail::path_penalty {
 
   /// Ends a task. Computes the importances from the path, sets the anchor to the current weights,
   /// and starts a new path. Throws state_error and changes nothing if the weights moved but no
-  /// accumulate() call found a gradient. In this case accumulate() was called after zero_grad() or was
-  /// not called.
+  /// accumulate() call found a gradient. In this case accumulate() was called after zero_grad() or
+  /// was not called.
   template <parameter_source M>
   void consolidate(const M& model) {
     settle(parameters(model), [&](const std::vector<at::Tensor>& sums, const at::Tensor& importance,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: attach takes a weight term such as retain::ewc: a distillation term needs the student's outputs
+// expect: attach takes a weight term such as retain::ewc: a distillation term needs
 #include <retain/attach.hpp>
 #include <retain/kickstarting.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: attach needs a weight term with check.model., covers.name. and add_gradient_of.model, index, gradient.
+// expect: attach needs a weight term with check.model., covers.name. and
 #include <retain/attach.hpp>
 #include <retain/term.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: the student's distributions are not those of the set; name them: retain::retention<Rollout, Distribution>
+// expect: the student's distributions are not those of the set; name them:
 #include <retain/diagonal_gaussian.hpp>
 #include <retain/retention.hpp>
 

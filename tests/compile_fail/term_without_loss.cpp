@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: a term needs loss.model. and add_gradient.model. for a weight term, or loss.student, rollout.
+// expect: a term needs loss.model. and add_gradient.model. for a weight term
 #include <retain/retention.hpp>
 
 struct own {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: every term needs a static member name, strength_schedule& schedule.., save_state and load_state
+// expect: every term needs a static member name, strength_schedule& schedule..
 #include <retain/compose.hpp>
 
 struct my_penalty {

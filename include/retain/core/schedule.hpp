@@ -195,8 +195,8 @@ struct dual_ascent {
   void set_memory(const std::vector<double>& values) { scale = values.at(0); }
 };
 
-/// Holds a KL on probe states near a target, also if the right strength is unknown by several powers
-/// of ten: `retention::adapt` uses it. Each `observe(kl)` computes
+/// Holds a KL on probe states near a target, also if the right strength is unknown by several
+/// powers of ten: `retention::adapt` uses it. Each `observe(kl)` computes
 ///
 ///     c <- clamp(c * exp(rate * clamp(log(kl / target), -1/2, 1)), minimum, maximum)
 ///
@@ -208,6 +208,9 @@ struct dual_ascent {
 ///
 /// Begin with a strength that is rather too large: the KL then reaches the target from below. With
 /// one that is a thousand times too small, the KL first overshoots for about ten measurements.
+///
+/// If no strength of the term reaches the target, the strength rises to `maximum`. A weight term has
+/// such a floor: an optimizer with steps of fixed size, such as Adam, keeps the weights moving.
 struct hold_kl {
   double initial = 1.0;
   double target = 0.02;  ///< in nats

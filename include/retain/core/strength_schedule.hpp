@@ -92,7 +92,8 @@ class strength_schedule {
   }
 
   /// Replaces the schedule and keeps the progress. Throws config_error, and changes nothing, if the
-  /// new schedule gives a strength that is negative or not finite, at progress 0 or at this progress.
+  /// new schedule gives a strength that is negative or not finite, at progress 0 or at this
+  /// progress.
   void set(strength_schedule other) {
     check(other.self_->value(progress_));
     self_ = std::move(other.self_);
@@ -133,9 +134,9 @@ class strength_schedule {
   }
 
   /// Loads the saved schedule and its progress. If the saved schedule is another one of this
-  /// library's, it replaces this one, so that a strength that was set goes on; the state gets a note
-  /// (see state::strength_notes). If the state keeps strengths (state::keep_strength), only the
-  /// progress is loaded.
+  /// library's, it replaces this one, so that a strength that was set goes on; the state gets a
+  /// note (see state::strength_notes). If the state keeps strengths (state::keep_strength), only
+  /// the progress is loaded.
   ///
   /// A schedule of the caller's own cannot be built from a text. If the state holds one, it is the
   /// one that was given last, in the constructor or by `set`. Throws state_error, and changes

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What all weight terms have in common: anchors by parameter name and the importance of each weight,
-// their match with a model, and their state.
+// What all weight terms have in common: anchors by parameter name and the importance of each
+// weight, their match with a model, and their state.
 #pragma once
 
 #include <retain/base/error.hpp>
@@ -64,9 +64,9 @@ class anchor_map {
 
   /// Creates the anchors of a model's parameters that no pattern excludes. The anchors are
   /// `anchors` if given, else the parameters' current values. Throws config_error if a pattern
-  /// matches nothing or a scale is invalid. An exclude pattern may also match a name of `anchors` or
-  /// of `also`, which the model does not have. Throws shape_error or state_error if `anchors` do not
-  /// fit the model or an anchor of a trained parameter is not finite.
+  /// matches nothing or a scale is invalid. An exclude pattern may also match a name of `anchors`
+  /// or of `also`, which the model does not have. Throws shape_error or state_error if `anchors` do
+  /// not fit the model or an anchor of a trained parameter is not finite.
   anchor_map(const char* kind, std::vector<std::string> exclude,
              const std::vector<group_scale>& groups, const parameter_list& model,
              const parameter_list* anchors, const parameter_list& also = {})

@@ -28,8 +28,8 @@ struct anchor_options {
 /// and `constant` (the value at the anchor, before scale and strength; 0 here).
 using anchored_parameter = detail::quadratic_item;
 
-/// The anchors theta* of a weight term, by parameter name. A weight term of your own holds them as a
-/// member. They are copies of the parameters. They are matched with a model by name and shape,
+/// The anchors theta* of a weight term, by parameter name. A weight term of your own holds them as
+/// a member. They are copies of the parameters. They are matched with a model by name and shape,
 /// follow a model that is moved to another device or type, and are saved and loaded.
 ///
 ///     anchors anchors_{"my_term", *policy, {.exclude = {"value_head.*"}}};
@@ -97,9 +97,9 @@ class anchors : detail::anchor_map {
   at::Tensor quadratic_loss(const M& model, double strength) const {
     return detail::matched_loss(match(model), strength);
   }
-  /// Adds the gradient of quadratic_loss, 2 c F_i (theta_i - theta*_i), to every `.grad` in one fused
-  /// pass without autograd. Returns the loss as a 0-dim float64 tensor. Throws config_error for a
-  /// tensor that is computed from others, because no optimizer reads its `.grad`.
+  /// Adds the gradient of quadratic_loss, 2 c F_i (theta_i - theta*_i), to every `.grad` in one
+  /// fused pass without autograd. Returns the loss as a 0-dim float64 tensor. Throws config_error
+  /// for a tensor that is computed from others, because no optimizer reads its `.grad`.
   template <parameter_source M>
   at::Tensor add_quadratic_gradient(const M& model, double strength) const {
     return detail::add_matched_gradient(anchor_map::match(parameters(model), true), strength);

@@ -31,8 +31,8 @@ concept weight_term = retention_term<T> && requires(T& term, const parameter_lis
   { term.add_gradient(model) } -> std::convertible_to<at::Tensor>;
 };
 
-/// A term on the outputs of a policy, such as kickstarting: it needs a student and a rollout. A term
-/// that has its own states ignores the rollout.
+/// A term on the outputs of a policy, such as kickstarting: it needs a student and a rollout. A
+/// term that has its own states ignores the rollout.
 template <class T, class Student, class Rollout>
 concept output_term =
     retention_term<T> && requires(T& term, Student& student, const Rollout& rollout) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A quadratic penalty over matched parameters: its value in the graph, and its gradient in one pass.
+// A quadratic penalty over matched parameters: its value in the graph, and its gradient in one
+// pass.
 #pragma once
 
 #include <retain/kernels/quadratic.hpp>
