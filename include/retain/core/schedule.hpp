@@ -209,8 +209,8 @@ struct dual_ascent {
 /// Begin with a strength that is rather too large: the KL then reaches the target from below. With
 /// one that is a thousand times too small, the KL first overshoots for about ten measurements.
 ///
-/// If no strength of the term reaches the target, the strength rises to `maximum`. A weight term has
-/// such a floor: an optimizer with steps of fixed size, such as Adam, keeps the weights moving.
+/// If no strength of the term reaches the target, the strength rises to `maximum`. A weight term
+/// has such a floor: an optimizer with steps of fixed size, such as Adam, keeps the weights moving.
 struct hold_kl {
   double initial = 1.0;
   double target = 0.02;  ///< in nats
