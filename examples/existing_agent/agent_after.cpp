@@ -8,6 +8,7 @@
 // Deliveries of a day after fine-tuning, seeds 1 to 5: in calm weather 0.2 to 0.3 without retention
 // and 10.5 to 10.8 with it (10.8 before fine-tuning); in the storm 8.9 to 10.1 without retention
 // and 7.3 to 8.4 with it (3.0 before). Retention has this price; a lower strength has a lower one.
+// The strengths were chosen on these seeds; docs/existing_agent.md has five others.
 #include "courier.hpp"
 
 #include <torch/torch.h>
