@@ -227,14 +227,9 @@ class composition {
   /// Loads every term. If loading a term throws, restores the previous state of all terms and
   /// rethrows the exception.
   void load_state(const state& in, const std::string& prefix) {
-    state before;
-    save_state(before, prefix);
-    try {
-      load_each(in, prefix);
-    } catch (...) {
-      load_each(before, prefix);
-      throw;
-    }
+    detail::load_or_restore(
+        in, [&](state& out) { save_state(out, prefix); },
+        [&](const state& from) { load_each(from, prefix); });
   }
 
  private:

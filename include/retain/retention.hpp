@@ -246,14 +246,9 @@ class retention {
   }
   /// Loads every term. If a term throws, all terms are as they were before.
   void load_state(const state& in, const std::string& prefix) {
-    state before;
-    save_state(before, prefix);
-    try {
-      load_each(in, prefix);
-    } catch (...) {
-      load_each(before, prefix);
-      throw;
-    }
+    detail::load_or_restore(
+        in, [&](state& out) { save_state(out, prefix); },
+        [&](const state& from) { load_each(from, prefix); });
   }
 
   // What attach() needs: see attachable. Output terms are left out.

@@ -170,22 +170,34 @@ struct load_report {
 };
 
 namespace detail {
+
+/// Calls load(in). If it throws, calls load with the state that `save` wrote before, and throws the
+/// same exception.
+template <class Save, class Load>
+void load_or_restore(const state& in, Save save, Load load) {
+  state before;
+  save(before);
+  try {
+    load(in);
+  } catch (...) {
+    load(before);
+    throw;
+  }
+}
+
 template <class T>
 load_report load_file(const std::string& path, T& term, bool keep) {
   state in = state::read(path);
   in.keep_strength(keep);
-  state before;
-  term.save_state(before, "");
-  try {
-    term.load_state(in, "");
+  const auto load = [&](const state& from) {
+    term.load_state(from, "");
+    if (&from != &in) return;
     if (const auto extra = in.unread(); !extra.empty())
       throw state_error(
           concat("'", path, "' holds '", extra.front(), "'", extra.size() > 1 ? " and more" : "",
                  ", which this term does not have: the file was saved from another object"));
-  } catch (...) {
-    term.load_state(before, "");
-    throw;
-  }
+  };
+  load_or_restore(in, [&](state& out) { term.save_state(out, ""); }, load);
   return {in.strength_notes()};
 }
 }  // namespace detail
