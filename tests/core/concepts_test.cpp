@@ -61,6 +61,10 @@ struct logits_and_value {
 struct logits_and_some_mask {
   tensor logits, mask;
 };
+/// The logits of a distribution that lacks a member are not those of a categorical.
+struct logits_without_kl : without_kl {
+  tensor logits;
+};
 static_assert(retain::policy_answer<tensor>);
 static_assert(retain::policy_answer<retain::masked<bernoulli>>);
 static_assert(retain::policy_answer<std::pair<bernoulli, tensor>>);
@@ -68,6 +72,7 @@ static_assert(retain::policy_answer<std::tuple<logits_and_value, tensor, int>>);
 static_assert(retain::policy_answer<retain::actor_critic_answer<retain::categorical>>);
 static_assert(retain::policy_answer<const logits_and_value&>);
 static_assert(!retain::policy_answer<logits_and_some_mask>);
+static_assert(!retain::policy_answer<logits_without_kl>);
 static_assert(!retain::policy_answer<std::pair<int, bernoulli>>);
 static_assert(!retain::policy_answer<std::tuple<>>);
 static_assert(!retain::policy_answer<double>);

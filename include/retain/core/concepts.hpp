@@ -61,11 +61,20 @@ struct is_several<std::tuple<First, Others...>> : std::true_type {};
 template <class First, class Second>
 struct is_several<std::pair<First, Second>> : std::true_type {};
 
-/// A struct with a member `distribution`, such as actor_critic_answer, or a member `logits`.
+/// A type with a member function of an action_distribution, const or not. It is meant as a
+/// distribution, even if it lacks the others.
+template <class D>
+concept resembles_distribution =
+    requires(D& d, const at::Tensor& actions) { d.log_prob(actions); } || requires(D& d) {
+      d.entropy();
+    } || requires(D& d) { d.sample(); } || requires(D& d) { d.mode(); };
+
+/// A struct with a member `distribution`, such as actor_critic_answer, or a member `logits`. The
+/// logits of an unfinished distribution are not read: it may mean something else by them.
 template <class T>
 concept names_distribution = requires(const T& answer) { answer.distribution; };
 template <class T>
-concept names_logits = requires(const T& answer) {
+concept names_logits = !resembles_distribution<T> && requires(const T& answer) {
   { answer.logits } -> std::convertible_to<at::Tensor>;
 };
 

@@ -3,6 +3,8 @@
 // of the user's: each says what to write.
 #pragma once
 
+#include <retain/core/concepts.hpp>
+
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
@@ -44,9 +46,6 @@ template <class D>
 concept has_kl = requires(const D& d) {
   { kl(d, d) } -> std::convertible_to<at::Tensor>;
 };
-
-template <class D>
-concept resembles_distribution = has_log_prob<D> || has_entropy<D> || has_sample<D> || has_mode<D>;
 
 /// Says which member a distribution of the user's lacks. Does nothing for a type without any of
 /// them, which is no distribution. A member counts only if it is const. Returns true, so that a
