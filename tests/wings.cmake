@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The order of the library's folders. A folder may include itself and the folders listed after its name, and no other
 # header of the library. Headers in no folder ("front doors") may include everything, and no folder includes a front door.
+# A header that names something of LibTorch or Eigen includes a header of it.
 #
 #     cmake -P tests/wings.cmake
 cmake_minimum_required(VERSION 3.24)
@@ -27,6 +28,17 @@ endforeach()
 
 file(GLOB_RECURSE files RELATIVE ${headers} ${headers}/*.hpp)
 foreach(file IN LISTS files)
+  foreach(row IN ITEMS "at::=ATen/" "torch::nn::=torch/nn" "torch::autograd::=torch/csrc/autograd/" "Eigen::=Eigen/")
+    string(REGEX MATCH "^(.*)=(.*)$" row ${row})
+    set(name ${CMAKE_MATCH_1})
+    set(folder ${CMAKE_MATCH_2})
+    # not in a comment or a text
+    file(STRINGS ${headers}/${file} uses REGEX "^([^/\"]*[^a-z_/\"])?${name}" LIMIT_COUNT 1)
+    file(STRINGS ${headers}/${file} includes REGEX "#include <${folder}" LIMIT_COUNT 1)
+    if(uses AND NOT includes)
+      list(APPEND wrong "${file}: names ${name} and includes no <${folder}...>")
+    endif()
+  endforeach()
   get_filename_component(wing ${file} DIRECTORY)
   if(wing STREQUAL "")
     continue()
@@ -51,6 +63,6 @@ if(count LESS 1)
 endif()
 if(wrong)
   list(JOIN wrong "\n  " wrong)
-  message(FATAL_ERROR "includes against the order of the folders:\n  ${wrong}")
+  message(FATAL_ERROR "includes that are wrong:\n  ${wrong}")
 endif()
 message(STATUS "${count} headers: every include runs down the table")

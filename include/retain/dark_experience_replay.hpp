@@ -10,6 +10,8 @@
 #include <retain/terms/ask.hpp>
 #include <retain/terms/distillation.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -8,6 +8,8 @@
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/transitions.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>

@@ -13,6 +13,8 @@
 #include <retain/importance/scores.hpp>
 #include <retain/teacher.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <cmath>
 #include <cstdint>
 #include <functional>

@@ -12,6 +12,8 @@
 #include <retain/importance/left_out.hpp>
 #include <retain/importance/scores.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>

@@ -3,6 +3,8 @@
 
 #include <retain/terms/path_penalty.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <cmath>
 
 namespace retain {

@@ -7,6 +7,8 @@
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/sum_tree.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -7,6 +7,8 @@
 #include <retain/replay/sampler.hpp>
 #include <retain/replay/transitions.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <string>

@@ -6,6 +6,8 @@
 #include <retain/core/state.hpp>
 #include <retain/replay/sampler.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

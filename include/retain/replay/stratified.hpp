@@ -7,6 +7,8 @@
 #include <retain/replay/apportion.hpp>
 #include <retain/replay/sampler.hpp>
 
+#include <ATen/core/Tensor.h>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
