@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: MIT
-// The README's code as a program. A policy is pre-trained on one half of its states (FAR) and then
-// fine-tuned on the other half (CLOSE), without and with retention. Then the program prints the
-// success on both halves. It runs in seconds.
+// A policy is pre-trained on one half of its states (FAR) and then fine-tuned on the other half
+// (CLOSE), without and with retention. Then the program prints the share of right actions on both
+// halves. It runs in seconds.
+//
+//     quickstart [--device cuda]
 #include <retain/retain.hpp>
+
+#include "world.hpp"
 
 #include <torch/torch.h>
 
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
+
+torch::Device device = torch::kCPU;
 
 struct batch {
   torch::Tensor observations;
@@ -29,33 +37,12 @@ struct policy_net : torch::nn::Cloneable<policy_net> {
   torch::nn::Sequential layers{nullptr};
 };
 
-/// Returns n random states. The first eight features of CLOSE states and the last eight features
-/// of FAR states carry information. The other features are noise.
-torch::Tensor states(bool far, int n) {
-  const auto seen = torch::randn({n, 8}), unseen = 0.8 * torch::randn({n, 8}) + 1;
-  return far ? torch::cat({unseen, seen}, 1) : torch::cat({seen, unseen}, 1);
-}
-/// The right action: on FAR states the index of the largest of four features, on CLOSE states the
-/// index of the smallest.
-torch::Tensor right_action(const torch::Tensor& x, bool far) {
-  return far ? x.slice(1, 8, 12).argmax(1) : x.slice(1, 0, 4).argmin(1);
-}
-
-double success(policy_net& policy, bool far) {
-  const torch::NoGradGuard no_grad;
-  const auto x = states(far, 4000);
-  return (policy.forward(x).argmax(1) == right_action(x, far))
-      .to(torch::kDouble)
-      .mean()
-      .item<double>();
-}
-
-void train(policy_net& policy, bool far, int steps, auto&& extra_loss, auto&& after_backward) {
+void train(policy_net& policy, region where, int steps, auto&& extra_loss, auto&& after_backward) {
   torch::optim::Adam optimizer(policy.parameters(), torch::optim::AdamOptions(3e-3));
   for (int step = 0; step < steps; ++step) {
-    const batch rollout{states(far, 128)};
+    const batch rollout{states(where, 128, device)};
     const auto task_loss = torch::nn::functional::cross_entropy(
-        policy.forward(rollout.observations), right_action(rollout.observations, far));
+        policy.forward(rollout.observations), right_actions(rollout.observations, where));
     optimizer.zero_grad();
     (task_loss + extra_loss(rollout, step)).backward();
     after_backward(step);
@@ -63,30 +50,35 @@ void train(policy_net& policy, bool far, int steps, auto&& extra_loss, auto&& af
   }
 }
 
-const auto nothing = [](const batch&, int) { return torch::zeros({}); };
+const auto nothing = [](const batch&, int) { return torch::zeros({}, device); };
 const auto no_step = [](int) {};
 
-}  // namespace
-
-int main() {
+void run() {
   torch::manual_seed(1);
   torch::set_num_threads(1);
 
+  const auto report = [](const char* name, policy_net& tuned) {
+    const auto logits = [&](const torch::Tensor& observations) {
+      return tuned.forward(observations);
+    };
+    const double far = success(logits, region::far, device);
+    std::printf("%-24s FAR %.2f   CLOSE %.2f\n", name, far, success(logits, region::close, device));
+    std::fflush(stdout);
+  };
+
   // The pre-trained policy is good on FAR states, which the fine-tuning below never visits.
   auto policy = std::make_shared<policy_net>();
-  train(*policy, /*far=*/true, 1500, nothing, no_step);
-  const std::vector<batch> demonstrations{{states(true, 1000)}, {states(true, 1000)}};
-  std::printf("pre-trained              FAR %.2f   CLOSE %.2f\n", success(*policy, true),
-              success(*policy, false));
+  policy->to(device);
+  train(*policy, region::far, 1500, nothing, no_step);
+  const std::vector<batch> demonstrations{{states(region::far, 1000, device)},
+                                          {states(region::far, 1000, device)}};
+  report("pre-trained", *policy);
 
-  const auto report = [](const char* name, policy_net& tuned) {
-    std::printf("%-24s FAR %.2f   CLOSE %.2f\n", name, success(tuned, true), success(tuned, false));
-  };
   const auto copy = [&] { return std::dynamic_pointer_cast<policy_net>(policy->clone()); };
 
   {
     auto plain = copy();
-    train(*plain, false, 1500, nothing, no_step);
+    train(*plain, region::close, 1500, nothing, no_step);
     report("plain fine-tuning", *plain);
   }
   {
@@ -97,7 +89,7 @@ int main() {
       return retain::categorical{tuned->forward(b.observations)};
     });
     retain::ewc keep{*tuned, fisher, {.strength = 10.0}};
-    train(*tuned, false, 1500, nothing, [&](int) { keep.add_gradient(*tuned); });
+    train(*tuned, region::close, 1500, nothing, [&](int) { keep.add_gradient(*tuned); });
     report("+ EWC", *tuned);
   }
   {
@@ -114,12 +106,37 @@ int main() {
                                      return retain::categorical{tuned->forward(observations)};
                                    }};
     train(
-        *tuned, false, 1500,
+        *tuned, region::close, 1500,
         [&](const batch& rollout, int step) {
           keep.step(step);
           return keep.loss(view, rollout);
         },
         no_step);
     report("+ BC + annealed KS", *tuned);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  try {
+    for (int i = 1; i < count; ++i) {
+      const std::string_view option = arguments[i];
+      if (option != "--device" || i + 1 == count) {
+        std::fprintf(stderr, "usage: quickstart [--device cpu|cuda]\n");
+        return option == "--help" ? 0 : 2;
+      }
+      device = torch::Device(arguments[++i]);
+    }
+    if (device.is_cuda() && !torch::cuda::is_available()) {
+      std::fprintf(stderr,
+                   "quickstart: this LibTorch finds no CUDA device; run it without --device\n");
+      return 2;
+    }
+    run();
+  } catch (const std::exception& error) {
+    const std::string_view what = error.what();
+    std::fprintf(stderr, "quickstart: %.*s\n", static_cast<int>(what.find('\n')), what.data());
+    return 1;
   }
 }
