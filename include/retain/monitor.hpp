@@ -45,6 +45,7 @@ struct probe_report {
   double agreement = 0;
   double success = 0;     ///< last value passed to report_success since the previous measurement
   double forgetting = 0;  ///< the best success so far minus the last one
+  double states = 0;      ///< number of states behind kl and agreement; 0 for a row that was loaded
 };
 
 namespace detail {
@@ -177,6 +178,27 @@ class monitor {
     throw config_error(detail::concat("monitor: '", name, "' has not been measured yet"));
   }
 
+  /// Returns the rows of the last measurement, one per probe; empty before the first.
+  std::vector<probe_report> last_rows() const {
+    std::vector<probe_report> rows;
+    for (const auto& row : history_)
+      if (row.progress == history_.back().progress) rows.push_back(row);
+    return rows;
+  }
+  /// Replaces the rows of the last measurement, for example by means over several processes. Throws
+  /// config_error if the probes or the progress are others.
+  void replace_last(std::vector<probe_report> rows) {
+    const auto old = last_rows();
+    bool fits = rows.size() == old.size();
+    for (std::size_t i = 0; fits && i < rows.size(); ++i)
+      fits = rows[i].probe == old[i].probe && rows[i].progress == old[i].progress;
+    if (!fits)
+      throw config_error(
+          "monitor: replace_last needs the probes and the progress of the last measurement, in its "
+          "order: change the rows that last_rows() returns");
+    std::move(rows.begin(), rows.end(), history_.end() - static_cast<std::ptrdiff_t>(rows.size()));
+  }
+
   /// Returns all results in the order of measurement.
   const std::vector<probe_report>& history() const { return history_; }
 
@@ -300,7 +322,8 @@ class monitor {
             number > 0 ? divergence.item<double>() / number : nothing,
             discrete && number > 0 ? agreed.item<double>() / number : nothing,
             p.reported,
-            p.best - p.last};
+            p.best - p.last,
+            number};
   }
 
   static void add_to(at::Tensor& sum, const at::Tensor& value) {
