@@ -4,6 +4,15 @@
 # how to install it.
 set(retain_missing "")
 
+if(NOT CMAKE_CXX_COMPILER_LOADED)
+  set(retain_missing "retain needs C++: name CXX among the languages of project().")
+elseif(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 16)
+  set(retain_missing "retain needs clang 16 or newer, or g++ 12 or newer; ${CMAKE_CXX_COMPILER} is clang ${CMAKE_CXX_COMPILER_VERSION}.")
+endif()
+if(retain_missing)
+  return()
+endif()
+
 find_package(Torch QUIET)
 if(NOT Torch_FOUND)
   # Lines that begin with a space are not broken.
