@@ -28,6 +28,10 @@ foreach(file IN ITEMS include/retain/retain.hpp share/retain/cmake/retainConfig.
   endif()
 endforeach()
 
+# CMake before 3.23 ignores file sets, and takes the folder from here.
+file(READ ${prefix}/share/retain/cmake/retainTargets.cmake targets)
+expect("${targets}" "INTERFACE_INCLUDE_DIRECTORIES \"[^\"]*/include\"")
+
 # What is compiled needs LibTorch, and it is said at once.
 execute_process(COMMAND ${CMAKE_COMMAND} -S ${source} -B ${work}/without -G ${generator} -DCMAKE_CXX_COMPILER=${compiler}
                         -DCMAKE_DISABLE_FIND_PACKAGE_Torch=ON
