@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Builds examples/existing_agent against the installed package, and checks what its programs claim: the agent with
 # retention differs by at most ten lines of code, keeps what the plain agent forgets, and resumes with its retention.
-function(step what)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(NOT result EQUAL 0)
-    message(FATAL_ERROR "${what} failed:\n${output}")
-  endif()
-  set(output "${output}" PARENT_SCOPE)
-endfunction()
+cmake_minimum_required(VERSION 3.24)
+include(${CMAKE_CURRENT_LIST_DIR}/steps.cmake)
+set(work ${work}/existing_agent)
 
 # Lines of code of agent_after.cpp that are not in agent_before.cpp, in order. Comments do not count.
 set(example ${source}/examples/existing_agent)
@@ -28,11 +24,9 @@ if(added GREATER 10 OR taken GREATER 1)
   message(FATAL_ERROR "retention takes ${added} new lines and ${taken} old ones:\n${difference}")
 endif()
 
-file(REMOVE_RECURSE ${work}/build ${work}/installed)
-step("install" ${CMAKE_COMMAND} --install ${build} --prefix ${work}/installed)
-step("configure" ${CMAKE_COMMAND} -S ${example} -B ${work}/build -G ${generator} -DCMAKE_PREFIX_PATH=${work}/installed
-     -DCMAKE_CXX_FLAGS=-O1 -DCMAKE_BUILD_TYPE=None
-     -DCMAKE_CXX_COMPILER=${compiler} -DCMAKE_CXX_COMPILER_LAUNCHER=${launcher} -DTorch_DIR=${torch} -DEigen3_DIR=${eigen})
+file(REMOVE_RECURSE ${work}/build)
+step("configure" ${CMAKE_COMMAND} -S ${example} -B ${work}/build -G ${generator} -DCMAKE_PREFIX_PATH=${prefix}
+     -DCMAKE_CXX_FLAGS=-O1 -DCMAKE_BUILD_TYPE=None ${same_tools} -DTorch_DIR=${torch})
 step("build" ${CMAKE_COMMAND} --build ${work}/build -j 2)
 
 # Sets NAME_calm and NAME_storm to the deliveries of the line that begins with `line`, in hundredths.

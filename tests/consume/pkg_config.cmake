@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+# One line of the compiler: pkg-config names retain's headers and Eigen, and the line names LibTorch.
+cmake_minimum_required(VERSION 3.24)
+include(${CMAKE_CURRENT_LIST_DIR}/steps.cmake)
+
+find_program(pkg_config NAMES pkg-config pkgconf)
+if(NOT pkg_config)
+  message("SKIPPED: pkg-config is not installed (Debian: apt install pkg-config)")
+  return()
+endif()
+set(ENV{PKG_CONFIG_PATH} ${prefix}/share/pkgconfig)
+execute_process(COMMAND ${pkg_config} --exists eigen3 RESULT_VARIABLE no_eigen)
+if(no_eigen)
+  message("SKIPPED: pkg-config does not find eigen3 (Debian: apt install libeigen3-dev)")
+  return()
+endif()
+step("pkg-config" ${pkg_config} --modversion retain)
+expect("${output}" "^${version} $")
+step("pkg-config" ${pkg_config} --cflags --libs retain)
+separate_arguments(flags UNIX_COMMAND "${output}")
+separate_arguments(options UNIX_COMMAND "${torch_options}")
+list(TRANSFORM torch_includes PREPEND -I)
+file(MAKE_DIRECTORY ${work}/pkg_config)
+step("the compiler" ${launcher} ${compiler} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/project/main.cpp -o ${work}/pkg_config/consumer
+     ${flags} ${torch_includes} ${options} -L${torch_folder} -Wl,-rpath,${torch_folder} -ltorch -ltorch_cpu -lc10)
+step("run" ${work}/pkg_config/consumer)
+expect("${output}" "^retain ${version}, [0-9]+ thread")

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+set(PACKAGE_VERSION ${stand_in_version})
+set(PACKAGE_VERSION_COMPATIBLE TRUE)
