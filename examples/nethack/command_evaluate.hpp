@@ -25,11 +25,16 @@
 #include "policy_player.hpp"
 #include "results.hpp"
 #include "save_states.hpp"
+#include "source_options.hpp"
 
 namespace nethack {
 
 /// Throws for a folder without saved games, and for two folders whose games would have one name.
 inline void check_starts(const evaluation_plan& plan) {
+  if (plan.source.backend == backend::nle && !plan.from.empty())
+    throw std::runtime_error(
+        "the NetHack Learning Environment cannot start from the saved games in " +
+        plan.from.front() + ": use --backend debian");
   std::set<std::string> names{"new"};
   for (const auto& folder : plan.from) {
     const auto name = saved_games(folder).front().group();
@@ -47,6 +52,7 @@ inline results_by_start run_evaluation(
   const auto play = [&](const std::vector<game_start>& starts, int turns, const std::string& what) {
     environment_options options;
     options.turn_cap = turns;
+    options.source = plan.source;
     const auto who = make(places_for(starts.size()));
     progress shown(what, static_cast<double>(starts.size()), "games");
     long pressed = 0;
@@ -118,6 +124,7 @@ inline int evaluate(const evaluate_options& options) {
   const std::string name = !options.name.empty() ? options.name : file.at("who").get<std::string>();
   file["name"] = name;
   file["turns"] = options.plan.turns;
+  file["backend"] = nethack::name(options.plan.source.backend);
   file["starts"] = to_json(results);
   if (!options.out.empty()) {
     write_file(out / "games.csv", games_csv(results));
@@ -148,6 +155,7 @@ inline void add_evaluate(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--turns", options->plan.turns, "Cap of a new game, in game turns")
       ->check(positive_number)
       ->capture_default_str();
+  add_source_options(command, options->plan.source);
   command->add_option("--from", options->plan.from,
                       "Folders of saved games: saves/depth3 saves/depth4 (see save-states)");
   command

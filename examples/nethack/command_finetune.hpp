@@ -92,6 +92,7 @@ inline nlohmann::json config_of(const finetune_command& command, const finetune_
           {"demonstrations", command.demonstrations},
           {"held_out", command.held_out},
           {"turns", command.turns},
+          {"backend", nethack::name(command.evaluation.source.backend)},
           {"steps", settings.steps},
           {"seed", settings.seed},
           {"games", settings.games},
@@ -190,6 +191,7 @@ inline int finetune(const finetune_command& command) {
 
   environment_options game_options;
   game_options.turn_cap = command.turns;
+  game_options.source = command.evaluation.source;
   vector_environment games(static_cast<std::size_t>(settings.games), settings.seed, game_options);
   finetuner<> learner(network, games, demonstrations, settings);
   if (resuming) learner.resume(place.checkpoint().string());

@@ -20,6 +20,7 @@
 #include "evaluate.hpp"
 #include "policy_player.hpp"
 #include "screen_view.hpp"
+#include "source_options.hpp"
 
 namespace nethack {
 
@@ -27,6 +28,7 @@ struct play_options {
   std::string policy, saved;
   bool player = false, random = false;
   int delay = 80, turns = 2000, every = 1;
+  game_source source;
   std::uint64_t seed = 1;
   long steps = 0;
 };
@@ -75,6 +77,7 @@ inline int play(const play_options& options) {
 
   environment_options game_options;
   game_options.turn_cap = options.turns;
+  game_options.source = options.source;
   std::vector<std::unique_ptr<environment>> games;
   games.push_back(std::make_unique<environment>(game_options));
   auto& game = *games.front();
@@ -128,6 +131,7 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--steps", options->steps, "Stop after this many keys; 0: play to the end")
       ->check(non_negative_number)
       ->capture_default_str();
+  add_source_options(command, options->source);
   command->add_option("--turns", options->turns, "Cap of the game, in game turns")
       ->check(positive_number)
       ->capture_default_str();

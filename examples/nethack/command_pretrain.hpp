@@ -19,6 +19,7 @@
 #include "command_evaluate.hpp"
 #include "demonstration_states.hpp"
 #include "pretrain.hpp"
+#include "source_options.hpp"
 
 namespace nethack {
 
@@ -28,6 +29,7 @@ struct pretrain_command {
   double max_minutes = 0;
   bool no_compass = false, overwrite = false;
   int games = 100, turns = 2000;
+  game_source source;
 };
 
 inline int run_pretrain(pretrain_command options) {
@@ -89,6 +91,7 @@ inline int run_pretrain(pretrain_command options) {
     evaluation_plan plan;
     plan.games = options.games;
     plan.turns = options.turns;
+    plan.source = options.source;
     const auto results = run_evaluation(
         plan, [&](std::size_t places) { return std::make_unique<policy_player>(network, places); });
     record["starts"] = to_json(results);
@@ -165,6 +168,7 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
       ->add_option("--games", options->games, "New games that the clone plays at the end; 0: none")
       ->check(non_negative_number)
       ->capture_default_str();
+  add_source_options(command, options->source);
   command->add_option("--turns", options->turns, "Cap of these games, in game turns")
       ->check(positive_number)
       ->capture_default_str();

@@ -15,6 +15,7 @@
 #include "../common/progress.hpp"
 #include "../common/table.hpp"
 #include "record.hpp"
+#include "source_options.hpp"
 
 namespace nethack {
 
@@ -71,6 +72,7 @@ inline void add_record(CLI::App& app, std::function<int()>& chosen) {
       ->add_option("--seed", recording.seed, "Seed of the games; another seed records other games")
       ->check(CLI::Range(std::uint64_t{0}, (std::uint64_t{1} << 28) - 1))
       ->capture_default_str();
+  add_source_options(command, recording.environment.source);
   command->add_option("--turns", recording.turn_cap, "Cap of a game, in game turns")
       ->check(positive_number)
       ->capture_default_str();

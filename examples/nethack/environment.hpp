@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -14,6 +15,9 @@
 
 #include "actions.hpp"
 #include "game.hpp"
+#include "game_source.hpp"
+#include "machine.hpp"
+#include "nle_game.hpp"
 #include "observation.hpp"
 #include "status_line.hpp"
 
@@ -27,7 +31,8 @@ struct environment_options {
   int milestone_turn = 1000;
   /// questions in a row that the agent may answer; the environment escapes further questions
   int questions = 1;
-  game_options game;
+  game_options game;  ///< of Debian's program
+  game_source source;
 };
 
 /// The reason for the end of an episode. `death` is any end by the game itself. `lost` is a game
@@ -57,7 +62,7 @@ struct step_result {
 class environment {
  public:
   explicit environment(environment_options options = {})
-      : options_(std::move(options)), game_(options_.game) {}
+      : options_(std::move(options)), machine_(make_machine(options_)) {}
 
   /// Starts a new game, which is a function of `seed` and the keys.
   observation const& reset(std::uint64_t seed) {
@@ -68,7 +73,7 @@ class environment {
   void begin_reset(std::uint64_t seed) {
     seed_ = seed;
     saved_.clear();
-    game_.start(seed);
+    machine_->start(seed);
   }
   observation const& finish_reset();
 
@@ -76,7 +81,7 @@ class environment {
   observation const& reset_from(const std::filesystem::path& saved, std::uint64_t seed) {
     seed_ = seed;
     saved_ = saved;
-    game_.start_from(saved, seed);
+    machine_->start_from(saved, seed);
     return finish_reset();
   }
 
@@ -103,12 +108,12 @@ class environment {
   int turns() const { return view_.stats.turn - first_.turn; }
   int steps() const { return steps_; }
   /// The exact points of a game that ended by itself.
-  std::optional<long> final_score() const { return game_.final_score(); }
+  std::optional<long> final_score() const { return machine_->final_score(); }
 
   /// Writes the game to `file` and ends it. Call `reset` before the next step. Only valid while the
   /// game waits for a command.
   void save(const std::filesystem::path& file) {
-    if (done() || view_.waiting != prompt::command || !game_.save_to(file))
+    if (done() || view_.waiting != prompt::command || !machine_->save_to(file))
       throw std::runtime_error("the game could not be saved to " + file.string());
     ending_ = nethack::ending::death;
   }
@@ -117,10 +122,16 @@ class environment {
   /// dungeon is always 0, because the screen does not show it.
   std::array<long, 27> blstats() const;
 
-  const nethack::game& game() const { return game_; }
-  nethack::game& game() { return game_; }
+  const machine& game() const { return *machine_; }
+  machine& game() { return *machine_; }
 
  private:
+  static std::unique_ptr<machine> make_machine(const environment_options& options) {
+    if (options.source.backend == nethack::backend::nle)
+      return std::make_unique<nle_game>(find_nle(options.source.nle));
+    return std::make_unique<nethack::game>(options.game);
+  }
+
   enum class wait : std::uint8_t { command, more, menu, question, text };
 
   // a limit against an endless prompt between two commands
@@ -132,7 +143,7 @@ class environment {
   void settle_reset();
 
   environment_options options_;
-  nethack::game game_;
+  std::unique_ptr<machine> machine_;
   observation view_;
   status first_;
   std::uint64_t seed_ = 0;
@@ -146,7 +157,7 @@ class environment {
 // ---- what kind of input the game waits for
 
 inline environment::wait environment::waiting_for() const {
-  const terminal& screen = game_.screen();
+  const terminal& screen = machine_->screen();
   const int row = screen.cursor_row();
   std::string_view before =
       screen.line(row).substr(0, static_cast<std::size_t>(screen.cursor_column()));
@@ -181,7 +192,7 @@ inline environment::wait environment::waiting_for() const {
 // ---- the observation
 
 inline void environment::look() {
-  terminal& screen = game_.screen();
+  terminal& screen = machine_->screen();
   const std::uint32_t touched = screen.take_touched_rows();
   for (int row = 0; row < rows; ++row) {
     if (!(touched >> row & 1u)) continue;
@@ -222,9 +233,9 @@ inline observation const& environment::finish_reset() {
     if (attempt == most_attempts)
       throw std::runtime_error("the game does not start (tried 3 times)");
     if (saved_.empty())
-      game_.start(seed_);
+      machine_->start(seed_);
     else
-      game_.start_from(saved_, seed_);
+      machine_->start_from(saved_, seed_);
   }
 }
 
@@ -235,7 +246,7 @@ inline void environment::settle_reset() {
   ending_ = nethack::ending::lost;
   bool answered = false, restored = false;
   for (int screens = 0; screens < most_screens; ++screens) {
-    if (game_.receive() != answer::waiting) break;
+    if (machine_->receive() != answer::waiting) break;
     answered = true;
     look();
     append_message();
@@ -245,11 +256,11 @@ inline void environment::settle_reset() {
       ending_ = nethack::ending::none;
       break;
     }
-    game_.send(now == wait::more || now == wait::command ? keys::enter : keys::escape);
+    machine_->send(now == wait::more || now == wait::command ? keys::enter : keys::escape);
   }
   // If the game cannot use a file, it starts a new game, or leaves without a question.
-  if (!saved_.empty() && (answered || game_.left()) && !restored) {
-    game_.stop();
+  if (!saved_.empty() && (answered || machine_->left()) && !restored) {
+    machine_->stop();
     ending_ = nethack::ending::lost;
     throw std::runtime_error("not a saved game of this NetHack: " + saved_.string());
   }
@@ -272,12 +283,12 @@ inline void environment::send(key code) {
   questions_asked_ = view_.waiting == prompt::question ? questions_asked_ : 0;
   view_.message.clear();
   view_.changed_rows = 0;
-  game_.send(is_forbidden(code) ? keys::escape : code);
+  machine_->send(is_forbidden(code) ? keys::escape : code);
 }
 
 inline step_result environment::receive() {
   if (done()) return {0, true, ending_};
-  answer got = game_.receive();
+  answer got = machine_->receive();
   view_.waiting = prompt::command;
   for (int screens = 0; got == answer::waiting; ++screens) {
     look();
@@ -289,8 +300,8 @@ inline step_result environment::receive() {
       view_.waiting = prompt::question;
       break;
     }
-    game_.send(now == wait::more ? keys::enter : keys::escape);
-    got = game_.receive();
+    machine_->send(now == wait::more ? keys::enter : keys::escape);
+    got = machine_->receive();
   }
 
   const status& now = view_.stats;

@@ -13,6 +13,7 @@
 #include "../common/retention_options.hpp"
 #include "evaluation_plan.hpp"
 #include "finetune_options.hpp"
+#include "source_options.hpp"
 
 namespace nethack {
 
@@ -58,6 +59,7 @@ inline const std::vector<std::string> may_change{"--steps",
                                                  "--checkpoint-every",
                                                  "--keep-policies",
                                                  "--discard-checkpoint",
+                                                 "--nle",
                                                  "--evaluation-games",
                                                  "--evaluation-turns",
                                                  "--saves",
@@ -103,6 +105,7 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       ->capture_default_str();
   command->add_option("--steps", o.steps, "Environment steps over all games")
       ->check(positive_number);
+  add_source_options(command, o.evaluation.source);
   command->add_option("--turns", o.turns, "Cap of a training game, in game turns")
       ->check(positive_number)
       ->capture_default_str();

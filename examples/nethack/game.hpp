@@ -32,6 +32,7 @@
 
 #include "actions.hpp"
 #include "link.h"
+#include "machine.hpp"
 #include "playground.hpp"
 #include "terminal.hpp"
 
@@ -46,25 +47,19 @@ struct game_options {
   int hang_timeout_ms = 5000;
 };
 
-/// The result of a key: the game waits for the next key, has ended by itself, or was lost (it
-/// crashed, was killed from outside, or hung and was killed here).
-enum class answer : std::uint8_t { waiting, ended, lost };
-
-class game {
+class game : public machine {
  public:
   explicit game(game_options options = {})
       : options_(std::move(options)),
         transport_(find_transport(options_.transport)),
         playground_(options_.package) {}
-  ~game() {
+  ~game() override {
     stop();
     unmap();
   }
-  game(const game&) = delete;
-  game& operator=(const game&) = delete;
 
   /// Starts a new game. `receive()` then waits for its first screen.
-  void start(std::uint64_t seed) {
+  void start(std::uint64_t seed) override {
     stop();
     playground_.clear();
     spawn(seed);
@@ -72,7 +67,7 @@ class game {
 
   /// Starts from a file that `save_to` wrote. The first screens show whether the game could read
   /// the file.
-  void start_from(const std::filesystem::path& saved, std::uint64_t seed) {
+  void start_from(const std::filesystem::path& saved, std::uint64_t seed) override {
     std::error_code error;
     if (!std::filesystem::is_regular_file(saved, error))
       throw std::runtime_error("no saved game: " + saved.string());
@@ -89,7 +84,7 @@ class game {
     spawn(seed);
   }
 
-  void stop() {
+  void stop() override {
     if (process_ > 0) {
       kill(process_, SIGKILL);
       int ignored;
@@ -99,14 +94,14 @@ class game {
     process_ = -1;
   }
 
-  bool running() const { return process_ > 0; }
+  bool running() const override { return process_ > 0; }
   /// Whether the last game ended by itself, with or without an error. False while the game runs and
   /// if it was lost without a final message.
-  bool left() const { return left_; }
-  pid_t process() const { return process_; }
+  bool left() const override { return left_; }
+  pid_t process() const override { return process_; }
 
   /// Sends one key without waiting. If the game is gone, the next `receive()` reports it.
-  void send(key code) {
+  void send(key code) override {
     if (!running()) return;
     link_->key = code;
     __atomic_fetch_add(&link_->keys, 1, __ATOMIC_SEQ_CST);
@@ -114,7 +109,7 @@ class game {
   }
 
   /// Waits until the game needs a key and updates the screen.
-  answer receive() {
+  answer receive() override {
     for (;;) {
       if (!running()) return answer::lost;
       if (!frame_there() && !await_frame()) return answer::lost;
@@ -126,12 +121,9 @@ class game {
     }
   }
 
-  const terminal& screen() const { return screen_; }
-  terminal& screen() { return screen_; }
-
   /// Saves a game that waits for a command and ends it. Returns false if the game did not write a
   /// save.
-  bool save_to(const std::filesystem::path& file) {
+  bool save_to(const std::filesystem::path& file) override {
     for (const char code : {'S', 'y'}) {
       send(static_cast<key>(code));
       if (receive() != answer::waiting) break;
@@ -155,7 +147,7 @@ class game {
 
   /// The score that the game itself wrote to its log of ended games. nullopt while the game runs or
   /// if it was lost.
-  std::optional<long> final_score() const {
+  std::optional<long> final_score() const override {
     std::ifstream log(playground_.path() / "xlogfile");
     std::string line;
     if (running() || !std::getline(log, line)) return std::nullopt;
@@ -166,8 +158,8 @@ class game {
   }
 
   const std::filesystem::path& folder() const { return playground_.path(); }
-  long hangs() const { return hangs_; }
-  long crashes() const { return crashes_; }
+  long hangs() const override { return hangs_; }
+  long crashes() const override { return crashes_; }
 
  private:
   /// The game forms the name from the user's number, which the transport fixes, and the hero's
@@ -321,7 +313,6 @@ class game {
   game_options options_;
   std::string transport_;
   playground playground_;
-  terminal screen_;
   pid_t process_ = -1;
   bool left_ = false;
   nethack_link* link_ = nullptr;

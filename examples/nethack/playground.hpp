@@ -69,33 +69,6 @@ class process_folder {
     return chosen && *chosen ? chosen : "/tmp";
   }
 
- private:
-  static constexpr const char* prefix = "retain-nethack-";
-
-  explicit process_folder(const std::string& package) : package_(package), owner_(getpid()) {
-    const auto original = std::filesystem::path(package) / "nethack-console";
-    for (const auto& needed : {original, std::filesystem::path(package) / "nhdat"})
-      if (access(needed.c_str(), R_OK) != 0)
-        throw std::runtime_error("NetHack is not installed: " + needed.string() +
-                                 " is missing; install it with: apt install nethack-console");
-    sweep();
-    std::string name = (parent() / (prefix + std::to_string(owner_) + "-XXXXXX")).string();
-    if (!mkdtemp(name.data()))
-      throw std::runtime_error("cannot make a folder for games in " + parent().string() + ": " +
-                               std::strerror(errno));
-    path_ = name;
-    try {
-      lock_ = open((path_ / "lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-      if (lock_ >= 0) flock(lock_, LOCK_EX | LOCK_NB);
-      std::filesystem::copy_file(original, program());
-      std::filesystem::permissions(program(), std::filesystem::perms::owner_all);
-    } catch (...) {
-      remove_folder(path_);
-      if (lock_ >= 0) close(lock_);
-      throw;
-    }
-  }
-
   /// Removes the folders of processes that were killed. A folder is in use as long as its process
   /// lives. A lock shows this too if the process is not visible (another container with the same
   /// /tmp).
@@ -111,6 +84,38 @@ class process_folder {
       const bool held = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0;
       if (!held) remove_folder(entry->path());
       if (lock >= 0) close(lock);
+    }
+  }
+
+  /// Makes a folder that sweep() removes when this process is gone.
+  static std::filesystem::path new_folder() {
+    std::string name = (parent() / (prefix + std::to_string(getpid()) + "-XXXXXX")).string();
+    if (!mkdtemp(name.data()))
+      throw std::runtime_error("cannot make a folder for games in " + parent().string() + ": " +
+                               std::strerror(errno));
+    return name;
+  }
+
+ private:
+  static constexpr const char* prefix = "retain-nethack-";
+
+  explicit process_folder(const std::string& package) : package_(package), owner_(getpid()) {
+    const auto original = std::filesystem::path(package) / "nethack-console";
+    for (const auto& needed : {original, std::filesystem::path(package) / "nhdat"})
+      if (access(needed.c_str(), R_OK) != 0)
+        throw std::runtime_error("NetHack is not installed: " + needed.string() +
+                                 " is missing; install it with: apt install nethack-console");
+    sweep();
+    path_ = new_folder();
+    try {
+      lock_ = open((path_ / "lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+      if (lock_ >= 0) flock(lock_, LOCK_EX | LOCK_NB);
+      std::filesystem::copy_file(original, program());
+      std::filesystem::permissions(program(), std::filesystem::perms::owner_all);
+    } catch (...) {
+      remove_folder(path_);
+      if (lock_ >= 0) close(lock_);
+      throw;
     }
   }
 

@@ -71,7 +71,9 @@ inline save_states_result make_saved_games(const std::filesystem::path& folder, 
     if (entry.path().extension() == ".save" || entry.path().extension() == ".memory")
       before.push_back(entry.path());
   for (const auto& file : before) std::filesystem::remove(file);
-  environment game({.turn_cap = 6000, .game = {}});
+  environment_options options;
+  options.turn_cap = 6000;
+  environment game(options);
   player hero(seed);
   memory mind;
   save_states_result result;

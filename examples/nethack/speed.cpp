@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Measures the speed of the environment: random keys, every prompt answered, every observation
 // complete.
-//   nethack_speed [steps]
+//   nethack_speed [steps [nle]]
 // The parent's time in user mode is the time for the screen and the status. Its time in system
 // mode is the time to wake games and to go to sleep. The rest of a step is waiting. `taskset -c 0`
 // measures on one core.
@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <exception>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "vector_environment.hpp"
@@ -36,8 +37,8 @@ struct clocks {
   }
 };
 
-void measure(std::size_t count, long wanted_steps) {
-  nethack::vector_environment games(count, 1);
+void measure(std::size_t count, long wanted_steps, const nethack::environment_options& options) {
+  nethack::vector_environment games(count, 1, options);
   games.reset();
   std::mt19937 random(1);
   std::vector<nethack::key> keys(count);
@@ -60,9 +61,9 @@ void measure(std::size_t count, long wanted_steps) {
               system * microseconds, (wall - user - system) * microseconds, games.replaced());
 }
 
-void measure_resets() {
+void measure_resets(const nethack::environment_options& options) {
   constexpr int resets = 100;
-  nethack::environment game;
+  nethack::environment game(options);
   double longest = 0;
   const double start = wall_seconds();
   for (int i = 0; i < resets; ++i) {
@@ -79,12 +80,15 @@ void measure_resets() {
 int main(int argc, char** argv) {
   try {
     const long steps = argc > 1 ? std::atol(argv[1]) : 200'000;
+    nethack::environment_options options;
+    if (argc > 2 && std::string_view(argv[2]) == "nle")
+      options.source.backend = nethack::backend::nle;
     std::printf(
         "                                        microseconds per step, of which the parent\n");
     std::printf("games      steps  episodes    steps/s     total   parsing    system   waiting  "
                 "replaced\n");
-    for (const std::size_t count : {1u, 8u, 32u}) measure(count, steps);
-    measure_resets();
+    for (const std::size_t count : {1u, 8u, 32u}) measure(count, steps, options);
+    measure_resets(options);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "nethack_speed: %s\n", error.what());
     return 1;

@@ -55,6 +55,22 @@ class terminal {
     feed(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
   }
 
+  /// Takes a whole screen as it is, [rows * columns] each.
+  void show(const std::uint8_t* chars, const std::uint8_t* colors, int cursor_row,
+            int cursor_column) {
+    for (int row = 0; row < rows; ++row) {
+      const auto from = static_cast<std::size_t>(row * columns);
+      if (std::memcmp(chars_at(row), chars + from, columns) == 0 &&
+          std::memcmp(colors_at(row), colors + from, columns) == 0)
+        continue;
+      std::memcpy(chars_at(row), chars + from, columns);
+      std::memcpy(colors_at(row), colors + from, columns);
+      touch(row);
+    }
+    row_ = std::clamp(cursor_row, 0, rows - 1);
+    column_ = std::clamp(cursor_column, 0, columns - 1);
+  }
+
   int cursor_row() const { return row_; }
   int cursor_column() const { return std::min(column_, columns - 1); }
   const std::array<std::uint8_t, rows * columns>& chars() const { return chars_; }
