@@ -126,7 +126,12 @@ class nle_game : public machine {
     seen_.action = seen_.done = seen_.how_done = 0;
     seen_.in_normal_game = 0;
     left_ = false;
-    library_ = dlopen(("/proc/self/fd/" + std::to_string(copy_)).c_str(), RTLD_LAZY | RTLD_LOCAL);
+    // Its own functions come first for it: LibTorch's libraries have some of the same name.
+    int how = RTLD_LAZY | RTLD_LOCAL;
+#ifndef __SANITIZE_ADDRESS__  // which does not allow this
+    how |= RTLD_DEEPBIND;
+#endif
+    library_ = dlopen(("/proc/self/fd/" + std::to_string(copy_)).c_str(), how);
     if (!library_) throw std::runtime_error(std::string("cannot load NetHack: ") + dlerror());
     step_ = reinterpret_cast<void* (*)(void*, nle_obs*)>(symbol("nle_step"));
     end_ = reinterpret_cast<void (*)(void*)>(symbol("nle_end"));

@@ -16,9 +16,11 @@ inline void add_source_options(CLI::App* command, game_source& source) {
       ->add_option("--backend", source.backend,
                    "debian: the program of the package nethack-console; nle: the library of an "
                    "installed NetHack Learning Environment, which is faster and has no saved games")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, backend>{
-                                              {"debian", backend::debian}, {"nle", backend::nle}})
-                      .description("{debian,nle}"))
+      ->transform([](std::string value) -> std::string {
+        if (value == "debian") return "0";
+        if (value == "nle") return "1";
+        throw CLI::ValidationError("'" + value + "' is neither debian nor nle");
+      })
       ->option_text("{debian,nle} [debian]");
   command->add_option("--nle", source.nle,
                       "Folder of the Python package nle, or of the virtual environment that has "
