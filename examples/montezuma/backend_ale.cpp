@@ -35,10 +35,12 @@ rom_file cartridge(const backend_options& options) {
 using console = python_console;
 
 rom_file cartridge(const backend_options& options) {
-  python::start(options.python);
   const char* folder = std::getenv("ALE_ROMS_DIR");
   const bool given = !options.rom.empty() || (folder != nullptr && *folder != '\0');
-  return find_rom(given ? options.rom : packaged_rom(), options.any_rom);
+  const auto own = given ? find_rom(options.rom, options.any_rom) : rom_file{};
+  python::start(options.python);
+  const auto packaged = packaged_rom();  // throws where ale-py is missing
+  return given ? own : find_rom(packaged, options.any_rom);
 }
 #endif
 

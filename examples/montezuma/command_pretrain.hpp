@@ -74,7 +74,8 @@ int pretrain(const pretrain_command& command, const World& where) {
         network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
     place.clear(resuming);
-    for (const auto* old : {"teacher.pt", "teacher.json"}) std::filesystem::remove(out / old);
+    for (const auto* old : {"teacher.pt", "teacher.json", "policy.pt"})
+      std::filesystem::remove(out / old);
     write_json(place.folder / "config.json", config);
     run_watch watch;
     watch.columns = training_columns({});
@@ -124,6 +125,7 @@ int pretrain(const pretrain_command& command, const World& where) {
                                       {"rooms", found.rooms},
                                       {"memory", command.memory}});
     teacher.write((out / "teacher.pt").string());
+    write_policy((out / "policy.pt").string(), network, where);  // without the states: to play
     std::cout << "saved in " << (out / "teacher.pt").string() << "\n";
     return 0;
   }

@@ -76,13 +76,12 @@ inline training_settings preset(const std::string& which) {
     s.steps = 4'000'000;
     s.novelty_weight = 1;
   } else if (which == "ram" || which == "ram-pretrain") {
-    s.learning_rate = 5e-4;
     // rewards of 100 to 3000 make the values, and with them the shared layers, jump
     s.reward_signs = true;
     s.steps = 2'000'000;
-    s.novelty_weight = 0.5;
-    s.evaluate_every = 262'144;
-    s.evaluation_games = 32;
+    s.novelty_weight = which == "ram" ? 0.5 : 1;
+    s.evaluate_every = 131'072;
+    s.evaluation_games = 16;
     if (which == "ram-pretrain") s.room = 7;
   } else if (which == "paper") {
     s.steps = 100'000'000;

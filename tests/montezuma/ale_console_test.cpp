@@ -195,8 +195,9 @@ TEMPLATE_LIST_TEST_CASE(
 }
 #else
 TEST_CASE("the real emulator", "[montezuma][ale]") {
-  skip_test("built without the Arcade Learning Environment: apt install pybind11-dev python3-dev, or "
-            "install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale");
+  skip_test(
+      "built without the Arcade Learning Environment: apt install pybind11-dev python3-dev, or "
+      "install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale");
 }
 #endif
 

@@ -321,8 +321,7 @@ TEST_CASE("a game that is seen by its memory goes on bit for bit, and is not one
   for (int i = 0; i < 30; ++i) one.step(i % 5);
   two.restore(one.save());
   CHECK(two.save() == one.save());
-  for (int i = 0; i < 50; ++i)
-    REQUIRE(one.step(i % 6).reward == two.step(i % 6).reward);
+  for (int i = 0; i < 50; ++i) REQUIRE(one.step(i % 6).reward == two.step(i % 6).reward);
   CHECK(two.save() == one.save());
   CHECK_THROWS_WITH(make_game().restore(one.save()), ContainsSubstring("not a saved game"));
   CHECK_THROWS_WITH(one.restore(make_game().save()), ContainsSubstring("not a saved game"));
@@ -353,11 +352,10 @@ TEST_CASE("an episode of training begins in archived places, in the share that i
   CHECK(std::abs(rooms.at(6) - 750) < 110);
   CHECK(columns == std::set<int>{20, 40, 60, 80});
   CHECK(begun({.practice_rooms = {}, .entry_share = 0}, 7).first == std::map<int, int>{{7, 2000}});
-  CHECK(begun({.practice_rooms = {2}, .entry_share = 1}, 7).first ==
-        std::map<int, int>{{7, 2000}});
-  CHECK_THROWS_WITH(begun({.practice_rooms = {13}, .entry_share = 0}, 7),
-                    ContainsSubstring("no archived place of room 13") &&
-                        ContainsSubstring("make-states"));
+  CHECK(begun({.practice_rooms = {2}, .entry_share = 1}, 7).first == std::map<int, int>{{7, 2000}});
+  CHECK_THROWS_WITH(
+      begun({.practice_rooms = {13}, .entry_share = 0}, 7),
+      ContainsSubstring("no archived place of room 13") && ContainsSubstring("make-states"));
   CHECK_THROWS(begun({.entry_share = 1.5}, 7));
   // an episode of training ends outside of the rooms to stay in, and is not truncated; another not
   game kept(scripted::console(), 3, states,

@@ -454,8 +454,7 @@ TEST_CASE("the commands go the whole way on the memory, from places all over the
   CHECK(config.at("world").at("observation") == "ram");
   CHECK(config.at("world").at("practice_rooms") == std::vector<int>{7});
   CHECK(config.at("world").at("stay_rooms") == std::vector<int>{7});
-  const auto teacher =
-      teacher_in<memory_world>::read(folder.file("teacher/teacher.pt"), base);
+  const auto teacher = teacher_in<memory_world>::read(folder.file("teacher/teacher.pt"), base);
   CHECK(shape_of(teacher.network) == policy_shape{1108, 18, 128});
   CHECK(teacher.memory.sizes() == at::IntArrayRef({8, 1108}));
   // every state of the memory is in room 7: the 1032nd number is one
@@ -489,8 +488,8 @@ TEST_CASE("the commands go the whole way on the memory, from places all over the
   third.policy = folder.file("run/policy.pt");
   third.games = 2;
   CHECK(evaluate(third, base) == 0);
-  CHECK_THROWS_WITH(evaluate(third, script()), ContainsSubstring("montezuma policy") &&
-                                                   ContainsSubstring("--backend"));
+  CHECK_THROWS_WITH(evaluate(third, script()),
+                    ContainsSubstring("montezuma policy") && ContainsSubstring("--backend"));
 }
 
 }  // namespace montezuma_pixel_agent_test

@@ -82,9 +82,9 @@ TEST_CASE("who asks for the real game is told what is missing and where to put i
     else
       CHECK_THAT(unknown, ContainsSubstring("does not support"));
 #else
-    CHECK_THAT(asked.text,
-               ContainsSubstring("Arcade Learning Environment") &&
-                   ContainsSubstring("-Dale_DIR=") && ContainsSubstring("pybind11-dev"));
+    CHECK_THAT(asked.text, ContainsSubstring("Arcade Learning Environment") &&
+                               ContainsSubstring("-Dale_DIR=") &&
+                               ContainsSubstring("pybind11-dev"));
 #endif
   }
   const auto there = run("make-states --out " + file.string());
