@@ -46,6 +46,8 @@ class ale_console {
   bool game_over() const { return game_->game_over(); }
   int lives() const { return game_->lives(); }
   void screen(std::vector<std::uint8_t>& pixels) const { game_->getScreenGrayscale(pixels); }
+  /// 210 × 160 × 3 numbers: red, green and blue.
+  void colors(std::vector<std::uint8_t>& pixels) const { game_->getScreenRGB(pixels); }
   console_ram ram() const {
     console_ram bytes;
     for (std::size_t i = 0; i < bytes.size(); ++i)

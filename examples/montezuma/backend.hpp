@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -12,9 +13,11 @@
 namespace montezuma {
 
 struct backend_options {
-  std::string name = "pyramid", rom, states;
+  std::string name = "pyramid", rom, states, python, observation = "ram";
   bool any_rom = false;
   int threads = 0;
+  std::vector<int> practice, stay;
+  double entry_share = 0.25;
 
   bool is_ale() const { return name == "ale"; }
 };
@@ -24,7 +27,12 @@ inline void declare_cartridge(CLI::App* command, backend_options& o) {
   command
       ->add_option("--rom", o.rom,
                    "Your copy of the cartridge; default: montezuma_revenge.bin in the folder in "
-                   "ALE_ROMS_DIR")
+                   "ALE_ROMS_DIR, or the cartridge that ale-py brings")
+      ->group(group);
+  command
+      ->add_option("--python", o.python,
+                   "The Python, or its virtual environment, that has ale-py; default: VIRTUAL_ENV, "
+                   "or python3 on PATH")
       ->group(group);
   command
       ->add_flag("--any-rom", o.any_rom,
@@ -44,16 +52,50 @@ inline void declare_backend(CLI::App* command, backend_options& o) {
                    "Saved starts of episodes for all rooms except room 1: the file of `montezuma "
                    "make-states`")
       ->group(group);
+  command
+      ->add_option(
+          "--practice", o.practice,
+          "Rooms, separated by commas, in whose archived places episodes of training begin "
+          "too")
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->check(CLI::Range(0, 23))
+      ->group(group);
+  command
+      ->add_option("--entry-share", o.entry_share,
+                   "With --practice: share of the episodes that begin as without it")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  command
+      ->add_option(
+          "--stay-in", o.stay,
+          "Rooms, separated by commas: an episode of training ends when the hero leaves them")
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->check(CLI::Range(0, 23))
+      ->group(group);
   command->add_option("--threads", o.threads, "Threads of the network and the games; 0: all cores")
       ->check(non_negative_number)
       ->capture_default_str()
       ->group(group);
 }
 
+inline void declare_observation(CLI::App* command, backend_options& o) {
+  command
+      ->add_option("--observation", o.observation,
+                   "ram: the 128 bytes of memory, for a small network; pixels: pictures, for the "
+                   "published one")
+      ->check(CLI::IsMember({"ram", "pixels"}))
+      ->capture_default_str()
+      ->group("The real game");
+}
+
 struct pretrain_command;
 struct finetune_command;
 struct evaluate_command;
 struct make_states_command;
+struct play_command;
 
 /// The same commands in the real game. Without the Arcade Learning Environment each command throws
 /// an error that says what to install.
@@ -61,5 +103,6 @@ int on_ale(const pretrain_command& command);
 int on_ale(const finetune_command& command);
 int on_ale(const evaluate_command& command);
 int on_ale(const make_states_command& command);
+int on_ale(const play_command& command);
 
 }  // namespace montezuma

@@ -9,10 +9,11 @@ namespace {
 
 [[noreturn]] int missing() {
   throw std::runtime_error("this program was built without the Arcade Learning Environment: "
-                           "install its C++ library (0.8 or later, configured with "
-                           "-DBUILD_CPP_LIB=ON -DBUILD_PYTHON_LIB=OFF), configure this project "
-                           "again with -Dale_DIR=PREFIX/lib/cmake/ale, and build; the default, "
-                           "--backend pyramid, works without it");
+                           "install pybind11 (Debian and Ubuntu: apt install pybind11-dev "
+                           "python3-dev) for the Python package ale-py, or ALE's C++ library "
+                           "(0.8 or later, -DBUILD_CPP_LIB=ON -DBUILD_PYTHON_LIB=OFF, found by "
+                           "-Dale_DIR=PREFIX/lib/cmake/ale), then configure and build again; the "
+                           "default, --backend pyramid, works without it");
 }
 
 }  // namespace
@@ -21,5 +22,6 @@ int on_ale(const pretrain_command&) { missing(); }
 int on_ale(const finetune_command&) { missing(); }
 int on_ale(const evaluate_command&) { missing(); }
 int on_ale(const make_states_command&) { missing(); }
+int on_ale(const play_command&) { missing(); }
 
 }  // namespace montezuma

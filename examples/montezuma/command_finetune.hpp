@@ -50,7 +50,8 @@ inline nlohmann::json config_of(const finetune_command& command, const std::stri
            {{"retain", RETAIN_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}}};
 }
 
-/// Success and return from the teacher's room (FAR), return from room 1, and the KL of the policy
+/// Success and return from the teacher's room (FAR), return from room 1, the return from the places
+/// where episodes of the teacher's training began if that were several, and the KL of the policy
 /// from its teacher on the memory.
 template <training_world World>
 class examiner {
@@ -65,8 +66,11 @@ class examiner {
   }
 
   static std::vector<std::string> columns() {
-    return {"far/success",  "far/return",  "far/rooms", "start/success",
-            "start/return", "start/rooms", "far/kl",    "far/agreement"};
+    std::vector<std::string> all{"far/success",  "far/return",  "far/rooms", "start/success",
+                                 "start/return", "start/rooms", "far/kl",    "far/agreement"};
+    if constexpr (requires(const World& where) { where.of_training(); })
+      all.push_back("places/return");
+    return all;
   }
 
   std::map<std::string, double> measure(policy_type& network, int games, std::uint64_t seed,
@@ -77,6 +81,10 @@ class examiner {
         {"far/success", far.success},   {"far/return", far.reward},
         {"far/rooms", far.rooms},       {"start/success", start.success},
         {"start/return", start.reward}, {"start/rooms", start.rooms}};
+    if constexpr (requires { where_.of_training(); })
+      if (const auto there = where_.of_training())
+        row["places/return"] =
+            summary_of(play_episodes(network, *there, far_, games, seed + 2, true)).reward;
     if (watch_) {
       watch_->report_success("far", far.success);
       const auto rows =

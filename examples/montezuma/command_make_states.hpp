@@ -55,6 +55,11 @@ int make_states(const make_states_command& command, Machine machine) {
     search.walk();
     shown.update(static_cast<double>(search.frames()), note());
   }
+  if (!search.found().rooms.empty())
+    search.keep_places([&] {
+      shown.update(static_cast<double>(search.frames()), note());
+      return !interrupt::requested();
+    });
   shown.finish(static_cast<double>(search.frames()), note());
   if (search.found().rooms.empty())
     throw std::runtime_error("found no room except the first in " + clock_text(shown.seconds()) +
@@ -62,7 +67,10 @@ int make_states(const make_states_command& command, Machine machine) {
   if (const auto folder = std::filesystem::path(command.out).parent_path(); !folder.empty())
     std::filesystem::create_directories(folder);
   search.found().write(command.out);
-  std::cout << "states of rooms " << search.found().text() << " in " << command.out << "\n";
+  std::size_t places = 0;
+  for (const auto& [room, some] : search.found().places) places += some.size();
+  std::cout << "states of rooms " << search.found().text() << ", and " << places << " places, in "
+            << command.out << "\n";
   if (interrupt::requested()) {
     std::fprintf(stderr, "stopped; the states found so far are saved\n");
     return interrupt::exit_code;

@@ -22,6 +22,7 @@
 #include "../common/option_checks.hpp"
 #include "../common/screen.hpp"
 #include "../common/table.hpp"
+#include "backend.hpp"
 #include "drawing.hpp"
 #include "pyramid_choice.hpp"
 #include "teacher.hpp"
@@ -30,6 +31,7 @@ namespace montezuma {
 
 struct play_command {
   std::string policy;
+  backend_options backend;
   world_options where;
   bool random = false, keys = false;
   int room = 1, delay = 80;
@@ -75,11 +77,9 @@ inline move move_of_key(int key) {
 }  // namespace detail
 
 inline int play(const play_command& command) {
-  if (static_cast<int>(command.random) + static_cast<int>(command.keys) +
-          static_cast<int>(!command.policy.empty()) !=
-      1)
-    throw std::runtime_error(
-        "play: name the player with one of --policy FILE, --keys and --random");
+  if (command.room >= room_count)
+    throw std::runtime_error("the pyramid has no room " + std::to_string(command.room) +
+                             ": its rooms are 0 to 7");
   policy network{nullptr};
   auto where = command.where;
   if (!command.policy.empty()) std::tie(network, where) = read_policy(command.policy);
@@ -151,7 +151,7 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_flag("--keys", o->keys, "Play yourself");
   command->add_flag("--random", o->random, "Random actions play");
   command->add_option("--room", o->room, "First room of the game")
-      ->check(CLI::Range(0, room_count - 1))
+      ->check(CLI::Range(0, 23))
       ->capture_default_str();
   command->add_option("--seed", o->seed, "Seed of the game")->capture_default_str();
   command->add_option("--delay", o->delay, "Milliseconds between frames; 0: no delay")
@@ -160,9 +160,19 @@ inline void add_play(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--steps", o->steps, "Stop after this many steps; 0: play to the end")
       ->check(non_negative_number)
       ->capture_default_str();
+  declare_backend(command, o->backend);
   declare_world(command, o->where);
   command->footer(drawing_legend);
-  command->callback([&chosen, o] { chosen = [o] { return play(*o); }; });
+  command->callback([&chosen, o] {
+    chosen = [o] {
+      if (static_cast<int>(o->random) + static_cast<int>(o->keys) +
+              static_cast<int>(!o->policy.empty()) !=
+          1)
+        throw std::runtime_error(
+            "play: name the player with one of --policy FILE, --keys and --random");
+      return o->backend.is_ale() ? on_ale(*o) : play(*o);
+    };
+  });
 }
 
 }  // namespace montezuma

@@ -35,7 +35,7 @@ struct pretrain_command {
   std::uint64_t seed = 1;
   int room = 7, attempts = 3, final_games = 256;
   double accept = 0.7, accept_return = 0;
-  std::int64_t memory = 4000, width = 64;
+  std::int64_t memory = 4000, memory_every = 1, width = 0;
   bool resume_if_possible = false, overwrite = false;
 };
 
@@ -74,7 +74,8 @@ int pretrain(const pretrain_command& command, const World& where) {
         network, games_of(where, settings.seed, settings.games), settings);
     if (resuming) learner.load_state(retain::state::read(place.checkpoint().string()), "trainer.");
     place.clear(resuming);
-    for (const auto* old : {"teacher.pt", "teacher.json"}) std::filesystem::remove(out / old);
+    for (const auto* old : {"teacher.pt", "teacher.json", "policy.pt"})
+      std::filesystem::remove(out / old);
     write_json(place.folder / "config.json", config);
     run_watch watch;
     watch.columns = training_columns({});
@@ -108,14 +109,14 @@ int pretrain(const pretrain_command& command, const World& where) {
               << ", rooms " << decimals(found.rooms, 1)
               << (good ? ": accepted\n" : ": not accepted\n");
     if (!good) continue;
-    const teacher_in<World> teacher{
-        network,
-        visited_states(network, where, settings.room, command.memory, settings.seed + 4242),
-        where,
-        settings.room,
-        found.success,
-        settings.seed,
-        learner.steps()};
+    const teacher_in<World> teacher{network,
+                                    visited_states(network, where, settings.room, command.memory,
+                                                   settings.seed + 4242, command.memory_every),
+                                    where,
+                                    settings.room,
+                                    found.success,
+                                    settings.seed,
+                                    learner.steps()};
     write_json(out / "teacher.json", {{"world", where.to_json()},
                                       {"settings", to_json(settings)},
                                       {"attempt", attempt + 1},
@@ -124,6 +125,7 @@ int pretrain(const pretrain_command& command, const World& where) {
                                       {"rooms", found.rooms},
                                       {"memory", command.memory}});
     teacher.write((out / "teacher.pt").string());
+    write_policy((out / "policy.pt").string(), network, where);  // without the states: to play
     std::cout << "saved in " << (out / "teacher.pt").string() << "\n";
     return 0;
   }
@@ -164,8 +166,16 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   command->add_option("--memory", o->memory, "States saved for BC and the Fisher information")
       ->check(positive_number)
       ->capture_default_str();
-  command->add_option("--width", o->width, "Width of the two hidden layers (pyramid)")
+  command
+      ->add_option("--memory-every", o->memory_every,
+                   "Saves each N-th state that the teacher visits, for more different ones")
       ->check(positive_number)
+      ->capture_default_str();
+  command
+      ->add_option("--width", o->width,
+                   "Width of the two hidden layers; 0: 64 for the pyramid, 128 for --observation "
+                   "ram")
+      ->check(non_negative_number)
       ->capture_default_str();
   command->add_option("--final-games", o->final_games, "Games that decide on acceptance")
       ->check(positive_number)
@@ -173,13 +183,14 @@ inline void add_pretrain(CLI::App& app, std::function<int()>& chosen) {
   command
       ->add_option(
           "--preset", o->preset,
-          "pretrain, for the pyramid; paper, for the real game, as published; default: the "
-          "preset of the backend")
-      ->check(CLI::IsMember({"pretrain", "paper"}));
+          "pretrain, for the pyramid; for the real game ram-pretrain, which sees the memory, and "
+          "paper, as published; default: the preset of the backend")
+      ->check(CLI::IsMember({"pretrain", "ram-pretrain", "paper"}));
   command->add_flag("--resume-if-possible", o->resume_if_possible,
                     "Continue an interrupted run if --out has one");
   command->add_flag("--overwrite", o->overwrite, "Replace the files in --out");
   declare_backend(command, o->backend);
+  declare_observation(command, o->backend);
   declare_world(command, o->where);
   declare_training(command, o->learning);
   command->callback([&chosen, o] {

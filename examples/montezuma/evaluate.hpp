@@ -19,9 +19,10 @@
 namespace montezuma {
 
 /// Plays one episode in each of `games` parallel games from `room`. `make(seed)` makes a game.
-/// Equal seeds play equal games.
+/// Equal seeds play equal games. `as_trained`: episodes begin as those of training do.
 template <trainable_policy P, class Make>
-std::vector<episode> play_episodes(P& network, Make make, int room, int count, std::uint64_t seed) {
+std::vector<episode> play_episodes(P& network, Make make, int room, int count, std::uint64_t seed,
+                                   bool as_trained = false) {
   using game_type = decltype(make(seed));
   const at::NoGradGuard no_grad;
   const auto shape = game_type::observation_shape();
@@ -39,7 +40,10 @@ std::vector<episode> play_episodes(P& network, Make make, int room, int count, s
   for (int i = 0; i < count; ++i) {
     const auto own = seed * 1'000'003 + static_cast<std::uint64_t>(i);
     seats.push_back({make(own), std::mt19937_64(own), {}, 0, static_cast<std::size_t>(i)});
-    seats.back().game.reset(room);
+    if (as_trained)
+      begin_training(seats.back().game, room);
+    else
+      seats.back().game.reset(room);
     seats.back().visited = std::uint64_t{1} << seats.back().game.room();
   }
   std::uniform_real_distribution<double> quantile;
@@ -90,10 +94,11 @@ inline summary summary_of(const std::vector<episode>& episodes) {
   return mean;
 }
 
-/// States that a policy visits in episodes from `room`, [count, observation], in the order of play,
-/// one game after the other.
+/// States that a policy visits in episodes of training from `room`, [count, observation], in the
+/// order of play, one game after the other. `every`: keeps each N-th state.
 template <trainable_policy P, class Make>
-at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, std::uint64_t seed) {
+at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, std::uint64_t seed,
+                          std::int64_t every = 1) {
   const at::NoGradGuard no_grad;
   auto game = make(seed);
   std::mt19937_64 dice(seed);
@@ -101,15 +106,15 @@ at::Tensor visited_states(P& network, Make make, int room, std::int64_t count, s
   auto sizes = game.observation_shape();
   sizes.insert(sizes.begin(), count);
   auto states = at::empty(sizes, observation_type<decltype(game)>);
-  game.reset(room);
-  for (std::int64_t i = 0; i < count; ++i) {
-    auto row = states.narrow(0, i, 1);
+  begin_training(game, room);
+  for (std::int64_t i = 0; i < count * every; ++i) {
+    auto row = states.narrow(0, i / every, 1);
     game.observe(row.template data_ptr<typename decltype(game)::value_type>());
     const auto logits = network->forward(row).logits.contiguous();
     const auto chosen =
         draw_action({logits.template data_ptr<float>(), static_cast<std::size_t>(logits.size(1))},
                     quantile(dice));
-    if (game.step(static_cast<int>(chosen.action)).ended) game.reset(room);
+    if (game.step(static_cast<int>(chosen.action)).ended) begin_training(game, room);
   }
   return states;
 }

@@ -86,6 +86,22 @@ class explorer {
   std::int64_t frames() const { return frames_; }
   const room_states& found() const { return found_; }
 
+  /// Adds the archived states in which the hero survives, as places to practice from. `between` is
+  /// called before each test, which takes 100 frames, and ends them by returning false.
+  template <class Between>
+  void keep_places(Between between) {
+    for (const auto& each : cells_) {
+      if (!between()) return;
+      machine_.restore(each.state);
+      for (int i = 0; i < 2; ++i) machine_.act(no_action);
+      const auto memory = machine_.ram();
+      const int room = ram_view{memory}.room();
+      frames_ += 102;
+      if (room < game_rooms && survives(machine_, each.state))
+        found_.places[room].push_back({each.state, each.came_from});
+    }
+  }
+
  private:
   struct cell {
     std::string state;

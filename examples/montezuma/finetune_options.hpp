@@ -50,7 +50,8 @@ inline const std::vector<std::string> may_change{"--steps",
                                                  "--quiet",
                                                  "--resume-if-possible",
                                                  "--overwrite",
-                                                 "--rom"};
+                                                 "--rom",
+                                                 "--python"};
 
 inline void declare_finetune(CLI::App* command, finetune_command& o) {
   // a resumed run may repeat these options with other values
@@ -73,9 +74,9 @@ inline void declare_finetune(CLI::App* command, finetune_command& o) {
       ->add_option(
           "--preset", o.preset,
           "quick: fast, and plain fine-tuning forgets (default for the pyramid); careful: half "
-          "the learning rate, a third of the entropy bonus; paper: PPO and RND as published "
-          "(default for the real game)")
-      ->check(CLI::IsMember({"quick", "careful", "paper"}));
+          "the learning rate, a third of the entropy bonus; ram, paper: for the real game, seen by "
+          "its memory or by pictures as published (the default is that of the teacher)")
+      ->check(CLI::IsMember({"quick", "careful", "ram", "paper"}));
   command
       ->add_option(
           "--out", o.out,

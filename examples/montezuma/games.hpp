@@ -42,6 +42,16 @@ struct truncated_games {
   std::vector<typename Game::value_type> observations;
 };
 
+/// Starts an episode of training: in a place of the game's choice if it has practice(), otherwise
+/// in the room.
+template <emulator Game>
+void begin_training(Game& game, int room) {
+  if constexpr (requires { game.practice(room); })
+    game.practice(room);
+  else
+    game.reset(room);
+}
+
 template <emulator Game>
 class games {
  public:
@@ -157,7 +167,7 @@ class games {
   };
 
   void begin(std::size_t i) {
-    games_[i].reset(room_);
+    begin_training(games_[i], room_);
     running_[i] = {0, 0, std::uint64_t{1} << games_[i].room()};
   }
 

@@ -63,8 +63,9 @@ struct training_settings {
 };
 
 /// quick: plain fine-tuning forgets. careful: a smaller learning rate and entropy bonus. Both from
-/// room 1. pretrain: from room 7, with a larger bonus. paper: PPO and RND on the real game, as in
-/// Burda et al. 2018 and Wołczyk et al. 2024.
+/// room 1. pretrain: from room 7, with a larger bonus. ram-pretrain and ram: the same on the real
+/// game, seen by its memory. paper: PPO and RND on the real game, as in Burda et al. 2018 and
+/// Wołczyk et al. 2024.
 inline training_settings preset(const std::string& which) {
   training_settings s;
   if (which == "quick") {
@@ -74,6 +75,14 @@ inline training_settings preset(const std::string& which) {
     s.room = 7;
     s.steps = 4'000'000;
     s.novelty_weight = 1;
+  } else if (which == "ram" || which == "ram-pretrain") {
+    // rewards of 100 to 3000 make the values, and with them the shared layers, jump
+    s.reward_signs = true;
+    s.steps = 2'000'000;
+    s.novelty_weight = which == "ram" ? 0.5 : 1;
+    s.evaluate_every = 131'072;
+    s.evaluation_games = 16;
+    if (which == "ram-pretrain") s.room = 7;
   } else if (which == "paper") {
     s.steps = 100'000'000;
     s.games = 128;
@@ -95,7 +104,7 @@ inline training_settings preset(const std::string& which) {
     s.evaluation_games = 16;
   } else if (which != "careful") {
     throw std::runtime_error("there is no preset '" + which +
-                             "': use quick, careful, pretrain or paper");
+                             "': use quick, careful, pretrain, ram, ram-pretrain or paper");
   }
   return s;
 }

@@ -20,7 +20,7 @@ struct training_options {
   std::optional<int> epochs, evaluation_games, warm_up;
   std::optional<double> learning_rate, clip, entropy, value_weight, longest_gradient, discount,
       novelty_discount, gae_decay, novelty_weight, rnd_fraction;
-  std::optional<std::string> bonus;
+  std::optional<std::string> bonus, rewards;
 
   void apply(training_settings& to) const {
     const auto take = [](auto& setting, const auto& given) {
@@ -45,6 +45,7 @@ struct training_options {
     take(to.rnd_warm_up, warm_up);
     if (bonus) to.bonus = bonus_of_name(*bonus);
     take(to.rnd_fraction, rnd_fraction);
+    if (rewards) to.reward_signs = *rewards == "signs";
   }
 };
 
@@ -61,6 +62,9 @@ inline void declare_training(CLI::App* command, training_options& o) {
       ->check(CLI::IsMember({"none", "count", "rnd"}));
   add("--novelty-weight", o.novelty_weight, "Weight of the bonus's advantage; the task's has 1")
       ->check(non_negative_number);
+  add("--rewards", o.rewards,
+      "What is learned from: paid, the rewards as the game pays them, or signs, +1 for any gain")
+      ->check(CLI::IsMember({"paid", "signs"}));
   add("--games", o.games, "Number of parallel games")->check(positive_number);
   add("--horizon", o.horizon, "Steps of each game between updates")->check(positive_number);
   add("--epochs", o.epochs, "Passes over the steps in an update")->check(positive_number);

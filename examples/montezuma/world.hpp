@@ -23,7 +23,7 @@ namespace montezuma {
 ///     game_type, policy_type
 ///     pretrain_preset, finetune_preset     the default presets
 ///     world(seed)                          a game with its own random state
-///     new_policy(width)                    initialized by LibTorch's generator
+///     new_policy(width)                    initialized by LibTorch's generator; 0: its own width
 ///     rooms()                              the first rooms of an evaluation
 ///     save(out), load(in)                  the part that belongs to a policy; load() keeps the
 ///                                          part that belongs to this machine
@@ -59,7 +59,7 @@ struct world_options : pyramid_choice {
 
   pyramid operator()(std::uint64_t seed) const { return pyramid(seed, game); }
   policy new_policy(std::int64_t width) const {
-    return make_policy({numbers_of<pyramid>(), pyramid::actions, width});
+    return make_policy({numbers_of<pyramid>(), pyramid::actions, width > 0 ? width : 64});
   }
   std::vector<int> rooms() const { return {0, 1, 2, 3, 4, 5, 6, 7}; }
   void save(retain::state& out) const {

@@ -5,9 +5,11 @@
 #include "../support.hpp"
 
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "ale_game.hpp"
@@ -16,32 +18,72 @@
 
 #ifdef MONTEZUMA_WITH_ALE
 #include "ale_console.hpp"
+#endif
+#ifdef MONTEZUMA_WITH_PYTHON
+#include "python_console.hpp"
+#endif
 
+#if defined(MONTEZUMA_WITH_ALE) || defined(MONTEZUMA_WITH_PYTHON)
 namespace {
 
 using namespace montezuma;
-using game = ale_game<ale_console>;
-static_assert(emulator<game>);
 
+std::optional<std::string> given_rom() {
+  const char* file = std::getenv("RETAIN_TEST_ROM");
+  return file == nullptr ? std::optional<std::string>() : file;
+}
+
+/// What is different between the consoles: where the cartridge is looked for.
+template <class Console>
+rom_file rom_of();
+#ifdef MONTEZUMA_WITH_ALE
+template <>
+rom_file rom_of<ale_console>() {
+  return find_rom(given_rom().value_or(""), given_rom().has_value());
+}
+#endif
+#ifdef MONTEZUMA_WITH_PYTHON
+template <>
+rom_file rom_of<python_console>() {
+  // where .ci/run installs the packages, or else where the program looks
+  python::start(std::filesystem::exists(RETAIN_TEST_PYTHON) ? RETAIN_TEST_PYTHON : "");
+  const auto packaged = packaged_rom();
+  return find_rom(given_rom().value_or(packaged), given_rom().has_value());
+}
+#endif
+
+using consoles = std::tuple<
+#ifdef MONTEZUMA_WITH_ALE
+    ale_console
+#ifdef MONTEZUMA_WITH_PYTHON
+    ,
+#endif
+#endif
+#ifdef MONTEZUMA_WITH_PYTHON
+    python_console
+#endif
+    >;
+
+template <class Console>
 std::optional<rom_file> cartridge() {
   try {
-    if (const char* file = std::getenv("RETAIN_TEST_ROM"); file != nullptr)
-      return find_rom(file, true);
-    return find_rom("", false);
+    return rom_of<Console>();
   } catch (const std::exception& error) {
     skip_test(std::string(error.what()) +
               "; or name any cartridge that the emulator knows with RETAIN_TEST_ROM");
     return {};
   }
 }
+template <class Console>
 std::optional<rom_file> montezuma_cartridge() {
-  const auto rom = cartridge();
+  const auto rom = cartridge<Console>();
   if (!rom || rom->md5 == montezuma_md5) return rom;
   skip_test(rom->path.string() + " is not Montezuma's Revenge");
   return {};
 }
 
-std::vector<std::uint8_t> seen_by(const game& some) {
+template <class Console>
+std::vector<std::uint8_t> seen_by(const ale_game<Console>& some) {
   std::vector<std::uint8_t> pixels(frames_stacked * frame_pixels);
   some.observe(pixels.data());
   return pixels;
@@ -49,11 +91,14 @@ std::vector<std::uint8_t> seen_by(const game& some) {
 
 }  // namespace
 
-TEST_CASE("the real emulator goes on from a saved state bit for bit, in another one too",
-          "[montezuma][ale]") {
-  const auto rom = cartridge();
+TEMPLATE_LIST_TEST_CASE(
+    "the real emulator goes on from a saved state bit for bit, in another one too",
+    "[montezuma][ale]", consoles) {
+  using game = ale_game<TestType>;
+  static_assert(emulator<game>);
+  const auto rom = cartridge<TestType>();
   if (!rom) return;
-  game one(ale_console(*rom, 1), 5), two(ale_console(*rom, 2), 6);
+  game one(TestType(*rom, 1), 5), two(TestType(*rom, 2), 6);
   CHECK(seen_by(one).size() == 4 * 84 * 84);
   bool moves = false;
   for (int i = 0; i < 200; ++i) {
@@ -77,12 +122,12 @@ TEST_CASE("the real emulator goes on from a saved state bit for bit, in another 
   CHECK(one.save() == two.save());
 }
 
-TEST_CASE(
+TEMPLATE_LIST_TEST_CASE(
     "the real emulator's screen is stale behind a restore, and an episode's first picture is not",
-    "[montezuma][ale]") {
-  const auto rom = cartridge();
+    "[montezuma][ale]", consoles) {
+  const auto rom = cartridge<TestType>();
   if (!rom) return;
-  ale_console machine(*rom);
+  TestType machine(*rom);
   std::vector<std::uint8_t> early, late, restored;
   machine.screen(early);
   const auto begin = machine.save();
@@ -101,33 +146,58 @@ TEST_CASE(
   CHECK(survives(machine, begin, 1));
 }
 
-TEST_CASE("a file that the emulator does not know is refused, not the end of the process",
-          "[montezuma][ale]") {
+TEMPLATE_LIST_TEST_CASE(
+    "a file that the emulator does not know is refused, not the end of the process",
+    "[montezuma][ale]", consoles) {
+  if (!cartridge<TestType>()) return;
   const support::temporary_folder folder;
   const auto file = folder.file("montezuma_revenge_not.bin");
   std::FILE* out = std::fopen(file.c_str(), "wb");
   REQUIRE(out != nullptr);
   std::fputs("no cartridge", out);
   std::fclose(out);
-  CHECK_THROWS_WITH(ale_console(find_rom(file, true)), ContainsSubstring("does not support"));
+  CHECK_THROWS_WITH(TestType(find_rom(file, true)), ContainsSubstring("does not support"));
 }
 
-TEST_CASE("the real game begins in room 1 with what is known of it, and rooms are found",
-          "[montezuma][ale]") {
-  const auto rom = montezuma_cartridge();
+TEMPLATE_LIST_TEST_CASE("a seed plays the same thousand frames twice", "[montezuma][ale]",
+                        consoles) {
+  const auto rom = cartridge<TestType>();
   if (!rom) return;
-  game some(ale_console(*rom), 1);
+  TestType one(*rom, 3), two(*rom, 3);
+  std::vector<std::uint8_t> seen, also, colors;
+  for (int frame = 0; frame < 1000; ++frame) {
+    const int action = frame / 20 * 7 % joystick_actions;
+    REQUIRE(one.act(action) == two.act(action));
+    REQUIRE(one.ram() == two.ram());
+    one.screen(seen);
+    two.screen(also);
+    REQUIRE(seen == also);
+  }
+  CHECK(seen.size() == 210 * 160);
+  one.colors(colors);
+  CHECK(colors.size() == 210 * 160 * 3);
+  CHECK(one.save() == two.save());
+}
+
+TEMPLATE_LIST_TEST_CASE(
+    "the real game begins in room 1 with what is known of it, and rooms are found",
+    "[montezuma][ale]", consoles) {
+  const auto rom = montezuma_cartridge<TestType>();
+  if (!rom) return;
+  ale_game<TestType, sight_of_memory> some(TestType(*rom, 1), 1);
   CHECK(some.room() == 1);
   CHECK(some.machine().lives() == 6);
+  CHECK(some.ram()[58] + 1 == some.machine().lives());
   CHECK(some.ram()[65] == 0);
-  explorer<ale_console> search(ale_console(*rom), {.seed = 1, .per_room = 1});
+  explorer<TestType> search(TestType(*rom, 1), {.seed = 1, .per_room = 1});
   for (int i = 0; i < 3000 && search.found().rooms.empty(); ++i) search.walk();
   CHECK_FALSE(search.found().rooms.empty());
 }
 #else
 TEST_CASE("the real emulator", "[montezuma][ale]") {
-  skip_test("built without the Arcade Learning Environment: install its C++ library and configure "
-            "with -Dale_DIR=PREFIX/lib/cmake/ale");
+  skip_test(
+      "built without the Arcade Learning Environment: apt install pybind11-dev python3-dev, or "
+      "install its C++ library and configure with -Dale_DIR=PREFIX/lib/cmake/ale");
 }
 #endif
 

@@ -7,10 +7,14 @@
 #include "rom.hpp"
 #include "scripted_console.hpp"
 
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace montezuma_ale_game_test {
@@ -21,7 +25,7 @@ using namespace montezuma;
 using game = ale_game<scripted::console>;
 static_assert(emulator<game>);
 
-constexpr ale_options certain{.sticky = 0};
+const ale_options certain{.sticky = 0};
 
 std::shared_ptr<const room_states> archive() {
   auto states = std::make_shared<room_states>();
@@ -277,6 +281,102 @@ TEST_CASE("a restored game goes on bit for bit, and shows what it showed", "[mon
                       ContainsSubstring("a room or an action that does not exist"));
   }
   CHECK(one.save() == good);
+}
+
+TEST_CASE("memory is seen as bits, and room, column and height each as one of a kind",
+          "[montezuma][ale]") {
+  console_ram ram{};
+  ram[0] = 0b10000101;
+  ram[127] = 255;
+  ram[3] = 7;
+  ram[42] = 79;   // the tenth column of eight
+  ram[43] = 148;  // the ground: 107 below 255
+  std::vector<float> seen(sight_of_memory::numbers, -1.0f);
+  sight_of_memory().observe(ram, seen.data());
+  CHECK(sight_of_memory::observation_shape() == std::vector<std::int64_t>{1108});
+  CHECK(std::vector<float>(seen.begin(), seen.begin() + 8) ==
+        std::vector<float>{1, 0, 1, 0, 0, 0, 0, 1});
+  CHECK(std::vector<float>(seen.begin() + 1016, seen.begin() + 1024) == std::vector<float>(8, 1));
+  for (std::size_t i = 1024; i < seen.size(); ++i) {
+    CAPTURE(i);
+    CHECK(seen[i] == (i == 1024 + 7 || i == 1048 + 9 || i == 1068 + 35 ? 1.0f : 0.0f));
+  }
+  // beyond what there is: no room, the last column and height
+  ram[3] = 200;
+  ram[42] = 255;
+  ram[43] = 0;
+  sight_of_memory().observe(ram, seen.data());
+  for (std::size_t i = 1024; i < seen.size(); ++i) {
+    CAPTURE(i);
+    CHECK(seen[i] == (i == 1067 || i == 1107 ? 1.0f : 0.0f));
+  }
+}
+
+TEST_CASE("a game that is seen by its memory goes on bit for bit, and is not one of pictures",
+          "[montezuma][ale]") {
+  using memory_game = ale_game<scripted::console, sight_of_memory>;
+  static_assert(emulator<memory_game>);
+  memory_game one(scripted::console(), 5, archive()), two(scripted::console(), 6, archive());
+  one.reset(7);
+  for (int i = 0; i < 30; ++i) one.step(i % 5);
+  two.restore(one.save());
+  CHECK(two.save() == one.save());
+  for (int i = 0; i < 50; ++i) REQUIRE(one.step(i % 6).reward == two.step(i % 6).reward);
+  CHECK(two.save() == one.save());
+  CHECK_THROWS_WITH(make_game().restore(one.save()), ContainsSubstring("not a saved game"));
+  CHECK_THROWS_WITH(one.restore(make_game().save()), ContainsSubstring("not a saved game"));
+}
+
+TEST_CASE("an episode of training begins in archived places, in the share that is asked for",
+          "[montezuma][ale]") {
+  auto states = std::make_shared<room_states>(*archive());
+  for (int i = 0; i < 4; ++i)
+    states->places[6].push_back({scripted::console::at({.place = 2, .x = 20 + 20 * i}), 2});
+  states->places[2] = {{scripted::console::at({.place = 1, .x = 60}), 1}};
+  const auto begun = [&](const ale_options& options, int room) {
+    game some(scripted::console(), 3, states, options);
+    std::map<int, int> rooms;
+    std::set<int> columns;
+    for (int i = 0; i < 2000; ++i) {
+      some.practice(room);
+      ++rooms[some.room()];
+      if (some.room() == 6) columns.insert(ram_view{some.ram()}.x());
+    }
+    return std::pair(rooms, columns);
+  };
+  const auto [rooms, columns] =
+      begun({.sticky = 0, .practice_rooms = {2, 6}, .entry_share = 0.25}, 7);
+  // a binomial's standard deviation is at most 22
+  CHECK(std::abs(rooms.at(7) - 500) < 100);
+  CHECK(std::abs(rooms.at(2) - 750) < 110);
+  CHECK(std::abs(rooms.at(6) - 750) < 110);
+  CHECK(columns == std::set<int>{20, 40, 60, 80});
+  CHECK(begun({.practice_rooms = {}, .entry_share = 0}, 7).first == std::map<int, int>{{7, 2000}});
+  CHECK(begun({.practice_rooms = {2}, .entry_share = 1}, 7).first == std::map<int, int>{{7, 2000}});
+  CHECK_THROWS_WITH(
+      begun({.practice_rooms = {13}, .entry_share = 0}, 7),
+      ContainsSubstring("no archived place of room 13") && ContainsSubstring("make-states"));
+  CHECK_THROWS(begun({.entry_share = 1.5}, 7));
+  // an episode of training ends outside of the rooms to stay in, and is not truncated; another not
+  game kept(scripted::console(), 3, states,
+            {.sticky = 0, .practice_rooms = {2}, .entry_share = 0, .stay_rooms = {2}});
+  for (const bool training : {true, false}) {
+    training ? kept.practice(7) : kept.reset(2);
+    step_result last;
+    for (int i = 0; i < 20 && kept.room() == 2; ++i) last = kept.step(scripted::left);
+    CHECK(kept.room() == 1);
+    CHECK(last.ended == training);
+    CHECK_FALSE(last.truncated);
+    auto restored = game(scripted::console(), 9, states, {.stay_rooms = {2}});
+    restored.restore(kept.save());
+    CHECK(restored.step(0).ended == training);
+  }
+  // the places live in the file of the states, and a file without them has none
+  const support::temporary_folder folder;
+  states->write(folder.file("with.states"));
+  CHECK((room_states::read(folder.file("with.states")).places == states->places));
+  archive()->write(folder.file("without.states"));
+  CHECK(room_states::read(folder.file("without.states")).places.empty());
 }
 
 TEST_CASE("a doomed state is told from one that can be lived in", "[montezuma][ale]") {

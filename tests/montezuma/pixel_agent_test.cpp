@@ -4,6 +4,7 @@
 // plays a script.
 #include "../support.hpp"
 
+#include "../../examples/common/columns.hpp"
 #include "ale_world.hpp"
 #include "command_evaluate.hpp"
 #include "command_finetune.hpp"
@@ -331,6 +332,16 @@ TEST_CASE("make-states writes what it found, when it has all, when the time is o
   const auto begin = std::chrono::steady_clock::now();
   CHECK(make_states(command, scripted::console()) == 0);
   CHECK(room_states::read(command.out).rooms.at(7).size() == 2);
+  // places too, each of its room and none that is doomed
+  const auto places = room_states::read(command.out).places;
+  CHECK(places.count(1) == 1);
+  CHECK(places.count(13) == 0);
+  scripted::console machine;
+  for (const auto& [room, some] : places)
+    for (const auto& one : some) {
+      CHECK(survives(machine, one.bytes));
+      CHECK(machine.ram()[3] == room);
+    }
   // Time enough to find that room again, on this machine.
   const double seconds = std::max(
       0.3, 5 * std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
@@ -406,6 +417,79 @@ TEST_CASE("the commands go the whole way on pictures", "[montezuma][ale]") {
   CHECK_THROWS_WITH(evaluate(third, where), ContainsSubstring("room 13"));
   CHECK_THROWS_WITH(evaluate(third, world_options{}),
                     ContainsSubstring("pixel policy") && ContainsSubstring("--backend"));
+}
+
+TEST_CASE("the commands go the whole way on the memory, from places all over the teacher's rooms",
+          "[montezuma][ale]") {
+  using memory_world = ale_world<scripted::console, sight_of_memory>;
+  static_assert(training_world<memory_world>);
+  const support::temporary_folder folder;
+  auto states = std::make_shared<room_states>();
+  states->game = "script";
+  states->rooms[7] = {{scripted::console::at({.place = 3, .x = 40, .entered = 0}), 6}};
+  states->places[7] = {{scripted::console::at({.place = 3, .x = 100, .entered = 0}), 6}};
+  states->places[2] = {{scripted::console::at({.place = 1, .x = 100, .entered = 0}), 1}};
+  memory_world base;
+  base.machine = [](std::uint64_t) { return scripted::console(); };
+  base.states = states;
+  base.game.step_cap = 12;
+  auto there = base;
+  there.game.practice_rooms = {7};
+  there.game.stay_rooms = {7};
+  there.game.entry_share = 0;
+  pretrain_command first;
+  first.out = folder.file("teacher");
+  first.accept = 0;
+  first.memory = 8;
+  first.memory_every = 3;
+  first.final_games = 2;
+  first.learning.games = 2;
+  first.learning.horizon = 4;
+  first.learning.minibatches = 2;
+  first.learning.steps = 16;
+  first.learning.evaluation_games = 2;
+  CHECK(pretrain(first, there) == 0);
+  const auto config = read_json(folder.file("teacher/attempt1/config.json"));
+  CHECK(config.at("settings").at("reward_signs") == true);
+  CHECK(config.at("world").at("observation") == "ram");
+  CHECK(config.at("world").at("practice_rooms") == std::vector<int>{7});
+  CHECK(config.at("world").at("stay_rooms") == std::vector<int>{7});
+  const auto teacher = teacher_in<memory_world>::read(folder.file("teacher/teacher.pt"), base);
+  CHECK(shape_of(teacher.network) == policy_shape{1108, 18, 128});
+  CHECK(teacher.memory.sizes() == at::IntArrayRef({8, 1108}));
+  // every state of the memory is in room 7: the 1032nd number is one
+  CHECK(teacher.memory.select(1, 1024 + 7).eq(1).all().item<bool>());
+  CHECK(teacher.where.game.practice_rooms.empty());  // those of the run, not of the teacher
+  REQUIRE(teacher.where.of_training());
+  CHECK(teacher.where.of_training()->game.practice_rooms == std::vector<int>{7});
+  CHECK(teacher.where.of_training()->game.stay_rooms == std::vector<int>{7});
+  CHECK_FALSE(base.of_training());
+
+  finetune_command second;
+  second.teacher = folder.file("teacher/teacher.pt");
+  second.out = folder.file("run");
+  second.retain = "ewc+bc";
+  second.learning = first.learning;
+  second.learning.rewards = "paid";
+  second.final_games = 2;
+  second.strengths.bc_batch = 4;
+  second.quiet = true;
+  auto on_the_way = base;
+  on_the_way.game.practice_rooms = {2};
+  CHECK(finetune(second, on_the_way) == 0);
+  CHECK(read_json(folder.file("run/evaluation.json")).at("preset") == "ram");
+  CHECK(read_json(folder.file("run/config.json")).at("settings").at("reward_signs") == false);
+  CHECK(read_json(folder.file("run/config.json")).at("world").at("practice_rooms") ==
+        std::vector<int>{2});
+  const auto curves = read_columns(folder.file("run/metrics.csv"));
+  for (const double value : curves.at("places/return")) CHECK(std::isfinite(value));
+
+  evaluate_command third;
+  third.policy = folder.file("run/policy.pt");
+  third.games = 2;
+  CHECK(evaluate(third, base) == 0);
+  CHECK_THROWS_WITH(evaluate(third, script()),
+                    ContainsSubstring("montezuma policy") && ContainsSubstring("--backend"));
 }
 
 }  // namespace montezuma_pixel_agent_test
