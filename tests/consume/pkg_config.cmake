@@ -22,6 +22,6 @@ separate_arguments(options UNIX_COMMAND "${torch_options}")
 list(TRANSFORM torch_includes PREPEND -I)
 file(MAKE_DIRECTORY ${work}/pkg_config)
 step("the compiler" ${launcher} ${compiler} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/project/main.cpp -o ${work}/pkg_config/consumer
-     ${flags} ${torch_includes} ${options} -L${torch_folder} -Wl,-rpath,${torch_folder} -ltorch -ltorch_cpu -lc10)
+     ${flags} ${torch_includes} ${options} -L${torch_folder} -Wl,-rpath,${torch_folder} -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10)
 step("run" ${work}/pkg_config/consumer)
 expect("${output}" "^retain ${version}, [0-9]+ thread")
