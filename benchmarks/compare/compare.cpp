@@ -7,6 +7,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "command_export.hpp"
+#include "command_report.hpp"
 #include "command_run.hpp"
 
 int main(int argc, char** argv) {
@@ -23,6 +25,9 @@ int main(int argc, char** argv) {
   std::function<int()> chosen;
   compare::add_run(app, chosen);
   compare::add_tune(app, chosen);
+  compare::add_report(app, chosen);
+  compare::add_show(app, chosen);
+  compare::add_export(app, chosen);
   compare::add_list(app, chosen);
   try {
     app.parse(argc, argv);

@@ -27,6 +27,9 @@ struct teacher {
   bool each_seed = true;
   std::int64_t seed = 1;  ///< of a teacher for all seeds
   std::string from;       ///< the teacher of this teacher; empty: none
+
+  /// The names of all teachers whose products it reads.
+  std::vector<std::string> needs() const;
 };
 
 struct program {
@@ -161,19 +164,48 @@ inline std::string folder_name(const located& where, const std::string& name) {
   return name;
 }
 
-inline std::vector<std::string> words(const located& list, const std::vector<std::string>& known) {
+/// The teachers that words name by {teacher:NAME}, which stands for the product, and by
+/// {folder:NAME}.
+inline std::vector<std::string> teachers_in(const std::vector<std::string>& words) {
+  std::vector<std::string> names;
+  for (const auto& word : words)
+    substituted(word, [&](const std::string& name) {
+      for (const std::string prefix : {"teacher:", "folder:"})
+        if (name.starts_with(prefix)) names.push_back(name.substr(prefix.size()));
+      return name;
+    });
+  return names;
+}
+
+}  // namespace detail
+
+inline std::vector<std::string> teacher::needs() const {
+  auto names = detail::teachers_in(run);
+  if (!from.empty()) names.push_back(from);
+  return names;
+}
+
+namespace detail {
+
+/// `teachers`: the teachers of the file. Nothing else may stand in braces but `known`.
+inline std::vector<std::string> words(const located& list, const std::vector<std::string>& known,
+                                      const std::vector<std::string>& teachers) {
   std::vector<std::string> all;
   for (const auto& each : list.elements()) {
     all.push_back(each.text());
     try {
       substituted(all.back(), [&](const std::string& name) {
-        if (std::find(known.begin(), known.end(), name) == known.end())
+        if (!name.starts_with("teacher:") && !name.starts_with("folder:") &&
+            std::find(known.begin(), known.end(), name) == known.end())
           each.fail("{" + name + "} is unknown" + suggestion(name, known));
         return name;
       });
     } catch (const std::invalid_argument& error) {
       each.fail(error.what());
     }
+    for (const auto& name : teachers_in({all.back()}))
+      if (std::find(teachers.begin(), teachers.end(), name) == teachers.end())
+        each.fail("the teacher '" + name + "' is unknown" + suggestion(name, teachers));
   }
   return all;
 }
@@ -203,11 +235,12 @@ inline std::vector<std::int64_t> seeds_of(const located& where) {
   }
 }
 
-inline teacher read_teacher(const std::string& name, const located& from) {
+inline teacher read_teacher(const std::string& name, const located& from,
+                            const std::vector<std::string>& teachers) {
   from.allow({"run", "product", "each", "seed", "teacher"});
   teacher result;
   result.name = folder_name(from, name);
-  result.run = words(from.at("run"), {"seed", "out", "teacher", "steps"});
+  result.run = words(from.at("run"), {"seed", "out", "teacher", "steps"}, teachers);
   if (result.run.empty()) from.at("run").fail("must name a program");
   result.product = from.at("product").text();
   if (from.has("each")) result.each_seed = from.at("each").text_of({"seed", "all"}) == "seed";
@@ -253,7 +286,7 @@ inline method read_method(const std::string& name, const located& from) {
       result.terms.push_back(std::move(added));
     }
   if (from.has("options"))
-    result.options = words(from.at("options"), {"seed", "steps", "preset", "task"});
+    result.options = words(from.at("options"), {"seed", "steps", "preset", "task"}, {});
   return result;
 }
 
@@ -323,19 +356,27 @@ inline void check_teachers(const experiment_plan& plan, const located& root) {
   const auto known = keys_of(plan.teachers);
   for (const auto& [name, each] : plan.teachers) {
     const auto where = root.at("teachers").at(name);
-    std::set<std::string> seen{name};
-    for (auto next = each.from; !next.empty(); next = plan.teachers.at(next).from) {
-      if (!plan.teachers.contains(next))
-        where.fail("its teacher '" + next + "' is unknown" + suggestion(next, known));
-      if (!seen.insert(next).second) where.fail("is its own teacher, by way of others");
-      if (!each.each_seed && plan.teachers.at(next).each_seed)
-        where.fail("is one for all seeds, so its teacher '" + next + "' must be too");
-    }
-    const auto& run = each.run;
-    const bool named = std::any_of(run.begin(), run.end(), [](const std::string& word) {
+    if (!each.from.empty() && !plan.teachers.contains(each.from))
+      where.fail("its teacher '" + each.from + "' is unknown" + suggestion(each.from, known));
+    const bool named = std::any_of(each.run.begin(), each.run.end(), [](const std::string& word) {
       return word.find("{teacher}") != std::string::npos;
     });
     if (named && each.from.empty()) where.fail("{teacher} is used, but it has no \"teacher\"");
+  }
+  for (const auto& [name, each] : plan.teachers) {
+    const auto where = root.at("teachers").at(name);
+    std::vector<std::string> next{name};
+    std::set<std::string> seen;
+    while (!next.empty()) {  // everything that it needs
+      const auto& one = plan.teachers.at(next.back());
+      next.pop_back();
+      for (const auto& needed : one.needs()) {
+        if (needed == name) where.fail("is its own teacher, by way of others");
+        if (!each.each_seed && plan.teachers.at(needed).each_seed)
+          where.fail("is one for all seeds, so its teacher '" + needed + "' must be too");
+        if (seen.insert(needed).second) next.push_back(needed);
+      }
+    }
   }
 }
 
@@ -353,7 +394,8 @@ inline experiment_plan read_experiment(const located& root, const std::filesyste
                                   root.has("name") ? root.at("name").text() : file.stem().string());
   if (root.has("teachers"))
     for (const auto& [name, from] : root.at("teachers").items())
-      plan.teachers[name] = detail::read_teacher(name, from);
+      plan.teachers[name] =
+          detail::read_teacher(name, from, detail::keys_of(root.at("teachers").items()));
   detail::check_teachers(plan, root);
   const auto teacher_at = [&](const located& from) {
     auto name = from.text();
@@ -368,11 +410,11 @@ inline experiment_plan read_experiment(const located& root, const std::filesyste
   for (const auto& [name, from] : root.at("programs").items()) {
     from.allow({"run", "terms", "setting", "teacher"});
     program added;
-    added.run = words(from.at("run"), of_run);
+    added.run = words(from.at("run"), of_run, detail::keys_of(plan.teachers));
     if (added.run.empty()) from.at("run").fail("must name a program");
-    if (from.has("terms")) added.terms = words(from.at("terms"), {"terms"});
+    if (from.has("terms")) added.terms = words(from.at("terms"), {"terms"}, {});
     if (from.has("setting"))
-      added.setting = words(from.at("setting"), {"term", "setting", "value"});
+      added.setting = words(from.at("setting"), {"term", "setting", "value"}, {});
     if (from.has("teacher")) added.teacher = teacher_at(from.at("teacher"));
     plan.programs[name] = std::move(added);
   }
@@ -384,7 +426,8 @@ inline experiment_plan read_experiment(const located& root, const std::filesyste
     added.program = from.at("program").text_of(detail::keys_of(plan.programs));
     const auto& runs = plan.programs.at(added.program);
     if (from.has("preset")) added.preset = from.at("preset").text();
-    if (from.has("options")) added.options = words(from.at("options"), of_run);
+    if (from.has("options"))
+      added.options = words(from.at("options"), of_run, detail::keys_of(plan.teachers));
     added.teacher = from.has("teacher") ? teacher_at(from.at("teacher")) : runs.teacher;
     const auto uses = [&](const std::string& placeholder) {
       return std::any_of(runs.run.begin(), runs.run.end(), [&](const std::string& word) {

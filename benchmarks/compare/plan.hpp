@@ -159,13 +159,7 @@ class planner {
     added.identity = {{"kind", kind},           {"experiment", plan_.name}, {"task", where.name},
                       {"preset", where.preset}, {"method", how.name},       {"settings", settings},
                       {"seed", seed},           {"steps", plan_.steps},     {"command", recipe}};
-    std::string policy;
-    if (!where.teacher.empty()) {
-      const auto index = add_teacher(plan_.teachers.at(where.teacher), seed);
-      added.after.push_back(index);
-      policy = units_[index].product.string();
-    }
-    added.command = command_of(recipe, added.folder, policy);
+    complete(added, recipe, where.teacher, seed);
     units_.push_back(std::move(added));
   }
 
@@ -186,27 +180,32 @@ class planner {
                       {"teacher", who.name},
                       {"seed", number},
                       {"command", recipe}};
-    std::string policy;
-    if (!who.from.empty()) {
-      const auto index = add_teacher(plan_.teachers.at(who.from), seed);
-      added.after.push_back(index);
-      policy = units_[index].product.string();
-    }
-    added.command = command_of(recipe, added.folder, policy);
+    complete(added, recipe, who.from, seed);
     units_.push_back(std::move(added));
     return units_.size() - 1;
   }
 
-  std::vector<std::string> command_of(const std::vector<std::string>& recipe,
-                                      const std::filesystem::path& folder,
-                                      const std::string& policy) {
-    std::vector<std::string> words;
-    for (const auto& word : recipe)
-      words.push_back(replaced(replaced(word, "{out}", folder.string()), "{teacher}", policy));
-    auto& found = found_[words.front()];
-    if (found.empty()) found = places_.find(words.front());
-    words.front() = found;
-    return words;
+  /// Fills in what belongs to the machine, and adds the teachers that the words name.
+  void complete(unit& added, const std::vector<std::string>& recipe, const std::string& from,
+                std::int64_t seed) {
+    lookup places{{"{out}", added.folder.string()}};
+    auto needed = detail::teachers_in(recipe);
+    if (!from.empty()) needed.push_back(from);
+    for (const auto& name : needed) {
+      const auto index = add_teacher(plan_.teachers.at(name), seed);
+      if (std::find(added.after.begin(), added.after.end(), index) == added.after.end())
+        added.after.push_back(index);
+      places["{teacher:" + name + "}"] = units_[index].product.string();
+      places["{folder:" + name + "}"] = units_[index].folder.string();
+      if (name == from) places["{teacher}"] = units_[index].product.string();
+    }
+    for (auto word : recipe) {
+      for (const auto& [what, by] : places) word = replaced(std::move(word), what, by);
+      added.command.push_back(std::move(word));
+    }
+    auto& found = found_[added.command.front()];
+    if (found.empty()) found = places_.find(added.command.front());
+    added.command.front() = found;
   }
 
   static std::string replaced(std::string word, const std::string& what, const std::string& by) {

@@ -135,7 +135,8 @@ TEST_CASE("runs that are killed at random moments end like undisturbed ones", "[
     kill(runner, signal);
     ++kills;
     const int code = status_of(runner);
-    if (code != 0) CHECK(code == (signal == SIGKILL ? -SIGKILL : 128 + signal));
+    // The signal itself ends a runner that has not started anything yet.
+    if (code != 0 && code != -signal) CHECK(code == 128 + signal);
     runner = 0;
   }
   CHECK(kills >= 20);
@@ -304,7 +305,7 @@ TEST_CASE("the tuning chooses, and the comparison uses the choice", "[compare]")
   CHECK_THAT(early.text, ContainsSubstring("run `retain-compare tune` first"));
   const auto tuned = retain_compare("tune " + file + "--jobs 2");
   CHECK(tuned.code == 0);
-  CHECK_THAT(tuned.text, ContainsSubstring("Chosen by near/success:mean, highest mean"));
+  CHECK_THAT(tuned.text, ContainsSubstring("Chosen by both/success:mean, highest mean"));
   CHECK(retain_compare("run " + file + "--jobs 2 --seeds 1-2").code == 0);
   const auto chosen = read_record(folder / "out/runs/two-rooms/l2/seed1").identity.at("settings");
   CHECK(chosen.dump() == R"({"l2":{"strength":0.003}})");  // the weakest hinders NEAR least
