@@ -76,9 +76,8 @@ TEST_CASE("who asks for the real game is told what is missing and where to put i
     CHECK_THAT(
         run(command + " --rom " + file.string()).text,
         ContainsSubstring("900150983cd24fb0d6963f7d28e17f72") && ContainsSubstring("--any-rom"));
-    const std::string python = std::filesystem::exists(RETAIN_TEST_PYTHON)
-                                   ? " --python '" RETAIN_TEST_PYTHON "'"
-                                   : "";
+    const std::string python =
+        std::filesystem::exists(RETAIN_TEST_PYTHON) ? " --python '" RETAIN_TEST_PYTHON "'" : "";
     const auto unknown = run(command + python + " --any-rom --rom " + file.string()).text;
     if (unknown.find("no package ale_py") != std::string::npos)
       skip_test("ale-py is not here: pip install -r tests/python_requirements.txt");
