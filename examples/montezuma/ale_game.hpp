@@ -38,8 +38,8 @@ struct ale_options {
 /// previous frame. The reward is the sum of the game's rewards. The new picture is the brighter of
 /// the third and the fourth frame in each pixel, small and gray. An observation is what `Sight`
 /// makes of it: this picture after the three earlier pictures, or the console's memory. An episode
-/// ends when all lives are lost or after 4500 decisions. Losing one life does not end it. An episode
-/// starts without idling.
+/// ends when all lives are lost or after 4500 decisions. Losing one life does not end it. An
+/// episode starts without idling.
 ///
 /// The cap counts decisions since reset(). The console's own counter is not used, because it is
 /// part of a saved state: an episode from a late state would be too short.

@@ -16,8 +16,8 @@ namespace python {
 
 inline constexpr const char* gymnasium_package = "gymnasium==1.4.0";
 
-/// What one step brings, with Gymnasium's words: `terminated` by the task, `truncated` from outside,
-/// as by a limit of steps. Both may be true.
+/// What one step brings, with Gymnasium's words: `terminated` by the task, `truncated` from
+/// outside, as by a limit of steps. Both may be true.
 struct environment_step {
   double reward = 0;
   bool terminated = false, truncated = false;

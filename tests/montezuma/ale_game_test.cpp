@@ -3,11 +3,15 @@
 // rooms, saved states, the cartridge's file.
 #include "../support.hpp"
 
+#include "ale_drawing.hpp"
 #include "ale_game.hpp"
 #include "rom.hpp"
 #include "scripted_console.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -377,6 +381,28 @@ TEST_CASE("an episode of training begins in archived places, in the share that i
   CHECK((room_states::read(folder.file("with.states")).places == states->places));
   archive()->write(folder.file("without.states"));
   CHECK(room_states::read(folder.file("without.states")).places.empty());
+}
+
+TEST_CASE("the screen is drawn in shades, or in two colors a character", "[montezuma][ale]") {
+  std::vector<std::uint8_t> colors(screen_pixels * 3);
+  std::fill_n(colors.begin(), colors.size() / 2, std::uint8_t{255});  // the upper half is white
+  const std::string row(20, '@');
+  CHECK(draw_screen(colors, {.columns = 20, .lines = 40}, false) ==
+        row + "\n" + row + "\n" + row + "\n\n\n\n");
+  // 640 to 210, the last line of the terminal left free
+  const auto lines_of = [&](int columns, int lines) {
+    const auto text = draw_screen(colors, {columns, lines}, false);
+    return std::pair(text.find('\n'), std::count(text.begin(), text.end(), '\n'));
+  };
+  CHECK(lines_of(80, 27) == std::pair<std::size_t, std::ptrdiff_t>(79, 25));
+  CHECK(lines_of(64, 100) == std::pair<std::size_t, std::ptrdiff_t>(64, 21));
+  CHECK(lines_of(500, 500) == std::pair<std::size_t, std::ptrdiff_t>(160, 52));
+  // a red pixel row above a blue one
+  for (std::size_t i = 0; i < screen_pixels; ++i)
+    for (std::size_t c = 0; c < 3; ++c)
+      colors[3 * i + c] = c == (i / screen_columns / 5 % 2 == 0 ? 0u : 2u) ? 200 : 0;
+  const auto painted = draw_screen(colors, {.columns = 64, .lines = 40}, true);
+  CHECK(painted.starts_with("\033[38;2;200;0;0m\033[48;2;0;0;200m\u2580\u2580"));
 }
 
 TEST_CASE("a doomed state is told from one that can be lived in", "[montezuma][ale]") {

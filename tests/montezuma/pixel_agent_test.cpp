@@ -455,6 +455,10 @@ TEST_CASE("the commands go the whole way on the memory, from places all over the
   CHECK(config.at("world").at("practice_rooms") == std::vector<int>{7});
   CHECK(config.at("world").at("stay_rooms") == std::vector<int>{7});
   const auto teacher = teacher_in<memory_world>::read(folder.file("teacher/teacher.pt"), base);
+  // the same policy alone, to play
+  const auto alone = read_policy(folder.file("teacher/policy.pt"), base).first;
+  CHECK(alone->named_parameters()["policy_head.out.weight"].equal(
+      teacher.network->named_parameters()["policy_head.out.weight"]));
   CHECK(shape_of(teacher.network) == policy_shape{1108, 18, 128});
   CHECK(teacher.memory.sizes() == at::IntArrayRef({8, 1108}));
   // every state of the memory is in room 7: the 1032nd number is one

@@ -76,7 +76,9 @@ TEST_CASE("who asks for the real game is told what is missing and where to put i
     CHECK_THAT(
         run(command + " --rom " + file.string()).text,
         ContainsSubstring("900150983cd24fb0d6963f7d28e17f72") && ContainsSubstring("--any-rom"));
-    const auto unknown = run(command + " --any-rom --rom " + file.string()).text;
+    const std::string python =
+        std::filesystem::exists(RETAIN_TEST_PYTHON) ? " --python '" RETAIN_TEST_PYTHON "'" : "";
+    const auto unknown = run(command + python + " --any-rom --rom " + file.string()).text;
     if (unknown.find("no package ale_py") != std::string::npos)
       skip_test("ale-py is not here: pip install -r tests/python_requirements.txt");
     else
@@ -106,6 +108,45 @@ TEST_CASE("play draws the world", "[montezuma][program]") {
   CHECK_THAT(run("play --random --room 13").text, ContainsSubstring("rooms are 0 to 7"));
   CHECK_THAT(run("play").text, ContainsSubstring("--random"));
 }
+
+#ifdef MONTEZUMA_WITH_PYTHON
+TEST_CASE("the real game is played, drawn, explored and trained in, and a run goes on bit for bit",
+          "[montezuma][program]") {
+  const temporary_folder place;
+  const std::string python = std::filesystem::exists(RETAIN_TEST_PYTHON)
+                                 ? " --python '" RETAIN_TEST_PYTHON "'"
+                                 : "",
+                    states = " --states " + (place / "rooms.states").string(),
+                    game = " --backend ale" + python + states;
+  const auto shown = run("play --backend ale --random --delay 0 --steps 2" + python);
+  if (shown.text.find("no package") != std::string::npos) {
+    skip_test("ale-py is not here: python3 -m venv build/python && build/python/bin/pip install "
+              "--no-deps -r tests/python_requirements.txt");
+    return;
+  }
+  CHECK(shown.code == 0);
+  CHECK_THAT(shown.text, ContainsSubstring("room 1  return 0  step 2  lives 6"));
+  const auto made = run("make-states --rooms 0,2 --per-room 1 --minutes 4 --out " +
+                        (place / "rooms.states").string() + python);
+  INFO(made.text);
+  REQUIRE(std::filesystem::exists(place / "rooms.states"));
+  const std::string small = " --games 4 --horizon 16 --minibatches 2 --evaluation-games 1 "
+                            "--final-games 1 --evaluate-every 256";
+  const auto taught = run("pretrain --room 1 --practice 1 --stay-in 1 --step-cap 40 --accept 0 "
+                          "--memory 20 --steps 256 --out " +
+                          (place / "teacher").string() + small + game);
+  INFO(taught.text);
+  REQUIRE(taught.code == 0);
+  const auto options = "finetune --retain bc --bc-batch 8 --practice 1 --checkpoint-every 64 "
+                       "--steps 1024 --teacher " +
+                       (place / "teacher" / "teacher.pt").string() + small + game + " --out ";
+  REQUIRE(run(options + (place / "whole").string()).code == 0);
+  const auto part = place / "part";
+  CHECK(run.interrupted(options + part.string(), part / "metrics.csv", 2) == 130);
+  CHECK(run("finetune --resume " + part.string()).code == 0);
+  CHECK(read(part / "policy.pt") == read(place / "whole" / "policy.pt"));
+}
+#endif
 
 TEST_CASE("a run that Ctrl-C stops goes on to the same end, bit for bit", "[montezuma][program]") {
   const temporary_folder place;
