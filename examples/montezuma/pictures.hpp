@@ -14,6 +14,7 @@
 #include "../common/files.hpp"
 #include "../common/gnuplot.hpp"
 #include "../common/pictures.hpp"
+#include "../common/table.hpp"
 #include "runs.hpp"
 
 namespace montezuma {
@@ -62,6 +63,18 @@ inline std::array<curve_panel, 3> panels_of(const finished_run& run) {
   return {kept, reached, visited};
 }
 
+/// The upper end of a panel's axis. gnuplot itself would take [0:1] for a method that is always 0,
+/// and cut off the others.
+inline std::string highest_of(const run_group& group, const curve_panel& panel) {
+  if (panel.highest != "*") return panel.highest;
+  double highest = 0;
+  for (const auto& [method, runs] : group.methods)
+    for (const auto* run : runs)
+      for (const auto& [step, value] : points_of(*run, panel.column))
+        highest = std::max(highest, value);
+  return highest > 0 ? decimals(1.05 * highest, 2) : "1";
+}
+
 }  // namespace detail
 
 /// Three panels over training: see detail::panels_of. Writes STEM.png and STEM.svg.
@@ -97,7 +110,7 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
          << last / 1000 << "]\nset key off\n"
          << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n";
   for (std::size_t panel = 0; panel < panels.size(); ++panel)
-    script << "set yrange [0:" << shown[panel].highest << "]\nset title "
+    script << "set yrange [0:" << detail::highest_of(group, shown[panel]) << "]\nset title "
            << gnuplot::quoted(shown[panel].title) << "\nset ylabel "
            << gnuplot::quoted(shown[panel].unit) << "\nplot " << panels[panel] << "\n";
   script << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset "

@@ -118,6 +118,18 @@ TEST_CASE("the panels of the real game show the return from the teacher's places
   CHECK(panels("standard", false) == "far/success to 1, start/return to 8, start/rooms to 8, ");
   CHECK(panels("ale", false) == "far/success to 1, start/return to *, start/rooms to *, ");
   CHECK(panels("ale", true) == "far/success to 1, places/return to *, start/return to *, ");
+  montezuma::finished_run zero, some;
+  zero.curves = {{"global_step", {0, 1}}, {"start/return", {0, 0}}};
+  some.curves = {{"global_step", {0, 1}}, {"start/return", {20, 10}}};
+  const montezuma::detail::curve_panel any{"start/return", "", "", "*"},
+      fixed{"start/return", "", "", "8"};
+  const auto highest = [](const auto& panel, std::vector<const montezuma::finished_run*> runs) {
+    return montezuma::detail::highest_of({"", "", {{"none", {runs[0]}}, {"bc", {runs.back()}}}},
+                                         panel);
+  };
+  CHECK(highest(any, {&zero, &some}) == "21.00");
+  CHECK(highest(any, {&zero}) == "1");
+  CHECK(highest(fixed, {&zero, &some}) == "8");
 }
 
 TEST_CASE("what is no run is named", "[montezuma][report]") {
