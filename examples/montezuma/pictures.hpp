@@ -14,6 +14,7 @@
 #include "../common/files.hpp"
 #include "../common/gnuplot.hpp"
 #include "../common/pictures.hpp"
+#include "../common/table.hpp"
 #include "runs.hpp"
 
 namespace montezuma {
@@ -38,27 +39,63 @@ inline std::string title_of(const run_group& group) {
   return (of_pyramid(group) ? "Pyramid, " : "Montezuma's Revenge, ") + group.title;
 }
 
+struct curve_panel {
+  std::string column, title, unit, highest;
+};
+
+/// The pyramid: the success in the far room, and from room 1 the return (at most 8 in the maps) and
+/// the number of rooms visited (of 8). The real game: the success, the return from where the
+/// teacher's training began if that was in several places, and the return from room 1.
+inline std::array<curve_panel, 3> panels_of(const finished_run& run) {
+  const bool pyramid = run.map != "ale",
+             places = !pyramid && !points_of(run, "places/return").empty();
+  const curve_panel kept{"far/success",
+                         "What is kept: success in room " + std::to_string(run.far_room),
+                         "share of games", "1"},
+      reached{"start/return", "What is reached: return from room 1", "mean return",
+              pyramid ? "8" : "*"},
+      visited{"start/rooms", "What is visited: rooms from room 1", "mean number of rooms",
+              pyramid ? "8" : "*"};
+  if (places)
+    return {kept,
+            {"places/return", "What is kept: return from the teacher's places", "mean return", "*"},
+            reached};
+  return {kept, reached, visited};
+}
+
+/// The upper end of a panel's axis. gnuplot itself would take [0:1] for a method that is always 0,
+/// and cut off the others.
+inline std::string highest_of(const run_group& group, const curve_panel& panel) {
+  if (panel.highest != "*") return panel.highest;
+  double highest = 0;
+  for (const auto& [method, runs] : group.methods)
+    for (const auto* run : runs)
+      for (const auto& [step, value] : points_of(*run, panel.column))
+        highest = std::max(highest, value);
+  return highest > 0 ? decimals(1.05 * highest, 2) : "1";
+}
+
 }  // namespace detail
 
-/// Over training: the success in the far room, and from room 1 the return (at most 8 in the maps)
-/// and the number of rooms visited (of 8). Writes STEM.png and STEM.svg.
+/// Three panels over training: see detail::panels_of. Writes STEM.png and STEM.svg.
 inline bool draw_curves(const run_group& group, const std::filesystem::path& stem) {
   const auto data_path = data_of(stem);
   std::ostringstream data;
-  constexpr std::array<const char*, 3> columns{"far/success", "start/return", "start/rooms"};
-  std::array<std::string, columns.size()> panels;
+  const auto* some = group.methods.front().second.front();
+  const auto shown = detail::panels_of(*some);
+  std::array<std::string, 3> panels;
   int index = 0;
   for (const auto& [method, runs] : group.methods)
     for (std::size_t panel = 0; panel < panels.size(); ++panel, ++index) {
       data << "# " << method << ": thousand steps, mean, low, high\n"
-           << curve_text(
-                  runs,
-                  [&](const finished_run& run) { return detail::points_of(run, columns[panel]); })
+           << curve_text(runs,
+                         [&](const finished_run& run) {
+                           return detail::points_of(run, shown[panel].column);
+                         })
            << "\n\n";
       panels[panel] += (panels[panel].empty() ? "" : ", ") + curve_plot(data_path, index, method);
     }
   write_file(data_path, data.str());
-  const auto* some = group.methods.front().second.front();
   long last = 0;
   for (const auto& [method, runs] : group.methods)
     for (const auto* run : runs) last = std::max(last, run->steps);
@@ -71,16 +108,12 @@ inline bool draw_curves(const run_group& group, const std::filesystem::path& ste
          << "set xlabel 'training steps from room 1 (thousands)'\nset border 3\nset tics "
             "nomirror\nset xrange [0:"
          << last / 1000 << "]\nset key off\n"
-         << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n"
-         << "set yrange [0:1]\nset title 'What is kept: success in room " << some->far_room
-         << "'\nset ylabel 'share of games'\nplot " << panels[0]
-         << "\nset yrange [0:" << (detail::of_pyramid(group) ? "8" : "*")
-         << "]\nset title 'What is reached: return from room 1'\nset ylabel 'mean return'\nplot "
-         << panels[1]
-         << "\nset title 'What is visited: rooms from room 1'\nset ylabel 'mean number of "
-            "rooms'\nplot "
-         << panels[2] << "\n"
-         << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset "
+         << "set grid back linetype 1 linewidth 0.7 linecolor rgb '#dddddd'\n";
+  for (std::size_t panel = 0; panel < panels.size(); ++panel)
+    script << "set yrange [0:" << detail::highest_of(group, shown[panel]) << "]\nset title "
+           << gnuplot::quoted(shown[panel].title) << "\nset ylabel "
+           << gnuplot::quoted(shown[panel].unit) << "\nplot " << panels[panel] << "\n";
+  script << "set lmargin at screen 0.05\nset rmargin at screen 0.985\nset bmargin at screen 0\nset "
             "tmargin at screen 0.1\n"
          << "unset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nset grid noxtics "
             "noytics\n"

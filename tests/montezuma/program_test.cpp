@@ -130,6 +130,13 @@ TEST_CASE("the real game is played, drawn, explored and trained in, and a run go
                         (place / "rooms.states").string() + python);
   INFO(made.text);
   REQUIRE(std::filesystem::exists(place / "rooms.states"));
+  // the policy that is in the repository
+  const auto taken =
+      run("play --backend ale --delay 0 --steps 3 --room 2 --policy '" MONTEZUMA_POLICY "'" +
+          python + states);
+  INFO(taken.text);
+  CHECK(taken.code == 0);
+  CHECK_THAT(taken.text, ContainsSubstring("step 3"));
   const std::string small = " --games 4 --horizon 16 --minibatches 2 --evaluation-games 1 "
                             "--final-games 1 --evaluate-every 256";
   const auto taught = run("pretrain --room 1 --practice 1 --stay-in 1 --step-cap 40 --accept 0 "

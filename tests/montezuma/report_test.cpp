@@ -102,6 +102,36 @@ TEST_CASE("a report's numbers are those of its runs", "[montezuma][report]") {
     CHECK(std::filesystem::exists(made.path() / "report" / file));
 }
 
+TEST_CASE("the panels of the real game show the return from the teacher's places, if there is one",
+          "[montezuma][report]") {
+  const auto panels = [](const std::string& map, bool places) {
+    montezuma::finished_run run;
+    run.map = map;
+    run.far_room = 7;
+    run.curves = {{"global_step", {0, 1}}, {"far/success", {1, 0.5}}, {"start/return", {0, 2}}};
+    if (places) run.curves["places/return"] = {400, 300};
+    std::string columns;
+    for (const auto& each : montezuma::detail::panels_of(run))
+      columns += each.column + " to " + each.highest + ", ";
+    return columns;
+  };
+  CHECK(panels("standard", false) == "far/success to 1, start/return to 8, start/rooms to 8, ");
+  CHECK(panels("ale", false) == "far/success to 1, start/return to *, start/rooms to *, ");
+  CHECK(panels("ale", true) == "far/success to 1, places/return to *, start/return to *, ");
+  montezuma::finished_run zero, some;
+  zero.curves = {{"global_step", {0, 1}}, {"start/return", {0, 0}}};
+  some.curves = {{"global_step", {0, 1}}, {"start/return", {20, 10}}};
+  const montezuma::detail::curve_panel any{"start/return", "", "", "*"},
+      fixed{"start/return", "", "", "8"};
+  const auto highest = [](const auto& panel, std::vector<const montezuma::finished_run*> runs) {
+    return montezuma::detail::highest_of({"", "", {{"none", {runs[0]}}, {"bc", {runs.back()}}}},
+                                         panel);
+  };
+  CHECK(highest(any, {&zero, &some}) == "21.00");
+  CHECK(highest(any, {&zero}) == "1");
+  CHECK(highest(fixed, {&zero, &some}) == "8");
+}
+
 TEST_CASE("what is no run is named", "[montezuma][report]") {
   const folder made;
   CHECK_THROWS_WITH(montezuma::read_runs({made.path()}), ContainsSubstring("montezuma sweep"));
