@@ -236,7 +236,7 @@ inline void add_list(CLI::App& app, std::function<int()>& chosen) {
       text_table lines(
           {"experiment", "kind", "task", "method", "finished", "running", "stopped", "failed"});
       for (const auto& [names, of] : counts) {
-        const auto count = [&](run_status status) {
+        const auto count = [&of = of](run_status status) {
           const auto found = of.find(status);
           return std::to_string(found == of.end() ? 0 : found->second);
         };

@@ -35,7 +35,7 @@ struct report_view {
   std::string experiment;
   std::vector<measure_style> measures;
   std::string main, plain, scratch;
-  std::vector<std::string> methods;
+  std::vector<std::string> methods, tasks;  ///< in the order of the file
 
   const measure_style& style_of(const std::string& reference) const {
     const auto name = reference.substr(0, reference.rfind(':'));
@@ -148,6 +148,8 @@ inline report_view view_of(const std::vector<run_result>& runs) {
   for (const auto& name : names) {
     measure_style style;
     style.name = style.label = name;
+    if (name.starts_with("far") || name.ends_with("/far")) style.side = "FAR";
+    if (name.starts_with("start") || name.ends_with("close")) style.side = "CLOSE";
     style.higher_is_better =
         name.find("kl") == std::string::npos && name.find("loss") == std::string::npos;
     view.measures.push_back(style);
@@ -178,8 +180,10 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
     const auto file = detail::experiment_above(run.folder);
     if (file && !views.contains(*file)) {
       const auto plan = read_experiment(*file);
-      report_view view{plan.name, plan.measures, plan.main_measure, plan.plain, plan.scratch, {}};
+      report_view view{plan.name, plan.measures, plan.main_measure, plan.plain, plan.scratch, {},
+                       {}};
       for (const auto& each : plan.methods) view.methods.push_back(each.name);
+      for (const auto& each : plan.tasks) view.tasks.push_back(each.name);
       views[*file] = view;
       if (plan.tuning) data.tunings.push_back({plan.name, plan, choose(plan, file->parent_path())});
     }
@@ -209,6 +213,13 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
                             (what == "failed" ? "failed" : "are not finished") +
                             ". If these are not a random part of all runs, the rest looks "
                             "different from what all would have shown");
+  const auto rank = [](const task_data& task) {
+    const auto& order = task.view.tasks;
+    return std::pair(task.view.experiment,
+                     std::find(order.begin(), order.end(), task.task) - order.begin());
+  };
+  std::stable_sort(data.tasks.begin(), data.tasks.end(),
+                   [&](const task_data& a, const task_data& b) { return rank(a) < rank(b); });
   for (auto& task : data.tasks) {
     const bool several = std::any_of(data.tasks.begin(), data.tasks.end(), [&](const auto& other) {
       return other.view.experiment != task.view.experiment;

@@ -233,7 +233,8 @@ inline void add_measures(document& doc, const task_data& task) {
 inline void add_transfer(document& doc, const task_data& task) {
   const auto& view = task.view;
   for (const auto& measure : view.measures) {
-    if (measure.side != "FAR") continue;
+    // where lower is better, the measure is itself a distance from what was known
+    if (measure.side != "FAR" || !measure.higher_is_better) continue;
     rows table{{"method", "forgetting", "backward transfer"}};
     for (const auto& method : task.methods) {
       std::vector<double> forgetting, backward;

@@ -204,8 +204,8 @@ class runner {
     }
     // Before the start: a run that is killed in its first moment is known to have begun.
     write_record(what.folder, state.record);
-    state.pid = start_process(what.command, log, state.lock.descriptor(), *signals_);
-    guard_->started(state.pid);
+    state.pid = start_process(what.command, log, state.lock.descriptor(), *signals_,
+                              [&](pid_t child) { guard_->started(child); });
     state.stage = phase::running;
     state.start = clock::now();
     state.first_step = last_step(what.folder);
