@@ -19,6 +19,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../../examples/common/table.hpp"
+#include "read_experiment.hpp"
 #include "runner.hpp"
 #include "tuning.hpp"
 

@@ -15,7 +15,7 @@
 
 #include "../../examples/common/table.hpp"
 #include "aggregate.hpp"
-#include "experiment.hpp"
+#include "read_experiment.hpp"
 #include "results.hpp"
 #include "tuning.hpp"
 
@@ -209,10 +209,14 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
     throw std::runtime_error(
         "there is no finished run under the given folders (a run has an evaluation.json)");
   for (const auto& [what, count] : left_out)
-    data.warnings.push_back(std::to_string(count) + " runs are left out because they " +
-                            (what == "failed" ? "failed" : "are not finished") +
-                            ". If these are not a random part of all runs, the rest looks "
-                            "different from what all would have shown");
+    data.warnings.push_back(
+        std::to_string(count) +
+        (count == 1 ? " run is left out, which " : " runs are left out, which ") +
+        (what == "failed" ? "failed"
+         : count == 1     ? "is not finished"
+                          : "are not finished") +
+        ". If these are not a random part of all runs, the rest looks "
+        "different from what all would have shown");
   const auto rank = [](const task_data& task) {
     const auto& order = task.view.tasks;
     return std::pair(task.view.experiment,
@@ -233,9 +237,12 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
       if (std::find(task.methods.begin(), task.methods.end(), name) == task.methods.end())
         task.methods.push_back(name);
     std::set<std::size_t> counts;
+    std::set<double> steps;
     std::set<std::string> few;
     for (const auto& name : task.methods) {
       counts.insert(task.runs.at(name).size());
+      for (const auto* run : task.runs.at(name))
+        if (std::isfinite(run->step)) steps.insert(run->step);
       if (task.runs.at(name).size() < seeds_without_a_warning) few.insert(name);
     }
     if (!few.empty())
@@ -246,6 +253,10 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
                      std::to_string(*counts.begin()) + "), so there is no interval"
                : std::to_string(*counts.begin()) + " seeds are few: intervals over fewer than " +
                      std::to_string(seeds_without_a_warning) + " seeds are too narrow"));
+    if (steps.size() > 1)
+      data.warnings.push_back(task.title + ": the runs have different budgets, of " +
+                              decimals(*steps.begin()) + " to " + decimals(*steps.rbegin()) +
+                              " steps");
     if (counts.size() > 1)
       data.warnings.push_back(task.title + ": the methods have different numbers of seeds (" +
                               std::to_string(*counts.begin()) + " to " +

@@ -110,8 +110,12 @@ TEST_CASE("what is missing is said", "[compare]") {
   failed.identity = {{"kind", "run"}};
   failed.status = run_status::failed;
   write_record(run, failed);
+  auto shorter = read_ordered(folder / "runs/a/keep/seed5/evaluation.json");
+  shorter["step"] = 90;
+  write_ordered(folder / "runs/a/keep/seed5/evaluation.json", shorter);
   const auto text = write_report({folder / "runs"}, folder / "report");
-  CHECK_THAT(text, ContainsSubstring("1 runs are left out because they failed"));
+  CHECK_THAT(text, ContainsSubstring("a: the runs have different budgets, of 90 to 100 steps"));
+  CHECK_THAT(text, ContainsSubstring("1 run is left out, which failed."));
   CHECK_THAT(text, ContainsSubstring("a: the methods have different numbers of seeds (9 to 10)"));
   CHECK_THAT(text, ContainsSubstring("8/8"));  // the pairs that are left
   CHECK_THROWS_WITH(write_report({folder / "report"}, folder / "again"),
