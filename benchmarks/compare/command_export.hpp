@@ -49,7 +49,7 @@ inline std::string describe(const run_result& run) {
   const auto line = [&](const std::string& name, const std::string& value) {
     if (!value.empty()) text += fitted(name, 12) + value + "\n";
   };
-  line("task", run.task + (run.preset.empty() ? "" : ", " + run.preset));
+  line("task", run.task + (run.preset.empty() || run.preset == run.task ? "" : ", " + run.preset));
   line("method", run.method);
   line("settings", settings_text(run.settings));
   line("seed", std::to_string(run.seed));

@@ -19,6 +19,7 @@
 #include <CLI/CLI.hpp>
 
 #include "../../examples/common/table.hpp"
+#include "read_experiment.hpp"
 #include "runner.hpp"
 #include "tuning.hpp"
 
@@ -101,11 +102,13 @@ inline int run_units(std::vector<unit> units, const run_command& command,
   }
   if (command.dry_run) return list_units(units);
   std::filesystem::create_directories(out);
-  // A report reads the order and the labels. Written only if it changes, since another runner may
-  // read it.
-  if (const auto copy = out / "experiment.json";
-      !std::filesystem::exists(copy) || read_ordered(copy) != plan.source)
-    write_ordered(copy, plan.source);
+  // A report reads the order and the labels. Another runner that has the lock writes the same.
+  if (folder_lock lock; lock.take(out)) {
+    remove_half_files(out);
+    const auto copy = out / "experiment.json";
+    if (!std::filesystem::exists(copy) || read_ordered(copy) != plan.source)
+      write_ordered(copy, plan.source);
+  }
   live_view view;
   view.say(plan.name + ": " + std::to_string(units.size()) + " processes, " +
            std::to_string(command.jobs) + " at a time, in " + out.string());
@@ -236,7 +239,7 @@ inline void add_list(CLI::App& app, std::function<int()>& chosen) {
       text_table lines(
           {"experiment", "kind", "task", "method", "finished", "running", "stopped", "failed"});
       for (const auto& [names, of] : counts) {
-        const auto count = [&](run_status status) {
+        const auto count = [&of = of](run_status status) {
           const auto found = of.find(status);
           return std::to_string(found == of.end() ? 0 : found->second);
         };

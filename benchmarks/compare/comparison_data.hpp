@@ -15,7 +15,7 @@
 
 #include "../../examples/common/table.hpp"
 #include "aggregate.hpp"
-#include "experiment.hpp"
+#include "read_experiment.hpp"
 #include "results.hpp"
 #include "tuning.hpp"
 
@@ -35,7 +35,7 @@ struct report_view {
   std::string experiment;
   std::vector<measure_style> measures;
   std::string main, plain, scratch;
-  std::vector<std::string> methods;
+  std::vector<std::string> methods, tasks;  ///< in the order of the file
 
   const measure_style& style_of(const std::string& reference) const {
     const auto name = reference.substr(0, reference.rfind(':'));
@@ -148,6 +148,8 @@ inline report_view view_of(const std::vector<run_result>& runs) {
   for (const auto& name : names) {
     measure_style style;
     style.name = style.label = name;
+    if (name.starts_with("far") || name.ends_with("/far")) style.side = "FAR";
+    if (name.starts_with("start") || name.ends_with("close")) style.side = "CLOSE";
     style.higher_is_better =
         name.find("kl") == std::string::npos && name.find("loss") == std::string::npos;
     view.measures.push_back(style);
@@ -178,8 +180,10 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
     const auto file = detail::experiment_above(run.folder);
     if (file && !views.contains(*file)) {
       const auto plan = read_experiment(*file);
-      report_view view{plan.name, plan.measures, plan.main_measure, plan.plain, plan.scratch, {}};
+      report_view view{plan.name, plan.measures, plan.main_measure, plan.plain, plan.scratch, {},
+                       {}};
       for (const auto& each : plan.methods) view.methods.push_back(each.name);
+      for (const auto& each : plan.tasks) view.tasks.push_back(each.name);
       views[*file] = view;
       if (plan.tuning) data.tunings.push_back({plan.name, plan, choose(plan, file->parent_path())});
     }
@@ -205,10 +209,21 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
     throw std::runtime_error(
         "there is no finished run under the given folders (a run has an evaluation.json)");
   for (const auto& [what, count] : left_out)
-    data.warnings.push_back(std::to_string(count) + " runs are left out because they " +
-                            (what == "failed" ? "failed" : "are not finished") +
-                            ". If these are not a random part of all runs, the rest looks "
-                            "different from what all would have shown");
+    data.warnings.push_back(
+        std::to_string(count) +
+        (count == 1 ? " run is left out, which " : " runs are left out, which ") +
+        (what == "failed" ? "failed"
+         : count == 1     ? "is not finished"
+                          : "are not finished") +
+        ". If these are not a random part of all runs, the rest looks "
+        "different from what all would have shown");
+  const auto rank = [](const task_data& task) {
+    const auto& order = task.view.tasks;
+    return std::pair(task.view.experiment,
+                     std::find(order.begin(), order.end(), task.task) - order.begin());
+  };
+  std::stable_sort(data.tasks.begin(), data.tasks.end(),
+                   [&](const task_data& a, const task_data& b) { return rank(a) < rank(b); });
   for (auto& task : data.tasks) {
     const bool several = std::any_of(data.tasks.begin(), data.tasks.end(), [&](const auto& other) {
       return other.view.experiment != task.view.experiment;
@@ -222,9 +237,12 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
       if (std::find(task.methods.begin(), task.methods.end(), name) == task.methods.end())
         task.methods.push_back(name);
     std::set<std::size_t> counts;
+    std::set<double> steps;
     std::set<std::string> few;
     for (const auto& name : task.methods) {
       counts.insert(task.runs.at(name).size());
+      for (const auto* run : task.runs.at(name))
+        if (std::isfinite(run->step)) steps.insert(run->step);
       if (task.runs.at(name).size() < seeds_without_a_warning) few.insert(name);
     }
     if (!few.empty())
@@ -235,6 +253,10 @@ inline report_data read_report(const std::vector<std::filesystem::path>& folders
                      std::to_string(*counts.begin()) + "), so there is no interval"
                : std::to_string(*counts.begin()) + " seeds are few: intervals over fewer than " +
                      std::to_string(seeds_without_a_warning) + " seeds are too narrow"));
+    if (steps.size() > 1)
+      data.warnings.push_back(task.title + ": the runs have different budgets, of " +
+                              decimals(*steps.begin()) + " to " + decimals(*steps.rbegin()) +
+                              " steps");
     if (counts.size() > 1)
       data.warnings.push_back(task.title + ": the methods have different numbers of seeds (" +
                               std::to_string(*counts.begin()) + " to " +

@@ -107,7 +107,7 @@ th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:
 thead th{border-bottom:2px solid var(--soft)}
 .caption,figcaption{color:var(--soft);font-size:.85rem;max-width:46rem;margin:1rem 0 .2rem}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}
-figure{margin:0}svg{width:100%;height:auto;max-width:38rem;display:block}
+figure{margin:0}figcaption{margin:0}svg{width:100%;height:auto;max-width:38rem;display:block}
 @media print{:root{--bg:#fff;--ink:#000}.pictures{grid-template-columns:1fr 1fr}h2{break-before:auto}figure,table{break-inside:avoid}}
 )";
 

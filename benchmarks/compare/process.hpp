@@ -144,23 +144,27 @@ class guard {
 };
 
 /// Starts `command` as the leader of a new process group. Its output is appended to `log`.
-/// `keep_open` is a descriptor that it inherits. Returns the process's id.
-inline pid_t start_process(std::vector<std::string> command, const std::filesystem::path& log,
-                           int keep_open, const signals& blocked) {
+/// `keep_open` is a descriptor that it inherits. `announce(pid)` is called before the program
+/// begins; if the runner is killed before that, the program never begins. Returns the process's id.
+template <class Announce>
+pid_t start_process(std::vector<std::string> command, const std::filesystem::path& log,
+                    int keep_open, const signals& blocked, Announce announce) {
   // All allocations are made before fork, because only system calls are allowed between fork and
   // exec.
   std::vector<char*> arguments;
   for (auto& word : command) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  // One core for each run: several runs are faster than one on several threads.
-  std::vector<std::string> settings{"OMP_NUM_THREADS=1", "OMP_WAIT_POLICY=passive",
-                                    "RETAIN_PROGRESS_SECONDS=5"};
-  for (char** variable = environ; *variable != nullptr; ++variable) {
-    const std::string_view text = *variable;
-    const auto name = text.substr(0, text.find('=') + 1);
-    if (std::none_of(settings.begin(), settings.begin() + 3,
-                     [&](const std::string& own) { return own.starts_with(name); }))
-      settings.emplace_back(text);
+  std::vector<std::string> settings;
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    settings.emplace_back(*variable);
+  // One core for each run, if the user has not said otherwise: several runs are faster than one on
+  // several threads.
+  for (const std::string usual :
+       {"OMP_NUM_THREADS=1", "OMP_WAIT_POLICY=passive", "RETAIN_PROGRESS_SECONDS=5"}) {
+    const auto name = usual.substr(0, usual.find('=') + 1);
+    if (std::none_of(settings.begin(), settings.end(),
+                     [&](const std::string& each) { return each.starts_with(name); }))
+      settings.push_back(usual);
   }
   std::vector<char*> environment;
   for (auto& each : settings) environment.push_back(each.data());
@@ -168,13 +172,17 @@ inline pid_t start_process(std::vector<std::string> command, const std::filesyst
 
   const int output = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (output < 0) throw std::runtime_error("cannot write " + log.string());
-  const pid_t child = fork();
-  if (child < 0) {
+  std::array<int, 2> go{};
+  if (pipe2(go.data(), O_CLOEXEC) != 0) {
     close(output);
-    throw std::runtime_error("cannot start a child process");
+    throw std::runtime_error("cannot create a pipe");
   }
+  const pid_t child = fork();
   if (child == 0) {
     setpgid(0, 0);  // Ctrl-C reaches only the runner, which passes it on once
+    close(go[1]);
+    char byte = 0;
+    if (read(go[0], &byte, 1) != 1) _exit(127);  // the runner is gone
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
     const int nothing = open("/dev/null", O_RDONLY);
@@ -188,8 +196,16 @@ inline pid_t start_process(std::vector<std::string> command, const std::filesyst
     [[maybe_unused]] const auto written = write(STDERR_FILENO, message.data(), message.size());
     _exit(127);
   }
-  setpgid(child, child);  // in both processes, since either may run first
+  close(go[0]);
   close(output);
+  if (child < 0) {
+    close(go[1]);
+    throw std::runtime_error("cannot start a child process");
+  }
+  setpgid(child, child);  // in both processes, since either may run first
+  announce(child);
+  [[maybe_unused]] const auto begun = write(go[1], "", 1);
+  close(go[1]);
   return child;
 }
 

@@ -145,11 +145,11 @@ inline void add_curves(document& doc, const task_data& task,
         lines.push_back(std::move(line));
     if (lines.empty()) continue;
     const auto side = measure.side.empty() ? "" : measure.side + ", ";
-    doc.picture(
-        "curve-" + slug(task.title) + "-" + slug(measure.name),
-        measure.label + better(measure) + ": mean over seeds, with 95 % bands from five seeds on.",
-        plot_lines(lines,
-                   {task.title + ": " + side + measure.label, "steps", measure.low, measure.high}));
+    doc.picture("curve-" + slug(task.title) + "-" + slug(measure.name),
+                side + measure.label + better(measure) +
+                    ": mean over seeds, with 95 % bands from five seeds on.",
+                plot_lines(lines, {task.title + ": " + side + measure.label, "steps", measure.low,
+                                   measure.high}));
   }
 }
 
@@ -233,7 +233,8 @@ inline void add_measures(document& doc, const task_data& task) {
 inline void add_transfer(document& doc, const task_data& task) {
   const auto& view = task.view;
   for (const auto& measure : view.measures) {
-    if (measure.side != "FAR") continue;
+    // where lower is better, the measure is itself a distance from what was known
+    if (measure.side != "FAR" || !measure.higher_is_better) continue;
     rows table{{"method", "forgetting", "backward transfer"}};
     for (const auto& method : task.methods) {
       std::vector<double> forgetting, backward;
@@ -422,6 +423,8 @@ inline void add_tuning(document& doc, const report_data& data) {
       }
       if (!tuned.missing.empty())
         doc.warning(tuned.method + ": " + tuned.missing + " is missing");
+      else if (tuned.tied())
+        doc.warning(tuned.method + ": several candidates have the best mean; the first is chosen");
       else if (tuned.at_an_end())
         doc.warning(tuned.method +
                     ": the choice is at an end of its list, so a value beyond the list "
@@ -483,14 +486,18 @@ inline document make_report(const report_data& data) {
     detail::add_curves(doc, task, styles);
     detail::add_against(doc, task);
     detail::add_pairs(doc, task);
-    doc.heading(3, "Every measure");
-    detail::add_measures(doc, task);
-    doc.heading(3, "Forgetting and transfer");
-    detail::add_transfer(doc, task);
-    doc.heading(3, "Cost");
-    detail::add_cost(doc, task);
-    doc.heading(3, "Each seed");
-    detail::add_seeds(doc, task);
+    using part = void (*)(document&, const task_data&);
+    const std::vector<std::pair<const char*, part>> parts{
+        {"Every measure", detail::add_measures},
+        {"Forgetting and transfer", detail::add_transfer},
+        {"Cost", detail::add_cost},
+        {"Each seed", detail::add_seeds}};
+    for (const auto& [title, add] : parts) {
+      doc.heading(3, title);
+      const auto before = doc.blocks.size();
+      add(doc, task);
+      if (doc.blocks.size() == before) doc.blocks.pop_back();  // nothing to show
+    }
   }
   detail::add_tuning(doc, data);
   detail::add_how(doc, data);

@@ -212,14 +212,24 @@ inline std::vector<run_result> read_results(const std::vector<std::filesystem::p
       throw std::runtime_error("there is no folder " + given.string());
     const auto top = std::filesystem::canonical(given);
     if (is_run(top)) found.insert(top);
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(top))
-      if (entry.is_directory() && is_run(entry.path())) found.insert(entry.path());
+    if (std::filesystem::exists(top / record_name)) continue;
+    for (auto entry = std::filesystem::recursive_directory_iterator(top);
+         entry != std::filesystem::recursive_directory_iterator(); ++entry) {
+      if (!entry->is_directory() || !is_run(entry->path())) continue;
+      found.insert(entry->path());
+      // what lies within a recorded run or teacher is its own affair
+      if (std::filesystem::exists(entry->path() / record_name)) entry.disable_recursion_pending();
+    }
   }
   std::vector<run_result> runs;
   std::map<std::tuple<std::string, std::string, std::string, std::string, std::int64_t>,
            std::filesystem::path>
       seen;
   for (const auto& folder : found) {
+    // A teacher's files have no form that is known here.
+    if (const auto record = read_record(folder);
+        record.status != run_status::untouched && record.identity.value("kind", "run") != kind)
+      continue;
     auto run = read_result(folder);
     if (run.kind != kind) continue;
     const auto [other, first] =

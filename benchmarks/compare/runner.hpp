@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
+#include <map>
 #include <regex>
 #include <stdexcept>
 #include <string>
@@ -169,6 +170,7 @@ class runner {
       state.look_again = clock::now() + std::chrono::milliseconds(500);
       return;
     }
+    remove_half_files(what.folder);
     // Another runner may have been here since the last look.
     state.record = read_record(what.folder);
     check_same_run(what, state.record);
@@ -184,7 +186,6 @@ class runner {
       state.stage = phase::finished;
       return state.lock.release();
     }
-    remove_half_files(what.folder);
     ++state.tries;
     ++state.record.attempts;
     state.record.identity = what.identity;
@@ -204,8 +205,8 @@ class runner {
     }
     // Before the start: a run that is killed in its first moment is known to have begun.
     write_record(what.folder, state.record);
-    state.pid = start_process(what.command, log, state.lock.descriptor(), *signals_);
-    guard_->started(state.pid);
+    state.pid = start_process(what.command, log, state.lock.descriptor(), *signals_,
+                              [&](pid_t child) { guard_->started(child); });
     state.stage = phase::running;
     state.start = clock::now();
     state.first_step = last_step(what.folder);
@@ -266,8 +267,6 @@ class runner {
     write_record(what.folder, state.record);
     state.lock.release();
     if (state.stage == phase::finished) {
-      finished_seconds_ += seconds;
-      ++finished_here_;
       view_.say(what.name + " finished in " + clock_text(state.record.seconds));
     } else if (state.stage == phase::failed) {
       view_.say(what.name + " failed (" + state.record.ended +
@@ -280,8 +279,8 @@ class runner {
   void stop_all(int signal) {
     stopping_ = true;
     deadline_ = clock::now() + std::chrono::seconds(options_.grace);
-    view_.say("stopping: waiting for " + std::to_string(running()) +
-              " runs to save (Ctrl-C again to end at once)");
+    view_.say("stopping: waiting until the " + std::to_string(running()) +
+              " that run have saved (Ctrl-C again to end at once)");
     for (const auto& each : states_)
       if (each.stage == phase::running) kill(each.pid, signal);
   }
@@ -314,28 +313,38 @@ class runner {
     now.total = units_.size();
     now.finished = count(phase::finished);
     now.failed = count(phase::failed);
-    std::size_t waiting = 0;
-    double work = 0;  // of running units, in parts of a unit
+    struct time_of_kind {
+      double seconds = 0, units = 0, rest = 0;
+    };
+    std::map<std::string, time_of_kind> times;  // teachers and runs take different times
     for (std::size_t i = 0; i < units_.size(); ++i) {
       const auto& state = states_[i];
-      waiting += state.stage == phase::waiting && !blocked_by_failure(i) ? 1 : 0;
+      auto& kind = times[units_[i].identity.at("kind").get<std::string>()];
+      if (state.stage == phase::finished) {
+        kind.seconds += state.record.seconds;
+        kind.units += 1;
+      }
+      if (state.stage == phase::waiting && !blocked_by_failure(i)) kind.rest += 1;
       now.elsewhere += state.stage == phase::waiting && state.elsewhere ? 1 : 0;
       if (state.stage != phase::running) continue;
       live_run line;
       line.name = units_[i].name;
       line.seconds = std::chrono::duration<double>(clock::now() - state.start).count();
-      const double step = last_step(units_[i].folder);
+      line.step = last_step(units_[i].folder);
       line.steps = static_cast<double>(units_[i].steps);
-      line.step = step;
-      if (line.seconds > 0) line.rate = std::max(0.0, step - state.first_step) / line.seconds;
+      if (line.seconds > 0) line.rate = std::max(0.0, line.step - state.first_step) / line.seconds;
       line.note = last_line(units_[i].folder / "log.txt");
-      if (line.steps > 0) work += std::min(1.0, step / line.steps);
+      if (line.note.starts_with("# ")) line.note.clear();  // the runner's own line
+      const double part = line.steps > 0 ? std::min(1.0, line.step / line.steps) : 0;
+      kind.rest += 1 - part;
+      kind.seconds += part > 0 ? state.seconds_before + line.seconds : 0;
+      kind.units += part;
       now.runs.push_back(std::move(line));
     }
-    const double rest = static_cast<double>(waiting + running()) - work;
-    const double jobs = static_cast<double>(std::max<std::size_t>(1, options_.jobs));
-    if (finished_here_ > 0)
-      now.left = rest * finished_seconds_ / static_cast<double>(finished_here_) / jobs;
+    now.left = 0;
+    for (const auto& [name, kind] : times)
+      if (kind.rest > 0) now.left += kind.rest * kind.seconds / kind.units;  // NaN: unknown
+    now.left /= static_cast<double>(std::max<std::size_t>(1, options_.jobs));
     view_.show(now);
   }
 
@@ -364,8 +373,7 @@ class runner {
   const signals* signals_ = nullptr;
   bool stopping_ = false;
   clock::time_point deadline_;
-  std::size_t found_finished_ = 0, finished_here_ = 0;
-  double finished_seconds_ = 0;
+  std::size_t found_finished_ = 0;
 };
 
 }  // namespace compare

@@ -37,6 +37,13 @@ struct tuned_method {
                         [](const candidate_score& each) { return each.chosen; })
         ->settings;
   }
+  /// Whether another candidate has the mean of the choice.
+  bool tied() const {
+    std::size_t best = 0;
+    for (const auto& one : candidates)
+      for (const auto& other : candidates) best += one.chosen && one.mean == other.mean ? 1 : 0;
+    return best > 1;
+  }
   /// Whether the choice is the first or last value of a list with an order.
   bool at_an_end() const {
     return candidates.size() > 1 && (candidates.front().chosen || candidates.back().chosen);

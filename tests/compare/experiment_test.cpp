@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../../benchmarks/compare/plan.hpp"
+#include "../../benchmarks/compare/read_experiment.hpp"
 #include "../nethack/catch2.hpp"
 
 namespace experiment_test {

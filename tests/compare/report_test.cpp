@@ -35,7 +35,7 @@ void write_runs(const fs::path& out, int seeds) {
   write_file(
       out / "experiment.json",
       R"({"name": "known", "programs": {"p": {"run": ["true", "{out}"], "terms": ["{terms}"]}},
-    "tasks": {"a": {"program": "p"}, "b": {"program": "p"}},
+    "tasks": {"b": {"program": "p"}, "a": {"program": "p"}},
     "methods": {"scratch": {}, "none": {}, "keep": {"terms": {"keep": {}}}}, "seeds": "1-10", "steps": 100,
     "measures": {"close": {"label": "success in CLOSE", "side": "CLOSE", "range": [0, 1], "digits": 3},
                  "far": {"label": "success in FAR", "side": "FAR", "range": [0, 1], "digits": 3}},
@@ -59,7 +59,7 @@ TEST_CASE("the report says what the runs say", "[compare]") {
   write_runs(folder / "runs", 10);
   const auto text = write_report({folder / "runs"}, folder / "report");
   CHECK_THAT(text, ContainsSubstring("60 finished runs of 3 methods on 2 tasks."));
-  const auto task = section(text, "## a\n", "## b\n");
+  const auto task = section(text, "## a\n", "## How");
   // seeds 1 to 10: mean .055, median .055; the middle five with halves at the ends have .055 too
   CHECK(std::regex_search(
       task,
@@ -78,9 +78,9 @@ TEST_CASE("the report says what the runs say", "[compare]") {
   CHECK(std::regex_search(task, std::regex(R"(\| keep +\| 0\.229 )")));
   CHECK(std::regex_search(task, std::regex(R"(\| none +\| +50 \| +20000 \| +1\.00 \|)")));
   // all tasks
-  CHECK(std::regex_search(section(text, "## All tasks", "## a\n"),
+  CHECK(std::regex_search(section(text, "## All tasks", "## b\n"),
                           std::regex(R"(\| keep +\| +20 \| 0\.66 \[)")));
-  CHECK_THAT(section(text, "## All tasks", "## a\n"), ContainsSubstring("in its range, 0 to 1"));
+  CHECK_THAT(section(text, "## All tasks", "## b\n"), ContainsSubstring("in its range, 0 to 1"));
   CHECK(text.find("Note:") == std::string::npos);
 }
 
@@ -110,8 +110,12 @@ TEST_CASE("what is missing is said", "[compare]") {
   failed.identity = {{"kind", "run"}};
   failed.status = run_status::failed;
   write_record(run, failed);
+  auto shorter = read_ordered(folder / "runs/a/keep/seed5/evaluation.json");
+  shorter["step"] = 90;
+  write_ordered(folder / "runs/a/keep/seed5/evaluation.json", shorter);
   const auto text = write_report({folder / "runs"}, folder / "report");
-  CHECK_THAT(text, ContainsSubstring("1 runs are left out because they failed"));
+  CHECK_THAT(text, ContainsSubstring("a: the runs have different budgets, of 90 to 100 steps"));
+  CHECK_THAT(text, ContainsSubstring("1 run is left out, which failed."));
   CHECK_THAT(text, ContainsSubstring("a: the methods have different numbers of seeds (9 to 10)"));
   CHECK_THAT(text, ContainsSubstring("8/8"));  // the pairs that are left
   CHECK_THROWS_WITH(write_report({folder / "report"}, folder / "again"),
@@ -160,6 +164,70 @@ TEST_CASE("the page stands alone and is well-formed", "[compare]") {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
     if (line.starts_with("|")) CHECK(text_table::width(line) <= 100);
+}
+
+TEST_CASE("one report over two experiments, each with its own measures", "[compare]") {
+  const temporary_folder folder;
+  write_runs(folder / "one", 5);
+  write_runs(folder / "two", 5);
+  auto other = read(folder / "two/experiment.json");
+  other.replace(other.find("\"known\""), 7, "\"other\"");
+  other.replace(other.find("success in CLOSE"), 16, "score");
+  write_file(folder / "two/experiment.json", other);
+  for (const auto* task : {"a", "b"})  // two environments
+    fs::rename(folder / "two" / task, folder / "two" / (std::string("world-") + task));
+  for (const auto& entry : fs::recursive_directory_iterator(folder / "two"))
+    if (const auto name = entry.path().filename();
+        name == "config.json" || name == "evaluation.json") {
+      auto file = read_ordered(entry.path());
+      file["task"] = "world-" + file.at("task").get<std::string>();
+      write_ordered(entry.path(), file);
+    }
+  const auto text = write_report({folder / "one", folder / "two"}, folder / "report");
+  CHECK_THAT(text, ContainsSubstring("# known, other\n"));
+  CHECK_THAT(section(text, "## known: a\n", "## other"),
+             ContainsSubstring("CLOSE: success in CLOSE."));
+  CHECK_THAT(section(text, "## other: world-a\n", "## other: world-b\n"),
+             ContainsSubstring("CLOSE: score."));
+  // all four tasks have a range
+  CHECK(std::regex_search(section(text, "## All tasks", "## known: b\n"),
+                          std::regex(R"(\| none +\| +20 \|)")));
+}
+
+TEST_CASE("what lies within a recorded folder is no run", "[compare]") {
+  const temporary_folder folder;
+  write_runs(folder / "runs", 5);
+  const auto teacher = folder / "runs/teachers/t/seed1";
+  run_record record;
+  record.identity = {{"kind", "teacher"}};
+  record.status = run_status::finished;
+  fs::create_directories(teacher / "attempt1");
+  write_record(teacher, record);
+  write_file(teacher / "metrics.csv", "anything\n1\n");
+  write_file(teacher / "attempt1/evaluation.json", "{}");
+  CHECK(read_results({folder / "runs"}).size() == 30);
+}
+
+TEST_CASE("the live table is at most 100 columns wide", "[compare]") {
+  live_state now;
+  now.total = 120;
+  now.finished = 60;
+  now.failed = 3;
+  now.left = 4000;
+  now.runs.push_back({"runs/a-task-with-a-long-name/a-method/seed123",
+                      "ewc  30k of 1.5M\tsteps …" + std::string(90, 'x'), 300'000, 1'500'000, 5'000,
+                      60});
+  now.runs.push_back({"teachers/t/seed1", "", 0, 0, 0, 75});
+  for (const std::size_t width : {20u, 80u, 100u, 300u})
+    for (const auto& line : live_lines(now, 90, width)) {
+      CHECK(text_table::width(line) == std::clamp<std::size_t>(width, 40, 100));
+      CHECK(line.find('\t') == std::string::npos);
+    }
+  const auto lines = live_lines(now, 90, 100);
+  CHECK_THAT(lines[0], ContainsSubstring(
+                           "60 of 120 finished, 2 running, 3 failed   1:30, about 1:06:40 left"));
+  CHECK_THAT(lines[1], ContainsSubstring(" 20 %  5.0k/s, 4:00 left"));
+  CHECK_THAT(lines[2], ContainsSubstring("1:15"));
 }
 
 TEST_CASE("every number is in the long CSV", "[compare]") {

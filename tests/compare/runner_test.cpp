@@ -143,7 +143,13 @@ TEST_CASE("runs that are killed at random moments end like undisturbed ones", "[
   CHECK(of_runs >= 3);
   if (runner != 0) kill(runner, SIGINT), status_of(runner);
   CHECK(retain_compare(run_words(file, torn, "--jobs 3 --attempts 9 --retry-failed")).code == 0);
-  CHECK(contents(calm) == contents(torn));
+  const auto expected = contents(calm), found = contents(torn);
+  for (const auto& [name, text] : found) {
+    CAPTURE(name);
+    REQUIRE(expected.contains(name));
+    CHECK(text == expected.at(name));
+  }
+  CHECK(found.size() == expected.size());
   wait_until_gone(torn.string());
 }
 
@@ -161,6 +167,24 @@ TEST_CASE("kill -9 of the runner stops its runs, which save themselves", "[compa
   for (const auto& entry : fs::recursive_directory_iterator(out))
     saved += entry.path().filename() == "checkpoint.txt";
   CHECK(saved == 3);
+}
+
+TEST_CASE("kill -9 of the runner leaves nothing of a run that does not listen", "[compare]") {
+  const temporary_folder folder;
+  const auto mark = (folder / "stray").string();
+  // SIGTERM ends only the outer shell; what it has started lives on until the guard kills the group
+  write_file(folder / "x.json", R"({"programs": {"p": {"run": ["/bin/sh", "-c",
+      "sh -c 'trap : TERM; while :; do sleep 1; done; : )" +
+                                    mark +
+                                    R"(' & echo {out} >/dev/null; wait"]}},
+    "tasks": {"t": {"program": "p"}}, "methods": {"none": {}}, "seeds": "1", "steps": 1,
+    "measures": {"a": {}}})");
+  const pid_t runner = start(run_words(folder / "x.json", folder / "out", "--grace 1"));
+  for (int i = 0; i < 1000 && processes_with(mark).size() < 2; ++i) usleep(5'000);
+  CHECK(processes_with(mark).size() >= 2);
+  kill(runner, SIGKILL);
+  CHECK(status_of(runner) == -SIGKILL);
+  wait_until_gone(mark);
 }
 
 TEST_CASE("two runners share one folder, and no run is made twice", "[compare]") {
