@@ -269,10 +269,9 @@ void average_gradients(const M& model, Group& group, double samples = 1) {
   const auto* sum = static_cast<const double*>(sums.data_ptr());
   const double size = group.getSize();
   if (sum[2] * size != sum[1] * sum[1])
-    throw config_error(
-        detail::concat("average_gradients: the trainable parameters of the ranks differ; rank ",
-                       group.getRank(), " has ", trained.size(),
-                       ": give every process the same model and freeze the same part"));
+    throw config_error(detail::concat(
+        "average_gradients: the trainable parameters of the ranks differ; rank ", group.getRank(),
+        " has ", trained.size(), ": give every process the same model and freeze the same part"));
   if (!(sum[0] > 0)) throw config_error("average_gradients: no rank has samples");
   auto all = at::cat(parts) * (samples / sum[0]);
   detail::sum_over_ranks("average_gradients", group, all);

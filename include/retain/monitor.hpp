@@ -5,6 +5,7 @@
 #include <retain/base/mean.hpp>
 #include <retain/base/text.hpp>
 #include <retain/core/concepts.hpp>
+#include <retain/core/probe_report.hpp>
 #include <retain/core/state.hpp>
 #include <retain/distributions/prediction.hpp>
 #include <retain/distributions/probabilities.hpp>
@@ -34,28 +35,6 @@ namespace retain {
 struct monitor_options {
   std::int64_t batch_size = 1024;  ///< number of states (or sequences) per forward call
 };
-
-/// One measurement on one probe (a named set of states). A value that was not measured is NaN.
-struct probe_report {
-  std::string probe;
-  double progress = 0;
-  double kl = 0;  ///< KL(teacher || policy), mean over the states, in nats
-  /// fraction of states on which the most likely actions of teacher and policy are equal; NaN if
-  /// the actions are not discrete
-  double agreement = 0;
-  double success = 0;     ///< last value passed to report_success since the previous measurement
-  double forgetting = 0;  ///< the best success so far minus the last one
-  double states = 0;      ///< number of states behind kl and agreement; 0 for a row that was loaded
-};
-
-namespace detail {
-/// Calls kl by argument-dependent lookup. Inside monitor, the member monitor::kl would hide this
-/// function.
-template <action_distribution D>
-at::Tensor divergence_rows(const D& p, const D& q) {
-  return kl(p, q);
-}
-}  // namespace detail
 
 /// Measures forgetting on named sets of states (probes) that the policy is not trained on. It
 /// measures how far the policy has moved from its teacher there, and optionally how successful the

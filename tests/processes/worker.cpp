@@ -9,9 +9,9 @@
 #include <retain/distributed.hpp>
 #include <retain/ewc.hpp>
 
+#include <torch/torch.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/torch.h>
 
 #include <chrono>
 #include <cstdio>
@@ -54,7 +54,8 @@ int run(const std::string& mode, int rank, int size, const std::string& file) {
   auto options = c10d::ProcessGroupGloo::Options::create();
   options->timeout = std::chrono::seconds(mode == "well" ? 60 : 2);
   options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
-  c10d::ProcessGroupGloo group(c10::make_intrusive<c10d::FileStore>(file, size), rank, size, options);
+  c10d::ProcessGroupGloo group(c10::make_intrusive<c10d::FileStore>(file, size), rank, size,
+                               options);
   if (rank == size - 1 && mode == "dies") std::_Exit(0);
   if (rank == size - 1 && mode == "hangs") {
     std::this_thread::sleep_for(std::chrono::seconds(6));
@@ -69,8 +70,8 @@ int run(const std::string& mode, int rank, int size, const std::string& file) {
   const auto reduced = retain::all_reduce(fisher_of(model, mine), group);
   bool right = reduced.states == 101;
   for (std::size_t i = 0; i < whole.values.size(); ++i)
-    right = right &&
-            torch::allclose(reduced.values[i].tensor, whole.values[i].tensor, 1e-11, 1e-14);
+    right =
+        right && torch::allclose(reduced.values[i].tensor, whole.values[i].tensor, 1e-11, 1e-14);
 
   // The same total batch gives the same update; the penalty is added once.
   for (net* one : {&alone, &model}) {

@@ -43,6 +43,13 @@ auto as_prediction(P&& answer) {
   }
 }
 
+/// Calls kl by argument-dependent lookup. Inside monitor, the member monitor::kl would hide this
+/// function.
+template <action_distribution D>
+at::Tensor divergence_rows(const D& p, const D& q) {
+  return kl(p, q);
+}
+
 template <class P>
 decltype(auto) distribution_of(const P& prediction) {
   if constexpr (is_masked<P>::value)
