@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The NetHack of an installed NetHack Learning Environment (Küttler et al. 2020, arXiv 2006.13760):
-// its libnethack.so, without Python. The game runs in this process, so that a key costs a function
-// call. Versions 0.9 and 1.x have different calls; both work.
+// its libnethack.so, without Python. The game runs in this process. Versions 0.9 and 1.x have
+// different calls; 1.3 is tested.
 #pragma once
 
 #include <dlfcn.h>

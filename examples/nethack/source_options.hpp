@@ -15,7 +15,7 @@ inline void add_source_options(CLI::App* command, game_source& source) {
   command
       ->add_option("--backend", source.backend,
                    "debian: the program of the package nethack-console; nle: the library of an "
-                   "installed NetHack Learning Environment, which is faster and has no saved games")
+                   "installed NetHack Learning Environment, which has no saved games")
       ->transform([](std::string value) -> std::string {
         if (value == "debian") return "0";
         if (value == "nle") return "1";
