@@ -309,6 +309,24 @@ TEST_CASE("distributed: a monitor's last measurement becomes that of all states,
     retain::all_reduce(mine, group);
   });
   for (const auto& error : errors) CHECK_THAT(error, Contains("rank 1 measured 'FAR at 1"));
+  errors = on_ranks(2, [&](thread_group& group) {
+    watch_type mine{net};
+    mine.add("FAR", states);
+    retain::all_reduce(mine, group);
+  });
+  for (const auto& error : errors) CHECK_THAT(error, Contains("no probe has been measured yet"));
+  errors = on_ranks(2, [&](thread_group& group) {
+    watch_type measured{net}, mine{net};
+    measured.add("FAR", states);
+    mine.add("FAR", states);
+    measured.measure(moved, 1);
+    retain::state saved;
+    measured.save_state(saved, "");
+    mine.load_state(saved, "");
+    retain::all_reduce(mine, group);
+  });
+  for (const auto& error : errors)
+    CHECK_THAT(error, Contains("rank 0 has loaded its row of 'FAR'"));
 }
 
 TEST_CASE("distributed: averaged gradients and one penalty are the update of one process",
@@ -359,7 +377,9 @@ TEST_CASE("distributed: averaged gradients and one penalty are the update of one
     std::vector<at::Tensor> model{torch::ones({group.rank == 0 ? 2 : 3}).requires_grad_()};
     retain::average_gradients(model, group);
   });
-  for (const auto& error : errors) CHECK_THAT(error, Contains("the trainable parameters"));
+  for (const auto& error : errors)
+    CHECK_THAT(error, Contains("the trainable parameters of rank 1 differ from those of rank 0") &&
+                          Contains("[3]") && Contains("[2]"));
 }
 
 }  // namespace distributed_test

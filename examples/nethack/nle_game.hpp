@@ -97,7 +97,10 @@ class nle_game : public machine {
       good = sendfile(copy_, in, &at, static_cast<std::size_t>(info.st_size - at)) > 0;
     const int why = errno;
     if (in >= 0) close(in);
-    if (!good) throw std::runtime_error("cannot read " + file.string() + ": " + std::strerror(why));
+    if (!good) {
+      if (copy_ >= 0) close(copy_);
+      throw std::runtime_error("cannot read " + file.string() + ": " + std::strerror(why));
+    }
 
     seen_.glyphs = full_.glyphs.data();
     seen_.blstats = full_.blstats.data();

@@ -183,7 +183,8 @@ void all_reduce(running_statistics& mine, Group& group, at::Device device = at::
 /// of their own: KL and agreement are means over all states that counted, success and forgetting
 /// means over the ranks that reported. So schedules that adapt (retention::adapt) get the same
 /// number everywhere, and strengths stay equal. Throws config_error, the same on every rank, if the
-/// probes or the progress of the last measurements differ.
+/// probes or the progress of the last measurements differ, if nothing was measured, or if a last
+/// measurement was loaded, since its number of states is not saved.
 template <class Monitor, process_group Group>
   requires requires(Monitor& watch, std::vector<probe_report> rows) { watch.replace_last(rows); }
 void all_reduce(Monitor& watch, Group& group, at::Device device = at::kCPU) {
@@ -198,6 +199,7 @@ void all_reduce(Monitor& watch, Group& group, at::Device device = at::kCPU) {
       throw config_error(detail::concat("all_reduce of a monitor: rank ", rank, " measured '",
                                         all_names[rank], "', where rank 0 measured '", all_names[0],
                                         "'"));
+  if (rows.empty()) throw config_error("all_reduce of a monitor: no probe has been measured yet");
   auto mine = at::empty({static_cast<std::int64_t>(rows.size()), 5}, at::kDouble);
   auto* cell = static_cast<double*>(mine.data_ptr());
   for (const auto& row : rows)
@@ -207,6 +209,13 @@ void all_reduce(Monitor& watch, Group& group, at::Device device = at::kCPU) {
   for (const auto& each : detail::of_all_ranks("all_reduce of a monitor", group, mine.to(device)))
     all.push_back(each.cpu());
   for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      const double* row = static_cast<const double*>(all[rank].data_ptr()) + 5 * i;
+      if (row[0] == 0 && !std::isnan(row[1]))
+        throw config_error(detail::concat(
+            "all_reduce of a monitor: rank ", rank, " has loaded its row of '", rows[i].probe,
+            "', and the number of states is not saved: measure first"));
+    }
     const auto mean = [&](int column, bool by_states) {
       double sum = 0, count = 0;
       for (const auto& each : all) {
@@ -268,10 +277,17 @@ void average_gradients(const M& model, Group& group, double samples = 1) {
   const auto sums = head.cpu();
   const auto* sum = static_cast<const double*>(sums.data_ptr());
   const double size = group.getSize();
-  if (sum[2] * size != sum[1] * sum[1])
-    throw config_error(detail::concat(
-        "average_gradients: the trainable parameters of the ranks differ; rank ", group.getRank(),
-        " has ", trained.size(), ": give every process the same model and freeze the same part"));
+  if (sum[2] * size != sum[1] * sum[1]) {
+    // Every rank sees this, so every rank takes part in finding out who differs.
+    const auto all_names =
+        detail::texts_of_all_ranks("average_gradients", group, names, parts.front().device());
+    for (std::size_t rank = 1; rank < all_names.size(); ++rank)
+      if (all_names[rank] != all_names[0])
+        throw config_error(detail::concat(
+            "average_gradients: the trainable parameters of rank ", rank,
+            " differ from those of rank 0: '", all_names[rank], "' and '", all_names[0],
+            "': give every process the same model and freeze the same part"));
+  }
   if (!(sum[0] > 0)) throw config_error("average_gradients: no rank has samples");
   auto all = at::cat(parts) * (samples / sum[0]);
   detail::sum_over_ranks("average_gradients", group, all);
